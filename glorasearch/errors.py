@@ -1,0 +1,101 @@
+"""Every exception that glorasearch raises on purpose.
+
+::
+
+    GlorasearchError
+    ├── InputError                what the user gave is wrong; nothing was started (exit code 2)
+    │   ├── SearchSpaceError      a search-space file, a subnet or a budget
+    │   ├── RunFileError          a run file or an override of it
+    │   ├── DataError             a data source, an image, a label, a split
+    │   ├── BackboneError         a backbone that cannot be found, built or adapted
+    │   └── RunNotFoundError      a run name that the workspace does not know
+    └── JobError                  the job was started and failed (exit code 1)
+        ├── NonFiniteLossError    training diverged
+        ├── WeightStoreError      the weight store
+        │   ├── WeightsNotFoundError
+        │   └── WeightsCorruptError
+        ├── DatabaseError         the database cannot be reached or read
+        │   ├── SchemaTooNewError
+        │   └── RunLockedError    another live process owns the run or the study
+        ├── SearchError           the search cannot go on
+        ├── EvaluationError       one candidate could not be evaluated: data, not a crash
+        └── ExportError           a merged model that does not hold what was promised
+
+An error's message names the thing, what was found, what is allowed, and what to do next.
+"""
+
+
+class GlorasearchError(Exception):
+    """Base class of all errors that glorasearch raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(GlorasearchError):
+    """What the user gave is wrong; it is refused before any work starts."""
+
+    exit_code = 2
+
+
+class SearchSpaceError(InputError):
+    """A search-space file, a subnet or a budget that does not hold together."""
+
+
+class RunFileError(InputError):
+    """A run file, or a `--set` override of it, that cannot be used."""
+
+
+class DataError(InputError):
+    """A data source that cannot be read, or whose splits are not what they must be."""
+
+
+class BackboneError(InputError):
+    """A backbone that cannot be found, built or adapted."""
+
+
+class RunNotFoundError(InputError):
+    """A run that the workspace's database does not know."""
+
+
+class JobError(GlorasearchError):
+    """A job that was started and failed; what was finished before is kept."""
+
+
+class NonFiniteLossError(JobError):
+    """The training loss or a gradient became NaN or infinite."""
+
+
+class WeightStoreError(JobError):
+    """The weight store cannot be read or written."""
+
+
+class WeightsNotFoundError(WeightStoreError):
+    """No weights of that digest are in the store."""
+
+
+class WeightsCorruptError(WeightStoreError):
+    """Stored weights differ from their manifest."""
+
+
+class DatabaseError(JobError):
+    """The database cannot be reached, read or written."""
+
+
+class SchemaTooNewError(DatabaseError):
+    """The database was written by a newer glorasearch."""
+
+
+class RunLockedError(DatabaseError):
+    """Another live process owns this run or study."""
+
+
+class SearchError(JobError):
+    """The search cannot go on."""
+
+
+class EvaluationError(JobError):
+    """One candidate could not be evaluated."""
+
+
+class ExportError(JobError):
+    """A merged model differs from what was searched, or cannot be expressed."""

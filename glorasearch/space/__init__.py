@@ -1,0 +1,30 @@
+"""Search spaces, subnets and what can be said of them without a model: pure Python, shared by both planes."""
+
+from glorasearch.space.bound import BoundSpace, Gene
+from glorasearch.space.choices import SUPPORT_TENSORS, Choice, LayerShape, parse_choice
+from glorasearch.space.messages import EvaluationResult, EvaluationTask
+from glorasearch.space.operators import crossover, mutate, repair, sample, sample_within_budget
+from glorasearch.space.search_space import Budget, SearchSpace, shipped_directory, shipped_names
+from glorasearch.space.subnet import GeneKey, Subnet
+
+__all__ = [
+    "SUPPORT_TENSORS",
+    "BoundSpace",
+    "Budget",
+    "Choice",
+    "EvaluationResult",
+    "EvaluationTask",
+    "Gene",
+    "GeneKey",
+    "LayerShape",
+    "SearchSpace",
+    "Subnet",
+    "crossover",
+    "mutate",
+    "parse_choice",
+    "repair",
+    "sample",
+    "sample_within_budget",
+    "shipped_directory",
+    "shipped_names",
+]

@@ -1,0 +1,38 @@
+"""What the control plane and the data plane say to each other: plain, picklable, JSON-ready values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationTask:
+    """One subnet to be evaluated with one set of weights on the search split."""
+
+    subnet_json: str
+    """`Subnet.to_json()`."""
+    subnet_digest: str
+    weights_digest: str
+    """The weights in the weight store that the candidate inherits."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """What an evaluation found. An evaluation is a pure function of its task, so it may be repeated or thrown away."""
+
+    subnet_digest: str
+    correct: int = 0
+    """Images of the search split that were classified correctly."""
+    total: int = 0
+    """Images of the search split."""
+    cross_entropy: float = float("nan")
+    """Mean cross-entropy over the search split, nats."""
+    seconds: float = 0.0
+    """Wall-clock seconds of the evaluation."""
+    error: str | None = None
+    """Why the evaluation failed; the other fields mean nothing then."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct images, between 0 and 1."""
+        return self.correct / self.total if self.total else float("nan")

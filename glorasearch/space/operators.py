@@ -1,0 +1,97 @@
+"""Genetic operators on subnets: uniform draws, mutation, crossover, and repair to the budget.
+
+Every function takes its `numpy.random.Generator`; none has state.
+"""
+
+from __future__ import annotations
+
+from numpy.random import Generator
+
+from glorasearch.space.bound import BoundSpace, Gene
+from glorasearch.space.subnet import GeneKey, Subnet
+
+
+def sample(space: BoundSpace, rng: Generator) -> Subnet:
+    """A subnet with every choice drawn uniformly, the budget not considered."""
+    return space.subnet(_draw(gene, rng) for gene in space.genes)
+
+
+def sample_within_budget(space: BoundSpace, rng: Generator, attempts: int = 20) -> Subnet:
+    """A uniformly drawn subnet that lies within the budget: rejection, and after `attempts` failures repair."""
+    for _ in range(attempts):
+        subnet = sample(space, rng)
+        if space.within_budget(space.parameters(subnet)):
+            return subnet
+    return repair(space, subnet, rng)
+
+
+def mutate(space: BoundSpace, parent: Subnet, probability: float, rng: Generator) -> Subnet:
+    """The parent with each gene drawn anew, independently, with the given probability."""
+    hits = rng.random(len(space.genes)) < probability
+    return parent.replace({gene.key: _draw(gene, rng) for gene, hit in zip(space.genes, hits, strict=True) if hit})
+
+
+def crossover(space: BoundSpace, first: Subnet, second: Subnet, rng: Generator) -> Subnet:
+    """A child that takes each gene from either parent with equal probability."""
+    heads = rng.random(len(space.genes)) < 0.5
+    return space.subnet(
+        (first if head else second)[gene.key] for gene, head in zip(space.genes, heads, strict=True)
+    )
+
+
+def repair(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:
+    """The subnet, changed at random genes until it lies within the budget.
+
+    Each step moves one random gene to a random choice that is cheaper (above the budget) or dearer (below it), without
+    passing the far limit. When that gets stuck, an exact walk over the genes keeps each choice from which the budget
+    can still be met, so that the repair always ends within the budget if any subnet does.
+
+    Raises:
+        SearchSpaceError: if no subnet lies within the budget.
+    """
+    least, most = space.budget
+    current: dict[GeneKey, str] = dict(subnet.items())
+    total = space.parameters(subnet)
+    for position in _shuffled_twice(len(space.free_genes), rng):
+        if space.within_budget(total):
+            return Subnet(current)
+        gene = space.free_genes[position]
+        costs = space.costs(gene)
+        before = costs[current[gene.key]]
+        above = most is not None and total > most
+        moves = [
+            choice
+            for choice, cost in costs.items()
+            if (least <= total + cost - before < total if above else total < total + cost - before)
+            and (above or most is None or total + cost - before <= most)
+        ]
+        if moves:
+            current[gene.key] = moves[int(rng.integers(len(moves)))]
+            total += costs[current[gene.key]] - before
+    if space.within_budget(total):
+        return Subnet(current)
+    return _exact_walk(space, Subnet(current), rng)
+
+
+def _exact_walk(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:
+    space.check_budget()
+    least, most = space.budget
+    chosen: list[str] = []
+    spent = 0
+    for index, gene in enumerate(space.genes):
+        costs = space.costs(gene)
+        options = [gene.choices[position] for position in space.reachable.options(index, spent, least, most)]
+        choice = subnet[gene.key]
+        if choice not in options:
+            choice = options[int(rng.integers(len(options)))]
+        chosen.append(choice)
+        spent += costs[choice]
+    return space.subnet(chosen)
+
+
+def _draw(gene: Gene, rng: Generator) -> str:
+    return gene.choices[int(rng.integers(len(gene.choices)))]
+
+
+def _shuffled_twice(count: int, rng: Generator) -> list[int]:
+    return [*rng.permutation(count).tolist(), *rng.permutation(count).tolist()]

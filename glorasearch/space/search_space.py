@@ -1,0 +1,192 @@
+"""A search space as it is written: a strict TOML file, read into a frozen model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from glorasearch.errors import SearchSpaceError
+from glorasearch.space.bound import BoundSpace, Gene
+from glorasearch.space.choices import SUPPORT_TENSORS, LayerShape, check_allowed, check_rank, parse_choice
+from glorasearch.space.patterns import select
+from glorasearch.strict_toml import read_toml, validate
+
+Entangle = Literal["untied", "reference"]
+
+
+def _check_list(choices: tuple[str, ...]) -> tuple[str, ...]:
+    if not choices:
+        raise ValueError('the list of choices is empty; to switch a support tensor off write ["none"]')
+    for text in choices:
+        try:
+            parse_choice(text)
+        except SearchSpaceError as error:
+            raise ValueError(str(error)) from error
+    duplicates = sorted({text for text in choices if choices.count(text) > 1})
+    if duplicates:
+        raise ValueError(f"choices given twice: {', '.join(duplicates)}")
+    return choices
+
+
+ChoiceList = Annotated[tuple[str, ...], AfterValidator(_check_list)]
+STRICT = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class _PerTensor(BaseModel):
+    """Choices by support tensor; a tensor that is not given is not offered (or, in a group, not overridden)."""
+
+    model_config = STRICT
+    A: ChoiceList | None = None
+    B: ChoiceList | None = None
+    C: ChoiceList | None = None
+    D: ChoiceList | None = None
+    E: ChoiceList | None = None
+
+    @model_validator(mode="after")
+    def _check_tensors(self) -> Self:
+        for tensor in SUPPORT_TENSORS:
+            for text in self.of(tensor) or ():
+                try:
+                    check_allowed(tensor, parse_choice(text))
+                except SearchSpaceError as error:
+                    raise ValueError(str(error)) from error
+        return self
+
+    def of(self, tensor: str) -> tuple[str, ...] | None:
+        """The choices given for a support tensor, if any."""
+        choices: tuple[str, ...] | None = getattr(self, tensor)
+        return choices
+
+
+class _Group(_PerTensor):
+    """Layers whose choices differ from the space's."""
+
+    layers: tuple[str, ...] = Field(min_length=1)
+
+
+class _Layers(BaseModel):
+    model_config = STRICT
+    include: tuple[str, ...] = Field(default=("*blocks.*",), min_length=1)
+    exclude: tuple[str, ...] = ()
+
+
+class Budget(BaseModel):
+    """Limits on the trainable parameters of a subnet, the head excluded, both included."""
+
+    model_config = STRICT
+    min: int = Field(default=0, ge=0)
+    max: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+    def allows(self, parameters: int) -> bool:
+        """Whether a parameter count lies within the budget."""
+        return self.min <= parameters and (self.max is None or parameters <= self.max)
+
+
+class SearchSpace(BaseModel):
+    """For every gene its choices, plus the budget: what one TOML file says, before any model is known.
+
+    `bind` applies it to the layers of a backbone. The grammar is explained in `search_spaces/README.md`.
+    """
+
+    model_config = STRICT
+    name: str = Field(min_length=1)
+    description: str = ""
+    entangle: Entangle = "untied"
+    layers: _Layers = _Layers()
+    choices: _PerTensor
+    groups: tuple[_Group, ...] = ()
+    budget: Budget = Budget()
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Self:
+        """Read a search space by the name of a shipped one (`glora_small`) or by the path of a TOML file.
+
+        Raises:
+            SearchSpaceError: if there is no such space, or the file breaks the grammar; the message names the file and
+                the key, what was found and what is allowed.
+        """
+        path = _locate(name_or_path)
+        return cls.from_dict({"name": path.stem} | read_toml(path, SearchSpaceError), source=str(path))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], source: str = "search space") -> Self:
+        """The same from a dictionary; `source` names its origin in messages."""
+        return validate(data, cls, source, SearchSpaceError)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the space offers; name and description do not count."""
+        content = self.model_dump(mode="json", exclude={"name", "description"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def bind(self, layers: Iterable[LayerShape]) -> BoundSpace:
+        """Apply the space to the linear layers of a backbone (its head left out by the caller).
+
+        D is not offered on layers without a bias (there is nothing to scale).
+
+        Raises:
+            SearchSpaceError: if a pattern matches no layer, a rank is larger than a layer allows, or no subnet lies
+                within the budget (the message gives the feasible range).
+        """
+        shapes = {layer.name: layer for layer in layers}
+        chosen = select(shapes, self.layers.include, self.name, "layers.include")
+        if self.layers.exclude:
+            chosen -= select(shapes, self.layers.exclude, self.name, "layers.exclude")
+        members = [
+            select(shapes, group.layers, self.name, f"groups[{index}].layers")
+            for index, group in enumerate(self.groups)
+        ]
+        genes: list[Gene] = []
+        for name, layer in shapes.items():
+            if name not in chosen:
+                continue
+            for tensor in SUPPORT_TENSORS:
+                choices = self.choices.of(tensor)
+                for group, inside in zip(self.groups, members, strict=True):
+                    if name in inside:
+                        choices = group.of(tensor) or choices
+                if choices is None or (tensor == "D" and not layer.bias):
+                    continue
+                for text in choices:
+                    check_rank(tensor, parse_choice(text), layer)
+                genes.append(Gene(name, tensor, choices))
+        kept = [layer for name, layer in shapes.items() if name in chosen]
+        bound = BoundSpace(self.name, kept, genes, entangle=self.entangle, budget=(self.budget.min, self.budget.max))
+        bound.check_budget()
+        return bound
+
+
+def shipped_directory() -> Path:
+    """Where the shipped search spaces lie: beside the package in a checkout, under `share` when installed."""
+    checkout = Path(__file__).resolve().parents[2] / "search_spaces"
+    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "glorasearch" / "search_spaces"
+
+
+def shipped_names() -> list[str]:
+    """Names of the shipped search spaces."""
+    return sorted(path.stem for path in shipped_directory().glob("*.toml"))
+
+
+def _locate(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    shipped = shipped_directory() / f"{name_or_path}.toml"
+    if path.suffix != ".toml" and len(path.parts) == 1 and shipped.is_file():
+        return shipped
+    raise SearchSpaceError(
+        f"no search space {str(name_or_path)!r}: it is neither a file nor a shipped space; shipped are "
+        f"{', '.join(shipped_names())}"
+    )
