@@ -1,0 +1,5 @@
+"""Scoring candidates on the search split."""
+
+from glorasearch.evaluation.evaluator import CandidateEvaluator
+
+__all__ = ["CandidateEvaluator"]

@@ -1,0 +1,197 @@
+"""The supernet: a frozen backbone with every choice of every gene, sharing weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from glorasearch.adapters import AdaptedLinear, head_names, inject, linear_layers
+from glorasearch.errors import BackboneError, WeightStoreError
+from glorasearch.space import BoundSpace, SearchSpace, Subnet
+
+
+class Supernet(nn.Module):
+    """A timm backbone whose linear layers carry the support tensors of a search space.
+
+    The backbone that is given stays as it is: the supernet has its own module tree, but its frozen weights are the
+    backbone's own memory, not copies. Trainable are the support tensors and the supernet's own copy of the head.
+    Buffers (batch-norm statistics) are copied and frozen, since batch norm stays in evaluation mode.
+
+    Outside `activate` the supernet is the backbone with the current head. At initialisation every subnet is so too, bit
+    for bit.
+    """
+
+    def __init__(self, backbone: nn.Module, space: SearchSpace | BoundSpace, *, seed: int = 0) -> None:
+        """Inject adapters for every layer that the space names; `seed` decides the initial `up` factors.
+
+        Raises:
+            SearchSpaceError: if the space does not fit the backbone's layers.
+            BackboneError: if the backbone has no head, or a bound space belongs to other layers.
+        """
+        super().__init__()
+        self.space = space if isinstance(space, BoundSpace) else space.bind(linear_layers(backbone))
+        self.heads = head_names(backbone)
+        self.model = _share(backbone, self.heads)
+        self._adapted = inject(self.model, self.space, torch.Generator().manual_seed(seed))
+
+    @property
+    def adapted(self) -> Mapping[str, AdaptedLinear]:
+        """The adapted layers by module name."""
+        return self._adapted
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images `(N, C, H, W)` to logits `(N, classes)` of the active subnet."""
+        logits: Tensor = self.model(x)
+        return logits
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode (drop path, dropout); batch norm stays in evaluation mode, for the backbone is frozen."""
+        super().train(mode)
+        for module in self.model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    @contextmanager
+    def activate(self, subnet: Subnet) -> Iterator[Self]:
+        """Run as the given subnet inside the `with`; before and after it the supernet is as it was.
+
+        Raises:
+            SearchSpaceError: if the subnet is not of this space.
+        """
+        self.space.check(subnet)
+        previous = {name: layer.choices for name, layer in self._adapted.items()}
+        try:
+            for name, layer in self._adapted.items():
+                layer.choices = subnet.layer(name)
+            yield self
+        finally:
+            for name, layer in self._adapted.items():
+                layer.choices = previous[name]
+
+    def check_reached(self, images: Tensor) -> None:
+        """Raise `BackboneError` if a forward pass of `(N, C, H, W)` images does not go through every adapted layer.
+
+        Some models read `layer.weight` and never call the layer; its adapters would train on nothing.
+        """
+        before = {name: layer.calls for name, layer in self._adapted.items()}
+        training = self.training
+        try:
+            with torch.no_grad(), self.eval().activate(self.space.largest()):
+                self(images)
+        except AttributeError as error:
+            raise BackboneError(
+                f"this backbone reads the weight of an adapted layer instead of calling it ({error}); "
+                "exclude such layers by layers.exclude in the search space"
+            ) from error
+        finally:
+            self.train(training)
+        missed = [name for name, layer in self._adapted.items() if layer.calls == before[name]]
+        if missed:
+            raise BackboneError(
+                f"a forward pass never calls {', '.join(missed[:5])} ({len(missed)} layers): their adapters would have "
+                "no effect; exclude them by layers.exclude in the search space"
+            )
+
+    def merged_layer(self, name: str, subnet: Subnet) -> tuple[Tensor, Tensor | None]:
+        """Weight `(out, in)` and bias `(out,)` (or None) of one layer of a subnet, merged."""
+        layer, choices = self._adapted[name], subnet.layer(name)
+        return layer.merged_weight(choices), layer.merged_bias(choices)
+
+    @torch.no_grad()
+    def merged(self, subnet: Subnet) -> nn.Module:
+        """The subnet as a plain model of the backbone's class, in evaluation mode: an independent copy, no adapters.
+
+        A layer without a bias gains one only if C or E asks for it.
+
+        Raises:
+            SearchSpaceError: if the subnet is not of this space.
+        """
+        self.space.check(subnet)
+        replacements: dict[int, nn.Linear] = {}
+        for name, layer in self._adapted.items():
+            weight, bias = self.merged_layer(name, subnet)
+            linear = nn.Linear(layer.in_features, layer.out_features, bias is not None, device="meta")
+            linear.to_empty(device=weight.device).to(weight.dtype)
+            linear.weight.copy_(weight)
+            if bias is not None:
+                linear.bias.copy_(bias)
+            replacements[id(layer)] = linear
+        memo = dict(replacements)
+        model = copy.deepcopy(self.model, memo)
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        return model.eval()
+
+    def gains_bias(self) -> list[str]:
+        """Layers without a bias in which some subnet has one."""
+        shapes = {layer.name: layer for layer in self.space.layers}
+        return sorted(
+            {
+                gene.layer
+                for gene in self.space.genes
+                if gene.tensor in "CE" and not shapes[gene.layer].bias and set(gene.choices) != {"none"}
+            }
+        )
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        """The trainable support tensors, named as in `adapter_state`."""
+        return {
+            f"{name}.{key}": parameter
+            for name, layer in self._adapted.items()
+            for key, parameter in layer.support.named_parameters()
+        }
+
+    def head_parameters(self) -> dict[str, nn.Parameter]:
+        """The trainable parameters of the head, named as in the backbone."""
+        return {
+            f"{head}.{key}": parameter
+            for head in self.heads
+            for key, parameter in self.model.get_submodule(head).named_parameters()
+        }
+
+    def adapter_state(self) -> dict[str, Tensor]:
+        """All that was trained, support tensors and head: name → detached tensor (shared memory, not a copy)."""
+        trained = self.adapter_parameters() | self.head_parameters()
+        return {name: parameter.detach() for name, parameter in trained.items()}
+
+    @torch.no_grad()
+    def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `adapter_state` gave, copied.
+
+        Raises:
+            WeightStoreError: if names or shapes differ from this supernet's; nothing is changed then.
+        """
+        own = self.adapter_parameters() | self.head_parameters()
+        problems = [f"{name} is missing" for name in own.keys() - state.keys()]
+        problems += [f"{name} is not known" for name in state.keys() - own.keys()]
+        problems += [
+            f"{name} has shape {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
+            for name in own.keys() & state.keys()
+            if state[name].shape != own[name].shape
+        ]
+        if problems:
+            first = "; ".join(sorted(problems)[:3])
+            raise WeightStoreError(f"these weights belong to another supernet ({len(problems)} differences): {first}")
+        for name, parameter in own.items():
+            parameter.copy_(state[name])
+
+
+def _share(backbone: nn.Module, heads: tuple[str, ...]) -> nn.Module:
+    """A copy of the module tree whose frozen parameters are the backbone's memory and whose head is its own."""
+    own = {id(parameter) for head in heads for parameter in backbone.get_submodule(head).parameters()}
+    frozen = [parameter for parameter in backbone.parameters() if id(parameter) not in own]
+    if not frozen:
+        raise BackboneError(f"{type(backbone).__name__} has no parameters outside its head")
+    memo: dict[int, object] = {
+        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in frozen
+    }
+    model = copy.deepcopy(backbone, memo)
+    for head in heads:
+        model.get_submodule(head).requires_grad_(True)
+    return model

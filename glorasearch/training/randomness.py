@@ -1,0 +1,35 @@
+"""Randomness inside the model (drop path, dropout), tied to the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from glorasearch.training.paths import MODEL_TAG, step_generator
+
+
+def uses_randomness(model: nn.Module) -> bool:
+    """Whether a module of the model drops anything in training mode."""
+    return any(
+        getattr(module, "drop_prob", None) or (isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0)
+        for module in model.modules()
+    )
+
+
+@contextmanager
+def model_randomness(enabled: bool, seed: int, step: int, number: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators for one forward pass and put them back afterwards.
+
+    Dropout and drop path draw from the global generators and take none as an argument, so these are seeded from
+    (seed, step, number of the pass) for the time of the pass only.
+    """
+    if not enabled:
+        yield
+        return
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(step_generator(seed, step, MODEL_TAG + number).integers(2**62)))
+        yield

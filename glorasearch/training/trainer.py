@@ -1,0 +1,249 @@
+"""The training loop: a supernet by sampled paths, or one subnet of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path as FilePath
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from glorasearch.data import TrainSplit
+from glorasearch.errors import NonFiniteLossError
+from glorasearch.supernet import Supernet
+from glorasearch.training.batches import BatchOrder
+from glorasearch.training.losses import distillation_loss, label_loss
+from glorasearch.training.optimizer import SupernetOptimizer
+from glorasearch.training.paths import Path, PathStrategy
+from glorasearch.training.randomness import model_randomness, uses_randomness
+from glorasearch.weights import load_checkpoint, save_checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecord:
+    """What is written down of a training as it goes."""
+
+    step: int
+    """Optimiser steps done."""
+    values: Mapping[str, float]
+    """`loss` (nats, mean since the last record), `lr`, `images_per_second`, `gradient_norm`; or probes' accuracies."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """How a training ended."""
+
+    steps: int
+    seconds: float
+    """Wall-clock seconds of the training loop, those before a resume included."""
+    loss: float
+    """Mean loss of the last records, nats."""
+
+
+class SupernetTrainer:
+    """Trains support tensors and head of a supernet on the training split.
+
+    Every random decision (paths, order of images, drop path) is a pure function of the seed and the step, and a
+    checkpoint holds weights and optimiser state; so on one machine's CPU a training that was killed and resumed ends
+    with the same bits as one that was not.
+    """
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """How to train; the defaults of a run file are in `glorasearch.jobs.run_file`."""
+
+        steps: int
+        """Optimiser steps."""
+        batch_size: int = 64
+        """Images per step."""
+        lr: float = 4e-3
+        """Peak learning rate of the low-rank factors."""
+        vector_lr: float = 4e-3
+        """Peak learning rate of vectors and constants."""
+        head_lr: float = 4e-3
+        """Peak learning rate of the classifier head."""
+        weight_decay: float = 1e-4
+        """AdamW's decoupled weight decay, on everything that is trained."""
+        warmup_steps: int = 50
+        """Steps of linear warm-up."""
+        label_smoothing: float = 0.0
+        """Share of the target that is spread over all classes."""
+        clip_norm: float = 1.0
+        """Largest total norm of the gradients; 0 for no clipping."""
+        precision: Literal["auto", "float32", "bfloat16"] = "auto"
+        """`auto` is bfloat16 autocast on GPUs and float32 on CPUs."""
+        seed: int = 0
+        """Decides paths, order of images and drop path."""
+        record_every: int = 25
+        """Steps between records."""
+        probe_every: int = 250
+        """Steps between measurements of the probes; 0 for none."""
+        checkpoint_every: int = 200
+        """Steps between checkpoints."""
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        data: TrainSplit,
+        strategy: PathStrategy,
+        config: Config,
+        *,
+        device: torch.device | str = "cpu",
+        checkpoint: FilePath | None = None,
+        probe: Callable[[Supernet], Mapping[str, float]] | None = None,
+        on_record: Callable[[TrainingRecord], None] | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> None:
+        """`checkpoint` is where to keep the state (None: nowhere); `probe` measures fixed subnets of the supernet."""
+        self._supernet = supernet.to(device)
+        self._data, self._strategy, self._config = data, strategy, config
+        self._device = torch.device(device)
+        self._checkpoint, self._probe = checkpoint, probe
+        self._on_record = on_record or (lambda record: None)
+        self._on_step = on_step or (lambda step: None)
+        self._order = BatchOrder(len(data), config.batch_size, config.seed)
+        self._random_model = uses_randomness(supernet)
+        self._optimizer = SupernetOptimizer(
+            supernet,
+            lr=config.lr,
+            vector_lr=config.vector_lr,
+            head_lr=config.head_lr,
+            weight_decay=config.weight_decay,
+        )
+        self._step, self._seconds, self._loss = 0, 0.0, float("nan")
+        self._pending: list[Tensor] = []
+
+    def run(self) -> TrainingResult:
+        """Train to the last step, from the checkpoint if there is one of this very training.
+
+        Raises:
+            NonFiniteLossError: if loss or gradients stop being finite; the last checkpoint is from before that.
+            BackboneError: if the backbone bypasses an adapted layer.
+        """
+        images, _ = self._data.batch(self._order.indices(0)[:2], self._device)
+        self._supernet.check_reached(images)
+        self._resume()
+        self._supernet.train()
+        began, began_step = time.perf_counter(), self._step
+        before = self._seconds
+        try:
+            while self._step < self._config.steps:
+                self._pending.append(self._train_step(self._step))
+                self._step += 1
+                self._on_step(self._step)
+                self._seconds = before + time.perf_counter() - began
+                if self._due(self._config.record_every):
+                    self._record(self._step - began_step, self._seconds - before)
+                if self._probe is not None and self._config.probe_every and self._due(self._config.probe_every):
+                    self._on_record(TrainingRecord(self._step, self._probe(self._supernet)))
+                    self._supernet.train()
+                if self._due(self._config.checkpoint_every):
+                    self._save()
+        finally:
+            self._supernet.eval()
+        return TrainingResult(self._step, self._seconds, self._loss)
+
+    def _due(self, every: int) -> bool:
+        return self._step % every == 0 or self._step == self._config.steps
+
+    def _train_step(self, step: int) -> Tensor:
+        """One optimiser step; returns `(loss, gradient norm)` on the device, unread."""
+        config = self._config
+        images, labels = self._data.batch(self._order.indices(step), self._device)
+        paths = self._strategy.paths(step)
+        self._optimizer.set_schedule(step, config.steps, config.warmup_steps)
+        self._optimizer.zero_grad()
+        total = torch.zeros((), device=self._device)
+        teacher: Tensor | None = None
+        for number, path in enumerate(paths):
+            logits = self._forward(path, images, step, number)
+            if path.distilled and teacher is not None:
+                loss = distillation_loss(logits, teacher)
+            else:
+                loss = label_loss(logits, labels, config.label_smoothing)
+            if teacher is None and len(paths) > 1:
+                teacher = logits.detach().float().softmax(-1)
+            (loss / len(paths)).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach() / len(paths)
+        norm = self._optimizer.clip(config.clip_norm)
+        self._optimizer.step()
+        return torch.stack([total, norm])
+
+    def _forward(self, path: Path, images: Tensor, step: int, number: int) -> Tensor:
+        config = self._config
+        mixed = config.precision == "bfloat16" or (config.precision == "auto" and self._device.type == "cuda")
+        with (
+            model_randomness(self._random_model, config.seed, step, number, self._device),
+            self._supernet.activate(path.subnet),
+            torch.autocast(self._device.type, torch.bfloat16, enabled=mixed),
+        ):
+            logits: Tensor = self._supernet(images)
+        return logits
+
+    def _record(self, steps_done: int, seconds: float) -> None:
+        """Read the losses since the last record; they are read rarely because reading waits for the device."""
+        recent = torch.stack(self._pending).cpu()
+        self._pending.clear()
+        finite = torch.isfinite(recent).all(dim=1)
+        if not bool(finite.all()):
+            step = self._step - len(recent) + int((~finite).nonzero()[0])
+            loss, norm = recent[step - self._step + len(recent)].tolist()
+            raise NonFiniteLossError(
+                f"training stopped at step {step}: loss {loss}, gradient norm {norm}. Try a lower learning rate "
+                f"(train.lr is {self._config.lr:g}), more warm-up (train.warmup_steps is {self._config.warmup_steps}), "
+                f'clipping (train.clip_norm is {self._config.clip_norm:g}) or train.precision = "float32". '
+                + (f"The last good checkpoint is {self._checkpoint}" if self._checkpoint else "No checkpoint is kept")
+            )
+        self._loss = float(recent[:, 0].mean())
+        lr = self._config.lr * self._optimizer.set_schedule(
+            self._step - 1, self._config.steps, self._config.warmup_steps
+        )
+        values = {
+            "loss": self._loss,
+            "lr": lr,
+            "gradient_norm": float(recent[:, 1].mean()),
+            "images_per_second": steps_done * self._config.batch_size / max(seconds, 1e-9),
+        }
+        self._on_record(TrainingRecord(self._step, values))
+
+    def _identity(self) -> str:
+        """What a checkpoint must have been made with to be resumed."""
+        content = {
+            "config": asdict(self._config),
+            "data": self._data.digest,
+            "space": self._supernet.space.digest,
+            "strategy": repr(self._strategy),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _save(self) -> None:
+        if self._checkpoint is None:
+            return
+        if self._pending:
+            self._record(max(1, len(self._pending)), self._seconds or math.inf)
+        tensors = {f"weights/{name}": value for name, value in self._supernet.adapter_state().items()}
+        tensors |= {f"optimizer/{name}": value for name, value in self._optimizer.state().items()}
+        meta = {"identity": self._identity(), "step": self._step, "seconds": self._seconds, "loss": self._loss}
+        save_checkpoint(self._checkpoint, tensors, meta)
+
+    def _resume(self) -> None:
+        found = load_checkpoint(self._checkpoint) if self._checkpoint is not None else None
+        if found is None:
+            return
+        tensors, meta = found
+        if meta["identity"] != self._identity():
+            return
+        self._supernet.load_adapter_state(_part(tensors, "weights/"))
+        self._optimizer.load_state(_part(tensors, "optimizer/"))
+        self._step, self._seconds, self._loss = int(meta["step"]), float(meta["seconds"]), float(meta["loss"])
+        self._on_step(self._step)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
