@@ -1,0 +1,148 @@
+"""Files and directories on a local disk that appear whole or not at all, also after a kill or a power failure.
+
+Everything is written under a temporary name beside its target, flushed to the disk and renamed. A temporary name says
+which process writes it, so that what a killed process left behind can be told from what a living one is writing.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PREFIX = ".tmp-"
+_CHUNK_BYTES = 1 << 20
+_FOREIGN_AGE_SECONDS = 24 * 3600
+"""A temporary of another machine, whose process cannot be asked, counts as left behind after this time."""
+
+
+def temporary_beside(target: Path) -> Path:
+    """A fresh temporary name in the directory of `target`, which carries this process's identity."""
+    return target.parent / f"{_PREFIX}{os.getpid()}-{_machine()}-{secrets.token_hex(4)}-{target.name}"
+
+
+@contextmanager
+def temporary_directory(target: Path) -> Iterator[Path]:
+    """An empty temporary directory beside `target`, removed at the end unless it was renamed."""
+    path = temporary_beside(target)
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a new file and flush it to the disk; not atomic by itself."""
+    view = memoryview(content)
+    with path.open("xb") as file:
+        for start in range(0, len(view), _CHUNK_BYTES):
+            file.write(view[start : start + _CHUNK_BYTES])
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, content: bytes, previous: Path | None = None) -> None:
+    """Put `content` at `path` in one step; the file that was there is kept as `previous`, where that is given.
+
+    The old file becomes `previous` only when the new one is in place, so a sound `previous` is never given up for a
+    damaged `path` without the new file being there.
+    """
+    temporary, old = temporary_beside(path), temporary_beside(path)
+    try:
+        write_synced(temporary, content)
+        linked = previous is not None and _link(path, old)
+        if previous is not None and not linked and path.exists():
+            path.replace(previous)
+        temporary.replace(path)
+        sync_path(path.parent)
+        if previous is not None and linked:
+            old.replace(previous)
+    finally:
+        temporary.unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
+
+
+def publish_directory(temporary: Path, target: Path) -> bool:
+    """Rename a finished directory to its final name; False if something of that name exists already."""
+    for file in temporary.iterdir():
+        sync_path(file)
+    sync_path(temporary)
+    try:
+        temporary.rename(target)
+    except OSError:
+        if target.exists():
+            return False
+        raise
+    sync_path(target.parent)
+    return True
+
+
+def sync_path(path: Path) -> None:
+    """Flush a file, or a directory's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(directory: Path) -> list[Path]:
+    """Remove the temporaries in `directory` whose writers are dead; gives what was removed."""
+    removed: list[Path] = []
+    for path in sorted(directory.glob(f"{_PREFIX}*")):
+        if _is_left_behind(path):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or directory name is one of this module's temporary names."""
+    return name.startswith(_PREFIX)
+
+
+def _link(path: Path, name: Path) -> bool:
+    """A second name for a file; False where there is no file, or the file system has no links."""
+    try:
+        name.hardlink_to(path)
+    except OSError:
+        return False
+    return True
+
+
+def _is_left_behind(path: Path) -> bool:
+    process, machine, *_ = [*path.name.removeprefix(_PREFIX).split("-"), "", ""]
+    if machine == _machine() and process.isdigit():
+        return not _is_alive(int(process))
+    try:
+        return time.time() - path.stat().st_mtime > _FOREIGN_AGE_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _machine() -> str:
+    """Host name and process-id namespace: two containers on a shared disk must not ask for each other's process ids."""
+    try:
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        namespace = 0
+    return f"{socket.gethostname().replace('-', '_').replace('/', '_')}_{namespace}"

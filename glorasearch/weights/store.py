@@ -1,0 +1,177 @@
+"""The weight store: weight sets written once, named by their digest, checked whenever they are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import fsspec.core
+import torch
+from fsspec.implementations.local import LocalFileSystem
+from torch import Tensor
+
+from glorasearch.errors import WeightsCorruptError, WeightsNotFoundError, WeightStoreError
+from glorasearch.weights.atomic import (
+    publish_directory,
+    remove_leftovers,
+    temporary_directory,
+    write_synced,
+)
+from glorasearch.weights.digest import tensor_entries
+from glorasearch.weights.encoding import decode, encode
+from glorasearch.weights.manifest import MANIFEST_NAME, WEIGHTS_NAME, Manifest
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWeights:
+    """A weight set as it was read and verified."""
+
+    digest: str
+    tensors: dict[str, Tensor]
+    manifest: dict[str, Any]
+    """The caller's fields, and `tensors` (dtype, shape, sha256 of each), `file` and `format`."""
+
+
+class WeightStore:
+    """Weight sets under a local path or an fsspec URL (`memory://...`, `s3://bucket/prefix`, ...).
+
+    A weight set is `<digest>/weights.safetensors` and `<digest>/manifest.json`, and it exists if its manifest does. On
+    a local disk both are written to a temporary directory, flushed and renamed in one step; on an object store the
+    manifest is put last. So a writer that is killed leaves nothing visible, and what it left behind on a local disk is
+    removed by the next `put`. Weight sets are never changed, and nothing in them is mapped into memory.
+
+    Many processes may read and write one store at once: two that put the same weight set write the same content.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise WeightStoreError(f"weight store {url!r} cannot be opened: {error}") from error
+        self._local = Path(self._root) if isinstance(self._files, LocalFileSystem) else None
+
+    def __repr__(self) -> str:
+        return f"WeightStore({self.url!r})"
+
+    def put(self, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> str:
+        """Store tensors with the caller's manifest fields (backbone digest, space digest, code version, ...).
+
+        The digest covers names, dtypes, shapes and bytes of the tensors and all of these fields, so leave out what
+        differs between two runs that should give the same weight set, such as the time. Putting what is there already
+        checks what is there and writes nothing.
+
+        Returns:
+            The digest, 64 hexadecimal digits.
+
+        Raises:
+            ValueError: if a field is not JSON data or has a name that the store uses itself.
+            WeightStoreError: if a tensor cannot be stored or the store cannot be written.
+            WeightsCorruptError: if the weight set is there already but damaged.
+        """
+        content = encode(tensors)
+        entry = Manifest.of(manifest, tensor_entries(tensors), content)
+        digest = entry.digest
+        if digest in self:
+            self.verify(digest)
+            return digest
+        with self._named_errors("written"):
+            if self._local is not None:
+                self._publish_local(self._local, digest, content, entry.encode())
+            else:
+                self._files.pipe_file(self._path(digest, WEIGHTS_NAME), content)
+                self._files.pipe_file(self._path(digest, MANIFEST_NAME), entry.encode())
+        return digest
+
+    def get(self, digest: str, device: str | torch.device = "cpu") -> StoredWeights:
+        """Read a weight set and verify every checksum.
+
+        Raises:
+            WeightsNotFoundError: if it is not there.
+            WeightsCorruptError: naming the file, the tensor, and the expected and the found checksum.
+        """
+        manifest = self._manifest(digest)
+        path = self._path(digest, WEIGHTS_NAME)
+        content = self._read(path)
+        if content is None:
+            raise WeightsCorruptError(f"{path}: missing, though its manifest is there; {self._remedy(digest)}")
+        try:
+            tensors = decode(content, manifest.tensors, path)
+        except WeightsCorruptError as error:
+            raise WeightsCorruptError(f"{error}; {self._remedy(digest)}") from error
+        difference = manifest.check_file(content)
+        if difference is not None:
+            raise WeightsCorruptError(f"{path}: altered outside of the tensors: {difference}; {self._remedy(digest)}")
+        return StoredWeights(digest, {name: tensors[name].to(device) for name in tensors}, manifest.to_dict())
+
+    def verify(self, digest: str) -> None:
+        """Read a weight set and check it completely; raises what `get` raises."""
+        self.get(digest)
+
+    def manifest(self, digest: str) -> dict[str, Any]:
+        """The manifest of a weight set, verified by the digest; the tensors are not read. Raises what `get` raises."""
+        return self._manifest(digest).to_dict()
+
+    def digests(self) -> list[str]:
+        """Digests of all weight sets of the store, sorted."""
+        with self._named_errors("listed"):
+            self._files.invalidate_cache()
+            paths = [path.split("/") for path in self._files.find(self._root)]
+        return sorted(
+            path[-2] for path in paths if len(path) > 1 and path[-1] == MANIFEST_NAME and _DIGEST.fullmatch(path[-2])
+        )
+
+    def __contains__(self, digest: object) -> bool:
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            return False
+        with self._named_errors("read"):
+            self._files.invalidate_cache()
+            return bool(self._files.exists(self._path(digest, MANIFEST_NAME)))
+
+    def _publish_local(self, root: Path, digest: str, content: bytes, manifest: bytes) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(root)
+        with temporary_directory(root / digest) as temporary:
+            write_synced(temporary / WEIGHTS_NAME, content)
+            write_synced(temporary / MANIFEST_NAME, manifest)
+            published = publish_directory(temporary, root / digest)
+        if not published and digest not in self:
+            raise WeightStoreError(f"{root / digest} exists but holds no weight set: move it away and run again")
+
+    def _manifest(self, digest: str) -> Manifest:
+        path = self._path(digest, MANIFEST_NAME)
+        content = self._read(path) if _DIGEST.fullmatch(digest) else None
+        if content is None:
+            known = self.digests()
+            there = f"it holds {len(known)} weight sets" + (f", such as {known[0]}" if known else "")
+            raise WeightsNotFoundError(f"weight store {self.url!r} has no weights {digest!r}; {there}")
+        try:
+            return Manifest.decode(content, digest, path)
+        except WeightsCorruptError as error:
+            raise WeightsCorruptError(f"{error}; {self._remedy(digest)}") from error
+
+    def _read(self, path: str) -> bytes | None:
+        with self._named_errors("read"):
+            try:
+                return bytes(self._files.cat_file(path))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def _path(self, digest: str, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{digest}/{name}"
+
+    def _remedy(self, digest: str) -> str:
+        return f"delete {self._root.rstrip('/')}/{digest} and put the weights again"
+
+    @contextmanager
+    def _named_errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise WeightStoreError(f"weight store {self.url!r} cannot be {what}: {error}") from error
