@@ -1,0 +1,26 @@
+"""Data: from a source's name to three disjoint splits, checked before any work starts."""
+
+from glorasearch.data.config import DataConfig
+from glorasearch.data.input_spec import InputSpec
+from glorasearch.data.load import SourceSummary, check_source, load_search_data, load_splits, load_test_split
+from glorasearch.data.overlap import OverlapReport, PairOverlap
+from glorasearch.data.splits import SearchData, SearchSplit, Splits, TestSplit, TrainSplit
+from glorasearch.data.splitter import stratified_split
+
+__all__ = [
+    "DataConfig",
+    "InputSpec",
+    "OverlapReport",
+    "PairOverlap",
+    "SearchData",
+    "SearchSplit",
+    "SourceSummary",
+    "Splits",
+    "TestSplit",
+    "TrainSplit",
+    "check_source",
+    "load_search_data",
+    "load_splits",
+    "load_test_split",
+    "stratified_split",
+]

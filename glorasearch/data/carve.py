@@ -1,0 +1,137 @@
+"""From the splits that a source has to the three that are used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from glorasearch.data.config import DataConfig
+from glorasearch.data.problems import Problems
+from glorasearch.data.records import Records
+from glorasearch.data.sources import SourceSplits
+from glorasearch.data.splitter import stratified_split
+from glorasearch.errors import DataError
+
+ROLES = ("train", "search", "test")
+FRACTION = 0.2
+"""Of the source's training split, for a split that the source has not and the user gives no size for."""
+
+
+@dataclass(frozen=True)
+class CarvedSplits:
+    """Three lists of images, and how each came about."""
+
+    records: Mapping[str, Records]
+    """`train`, `search`, `test` → its images."""
+    origins: Mapping[str, str]
+    class_names: tuple[str, ...]
+
+
+def carve(source: SourceSplits, config: DataConfig) -> CarvedSplits:
+    """Three disjoint splits of the sizes asked for, stratified and seeded where they are drawn here.
+
+    Raises:
+        DataError: if sizes do not fit, a label is out of range, or a class has no image to train on.
+    """
+    _check_labels(source)
+    own = {"train": source.train, "search": source.search, "test": source.test}
+    if source.fixed:
+        asked = [f"data.{role}" for role in ROLES if getattr(config, role) is not None]
+        if asked:
+            raise DataError(f"{source.subject}: its lists fix the splits; leave out {', '.join(asked)}")
+        given = {role: records for role, records in own.items() if records is not None}
+        return CarvedSplits(given, source.origins, source.class_names)
+    generator = np.random.default_rng(config.seed)
+    records: dict[str, Records] = {}
+    origins: dict[str, str] = {}
+    for role in ("search", "test"):
+        present = own[role]
+        if present is not None:
+            records[role], origins[role] = _subset(present, role, source, config, generator)
+    pool = source.train
+    lacking = [role for role in ROLES if role not in records]
+    sizes = _sizes(source, config, lacking)
+    parts = stratified_split(pool.labels, [sizes[role] for role in lacking], generator)
+    for role, indices in zip(lacking, parts, strict=True):
+        whole = len(indices) == len(pool)
+        records[role] = pool if whole else pool.take(indices)
+        drawn = "" if whole else f", {len(indices)} of {len(pool)} images, stratified, seed {config.seed}"
+        origins[role] = f"{source.origins.get('train', source.subject)}{drawn}"
+    _check_training_classes(source, records["train"])
+    return CarvedSplits({role: records[role] for role in ROLES}, origins, source.class_names)
+
+
+def _sizes(source: SourceSplits, config: DataConfig, lacking: list[str]) -> dict[str, int]:
+    """Images of each split that is taken out of the source's training split."""
+    available = len(source.train)
+    train = config.train if config.train is not None else source.default_train
+    search = _count(config.search, available) if config.search is not None else source.default_search
+    sizes = {"search": search if search is not None else _count(FRACTION, available)}
+    if config.test is not None:
+        sizes["test"] = _count(config.test, available)
+    elif not source.rest_is_test:
+        sizes["test"] = _count(FRACTION, available)
+    sizes = {role: size for role, size in sizes.items() if role in lacking}
+    if train is None:
+        sizes["train"] = available - sum(sizes.values())
+    else:
+        sizes["train"] = train
+        if "test" in lacking and "test" not in sizes:
+            sizes["test"] = available - sum(sizes.values())
+    wrong = [role for role, size in sizes.items() if size < 1]
+    if wrong or sum(sizes.values()) > available:
+        asked = ", ".join(f"{role} {sizes[role]}" for role in ROLES if role in sizes)
+        raise DataError(
+            f"{source.subject}: {available} images cannot be split into {asked}; each split needs at least 1; "
+            "set data.train, data.search and data.test to fit"
+        )
+    return sizes
+
+
+def _count(size: float | int, available: int) -> int:
+    return size if isinstance(size, int) else max(1, round(size * available))
+
+
+def _subset(
+    present: Records, role: str, source: SourceSplits, config: DataConfig, generator: np.random.Generator
+) -> tuple[Records, str]:
+    """A split that the source has, or the part of it that the user asks for."""
+    origin = source.origins.get(role, source.subject)
+    asked = getattr(config, role)
+    if asked is None:
+        return present, origin
+    size = _count(asked, len(present))
+    if size > len(present):
+        raise DataError(f"{source.subject}: data.{role} is {size}, but its {role} split has {len(present)} images")
+    if size == len(present):
+        return present, origin
+    (indices,) = stratified_split(present.labels, [size], generator)
+    return present.take(indices), f"{origin}, {size} of {len(present)} images, stratified, seed {config.seed}"
+
+
+def _check_labels(source: SourceSplits) -> None:
+    classes = len(source.class_names)
+    problems = Problems(source.subject)
+    if classes < 2:
+        problems.add(f"has {classes} class; classification needs at least two")
+    for role, records in zip(ROLES, (source.train, source.search, source.test), strict=True):
+        if records is None:
+            continue
+        if not len(records):
+            problems.add(f"the {role} split has no image")
+        for index in np.flatnonzero((records.labels < 0) | (records.labels >= classes)).tolist():
+            label = records.labels[index]
+            problems.add(f"{records.name(index)}: label {label} is out of range; allowed are 0 to {classes - 1}")
+    problems.raise_if_any()
+
+
+def _check_training_classes(source: SourceSplits, train: Records) -> None:
+    empty = sorted(set(range(len(source.class_names))) - set(train.labels.tolist()))
+    if empty:
+        named = ", ".join(repr(source.class_names[label]) for label in empty[:5])
+        raise DataError(
+            f"{source.subject}: {len(empty)} of {len(source.class_names)} classes are empty, with no image among the "
+            f"{len(train)} of the train split: {named}; add images, leave the class out, or raise data.train"
+        )

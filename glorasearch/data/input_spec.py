@@ -1,0 +1,152 @@
+"""What a backbone wants to see: image size, channels, normalisation, and how an image is brought to that size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from glorasearch.errors import DataError
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+CROP_MODES = ("center", "squash", "border")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The input of a backbone.
+
+    Raises:
+        DataError: (on creation) if a value cannot be used.
+    """
+
+    channels: int
+    """1 (grayscale) or 3 (RGB); images are converted."""
+    height: int
+    """Pixels."""
+    width: int
+    """Pixels."""
+    mean: tuple[float, ...]
+    """Subtracted from each channel, on the scale 0 to 1."""
+    std: tuple[float, ...]
+    """Divides each channel, on the scale 0 to 1."""
+    interpolation: str = "bicubic"
+    """One of `INTERPOLATIONS`."""
+    crop_pct: float = 1.0
+    """Share of the resized image's edge that the centre crop keeps, as in timm."""
+    crop_mode: str = "center"
+    """One of `CROP_MODES`: timm's ways to treat an image of another shape."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
+        object.__setattr__(self, "std", tuple(float(value) for value in self.std))
+        if self.channels not in (1, 3):
+            raise DataError(f"input: {self.channels} channels; images are given as 1 (grayscale) or 3 (RGB)")
+        if self.height < 1 or self.width < 1:
+            raise DataError(f"input: size {self.height} x {self.width}; both must be at least 1 pixel")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels or not all(math.isfinite(value) for value in values):
+                raise DataError(
+                    f"input: {name} is {values}; it takes one finite number for each of {self.channels} channels"
+                )
+        if any(value <= 0 for value in self.std):
+            raise DataError(f"input: std is {self.std}; it divides, so each value must be above 0")
+        if self.interpolation not in INTERPOLATIONS:
+            raise DataError(f"input: interpolation {self.interpolation!r}; allowed are {', '.join(INTERPOLATIONS)}")
+        if not 0 < self.crop_pct <= 1:
+            raise DataError(f"input: crop_pct is {self.crop_pct}; allowed is above 0 and at most 1")
+        if self.crop_mode not in CROP_MODES:
+            raise DataError(f"input: crop_mode {self.crop_mode!r}; allowed are {', '.join(CROP_MODES)}")
+
+    @classmethod
+    def from_backbone(cls, model: nn.Module, **overrides: Any) -> Self:
+        """The input of a timm model, from its `pretrained_cfg`; what the built model itself fixes goes first.
+
+        A model that was built for another image size or number of channels than its `pretrained_cfg` says is taken at
+        its word: the size of its patch embedding, the channels of its first convolution. Where the channels differ,
+        mean and std are averaged over the channels, or repeated.
+
+        Args:
+            model: a timm model.
+            overrides: fields of `InputSpec` to set otherwise.
+        """
+        from timm.data.config import resolve_model_data_config  # timm takes a second to import
+
+        resolve: Callable[..., dict[str, Any]] = resolve_model_data_config
+        config = resolve(model)
+        channels, height, width = config["input_size"]
+        channels = _first_channels(model) or channels
+        height, width = _fixed_size(model) or (height, width)
+        values: dict[str, Any] = {
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "mean": fit_channels(config["mean"], channels),
+            "std": fit_channels(config["std"], channels),
+            "interpolation": config["interpolation"],
+            "crop_pct": config["crop_pct"],
+            "crop_mode": config["crop_mode"],
+        }
+        return cls(**(values | overrides))
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one image as uint8 at this size."""
+        return self.channels * self.height * self.width
+
+    def override(
+        self,
+        *,
+        size: int | tuple[int, int] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> Self:
+        """The same with what is given in its place; one number for mean or std holds for every channel."""
+        height, width = (self.height, self.width) if size is None else (size, size) if isinstance(size, int) else size
+        return replace(
+            self,
+            height=height,
+            width=width,
+            mean=self.mean if mean is None else _spread(mean, self.channels),
+            std=self.std if std is None else _spread(std, self.channels),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The fields as JSON."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+def fit_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Per-channel values for another number of channels: unchanged, or their mean for each."""
+    if len(values) == channels:
+        return tuple(values)
+    return (sum(values) / len(values),) * channels
+
+
+def _spread(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    return tuple(values) * channels if len(values) == 1 else tuple(values)
+
+
+def _first_channels(model: nn.Module) -> int | None:
+    """Input channels of the module that `pretrained_cfg` names as the first convolution."""
+    named = getattr(model, "pretrained_cfg", {}).get("first_conv")
+    name = named[0] if isinstance(named, (tuple, list)) and named else named
+    if not isinstance(name, str):
+        return None
+    module = dict(model.named_modules()).get(name)
+    channels = getattr(module, "in_channels", None)
+    if isinstance(channels, int):
+        return channels
+    weight = getattr(module, "weight", None)
+    return int(weight.shape[1]) if isinstance(weight, Tensor) and weight.dim() == 4 else None
+
+
+def _fixed_size(model: nn.Module) -> tuple[int, int] | None:
+    """The image size of a model whose patch embedding has one."""
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    if isinstance(size, (tuple, list)) and len(size) == 2:
+        return int(size[0]), int(size[1])
+    return None

@@ -1,0 +1,186 @@
+"""One call from a data configuration to three disjoint splits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from glorasearch.data.carve import ROLES, CarvedSplits, carve
+from glorasearch.data.config import DataConfig
+from glorasearch.data.input_spec import InputSpec
+from glorasearch.data.overlap import OverlapReport, find_overlap
+from glorasearch.data.pixels import LazyPixels, Pixels, ResidentPixels, decode, image_transform, parallel, unreadable
+from glorasearch.data.problems import Problems
+from glorasearch.data.records import Records
+from glorasearch.data.sources import SourceSplits, read_source
+from glorasearch.data.splits import SearchData, SearchSplit, Splits, TestSplit, TrainSplit
+
+logger = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+GIB = 2**30
+KEEP_FIRST = ("search", "train", "test")
+"""The order in which splits take the memory there is: what is read most often first."""
+
+
+@dataclass(frozen=True)
+class SourceSummary:
+    """What a source will give, before any image is read."""
+
+    class_names: tuple[str, ...]
+    train: int
+    search: int
+    test: int
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    carved: CarvedSplits
+    spec: InputSpec
+    fingerprints: Mapping[str, list[bytes]]
+    overlap: OverlapReport
+    pixels: Mapping[str, Pixels]
+
+
+def check_source(config: DataConfig) -> SourceSummary:
+    """Check names, lists, folders, labels and sizes; no image is opened.
+
+    Raises:
+        DataError: if something of this is wrong.
+    """
+    carved = carve(read_source(config), config)
+    sizes = {role: len(records) for role, records in carved.records.items()}
+    return SourceSummary(carved.class_names, **sizes)
+
+
+def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None = None) -> Splits:
+    """The three splits of a source.
+
+    The same configuration gives the same splits, byte for byte, in any process. All images are read and checked here;
+    what fits into `config.max_memory_gib` is decoded and kept.
+
+    Args:
+        config: the source and the sizes.
+        spec: what the backbone wants to see; `config` may override size, mean and std.
+        progress: called in this thread, with images done and images in all.
+
+    Raises:
+        DataError: if the source, an image, a label or a size is wrong, or if splits share more than 1 % of their
+            images and `config.allow_overlap` is not set.
+    """
+    loaded = _load(config, spec, ROLES, progress)
+    return Splits(
+        _train(loaded),
+        _search(loaded),
+        _test(loaded),
+        loaded.carved.class_names,
+        loaded.overlap,
+        config.source,
+    )
+
+
+def load_search_data(config: DataConfig, spec: InputSpec, progress: Progress | None = None) -> SearchData:
+    """Training and search split, equal to those of `load_splits`, for who has no business with the test split.
+
+    Images of the test split are compared by content hash with the others, and their files are checked, but they are
+    not decoded where they are files.
+
+    Raises:
+        DataError: as `load_splits`.
+    """
+    loaded = _load(config, spec, ("train", "search"), progress)
+    return SearchData(_train(loaded), _search(loaded), loaded.carved.class_names)
+
+
+def load_test_split(config: DataConfig, spec: InputSpec, progress: Progress | None = None) -> TestSplit:
+    """The test split of `load_splits`, alone: for the final report.
+
+    Raises:
+        DataError: as `load_splits`.
+    """
+    return _test(_load(config, spec, ("test",), progress))
+
+
+def _load(config: DataConfig, spec: InputSpec, wanted: Collection[str], progress: Progress | None) -> _Loaded:
+    source = read_source(config)
+    carved = carve(source, config)
+    spec = source.adapt(spec.override(size=config.size, mean=config.mean, std=config.std))
+    kept = [role for role in _that_fit(carved, spec, config.max_memory_gib) if role in wanted]
+    total = sum(len(records) for records in carved.records.values()) + sum(len(carved.records[role]) for role in kept)
+    done = 0
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+        if progress is not None:
+            progress(done, total)
+
+    fingerprints = _fingerprints(source, carved, advance)
+    overlap = find_overlap(fingerprints, lambda role, index: carved.records[role].name(index))
+    overlap.refuse(source.subject, config.allow_overlap)
+    if overlap.images:
+        logger.warning("%s: %d images stand in two splits; the report says which", source.subject, overlap.images)
+    transform = image_transform(spec)
+    pixels: dict[str, Pixels] = {}
+    for role in wanted:
+        records = carved.records[role]
+        if role in kept:
+            pixels[role] = ResidentPixels(decode(records, spec, range(len(records)), transform, advance))
+        else:
+            pixels[role] = LazyPixels(records, spec)
+    return _Loaded(carved, spec, fingerprints, overlap, pixels)
+
+
+def _that_fit(carved: CarvedSplits, spec: InputSpec, limit_gib: float) -> list[str]:
+    """Splits to keep in memory: the same ones whichever of them are wanted."""
+    left = limit_gib * GIB
+    kept = []
+    for role in KEEP_FIRST:
+        size = len(carved.records[role]) * spec.image_bytes
+        if size <= left:
+            kept.append(role)
+            left -= size
+    return kept
+
+
+def _fingerprints(source: SourceSplits, carved: CarvedSplits, advance: Callable[[int], None]) -> dict[str, list[bytes]]:
+    """Content hash of every image of the three splits; every file is read."""
+    problems = Problems(source.subject)
+    found: dict[str, list[bytes]] = {}
+    for role, records in carved.records.items():
+
+        def examine(index: int, records: Records = records) -> bytes | str:
+            try:
+                return records.fingerprint(index)
+            except Exception as error:  # decoders raise anything for broken bytes; the image is the cause
+                return unreadable(records.name(index), error)
+
+        results = parallel(examine, len(records), advance)
+        for result in results:
+            if isinstance(result, str):
+                problems.add(result)
+        found[role] = [result for result in results if isinstance(result, bytes)]
+    problems.raise_if_any()
+    return found
+
+
+def _train(loaded: _Loaded) -> TrainSplit:
+    return TrainSplit(*_parts(loaded, "train"))
+
+
+def _search(loaded: _Loaded) -> SearchSplit:
+    return SearchSplit(*_parts(loaded, "search"))
+
+
+def _test(loaded: _Loaded) -> TestSplit:
+    return TestSplit(*_parts(loaded, "test"))
+
+
+def _parts(loaded: _Loaded, role: str) -> tuple[Pixels, torch.Tensor, InputSpec, list[bytes], int, str]:
+    """The arguments of a split's class."""
+    labels = torch.from_numpy(loaded.carved.records[role].labels.copy())
+    classes = len(loaded.carved.class_names)
+    return loaded.pixels[role], labels, loaded.spec, loaded.fingerprints[role], classes, loaded.carved.origins[role]

@@ -1,0 +1,217 @@
+"""Decoded pixels of a split: kept as one tensor, or decoded when they are asked for."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from glorasearch.data.input_spec import InputSpec
+from glorasearch.data.problems import Problems
+from glorasearch.data.records import Records
+from glorasearch.errors import DataError
+
+Result = TypeVar("Result")
+Transform = Callable[[Image.Image], Tensor]
+CHUNK = 32
+"""Images that one thread takes at a time, at most."""
+
+
+class Pixels(ABC):
+    """Images of one size, `(N, C, H, W)` uint8, wherever they are."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def gather(self, indices: Tensor) -> Tensor:
+        """`(n, C, H, W)` uint8 on the CPU, a copy.
+
+        Args:
+            indices: `(n,)` int64 on the CPU, each from 0 and below N.
+
+        Raises:
+            DataError: if an image can no longer be read.
+        """
+
+    @property
+    @abstractmethod
+    def resident(self) -> bool:
+        """Whether the pixels are in memory."""
+
+
+class ResidentPixels(Pixels):
+    """Pixels in memory."""
+
+    def __init__(self, images: Tensor) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def gather(self, indices: Tensor) -> Tensor:
+        """Copied out of the tensor."""
+        return self._images[indices]
+
+    @property
+    def resident(self) -> bool:
+        """True."""
+        return True
+
+
+class LazyPixels(Pixels):
+    """Pixels that are decoded, in threads, whenever they are asked for."""
+
+    def __init__(self, records: Records, spec: InputSpec) -> None:
+        self._records, self._spec = records, spec
+        self._transform = image_transform(spec)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def gather(self, indices: Tensor) -> Tensor:
+        """Decoded anew."""
+        return decode(self._records, self._spec, indices.tolist(), self._transform)
+
+    @property
+    def resident(self) -> bool:
+        """False."""
+        return False
+
+
+class JoinedPixels(Pixels):
+    """The pixels of several, one after the other, without a copy of them."""
+
+    def __init__(self, parts: Sequence[Pixels]) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def gather(self, indices: Tensor) -> Tensor:
+        """Each from the part that has it."""
+        out: Tensor | None = None
+        for part, start in zip(self._parts, self._starts[:-1].tolist(), strict=True):
+            here = ((indices >= start) & (indices < start + len(part))).nonzero()[:, 0]
+            pixels = part.gather(indices[here] - start)
+            if out is None:
+                out = pixels.new_empty((len(indices), *pixels.shape[1:]))
+            out[here] = pixels
+        if out is None:
+            raise ValueError("nothing was joined")
+        return out
+
+    @property
+    def resident(self) -> bool:
+        """Whether all parts are in memory."""
+        return all(part.resident for part in self._parts)
+
+
+def image_transform(spec: InputSpec) -> Transform:
+    """timm's evaluation transform up to the normalisation: resize and crop, as `(C, H, W)` uint8."""
+    from timm.data.transforms_factory import create_transform  # brings torchvision: only when images are decoded
+
+    resize_and_crop: Transform = create_transform(
+        input_size=(spec.channels, spec.height, spec.width),
+        interpolation=spec.interpolation,
+        mean=spec.mean,
+        std=spec.std,
+        crop_pct=spec.crop_pct,
+        crop_mode=spec.crop_mode,
+        normalize=False,
+    )
+    return resize_and_crop
+
+
+def to_channels(image: Image.Image, channels: int) -> Image.Image:
+    """Grayscale or RGB; 16-bit grayscale keeps its upper 8 bits.
+
+    Raises:
+        ValueError: if the pixels are floating point, whose scale nobody knows.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floating point; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        wide = image.mode != "I" or values.max(initial=0) > 255
+        image = Image.fromarray((np.clip(values, 0, 65535) >> 8 if wide else values).astype(np.uint8))
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def decode(
+    records: Records,
+    spec: InputSpec,
+    indices: Sequence[int],
+    transform: Transform,
+    advance: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Decode some images into one tensor, `(len(indices), C, H, W)` uint8.
+
+    Raises:
+        DataError: that names the images that cannot be read.
+    """
+    out = torch.empty((len(indices), spec.channels, spec.height, spec.width), dtype=torch.uint8)
+
+    def decode_one(position: int) -> str | None:
+        index = indices[position]
+        try:
+            image = to_channels(records.image(index), spec.channels)
+        except Exception as error:  # decoders raise anything for broken bytes; whatever it is, the image is the cause
+            return unreadable(records.name(index), error)
+        out[position].copy_(transform(image))
+        return None
+
+    problems = Problems("images cannot be decoded")
+    for problem in parallel(decode_one, len(indices), advance):
+        if problem is not None:
+            problems.add(problem)
+    problems.raise_if_any()
+    return out
+
+
+def unreadable(name: str, error: Exception) -> str:
+    """The message for an image that cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return f"{name}: does not exist"
+    if isinstance(error, DataError):
+        return f"{name}: {error}"
+    return f"{name}: cannot be read as an image: {error or type(error).__name__}; replace the file or take it out"
+
+
+def parallel(
+    function: Callable[[int], Result], count: int, advance: Callable[[int], None] | None = None
+) -> list[Result]:
+    """`function(0) ... function(count - 1)`, in threads, results in order.
+
+    Args:
+        function: may be called from several threads at once.
+        count: of calls.
+        advance: called in this thread with the number of calls that ended since it was called last.
+    """
+    threads = min(16, os.cpu_count() or 1)
+    size = max(1, min(CHUNK, -(-count // threads)))
+    starts = range(0, count, size)
+    if threads == 1 or len(starts) <= 1:
+        results = [function(index) for index in range(count)]
+        if advance is not None:
+            advance(count)
+        return results
+
+    def work(start: int) -> list[Result]:
+        return [function(index) for index in range(start, min(start + size, count))]
+
+    gathered: list[Result] = []
+    with ThreadPoolExecutor(threads, thread_name_prefix="glorasearch-decode") as pool:
+        for chunk in pool.map(work, starts):
+            gathered.extend(chunk)
+            if advance is not None:
+                advance(len(chunk))
+    return gathered

@@ -1,0 +1,215 @@
+"""Images that are not decoded yet: where each one is, its label, its content's hash."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from glorasearch.data.splitter import IntArray
+
+
+class Records(ABC):
+    """A list of labelled images. Methods may be called from several threads.
+
+    Attributes:
+        labels: `(N,)`, class indices.
+    """
+
+    def __init__(self, labels: Sequence[int] | IntArray) -> None:
+        self.labels: IntArray = np.asarray(labels, dtype=np.int64).reshape(-1)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """Where the image is, for messages: a file, and the line of a list that names it."""
+
+    @abstractmethod
+    def image(self, index: int) -> Image.Image:
+        """The image, decoded at its native size. Raises whatever the decoder raises if it cannot be."""
+
+    @abstractmethod
+    def fingerprint(self, index: int) -> bytes:
+        """SHA-256 of the content: a file's bytes, or the pixels where there is no file.
+
+        Raises what tells of a broken image, as far as that is seen without decoding it.
+        """
+
+    def take(self, indices: IntArray) -> Records:
+        """Some of these, in the order of `indices`."""
+        return SubsetRecords(self, indices)
+
+
+class SubsetRecords(Records):
+    """Some records of another list."""
+
+    def __init__(self, base: Records, indices: IntArray) -> None:
+        super().__init__(base.labels[indices])
+        self._base, self._indices = base, indices
+
+    def name(self, index: int) -> str:
+        """As in the list that it is taken out of."""
+        return self._base.name(int(self._indices[index]))
+
+    def image(self, index: int) -> Image.Image:
+        """As in the list that it is taken out of."""
+        return self._base.image(int(self._indices[index]))
+
+    def fingerprint(self, index: int) -> bytes:
+        """As in the list that it is taken out of."""
+        return self._base.fingerprint(int(self._indices[index]))
+
+
+class EncodedRecords(Records):
+    """Images that are encoded bytes somewhere."""
+
+    @abstractmethod
+    def read(self, index: int) -> bytes:
+        """The encoded image."""
+
+    def image(self, index: int) -> Image.Image:
+        """Decodes it."""
+        with Image.open(io.BytesIO(self.read(index))) as image:
+            image.load()
+            return image
+
+    def fingerprint(self, index: int) -> bytes:
+        """SHA-256 of the bytes."""
+        data = self.read(index)
+        check_intact(data)
+        return hashlib.sha256(data).digest()
+
+
+class FileRecords(EncodedRecords):
+    """Image files.
+
+    Args:
+        paths: of the files.
+        labels: `(N,)`.
+        origins: where each is named, such as `train800.txt:17`; None: the path says it all.
+    """
+
+    def __init__(self, paths: Sequence[Path], labels: Sequence[int], origins: Sequence[str] | None = None) -> None:
+        super().__init__(labels)
+        self._paths, self._origins = paths, origins
+
+    def name(self, index: int) -> str:
+        """`<list>:<line>: <path>`, or the path."""
+        path = str(self._paths[index])
+        return path if self._origins is None else f"{self._origins[index]}: {path}"
+
+    def read(self, index: int) -> bytes:
+        """The file's bytes."""
+        return self._paths[index].read_bytes()
+
+
+class BytesRecords(EncodedRecords):
+    """Encoded images in memory."""
+
+    def __init__(self, contents: Sequence[bytes], labels: Sequence[int], subject: str) -> None:
+        super().__init__(labels)
+        self._contents, self._subject = contents, subject
+
+    def name(self, index: int) -> str:
+        """The data set and the position in it."""
+        return f"{self._subject}, image {index}"
+
+    def read(self, index: int) -> bytes:
+        """The bytes kept."""
+        return self._contents[index]
+
+
+class ReaderRecords(EncodedRecords):
+    """What a reader of timm gives: `(open file, target)` for each index.
+
+    The reader is asked, not timm's `ImageDataset`, because that gives another image in the place of a broken one.
+    """
+
+    def __init__(self, reader: Any, labels: Sequence[int], subject: str) -> None:
+        super().__init__(labels)
+        self._reader, self._subject = reader, subject
+        self._lock = threading.Lock()  # a tar file has one position, shared by all that read it
+
+    def name(self, index: int) -> str:
+        """The data set, the position, and the file's name in it."""
+        return f"{self._subject}, image {index} ({self._reader.filename(index)})"
+
+    def read(self, index: int) -> bytes:
+        """The bytes that the reader's file holds."""
+        with self._lock, self._reader[index][0] as file:
+            content: bytes = file.read()
+        return content
+
+
+class ArrayRecords(Records):
+    """Images in an array.
+
+    Args:
+        pixels: `(N, H, W)` or `(N, H, W, 3)`, uint8.
+        labels: `(N,)`.
+        subject: the data set, for messages.
+    """
+
+    def __init__(self, pixels: npt.NDArray[np.uint8], labels: Sequence[int] | IntArray, subject: str) -> None:
+        super().__init__(labels)
+        self._pixels, self._subject = pixels, subject
+
+    def name(self, index: int) -> str:
+        """The data set and the position in it."""
+        return f"{self._subject}, image {index}"
+
+    def image(self, index: int) -> Image.Image:
+        """The pixels as an image."""
+        return Image.fromarray(self._pixels[index])
+
+    def fingerprint(self, index: int) -> bytes:
+        """SHA-256 of shape and pixels."""
+        return pixel_digest(self._pixels[index])
+
+
+class DatasetRecords(Records):
+    """Any data set with `[index] -> (PIL image, target)`; images are decoded to be hashed."""
+
+    def __init__(self, dataset: Any, labels: Sequence[int], subject: str) -> None:
+        super().__init__(labels)
+        self._dataset, self._subject = dataset, subject
+
+    def name(self, index: int) -> str:
+        """The data set and the position in it."""
+        return f"{self._subject}, image {index}"
+
+    def image(self, index: int) -> Image.Image:
+        """What the data set gives."""
+        image: Image.Image = self._dataset[index][0]
+        return image
+
+    def fingerprint(self, index: int) -> bytes:
+        """SHA-256 of shape and pixels."""
+        return pixel_digest(np.asarray(self.image(index)))
+
+
+def pixel_digest(pixels: npt.NDArray[Any]) -> bytes:
+    """SHA-256 of an image's shape and values."""
+    return hashlib.sha256(f"{pixels.shape}{pixels.dtype}".encode() + pixels.tobytes()).digest()
+
+
+def check_intact(data: bytes) -> None:
+    """Raise if the bytes are no image, or a broken one as far as that is seen without decoding it.
+
+    A PNG's checksums are compared; a JPEG must have its end marker.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        kind = image.format
+        image.verify()
+    if kind == "JPEG" and data.rfind(b"\xff\xd9") < 0:
+        raise OSError("the JPEG stops before its end marker: it is truncated")

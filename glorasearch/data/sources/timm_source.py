@@ -1,0 +1,195 @@
+"""Data sets by the names that timm's `create_dataset` takes: `torch/...`, `hfds/...`, a folder or tar file, streams."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from glorasearch.data.config import DataConfig
+from glorasearch.data.records import ArrayRecords, BytesRecords, DatasetRecords, FileRecords, ReaderRecords, Records
+from glorasearch.data.sources.folder import split_folders
+from glorasearch.data.sources.source_splits import SourceSplits
+from glorasearch.errors import DataError
+
+TRAIN_AND_TEST = ("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist", "qmnist")
+"""torchvision's data sets that have these two splits; timm gives the test split for any other name."""
+TEST_IS_VALIDATION = ("imagenet", "places365", "inaturalist", "inat")
+"""torchvision's data sets whose published test split has no labels: the validation split is what others report."""
+STREAMS = ("hfids", "tfds", "wds")
+UNKNOWN_SPLIT = ("unknown split", "bad split")
+"""First words of what the readers raise for a split that a data set does not have."""
+GIB = 2**30
+
+
+def read_timm(config: DataConfig) -> SourceSplits:
+    """The splits that the data set has; `train_split`, `search_split` and `test_split` name them where timm's differ.
+
+    A data set without a search or a test split gets it out of its training split; so does a folder without folders for
+    splits. Nothing is downloaded but what `hfds/` and `tfds/` fetch by themselves.
+
+    Raises:
+        DataError: if timm cannot make the data set, if its splits have other classes, or if it has no labels.
+    """
+    subject = config.source
+    name = subject.lower().rpartition("/")[2] if _prefix(subject) == "torch" else ""
+    folder_like = name in ("image_folder", "folder") or _prefix(subject) not in ("torch", "hfds", *STREAMS)
+    if folder_like:
+        wanted, roots = _folder_splits(config)
+    else:
+        wanted, roots = _named_splits(config, name), {}
+    datasets: dict[str, Any] = {}
+    for role, split in wanted.items():
+        optional = role != "train" and getattr(config, f"{role}_split") is None
+        dataset = _create(
+            config, split, roots.get(role, config.root), optional and _prefix(subject) in ("hfds", "hfids")
+        )
+        if dataset is not None:
+            datasets[role] = dataset
+    names = {role: _class_names(dataset) for role, dataset in datasets.items()}
+    for role, own in names.items():
+        if own != names["train"]:
+            raise DataError(
+                f"{subject}: the {role} split has other classes than the training split: "
+                f"{_difference(own, names['train'])}; both must have the same class folders or names"
+            )
+    records = {role: _records(dataset, config, f"{subject}, {wanted[role]}") for role, dataset in datasets.items()}
+    return SourceSplits(
+        subject,
+        records["train"],
+        names["train"] or tuple(str(label) for label in range(int(records["train"].labels.max(initial=-1)) + 1)),
+        search=records.get("search"),
+        test=records.get("test"),
+        origins={role: f"split {wanted[role]!r}" for role in records},
+    )
+
+
+def _prefix(name: str) -> str:
+    return name.partition("/")[0].lower() if "/" in name else ""
+
+
+def _named_splits(config: DataConfig, name: str) -> dict[str, str]:
+    """Split → timm's name of it, for data sets that are asked by name."""
+    wanted = {"train": "train", "search": "validation", "test": "test"}
+    if name in TRAIN_AND_TEST or _prefix(config.source) in ("tfds", "wds"):
+        del wanted["search"]
+    elif name in TEST_IS_VALIDATION:
+        wanted = {"train": "train", "test": "validation"}
+    given = {"train": config.train_split, "search": config.search_split, "test": config.test_split}
+    wanted |= {role: split for role, split in given.items() if split is not None}
+    if len(set(wanted.values())) < len(wanted):
+        raise DataError(f"{config.source}: two splits are taken from one and the same split: {wanted}")
+    if name in TRAIN_AND_TEST and not set(wanted.values()) <= {"train", "test"}:
+        raise DataError(f"{config.source}: has the splits train and test only; asked for {', '.join(wanted.values())}")
+    return wanted
+
+
+def _folder_splits(config: DataConfig) -> tuple[dict[str, str], dict[str, str]]:
+    """The same, and the folder of each, for data sets that are a folder; timm would fall back to all images."""
+    if config.root is None:
+        raise DataError(f"{config.source}: data.root is missing: the folder of the data set")
+    root = Path(config.root).expanduser()
+    if not root.exists():
+        raise DataError(f"{config.source}: data.root is {root}, which does not exist")
+    given = {"train": config.train_split, "search": config.search_split, "test": config.test_split}
+    folders = split_folders(root, config.source) if root.is_dir() else {}
+    for role, split in given.items():
+        if split is not None:
+            if not (root / split).is_dir():
+                raise DataError(f"{config.source}: data.{role}_split is {split!r}, but {root / split} is not a folder")
+            folders[role] = root / split
+    if folders and "train" not in folders:
+        raise DataError(f"{config.source}: {root} has no folder train/; name it with data.train_split")
+    if not folders:
+        return {"train": "all images"}, {"train": str(root)}
+    return {role: folder.name for role, folder in folders.items()}, {role: str(path) for role, path in folders.items()}
+
+
+def _create(config: DataConfig, split: str, root: str | None, optional: bool) -> Any:
+    """timm's data set of one split, or None if it lacks a split that is optional."""
+    from timm.data.dataset_factory import create_dataset  # brings torchvision: only this source needs it
+
+    try:
+        return create_dataset(config.source, root=root, split=split, search_split=False, is_training=False)
+    except Exception as error:  # from timm, torchvision or a hub's client: each has its own for a name it does not know
+        if optional and str(error).lower().startswith(UNKNOWN_SPLIT):
+            return None
+        reason = f"{type(error).__name__}: {error}" if str(error) else f"timm refuses it with {type(error).__name__}"
+        raise DataError(
+            f"{config.source}: split {split!r} of data.root {root!r} cannot be made by timm's create_dataset: "
+            f"{reason}. "
+            "Allowed are digits, vtab:<root>/<task>, folder:<path>, and timm's names, such as torch/cifar100 or "
+            "torch/image_folder; nothing is downloaded for torch/"
+        ) from error
+
+
+def _class_names(dataset: Any) -> tuple[str, ...]:
+    """Names in the order of their indices; empty where the data set does not say."""
+    own = getattr(dataset, "classes", None) or ()
+    reader = getattr(dataset, "reader", None)
+    mapping = getattr(reader, "class_to_idx", None) or getattr(reader, "class_name_to_idx", None) or {}
+    return tuple(map(str, own)) or tuple(sorted(map(str, mapping), key=lambda name: mapping.get(name, 0)))
+
+
+def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
+    missing, more = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    parts = [f"it lacks {', '.join(missing[:5])}"] if missing else []
+    parts += [f"it has {', '.join(more[:5])} too"] if more else []
+    return "; ".join(parts) or "their order differs"
+
+
+def _records(dataset: Any, config: DataConfig, subject: str) -> Records:
+    """The data set's images, without decoding them where that is possible."""
+    data = getattr(dataset, "data", None)
+    if data is not None and hasattr(dataset, "targets"):
+        return ArrayRecords(np.asarray(data, dtype=np.uint8), _integers(dataset.targets, subject), subject)
+    samples = getattr(dataset, "samples", None) or getattr(dataset, "imgs", None)
+    if samples:
+        return FileRecords([Path(path) for path, _ in samples], _integers([label for _, label in samples], subject))
+    reader = getattr(dataset, "reader", None)
+    own = getattr(reader, "samples", ())
+    if len(own) and isinstance(own[0][0], str):
+        return FileRecords([Path(path) for path, _ in own], _integers([label for _, label in own], subject))
+    if _prefix(config.source) in STREAMS:
+        return _spool(dataset, config.max_memory_gib * GIB, subject)
+    if reader is not None:
+        if hasattr(reader, "iter_targets"):
+            labels = list(reader.iter_targets())
+        else:
+            labels = list(reader.targets)  # of a tar file
+        return ReaderRecords(reader, _integers(labels, subject), subject)
+    return DatasetRecords(dataset, _integers([dataset[index][1] for index in range(len(dataset))], subject), subject)
+
+
+def _integers(labels: Iterable[Any], subject: str) -> list[int]:
+    """Labels as class indices."""
+    result: list[int] = []
+    for index, label in enumerate(labels):
+        first = np.asarray(label).reshape(-1)[:1]  # QMNIST has the label and seven more columns
+        if first.size == 0 or first.dtype.kind not in "iu":
+            raise DataError(f"{subject}, image {index}: its label is {label!r}; a class index is needed")
+        result.append(int(first[0]))
+    return result
+
+
+def _spool(stream: Iterable[tuple[Image.Image, Any]], limit: float, subject: str) -> BytesRecords:
+    """Read a stream once and keep its images, encoded without loss, to be read in any order."""
+    contents: list[bytes] = []
+    labels: list[Any] = []
+    size = 0
+    for image, label in stream:
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", compress_level=1)
+        contents.append(buffer.getvalue())
+        labels.append(label)
+        size += len(contents[-1])
+        if size > limit:
+            raise DataError(
+                f"{subject}: a stream is kept in memory, and after {len(contents)} images it takes more than "
+                f"data.max_memory_gib = {limit / GIB:g}; raise that, or use the hfds/ form or a folder"
+            )
+    return BytesRecords(contents, _integers(labels, subject), subject)

@@ -1,0 +1,152 @@
+"""VTAB-1k task folders: `<root>/<task>/{train800,val200,train800val200,test}.txt` and the images that they name.
+
+Each line is `images/<split>/000000.jpg <label>`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+from glorasearch.data.problems import Problems
+from glorasearch.data.records import FileRecords
+from glorasearch.data.sources.source_splits import SourceSplits
+from glorasearch.errors import DataError
+
+CLASSES = {
+    "cifar": 100,
+    "caltech101": 102,
+    "dtd": 47,
+    "oxford_flowers102": 102,
+    "oxford_iiit_pet": 37,
+    "svhn": 10,
+    "sun397": 397,
+    "patch_camelyon": 2,
+    "eurosat": 10,
+    "resisc45": 45,
+    "diabetic_retinopathy": 5,
+    "clevr_count": 8,
+    "clevr_dist": 6,
+    "dmlab": 6,
+    "kitti": 4,
+    "dsprites_loc": 16,
+    "dsprites_ori": 16,
+    "smallnorb_azi": 18,
+    "smallnorb_ele": 9,
+}
+"""Task → number of classes."""
+GROUPS = {
+    "natural": ("cifar", "caltech101", "dtd", "oxford_flowers102", "oxford_iiit_pet", "svhn", "sun397"),
+    "specialized": ("patch_camelyon", "eurosat", "resisc45", "diabetic_retinopathy"),
+    "structured": (
+        "clevr_count",
+        "clevr_dist",
+        "dmlab",
+        "kitti",
+        "dsprites_loc",
+        "dsprites_ori",
+        "smallnorb_azi",
+        "smallnorb_ele",
+    ),
+}
+"""Group → its tasks; results are the mean of the groups' means."""
+LISTS = ("train800", "val200", "train800val200", "test")
+MAX_LABEL_DIGITS = 9
+
+
+def read_vtab(location: str) -> SourceSplits:
+    """The splits of one task.
+
+    Args:
+        location: `<root>/<task>`.
+
+    Raises:
+        DataError: if the task is unknown, a list file is missing, or a line is malformed, names an image that does not
+            exist or a label out of range; if a class has no image at all; or if train800val200 has other labels than
+            train800 and val200 together.
+    """
+    folder = Path(location).expanduser()
+    task = folder.name
+    if task not in CLASSES:
+        near = difflib.get_close_matches(task, CLASSES, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise DataError(f"vtab:{location}: unknown task {task!r}{hint}; the tasks are {', '.join(CLASSES)}")
+    if not folder.is_dir():
+        raise DataError(f"vtab:{location}: {folder} is not a folder; it must hold the lists {_list_names()}")
+    problems = Problems(f"vtab:{location}")
+    for name in LISTS:
+        if not (folder / f"{name}.txt").is_file():
+            problems.add(f"list file {folder / f'{name}.txt'} is missing; a task has the lists {_list_names()}")
+    problems.raise_if_any()
+    lists = {name: _read_list(folder / f"{name}.txt", CLASSES[task], problems) for name in LISTS}
+    problems.raise_if_any()
+    _check_labels(folder, lists, CLASSES[task])
+    return SourceSplits(
+        subject=f"vtab:{location}",
+        train=lists["train800"],
+        search=lists["val200"],
+        test=lists["test"],
+        class_names=tuple(str(label) for label in range(CLASSES[task])),
+        fixed=True,
+        origins={"train": "train800.txt", "search": "val200.txt", "test": "test.txt"},
+    )
+
+
+def _list_names() -> str:
+    return ", ".join(f"{name}.txt" for name in LISTS)
+
+
+def _read_list(path: Path, classes: int, problems: Problems) -> FileRecords:
+    paths: list[Path] = []
+    labels: list[int] = []
+    origins: list[str] = []
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        problems.add(f"{path}: cannot be read as text: {error}")
+        return FileRecords([], [], [])
+    if not lines:
+        problems.add(f"{path}: is empty; a line is 'images/<split>/000000.jpg <label>'")
+    for number, line in enumerate(lines, start=1):
+        place = f"{path}:{number}"
+        fields = line.rsplit(maxsplit=1)
+        digits = fields[1].removeprefix("-") if len(fields) == 2 else ""
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= MAX_LABEL_DIGITS):
+            problems.add(f"{place}: malformed line {line[:80]!r}; a line is 'images/<split>/000000.jpg <label>'")
+            continue
+        named, label = PurePosixPath(fields[0].strip()), int(fields[1])
+        image = path.parent / named
+        if named.is_absolute() or ".." in named.parts:
+            problems.add(f"{place}: image {str(named)!r} is outside of the task's folder")
+        elif not 0 <= label < classes:
+            problems.add(
+                f"{place}: label {label} is out of range; {path.parent.name} has the labels 0 to {classes - 1}"
+            )
+        elif not image.is_file():
+            problems.add(f"{place}: image {image} does not exist")
+        else:
+            paths.append(image)
+            labels.append(label)
+            origins.append(place)
+    return FileRecords(paths, labels, origins)
+
+
+def _check_labels(folder: Path, lists: dict[str, FileRecords], classes: int) -> None:
+    """Every class has an image somewhere (in 800 images of 397 classes, not everywhere), and the lists agree."""
+    counts = {name: Counter(records.labels.tolist()) for name, records in lists.items()}
+    found = set().union(*counts.values())
+    if empty := sorted(set(range(classes)) - found):
+        raise DataError(
+            f"{folder}: {folder.name} has {classes} classes, but no list has an image of class "
+            f"{', '.join(map(str, empty[:5]))}{' ...' if len(empty) > 5 else ''} ({len(empty)} empty); "
+            "the task's images are incomplete or the labels are another task's"
+        )
+    both, together = counts["train800"] + counts["val200"], counts["train800val200"]
+    if both != together:
+        differing = sorted(label for label in both | together if both[label] != together[label])
+        label = differing[0]
+        raise DataError(
+            f"{folder / 'train800val200.txt'}: must list the images of train800.txt and val200.txt, "
+            f"{both.total()}, but lists {together.total()}; class {label}: {both[label]} and {together[label]}"
+        )

@@ -1,0 +1,222 @@
+"""The three splits. They are types of their own, so that a search that is given the test split does not type-check."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glorasearch.data.input_spec import InputSpec
+from glorasearch.data.overlap import OverlapReport
+from glorasearch.data.pixels import JoinedPixels, Pixels
+
+FLOAT_CACHE_BYTES = 256 * 2**20
+"""A split whose normalised images are at most this large is normalised once for each device."""
+DEVICE_CACHE_BYTES = 2**30
+"""A resident split of at most this many uint8 bytes is copied to a GPU once."""
+
+
+class _Split:
+    """Labelled images, normalised when they are asked for.
+
+    Args:
+        pixels: N images.
+        labels: `(N,)` int64.
+        spec: size and normalisation.
+        fingerprints: content hash of each image.
+        classes: number of classes.
+        origin: how the split came about, for the report.
+    """
+
+    role = ""
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        labels: Tensor,
+        spec: InputSpec,
+        fingerprints: Sequence[bytes],
+        classes: int,
+        origin: str = "",
+    ) -> None:
+        self.labels = labels
+        self.spec = spec
+        self.classes = classes
+        self.origin = origin
+        self.digest = _content_digest(self.role, spec, fingerprints, labels, classes)
+        self._pixels = pixels
+        self._fingerprints = fingerprints
+        self._mean = torch.tensor(spec.mean).view(-1, 1, 1)
+        self._std = torch.tensor(spec.std).view(-1, 1, 1)
+        self._normalised: dict[torch.device, Tensor] = {}
+        self._on_device: dict[torch.device, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def resident(self) -> bool:
+        """Whether the images are kept decoded in memory."""
+        return self._pixels.resident
+
+    def batch(self, indices: Tensor | slice, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Images and labels; the caller owns both tensors.
+
+        Args:
+            indices: `(n,)` integers from 0 and below N on any device, or a slice.
+            device: of the result.
+
+        Returns:
+            Images `(n, C, H, W)` float32, normalised, and labels `(n,)` int64. The values do not depend on what else is
+            in the batch.
+
+        Raises:
+            IndexError: if an index is out of range.
+            DataError: if an image that is decoded on demand can no longer be read.
+        """
+        target = torch.device(device)
+        if isinstance(indices, slice):
+            indices = torch.arange(*indices.indices(len(self)))
+        indices = indices.to("cpu", torch.int64)
+        if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self):
+            raise IndexError(
+                f"the {self.role} split has {len(self)} images; indices up to {int(indices.max())} were asked"
+            )
+        labels = self.labels[indices].to(target)
+        ready = self._normalised_on(target)
+        if ready is not None:
+            return ready[indices.to(target)], labels
+        near = self._bytes_on(target)
+        pixels = near[indices.to(target)] if near is not None else self._pixels.gather(indices).to(target)
+        return self._normalise(pixels), labels
+
+    def describe(self) -> dict[str, Any]:
+        """What a report says of the split."""
+        present = len(torch.unique(self.labels))
+        return {
+            "images": len(self),
+            "digest": self.digest,
+            "origin": self.origin,
+            "classes_without_images": self.classes - present,
+            "in_memory": self.resident,
+        }
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        images = pixels.to(torch.float32).div_(255)
+        return images.sub_(self._mean.to(images.device)).div_(self._std.to(images.device))
+
+    def _normalised_on(self, device: torch.device) -> Tensor | None:
+        if not self.resident or 4 * len(self) * self.spec.image_bytes > FLOAT_CACHE_BYTES:
+            return None
+        if device not in self._normalised:
+            self._normalised[device] = self._normalise(self._pixels.gather(torch.arange(len(self))).to(device))
+        return self._normalised[device]
+
+    def _bytes_on(self, device: torch.device) -> Tensor | None:
+        if device.type == "cpu" or not self.resident or len(self) * self.spec.image_bytes > DEVICE_CACHE_BYTES:
+            return None
+        if device not in self._on_device:
+            self._on_device[device] = self._pixels.gather(torch.arange(len(self))).to(device)
+        return self._on_device[device]
+
+
+@final
+class TrainSplit(_Split):
+    """What the supernet, and a refit, is trained on."""
+
+    role = "train"
+
+    def with_search(self, search: SearchSplit) -> TrainSplit:
+        """These images, then those of the search split: what a refit trains on."""
+        return TrainSplit(
+            JoinedPixels([self._pixels, search._pixels]),
+            torch.cat([self.labels, search.labels]),
+            self.spec,
+            [*self._fingerprints, *search._fingerprints],
+            self.classes,
+            f"{self.origin} and the search split: {search.origin}",
+        )
+
+
+@final
+class SearchSplit(_Split):
+    """What candidates are scored on."""
+
+    role = "search"
+
+
+@final
+class TestSplit(_Split):
+    """What the final report reads, once."""
+
+    __test__ = False  # pytest takes classes of this name for tests
+    role = "test"
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """What training and searching are given: no test split."""
+
+    train: TrainSplit
+    search: SearchSplit
+    class_names: tuple[str, ...]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def train_and_search(self) -> TrainSplit:
+        """Both as one split: what a refit trains on."""
+        return self.train.with_search(self.search)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Three disjoint splits of one source."""
+
+    train: TrainSplit
+    search: SearchSplit
+    test: TestSplit
+    class_names: tuple[str, ...]
+    overlap: OverlapReport
+    source: str = ""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def without_test(self) -> SearchData:
+        """What training and searching are given."""
+        return SearchData(self.train, self.search, self.class_names)
+
+    def train_and_search(self) -> TrainSplit:
+        """Training and search split as one: what a refit trains on."""
+        return self.train.with_search(self.search)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON for a report."""
+        return {
+            "source": self.source,
+            "classes": self.classes,
+            "input": self.train.spec.describe(),
+            "train": self.train.describe(),
+            "search": self.search.describe(),
+            "test": self.test.describe(),
+            "overlap": self.overlap.describe(),
+        }
+
+
+def _content_digest(role: str, spec: InputSpec, fingerprints: Sequence[bytes], labels: Tensor, classes: int) -> str:
+    """SHA-256, hexadecimal, of the role, the input, the images' content in order, and the labels."""
+    content = hashlib.sha256(f"{role} {spec.describe()} {classes} {len(labels)}\n".encode())
+    for fingerprint in fingerprints:
+        content.update(fingerprint)
+    content.update(np.ascontiguousarray(labels.numpy().astype("<i8")).tobytes())
+    return content.hexdigest()
