@@ -1,0 +1,174 @@
+"""The distributions of every study's parameters: stored once a study, known once a process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    check_distribution_compatibility,
+    distribution_to_json,
+    json_to_distribution,
+)
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from glorasearch.db.database import Database
+from glorasearch.db.models import DistributionRow, table_of
+from glorasearch.db.study_storage import require_study
+
+_rows = table_of(DistributionRow)
+
+_MANY = 500
+"""From so many names on, a study's distributions are read together."""
+
+StoredParams = dict[str, Any]
+"""Name → internal value, or [internal value, version of the distribution] where the version is not 0."""
+
+
+class DistributionBook:
+    """Turns parameters into what a trial's row stores and back. Thread-safe.
+
+    A study's distributions are only ever added to, so what a process has read stays true. Version 0 of a parameter is
+    the first that any trial used; Optuna lets the range of a number change later, which adds a version.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._versions: dict[int, dict[str, list[BaseDistribution]]] = {}
+        self._layouts: dict[int, dict[str, BaseDistribution]] = {}
+
+    def of_study(self, study_id: int) -> dict[str, BaseDistribution]:
+        """Name → first distribution of every parameter of a study, as the database has it now."""
+        return {name: versions[0] for name, versions in self._read(study_id).items()}
+
+    def encode(
+        self, study_id: int, params: Mapping[str, float], distributions: Mapping[str, BaseDistribution]
+    ) -> StoredParams:
+        """Parameters with internal values → what is stored; distributions not met before are written down.
+
+        Raises:
+            ValueError: if a distribution is incompatible with the one that the study has for that parameter.
+            KeyError: if there is no such study.
+        """
+        while (stored := self._find(study_id, params, distributions)) is None:
+            self._register(study_id, distributions)
+        return stored
+
+    def decode(self, study_id: int, stored: StoredParams) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+        """What is stored → parameters with external values, and their distributions.
+
+        Trials with the same parameters share one dictionary of distributions: nobody may change it.
+        """
+        layout = self._layout(study_id, stored)
+        params: dict[str, Any] = {}
+        for (name, distribution), value in zip(layout.items(), stored.values(), strict=True):
+            params[name] = distribution.to_external_repr(value[0] if type(value) is list else value)
+        return params, layout
+
+    def decode_part(self, study_id: int, stored: StoredParams) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+        """The same for some of a trial's parameters; the dictionaries are the caller's own."""
+        distributions = self._lookup(study_id, stored)
+        values = {name: value[0] if type(value) is list else value for name, value in stored.items()}
+        return {name: distributions[name].to_external_repr(value) for name, value in values.items()}, distributions
+
+    def forget(self, study_id: int) -> None:
+        """Drop what is known of a study that was deleted."""
+        with self._lock:
+            self._versions.pop(study_id, None)
+            self._layouts.pop(study_id, None)
+
+    def _find(
+        self, study_id: int, params: Mapping[str, float], distributions: Mapping[str, BaseDistribution]
+    ) -> StoredParams | None:
+        """What is stored, or None if a distribution is not known yet."""
+        known = self._versions.get(study_id, {})
+        stored: StoredParams = {}
+        for name, value in params.items():
+            versions = known.get(name)
+            if versions is None:
+                return None
+            distribution = distributions[name]
+            if versions[0] is distribution or versions[0] == distribution:
+                stored[name] = value
+                continue
+            check_distribution_compatibility(versions[0], distribution)
+            if distribution not in versions:
+                return None
+            stored[name] = [value, versions.index(distribution)]
+        return stored
+
+    def _register(self, study_id: int, distributions: Mapping[str, BaseDistribution]) -> None:
+        """Write down what is not known yet. Others may do the same: the first one's rows count."""
+        known = self._read(study_id, distributions)
+        new = [
+            (name, known.get(name, []), distribution)
+            for name, distribution in distributions.items()
+            if distribution not in known.get(name, [])
+        ]
+        for _, versions, distribution in new:
+            if versions:
+                check_distribution_compatibility(versions[0], distribution)
+        if not new:
+            return
+        rows = [
+            {
+                "study_id": study_id,
+                "name": name,
+                "version": len(versions),
+                "distribution": distribution_to_json(distribution),
+            }
+            for name, versions, distribution in new
+        ]
+        try:
+            with self._database.write() as connection:
+                require_study(connection, study_id)
+                connection.execute(_rows.insert(), rows)
+        except IntegrityError:
+            if self._read(study_id, distributions) == known:
+                raise
+            # Another process wrote one of these versions first: the caller looks again and finds it.
+            return
+        self._learn(study_id, {name: [*versions, distribution] for name, versions, distribution in new})
+
+    def _read(self, study_id: int, names: Collection[str] | None = None) -> dict[str, list[BaseDistribution]]:
+        wanted = select(_rows.c.name, _rows.c.distribution).where(_rows.c.study_id == study_id)
+        if names is not None and len(names) <= _MANY:
+            wanted = wanted.where(_rows.c.name.in_(names))
+        with self._database.read() as connection:
+            found = connection.execute(wanted.order_by(_rows.c.name, _rows.c.version)).all()
+        versions: dict[str, list[BaseDistribution]] = {}
+        for name, text in found:
+            versions.setdefault(name, []).append(json_to_distribution(text))
+        self._learn(study_id, versions)
+        return versions
+
+    def _learn(self, study_id: int, versions: Mapping[str, list[BaseDistribution]]) -> None:
+        with self._lock:
+            known = self._versions.setdefault(study_id, {})
+            for name, distributions in versions.items():
+                if len(distributions) > len(known.get(name, [])):
+                    known[name] = distributions
+
+    def _layout(self, study_id: int, stored: StoredParams) -> dict[str, BaseDistribution]:
+        plain = not any(type(value) is list for value in stored.values())
+        last = self._layouts.get(study_id)
+        if plain and last is not None and len(last) == len(stored) and list(last) == list(stored):
+            return last
+        layout = self._lookup(study_id, stored)
+        if plain:
+            with self._lock:
+                self._layouts[study_id] = layout
+        return layout
+
+    def _lookup(self, study_id: int, stored: StoredParams) -> dict[str, BaseDistribution]:
+        def pick(known: Mapping[str, list[BaseDistribution]]) -> dict[str, BaseDistribution]:
+            return {name: known[name][value[1] if type(value) is list else 0] for name, value in stored.items()}
+
+        try:
+            return pick(self._versions.get(study_id, {}))
+        except (KeyError, IndexError):
+            return pick(self._read(study_id))

@@ -1,0 +1,1 @@
+"""One module a revision, numbered from 0001."""

@@ -1,0 +1,164 @@
+"""The tables, as SQLAlchemy models. A change here needs a migration in `migrations/versions`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import ForeignKey, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from glorasearch.db.columns import JsonText, Real, UtcDateTime
+
+_NAMING = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """Base of all models; its metadata names every constraint, so that migrations can refer to them."""
+
+    metadata = MetaData(naming_convention=_NAMING)
+
+
+def table_of(model: type[Base]) -> Table:
+    """The table of a model, for statements that need no objects."""
+    return cast(Table, model.__table__)
+
+
+class StudyRow(Base):
+    """One search. Ids are never used again, not even those of deleted studies (as Optuna asks)."""
+
+    __tablename__ = "studies"
+    __table_args__ = (UniqueConstraint("name"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(512))
+    directions: Mapped[list[str]] = mapped_column(JsonText)
+    """`minimize` or `maximize` for every objective."""
+    trial_count: Mapped[int] = mapped_column(default=0)
+    """Number of the next trial. Raised in the transaction that inserts the trial, so numbers have no gaps."""
+
+
+class StudyAttributeRow(Base):
+    """One attribute of a study: a row each, so that writers of different keys do not meet."""
+
+    __tablename__ = "study_attributes"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    scope: Mapped[str] = mapped_column(String(8), primary_key=True)
+    """`user` or `system`."""
+    key: Mapped[str] = mapped_column(String(512), primary_key=True)
+    value: Mapped[Any] = mapped_column(JsonText)
+
+
+class DistributionRow(Base):
+    """What a parameter of a study was drawn from; stored once a study, not once a trial."""
+
+    __tablename__ = "distributions"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(512), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    """0 for the first; Optuna lets the range of a number change between trials, which makes further versions."""
+    distribution: Mapped[str] = mapped_column(Text)
+    """As `optuna.distributions.distribution_to_json` writes it."""
+
+
+class TrialRow(Base):
+    """One evaluated subnet, all its parameters in one column."""
+
+    __tablename__ = "trials"
+    __table_args__ = (UniqueConstraint("study_id", "number"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    revision: Mapped[int]
+    """Raised by every write; a write names the revision that it read, so no write is lost."""
+    state: Mapped[str] = mapped_column(String(16))
+    started: Mapped[datetime | None]
+    """Local time without a zone, as Optuna has it; also `finished`."""
+    finished: Mapped[datetime | None]
+    objectives: Mapped[list[float] | None] = mapped_column(JsonText)
+    """The values of the objectives."""
+    user_attrs: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    system_attrs: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    intermediate: Mapped[list[tuple[int, float]]] = mapped_column(JsonText)
+    """(step, value) of every reported intermediate value."""
+    params: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    """Name → internal value, or [internal value, version of the distribution] where the version is not 0."""
+
+
+class EvaluationRow(Base):
+    """What the evaluation of a subnet found, once for a study."""
+
+    __tablename__ = "evaluations"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    subnet_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"))
+    """The trial that paid for it."""
+    parameters: Mapped[int]
+    correct: Mapped[int]
+    total: Mapped[int]
+    cross_entropy: Mapped[float] = mapped_column(Real, nullable=True)
+    seconds: Mapped[float] = mapped_column(Real, nullable=True)
+
+
+class RunRow(Base):
+    """One supernet training and what follows from it."""
+
+    __tablename__ = "runs"
+    __table_args__ = (UniqueConstraint("name"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    config: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    digest: Mapped[str] = mapped_column(String(64))
+    """Digest of the configuration."""
+    state: Mapped[str] = mapped_column(String(16))
+    error: Mapped[str | None] = mapped_column(Text)
+    created: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated: Mapped[datetime] = mapped_column(UtcDateTime)
+    owner_host: Mapped[str | None] = mapped_column(String(255))
+    """The process that owns the run: its host, process id and start; all NULL when none does."""
+    owner_pid: Mapped[int | None]
+    owner_started: Mapped[str | None] = mapped_column(String(255))
+
+
+class StageRow(Base):
+    """The result of one finished stage of a run."""
+
+    __tablename__ = "stages"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    stage: Mapped[str] = mapped_column(String(64), primary_key=True)
+    result: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    finished: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class MetricRow(Base):
+    """One number that a stage measured at one step."""
+
+    __tablename__ = "metrics"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    stage: Mapped[str] = mapped_column(String(64), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    value: Mapped[float] = mapped_column(Real, nullable=True)
+
+
+class ExportRow(Base):
+    """One exported model of a run."""
+
+    __tablename__ = "exports"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    path: Mapped[str] = mapped_column(String(1024), primary_key=True)
+    details: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    created: Mapped[datetime] = mapped_column(UtcDateTime)

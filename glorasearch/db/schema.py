@@ -1,0 +1,85 @@
+"""The schema's revision: brought up to date on start, refused when it is newer than this code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select, text
+
+from glorasearch.db.models import Base
+from glorasearch.errors import DatabaseError, SchemaTooNewError
+
+if TYPE_CHECKING:
+    from glorasearch.db.database import Database
+
+HEAD: Final = "0001"
+"""The newest revision in `migrations/versions`. Written here so that an up-to-date start need not import Alembic."""
+
+VERSION_TABLE: Final = "glorasearch_schema"
+MIGRATIONS: Final = Path(__file__).with_name("migrations")
+
+_LOCK_KEY: Final = 0x676C6F7261
+"""Of PostgreSQL's advisory lock ("glora" in ASCII)."""
+
+_version = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
+
+
+def migrate(database: Database) -> None:
+    """Bring the database to `HEAD`. Processes that start together take turns; all but the first find it done.
+
+    Raises:
+        SchemaTooNewError: if the database's revision is newer than `HEAD`.
+        DatabaseError: if it holds tables of these names that are not ours.
+    """
+    with database.read() as connection:
+        if _revision(connection, database.name) == HEAD:
+            return
+    with database.write() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        found = _revision(connection, database.name)
+        if found != HEAD:
+            if found is None:
+                _refuse_foreign_tables(connection, database.name)
+            upgrade(connection)
+
+
+def check_schema(connection: Connection, name: str) -> None:
+    """Raise unless the database named `name` is at `HEAD`: for readers, who must not migrate it."""
+    found = _revision(connection, name)
+    if found != HEAD:
+        state = "is not a glorasearch database" if found is None else f"has the older schema {found}"
+        raise DatabaseError(f"database {name} {state} (expected {HEAD}); open it once with `glorasearch runs`")
+
+
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Run the migrations up to `revision` in the transaction of `connection`."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _revision(connection: Connection, name: str) -> str | None:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    found = connection.execute(select(_version.c.version_num)).scalar_one_or_none()
+    if found is not None and found > HEAD:
+        raise SchemaTooNewError(
+            f"database {name} has schema {found}, written by a newer glorasearch; this one knows up to {HEAD}: "
+            "upgrade glorasearch, or use another database"
+        )
+    return found
+
+
+def _refuse_foreign_tables(connection: Connection, name: str) -> None:
+    foreign = sorted(set(inspect(connection).get_table_names()) & set(Base.metadata.tables))
+    if foreign:
+        raise DatabaseError(
+            f"database {name} holds tables of another program ({', '.join(foreign)}); "
+            "give glorasearch a database of its own"
+        )

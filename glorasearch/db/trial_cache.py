@@ -1,0 +1,90 @@
+"""What a process knows of trials: finished ones for good, unfinished ones as they were last seen."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from optuna.trial import FrozenTrial
+
+from glorasearch.db.distribution_book import StoredParams
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """A trial as one revision of its row says. Its parts are replaced, never changed."""
+
+    study_id: int
+    revision: int
+    stored: StoredParams | None
+    """The parameters as the row stores them; None once the trial is finished, when nobody needs them again."""
+    trial: FrozenTrial
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trial can change no more."""
+        return self.trial.state.is_finished()
+
+
+@dataclass(slots=True)
+class _Study:
+    records: dict[int, TrialRecord] = field(default_factory=dict)
+    unfinished: set[int] = field(default_factory=set)
+    complete_to: int = 0
+    """All trials with a smaller number are in `records`."""
+
+
+class TrialCache:
+    """Records by id and by study. Thread-safe; an older revision never replaces a newer one.
+
+    The lock is held for look-ups only, never while a database connection is used.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_id: dict[int, TrialRecord] = {}
+        self._studies: dict[int, _Study] = {}
+
+    def get(self, trial_id: int) -> TrialRecord | None:
+        """The record of a trial, if this process has met it."""
+        return self._by_id.get(trial_id)
+
+    def put(self, *records: TrialRecord) -> None:
+        """Take in what was read or written."""
+        with self._lock:
+            for record in records:
+                self._put(record)
+
+    def to_read(self, study_id: int) -> tuple[int, list[int]]:
+        """(n, numbers): the trials from number n on, and those of these numbers, have to be read from the database."""
+        with self._lock:
+            study = self._studies.setdefault(study_id, _Study())
+            return study.complete_to, sorted(number for number in study.unfinished if number < study.complete_to)
+
+    def trials(self, study_id: int) -> list[FrozenTrial]:
+        """All trials of a study by number, as far as they are known without a gap."""
+        with self._lock:
+            study = self._studies.setdefault(study_id, _Study())
+            return [study.records[number].trial for number in range(study.complete_to)]
+
+    def forget(self, study_id: int) -> None:
+        """Drop a study that was deleted."""
+        with self._lock:
+            study = self._studies.pop(study_id, _Study())
+            for record in study.records.values():
+                self._by_id.pop(record.trial._trial_id, None)
+
+    def _put(self, record: TrialRecord) -> None:
+        trial_id, number = record.trial._trial_id, record.trial.number
+        known = self._by_id.get(trial_id)
+        if known is not None and known.revision >= record.revision:
+            return
+        self._by_id[trial_id] = record
+        study = self._studies.setdefault(record.study_id, _Study())
+        study.records[number] = record
+        if record.finished:
+            study.unfinished.discard(number)
+        else:
+            study.unfinished.add(number)
+        while study.complete_to in study.records:
+            study.complete_to += 1

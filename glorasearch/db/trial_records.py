@@ -1,0 +1,180 @@
+"""Reading and changing the rows of trials: what is known, what must be read, and writes that lose nothing."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial
+from sqlalchemy import Row, Update, and_, bindparam, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from glorasearch.db.database import Database
+from glorasearch.db.distribution_book import DistributionBook, StoredParams
+from glorasearch.db.evaluations import Evaluation, insert_evaluation, select_evaluation
+from glorasearch.db.study_storage import require_study, studies
+from glorasearch.db.trial_cache import TrialCache, TrialRecord
+from glorasearch.db.trial_rows import COLUMNS, frozen_trial, independent_copy, internal_values, row_values, trials
+
+_MANY = 500
+"""More unfinished trials than this are read as a range of numbers, not one by one."""
+
+Change = Callable[[FrozenTrial, StoredParams], Mapping[str, Any] | None]
+"""Changes a copy of a trial; returns the columns that changed, or None to write nothing."""
+
+EncodedParams = tuple[StoredParams, dict[str, Any], dict[str, BaseDistribution]]
+"""Parameters as the row stores them, with external values, and their distributions."""
+
+
+class TrialRecords:
+    """The trials of a database, as one process sees them. Thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._book = DistributionBook(database)
+        self._cache = TrialCache()
+
+    def get(self, trial_id: int) -> FrozenTrial:
+        """A trial: the one and only of a finished trial, a copy of what the database has of an unfinished one."""
+        record = self._cache.get(trial_id)
+        if record is not None and record.finished:
+            return record.trial
+        return independent_copy(self.read(trial_id).trial)
+
+    def all(self, study_id: int) -> list[FrozenTrial]:
+        """The trials of a study by number; reads what is new and what was unfinished."""
+        complete_to, unfinished = self._cache.to_read(study_id)
+        if len(unfinished) > _MANY:
+            complete_to, unfinished = unfinished[0], []
+        new = or_(trials.c.number >= complete_to, trials.c.number.in_(unfinished))
+        wanted = select(*COLUMNS).where(and_(trials.c.study_id == study_id, new)).order_by(trials.c.number)
+        try:
+            with self._database.read() as connection:
+                require_study(connection, study_id)
+                rows = connection.execute(wanted).all()
+        except KeyError:
+            self.forget(study_id)
+            raise
+        self._cache.put(*map(self._from_row, rows))
+        return self._cache.trials(study_id)
+
+    def read(self, trial_id: int) -> TrialRecord:
+        """What the database has of a trial now.
+
+        Raises:
+            KeyError: if there is no such trial.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(select(*COLUMNS).where(trials.c.id == trial_id)).one_or_none()
+        if row is None:
+            raise KeyError(f"there is no trial with id {trial_id}")
+        record = self._from_row(row)
+        self._cache.put(record)
+        return record
+
+    def create(self, study_id: int, trial: FrozenTrial) -> int:
+        """Insert a trial under the next number of its study; returns its id.
+
+        Raises:
+            KeyError: if there is no such study.
+        """
+        internal = internal_values(trial.params, trial.distributions)
+        stored = self._book.encode(study_id, internal, trial.distributions)
+        with self._database.write() as connection:
+            # The update comes first: it holds the study's row until the commit, so numbers are given in order.
+            raised = update(studies).where(studies.c.id == study_id).values(trial_count=studies.c.trial_count + 1)
+            if connection.execute(raised).rowcount == 0:
+                raise KeyError(f"there is no study with id {study_id}")
+            count = connection.execute(select(studies.c.trial_count).where(studies.c.id == study_id)).scalar_one()
+            trial.number = count - 1
+            row = {"study_id": study_id, "number": trial.number, "revision": 0, **row_values(trial, stored)}
+            key: Any = connection.execute(trials.insert(), row).inserted_primary_key
+        trial._trial_id = int(key[0])
+        self._cache.put(self._record(study_id, 0, trial, stored))
+        return trial._trial_id
+
+    def encode(
+        self, trial_id: int, params: Mapping[str, float], distributions: Mapping[str, BaseDistribution]
+    ) -> EncodedParams:
+        """Parameters (internal values) as an unfinished trial is going to store them.
+
+        Raises:
+            ValueError: if a distribution is incompatible with the one that the study has for that parameter.
+            KeyError, UpdateFinishedTrialError: if there is no such trial, or it is finished.
+        """
+        study_id = self._unfinished(trial_id).study_id
+        stored = self._book.encode(study_id, params, distributions)
+        return stored, *self._book.decode_part(study_id, stored)
+
+    def change(self, trial_id: int, change: Change, evaluation: Evaluation | None = None) -> bool:
+        """Apply a change to the newest revision of a trial; False if the change found nothing to do.
+
+        Raises:
+            KeyError, UpdateFinishedTrialError: if there is no such trial, or it is finished.
+        """
+        while True:
+            record = self._unfinished(trial_id)
+            trial, stored = independent_copy(record.trial), dict(record.stored or {})
+            columns = change(trial, stored)
+            if columns is None:
+                return False
+            if self._write(record, columns, evaluation):
+                if trial.state.is_finished():
+                    self._cache.put(self._record(record.study_id, record.revision + 1, trial, stored))
+                else:
+                    self._cache.put(TrialRecord(record.study_id, record.revision + 1, stored, trial))
+                return True
+            self.read(trial_id)
+
+    def forget(self, study_id: int) -> None:
+        """Drop what is cached of a study that was deleted."""
+        self._cache.forget(study_id)
+        self._book.forget(study_id)
+
+    def distributions(self, study_id: int) -> dict[str, BaseDistribution]:
+        """Name → first distribution of every parameter that trials of a study have used."""
+        return self._book.of_study(study_id)
+
+    def _write(self, record: TrialRecord, columns: Mapping[str, Any], evaluation: Evaluation | None) -> bool:
+        """Write, unless the row has moved on from the record: False then."""
+        trial_id = record.trial._trial_id
+        row = {**columns, "revision": record.revision + 1, "seen_id": trial_id, "seen_revision": record.revision}
+        statement = _update_of(("revision", *columns))
+        while True:
+            try:
+                with self._database.write() as connection:
+                    written = connection.execute(statement, row).rowcount == 1
+                    if written and evaluation is not None:
+                        insert_evaluation(connection, record.study_id, trial_id, evaluation)
+                return written
+            except IntegrityError:
+                if evaluation is None or not self._recorded(record.study_id, evaluation):
+                    raise
+                # Another process recorded the same evaluation at this moment; the next attempt finds it.
+
+    def _recorded(self, study_id: int, evaluation: Evaluation) -> bool:
+        with self._database.read() as connection:
+            return select_evaluation(connection, study_id, evaluation.subnet_digest) is not None
+
+    def _unfinished(self, trial_id: int) -> TrialRecord:
+        record = self._cache.get(trial_id) or self.read(trial_id)
+        if record.finished:
+            raise UpdateFinishedTrialError(f"trial {record.trial.number} has finished and cannot be changed")
+        return record
+
+    def _from_row(self, row: Row[Any]) -> TrialRecord:
+        return self._record(row.study_id, row.revision, frozen_trial(row), row.params)
+
+    def _record(self, study_id: int, revision: int, trial: FrozenTrial, stored: StoredParams) -> TrialRecord:
+        trial.params, trial.distributions = self._book.decode(study_id, stored)
+        return TrialRecord(study_id, revision, None if trial.state.is_finished() else stored, trial)
+
+
+@functools.lru_cache(maxsize=64)
+def _update_of(columns: tuple[str, ...]) -> Update:
+    """The statement that writes these columns of a trial, provided that its row is still at the revision seen."""
+    seen = and_(trials.c.id == bindparam("seen_id"), trials.c.revision == bindparam("seen_revision"))
+    return update(trials).where(seen).values({name: bindparam(name) for name in columns})

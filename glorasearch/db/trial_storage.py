@@ -1,0 +1,215 @@
+"""The Optuna storage over the project's own tables: one row a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import URL, select
+
+from glorasearch.db.columns import json_copy
+from glorasearch.db.database import Database, as_database
+from glorasearch.db.distribution_book import StoredParams
+from glorasearch.db.evaluations import Evaluation, select_evaluation
+from glorasearch.db.study_storage import StudyStorage
+from glorasearch.db.trial_records import EncodedParams, TrialRecords
+from glorasearch.db.trial_rows import independent_copy, intermediate_values, internal_values, trials
+
+
+class TrialStorage(StudyStorage):
+    """`optuna.storages.BaseStorage` with all parameters of a trial in one JSON column of one row.
+
+    Passes Optuna's published storage contract. Any sampler works on it; beyond the contract it writes a whole trial's
+    parameters in one statement (`set_trial_params`) and finishes a trial together with its evaluation in one
+    transaction (`finish_trial`).
+
+    Threads and processes may share a database. A write names the revision of the row that it has seen and is repeated
+    on what it finds when another one came first, so no write is lost and none needs to be read back. Finished trials
+    are immutable, and a process keeps them: `get_all_trials` reads what is new and what was unfinished.
+
+    The storage can be pickled; the copy opens the same database and starts with nothing cached.
+
+    Raises:
+        InputError, SchemaTooNewError, DatabaseError: as `Database`, when given a URL.
+    """
+
+    def __init__(self, database: str | URL | Database) -> None:
+        self._open(as_database(database))
+
+    def _open(self, database: Database) -> None:
+        self._database = database
+        self._records = TrialRecords(database)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"database": self._database}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._open(state["database"])
+
+    @property
+    def database(self) -> Database:
+        """The database that holds the trials."""
+        return self._database
+
+    # What the search driver adds to Optuna's contract.
+
+    def set_trial_params(
+        self,
+        trial_id: int,
+        params: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+        user_attrs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Set parameters (external values) of an unfinished trial, and user attributes, in one statement.
+
+        Raises:
+            ValueError: if a distribution is incompatible with the one that the study has for that parameter.
+            KeyError, UpdateFinishedTrialError: if there is no such trial, or it is finished.
+        """
+        encoded = self._records.encode(trial_id, internal_values(params, distributions), distributions)
+
+        def change(trial: FrozenTrial, stored: StoredParams) -> Mapping[str, Any]:
+            add_params(trial, stored, encoded)
+            trial.user_attrs.update(json_copy(user_attrs or {}))
+            return {"params": stored, "user_attrs": trial.user_attrs}
+
+        self._records.change(trial_id, change)
+
+    def finish_trial(
+        self,
+        trial_id: int,
+        state: TrialState,
+        values: Sequence[float] | None,
+        user_attrs: Mapping[str, Any],
+        evaluation: Evaluation | None = None,
+    ) -> None:
+        """Finish a trial and record the evaluation that was made for it: both, or neither.
+
+        An evaluation of a subnet that the study has already is not recorded again.
+
+        Raises:
+            KeyError, UpdateFinishedTrialError: if there is no such trial, or it is finished already.
+        """
+        if not state.is_finished():
+            raise ValueError(f"a trial cannot be finished with state {state.name}; use COMPLETE, PRUNED or FAIL")
+
+        def change(trial: FrozenTrial, stored: StoredParams) -> Mapping[str, Any]:
+            trial.user_attrs.update(json_copy(user_attrs))
+            return {"user_attrs": trial.user_attrs, **_set_state(trial, state, values)}
+
+        self._records.change(trial_id, change, evaluation)
+
+    def find_evaluation(self, study_id: int, subnet_digest: str) -> Evaluation | None:
+        """The recorded evaluation of a subnet in a study, if there is one."""
+        with self._database.read() as connection:
+            return select_evaluation(connection, study_id, subnet_digest)
+
+    # Optuna's contract.
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """Insert a trial, RUNNING or like a template, and return its id."""
+        if template_trial is None:
+            trial = FrozenTrial(-1, TrialState.RUNNING, None, datetime.now(), None, {}, {}, {}, {}, {}, -1)
+        else:
+            trial = independent_copy(template_trial)
+            trial.user_attrs, trial.system_attrs = json_copy(trial.user_attrs), json_copy(trial.system_attrs)
+        return self._records.create(study_id, trial)
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        """Set one parameter of an unfinished trial."""
+        encoded = self._records.encode(trial_id, {param_name: param_value_internal}, {param_name: distribution})
+
+        def change(trial: FrozenTrial, stored: StoredParams) -> Mapping[str, Any]:
+            add_params(trial, stored, encoded)
+            return {"params": stored}
+
+        self._records.change(trial_id, change)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """Change state and objective values. False: it was RUNNING and was to become so, perhaps in another process."""
+        if state == TrialState.RUNNING:
+            self._records.read(trial_id)
+
+        def change(trial: FrozenTrial, stored: StoredParams) -> Mapping[str, Any] | None:
+            if state == TrialState.RUNNING and trial.state != TrialState.WAITING:
+                return None
+            return _set_state(trial, state, values)
+
+        return self._records.change(trial_id, change)
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        """Report an intermediate value."""
+
+        def change(trial: FrozenTrial, stored: StoredParams) -> Mapping[str, Any]:
+            trial.intermediate_values[step] = intermediate_value
+            return {"intermediate": intermediate_values(trial)}
+
+        self._records.change(trial_id, change)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set an attribute of the user's."""
+
+        def change(trial: FrozenTrial, stored: StoredParams) -> Mapping[str, Any]:
+            trial.user_attrs[key] = json_copy(value)
+            return {"user_attrs": trial.user_attrs}
+
+        self._records.change(trial_id, change)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set an attribute of Optuna's."""
+
+        def change(trial: FrozenTrial, stored: StoredParams) -> Mapping[str, Any]:
+            trial.system_attrs[key] = json_copy(value)
+            return {"system_attrs": trial.system_attrs}
+
+        self._records.change(trial_id, change)
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """A trial; if it is unfinished, as the database has it now and for the reader to change."""
+        return self._records.get(trial_id)
+
+    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
+        """(Study, number) → id."""
+        wanted = select(trials.c.id).where(trials.c.study_id == study_id, trials.c.number == trial_number)
+        with self._database.read() as connection:
+            found = connection.scalar(wanted)
+        if found is None:
+            raise KeyError(f"there is no trial number {trial_number} in a study with id {study_id}")
+        return int(found)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """The trials of a study by number."""
+        found = self._records.all(study_id)
+        if states is not None:
+            found = [trial for trial in found if trial.state in states]
+        return [independent_copy(trial) for trial in found] if deepcopy else found
+
+    def _forget(self, study_id: int) -> None:
+        self._records.forget(study_id)
+
+
+def add_params(trial: FrozenTrial, stored: StoredParams, encoded: EncodedParams) -> None:
+    """Add parameters to a trial and to what its row stores."""
+    stored.update(encoded[0])
+    trial.params.update(encoded[1])
+    trial.distributions.update(encoded[2])
+
+
+def _set_state(trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> dict[str, Any]:
+    trial.state = state
+    columns: dict[str, Any] = {"state": state.name.lower()}
+    if values is not None:
+        trial.values = [float(value) for value in values]
+        columns["objectives"] = trial.values
+    if state == TrialState.RUNNING:
+        columns["started"] = trial.datetime_start = datetime.now()
+    if state.is_finished():
+        columns["finished"] = trial.datetime_complete = datetime.now()
+    return columns
