@@ -139,6 +139,14 @@ class Supernet(nn.Module):
             }
         )
 
+    def frozen_state(self) -> dict[str, Tensor]:
+        """The backbone's parameters and buffers outside the head, by their names in the backbone."""
+        return {
+            name.replace(".base.", "."): value.detach()
+            for name, value in self.model.state_dict().items()
+            if ".support." not in name and not any(name.startswith(f"{head}.") for head in self.heads)
+        }
+
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """The trainable support tensors, named as in `adapter_state`."""
         return {

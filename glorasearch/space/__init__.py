@@ -2,7 +2,8 @@
 
 from glorasearch.space.bound import BoundSpace, Gene
 from glorasearch.space.choices import SUPPORT_TENSORS, Choice, LayerShape, parse_choice
-from glorasearch.space.messages import EvaluationResult, EvaluationTask
+from glorasearch.space.known_backbones import known_layers, transformer_layers
+from glorasearch.space.messages import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 from glorasearch.space.operators import crossover, mutate, repair, sample, sample_within_budget
 from glorasearch.space.search_space import Budget, SearchSpace, shipped_directory, shipped_names
 from glorasearch.space.subnet import GeneKey, Subnet
@@ -12,6 +13,7 @@ __all__ = [
     "BoundSpace",
     "Budget",
     "Choice",
+    "Evaluate",
     "EvaluationResult",
     "EvaluationTask",
     "Gene",
@@ -20,6 +22,8 @@ __all__ = [
     "SearchSpace",
     "Subnet",
     "crossover",
+    "known_layers",
+    "evaluate_safely",
     "mutate",
     "parse_choice",
     "repair",
@@ -27,4 +31,5 @@ __all__ = [
     "sample_within_budget",
     "shipped_directory",
     "shipped_names",
+    "transformer_layers",
 ]

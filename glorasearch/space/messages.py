@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from glorasearch.errors import EvaluationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +39,15 @@ class EvaluationResult:
     def accuracy(self) -> float:
         """Share of correct images, between 0 and 1."""
         return self.correct / self.total if self.total else float("nan")
+
+
+Evaluate = Callable[[EvaluationTask], EvaluationResult]
+"""A pure function of its task; raises `EvaluationError` if this candidate cannot be evaluated."""
+
+
+def evaluate_safely(evaluate: Evaluate, task: EvaluationTask) -> EvaluationResult:
+    """The result of a task, an `EvaluationError` turned into a result that carries it."""
+    try:
+        return evaluate(task)
+    except EvaluationError as error:
+        return EvaluationResult(task.subnet_digest, error=str(error) or type(error).__name__)

@@ -34,9 +34,7 @@ def mutate(space: BoundSpace, parent: Subnet, probability: float, rng: Generator
 def crossover(space: BoundSpace, first: Subnet, second: Subnet, rng: Generator) -> Subnet:
     """A child that takes each gene from either parent with equal probability."""
     heads = rng.random(len(space.genes)) < 0.5
-    return space.subnet(
-        (first if head else second)[gene.key] for gene, head in zip(space.genes, heads, strict=True)
-    )
+    return space.subnet((first if head else second)[gene.key] for gene, head in zip(space.genes, heads, strict=True))
 
 
 def repair(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:

@@ -1,0 +1,5 @@
+"""`python -m glorasearch`."""
+
+from glorasearch.cli.main import main
+
+main()

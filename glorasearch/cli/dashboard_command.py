@@ -1,0 +1,21 @@
+"""`glorasearch dashboard`."""
+
+from __future__ import annotations
+
+import click
+
+from glorasearch.cli.options import place_options
+
+
+@click.command("dashboard")
+@place_options
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no password.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
+def command(workspace: str, database: str | None, host: str, port: int) -> None:
+    """Serve the Optuna dashboard over the workspace's database (read-only, a summary of each trial)."""
+    from dashboards import serve
+    from glorasearch.jobs.workspace import Workspace
+
+    place = Workspace.open(workspace, database)
+    click.echo(f"Optuna dashboard of {place.path} on http://{host}:{port} (Ctrl+C stops it)")
+    serve(place.database_url, host=host, port=port)

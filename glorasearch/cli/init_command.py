@@ -1,0 +1,26 @@
+"""`glorasearch init`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from glorasearch.errors import RunFileError
+
+
+@click.command("init")
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path), default=Path("run.toml"))
+@click.option("--backbone", default="vit_base_patch16_224.augreg_in21k", show_default=True, help="timm name.")
+@click.option("--data", default="folder:./images", show_default=True, help="Data source.")
+@click.option("--space", default="glora_medium", show_default=True, help="Search space.")
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+def command(path: Path, backbone: str, data: str, space: str, force: bool) -> None:
+    """Write a commented run file to PATH."""
+    from glorasearch.jobs.template import TEMPLATE
+
+    if path.exists() and not force:
+        raise RunFileError(f"{path} is there already; give another path, or --force to overwrite it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(TEMPLATE.format(name=path.stem, backbone=backbone, data=data, space=space), "utf-8")
+    click.echo(f"wrote {path}; edit it, then: glorasearch run {path}")

@@ -1,0 +1,60 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+DEFAULT_WORKSPACE = "./glorasearch-runs"
+
+workspace_option = click.option(
+    "--workspace",
+    default=DEFAULT_WORKSPACE,
+    show_default=True,
+    envvar="GLORASEARCH_WORKSPACE",
+    help="Folder of database, weights and runs.",
+)
+database_option = click.option(
+    "--database",
+    metavar="URL",
+    envvar="GLORASEARCH_DATABASE",
+    help="SQLAlchemy URL of the database.  [default: SQLite in the workspace]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+quiet_option = click.option("--quiet", is_flag=True, help="No progress bars.")
+
+
+def place_options(command: Command) -> Command:
+    """`--workspace` and `--database`."""
+    return workspace_option(database_option(command))
+
+
+def executor_options(command: Command) -> Command:
+    """`--executor` and `--workers`."""
+    command = click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Workers of Ray.")(
+        command
+    )
+    return click.option(
+        "--executor",
+        default="local",
+        show_default=True,
+        type=click.Choice(["local", "ray"]),
+        help="Where candidates are evaluated.",
+    )(command)
+
+
+def run_file_options(command: Command) -> Command:
+    """The run file, `--set`, `--fresh`, and where to keep things."""
+    command = click.option("--fresh", is_flag=True, help="Forget what a run of this name has done, and start over.")(
+        command
+    )
+    command = click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, such as search.trials=200."
+    )(command)
+    command = click.argument("config", type=click.Path(dir_okay=False, path_type=Path))(command)
+    return place_options(quiet_option(json_option(command)))

@@ -1,0 +1,58 @@
+"""The final report as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """Print the table of a `report.json`, and where everything lies."""
+    console = Console()
+    images = {name: report["splits"][name]["images"] for name in ("train", "search", "test")}
+    table = Table(
+        title=f"{report['task']} on {report['backbone']}: accuracy on {images['test']} test images",
+        title_justify="left",
+    )
+    for title, justify in (("method", "left"), ("parameters", "right"), ("trained on", "left"), ("test", "right")):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    for name, row in report["baselines"].items():
+        table.add_row(name, f"{row['parameters']:,}", row["trained_on"], _percent(row["test_accuracy"]))
+    random = report["random_subnets"]
+    if random is not None:
+        table.add_row(
+            f"{random['count']} random subnets (mean)",
+            f"{random['mean_parameters']:,.0f}",
+            "train",
+            _percent(random["mean_test_accuracy"]),
+        )
+    winner = report["winner"]
+    table.add_row("winner, inherited weights", f"{winner['parameters']:,}", "train", _percent(winner["test_accuracy"]))
+    table.add_row(
+        "winner, refitted",
+        f"{winner['parameters']:,}",
+        "train + search",
+        _percent(winner["refit_test_accuracy"]),
+        style="bold",
+    )
+    console.print(table)
+    search = report["search"]
+    console.print(
+        f"space {report['space']}, {search['sampler']}: {search['trials']} trials in {search['seconds']:.0f} s "
+        f"({search['evaluated']} evaluated, {search['reused']} reused, {search['failed']} failed); "
+        f"supernet {report['supernet']['steps']} steps in {report['supernet']['seconds']:.0f} s",
+        highlight=False,
+    )
+    console.print(
+        f"merged model: {report['export']['path']} (differs from the adapted one by at most "
+        f"{report['export']['max_abs_diff']:.1e})",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

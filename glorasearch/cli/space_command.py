@@ -1,0 +1,106 @@
+"""`glorasearch space`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from glorasearch.cli.options import json_option
+from glorasearch.errors import BackboneError
+from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, known_layers
+
+
+@click.command("space")
+@click.argument("name")
+@click.option("--backbone", default="vit_base_patch16_224", show_default=True, help="timm name or local-dir:<path>.")
+@click.option("--min", "least", type=click.IntRange(0), help="Least trainable parameters.")
+@click.option("--max", "most", type=click.IntRange(0), help="Most trainable parameters.")
+@click.option("--all-layers", is_flag=True, help="A row for every layer instead of one for layers that are alike.")
+@json_option
+def command(name: str, backbone: str, least: int | None, most: int | None, all_layers: bool, as_json: bool) -> None:
+    """Show what search space NAME (a shipped one, or a TOML file) offers on a backbone."""
+    space = _with_budget(SearchSpace.load(name), least, most)
+    bound = space.bind(known_layers(backbone) or _built_layers(backbone))
+    if as_json:
+        click.echo(json.dumps(_describe(space, bound, backbone), indent=2))
+        return
+    _print(space, bound, backbone, all_layers)
+
+
+def _with_budget(space: SearchSpace, least: int | None, most: int | None) -> SearchSpace:
+    content = space.model_dump(mode="json", exclude_none=True)
+    content["budget"] |= {key: value for key, value in (("min", least), ("max", most)) if value is not None}
+    return SearchSpace.from_dict(content, source=space.name)
+
+
+def _built_layers(backbone: str) -> Sequence[LayerShape]:
+    """The layers of a backbone that has to be built to know them; without weights, on the meta device."""
+    import timm
+    import torch
+
+    from glorasearch.adapters import linear_layers
+    from glorasearch.assets import quickstart_backbone_path
+
+    name = f"local-dir:{quickstart_backbone_path()}" if backbone == "quickstart" else backbone
+    try:
+        with torch.device("meta"):
+            return linear_layers(timm.create_model(name, pretrained=False, num_classes=2))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise BackboneError(f"backbone {backbone!r} cannot be built: {error}") from error
+
+
+def _describe(space: SearchSpace, bound: BoundSpace, backbone: str) -> dict[str, Any]:
+    smallest, mean, largest = bound.parameter_range()
+    return {
+        "space": space.name,
+        "description": space.description,
+        "backbone": backbone,
+        "entangle": space.entangle,
+        "digest": bound.digest,
+        "layers": [
+            {
+                "name": layer.name,
+                "shape": [layer.out_features, layer.in_features],
+                "bias": layer.bias,
+                "choices": {gene.tensor: list(gene.choices) for gene in bound.genes if gene.layer == layer.name},
+            }
+            for layer in bound.layers
+        ],
+        "genes": len(bound.genes),
+        "subnets_log10": bound.size_exponent(),
+        "parameters": {"smallest": smallest, "mean": mean, "largest": largest},
+        "budget": {"min": bound.budget[0], "max": bound.budget[1]},
+    }
+
+
+def _print(space: SearchSpace, bound: BoundSpace, backbone: str, all_layers: bool) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"{space.name} on {backbone}: {space.description}", highlight=False)
+    table = Table(box=box.SIMPLE, show_lines=True)
+    for column in ("layers", *SUPPORT_TENSORS):
+        table.add_column(column, no_wrap=True)
+    rows: dict[tuple[str, ...], int] = {}
+    for layer in bound.layers:
+        choices = {gene.tensor: "\n".join(gene.choices) for gene in bound.genes if gene.layer == layer.name}
+        label = layer.name if all_layers else re.sub(r"\b\d+\b", "*", layer.name)
+        key = (label, f"({layer.out_features}, {layer.in_features})", *(choices.get(t, "-") for t in SUPPORT_TENSORS))
+        rows[key] = rows.get(key, 0) + 1
+    for (label, shape, *offered), count in rows.items():
+        table.add_row(f"{label}\n{count} x {shape}", *offered)
+    console.print(table)
+    smallest, mean, largest = bound.parameter_range()
+    least, most = bound.budget
+    console.print(
+        f"{len(bound.layers)} layers, {len(bound.genes)} genes, 10^{bound.size_exponent():.1f} subnets\n"
+        f"trainable parameters (head excluded): smallest {smallest:,}, mean {mean:,.0f}, largest {largest:,}\n"
+        f"budget: {least:,} to {'no limit' if most is None else f'{most:,}'}",
+        highlight=False,
+    )

@@ -1,0 +1,228 @@
+"""One run at work: its configuration, its stores, and the parts that its stages share."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import glorasearch
+from glorasearch.assets import quickstart_backbone_path
+from glorasearch.backbone import BackboneConfig, build_backbone
+from glorasearch.data import DataConfig, SearchData, load_search_data
+from glorasearch.db import Database, RunStore
+from glorasearch.errors import ExportError, InputError, SearchSpaceError
+from glorasearch.evaluation import EvaluatorSpec, input_spec, load_weights
+from glorasearch.export import BackboneFacts, check_exportable
+from glorasearch.jobs.progress import Progress, Silent
+from glorasearch.jobs.run_file import RunFile
+from glorasearch.jobs.workspace import Workspace
+from glorasearch.space import SearchSpace
+from glorasearch.supernet import Supernet
+from glorasearch.training import SupernetTrainer
+from glorasearch.weights import WeightStore, tensor_digest
+
+QUICKSTART_BACKBONE = "quickstart"
+
+
+class Job:
+    """What the stages of a run have in common. The test split is not here: `jobs.report` alone loads it."""
+
+    def __init__(
+        self,
+        run_file: RunFile,
+        workspace: Workspace,
+        database: Database,
+        *,
+        progress: Progress | None = None,
+        executor: str = "local",
+        workers: int = 1,
+    ) -> None:
+        self.run_file, self.workspace, self.database = run_file, workspace, database
+        self.runs = RunStore(database)
+        self.progress: Progress = progress or Silent()
+        self.executor, self.workers = executor, workers
+        self.name = run_file.name
+        self.folder = workspace.run_folder(self.name)
+        self.store = WeightStore(workspace.store_url)
+
+    @cached_property
+    def device(self) -> str:
+        """Where to train and evaluate."""
+        wanted = self.run_file.device
+        if wanted == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            device = torch.device(wanted)
+        except RuntimeError as error:
+            raise InputError(f"device {wanted!r} is none that torch knows; use auto, cpu, cuda or cuda:<n>") from error
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise InputError(f"device {wanted!r}: this machine has no CUDA device; use auto or cpu")
+        return str(device)
+
+    @cached_property
+    def data_config(self) -> DataConfig:
+        """The data section as the data room wants it."""
+        values = self.run_file.data.model_dump()
+        values["seed"] = self.run_file.seed if values["seed"] is None else values["seed"]
+        return DataConfig(**values)
+
+    @cached_property
+    def data(self) -> SearchData:
+        """Training and search split."""
+        classes_unknown = self._backbone_config(classes=2)
+        probe = build_backbone(classes_unknown)
+        with self.progress.task("reading images, %", 100) as advance:
+            return load_search_data(
+                self.data_config,
+                input_spec(probe, self.data_config),
+                lambda done, total: advance(100 * done // max(1, total), ""),
+            )
+
+    def backbone_config(self, *, drop_path: bool = False) -> BackboneConfig:
+        """The backbone with a head for the task's classes."""
+        return self._backbone_config(self.data.classes, drop_path=drop_path)
+
+    def _backbone_config(self, classes: int, *, drop_path: bool = False) -> BackboneConfig:
+        section = self.run_file.backbone
+        name = f"local-dir:{quickstart_backbone_path()}" if section.name == QUICKSTART_BACKBONE else section.name
+        return BackboneConfig(
+            name=name,
+            classes=classes,
+            pretrained=section.pretrained,
+            checkpoint=section.checkpoint,
+            args=dict(section.args),
+            drop_path=self.run_file.train.drop_path if drop_path else 0.0,
+            seed=self.run_file.seed,
+        )
+
+    @cached_property
+    def backbone(self) -> nn.Module:
+        """The frozen backbone for evaluation and export; its memory is shared by all supernets made here."""
+        return build_backbone(self.backbone_config()).to(self.device)
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The search space of the run."""
+        return self.run_file.search_space()
+
+    def supernet(self, space: SearchSpace | None = None, *, training: bool = False) -> Supernet:
+        """A supernet with fresh adapters; `training` gives it the run's drop path."""
+        drops = training and self.run_file.train.drop_path > 0
+        backbone = build_backbone(self.backbone_config(drop_path=True)).to(self.device) if drops else self.backbone
+        return Supernet(backbone, space or self.space, seed=self.run_file.seed)
+
+    def load(self, supernet: Supernet, digest: str) -> Supernet:
+        """Load stored weights into a supernet and return it."""
+        load_weights(supernet, self.store, digest)
+        return supernet
+
+    def put(self, supernet: Supernet, **facts: Any) -> str:
+        """Store a supernet's adapters and head; returns their digest."""
+        manifest: Mapping[str, Any] = {
+            "backbone": self.backbone_config().name,
+            "backbone_digest": tensor_digest(supernet.frozen_state()),
+            "space": supernet.space.name,
+            "space_digest": supernet.space.digest,
+            "code_version": glorasearch.__version__,
+            **facts,
+        }
+        return self.store.put(supernet.adapter_state(), manifest)
+
+    def trainer_config(
+        self, *, steps: int, lr: float | None = None, warmup: int | None = None
+    ) -> SupernetTrainer.Config:
+        """The run's recipe for a number of steps; a training shorter than the warm-up spends a tenth on it."""
+        section = self.run_file.train
+        peak = section.lr if lr is None else lr
+        scale = peak / section.lr
+        warmup = section.warmup_steps if warmup is None else warmup
+        return SupernetTrainer.Config(
+            steps=steps,
+            batch_size=section.batch_size,
+            lr=peak,
+            vector_lr=(section.vector_lr or section.lr) * scale,
+            head_lr=(section.head_lr or section.lr) * scale,
+            weight_decay=section.weight_decay,
+            warmup_steps=min(warmup, steps // 10),
+            label_smoothing=section.label_smoothing,
+            clip_norm=section.clip_norm,
+            precision=section.precision,
+            seed=self.run_file.seed,
+            record_every=section.record_every,
+            probe_every=section.probe_every,
+            checkpoint_every=section.checkpoint_every,
+        )
+
+    def evaluator_spec(self, weights: str, threads: int | None) -> EvaluatorSpec:
+        """What a worker needs to evaluate this run's candidates."""
+        return EvaluatorSpec(
+            backbone=asdict(self.backbone_config()),
+            data=asdict(self.data_config),
+            space=self.space.model_dump(mode="json", exclude_none=True),
+            store=self.workspace.store_url,
+            weights=weights,
+            split=self.data.search.digest,
+            device=self.device,
+            batch_size=self.run_file.search.eval_batch_size,
+            threads=threads,
+        )
+
+    def checkpoint(self, stage: str) -> Path:
+        """Where a stage keeps its training checkpoint."""
+        return self.folder / "checkpoints" / f"{stage.replace(':', '-').replace('/', '-')}.safetensors"
+
+    def forget_checkpoint(self, stage: str) -> None:
+        """Remove the checkpoint of a stage whose result is stored."""
+        for path in self.checkpoint(stage).parent.glob(f"{self.checkpoint(stage).name}*"):
+            path.unlink(missing_ok=True)
+
+    def result(self, stage: str) -> Mapping[str, Any] | None:
+        """The result of a stage, if it has finished."""
+        run = self.runs.get(self.name)
+        return None if run is None else run.stages.get(stage)
+
+    def require(self, stage: str) -> Mapping[str, Any]:
+        """The result of an earlier stage.
+
+        Raises:
+            InputError: if that stage has not been run.
+        """
+        result = self.result(stage)
+        if result is None:
+            raise InputError(f"run {self.name!r} has no finished stage {stage!r}; run `glorasearch {stage} ...` first")
+        return result
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what decides the numbers."""
+        import timm
+
+        return {
+            "glorasearch": glorasearch.__version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "timm": str(timm.__version__),
+        }
+
+    def check(self) -> None:
+        """Refuse what cannot work before anything starts: device, data, backbone, space, budget.
+
+        Raises:
+            InputError: of the kind that fits.
+        """
+        supernet = self.supernet()
+        images, _ = self.data.train.batch(slice(0, 2), self.device)
+        supernet.check_reached(images)
+        gained = supernet.gains_bias()
+        if gained:
+            facts = BackboneFacts.from_model(self.backbone)
+            try:
+                check_exportable(facts.architecture, facts.model_args, gained)
+            except ExportError as error:
+                raise SearchSpaceError(f"search space {self.space.name}: {error}") from error

@@ -1,0 +1,38 @@
+"""The stage that trains the winner alone on train + search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glorasearch.jobs.fit import fit
+from glorasearch.jobs.job import Job
+from glorasearch.space import Subnet
+from glorasearch.training import Fixed
+
+
+def refit(job: Job) -> dict[str, Any]:
+    """Refit the winner; returns `weights` (digest), `steps`, `seconds`, `loss`, `start`.
+
+    With 0 steps the inherited weights are kept.
+    """
+    section = job.run_file.refit
+    winner = Subnet.from_dict(job.require("search")["subnet"])
+    inherited = str(job.require("train")["weights"])
+    if section.steps == 0:
+        return {"weights": inherited, "steps": 0, "seconds": 0.0, "loss": None, "start": "inherited"}
+    supernet = job.supernet(training=True)
+    if section.start == "inherited":
+        job.load(supernet, inherited)
+    split = job.data.train_and_search()
+    config = job.trainer_config(steps=section.steps, lr=section.lr, warmup=section.warmup_steps)
+    result = fit(job, "refit", "refit of the winner", supernet, split, Fixed(winner), config)
+    weights = job.put(
+        supernet, stage="refit", steps=result.steps, run=job.name, subnet=winner.digest, split=split.digest
+    )
+    return {
+        "weights": weights,
+        "steps": result.steps,
+        "seconds": result.seconds,
+        "loss": result.loss,
+        "start": section.start,
+    }

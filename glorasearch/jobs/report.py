@@ -1,0 +1,55 @@
+"""The last stage: everything that a run found, in one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from glorasearch.jobs.job import Job
+
+
+def report(job: Job) -> dict[str, Any]:
+    """Put the results of the stages together and write `report.json`; returns its content."""
+    training, search, tested = job.require("train"), job.require("search"), job.require("test")
+    refitted, exported = job.require("refit"), job.require("export")
+    baselines: dict[str, Any] = {}
+    for name in job.run_file.report.baselines:
+        trained = job.require(f"baseline:{name}")
+        baselines[name] = {
+            "parameters": trained["parameters"],
+            "test_accuracy": tested["baselines"][name],
+            "steps": trained["steps"],
+            "seconds": trained["seconds"],
+            "trained_on": "train + search",
+        }
+    content = {
+        "run": job.name,
+        "seed": job.run_file.seed,
+        "backbone": job.run_file.backbone.name,
+        "task": job.run_file.data.source,
+        "space": job.run_file.space.name,
+        "splits": tested["splits"],
+        "supernet": {key: training[key] for key in ("steps", "seconds", "weights")},
+        "search": {
+            key: search[key] for key in ("sampler", "fitness", "trials", "evaluated", "reused", "failed", "seconds")
+        },
+        "winner": {key: search[key] for key in ("trial", "subnet", "digest", "parameters", "search_accuracy")}
+        | {"test_accuracy": tested["winner"], "refit_test_accuracy": tested["winner_refitted"]},
+        "refit": {key: refitted[key] for key in ("steps", "seconds", "start")},
+        "baselines": baselines,
+        "random_subnets": tested["random_subnets"],
+        "export": {key: exported[key] for key in ("path", "max_abs_diff")},
+        "versions": job.versions(),
+    }
+    _write(job.folder / "report.json", content)
+    return content
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON to a temporary name and rename it, so that a reader sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    os.replace(temporary, path)

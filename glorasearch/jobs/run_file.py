@@ -1,0 +1,225 @@
+"""Run files: what a run is asked to do, as strict TOML with `--set` overrides."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from glorasearch.errors import RunFileError
+from glorasearch.space import SearchSpace
+from glorasearch.strict_toml import read_toml, validate
+
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+
+
+class BackboneSection(BaseModel):
+    """The frozen pretrained model."""
+
+    model_config = _STRICT
+    name: str = Field(min_length=1)
+    """A timm name, `local-dir:<path>`, or `quickstart` for the small shipped one."""
+    pretrained: bool = True
+    """Load the pretrained weights of that name; they must be local or downloadable."""
+    checkpoint: str | None = None
+    """A file with the weights, when they are not to come from the hub."""
+    args: dict[str, Any] = {}
+    """Further arguments of `timm.create_model`."""
+
+
+class DataSection(BaseModel):
+    """The images and how they are split."""
+
+    model_config = _STRICT
+    source: str = Field(min_length=1)
+    """`digits`, `vtab:<root>/<task>`, `folder:<path>`, or a name of timm's `create_dataset`."""
+    root: str | None = None
+    """Root folder of a data set that is named in timm's way."""
+    seed: int | None = None
+    """Seed of splits that have to be drawn; the run's seed if not given."""
+    train: int | None = Field(default=None, ge=1)
+    """Images of the training split, where it has to be drawn."""
+    search: int | float | None = Field(default=None, gt=0)
+    """Images of the search split (a share below 1), where it has to be drawn."""
+    test: int | float | None = Field(default=None, gt=0)
+    """Images of the test split (a share below 1), where it has to be drawn."""
+    train_split: str | None = None
+    search_split: str | None = None
+    test_split: str | None = None
+    size: int | tuple[int, int] | None = None
+    """Height and width of the images, pixels; the backbone's if not given."""
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    allow_overlap: bool = False
+    """Go on although more than 1 % of a split's images stand in another one too."""
+    max_memory_gib: float = Field(default=4.0, ge=0)
+    """A data set that fits is decoded once and kept in memory."""
+
+
+class SpaceSection(BaseModel):
+    """The search space and overrides of it."""
+
+    model_config = _STRICT
+    name: str = "glora_medium"
+    """The name of a shipped space or the path of a TOML file."""
+    min: int | None = Field(default=None, ge=0)
+    """Least trainable parameters, the head excluded."""
+    max: int | None = Field(default=None, ge=0)
+    """Most trainable parameters, the head excluded."""
+    entangle: Literal["untied", "reference"] | None = None
+
+
+class TrainSection(BaseModel):
+    """The supernet's training."""
+
+    model_config = _STRICT
+    steps: int = Field(default=6_000, ge=0)
+    strategy: Literal["uniform", "sandwich"] = "uniform"
+    middle: int = Field(default=1, ge=0)
+    """Random subnets of a sandwich step."""
+    batch_size: int = Field(default=64, ge=1)
+    lr: float = Field(default=4e-3, gt=0)
+    vector_lr: float | None = Field(default=None, gt=0)
+    """Of vectors and constants; `lr` if not given."""
+    head_lr: float | None = Field(default=None, gt=0)
+    """Of the head; `lr` if not given."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    warmup_steps: int = Field(default=50, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    clip_norm: float = Field(default=1.0, ge=0)
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    record_every: int = Field(default=25, ge=1)
+    probe_every: int = Field(default=250, ge=0)
+    checkpoint_every: int = Field(default=200, ge=1)
+
+
+class SearchSection(BaseModel):
+    """The search for the best subnet."""
+
+    model_config = _STRICT
+    sampler: str = "evolution"
+    trials: int = Field(default=1_000, ge=1)
+    fitness: Literal["accuracy", "cross_entropy"] = "cross_entropy"
+    population: int = Field(default=50, ge=2)
+    parents: int = Field(default=10, ge=2)
+    mutation: float = Field(default=0.2, gt=0, le=1)
+    """Probability with which a gene of a mutant is drawn anew."""
+    batch: int = Field(default=10, ge=1)
+    """Trials asked for together by samplers without a population."""
+    eval_batch_size: int = Field(default=256, ge=1)
+
+
+class RefitSection(BaseModel):
+    """Training the winner alone on train + search."""
+
+    model_config = _STRICT
+    steps: int = Field(default=1_000, ge=0)
+    """0 keeps the inherited weights."""
+    start: Literal["inherited", "fresh"] = "inherited"
+    lr: float | None = Field(default=None, gt=0)
+    """Peak learning rate; that of the supernet's training if not given."""
+    warmup_steps: int | None = Field(default=None, ge=0)
+
+
+class ExportSection(BaseModel):
+    """The merged model."""
+
+    model_config = _STRICT
+    path: str | None = None
+    """Where to write it; `<workspace>/runs/<run>/export` if not given."""
+    tolerance: float = Field(default=1e-3, gt=0)
+    """Largest allowed difference of merged and active outputs, relative to the largest output."""
+
+
+class ReportSection(BaseModel):
+    """What the final report compares with, trained on train + search for the supernet's number of steps."""
+
+    model_config = _STRICT
+    baselines: tuple[str, ...] = ()
+    """`linear_probe`, or names of search spaces that have one subnet (`lora`, `bitfit`, `ssf`, a path)."""
+    random_subnets: int = Field(default=0, ge=0)
+    """Random subnets with inherited weights whose mean test accuracy the report gives."""
+
+
+class RunFile(BaseModel):
+    """One run: from a backbone and a data set to a merged model and a report."""
+
+    model_config = _STRICT
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+    """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`."""
+    backbone: BackboneSection
+    data: DataSection
+    space: SpaceSection = SpaceSection()
+    train: TrainSection = TrainSection()
+    search: SearchSection = SearchSection()
+    refit: RefitSection = RefitSection()
+    export: ExportSection = ExportSection()
+    report: ReportSection = ReportSection()
+
+    @classmethod
+    def load(cls, path: Path, overrides: Iterable[str] = ()) -> Self:
+        """Read a run file; `overrides` are `section.key=value` with TOML values (a bare word is a string).
+
+        Relative paths of a search space and of data are taken from the run file's folder if they exist there.
+
+        Raises:
+            RunFileError: naming the file, the key, what was found and what is allowed.
+        """
+        data = read_toml(path, RunFileError)
+        data.setdefault("name", path.stem)
+        return cls.from_dict(data, overrides, source=str(path))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "run") -> Self:
+        """The same from a dictionary."""
+        merged = json.loads(json.dumps(data))
+        for override in overrides:
+            _apply(merged, override)
+        return validate(merged, cls, source, RunFileError)
+
+    def digest(self) -> str:
+        """SHA-256 of everything that decides the results: two runs of one name must agree on it to be one run."""
+        content = self.model_dump(mode="json", exclude={"name": True, "export": {"path"}})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def search_space(self) -> SearchSpace:
+        """The search space with the run's overrides applied."""
+        return load_space(self.space)
+
+
+def load_space(section: SpaceSection) -> SearchSpace:
+    """The search space that a section names, with its overrides applied."""
+    space = SearchSpace.load(section.name)
+    content = space.model_dump(mode="json", exclude_none=True)
+    if section.min is not None:
+        content["budget"]["min"] = section.min
+    if section.max is not None:
+        content["budget"]["max"] = section.max
+    if section.entangle is not None:
+        content["entangle"] = section.entangle
+    return SearchSpace.from_dict(content, source=f"section [space] over {section.name}")
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise RunFileError(f"--set {override!r}: expected section.key=value, such as search.trials=200")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, last = key.strip().split(".")
+    target = data
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise RunFileError(f"--set {override!r}: {section!r} is a value, not a section")
+    target[last] = value

@@ -1,0 +1,91 @@
+"""The stage that searches the best subnet with the supernet's weights, on the search split."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from glorasearch.db import TrialStorage
+from glorasearch.errors import InputError
+from glorasearch.evaluation import build_evaluator
+from glorasearch.jobs.job import Job
+from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchProgress
+
+EXECUTORS = {"local": "", "ray": "workers:RayExecutor"}
+"""Executors by name; those of `workers` are reached by their dotted names, so that Ray is imported only when wanted."""
+EVALUATOR = "glorasearch.evaluation:build_evaluator"
+
+
+def search(job: Job) -> dict[str, Any]:
+    """Search; returns `trial`, `subnet`, `digest`, `parameters`, scores, and how many trials were made and how."""
+    weights = str(job.require("train")["weights"])
+    config = search_config(job)
+    space = job.supernet().space
+    with (
+        job.progress.task(f"search ({config.sampler})", config.trials) as advance,
+        _executor(job, weights) as executor,
+    ):
+
+        def report(state: SearchProgress) -> None:
+            best = state.best
+            note = "" if best is None else f"best {100 * best.accuracy:.1f} %, {best.parameters:,} parameters"
+            advance(state.done, note)
+
+        driver = SearchDriver(
+            space,
+            TrialStorage(job.database),
+            executor,
+            weights,
+            job.name,
+            config,
+            split_digest=job.data.search.digest,
+            on_progress=report,
+        )
+        outcome = driver.run()
+    return {
+        "trial": outcome.best.number,
+        "subnet": outcome.subnet.to_dict(),
+        "digest": outcome.subnet.digest,
+        "parameters": outcome.best.parameters,
+        "search_accuracy": outcome.best.accuracy,
+        "search_cross_entropy": outcome.best.cross_entropy,
+        "sampler": config.sampler,
+        "fitness": config.fitness,
+        "trials": outcome.trials,
+        "evaluated": outcome.evaluated,
+        "reused": outcome.reused,
+        "failed": outcome.failed,
+        "seconds": outcome.seconds,
+        "pareto": [[record.number, record.parameters, record.accuracy] for record in outcome.pareto],
+    }
+
+
+def search_config(job: Job) -> SearchConfig:
+    """The search section as the driver wants it."""
+    section = job.run_file.search
+    return SearchConfig(
+        trials=section.trials,
+        sampler=section.sampler,
+        fitness=section.fitness,
+        population=section.population,
+        parents=section.parents,
+        mutation=section.mutation,
+        batch=section.batch,
+        seed=job.run_file.seed,
+    )
+
+
+def _executor(job: Job, weights: str) -> Executor:
+    if job.executor == "local":
+        return InProcessExecutor(build_evaluator(job.evaluator_spec(weights, threads=None).to_json()))
+    if job.executor not in EXECUTORS:
+        raise InputError(f"unknown executor {job.executor!r}; known are {', '.join(EXECUTORS)}")
+    module, _, name = EXECUTORS[job.executor].partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise InputError(
+            f"executor {job.executor!r} cannot be loaded ({error}); install it by pip install 'glorasearch[ray]'"
+        ) from error
+    executor: Executor = factory(EVALUATOR, job.evaluator_spec(weights, threads=1).to_json(), workers=job.workers)
+    return executor

@@ -1,0 +1,67 @@
+"""The stage that measures on the test split: the only place that loads it, once a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from glorasearch.data import Splits, load_splits
+from glorasearch.evaluation import accuracy_on_test, input_spec
+from glorasearch.jobs.baselines import baseline_space
+from glorasearch.jobs.job import Job
+from glorasearch.space import SearchSpace, Subnet, sample_within_budget
+
+RANDOM_TAG = 23
+
+
+def measure(job: Job) -> dict[str, Any]:
+    """Test accuracy of the winner before and after the refit, of the baselines and of random subnets.
+
+    Returns:
+        `winner`, `winner_refitted` (accuracies), `baselines` (name → accuracy), `random_subnets`, `splits`.
+    """
+    section = job.run_file.report
+    training, search, refitted = job.require("train"), job.require("search"), job.require("refit")
+    trained = {name: job.require(f"baseline:{name}") for name in section.baselines}
+    splits = load_splits(job.data_config, input_spec(job.backbone, job.data_config))
+    winner = Subnet.from_dict(search["subnet"])
+    with job.progress.task("test split", 2 + len(trained) + section.random_subnets) as advance:
+        result: dict[str, Any] = {
+            "winner": _measure(job, splits, job.space, winner, training["weights"]),
+            "winner_refitted": _measure(job, splits, job.space, winner, refitted["weights"]),
+            "baselines": {},
+        }
+        for name, baseline in trained.items():
+            space = baseline_space(name)
+            subnet = job.supernet(space).space.largest()
+            result["baselines"][name] = _measure(job, splits, space, subnet, baseline["weights"])
+            advance(2 + len(result["baselines"]), "")
+        result["random_subnets"] = _random_subnets(job, splits, training["weights"])
+        advance(2 + len(trained) + section.random_subnets, "")
+    return result | {"splits": splits.describe()}
+
+
+def _measure(job: Job, splits: Splits, space: SearchSpace, subnet: Subnet, weights: str) -> float:
+    model = job.load(job.supernet(space), weights).merged(subnet)
+    return accuracy_on_test(model, splits.test, device=job.device, batch_size=job.run_file.search.eval_batch_size)
+
+
+def _random_subnets(job: Job, splits: Splits, weights: str) -> dict[str, Any] | None:
+    count = job.run_file.report.random_subnets
+    if not count:
+        return None
+    supernet = job.load(job.supernet(), weights)
+    rng = np.random.default_rng([job.run_file.seed, RANDOM_TAG])
+    subnets = [sample_within_budget(supernet.space, rng) for _ in range(count)]
+    batch_size = job.run_file.search.eval_batch_size
+    scores = [
+        accuracy_on_test(supernet.merged(subnet), splits.test, device=job.device, batch_size=batch_size)
+        for subnet in subnets
+    ]
+    return {
+        "count": count,
+        "mean_parameters": float(np.mean([supernet.space.parameters(subnet) for subnet in subnets])),
+        "mean_test_accuracy": float(np.mean(scores)),
+        "std_test_accuracy": float(np.std(scores)),
+    }

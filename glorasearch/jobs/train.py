@@ -1,0 +1,55 @@
+"""The stage that trains the supernet and stores its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from glorasearch.evaluation import CandidateEvaluator
+from glorasearch.jobs.fit import Probe, fit
+from glorasearch.jobs.job import Job
+from glorasearch.space import BoundSpace, Subnet, sample_within_budget
+from glorasearch.supernet import Supernet
+from glorasearch.training import PathStrategy, Sandwich, Uniform
+
+
+def train(job: Job) -> dict[str, Any]:
+    """Train the supernet on the training split; returns `weights` (digest), `steps`, `seconds`, `loss`."""
+    supernet = job.supernet(training=True)
+    config = job.trainer_config(steps=job.run_file.train.steps)
+    strategy = _strategy(job, supernet.space)
+    result = fit(job, "train", "supernet", supernet, job.data.train, strategy, config, _probe(job, supernet.space))
+    weights = job.put(supernet, stage="train", steps=result.steps, run=job.name, split=job.data.train.digest)
+    return {"weights": weights, "steps": result.steps, "seconds": result.seconds, "loss": result.loss}
+
+
+def _strategy(job: Job, space: BoundSpace) -> PathStrategy:
+    section = job.run_file.train
+    if section.strategy == "sandwich":
+        return Sandwich(space, job.run_file.seed, section.middle)
+    return Uniform(space, job.run_file.seed)
+
+
+def probe_subnets(space: BoundSpace, seed: int) -> dict[str, Subnet]:
+    """The few fixed subnets whose search accuracy is followed during the training."""
+    rng = np.random.default_rng([seed, 17])
+    return {
+        "largest": space.largest(),
+        "smallest": space.smallest(),
+        "random_1": sample_within_budget(space, rng),
+        "random_2": sample_within_budget(space, rng),
+    }
+
+
+def _probe(job: Job, space: BoundSpace) -> Probe:
+    subnets = probe_subnets(space, job.run_file.seed)
+
+    def measure(supernet: Supernet) -> Mapping[str, float]:
+        evaluator = CandidateEvaluator(
+            supernet, job.data.search, device=job.device, batch_size=job.run_file.search.eval_batch_size
+        )
+        return {f"search_accuracy_{name}": evaluator.evaluate(subnet).accuracy for name, subnet in subnets.items()}
+
+    return measure
