@@ -80,9 +80,10 @@ def _named_splits(config: DataConfig, name: str) -> dict[str, str]:
     elif name in TEST_IS_VALIDATION:
         wanted = {"train": "train", "test": "validation"}
     given = {"train": config.train_split, "search": config.search_split, "test": config.test_split}
-    wanted |= {role: split for role, split in given.items() if split is not None}
-    if len(set(wanted.values())) < len(wanted):
-        raise DataError(f"{config.source}: two splits are taken from one and the same split: {wanted}")
+    chosen = {role: split for role, split in given.items() if split is not None}
+    wanted = {role: split for role, split in wanted.items() if split not in chosen.values()} | chosen
+    if "train" not in wanted or len(set(wanted.values())) < len(wanted):
+        raise DataError(f"{config.source}: each split needs one of its own; asked for {wanted}")
     if name in TRAIN_AND_TEST and not set(wanted.values()) <= {"train", "test"}:
         raise DataError(f"{config.source}: has the splits train and test only; asked for {', '.join(wanted.values())}")
     return wanted
@@ -132,7 +133,7 @@ def _class_names(dataset: Any) -> tuple[str, ...]:
     own = getattr(dataset, "classes", None) or ()
     reader = getattr(dataset, "reader", None)
     mapping = getattr(reader, "class_to_idx", None) or getattr(reader, "class_name_to_idx", None) or {}
-    return tuple(map(str, own)) or tuple(sorted(map(str, mapping), key=lambda name: mapping.get(name, 0)))
+    return tuple(map(str, own)) or tuple(str(name) for name in sorted(mapping, key=lambda name: int(mapping[name])))
 
 
 def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
@@ -151,16 +152,13 @@ def _records(dataset: Any, config: DataConfig, subject: str) -> Records:
     if samples:
         return FileRecords([Path(path) for path, _ in samples], _integers([label for _, label in samples], subject))
     reader = getattr(dataset, "reader", None)
-    own = getattr(reader, "samples", ())
+    own: Sequence[Any] = getattr(reader, "samples", ())
     if len(own) and isinstance(own[0][0], str):
         return FileRecords([Path(path) for path, _ in own], _integers([label for _, label in own], subject))
     if _prefix(config.source) in STREAMS:
         return _spool(dataset, config.max_memory_gib * GIB, subject)
     if reader is not None:
-        if hasattr(reader, "iter_targets"):
-            labels = list(reader.iter_targets())
-        else:
-            labels = list(reader.targets)  # of a tar file
+        labels = reader.iter_targets() if hasattr(reader, "iter_targets") else reader.targets
         return ReaderRecords(reader, _integers(labels, subject), subject)
     return DatasetRecords(dataset, _integers([dataset[index][1] for index in range(len(dataset))], subject), subject)
 
