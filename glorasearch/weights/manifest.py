@@ -62,8 +62,9 @@ class Manifest:
         """
         try:
             data = json.loads(content)
-            if data.pop("format") != FORMAT:
-                raise WeightsCorruptError(f"{source}: manifest format {data['format']!r}; this version reads {FORMAT}")
+            version = data.pop("format")
+            if version != FORMAT:
+                raise WeightsCorruptError(f"{source}: its format is {version!r}; this version reads format {FORMAT}")
             file, tensors = data.pop("file"), data.pop("tensors")
             entries = {
                 name: TensorEntry(item["dtype"], tuple(item["shape"]), item["sha256"]) for name, item in tensors.items()

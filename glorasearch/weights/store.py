@@ -107,7 +107,10 @@ class WeightStore:
             raise WeightsCorruptError(f"{error}; {self._remedy(digest)}") from error
         difference = manifest.check_file(content)
         if difference is not None:
-            raise WeightsCorruptError(f"{path}: altered outside of the tensors: {difference}; {self._remedy(digest)}")
+            raise WeightsCorruptError(
+                f"{path}: every tensor is sound, but the file is not the one that {self._path(digest, MANIFEST_NAME)} "
+                f"describes (one of the two was altered): {difference}; {self._remedy(digest)}"
+            )
         return StoredWeights(digest, {name: tensors[name].to(device) for name in tensors}, manifest.to_dict())
 
     def verify(self, digest: str) -> None:

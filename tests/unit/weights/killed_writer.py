@@ -1,10 +1,10 @@
 """Run as a script: fork a writer again and again and SIGKILL each one at another moment of its work.
 
-    python killed_writer.py store|checkpoint BASE
+    python killed_writer.py store|checkpoint|export BASE
 
 The n-th writer works in `BASE/touch-<n>` and is killed just before its n-th touch of the file system there (an open, a
-rename, a link, a removal), which Python reports as audit events, until one gets to its end. Then some more are killed by
-the parent while their file is growing. Prints a JSON list of {directory, moment, killed}.
+rename, a link, a removal), which Python reports as audit events, until one gets to its end. Then some more are killed
+by the parent while their file is growing. Prints a JSON list of {directory, moment, killed}.
 """
 
 import json
@@ -30,6 +30,44 @@ def put(directory: Path) -> None:
 
 def checkpoint(directory: Path) -> None:
     save_checkpoint(directory / "last.safetensors", {"w": torch.full((_BYTES // 4,), 3.0)}, {"step": 3})
+
+
+def export(directory: Path) -> None:
+    from glorasearch.export import BackboneFacts, export_timm
+    from glorasearch.space import Subnet
+
+    torch.manual_seed(0)
+    model = timm_model()
+    images = torch.randn(2, 1, 16, 16)
+    export_timm(
+        model.eval(),
+        directory / "export",
+        backbone=BackboneFacts.from_model(model),
+        inputs=images,
+        reference=model,
+        subnet=Subnet({}),
+    )
+
+
+def timm_model() -> torch.nn.Module:
+    import timm
+
+    model: torch.nn.Module = timm.create_model(
+        "vit_tiny_patch16_224",
+        img_size=16,
+        patch_size=4,
+        embed_dim=64,
+        depth=2,
+        num_heads=2,
+        in_chans=1,
+        num_classes=10,
+    )
+    return model
+
+
+def nothing(directory: Path) -> None:
+    if sys.argv[1] == "export":
+        timm_model()  # imported once, before the forks
 
 
 def two_checkpoints(directory: Path) -> None:
@@ -85,11 +123,15 @@ def killed_while_growing(write: Callable[[Path], None], prepare: Callable[[Path]
         directory.mkdir(parents=True)
         prepare(directory)
         child = fork(lambda directory=directory: write(directory))
-        while largest(directory) < size and os.waitpid(child, os.WNOHANG) == (0, 0):
-            pass
-        os.kill(child, signal.SIGKILL)
-        killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
-        results.append({"directory": str(directory), "moment": f"{size} bytes written", "killed": killed})
+        ended, status = 0, 0
+        while largest(directory) < size and not ended:
+            ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended:
+            os.kill(child, signal.SIGKILL)
+            status = os.waitpid(child, 0)[1]
+        results.append(
+            {"directory": str(directory), "moment": f"{size} bytes written", "killed": os.WIFSIGNALED(status)}
+        )
     return results
 
 
@@ -105,6 +147,7 @@ def largest(directory: Path) -> int:
 
 
 if __name__ == "__main__":
-    writer, first = {"store": (put, lambda _: None), "checkpoint": (checkpoint, two_checkpoints)}[sys.argv[1]]
+    kinds = {"store": (put, nothing), "checkpoint": (checkpoint, two_checkpoints), "export": (export, nothing)}
+    writer, first = kinds[sys.argv[1]]
     where = Path(sys.argv[2])
     print(json.dumps(killed_at_touches(writer, first, where) + killed_while_growing(writer, first, where)))

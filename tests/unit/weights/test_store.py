@@ -114,7 +114,7 @@ def test_manifest_comes_last_on_an_object_store():
     assert store._files.cat_file(manifest) == text
 
 
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_any_altered_or_missing_byte_is_detected(data, tmp_path):
     store = WeightStore(str(tmp_path / "w"))
@@ -208,3 +208,12 @@ def test_killed_writers_leave_nothing_visible(tmp_path, killed_writers):
             assert os.listdir(root) == [digest], "what the killed writer left behind is removed"
         assert store.digests() == [digest]
     assert seen_partial >= 2, json.dumps(moments)
+
+
+def test_a_manifest_of_another_format_is_refused(tmp_path):
+    store = WeightStore(str(tmp_path))
+    digest = store.put({"a": torch.zeros(4)}, {})
+    file = tmp_path / digest / "manifest.json"
+    file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(WeightsCorruptError, match="its format is 2; this version reads format 1"):
+        store.get(digest)

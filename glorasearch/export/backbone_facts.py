@@ -1,0 +1,117 @@
+"""What an export has to know of the original backbone, so that timm alone can build the model again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import nn
+
+from glorasearch.errors import ExportError
+
+_DROP_RATES = ("drop_rate", "drop_path_rate", "drop_block_rate")
+_PLACEMENT = ("device", "dtype")
+_KEPT_CFG = (
+    "input_size",
+    "fixed_input_size",
+    "interpolation",
+    "crop_pct",
+    "crop_mode",
+    "mean",
+    "std",
+    "pool_size",
+    "first_conv",
+    "classifier",
+    "license",
+)
+"""Facts of `pretrained_cfg` that hold for the exported weights as well. Left out are sources of weights, formats of
+foreign files, label names and offsets, and settings for tests at another size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneFacts:
+    """The original backbone, as timm would be asked for it."""
+
+    architecture: str
+    """timm's name without a tag: `vit_base_patch16_224`."""
+    model_args: Mapping[str, Any]
+    """Arguments of `timm.create_model` beyond the name and the number of classes; JSON data."""
+    num_classes: int
+    pretrained_cfg: Mapping[str, Any]
+    """timm's `pretrained_cfg`, with the mean, std, interpolation, ... that the exported model expects."""
+
+    @classmethod
+    def from_model(cls, model: nn.Module, **preprocessing: Any) -> Self:
+        """The facts of a model that `timm.create_model` built (or of a copy of it).
+
+        Args:
+            preprocessing: entries of `pretrained_cfg` to set, such as `mean` and `std`, where the data's own were used.
+
+        Raises:
+            ExportError: if the model does not say how it was built.
+        """
+        cfg = getattr(model, "pretrained_cfg", None)
+        model_args = getattr(model, "_model_args", None)
+        if not isinstance(cfg, Mapping) or not cfg.get("architecture") or not isinstance(model_args, Mapping):
+            raise ExportError(
+                f"{type(model).__name__} does not say how timm built it (no pretrained_cfg with an architecture, or a "
+                "timm that does not record its arguments): give BackboneFacts(architecture=..., model_args=..., ...)"
+            )
+        return cls(
+            architecture=str(cfg["architecture"]),
+            model_args=model_args,
+            num_classes=int(model.num_classes) if isinstance(model.num_classes, int) else int(cfg["num_classes"]),
+            pretrained_cfg={**cfg, **preprocessing},
+        )
+
+    def export_args(self) -> dict[str, Any]:
+        """The arguments as JSON data, without rates of dropping, which do not change the exported model."""
+        return json_arguments(self.model_args)
+
+    def export_cfg(self, input_size: tuple[int, int, int]) -> dict[str, Any]:
+        """The entries of `pretrained_cfg` for the exported model, which takes images of `(C, H, W)`."""
+        cfg = {key: self.pretrained_cfg[key] for key in _KEPT_CFG if key in self.pretrained_cfg}
+        if tuple(cfg.get("input_size", ())) != input_size:
+            cfg["pool_size"] = None
+        for key in ("mean", "std"):
+            if key in cfg:
+                cfg[key] = _fit_channels(cfg[key], input_size[0])
+        cfg |= {"input_size": input_size, "num_classes": self.num_classes, "custom_load": False}
+        return as_json(cfg, "pretrained_cfg")
+
+
+def _fit_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Values for each channel; those of another number of channels are averaged, as timm does when it reads them."""
+    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
+
+
+def json_arguments(model_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `timm.create_model` as they will stand in a file.
+
+    Raises:
+        ExportError: naming the argument that is not JSON data.
+    """
+    left_out = {*_DROP_RATES, *_PLACEMENT}
+    kept = {
+        key: value
+        for key, value in model_args.items()
+        if value is not None and key not in left_out and not key.endswith("_drop_rate")
+    }
+    return as_json(kept, "model argument")
+
+
+def as_json(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """The values as they come back from a JSON file.
+
+    Raises:
+        ExportError: naming the key whose value is not JSON data.
+    """
+    plain: dict[str, Any] = {}
+    for key, value in values.items():
+        try:
+            plain[key] = json.loads(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ExportError(f"{what} {key!r} is {value!r}, which cannot be written as JSON: {error}") from error
+    return plain

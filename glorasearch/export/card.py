@@ -1,0 +1,88 @@
+"""The model card that is written beside an exported model."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from glorasearch.space import SUPPORT_TENSORS, Subnet
+
+_LOAD = """```python
+import timm
+
+model = timm.create_model("local-dir:PATH", pretrained=True).eval()  # PATH: this directory
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+```"""
+
+
+def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
+    """README.md of an export with that `config.json`: how to load it, its metrics, choices and provenance."""
+    cfg, own = config["pretrained_cfg"], config["glorasearch"]
+    channels, height, width = cfg["input_size"]
+    classes = f"{config['num_classes']} classes"
+    if "label_names" in config:
+        names = [str(name) for name in config["label_names"]]
+        classes += ": " + ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    sections = [
+        _header(cfg.get("license")),
+        f"# {config['architecture']}, adapted with GLoRA",
+        "A plain timm model: adapters were searched for every linear layer and merged into the weights. It has the "
+        "architecture, the size and the speed of its backbone, and needs timm only.",
+        f"## How to load\n\n{_LOAD}",
+        f"Input: {channels} x {height} x {width}, mean {cfg.get('mean')}, std {cfg.get('std')}. Output: {classes}.",
+        _section("Metrics", _table("metric", "value", _flat(own["metrics"]))),
+        _section("Choices", _choices(subnet)),
+        _section("Provenance", _table("", "", _flat(own["provenance"]))),
+        "The choice of every layer and support tensor stands in `config.json`, under `glorasearch`.",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _header(licence: str | None) -> str:
+    lines = ["library_name: timm", "pipeline_tag: image-classification", "tags:"]
+    lines += [f"- {tag}" for tag in ("timm", "image-classification", "glora", "glorasearch")]
+    if licence:
+        lines.append(f"license: {json.dumps(licence)}")
+    return "\n".join(["---", *lines, "---"])
+
+
+def _section(title: str, body: str) -> str:
+    return f"## {title}\n\n{body}" if body else ""
+
+
+def _choices(subnet: Subnet) -> str:
+    counts: dict[str, Counter[str]] = {tensor: Counter() for tensor in SUPPORT_TENSORS}
+    for (_, tensor), choice in subnet.items():
+        counts[tensor][choice] += 1
+    rows = {
+        tensor: ", ".join(f"`{choice}` in {number}" for choice, number in sorted(counter.items()))
+        for tensor, counter in counts.items()
+        if counter
+    }
+    return _table("support tensor", "layers with each choice", rows.items())
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted key and text of every value, nested objects unfolded."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _table(left: str, right: str, rows: Any) -> str:
+    lines = [f"| {_cell(key)} | {_cell(value)} |" for key, value in rows]
+    return "\n".join([f"| {left} | {right} |", "|---|---|", *lines]) if lines else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,209 @@
+"""A merged model as a timm directory: weights, configuration and model card, whole or not there."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor, nn
+
+from glorasearch import __version__
+from glorasearch.errors import ExportError
+from glorasearch.export.backbone_facts import BackboneFacts, as_json
+from glorasearch.export.card import model_card
+from glorasearch.export.rebuild import complete_biases, plain_state
+from glorasearch.export.verify import (
+    Reference,
+    check_finite,
+    check_nothing_left,
+    check_same_names,
+    compare_outputs,
+    evaluating,
+)
+from glorasearch.space import Subnet
+from glorasearch.weights import tensor_digest
+from glorasearch.weights.atomic import (
+    publish_directory,
+    remove_leftovers,
+    temporary_beside,
+    temporary_directory,
+    write_synced,
+)
+from glorasearch.weights.digest import storable
+
+WEIGHTS_NAME = "model.safetensors"
+CONFIG_NAME = "config.json"
+CARD_NAME = "README.md"
+_FILES = (CONFIG_NAME, WEIGHTS_NAME, CARD_NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was exported."""
+
+    path: Path
+    max_abs_diff: float
+    """Largest absolute difference of the merged model's and the reference's outputs."""
+    files: tuple[str, ...]
+    digest: str
+    """`tensor_digest` of the exported weights."""
+    bytes: int
+    """Size of all files together."""
+
+
+def export_timm(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    backbone: BackboneFacts,
+    inputs: Tensor,
+    reference: Reference,
+    subnet: Subnet,
+    metrics: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] = (),
+    tolerance: float = 1e-4,
+    replace: bool = False,
+) -> ExportReport:
+    """Write a merged model to the directory `path`, for `timm.create_model("local-dir:<path>", pretrained=True)`.
+
+    Nothing is written before the model's outputs were compared with the reference's, its tensors were found finite,
+    and its names, shapes and dtypes are those that timm builds. The directory is then written under a temporary name,
+    loaded again by timm and compared once more, and renamed. A kill leaves nothing at `path`, or all of it. Exporting
+    the same content again changes nothing. Layers that gained a bias are expressed by timm's arguments for it
+    (`check_exportable`).
+
+    Args:
+        model: plain merged model, on any device.
+        backbone: how timm builds the original.
+        inputs: real, preprocessed images, `(N, C, H, W)`, on the model's device; `C, H, W` become the input size.
+        reference: the active subnet's outputs on `inputs`, `(N, classes)`, or a callable that gives them.
+        subnet: what was merged.
+        metrics: JSON data for `config.json` and the model card; so is `provenance`. Leave out what differs between two
+            runs that should give the same export.
+        class_names: label names in the order of the outputs.
+        tolerance: allowed difference, relative to the reference's largest absolute output.
+        replace: put the export in the place of a different one.
+
+    Raises:
+        ExportError: if any check fails, if something else is at `path`, or if it cannot be written.
+    """
+    path = Path(path).absolute()
+    if inputs.ndim != 4 or len(inputs) == 0:
+        raise ExportError(f"inputs to compare outputs on must be (N, C, H, W) with N > 0, found {tuple(inputs.shape)}")
+    if class_names and len(class_names) != backbone.num_classes:
+        raise ExportError(f"{len(class_names)} class names were given for {backbone.num_classes} classes")
+    _, channels, height, width = inputs.shape
+    cfg, arguments = backbone.export_cfg((channels, height, width)), backbone.export_args()
+    state = dict(model.state_dict())
+
+    check_nothing_left(model)
+    check_finite(state)
+    state, arguments = _as_timm_builds(state, backbone, arguments, cfg)
+    difference = compare_outputs(model, inputs, reference, tolerance, "merged model against the active subnet")
+
+    ready = storable(state)
+    digest = tensor_digest(ready)
+    config: dict[str, Any] = {
+        "architecture": backbone.architecture,
+        "num_classes": backbone.num_classes,
+        **({"num_features": model.num_features} if isinstance(getattr(model, "num_features", None), int) else {}),
+        **({"label_names": list(class_names)} if class_names else {}),
+        "model_args": arguments,
+        "pretrained_cfg": cfg,
+        "glorasearch": {
+            "version": __version__,
+            "subnet": subnet.to_dict(),
+            "subnet_digest": subnet.digest,
+            "weights_digest": digest,
+            "metrics": as_json(metrics or {}, "metric"),
+            "provenance": as_json(provenance or {}, "provenance"),
+        },
+    }
+    try:
+        _write(path, ready, config, subnet, _Reload(model, inputs, tolerance), replace)
+        size = sum((path / name).stat().st_size for name in _FILES)
+    except OSError as error:
+        raise ExportError(f"export {path} cannot be written: {error}") from error
+    return ExportReport(path, difference, _FILES, digest, size)
+
+
+def _as_timm_builds(
+    state: dict[str, Tensor], backbone: BackboneFacts, arguments: dict[str, Any], cfg: dict[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state and arguments with biases expressed in timm's way, checked to be what timm builds."""
+    classes = backbone.num_classes
+    plain = plain_state(backbone.architecture, arguments, classes, cfg)
+    arguments = complete_biases(state, backbone.architecture, arguments, plain)
+    rebuilt = plain_state(backbone.architecture, arguments, classes, cfg)
+    device = next(iter(state.values())).device
+    for name in rebuilt.keys() - plain.keys() - state.keys():
+        state[name] = torch.zeros(rebuilt[name].shape, dtype=rebuilt[name].dtype, device=device)
+    check_same_names(state, rebuilt, f"{backbone.architecture!r} with {arguments}")
+    return {name: state[name] for name in rebuilt}, arguments
+
+
+@dataclass(frozen=True, slots=True)
+class _Reload:
+    """The check of a written directory: timm loads it, and it is the merged model again."""
+
+    model: nn.Module
+    inputs: Tensor
+    tolerance: float
+
+    def check(self, directory: Path, state: Mapping[str, Tensor]) -> None:
+        try:
+            with torch.random.fork_rng(devices=[]):
+                loaded = timm.create_model(f"local-dir:{directory}", pretrained=True)
+        except Exception as error:
+            raise ExportError(f"timm cannot load what was exported: {error}") from error
+        differing = [name for name, tensor in loaded.state_dict().items() if not torch.equal(tensor, state[name])]
+        if differing:
+            raise ExportError(f"timm loads other values for {len(differing)} tensors, the first is {differing[0]!r}")
+        compare_outputs(
+            loaded.to(self.inputs.device),
+            self.inputs,
+            self._outputs,
+            self.tolerance,
+            "the exported model as timm loads it, against the merged model: an argument of the architecture is missing "
+            "in the backbone's model_args",
+        )
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        with evaluating(self.model):
+            outputs: Tensor = self.model(inputs)
+        return outputs
+
+
+def _write(
+    path: Path, state: dict[str, Tensor], config: dict[str, Any], subnet: Subnet, reload: _Reload, replace: bool
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
+    with temporary_directory(path) as temporary:
+        safetensors.torch.save_file(state, temporary / WEIGHTS_NAME, {"format": "pt"})
+        write_synced(temporary / CONFIG_NAME, (json.dumps(config, indent=1) + "\n").encode())
+        write_synced(temporary / CARD_NAME, model_card(config, subnet).encode())
+        reload.check(temporary, state)
+        if _same_files(temporary, path):
+            return
+        old = temporary_beside(path)
+        if replace and path.exists():
+            path.rename(old)
+        if not publish_directory(temporary, path):
+            raise ExportError(
+                f"{path} exists and holds something else: choose another path, or ask for it to be replaced"
+            )
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _same_files(one: Path, other: Path) -> bool:
+    return all((other / name).is_file() and filecmp.cmp(one / name, other / name, shallow=False) for name in _FILES)

@@ -1,0 +1,80 @@
+"""Checks on a merged model: that it is finite, plain, and computes what the active subnet computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from glorasearch.errors import ExportError
+
+Reference = Tensor | Callable[[Tensor], Tensor]
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def check_finite(state: Mapping[str, Tensor]) -> None:
+    """Raise `ExportError` naming the tensors that hold NaN or infinity."""
+    bad = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise ExportError(f"{len(bad)} tensors of the merged model are not finite, the first is {bad[0]!r}")
+
+
+def check_nothing_left(model: nn.Module) -> None:
+    """Raise `ExportError` if a module of the model is of this package, or has a hook that a file cannot hold."""
+    for name, module in model.named_modules():
+        where = f"{name or 'the model itself'} ({type(module).__name__})"
+        if type(module).__module__.partition(".")[0] == "glorasearch":
+            raise ExportError(f"{where} is still an adapted module: merge the subnet before exporting")
+        if any(getattr(module, hooks, None) for hooks in _HOOKS):
+            raise ExportError(f"{where} has hooks, which an exported model cannot have: remove them before exporting")
+
+
+def check_same_names(state: Mapping[str, Tensor], plain: Mapping[str, Tensor], built_from: str) -> None:
+    """Raise `ExportError` unless names, shapes and dtypes are those of the model that timm builds."""
+    extra, missing = sorted(state.keys() - plain.keys()), sorted(plain.keys() - state.keys())
+    if extra or missing:
+        raise ExportError(
+            f"the merged model is not the one that timm builds from {built_from}: "
+            f"too many are {extra[:5]} ({len(extra)}), missing are {missing[:5]} ({len(missing)})"
+        )
+    for name, tensor in state.items():
+        found, expected = (tuple(tensor.shape), tensor.dtype), (tuple(plain[name].shape), plain[name].dtype)
+        if found != expected:
+            raise ExportError(f"{name} is {found} in the merged model, but timm builds {expected} from {built_from}")
+
+
+def compare_outputs(model: nn.Module, inputs: Tensor, reference: Reference, tolerance: float, what: str) -> float:
+    """Largest absolute difference of the model's outputs and the reference's on `inputs`, `(N, C, H, W)`.
+
+    `tolerance` is relative to the largest absolute output of the reference.
+
+    Raises:
+        ExportError: if it is exceeded, outputs are not finite, or their shapes differ.
+    """
+    with evaluating(model), torch.no_grad():
+        found = model(inputs)
+        expected = reference if isinstance(reference, Tensor) else reference(inputs)
+    if found.shape != expected.shape or found.shape[0] != inputs.shape[0]:
+        raise ExportError(f"{what}: outputs {tuple(found.shape)} and {tuple(expected.shape)} for {len(inputs)} inputs")
+    expected = expected.to(found.device, torch.float64)
+    difference = float((found.to(torch.float64) - expected).abs().max())
+    allowed = tolerance * float(expected.abs().max())
+    if not difference <= allowed:
+        raise ExportError(
+            f"{what}: outputs differ by {difference:.3g}, allowed is {allowed:.3g} ({tolerance:g} of the largest)"
+        )
+    return difference
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the `with`; afterwards every module is in the mode in which it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

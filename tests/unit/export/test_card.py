@@ -1,0 +1,36 @@
+from glorasearch.export.card import model_card
+from glorasearch.space import Subnet
+
+
+def test_card():
+    subnet = Subnet({("a", "A"): "lora:4", ("b", "A"): "none", ("c", "A"): "none", ("a", "E"): "vector"})
+    config = {
+        "architecture": "vit_tiny",
+        "num_classes": 2,
+        "label_names": ["cat", "dog"],
+        "pretrained_cfg": {"input_size": [1, 8, 16], "mean": [0.5], "std": [0.25], "license": "mit"},
+        "glorasearch": {
+            "metrics": {"test_accuracy": 0.96875, "budget": {"max": 10}},
+            "provenance": {"data": "x|y", "seed": 3, "train": None},
+        },
+    }
+    card = model_card(config, subnet)
+    assert card.startswith("---\nlibrary_name: timm\npipeline_tag: image-classification\n")
+    assert '\nlicense: "mit"\n---\n' in card
+    assert "Input: 1 x 8 x 16, mean [0.5], std [0.25]. Output: 2 classes: cat, dog." in card
+    assert "| test_accuracy | 0.96875 |\n| budget.max | 10 |" in card
+    assert "| A | `lora:4` in 1, `none` in 2 |\n| E | `vector` in 1 |" in card
+    assert "| data | x\\|y |\n| seed | 3 |\n| train | null |" in card
+    assert 'timm.create_model("local-dir:PATH", pretrained=True)' in card
+
+
+def test_sections_without_content_are_left_out():
+    config = {
+        "architecture": "vit",
+        "num_classes": 2,
+        "pretrained_cfg": {"input_size": [3, 8, 8]},
+        "glorasearch": {"metrics": {}, "provenance": {}},
+    }
+    card = model_card(config, Subnet({}))
+    assert "## Metrics" not in card
+    assert "license" not in card
