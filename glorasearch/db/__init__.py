@@ -2,6 +2,20 @@
 
 from glorasearch.db.database import Database
 from glorasearch.db.evaluations import Evaluation
+from glorasearch.db.process_identity import ProcessIdentity
+from glorasearch.db.runs import Export, Metric, Run, RunState, RunStore
+from glorasearch.db.summarising_storage import SummarisingStorage
 from glorasearch.db.trial_storage import TrialStorage
 
-__all__ = ["Database", "Evaluation", "TrialStorage"]
+__all__ = [
+    "Database",
+    "Evaluation",
+    "Export",
+    "Metric",
+    "ProcessIdentity",
+    "Run",
+    "RunState",
+    "RunStore",
+    "SummarisingStorage",
+    "TrialStorage",
+]

@@ -61,6 +61,14 @@ class TrialRecords:
         self._cache.put(*map(self._from_row, rows))
         return self._cache.trials(study_id)
 
+    def study_of(self, trial_id: int) -> int:
+        """The study that a trial belongs to.
+
+        Raises:
+            KeyError: if there is no such trial.
+        """
+        return (self._cache.get(trial_id) or self.read(trial_id)).study_id
+
     def read(self, trial_id: int) -> TrialRecord:
         """What the database has of a trial now.
 

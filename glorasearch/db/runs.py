@@ -1,0 +1,263 @@
+"""Runs: their configuration, state, stages, metrics and exports."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Row, delete, select, update
+from sqlalchemy.exc import IntegrityError
+
+from glorasearch.db.database import Database, as_database
+from glorasearch.db.models import ExportRow, MetricRow, RunRow, StageRow, table_of
+from glorasearch.db.process_identity import ProcessIdentity
+from glorasearch.errors import DatabaseError, RunLockedError, RunNotFoundError
+
+_runs, _stages, _metrics, _exports = map(table_of, (RunRow, StageRow, MetricRow, ExportRow))
+
+
+class RunState(StrEnum):
+    """Where a run stands."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    """Stopped on request, or after some of its stages; it can go on."""
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    """It says RUNNING, but the process that owned it is gone; the same command again resumes it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A run, as the database has it."""
+
+    name: str
+    config: dict[str, Any]
+    digest: str
+    """Digest of the configuration."""
+    state: RunState
+    error: str | None
+    created: datetime
+    updated: datetime
+    owner: ProcessIdentity | None
+    """The process that works on it."""
+    stages: dict[str, dict[str, Any]]
+    """Stage → its result, in the order in which they finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number that a stage measured at one step."""
+
+    stage: str
+    step: int
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One exported model."""
+
+    path: str
+    details: dict[str, Any]
+    created: datetime
+
+
+class RunStore:
+    """The runs of a database. Every method is one transaction; threads and processes may share the database.
+
+    Raises (all methods but `create`, `get` and `list`):
+        RunNotFoundError: if there is no run of that name.
+    """
+
+    def __init__(self, database: str | URL | Database) -> None:
+        self._database = as_database(database)
+
+    @property
+    def database(self) -> Database:
+        """The database that holds the runs."""
+        return self._database
+
+    def create(self, name: str, config: Mapping[str, Any], digest: str) -> Run:
+        """Add a run.
+
+        Raises:
+            DatabaseError: if there is one of that name.
+        """
+        now = datetime.now(UTC)
+        row = {"name": name, "config": config, "digest": digest, "state": RunState.CREATED.value}
+        try:
+            with self._database.write() as connection:
+                connection.execute(_runs.insert(), row | {"created": now, "updated": now})
+        except IntegrityError as error:
+            raise DatabaseError(f"run {name!r} exists already; choose another name, or resume it") from error
+        return self._require(name)
+
+    def get(self, name: str) -> Run | None:
+        """The run of that name, if there is one."""
+        return next(iter(self._select(name)), None)
+
+    def list(self) -> builtins.list[Run]:
+        """All runs, in the order of their creation."""
+        return self._select(None)
+
+    def delete(self, name: str) -> None:
+        """Remove a run with its stages, metrics and exports (not its files, weights or study)."""
+        with self._change(name) as (connection, run_id):
+            connection.execute(delete(_runs).where(_runs.c.id == run_id))
+
+    def set_state(self, name: str, state: RunState | str, error: str | None = None) -> None:
+        """Say where a run stands; `error` is why it failed, and None clears it."""
+        self._update(name, state=RunState(state).value, error=error)
+
+    def set_stage(self, name: str, stage: str, result: Mapping[str, Any]) -> None:
+        """Record the result of a finished stage, in place of an earlier one."""
+        with self._change(name) as (connection, run_id):
+            key = (_stages.c.run_id == run_id, _stages.c.stage == stage)
+            connection.execute(delete(_stages).where(*key))
+            row = {"run_id": run_id, "stage": stage, "result": result, "finished": datetime.now(UTC)}
+            connection.execute(_stages.insert(), row)
+
+    def record_metrics(self, name: str, stage: str, step: int, values: Mapping[str, float]) -> None:
+        """Record numbers of one step, in place of those that an interrupted attempt recorded for the same step."""
+        if not values:
+            return
+        with self._change(name) as (connection, run_id):
+            key = (_metrics.c.run_id == run_id, _metrics.c.stage == stage, _metrics.c.step == step)
+            connection.execute(delete(_metrics).where(*key, _metrics.c.name.in_(values)))
+            connection.execute(
+                _metrics.insert(),
+                [
+                    {"run_id": run_id, "stage": stage, "step": step, "name": metric, "value": value}
+                    for metric, value in values.items()
+                ],
+            )
+
+    def metrics(self, name: str, stage: str | None = None) -> builtins.list[Metric]:
+        """The metrics of a run (of one stage of it), by stage, step and name."""
+        wanted = select(_metrics.c.stage, _metrics.c.step, _metrics.c.name, _metrics.c.value)
+        with self._database.read() as connection:
+            wanted = wanted.where(_metrics.c.run_id == _run_id(connection, name))
+            if stage is not None:
+                wanted = wanted.where(_metrics.c.stage == stage)
+            rows = connection.execute(wanted.order_by(_metrics.c.stage, _metrics.c.step, _metrics.c.name)).all()
+        return [Metric(*row) for row in rows]
+
+    def record_export(self, name: str, path: str | Path, details: Mapping[str, Any]) -> None:
+        """Record an exported model, in place of an earlier one at the same path."""
+        with self._change(name) as (connection, run_id):
+            connection.execute(delete(_exports).where(_exports.c.run_id == run_id, _exports.c.path == str(path)))
+            row = {"run_id": run_id, "path": str(path), "details": details, "created": datetime.now(UTC)}
+            connection.execute(_exports.insert(), row)
+
+    def exports(self, name: str) -> builtins.list[Export]:
+        """The exported models of a run, oldest first."""
+        wanted = select(_exports.c.path, _exports.c.details, _exports.c.created)
+        with self._database.read() as connection:
+            wanted = wanted.where(_exports.c.run_id == _run_id(connection, name))
+            rows = connection.execute(wanted.order_by(_exports.c.created, _exports.c.path)).all()
+        return [Export(*row) for row in rows]
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Own a run: no other process (and nothing else in this one) may work on it meanwhile.
+
+        A lock whose process has died is taken over.
+
+        Raises:
+            RunLockedError: if a live process owns the run.
+        """
+        me = ProcessIdentity.current()
+        with self._change(name) as (connection, run_id):
+            row = connection.execute(select(_runs).where(_runs.c.id == run_id)).one()
+            owner = _owner(row)
+            if owner is not None and owner.is_alive:
+                hint = "" if owner.is_here else f"; if it is gone, release it with RunStore.unlock({name!r})"
+                raise RunLockedError(f"run {name!r} is being worked on by {owner}; wait for it or stop it{hint}")
+            _set_owner(connection, run_id, me)
+        try:
+            yield
+        finally:
+            with self._database.write() as connection:
+                _set_owner(connection, run_id, None, only=me)
+
+    def unlock(self, name: str) -> None:
+        """Take a run from whatever process owns it: for owners on another host, whose death cannot be seen here."""
+        with self._change(name) as (connection, run_id):
+            _set_owner(connection, run_id, None)
+
+    def _update(self, name: str, **values: Any) -> None:
+        with self._change(name) as (connection, run_id):
+            connection.execute(update(_runs).where(_runs.c.id == run_id).values(**values))
+
+    @contextmanager
+    def _change(self, name: str) -> Iterator[tuple[Connection, int]]:
+        """A transaction that changes one run, whose row it holds, so that changes of a run come one by one."""
+        with self._database.write() as connection:
+            connection.execute(update(_runs).where(_runs.c.name == name).values(updated=datetime.now(UTC)))
+            yield connection, _run_id(connection, name)
+
+    def _require(self, name: str) -> Run:
+        run = self.get(name)
+        if run is None:
+            raise RunNotFoundError(f"there is no run {name!r}")
+        return run
+
+    def _select(self, name: str | None) -> builtins.list[Run]:
+        wanted = select(_runs).order_by(_runs.c.id)
+        results = select(_stages).order_by(_stages.c.finished, _stages.c.stage)
+        with self._database.read() as connection:
+            rows = connection.execute(wanted if name is None else wanted.where(_runs.c.name == name)).all()
+            stages: dict[int, dict[str, Any]] = {row.id: {} for row in rows}
+            for stage in connection.execute(results.where(_stages.c.run_id.in_(stages))):
+                stages[stage.run_id][stage.stage] = stage.result
+        return [_run(row, stages[row.id]) for row in rows]
+
+
+def _run(row: Row[Any], stages: dict[str, dict[str, Any]]) -> Run:
+    owner, state = _owner(row), RunState(row.state)
+    if state is RunState.RUNNING and owner is not None and not owner.is_alive:
+        state = RunState.INTERRUPTED
+    return Run(
+        name=row.name,
+        config=row.config,
+        digest=row.digest,
+        state=state,
+        error=row.error,
+        created=row.created,
+        updated=row.updated,
+        owner=owner,
+        stages=stages,
+    )
+
+
+def _owner(row: Row[Any]) -> ProcessIdentity | None:
+    return None if row.owner_pid is None else ProcessIdentity(row.owner_host, row.owner_pid, row.owner_started)
+
+
+def _set_owner(
+    connection: Connection, run_id: int, owner: ProcessIdentity | None, *, only: ProcessIdentity | None = None
+) -> None:
+    """Write the owner of a run (None: nobody), if `only` is given then only where that one owns it now."""
+    change = update(_runs).where(_runs.c.id == run_id)
+    if only is not None:
+        change = change.where(_runs.c.owner_pid == only.pid, _runs.c.owner_started == only.started)
+    values = (None, None, None) if owner is None else (owner.host, owner.pid, owner.started)
+    connection.execute(change.values(dict(zip(("owner_host", "owner_pid", "owner_started"), values, strict=True))))
+
+
+def _run_id(connection: Connection, name: str) -> int:
+    found = connection.scalar(select(_runs.c.id).where(_runs.c.name == name))
+    if found is None:
+        known = ", ".join(connection.scalars(select(_runs.c.name).order_by(_runs.c.id.desc()).limit(10)))
+        raise RunNotFoundError(f"there is no run {name!r}; the newest of this database are: {known or 'none'}")
+    return int(found)

@@ -1,0 +1,108 @@
+"""Some fifteen numbers in place of a trial's genes: what a person can look at, and a browser can plot."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import FrozenTrial
+
+from glorasearch.errors import SearchSpaceError
+from glorasearch.space import SUPPORT_TENSORS, Choice, parse_choice
+
+PARAMETERS = "parameters"
+"""Trainable parameters, as the trial's user attribute of this name says."""
+MEAN_RANK = "mean rank"
+"""Mean over the genes whose choice has a rank; 0 if there is none."""
+KEPT_ATTRIBUTES = ("accuracy", "cross_entropy", "origin", "reason")
+"""The user attributes that stay."""
+
+
+class StudySummary:
+    """How the trials of one study are summarised.
+
+    For each support tensor and each kind of choice that it offers, the share of the tensor's genes that make it, named
+    `A lora` and so on; the mean rank; the parameter count. Parameters that are not genes stay as they are.
+
+    All trials of a study must have the same ranges to be compared, so that of the parameter count is given:
+    `most_parameters` is its upper end.
+    """
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution], most_parameters: float) -> None:
+        self.names = frozenset(distributions)
+        """The parameters that were looked at, genes or not."""
+        self.most_parameters = most_parameters
+        self._choices: dict[str, Choice] = {}
+        self._tensors: dict[str, str] = {}
+        offered: set[tuple[str, str]] = set()
+        for name, distribution in distributions.items():
+            tensor, choices = name.rpartition(".")[2], _parse(distribution)
+            if tensor in SUPPORT_TENSORS and choices:
+                self._tensors[name] = tensor
+                self._choices |= choices
+                offered |= {(tensor, choice.kind) for choice in choices.values()}
+        self._offered = sorted(offered)
+        self._sizes = Counter(self._tensors.values())
+        self._distributions = self._make_distributions()
+
+    def summarise(self, trial: FrozenTrial) -> FrozenTrial:
+        """A trial with the summary in place of its genes."""
+        summary = copy.copy(trial)
+        summary.user_attrs = {key: trial.user_attrs[key] for key in KEPT_ATTRIBUTES if key in trial.user_attrs}
+        genes = {name: choice for name, choice in trial.params.items() if name in self._tensors}
+        if not genes:
+            return summary
+        numbers = self._numbers(genes)
+        distributions = dict(self._distributions)
+        count = trial.user_attrs.get(PARAMETERS)
+        if isinstance(count, int | float):
+            numbers[PARAMETERS] = float(count)
+        else:
+            distributions.pop(PARAMETERS, None)
+        others = trial.params.keys() - genes.keys()
+        summary.params = numbers | {name: trial.params[name] for name in others}
+        summary.distributions = distributions | {name: trial.distributions[name] for name in others}
+        return summary
+
+    def _numbers(self, genes: Mapping[str, str]) -> dict[str, float]:
+        counts: Counter[tuple[str, str]] = Counter()
+        ranks = []
+        for name, text in genes.items():
+            choice = self._choices[text]
+            counts[self._tensors[name], choice.kind] += 1
+            if choice.rank:
+                ranks.append(choice.rank)
+        numbers = {f"{tensor} {kind}": counts[tensor, kind] / self._sizes[tensor] for tensor, kind in self._offered}
+        return numbers | {MEAN_RANK: sum(ranks) / len(ranks) if ranks else 0.0}
+
+    def _make_distributions(self) -> dict[str, BaseDistribution]:
+        largest_rank = max((choice.rank for choice in self._choices.values()), default=0)
+        shares: dict[str, BaseDistribution] = {
+            f"{tensor} {kind}": FloatDistribution(0.0, 1.0) for tensor, kind in self._offered
+        }
+        return shares | {
+            MEAN_RANK: FloatDistribution(0.0, float(largest_rank)),
+            PARAMETERS: FloatDistribution(0.0, self.most_parameters),
+        }
+
+
+def round_up(counts: Iterable[float]) -> float:
+    """The largest count, rounded up to one significant digit: 882,116 → 900,000; at least 1."""
+    largest = max(counts, default=1.0)
+    if largest <= 1:
+        return 1.0
+    unit = 10.0 ** math.floor(math.log10(largest))
+    return math.ceil(largest / unit) * unit
+
+
+def _parse(distribution: BaseDistribution) -> dict[str, Choice]:
+    """What the choices of a gene say; nothing if they are not those of a gene."""
+    if not isinstance(distribution, CategoricalDistribution):
+        return {}
+    try:
+        return {text: parse_choice(text) for text in distribution.choices if isinstance(text, str)}
+    except SearchSpaceError:
+        return {}
