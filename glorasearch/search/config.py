@@ -1,0 +1,90 @@
+"""What a search is told to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+from glorasearch.errors import InputError
+from glorasearch.search.fitness import FITNESSES, Fitness
+
+SAMPLERS: Final[Mapping[str, str]] = {
+    "evolution": "the evolution of the GLoRA paper: mutants and crossover children of the best so far",
+    "random": "uniform draws",
+    "tpe": "Optuna's tree-structured Parzen estimator",
+    "nsga2": "Optuna's NSGA-II: accuracy and trainable parameters as two objectives",
+}
+"""The samplers by name, and what each does."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchConfig:
+    """A search: how many trials, which sampler, what is sought.
+
+    Raises:
+        InputError: if a value is out of its range; the message says what is allowed.
+    """
+
+    trials: int = 1_000
+    """Trials in all; those of a study that is continued count."""
+    sampler: str = "evolution"
+    """`evolution`, `random`, `tpe` or `nsga2`."""
+    fitness: Fitness = "cross_entropy"
+    """`accuracy` (of the search split; ties broken by mean cross-entropy) or `cross_entropy`."""
+    population: int = 50
+    """Trials of a generation (`evolution`, `nsga2`)."""
+    parents: int = 10
+    """The best trials so far that have children in the next generation (`evolution`)."""
+    mutation: float = 0.2
+    """Probability that a mutant draws a gene anew (`evolution`)."""
+    batch: int = 10
+    """Trials that are sampled before any of them is told (`random`, `tpe`)."""
+    seed: int = 0
+    """Seed of all random draws of the search."""
+    max_failure_share: float = 0.2
+    """The search stops when more than this share of a batch of at least 10 fails."""
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise InputError(f"search: unknown sampler {self.sampler!r}; known are {', '.join(SAMPLERS)}")
+        if self.fitness not in get_args(Fitness):
+            raise InputError(f"search: unknown fitness {self.fitness!r}; known are {', '.join(FITNESSES)}")
+        _check_least("trials", self.trials, 1)
+        _check_least("population", self.population, 2)
+        _check_least("batch", self.batch, 1)
+        _check_least("seed", self.seed, 0)
+        if not 2 <= self.parents <= self.population:
+            raise InputError(
+                f"search: parents is {self.parents}; allowed are 2 to the population, here {self.population}"
+            )
+        for name, share in (("mutation", self.mutation), ("max_failure_share", self.max_failure_share)):
+            if not 0 <= share <= 1:
+                raise InputError(f"search: {name} is {share}; allowed are numbers from 0 to 1")
+
+    @property
+    def generational(self) -> bool:
+        """Whether a batch is a generation of the sampler's population."""
+        return self.sampler in ("evolution", "nsga2")
+
+    @property
+    def batch_size(self) -> int:
+        """Trials that are sampled before any of them is told, whatever the sampler."""
+        return self.population if self.generational else self.batch
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change when a study is continued: everything that decides which trials it has."""
+        identity: dict[str, Any] = {
+            "sampler": self.sampler,
+            "fitness": self.fitness,
+            "seed": self.seed,
+            "population" if self.generational else "batch": self.batch_size,
+        }
+        if self.sampler == "evolution":
+            identity |= {"parents": self.parents, "mutation": self.mutation}
+        return identity
+
+
+def _check_least(name: str, number: int, least: int) -> None:
+    if number < least:
+        raise InputError(f"search: {name} is {number}; allowed are whole numbers from {least}")

@@ -1,0 +1,75 @@
+"""Where candidates are evaluated: the interface that the driver speaks to, and the executor of this very process."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from glorasearch.errors import JobError
+from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
+
+
+class Executor(ABC):
+    """Evaluates tasks, in any order and anywhere; a context manager that closes itself.
+
+    For every submitted task exactly one result is returned. A candidate that cannot be evaluated (`EvaluationError`) is
+    a result with its `error` set; any other exception of an evaluation is a programming error and stops the search. An
+    executor belongs to one thread.
+    """
+
+    @property
+    @abstractmethod
+    def capacity(self) -> int:
+        """How many tasks are worth having under way at once, at least 1; more may be submitted and wait."""
+
+    @abstractmethod
+    def submit(self, task: EvaluationTask) -> None:
+        """Take a task over; returns at once."""
+
+    @abstractmethod
+    def next_result(self) -> EvaluationResult:
+        """The result of any task that was submitted and not yet answered; blocks until there is one.
+
+        Raises:
+            JobError: if no task is under way, or the executor cannot go on.
+        """
+
+    def close(self) -> None:  # noqa: B027 - nothing to release is a fine default
+        """Release what the executor holds; unanswered tasks are dropped. May be called twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class InProcessExecutor(Executor):
+    """Evaluates in this process, one task after the other, when its result is asked for."""
+
+    def __init__(self, evaluate: Evaluate) -> None:
+        self._evaluate = evaluate
+        self._waiting: deque[EvaluationTask] = deque()
+
+    @property
+    def capacity(self) -> int:
+        """One task at a time."""
+        return 1
+
+    def submit(self, task: EvaluationTask) -> None:
+        """Take a task over."""
+        self._waiting.append(task)
+
+    def next_result(self) -> EvaluationResult:
+        """Evaluate the task that has waited longest."""
+        if not self._waiting:
+            raise JobError("no result to wait for: every submitted task has been answered")
+        return evaluate_safely(self._evaluate, self._waiting.popleft())
+
+    def close(self) -> None:
+        """Drop the tasks that still wait."""
+        self._waiting.clear()

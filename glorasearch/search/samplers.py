@@ -1,0 +1,128 @@
+"""The samplers by name, each made so that a trial's draws depend on the seed, its number and the trials before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from numpy.random import SeedSequence
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from glorasearch.search.config import SearchConfig
+from glorasearch.search.evolution import EvolutionSampler
+from glorasearch.search.genome import Genome
+
+SamplerFor = Callable[[int], BaseSampler]
+"""The sampler of a trial, by the trial's number."""
+
+
+def trial_seed(config: SearchConfig, number: int) -> int:
+    """The 32-bit seed of a trial's own generator."""
+    return int(SeedSequence((config.seed, number)).generate_state(1)[0])
+
+
+class WholeSpaceRandomSampler(RandomSampler):
+    """Optuna's random sampler, drawing all genes at once: one array in place of 240 calls."""
+
+    def __init__(self, genome: Genome, seed: int) -> None:
+        super().__init__(seed=seed)
+        self._generator = np.random.default_rng(seed)
+        self._genome = genome
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The whole search space."""
+        return self._genome.distributions
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A choice for every gene, each drawn uniformly."""
+        genes = self._genome.space.free_genes
+        drawn = self._generator.integers([len(gene.choices) for gene in genes] or 1)
+        return {gene.name: gene.choices[index] for gene, index in zip(genes, drawn.tolist(), strict=True)}
+
+
+class KnownSpaceTPESampler(TPESampler):
+    """Optuna's TPE, told the search space rather than inferring it from all trials anew for every trial."""
+
+    def __init__(self, genome: Genome, seed: int) -> None:
+        super().__init__(seed=seed, multivariate=True)
+        self._genome = genome
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The whole search space."""
+        return self._genome.distributions
+
+
+class GenerationalNSGAIISampler(NSGAIISampler):
+    """Optuna's NSGA-II with generations by trial number, so that they do not depend on failures and restarts.
+
+    `parents` keeps the parents of each generation, shared by the samplers of its trials.
+    """
+
+    def __init__(self, genome: Genome, population: int, seed: int, parents: dict[int, list[FrozenTrial]]) -> None:
+        super().__init__(population_size=population, seed=seed)
+        self._population = population
+        self._genome = genome
+        self._parents = parents
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The whole search space."""
+        return self._genome.distributions
+
+    def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
+        """The generation of a trial, from its number."""
+        return trial.number // self._population
+
+    def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """The completed trials of a generation."""
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [trial for trial in trials if trial.number // self._population == generation]
+
+    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """The parents of a generation by trial number: Optuna's order differs between the first and later questions."""
+        if generation not in self._parents:
+            population = super().get_parent_population(study, generation)
+            self._parents[generation] = sorted(population, key=lambda trial: trial.number)
+        return self._parents[generation]
+
+
+def _evolution(genome: Genome, config: SearchConfig) -> SamplerFor:
+    sampler = EvolutionSampler(
+        genome.space,
+        population=config.population,
+        parents=config.parents,
+        mutation=config.mutation,
+        seed=config.seed,
+    )
+    return lambda number: sampler
+
+
+def _random(genome: Genome, config: SearchConfig) -> SamplerFor:
+    return lambda number: WholeSpaceRandomSampler(genome, trial_seed(config, number))
+
+
+def _tpe(genome: Genome, config: SearchConfig) -> SamplerFor:
+    return lambda number: KnownSpaceTPESampler(genome, trial_seed(config, number))
+
+
+def _nsga2(genome: Genome, config: SearchConfig) -> SamplerFor:
+    parents: dict[int, list[FrozenTrial]] = {}
+    return lambda number: GenerationalNSGAIISampler(genome, config.population, trial_seed(config, number), parents)
+
+
+_MAKERS: Final[dict[str, Callable[[Genome, SearchConfig], SamplerFor]]] = {
+    "evolution": _evolution,
+    "random": _random,
+    "tpe": _tpe,
+    "nsga2": _nsga2,
+}
+
+
+def make_samplers(genome: Genome, config: SearchConfig) -> SamplerFor:
+    """The sampler of each trial; Optuna's own are made anew every time, as their state would not survive a restart."""
+    return _MAKERS[config.sampler](genome, config)

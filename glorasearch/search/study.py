@@ -1,0 +1,72 @@
+"""The study of a search: made once, recognised when it is continued, refused when it belongs to another search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna.study import StudyDirection
+
+from glorasearch.db import TrialStorage
+from glorasearch.errors import SearchError
+from glorasearch.search.config import SearchConfig
+from glorasearch.search.fitness import direction
+from glorasearch.space import BoundSpace
+
+
+def identity_of(space: BoundSpace, weights_digest: str, split_digest: str, config: SearchConfig) -> dict[str, Any]:
+    """The user attributes that tell a study from others: what the trials and their scores depend on."""
+    return {
+        "space_digest": space.digest,
+        "budget": list(space.budget),
+        "weights_digest": weights_digest,
+        "split_digest": split_digest,
+        "search": config.identity(),
+    }
+
+
+def open_study(storage: TrialStorage, name: str, identity: dict[str, Any], config: SearchConfig) -> int:
+    """The id of the study of that name, made if there is none.
+
+    Raises:
+        SearchError: if there is one that searches something else; the message says what differs.
+    """
+    known = {study.study_name: study._study_id for study in storage.get_all_studies()}
+    study_id = known.get(name)
+    if study_id is None:
+        study_id = storage.create_new_study(_directions(config), name)
+    stored = storage.get_study_user_attrs(study_id)
+    missing = identity.keys() - stored.keys()
+    if missing and storage.get_n_trials(study_id):
+        raise SearchError(
+            f"study {name!r} holds trials that were not made by this search (it lacks {', '.join(sorted(missing))}); "
+            "use another study name"
+        )
+    differences = [_difference(key, stored[key], identity[key]) for key in identity if key in stored]
+    found = [difference for difference in differences if difference]
+    if found:
+        raise SearchError(
+            f"study {name!r} belongs to another search: {'; '.join(found)}; "
+            "use another study name, or the settings that the study was started with"
+        )
+    for key in sorted(missing):
+        storage.set_study_user_attr(study_id, key, identity[key])
+    return study_id
+
+
+def _directions(config: SearchConfig) -> list[StudyDirection]:
+    if config.sampler == "nsga2":
+        return [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
+    return [direction(config.fitness)]
+
+
+def _difference(key: str, stored: Any, wanted: Any) -> str | None:
+    if stored == wanted:
+        return None
+    if isinstance(stored, dict) and isinstance(wanted, dict):
+        parts = [
+            f"{key}.{name} was {stored.get(name, 'not set')!r}, now {wanted.get(name, 'not set')!r}"
+            for name in sorted(stored.keys() | wanted.keys())
+            if stored.get(name) != wanted.get(name)
+        ]
+        return "; ".join(parts)
+    return f"{key} was {stored!r}, now {wanted!r}"

@@ -1,0 +1,74 @@
+"""What every executor promises, checked on each of them."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from glorasearch.errors import JobError
+from glorasearch.search import Executor, InProcessExecutor
+from glorasearch.space import EvaluationTask, Subnet
+from workers import RayExecutor
+from workers.factory import build_evaluator
+
+BURN = str(Path(__file__).parents[1] / "integration")
+
+
+def task(number: int) -> EvaluationTask:
+    subnet = Subnet({("blocks.0.mlp.fc1", "B"): f"lora:{number + 1}"})
+    return EvaluationTask(subnet.to_json(), subnet.digest, "weights")
+
+
+FAILING = 96
+SPEC = {"rounds": 10, "failing": FAILING, "bug": task(7).subnet_digest}
+
+
+@pytest.fixture(scope="module", params=["in_process", "ray"])
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BURN)
+        make = (
+            (lambda: InProcessExecutor(build_evaluator("ray_burn:make", SPEC)))
+            if request.param == "in_process"
+            else (lambda: RayExecutor("ray_burn:make", SPEC, workers=2))
+        )
+        with make() as executor:
+            yield executor
+        assert not ray.is_initialized(), "what an executor started is shut down with it"
+        sys.modules.pop("ray_burn", None)
+
+
+def test_every_task_gets_one_result_and_failures_are_results(executor: Executor) -> None:
+    assert executor.capacity >= 1
+    tasks = {task.subnet_digest: task for task in map(task, [*range(7), *range(8, 30)])}
+    for each in tasks.values():
+        executor.submit(each)
+    results = [executor.next_result() for _ in tasks]
+    assert {result.subnet_digest for result in results} == tasks.keys()
+    failed = [result for result in results if result.error]
+    assert 0 < len(failed) < len(tasks)
+    assert {result.error for result in failed} == {"this one never works"}
+    assert all(0.5 <= result.accuracy < 1 and result.seconds == 0.25 for result in results if not result.error)
+
+
+def test_waiting_for_nothing_is_an_error_and_does_not_hang(executor: Executor) -> None:
+    with pytest.raises(JobError, match="no result to wait for"):
+        executor.next_result()
+
+
+def test_a_result_does_not_depend_on_when_it_is_asked_for(executor: Executor) -> None:
+    found = []
+    for _ in range(2):
+        executor.submit(task(3))
+        found.append(executor.next_result())
+    assert repr(found[0]) == repr(found[1])
+
+
+def test_a_bug_in_the_evaluator_stops_rather_than_counts_as_a_failed_candidate(executor: Executor) -> None:
+    executor.submit(task(7))
+    with pytest.raises((KeyError, JobError), match="a bug"):
+        executor.next_result()
+    executor.close()
+    executor.close()

@@ -1,0 +1,91 @@
+"""Joining a Ray cluster, or starting a quiet one of this process's own on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import ray
+
+from glorasearch.errors import InputError, JobError
+
+logger = logging.getLogger(__name__)
+
+OBJECT_STORE_BYTES: Final = 100 * 2**20
+"""Memory for Ray's object store on this machine: tasks and results are a few kilobytes, weights do not pass by it."""
+
+
+def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
+    """Make Ray ready for that many workers; whether it was started here, and so is to be shut down here.
+
+    With an `address` the cluster there is joined; a Ray that this process already uses is used as it is; else one is
+    started on this machine, with a CPU slot for each worker.
+
+    Raises:
+        InputError: if this machine has fewer GPUs than the workers need.
+        JobError: if Ray cannot be started or reached.
+    """
+    if ray.is_initialized():
+        check_room(workers, gpus_per_worker, grows=True)
+        return False
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        quiet |= {
+            "num_cpus": workers,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "runtime_env": {"env_vars": {"PYTHONPATH": import_path()}},
+        }
+    try:
+        ray.init(address=address or "local", **quiet)
+    except Exception as error:
+        where = f"join the Ray cluster at {address!r}" if address else "start Ray on this machine"
+        raise JobError(f"cannot {where}: {error}") from error
+    try:
+        check_room(workers, gpus_per_worker, grows=address is not None)
+    except InputError:
+        ray.shutdown()
+        raise
+    return True
+
+
+def check_room(workers: int, gpus_per_worker: float, grows: bool) -> None:
+    """See that the workers find a place; a cluster may still grow, or others leave it, so there it is a warning.
+
+    Raises:
+        InputError: if they find none, and Ray does not grow.
+    """
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]  # Ray has no annotation here
+    for resource, needed in (("CPU", float(workers)), ("GPU", gpus_per_worker * workers)):
+        found = free.get(resource, 0.0)
+        if found >= needed:
+            continue
+        if not grows:
+            raise InputError(
+                f"{workers} workers need {needed:g} {resource}s; this machine has {found:g}. Use fewer workers, or a "
+                "share of a GPU for each"
+            )
+        logger.warning(
+            "%d workers need %g %ss, the Ray cluster has %g free: the search starts when it has room",
+            workers,
+            needed,
+            resource,
+            found,
+        )
+
+
+def import_path() -> str:
+    """What this process can import beyond its Python installation, as a PYTHONPATH for workers on this machine."""
+    installation = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
+    paths: list[str] = []
+    for entry in [*sys.path, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]:
+        path = Path(entry or ".").resolve()
+        inside = any(path.is_relative_to(root) for root in installation)
+        if path.exists() and not inside and str(path) not in paths:
+            paths.append(str(path))
+    return os.pathsep.join(paths)
