@@ -56,6 +56,7 @@ class DataConfig:
             raise DataError(f"data.train is {self.train!r}; allowed is a count of images, or leave it out")
         for name, value in (("train", self.train), ("search", self.search), ("test", self.test)):
             _check_size(f"data.{name}", value)
+        _check_numbers(self)
         if not self.max_memory_gib >= 0:
             raise DataError(f"data.max_memory_gib is {self.max_memory_gib!r}; allowed is a number from 0")
         if self.root is not None and self.is_own_source:
@@ -69,6 +70,21 @@ class DataConfig:
     def is_own_source(self) -> bool:
         """Whether the source is one of glorasearch's own, not a name in timm's way."""
         return self.source == "digits" or self.source.startswith(("vtab:", "folder:"))
+
+
+def _check_numbers(config: DataConfig) -> None:
+    """Overrides of the input; lists, as JSON and TOML have them, become tuples."""
+    for name in ("size", "mean", "std"):
+        value = getattr(config, name)
+        if isinstance(value, (list, tuple)):
+            object.__setattr__(config, name, tuple(value))
+    size = config.size if isinstance(config.size, tuple) else (config.size, config.size)
+    if config.size is not None and (len(size) != 2 or not all(type(edge) is int and edge > 0 for edge in size)):
+        raise DataError(f"data.size is {config.size!r}; allowed is a number of pixels, or [height, width]")
+    for name in ("mean", "std"):
+        value = getattr(config, name)
+        if value is not None and not (isinstance(value, tuple) and all(type(part) in (int, float) for part in value)):
+            raise DataError(f"data.{name} is {value!r}; allowed is a list of numbers, one for all channels or for each")
 
 
 def _check_size(name: str, value: Any) -> None:

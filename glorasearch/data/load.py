@@ -60,7 +60,8 @@ def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None =
     """The three splits of a source.
 
     The same configuration gives the same splits, byte for byte, in any process. All images are read and checked here;
-    what fits into `config.max_memory_gib` is decoded and kept.
+    what fits into `config.max_memory_gib` is decoded and kept. Of an image that does not fit, the file's structure is
+    checked (it exists, is an image, is not truncated), not each pixel.
 
     Args:
         config: the source and the sizes.

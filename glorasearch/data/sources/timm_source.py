@@ -21,8 +21,9 @@ TRAIN_AND_TEST = ("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist", "qm
 TEST_IS_VALIDATION = ("imagenet", "places365", "inaturalist", "inat")
 """torchvision's data sets whose published test split has no labels: the validation split is what others report."""
 STREAMS = ("hfids", "tfds", "wds")
-UNKNOWN_SPLIT = ("unknown split", "bad split")
-"""First words of what the readers raise for a split that a data set does not have."""
+"""Data sets that can only be read from their beginning; their search split is used if `search_split` names it."""
+UNKNOWN_SPLIT = "unknown split"
+"""First words of what `hfds/` raises for a split that a data set does not have."""
 GIB = 2**30
 
 
@@ -45,9 +46,7 @@ def read_timm(config: DataConfig) -> SourceSplits:
     datasets: dict[str, Any] = {}
     for role, split in wanted.items():
         optional = role != "train" and getattr(config, f"{role}_split") is None
-        dataset = _create(
-            config, split, roots.get(role, config.root), optional and _prefix(subject) in ("hfds", "hfids")
-        )
+        dataset = _create(config, split, roots.get(role, config.root), optional and _prefix(subject) == "hfds")
         if dataset is not None:
             datasets[role] = dataset
     names = {role: _class_names(dataset) for role, dataset in datasets.items()}
@@ -75,7 +74,7 @@ def _prefix(name: str) -> str:
 def _named_splits(config: DataConfig, name: str) -> dict[str, str]:
     """Split → timm's name of it, for data sets that are asked by name."""
     wanted = {"train": "train", "search": "validation", "test": "test"}
-    if name in TRAIN_AND_TEST or _prefix(config.source) in ("tfds", "wds"):
+    if name in TRAIN_AND_TEST or _prefix(config.source) in STREAMS:
         del wanted["search"]
     elif name in TEST_IS_VALIDATION:
         wanted = {"train": "train", "test": "validation"}

@@ -18,6 +18,10 @@ from glorasearch.errors import DataError
         ({"search": 1.0}, "data.search is 1.0; a fraction"),
         ({"search": True}, "data.search is True"),
         ({"test": -3}, "data.test is -3"),
+        ({"size": 0}, "data.size is 0"),
+        ({"size": [8, 8, 8]}, "data.size is"),
+        ({"mean": 0.5}, "data.mean is 0.5; allowed is a list"),
+        ({"std": ["a"]}, "data.std is"),
         ({"max_memory_gib": -1}, "max_memory_gib"),
         ({"max_memory_gib": float("nan")}, "max_memory_gib"),
         ({"root": "/data"}, "data.root belongs to names in timm's way"),
@@ -27,3 +31,9 @@ from glorasearch.errors import DataError
 def test_wrong_values_are_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words):
         DataConfig(**({"source": "digits"} | values))
+
+
+def test_lists_from_toml_and_json_are_taken() -> None:
+    values: dict[str, Any] = {"size": [8, 9], "mean": [0.5], "std": [1]}
+    config = DataConfig(source="digits", **values)
+    assert (config.size, config.mean, config.std) == ((8, 9), (0.5,), (1,))
