@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PREFIX = ".tmp-"
+_PREFIX = ".glorasearch-tmp-"
+"""No other program's files: what is left behind under this name is deleted."""
 _CHUNK_BYTES = 1 << 20
 _FOREIGN_AGE_SECONDS = 24 * 3600
 """A temporary of another machine, whose process cannot be asked, counts as left behind after this time."""
@@ -103,11 +104,6 @@ def remove_leftovers(directory: Path) -> list[Path]:
                 path.unlink(missing_ok=True)
             removed.append(path)
     return removed
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a file or directory name is one of this module's temporary names."""
-    return name.startswith(_PREFIX)
 
 
 def _link(path: Path, name: Path) -> bool:
