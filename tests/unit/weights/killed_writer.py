@@ -19,7 +19,7 @@ import torch
 from glorasearch.weights import WeightStore, save_checkpoint
 
 _EVENTS = {"open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
-_BYTES = 32 << 20
+_BYTES = 12 << 20
 
 
 def put(directory: Path) -> None:

@@ -202,7 +202,7 @@ def test_killed_writers_leave_nothing_visible(tmp_path, killed_writers):
         for digest in digests:
             store.verify(digest)
         seen_partial += bool(not digests and root.exists() and any(root.rglob("weights.safetensors")))
-        digest = store.put({"w": torch.full(((32 << 20) // 4,), 2.0), "i": torch.arange(5)}, {"run": "r"})
+        digest = store.put({"w": torch.full(((12 << 20) // 4,), 2.0), "i": torch.arange(5)}, {"run": "r"})
         assert digests in ([], [digest])
         if not digests:
             assert os.listdir(root) == [digest], "what the killed writer left behind is removed"
