@@ -25,6 +25,10 @@ class PathStrategy(ABC):
     def paths(self, step: int) -> list[Path]:
         """The subnets whose gradients are averaged in this step, at least one; the first is never distilled."""
 
+    @abstractmethod
+    def identity(self) -> str:
+        """What tells it from other strategies over the same space, in words that are the same in every process."""
+
 
 @dataclass(frozen=True)
 class Fixed(PathStrategy):
@@ -35,6 +39,10 @@ class Fixed(PathStrategy):
     def paths(self, step: int) -> list[Path]:
         """The subnet, whatever the step."""
         return [Path(self.subnet)]
+
+    def identity(self) -> str:
+        """Kind and subnet."""
+        return f"fixed {self.subnet.digest}"
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,10 @@ class Uniform(PathStrategy):
     def paths(self, step: int) -> list[Path]:
         """One random subnet."""
         return [Path(sample(self.space, step_generator(self.seed, step)))]
+
+    def identity(self) -> str:
+        """Kind and seed."""
+        return f"uniform {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,10 @@ class Sandwich(PathStrategy):
             Path(self.space.largest()),
             *(Path(subnet, distilled=True) for subnet in [*drawn, self.space.smallest()]),
         ]
+
+    def identity(self) -> str:
+        """Kind, seed and number of random paths."""
+        return f"sandwich {self.seed} {self.middle}"
 
 
 PATH_TAG, ORDER_TAG, MODEL_TAG = 1, 2, 3

@@ -218,7 +218,7 @@ class SupernetTrainer:
             "config": asdict(self._config),
             "data": self._data.digest,
             "space": self._supernet.space.digest,
-            "strategy": repr(self._strategy),
+            "strategy": self._strategy.identity(),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
