@@ -25,8 +25,8 @@ class _Study:
 class SummarisingStorage(TrialStorage):
     """A read-only view of a database in which a trial has some 15 numbers in place of 240 genes.
 
-    With its genes, a study of 1,050 trials is 99 MB of JSON to Optuna's dashboard. Trials that are not finished have no
-    parameters here. Every method that writes raises `DatabaseError`, and the database is opened so that it refuses too.
+    With its genes, a study of 1,050 trials is 99 MB of JSON to Optuna's dashboard. Every method that writes raises
+    `DatabaseError`, and the database is opened so that it refuses too.
     """
 
     def __init__(self, database: str | URL | Database) -> None:
@@ -40,17 +40,24 @@ class SummarisingStorage(TrialStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """The summary of a trial."""
-        number = super().get_trial(trial_id).number
-        return self.get_all_trials(self._records.study_of(trial_id), deepcopy=False)[number]
+        trial = super().get_trial(trial_id)
+        trials = self.get_all_trials(self._records.study_of(trial_id), deepcopy=False)
+        return trials[trial.number] if trial.number < len(trials) else trial
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """The summaries of a study's trials by number."""
+        """The summaries of a study's trials by number.
+
+        Trials at the end that have no parameters yet are left out: the dashboard offers to plot what all trials have in
+        common, and remembers that it was nothing.
+        """
         trials = super().get_all_trials(study_id, deepcopy=False)
+        while trials and not trials[-1].state.is_finished() and not trials[-1].params:
+            trials.pop()
         with self._lock:
             study = self._study(study_id, trials)
-            found = [self._summarise(study, trial) for trial in trials]
+            found = [study.trials.get(trial.number) or self._summarise(study, trial) for trial in trials]
         if states is not None:
             found = [trial for trial in found if trial.state in states]
         return [independent_copy(trial) for trial in found] if deepcopy else found
@@ -58,17 +65,12 @@ class SummarisingStorage(TrialStorage):
     def _study(self, study_id: int, trials: list[FrozenTrial]) -> _Study:
         """What is known of the study; from the start again if trials have outgrown it."""
         study = self._studies.get(study_id)
-        new = [
-            trial
-            for trial in trials
-            if trial.state.is_finished() and (study is None or trial.number not in study.trials)
-        ]
+        new = trials if study is None else [trial for trial in trials if trial.number not in study.trials]
         most = round_up(float(trial.user_attrs.get(PARAMETERS, 0)) for trial in new)
-        if study is not None and most <= study.summary.most_parameters:
-            names = study.summary.names
-            if all(trial.distributions.keys() <= names for trial in new):
-                return study
         if study is not None:
+            names = study.summary.names
+            if most <= study.summary.most_parameters and all(trial.params.keys() <= names for trial in new):
+                return study
             most = max(most, study.summary.most_parameters)
         study = _Study(StudySummary(self._records.distributions(study_id), most))
         self._studies[study_id] = study
@@ -76,11 +78,7 @@ class SummarisingStorage(TrialStorage):
 
     @staticmethod
     def _summarise(study: _Study, trial: FrozenTrial) -> FrozenTrial:
-        if not trial.state.is_finished():
-            unfinished = independent_copy(trial)
-            unfinished.params, unfinished.distributions = {}, {}
-            return unfinished
-        known = study.trials.get(trial.number)
-        if known is None:
-            known = study.trials[trial.number] = study.summary.summarise(trial)
-        return known
+        summary = study.summary.summarise(trial)
+        if trial.state.is_finished():
+            study.trials[trial.number] = summary
+        return summary

@@ -1,0 +1,172 @@
+import json
+import pickle
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from optuna.storages import RDBStorage
+from sqlalchemy import text
+
+from glorasearch.db import Database, RunStore, TrialStorage
+from glorasearch.db.models import Base
+from glorasearch.db.schema import HEAD, MIGRATIONS, VERSION_TABLE
+from glorasearch.errors import DatabaseError, InputError, SchemaTooNewError
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/test.db"
+
+
+def test_sqlite_runs_in_wal_mode_with_foreign_keys(url: str) -> None:
+    with Database(url).read() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
+
+
+def test_the_migrations_make_the_tables_of_the_models(url: str) -> None:
+    with Database(url).read() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_head_is_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_a_newer_schema_is_refused_and_left_alone(url: str) -> None:
+    with Database(url).write() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0999'"))
+    for read_only in (False, True):
+        with pytest.raises(SchemaTooNewError, match=f"schema 0999, written by a newer glorasearch.*up to {HEAD}"):
+            Database(url, read_only=read_only)
+
+
+def test_a_database_of_another_program_is_refused(url: str) -> None:
+    RDBStorage(url)
+    with pytest.raises(DatabaseError, match=r"tables of another program.*trials"):
+        Database(url)
+
+
+def test_processes_that_start_together_make_one_schema(url: str) -> None:
+    command = [sys.executable, "-c", f"from glorasearch.db import Database; Database({url!r})"]
+    starting = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]
+    errors = [process.communicate()[1] for process in starting]
+    assert [process.returncode for process in starting] == [0] * 4, errors
+    assert Database(url, read_only=True).read_only
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("my.db", "is not a URL; write sqlite:///"),
+        ("nosuch://host/name", "no driver for 'nosuch'"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_the_users_error(url: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Database(url)
+
+
+def test_a_password_is_never_shown() -> None:
+    with pytest.raises(DatabaseError, match=r"postgresql\+psycopg://me:\*\*\*@127\.0\.0\.1:1/none") as caught:
+        Database("postgresql://me:secret@127.0.0.1:1/none?connect_timeout=2")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_missing_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError, match=r"the folder .*nowhere does not exist"):
+        Database(f"sqlite:///{tmp_path}/nowhere/test.db")
+    with pytest.raises(DatabaseError, match="there is no such file"):
+        Database(f"sqlite:///{tmp_path}/test.db", read_only=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "test.db"
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(DatabaseError, match=r"test\.db: file is not a database"):
+        Database(f"sqlite:///{path}")
+
+
+def test_an_empty_database_is_not_made_by_a_reader(tmp_path: Path) -> None:
+    path = tmp_path / "test.db"
+    path.touch()
+    with pytest.raises(DatabaseError, match="is not a glorasearch database"):
+        Database(f"sqlite:///{path}", read_only=True)
+    assert path.stat().st_size == 0
+
+
+def test_read_only_refuses_writes_in_the_library_and_in_the_database(url: str) -> None:
+    Database(url)
+    database = Database(url, read_only=True)
+    with pytest.raises(DatabaseError, match="opened read-only"):
+        RunStore(database).create("run", {}, "digest")
+    with pytest.raises(DatabaseError, match="readonly"), database.read() as connection:
+        connection.execute(text("DELETE FROM runs"))
+
+
+def test_a_failed_transaction_leaves_nothing(url: str) -> None:
+    database = Database(url)
+    insert = text("INSERT INTO studies (name, directions, trial_count) VALUES ('s', '[]', 0)")
+
+    def fail() -> None:
+        with database.write() as connection:
+            connection.execute(insert)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with database.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM studies")).scalar() == 0
+
+
+def test_another_connection_reads_while_one_writes(url: str) -> None:
+    database = Database(url)
+    with database.write() as writing, database.read() as reading:
+        writing.execute(text("INSERT INTO studies (name, directions, trial_count) VALUES ('s', '[]', 0)"))
+        assert reading.execute(text("SELECT count(*) FROM studies")).scalar() == 0
+
+
+def test_pickling_opens_the_same_database(url: str) -> None:
+    database = Database(url)
+    RunStore(database).create("run", {}, "digest")
+    assert RunStore(pickle.loads(pickle.dumps(database))).get("run") is not None
+    with pytest.raises(TypeError, match="in-memory"):
+        pickle.dumps(Database("sqlite://"))
+
+
+def test_an_in_memory_database_is_one_for_all_its_users() -> None:
+    database = Database("sqlite://")
+    RunStore(database).create("run", {}, "digest")
+    assert [run.name for run in RunStore(database).list()] == ["run"]
+
+
+def test_the_package_needs_neither_torch_nor_the_data_plane() -> None:
+    script = "import glorasearch.db, sys, json; print(json.dumps(sorted(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    loaded = set(json.loads(output))
+    assert not loaded & {"torch", "timm", "ray", "alembic", "optuna_dashboard", "sklearn"}
+
+
+def test_an_up_to_date_database_opens_without_alembic(url: str) -> None:
+    TrialStorage(url)
+    script = f"import glorasearch.db, sys; glorasearch.db.Database({url!r}); print('alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_the_file_is_plain_sqlite_with_plain_json(url: str, tmp_path: Path) -> None:
+    storage = TrialStorage(url)
+    storage.set_study_user_attr(storage.create_new_study([]), "key", {"a": [1, None]})
+    storage.database.close()
+    with sqlite3.connect(tmp_path / "test.db") as connection:
+        assert connection.execute("SELECT json_extract(value, '$.a[0]') FROM study_attributes").fetchone() == (1,)

@@ -1,0 +1,176 @@
+import math
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from glorasearch.db import ProcessIdentity, RunState, RunStore
+from glorasearch.db.models import RunRow, table_of
+from glorasearch.errors import DatabaseError, RunLockedError, RunNotFoundError
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/runs.db"
+
+
+@pytest.fixture
+def store(url: str) -> RunStore:
+    return RunStore(url)
+
+
+def test_a_run_comes_back_as_it_was_made(store: RunStore) -> None:
+    before = datetime.now(UTC)
+    config = {"train": {"steps": 10, "rate": 1e-3, "limit": math.inf}}
+    made = store.create("run", config, "digest")
+    assert store.get("run") == made
+    assert (made.name, made.config, made.digest, made.state) == ("run", config, "digest", RunState.CREATED)
+    assert before <= made.created <= datetime.now(UTC)
+    assert made.owner is None
+    assert made.stages == {}
+    assert store.get("other") is None
+
+
+def test_runs_are_listed_in_the_order_of_their_creation(store: RunStore) -> None:
+    for name in ("b", "a", "c"):
+        store.create(name, {}, "")
+    assert [run.name for run in store.list()] == ["b", "a", "c"]
+    store.delete("a")
+    assert [run.name for run in store.list()] == ["b", "c"]
+
+
+def test_a_name_is_taken_once(store: RunStore) -> None:
+    store.create("run", {}, "")
+    with pytest.raises(DatabaseError, match="'run' exists already"):
+        store.create("run", {}, "")
+
+
+def test_an_unknown_run_is_named_with_those_that_exist(store: RunStore) -> None:
+    store.create("known", {}, "")
+    with pytest.raises(RunNotFoundError, match="no run 'unknown'; the newest of this database are: known"):
+        store.set_state("unknown", RunState.RUNNING)
+
+
+def test_a_state_may_be_text_but_must_be_known(store: RunStore) -> None:
+    store.create("run", {}, "")
+    store.set_state("run", "failed", error="out of memory")
+    run = store.get("run")
+    assert run is not None
+    assert (run.state, run.error) == (RunState.FAILED, "out of memory")
+    with pytest.raises(ValueError, match="'lost' is not a valid RunState"):
+        store.set_state("run", "lost")
+
+
+def test_stages_keep_their_results_in_the_order_in_which_they_finished(store: RunStore) -> None:
+    store.create("run", {}, "")
+    store.set_stage("run", "train", {"weights": "abc"})
+    store.set_stage("run", "search", {"winner": 3, "score": math.nan})
+    run = store.get("run")
+    assert run is not None
+    assert list(run.stages) == ["train", "search"]
+    assert math.isnan(run.stages["search"]["score"])
+    store.set_stage("run", "train", {"weights": "def"})
+    run = store.get("run")
+    assert run is not None
+    assert run.stages["train"] == {"weights": "def"}
+
+
+def test_metrics_of_a_repeated_step_replace_the_old_ones(store: RunStore) -> None:
+    store.create("run", {}, "")
+    store.record_metrics("run", "train", 10, {"loss": 2.0, "rate": 0.1})
+    store.record_metrics("run", "train", 10, {"loss": 1.0})
+    store.record_metrics("run", "train", 2, {"loss": math.inf})
+    store.record_metrics("run", "refit", 1, {"loss": math.nan})
+    store.record_metrics("run", "refit", 2, {})
+    found = [(metric.step, metric.name, metric.value) for metric in store.metrics("run", "train")]
+    assert found == [(2, "loss", math.inf), (10, "loss", 1.0), (10, "rate", 0.1)]
+    assert [metric.stage for metric in store.metrics("run")] == ["refit", "train", "train", "train"]
+    assert math.isnan(store.metrics("run", "refit")[0].value)
+
+
+def test_exports_are_kept_by_their_path(store: RunStore, tmp_path: Path) -> None:
+    store.create("run", {}, "")
+    store.record_export("run", tmp_path, {"max_abs_diff": 0.5})
+    store.record_export("run", tmp_path, {"max_abs_diff": 0.0})
+    (export,) = store.exports("run")
+    assert (export.path, export.details) == (str(tmp_path), {"max_abs_diff": 0.0})
+
+
+def test_a_deleted_run_takes_everything_with_it(store: RunStore) -> None:
+    store.create("run", {}, "")
+    store.set_stage("run", "train", {})
+    store.record_metrics("run", "train", 1, {"loss": 1.0})
+    store.record_export("run", "path", {})
+    store.delete("run")
+    run = store.create("run", {}, "")
+    assert (run.stages, store.metrics("run"), store.exports("run")) == ({}, [], [])
+
+
+def test_a_locked_run_is_refused_to_all_others(store: RunStore, url: str) -> None:
+    store.create("run", {}, "")
+    with store.lock("run"):
+        run = store.get("run")
+        assert run is not None
+        assert run.owner == ProcessIdentity.current()
+        with pytest.raises(RunLockedError, match="being worked on by process"), store.lock("run"):
+            pass
+        script = f"from glorasearch.db import RunStore\nwith RunStore({url!r}).lock('run'): pass"
+        refused = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert "RunLockedError: run 'run' is being worked on by process" in refused.stderr
+    with store.lock("run"):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(store: RunStore, url: str) -> None:
+    store.create("run", {}, "")
+    script = (
+        "import sys\nfrom glorasearch.db import RunStore\n"
+        f"store = RunStore({url!r})\n"
+        "with store.lock('run'):\n"
+        "    store.set_state('run', 'running')\n"
+        "    print('locked', flush=True)\n"
+        "    sys.stdin.read()"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "locked\n"
+    run = store.get("run")
+    assert run is not None
+    assert run.state is RunState.RUNNING
+    owner.kill()
+    owner.communicate()
+    run = store.get("run")
+    assert run is not None
+    assert run.state is RunState.INTERRUPTED
+    with store.lock("run"):
+        store.set_state("run", RunState.RUNNING)
+        run = store.get("run")
+        assert run is not None
+        assert run.state is RunState.RUNNING
+
+
+def test_a_process_id_used_again_is_not_its_old_owner(store: RunStore) -> None:
+    store.create("run", {}, "")
+    _own(store, started="some other start")
+    with store.lock("run"):
+        pass
+
+
+def test_an_owner_on_another_host_is_believed_until_it_is_unlocked(store: RunStore) -> None:
+    store.create("run", {}, "")
+    _own(store, owner_host="elsewhere")
+    with pytest.raises(RunLockedError, match=r"process \d+ on elsewhere.*unlock\('run'\)"), store.lock("run"):
+        pass
+    store.unlock("run")
+    with store.lock("run"):
+        pass
+
+
+def _own(store: RunStore, owner_host: str | None = None, started: str | None = None) -> None:
+    """Write an owner like this process, but for one detail."""
+    me = ProcessIdentity.current()
+    values = {"owner_host": owner_host or me.host, "owner_pid": me.pid, "owner_started": started or me.started}
+    with store.database.write() as connection:
+        connection.execute(table_of(RunRow).update().values(values))
