@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,7 +61,8 @@ def check_room(workers: int, gpus_per_worker: float, grows: bool) -> None:
     Raises:
         InputError: if they find none, and Ray does not grow.
     """
-    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]  # Ray has no annotation here
+    available: Callable[[], dict[str, float]] = ray.available_resources
+    free = available()
     for resource, needed in (("CPU", float(workers)), ("GPU", gpus_per_worker * workers)):
         found = free.get(resource, 0.0)
         if found >= needed:

@@ -36,7 +36,8 @@ class Executor(ABC):
             JobError: if no task is under way, or the executor cannot go on.
         """
 
-    def close(self) -> None:  # noqa: B027 - nothing to release is a fine default
+    @abstractmethod
+    def close(self) -> None:
         """Release what the executor holds; unanswered tasks are dropped. May be called twice."""
 
     def __enter__(self) -> Self:

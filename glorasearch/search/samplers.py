@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 from numpy.random import SeedSequence
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -23,27 +22,6 @@ SamplerFor = Callable[[int], BaseSampler]
 def trial_seed(config: SearchConfig, number: int) -> int:
     """The 32-bit seed of a trial's own generator."""
     return int(SeedSequence((config.seed, number)).generate_state(1)[0])
-
-
-class WholeSpaceRandomSampler(RandomSampler):
-    """Optuna's random sampler, drawing all genes at once: one array in place of 240 calls."""
-
-    def __init__(self, genome: Genome, seed: int) -> None:
-        super().__init__(seed=seed)
-        self._generator = np.random.default_rng(seed)
-        self._genome = genome
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The whole search space."""
-        return self._genome.distributions
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """A choice for every gene, each drawn uniformly."""
-        genes = self._genome.space.free_genes
-        drawn = self._generator.integers([len(gene.choices) for gene in genes] or 1)
-        return {gene.name: gene.choices[index] for gene, index in zip(genes, drawn.tolist(), strict=True)}
 
 
 class KnownSpaceTPESampler(TPESampler):
@@ -103,7 +81,7 @@ def _evolution(genome: Genome, config: SearchConfig) -> SamplerFor:
 
 
 def _random(genome: Genome, config: SearchConfig) -> SamplerFor:
-    return lambda number: WholeSpaceRandomSampler(genome, trial_seed(config, number))
+    return lambda number: RandomSampler(seed=trial_seed(config, number))
 
 
 def _tpe(genome: Genome, config: SearchConfig) -> SamplerFor:
