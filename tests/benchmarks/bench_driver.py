@@ -1,6 +1,6 @@
 """What the driver costs a trial: 1,050 trials of 240 genes on SQLite, with evaluations that take no time.
 
-    python tests/benchmarks/bench_driver.py [--trials 1050] [--samplers evolution,random] [--json out.json]
+python tests/benchmarks/bench_driver.py [--trials 1050] [--samplers evolution,random] [--json out.json]
 """
 
 from __future__ import annotations
