@@ -1,6 +1,6 @@
 """The table of measured results in the README: every fixed method and the searched space, over several seeds.
 
-Each seed is a run of `scripts/results.toml` in a workspace of its own making; a run that is finished is not done again, so
+Each seed is a run of `scripts/results.toml` in a workspace of its own; a run that is finished is not done again, so
 the script can be stopped and started. It prints the table in Markdown and writes `docs/results.json` and
 `docs/results.svg`.
 

@@ -49,6 +49,8 @@ class Job:
         self.progress: Progress = progress or Silent()
         self.executor, self.workers = executor, workers
         self.name = run_file.name
+        if run_file.threads is not None:
+            torch.set_num_threads(run_file.threads)
         self.folder = workspace.run_folder(self.name)
         self.store = WeightStore(workspace.store_url)
 
@@ -160,8 +162,11 @@ class Job:
             checkpoint_every=section.checkpoint_every,
         )
 
-    def evaluator_spec(self, weights: str, threads: int | None) -> EvaluatorSpec:
-        """What a worker needs to evaluate this run's candidates."""
+    def evaluator_spec(self, weights: str) -> EvaluatorSpec:
+        """What a worker needs to evaluate this run's candidates.
+
+        Workers use as many threads as this process, since sums in another order end in other last bits.
+        """
         return EvaluatorSpec(
             backbone=asdict(self.backbone_config()),
             data=asdict(self.data_config),
@@ -171,7 +176,7 @@ class Job:
             split=self.data.search.digest,
             device=self.device,
             batch_size=self.run_file.search.eval_batch_size,
-            threads=threads,
+            threads=torch.get_num_threads(),
         )
 
     def checkpoint(self, stage: str) -> Path:

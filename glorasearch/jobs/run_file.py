@@ -155,6 +155,8 @@ class RunFile(BaseModel):
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of torch on the CPU, in this process and in each worker; torch's own choice here if not given."""
     backbone: BackboneSection
     data: DataSection
     space: SpaceSection = SpaceSection()

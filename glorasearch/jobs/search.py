@@ -55,7 +55,7 @@ def search(job: Job) -> dict[str, Any]:
         "evaluated": outcome.evaluated,
         "reused": outcome.reused,
         "failed": outcome.failed,
-        "seconds": outcome.seconds,
+        "seconds": max(outcome.seconds, outcome.evaluation_seconds),
         "pareto": [[record.number, record.parameters, record.accuracy] for record in outcome.pareto],
     }
 
@@ -77,7 +77,7 @@ def search_config(job: Job) -> SearchConfig:
 
 def _executor(job: Job, weights: str) -> Executor:
     if job.executor == "local":
-        return InProcessExecutor(build_evaluator(job.evaluator_spec(weights, threads=None).to_json()))
+        return InProcessExecutor(build_evaluator(job.evaluator_spec(weights).to_json()))
     if job.executor not in EXECUTORS:
         raise InputError(f"unknown executor {job.executor!r}; known are {', '.join(EXECUTORS)}")
     module, _, name = EXECUTORS[job.executor].partition(":")
@@ -87,5 +87,5 @@ def _executor(job: Job, weights: str) -> Executor:
         raise InputError(
             f"executor {job.executor!r} cannot be loaded ({error}); install it by pip install 'glorasearch[ray]'"
         ) from error
-    executor: Executor = factory(EVALUATOR, job.evaluator_spec(weights, threads=1).to_json(), workers=job.workers)
+    executor: Executor = factory(EVALUATOR, job.evaluator_spec(weights).to_json(), workers=job.workers)
     return executor

@@ -4,6 +4,7 @@ TEMPLATE = """# A run of glorasearch: `glorasearch run THIS_FILE`. `--set search
 name = "{name}"
 seed = 0
 device = "auto"                 # auto | cpu | cuda | cuda:1
+# threads = 4                   # of torch on the CPU, here and in each worker
 
 [backbone]
 name = "{backbone}"             # a timm name, local-dir:<path>, or quickstart
