@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,7 +59,7 @@ class Database:
         try:
             with self.engine.connect() as connection:
                 yield connection
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             raise self._error(error) from error
 
     @contextmanager
@@ -77,7 +78,7 @@ class Database:
                 yield connection
         except IntegrityError:
             raise
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             raise self._error(error) from error
 
     def close(self) -> None:
@@ -93,8 +94,9 @@ class Database:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._open(make_url(state["url"]), state["read_only"])
 
-    def _error(self, error: DBAPIError) -> DatabaseError:
-        return DatabaseError(f"database {self.name}: {error.orig}; is it reachable, writable and not full?")
+    def _error(self, error: DBAPIError | sqlite3.Error) -> DatabaseError:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        return DatabaseError(f"database {self.name}: {reason}; is it reachable, writable and not full?")
 
     def _create_engine(self) -> Engine:
         sqlite = self.url.get_backend_name() == "sqlite"
@@ -165,7 +167,8 @@ def _configure_sqlite(engine: Engine, *, read_only: bool) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("glorasearch_writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        driver: Any = connection.connection.driver_connection
+        driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _forget_connections_after_fork(engine: Engine) -> None:

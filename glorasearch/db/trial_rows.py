@@ -61,12 +61,20 @@ def intermediate_values(trial: FrozenTrial) -> list[tuple[int, float]]:
     return [(int(step), float(value)) for step, value in trial.intermediate_values.items()]
 
 
-def independent_copy(trial: FrozenTrial) -> FrozenTrial:
-    """A trial that its reader may change. Distributions are shared: they are immutable, and 240 a trial."""
+def changeable_copy(trial: FrozenTrial) -> FrozenTrial:
+    """A trial whose values may be replaced (but not changed inside) without changing the original."""
     clone = copy.copy(trial)
     clone.params = dict(trial.params)
     clone.distributions = dict(trial.distributions)
+    clone.user_attrs = dict(trial.user_attrs)
+    clone.system_attrs = dict(trial.system_attrs)
+    clone.intermediate_values = dict(trial.intermediate_values)
+    return clone
+
+
+def independent_copy(trial: FrozenTrial) -> FrozenTrial:
+    """A trial that its reader may change. Distributions are shared: they are immutable, and 240 a trial."""
+    clone = changeable_copy(trial)
     clone.user_attrs = copy.deepcopy(trial.user_attrs)
     clone.system_attrs = copy.deepcopy(trial.system_attrs)
-    clone.intermediate_values = dict(trial.intermediate_values)
     return clone

