@@ -14,6 +14,22 @@ from glorasearch.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_EXPECTED = {
+    "tuple_type": "a list, in [brackets] (of tables: [[double brackets]])",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "too_short": "a list with at least one entry",
+}
+"""What pydantic's types of errors mean to who writes TOML."""
+
 
 def read_toml(path: Path, error: type[InputError]) -> dict[str, Any]:
     """The content of a TOML file.
@@ -50,6 +66,9 @@ def _describe(item: Any, model: type[BaseModel]) -> str:
         return f"key {key!r} is missing"
     if item["type"] == "value_error":
         return f"key {key!r}: {item['ctx']['error']}" if key else str(item["ctx"]["error"])
+    wanted = _EXPECTED.get(item["type"])
+    if wanted is not None:
+        return f"key {key!r}: expected {wanted}, found {item['input']!r}"
     return f"key {key!r}: {item['msg']}, found {item['input']!r}"
 
 

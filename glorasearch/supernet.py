@@ -38,6 +38,7 @@ class Supernet(nn.Module):
         self.heads = head_names(backbone)
         self.model = _share(backbone, self.heads)
         self._adapted = inject(self.model, self.space, torch.Generator().manual_seed(seed))
+        self.train(backbone.training)
 
     @property
     def adapted(self) -> Mapping[str, AdaptedLinear]:
@@ -141,10 +142,14 @@ class Supernet(nn.Module):
 
     def frozen_state(self) -> dict[str, Tensor]:
         """The backbone's parameters and buffers outside the head, by their names in the backbone."""
+        state = {name: value.detach() for name, value in self.model.state_dict().items()}
+        for name in self._adapted:
+            for key in [key for key in state if key.startswith(f"{name}.")]:
+                value, own = state.pop(key), key.removeprefix(f"{name}.")
+                if own.startswith("base."):
+                    state[f"{name}.{own.removeprefix('base.')}"] = value
         return {
-            name.replace(".base.", "."): value.detach()
-            for name, value in self.model.state_dict().items()
-            if ".support." not in name and not any(name.startswith(f"{head}.") for head in self.heads)
+            name: value for name, value in state.items() if not any(name.startswith(f"{head}.") for head in self.heads)
         }
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:

@@ -68,7 +68,7 @@ class AdaptedLinear(nn.Module):
         if isinstance(b, LowRank):
             y = y + F.linear(F.linear(x, b.up), b.down)
         elif b is not None:
-            y = y + x.sum(-1, keepdim=True) * b.to(y.dtype)
+            y = y + (x.sum(-1, keepdim=True) * b).to(y.dtype)
         return y
 
     def merged_weight(self, choices: LayerChoices) -> Tensor:

@@ -23,7 +23,7 @@ from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpa
 @json_option
 def command(name: str, backbone: str, least: int | None, most: int | None, all_layers: bool, as_json: bool) -> None:
     """Show what search space NAME (a shipped one, or a TOML file) offers on a backbone."""
-    space = _with_budget(SearchSpace.load(name), least, most)
+    space = _with_budget(SearchSpace.load(name), name, least, most)
     bound = space.bind(known_layers(backbone) or _built_layers(backbone))
     if as_json:
         click.echo(json.dumps(_describe(space, bound, backbone), indent=2))
@@ -31,10 +31,12 @@ def command(name: str, backbone: str, least: int | None, most: int | None, all_l
     _print(space, bound, backbone, all_layers)
 
 
-def _with_budget(space: SearchSpace, least: int | None, most: int | None) -> SearchSpace:
+def _with_budget(space: SearchSpace, name: str, least: int | None, most: int | None) -> SearchSpace:
+    if least is None and most is None:
+        return space
     content = space.model_dump(mode="json", exclude_none=True)
     content["budget"] |= {key: value for key, value in (("min", least), ("max", most)) if value is not None}
-    return SearchSpace.from_dict(content, source=space.name)
+    return SearchSpace.from_dict(content, source=f"{name} with --min and --max")
 
 
 def _built_layers(backbone: str) -> Sequence[LayerShape]:

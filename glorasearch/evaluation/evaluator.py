@@ -15,10 +15,11 @@ from glorasearch.supernet import Supernet
 
 
 class CandidateEvaluator:
-    """Evaluates subnets of one supernet, with its current weights, on the search split and nothing else.
+    """Evaluates subnets of one supernet on the search split and nothing else.
 
     What is scored is what is exported: the merged model. One plain backbone stays resident; a candidate's merged
-    weights are written into the layers whose choices differ from the candidate before.
+    weights are written into the layers whose choices differ from the candidate before. So the weights are those that
+    the supernet has when the evaluator is made: after training on, make another evaluator.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 from glorasearch.space.bound import BoundSpace, Gene
 from glorasearch.space.choices import SUPPORT_TENSORS, Choice, LayerShape, parse_choice
-from glorasearch.space.known_backbones import known_layers, transformer_layers
+from glorasearch.space.known_backbones import known_layers, known_names, transformer_layers
 from glorasearch.space.messages import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 from glorasearch.space.operators import crossover, mutate, repair, sample, sample_within_budget
 from glorasearch.space.search_space import Budget, SearchSpace, shipped_directory, shipped_names
@@ -24,6 +24,7 @@ __all__ = [
     "crossover",
     "evaluate_safely",
     "known_layers",
+    "known_names",
     "mutate",
     "parse_choice",
     "repair",

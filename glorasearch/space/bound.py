@@ -62,6 +62,9 @@ class BoundSpace:
             for gene in self.genes
         }
 
+    def __repr__(self) -> str:
+        return f"BoundSpace({self.name}, {len(self.genes)} genes, {self.digest[:12]})"
+
     @property
     def free_genes(self) -> tuple[Gene, ...]:
         """The genes that have more than one choice: what a search decides."""
@@ -127,7 +130,7 @@ class BoundSpace:
         smallest, _, largest = self.parameter_range()
         nearest = self.reachable.nearest(least, most)
         raise SearchSpaceError(
-            f"search space {self.name}: no subnet has between {least:,} and "
+            f"search space {self.name}, budget: no subnet has between {least:,} and "
             f"{'any number of' if most is None else f'{most:,}'} trainable parameters; the space reaches from "
             f"{smallest:,} to {largest:,}, nearest to the budget are {' and '.join(f'{n:,}' for n in nearest)}"
         )

@@ -1,17 +1,20 @@
 """The forms that a support tensor may take, and what each costs.
 
 A choice is written as a string: `none`, `constant`, `vector`, `lora:4`. This module knows their grammar, which support
-tensor allows which of them, and how many trainable parameters each needs; `glorasearch.adapters` knows their arithmetic.
+tensor allows which of them, and how many trainable parameters each needs; `glorasearch.adapters` knows the arithmetic.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from glorasearch.errors import SearchSpaceError
+
+_RANK: Final = re.compile("[1-9][0-9]{0,5}")
 
 SUPPORT_TENSORS: Final = ("A", "B", "C", "D", "E")
 """A scales the weight, B shifts it, C is a prompt seen through it, D scales the bias, E shifts it."""
@@ -86,7 +89,7 @@ def parse_choice(text: str) -> Choice:
         if colon:
             raise SearchSpaceError(f"choice {text!r}: {kind!r} takes no argument; write {kind!r}")
         return Choice(kind)
-    if not (argument.isascii() and argument.isdecimal() and int(argument) > 0 and argument == str(int(argument))):
+    if not _RANK.fullmatch(argument):
         raise SearchSpaceError(f"choice {text!r}: {kind!r} needs a rank, a positive integer; write {kind + ':4'!r}")
     return Choice(kind, int(argument))
 
@@ -112,8 +115,9 @@ def check_rank(tensor: str, choice: Choice, layer: LayerShape) -> None:
     limit = _rank_limit(tensor, layer)
     if choice.rank > limit:
         raise SearchSpaceError(
-            f"layer {layer.name} ({layer.out_features}, {layer.in_features}): choice {str(choice)!r} of support tensor "
-            f"{tensor} has a rank above {limit}, the largest that the layer allows; use a smaller rank or exclude it"
+            f"choices.{tensor}: {str(choice)!r} has a rank above {limit}, the largest that layer {layer.name} "
+            f"({layer.out_features}, {layer.in_features}) allows; use a smaller rank, or other choices for this layer "
+            "by a group, or exclude it"
         )
 
 

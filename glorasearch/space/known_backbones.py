@@ -2,15 +2,55 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from glorasearch.space.choices import LayerShape
 
-_SIZES: Final = {"tiny": (192, 12), "small": (384, 12), "base": (768, 12), "large": (1024, 24)}
-"""Name → width and depth."""
+_SHAPES: Final = {
+    "tiny": (192, 12),
+    "small": (384, 12),
+    "medium": (512, 12),
+    "base": (768, 12),
+    "large": (1024, 24),
+    "huge": (1280, 32),
+}
+"""Size → width and depth."""
 
-_NAMES: Final = re.compile(r"(?:vit|deit|deit3)_(tiny|small|base|large)_(?:distilled_)?patch(?:8|14|16|32)_(?:224|384)")
+_VARIANTS: Final = {
+    "vit_tiny": "patch16_224 patch16_384",
+    "vit_small": "patch8_224 patch16_224 patch16_384 patch32_224 patch32_384 patch14_dinov2 patch14_reg4_dinov2",
+    "vit_medium": "patch16_clip_224 patch32_clip_224 patch16_reg1_gap_256 patch16_reg4_gap_256",
+    "vit_base": "patch8_224 patch16_224 patch16_384 patch32_224 patch32_384 patch14_dinov2 patch14_reg4_dinov2 "
+    "patch16_gap_224 patch16_reg4_gap_256 patch16_clip_224 patch16_clip_384 patch16_clip_quickgelu_224 "
+    "patch32_clip_224 patch32_clip_256 patch32_clip_384 patch32_clip_448 patch32_clip_quickgelu_224 "
+    "patch16_siglip_gap_224 patch16_siglip_gap_256 patch16_siglip_gap_384 patch16_siglip_gap_512 "
+    "patch32_siglip_gap_256",
+    "vit_large": "patch14_224 patch16_224 patch16_384 patch32_224 patch32_384 patch14_dinov2 patch14_reg4_dinov2 "
+    "patch14_clip_224 patch14_clip_336 patch14_clip_quickgelu_224 patch14_clip_quickgelu_336 "
+    "patch16_siglip_gap_256 patch16_siglip_gap_384 patch16_siglip_gap_512",
+    "vit_huge": "patch14_224 patch14_gap_224 patch16_gap_448 patch14_clip_224 patch14_clip_336 patch14_clip_378 "
+    "patch14_clip_quickgelu_224 patch14_clip_quickgelu_378",
+    "deit_tiny": "patch16_224 distilled_patch16_224",
+    "deit_small": "patch16_224 distilled_patch16_224",
+    "deit_base": "patch16_224 patch16_384 distilled_patch16_224 distilled_patch16_384",
+    "deit3_small": "patch16_224 patch16_384",
+    "deit3_medium": "patch16_224",
+    "deit3_base": "patch16_224 patch16_384",
+    "deit3_large": "patch16_224 patch16_384",
+    "deit3_huge": "patch14_224",
+}
+"""Family and size → variants of timm whose blocks are those of `transformer_layers`, all layers with a bias."""
+
+_SIZES: Final = {
+    f"{family}_{variant}": family.rpartition("_")[2]
+    for family, variants in _VARIANTS.items()
+    for variant in variants.split()
+}
+
+
+def known_names() -> list[str]:
+    """The timm names that `known_layers` knows."""
+    return list(_SIZES)
 
 
 def known_layers(name: str) -> list[LayerShape] | None:
@@ -18,10 +58,8 @@ def known_layers(name: str) -> list[LayerShape] | None:
 
     None for every other name: then the model has to be built. A test compares these layers with timm's.
     """
-    match = _NAMES.fullmatch(name.partition(".")[0])
-    if match is None:
-        return None
-    return transformer_layers(*_SIZES[match[1]])
+    size = _SIZES.get(name.partition(".")[0])
+    return None if size is None else transformer_layers(*_SHAPES[size])
 
 
 def transformer_layers(width: int, depth: int, mlp_ratio: int = 4) -> list[LayerShape]:

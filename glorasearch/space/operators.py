@@ -45,10 +45,11 @@ def repair(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:
     can still be met, so that the repair always ends within the budget if any subnet does.
 
     Raises:
-        SearchSpaceError: if no subnet lies within the budget.
+        SearchSpaceError: if no subnet lies within the budget, or the given one is not of the space.
     """
+    space.check(subnet)
     least, most = space.budget
-    current: dict[GeneKey, str] = dict(subnet.items())
+    current: dict[GeneKey, str] = {gene.key: subnet[gene.key] for gene in space.genes}
     total = space.parameters(subnet)
     for position in _shuffled_twice(len(space.free_genes), rng):
         if space.within_budget(total):

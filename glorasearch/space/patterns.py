@@ -9,11 +9,11 @@ from fnmatch import fnmatchcase
 from glorasearch.errors import SearchSpaceError
 
 
-def select(names: Iterable[str], patterns: Iterable[str], source: str, key: str) -> set[str]:
+def select(names: Iterable[str], patterns: Iterable[str], key: str) -> set[str]:
     """The names that match one of the patterns (`*` any run of characters, dots too; `?` one; `[ab]` one of).
 
     Raises:
-        SearchSpaceError: if a pattern matches nothing; the message names the nearest layers.
+        SearchSpaceError: if a pattern matches nothing; the message names `key` and the nearest layers.
     """
     known = list(names)
     chosen: set[str] = set()
@@ -22,8 +22,8 @@ def select(names: Iterable[str], patterns: Iterable[str], source: str, key: str)
         if not matches:
             near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.3) or known[:3]
             raise SearchSpaceError(
-                f"search space {source}: {key}: pattern {pattern!r} matches no Linear layer of this backbone "
-                f"({len(known)} layers); the nearest are {', '.join(near) or 'none: it has no Linear layers'}"
+                f"{key}: pattern {pattern!r} matches none of {len(known)} Linear layers; "
+                f"the nearest are {', '.join(near) or 'none: there are no Linear layers'}"
             )
         chosen |= matches
     return chosen

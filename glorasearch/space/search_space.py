@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
 
 from glorasearch.errors import SearchSpaceError
 from glorasearch.space.bound import BoundSpace, Gene
@@ -20,12 +20,12 @@ from glorasearch.strict_toml import read_toml, validate
 Entangle = Literal["untied", "reference"]
 
 
-def _check_list(choices: tuple[str, ...]) -> tuple[str, ...]:
+def _check_list(choices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
     if not choices:
         raise ValueError('the list of choices is empty; to switch a support tensor off write ["none"]')
     for text in choices:
         try:
-            parse_choice(text)
+            check_allowed(str(info.field_name), parse_choice(text))
         except SearchSpaceError as error:
             raise ValueError(str(error)) from error
     duplicates = sorted({text for text in choices if choices.count(text) > 1})
@@ -47,16 +47,6 @@ class _PerTensor(BaseModel):
     C: ChoiceList | None = None
     D: ChoiceList | None = None
     E: ChoiceList | None = None
-
-    @model_validator(mode="after")
-    def _check_tensors(self) -> Self:
-        for tensor in SUPPORT_TENSORS:
-            for text in self.of(tensor) or ():
-                try:
-                    check_allowed(tensor, parse_choice(text))
-                except SearchSpaceError as error:
-                    raise ValueError(str(error)) from error
-        return self
 
     def of(self, tensor: str) -> tuple[str, ...] | None:
         """The choices given for a support tensor, if any."""
@@ -80,8 +70,8 @@ class Budget(BaseModel):
     """Limits on the trainable parameters of a subnet, the head excluded, both included."""
 
     model_config = STRICT
-    min: int = Field(default=0, ge=0)
-    max: int | None = Field(default=None, ge=0)
+    min: int = Field(default=0, ge=0, strict=True)
+    max: int | None = Field(default=None, ge=0, strict=True)
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -108,6 +98,7 @@ class SearchSpace(BaseModel):
     choices: _PerTensor
     groups: tuple[_Group, ...] = ()
     budget: Budget = Budget()
+    _source: str = PrivateAttr("search space")
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Self:
@@ -123,7 +114,9 @@ class SearchSpace(BaseModel):
     @classmethod
     def from_dict(cls, data: dict[str, Any], source: str = "search space") -> Self:
         """The same from a dictionary; `source` names its origin in messages."""
-        return validate(data, cls, source, SearchSpaceError)
+        space = validate(data, cls, source, SearchSpaceError)
+        space._source = source
+        return space
 
     @property
     def digest(self) -> str:
@@ -137,32 +130,40 @@ class SearchSpace(BaseModel):
         D is not offered on layers without a bias (there is nothing to scale).
 
         Raises:
-            SearchSpaceError: if a pattern matches no layer, a rank is larger than a layer allows, or no subnet lies
-                within the budget (the message gives the feasible range).
+            SearchSpaceError: if a pattern matches no layer, nothing is left to choose, a rank is larger than a layer
+                allows, or no subnet lies within the budget (the message gives the feasible range).
         """
-        shapes = {layer.name: layer for layer in layers}
-        chosen = select(shapes, self.layers.include, self.name, "layers.include")
-        if self.layers.exclude:
-            chosen -= select(shapes, self.layers.exclude, self.name, "layers.exclude")
+        try:
+            return self._bind({layer.name: layer for layer in layers})
+        except SearchSpaceError as error:
+            raise SearchSpaceError(f"{self._source}: {error}") from error
+
+    def _bind(self, shapes: Mapping[str, LayerShape]) -> BoundSpace:
+        chosen = select(shapes, self.layers.include, "layers.include")
+        chosen -= select(shapes, self.layers.exclude, "layers.exclude")
+        kept = [layer for name, layer in shapes.items() if name in chosen]
         members = [
-            select(shapes, group.layers, self.name, f"groups[{index}].layers")
+            select([layer.name for layer in kept], group.layers, f"groups[{index}].layers")
             for index, group in enumerate(self.groups)
         ]
         genes: list[Gene] = []
-        for name, layer in shapes.items():
-            if name not in chosen:
-                continue
+        for layer in kept:
             for tensor in SUPPORT_TENSORS:
                 choices = self.choices.of(tensor)
                 for group, inside in zip(self.groups, members, strict=True):
-                    if name in inside:
+                    if layer.name in inside:
                         choices = group.of(tensor) or choices
                 if choices is None or (tensor == "D" and not layer.bias):
                     continue
                 for text in choices:
                     check_rank(tensor, parse_choice(text), layer)
-                genes.append(Gene(name, tensor, choices))
-        kept = [layer for name, layer in shapes.items() if name in chosen]
+                genes.append(Gene(layer.name, tensor, choices))
+        if not genes:
+            raise SearchSpaceError(
+                f"the space offers nothing on this backbone: {len(kept)} of {len(shapes)} layers are "
+                "left by layers.include and layers.exclude, and choices gives no support tensor that they have; "
+                'give one, such as B = ["none", "lora:4"]'
+            )
         bound = BoundSpace(self.name, kept, genes, entangle=self.entangle, budget=(self.budget.min, self.budget.max))
         bound.check_budget()
         return bound

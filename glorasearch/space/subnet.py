@@ -22,12 +22,19 @@ class Subnet:
     genes are; the order in which they were given does not matter.
     """
 
+    _items: tuple[tuple[GeneKey, str], ...]
+    _choices: dict[GeneKey, str]
+
     def __init__(self, genes: Mapping[GeneKey, str] | Iterable[tuple[GeneKey, str]]) -> None:
-        items = genes.items() if isinstance(genes, Mapping) else genes
-        self._items: tuple[tuple[GeneKey, str], ...] = tuple(sorted(items))
-        self._choices: dict[GeneKey, str] = dict(self._items)
-        if len(self._choices) != len(self._items):
+        items = tuple(sorted(genes.items() if isinstance(genes, Mapping) else genes))
+        choices = dict(items)
+        if len(choices) != len(items):
             raise SearchSpaceError("a subnet names a gene twice")
+        object.__setattr__(self, "_items", items)
+        object.__setattr__(self, "_choices", choices)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a subnet is immutable; {name!r} cannot be set (use replace())")
 
     def __getitem__(self, gene: GeneKey) -> str:
         return self._choices.get(gene, "none")

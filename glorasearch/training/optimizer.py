@@ -14,9 +14,10 @@ from glorasearch.training.schedule import schedule_factor
 class SupernetOptimizer:
     """AdamW over three groups: low-rank factors, vectors and constants of the support tensors, and the head.
 
-    A parameter that is not on the step's path has no gradient, and AdamW leaves it and its moments alone: each choice
-    is stepped, and its bias corrected, as often as it was drawn. The groups differ by learning rate: a vector acts on an
-    output directly where a low-rank product starts at zero in one factor, so they may want different step sizes.
+    A parameter that is not on the step's path has no gradient, and AdamW leaves it and its moments alone: each is
+    stepped, and its bias corrected, as often as it was drawn (the factors of several ranks are one parameter, drawn
+    with each of them). The groups differ by learning rate: a vector acts on an output directly where a low-rank product
+    starts at zero in one factor, so they may want different step sizes.
     """
 
     def __init__(self, supernet: Supernet, *, lr: float, vector_lr: float, head_lr: float, weight_decay: float) -> None:

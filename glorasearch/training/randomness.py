@@ -11,12 +11,19 @@ from torch import nn
 from glorasearch.training.paths import MODEL_TAG, step_generator
 
 
-def uses_randomness(model: nn.Module) -> bool:
-    """Whether a module of the model drops anything in training mode."""
-    return any(
-        getattr(module, "drop_prob", None) or (isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0)
-        for module in model.modules()
-    )
+def drop_probabilities(model: nn.Module) -> dict[str, float]:
+    """Module name → probability, of every module that drops something in training mode.
+
+    Known are torch's dropouts, timm's drop path and drop block (`drop_prob`) and its patch dropout (`prob`).
+    """
+    found: dict[str, float] = {}
+    for name, module in model.named_modules():
+        dropout = isinstance(module, nn.modules.dropout._DropoutNd)
+        for attribute in ("drop_prob", "prob", *(("p",) if dropout else ())):
+            value = getattr(module, attribute, None)
+            if isinstance(value, (int, float)) and value > 0:
+                found[name] = float(value)
+    return found
 
 
 @contextmanager

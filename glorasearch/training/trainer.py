@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -15,14 +15,16 @@ import torch
 from torch import Tensor
 
 from glorasearch.data import TrainSplit
-from glorasearch.errors import NonFiniteLossError
+from glorasearch.errors import NonFiniteLossError, RunFileError
 from glorasearch.supernet import Supernet
 from glorasearch.training.batches import BatchOrder
 from glorasearch.training.losses import distillation_loss, label_loss
 from glorasearch.training.optimizer import SupernetOptimizer
 from glorasearch.training.paths import Path, PathStrategy
-from glorasearch.training.randomness import model_randomness, uses_randomness
-from glorasearch.weights import load_checkpoint, save_checkpoint
+from glorasearch.training.randomness import drop_probabilities, model_randomness
+from glorasearch.weights import load_checkpoint, save_checkpoint, tensor_digest
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,13 @@ class SupernetTrainer:
         checkpoint_every: int = 200
         """Steps between checkpoints."""
 
+        def __post_init__(self) -> None:
+            least = {"steps": 0, "batch_size": 1, "warmup_steps": 0, "clip_norm": 0}
+            least |= {"record_every": 1, "probe_every": 0, "checkpoint_every": 1}
+            for name, limit in least.items():
+                if not getattr(self, name) >= limit:
+                    raise RunFileError(f"train.{name} is {getattr(self, name)!r}; it must be at least {limit}")
+
     def __init__(
         self,
         supernet: Supernet,
@@ -108,7 +117,7 @@ class SupernetTrainer:
         self._on_record = on_record or (lambda record: None)
         self._on_step = on_step or (lambda step: None)
         self._order = BatchOrder(len(data), config.batch_size, config.seed)
-        self._random_model = uses_randomness(supernet)
+        self._drops = drop_probabilities(supernet)
         self._optimizer = SupernetOptimizer(
             supernet,
             lr=config.lr,
@@ -117,29 +126,32 @@ class SupernetTrainer:
             weight_decay=config.weight_decay,
         )
         self._step, self._seconds, self._loss = 0, 0.0, float("nan")
+        self._recorded = 0, 0.0
         self._pending: list[Tensor] = []
+        self._identity = "" if checkpoint is None else self._training_digest()
 
     def run(self) -> TrainingResult:
         """Train to the last step, from the checkpoint if there is one of this very training.
 
+        A training is the same if configuration, data, space, strategy, backbone and the weights at its start are.
+
         Raises:
-            NonFiniteLossError: if loss or gradients stop being finite; the last checkpoint is from before that.
+            NonFiniteLossError: if loss, gradients or weights stop being finite; the last checkpoint is from before.
             BackboneError: if the backbone bypasses an adapted layer.
         """
         images, _ = self._data.batch(self._order.indices(0)[:2], self._device)
         self._supernet.check_reached(images)
         self._resume()
         self._supernet.train()
-        began, began_step = time.perf_counter(), self._step
-        before = self._seconds
+        began = time.perf_counter() - self._seconds
         try:
             while self._step < self._config.steps:
                 self._pending.append(self._train_step(self._step))
                 self._step += 1
                 self._on_step(self._step)
-                self._seconds = before + time.perf_counter() - began
+                self._seconds = time.perf_counter() - began
                 if self._due(self._config.record_every):
-                    self._record(self._step - began_step, self._seconds - before)
+                    self._record()
                 if self._probe is not None and self._config.probe_every and self._due(self._config.probe_every):
                     self._on_record(TrainingRecord(self._step, self._probe(self._supernet)))
                     self._supernet.train()
@@ -179,46 +191,56 @@ class SupernetTrainer:
         config = self._config
         mixed = config.precision == "bfloat16" or (config.precision == "auto" and self._device.type == "cuda")
         with (
-            model_randomness(self._random_model, config.seed, step, number, self._device),
+            model_randomness(bool(self._drops), config.seed, step, number, self._device),
             self._supernet.activate(path.subnet),
             torch.autocast(self._device.type, torch.bfloat16, enabled=mixed),
         ):
             logits: Tensor = self._supernet(images)
         return logits
 
-    def _record(self, steps_done: int, seconds: float) -> None:
+    def _record(self) -> None:
         """Read the losses since the last record; they are read rarely because reading waits for the device."""
         recent = torch.stack(self._pending).cpu()
         self._pending.clear()
         finite = torch.isfinite(recent).all(dim=1)
         if not bool(finite.all()):
-            step = self._step - len(recent) + int((~finite).nonzero()[0])
-            loss, norm = recent[step - self._step + len(recent)].tolist()
-            raise NonFiniteLossError(
-                f"training stopped at step {step}: loss {loss}, gradient norm {norm}. Try a lower learning rate "
-                f"(train.lr is {self._config.lr:g}), more warm-up (train.warmup_steps is {self._config.warmup_steps}), "
-                f'clipping (train.clip_norm is {self._config.clip_norm:g}) or train.precision = "float32". '
-                + (f"The last good checkpoint is {self._checkpoint}" if self._checkpoint else "No checkpoint is kept")
-            )
+            first = int((~finite).nonzero()[0])
+            loss, norm = recent[first].tolist()
+            step = self._step - len(recent) + first + 1
+            raise self._not_finite(f"training stopped in step {step}: loss {loss}, gradient norm {norm}")
         self._loss = float(recent[:, 0].mean())
         lr = self._config.lr * self._optimizer.set_schedule(
             self._step - 1, self._config.steps, self._config.warmup_steps
         )
+        steps, seconds = self._step - self._recorded[0], self._seconds - self._recorded[1]
+        self._recorded = self._step, self._seconds
         values = {
             "loss": self._loss,
             "lr": lr,
             "gradient_norm": float(recent[:, 1].mean()),
-            "images_per_second": steps_done * self._config.batch_size / max(seconds, 1e-9),
+            "images_per_second": steps * self._config.batch_size / max(seconds, 1e-9),
         }
         self._on_record(TrainingRecord(self._step, values))
 
-    def _identity(self) -> str:
+    def _not_finite(self, what: str) -> NonFiniteLossError:
+        config, kept = self._config, self._checkpoint
+        return NonFiniteLossError(
+            f"{what}. Try a lower learning rate (train.lr is {config.lr:g}), more warm-up (train.warmup_steps is "
+            f"{config.warmup_steps}), clipping (train.clip_norm is {config.clip_norm:g}) or "
+            'train.precision = "float32". '
+            + (f"The last good checkpoint is {kept}" if kept is not None and kept.exists() else "No checkpoint is kept")
+        )
+
+    def _training_digest(self) -> str:
         """What a checkpoint must have been made with to be resumed."""
         content = {
             "config": asdict(self._config),
             "data": self._data.digest,
             "space": self._supernet.space.digest,
             "strategy": self._strategy.identity(),
+            "backbone": tensor_digest(self._supernet.frozen_state()),
+            "drops": self._drops,
+            "start": tensor_digest(self._supernet.adapter_state()),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -226,10 +248,13 @@ class SupernetTrainer:
         if self._checkpoint is None:
             return
         if self._pending:
-            self._record(max(1, len(self._pending)), self._seconds or math.inf)
+            self._record()
         tensors = {f"weights/{name}": value for name, value in self._supernet.adapter_state().items()}
         tensors |= {f"optimizer/{name}": value for name, value in self._optimizer.state().items()}
-        meta = {"identity": self._identity(), "step": self._step, "seconds": self._seconds, "loss": self._loss}
+        for name, value in tensors.items():
+            if not bool(torch.isfinite(value).all()):  # the loss of the next step would be the first to show it
+                raise self._not_finite(f"training stopped after step {self._step}: {name} is no longer finite")
+        meta = {"identity": self._identity, "step": self._step, "seconds": self._seconds, "loss": self._loss}
         save_checkpoint(self._checkpoint, tensors, meta)
 
     def _resume(self) -> None:
@@ -237,11 +262,18 @@ class SupernetTrainer:
         if found is None:
             return
         tensors, meta = found
-        if meta["identity"] != self._identity():
+        if meta["identity"] != self._identity:
+            _log.warning(
+                "checkpoint %s belongs to another training (other settings, data, space, backbone or start): "
+                "starting at step 0",
+                self._checkpoint,
+            )
             return
         self._supernet.load_adapter_state(_part(tensors, "weights/"))
         self._optimizer.load_state(_part(tensors, "optimizer/"))
         self._step, self._seconds, self._loss = int(meta["step"]), float(meta["seconds"]), float(meta["loss"])
+        self._recorded = self._step, self._seconds
+        self._pending.clear()
         self._on_step(self._step)
 
 
