@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from glorasearch.jobs import Advance
+from glorasearch.jobs.progress import Advance
 
 
 class Bars:
@@ -30,7 +30,7 @@ class Bars:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(text)
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     @contextmanager
     def _bar(self, title: str, total: int) -> Iterator[Advance]:

@@ -16,6 +16,6 @@ def command(workspace: str, database: str | None, host: str, port: int) -> None:
     from dashboards import serve
     from glorasearch.jobs.workspace import Workspace
 
-    place = Workspace.open(workspace, database)
+    place = Workspace.open(workspace, database, create=False)
     click.echo(f"Optuna dashboard of {place.path} on http://{host}:{port} (Ctrl+C stops it)")
     serve(place.database_url, host=host, port=port)

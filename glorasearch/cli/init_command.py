@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -17,10 +18,14 @@ from glorasearch.errors import RunFileError
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 def command(path: Path, backbone: str, data: str, space: str, force: bool) -> None:
     """Write a commented run file to PATH."""
-    from glorasearch.jobs.template import TEMPLATE
+    from glorasearch.jobs.template import render
 
     if path.exists() and not force:
         raise RunFileError(f"{path} is there already; give another path, or --force to overwrite it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(TEMPLATE.format(name=path.stem, backbone=backbone, data=data, space=space), "utf-8")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "run"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(render(name, backbone, data, space), "utf-8")
+    except OSError as error:
+        raise RunFileError(f"{path} cannot be written: {error.strerror}; give another path") from error
     click.echo(f"wrote {path}; edit it, then: glorasearch run {path}")

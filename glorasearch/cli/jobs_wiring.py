@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import click
-from rich.console import Console
 
-from glorasearch.cli.bars import Bars
-from glorasearch.db import Database, RunStore, TrialStorage
-from glorasearch.jobs import Job, Progress, RunFile, Silent, Workspace, run_stages
+from glorasearch.db import Database, RunStore
+from glorasearch.jobs.records import finished_result, recognise
+from glorasearch.jobs.run_file import RunFile
+from glorasearch.jobs.workspace import Workspace
 
 
 def execute(
@@ -26,29 +26,58 @@ def execute(
     workers: int = 1,
     only: str | None = None,
 ) -> Mapping[str, Any]:
-    """Run all stages, or one, and return the last one's result; progress goes to standard error."""
+    """Run all stages, or one, and return the last one's result; progress goes to standard error.
+
+    What can be answered or refused from the database alone is so before torch is imported.
+    """
     place = Workspace.open(workspace, database)
     stored = Database(place.database_url)
-    if fresh:
-        _forget(run_file.name, place, stored)
+    runs = RunStore(stored)
+    if not fresh:
+        result = finished_result(runs, run_file, place, only)
+        if result is not None:
+            return result
+    known = runs.get(run_file.name) if fresh else recognise(runs, run_file)
+    if known is not None:
+        with runs.lock(known.name):
+            pass  # refused here if another process is at it; the lock is taken for good once everything is checked
+    return _work(run_file, place, stored, only, fresh, quiet, executor, workers)
+
+
+def _work(
+    run_file: RunFile,
+    place: Workspace,
+    stored: Database,
+    only: str | None,
+    fresh: bool,
+    quiet: bool,
+    executor: str,
+    workers: int,
+) -> Mapping[str, Any]:
+    from rich.console import Console
+
+    from glorasearch.cli.bars import Bars
+    from glorasearch.jobs import Job, Progress, Silent, run_stages
+
     progress: Progress = Silent() if quiet else Bars(Console(stderr=True))
-    return run_stages(Job(run_file, place, stored, progress=progress, executor=executor, workers=workers), only)
+    job = Job(run_file, place, stored, progress=progress, executor=executor, workers=workers)
+    return run_stages(job, only, fresh=fresh)
+
+
+def listed_runs(workspace: str, database: str | None) -> tuple[Workspace, RunStore | None]:
+    """The runs of a workspace for who only looks at them; None (and nothing is made) if there is no database yet."""
+    place = Workspace.open(workspace, database, create=False)
+    return place, RunStore(place.database_url) if place.has_database else None
 
 
 def echo_json(content: Any) -> None:
-    """Print JSON."""
-    click.echo(json.dumps(content, indent=2))
+    """Print JSON; a number that is not finite, which JSON does not have, is null."""
+    click.echo(json.dumps(_finite(content), indent=2, allow_nan=False))
 
 
-def _forget(name: str, place: Workspace, database: Database) -> None:
-    """Remove what a run of this name left behind, unless a live process owns it."""
-    runs = RunStore(database)
-    if runs.get(name) is None:
-        return
-    with runs.lock(name):
-        storage = TrialStorage(database)
-        for study in storage.get_all_studies():
-            if study.study_name == name:
-                storage.delete_study(study._study_id)
-        shutil.rmtree(place.run_folder(name), ignore_errors=True)
-    runs.delete(name)
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value

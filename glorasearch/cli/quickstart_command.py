@@ -21,7 +21,7 @@ def command(as_json: bool, overrides: tuple[str, ...], **options: Any) -> None:
     from glorasearch.assets import quickstart_run_file
     from glorasearch.cli.jobs_wiring import echo_json, execute
     from glorasearch.cli.report_table import print_report
-    from glorasearch.jobs import RunFile
+    from glorasearch.jobs.run_file import RunFile
 
     report = execute(RunFile.load(quickstart_run_file(), overrides), **options)
     echo_json(report) if as_json else print_report(report)

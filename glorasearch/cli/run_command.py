@@ -17,7 +17,7 @@ def command(config: Path, overrides: tuple[str, ...], as_json: bool, **options: 
     """Run all stages of a run file; the same command goes on where an earlier one was cut off."""
     from glorasearch.cli.jobs_wiring import echo_json, execute
     from glorasearch.cli.report_table import print_report
-    from glorasearch.jobs import RunFile
+    from glorasearch.jobs.run_file import RunFile
 
     report = execute(RunFile.load(config, overrides), **options)
     echo_json(report) if as_json else print_report(report)

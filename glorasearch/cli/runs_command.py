@@ -15,12 +15,10 @@ def command(workspace: str, database: str | None, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from glorasearch.cli.jobs_wiring import echo_json
-    from glorasearch.db import Database, RunStore
-    from glorasearch.jobs.workspace import Workspace
+    from glorasearch.cli.jobs_wiring import echo_json, listed_runs
 
-    place = Workspace.open(workspace, database)
-    runs = RunStore(Database(place.database_url)).list()
+    place, store = listed_runs(workspace, database)
+    runs = [] if store is None else store.list()
     rows = [
         {
             "run": run.name,

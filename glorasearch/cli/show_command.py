@@ -18,17 +18,14 @@ from glorasearch.errors import RunNotFoundError
 @json_option
 def command(run: str, workspace: str, database: str | None, as_json: bool) -> None:
     """Show RUN: its state, the results of its stages, its last measurements, and its report when it is finished."""
-    from glorasearch.cli.jobs_wiring import echo_json
+    from glorasearch.cli.jobs_wiring import echo_json, listed_runs
     from glorasearch.cli.report_table import print_report
-    from glorasearch.db import Database, RunStore
-    from glorasearch.jobs.workspace import Workspace
 
-    place = Workspace.open(workspace, database)
-    store = RunStore(Database(place.database_url))
-    found = store.get(run)
-    if found is None:
-        known = ", ".join(other.name for other in store.list()) or "none"
-        raise RunNotFoundError(f"no run {run!r} in {place.path}; known are: {known}")
+    place, store = listed_runs(workspace, database)
+    found = None if store is None else store.get(run)
+    if store is None or found is None:
+        known = ", ".join(other.name for other in store.list()) if store is not None else ""
+        raise RunNotFoundError(f"no run {run!r} in {place.path}; known are: {known or 'none'}")
     metrics = [
         {"stage": row.stage, "step": row.step, "name": row.name, "value": row.value} for row in store.metrics(run)
     ]

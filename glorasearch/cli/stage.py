@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from glorasearch.cli.jobs_wiring import echo_json, execute
-from glorasearch.jobs import RunFile
+from glorasearch.jobs.run_file import RunFile
 
 
 def run_stage(stage: str, config: Path, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:

@@ -1,9 +1,34 @@
-"""Runs: the stages from a run file to a merged model and a report."""
+"""Runs: the stages from a run file to a merged model and a report.
 
-from glorasearch.jobs.job import Job
-from glorasearch.jobs.pipeline import run_stages
-from glorasearch.jobs.progress import Advance, Progress, Silent
-from glorasearch.jobs.run_file import RunFile
-from glorasearch.jobs.workspace import Workspace
+The names are imported when they are asked for: a run file can be read, and a workspace listed, without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glorasearch.jobs.job import Job
+    from glorasearch.jobs.pipeline import run_stages
+    from glorasearch.jobs.progress import Advance, Progress, Silent
+    from glorasearch.jobs.run_file import RunFile
+    from glorasearch.jobs.workspace import Workspace
 
 __all__ = ["Advance", "Job", "Progress", "RunFile", "Silent", "Workspace", "run_stages"]
+
+_HOMES = {
+    "Advance": "progress",
+    "Job": "job",
+    "Progress": "progress",
+    "RunFile": "run_file",
+    "Silent": "progress",
+    "Workspace": "workspace",
+    "run_stages": "pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

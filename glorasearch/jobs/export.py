@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +10,7 @@ from torch import Tensor
 
 from glorasearch.export import BackboneFacts, export_timm
 from glorasearch.jobs.job import Job
+from glorasearch.jobs.records import check_export_path, export_path
 from glorasearch.space import Subnet
 
 REAL_INPUTS = 64
@@ -20,10 +18,18 @@ REAL_INPUTS = 64
 
 
 def export(job: Job) -> dict[str, Any]:
-    """Export the refitted winner; returns `path`, `max_abs_diff`, `digest`, `bytes`, `files`."""
+    """Export the refitted winner; returns `path`, `max_abs_diff`, `digest`, `bytes`, `files`, `tested`.
+
+    `tested` says whether the model card gives the result on the test split. An earlier export is replaced.
+
+    Raises:
+        InputError: if something else is where the export is to go.
+    """
     search, refitted = job.require("search"), job.require("refit")
+    path = export_path(job.run_file, job.workspace)
+    check_export_path(path)
     winner = Subnet.from_dict(search["subnet"])
-    supernet = job.load(job.supernet(), refitted["weights"]).eval()
+    supernet = job.load(job.supernet(), job.weights("refit")).eval()
     images, _ = job.data.search.batch(slice(0, min(REAL_INPUTS, len(job.data.search))), job.device)
 
     @torch.no_grad()
@@ -36,7 +42,7 @@ def export(job: Job) -> dict[str, Any]:
     with job.progress.task("export", 1) as advance:
         report = export_timm(
             supernet.merged(winner),
-            _path(job),
+            path,
             backbone=BackboneFacts.from_model(job.backbone, mean=spec.mean, std=spec.std),
             inputs=images,
             reference=active,
@@ -59,12 +65,8 @@ def export(job: Job) -> dict[str, Any]:
         "digest": report.digest,
         "bytes": report.bytes,
         "files": list(report.files),
+        "tested": job.result("test") is not None,
     }
-
-
-def _path(job: Job) -> Path:
-    wanted = job.run_file.export.path
-    return Path(wanted).expanduser().resolve() if wanted else job.folder / "export"
 
 
 def _metrics(job: Job, search: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,7 +83,6 @@ def _metrics(job: Job, search: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _provenance(job: Job, search: Mapping[str, Any], refitted: Mapping[str, Any]) -> dict[str, Any]:
-    content = job.run_file.model_dump(mode="json", exclude_none=True)
     return {
         "run": job.name,
         "backbone": job.run_file.backbone.name,
@@ -91,6 +92,6 @@ def _provenance(job: Job, search: Mapping[str, Any], refitted: Mapping[str, Any]
         "trial": search["trial"],
         "weights": refitted["weights"],
         "refit_steps": refitted["steps"],
-        "configuration_sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        "configuration_sha256": job.run_file.digest(),
         "versions": job.versions(),
     }

@@ -28,12 +28,21 @@ def fit(
         NonFiniteLossError: if the training diverges.
     """
     latest: dict[str, float] = {}
+    calls = 0
 
     def record(row: TrainingRecord) -> None:
         latest.update(row.values)
         job.runs.record_metrics(job.name, stage, row.step, row.values)
 
     with job.progress.task(title, config.steps) as advance:
+
+        def progress(step: int) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1 and step > 1:
+                job.progress.say(f"{title}: goes on at step {step}")
+            advance(step, f"loss {latest['loss']:.3f}" if "loss" in latest else "")
+
         trainer = SupernetTrainer(
             supernet,
             split,
@@ -43,6 +52,6 @@ def fit(
             checkpoint=job.checkpoint(stage),
             probe=probe,
             on_record=record,
-            on_step=lambda step: advance(step, f"loss {latest['loss']:.3f}" if "loss" in latest else ""),
+            on_step=progress,
         )
         return trainer.run()

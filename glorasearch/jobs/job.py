@@ -17,7 +17,7 @@ from glorasearch.assets import quickstart_backbone_path
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.data import DataConfig, SearchData, load_search_data
 from glorasearch.db import Database, RunStore
-from glorasearch.errors import ExportError, InputError, SearchSpaceError
+from glorasearch.errors import ExportError, InputError, SearchSpaceError, WeightsCorruptError, WeightsNotFoundError
 from glorasearch.evaluation import EvaluatorSpec, input_spec, load_weights
 from glorasearch.export import BackboneFacts, check_exportable
 from glorasearch.jobs.progress import Progress, Silent
@@ -27,6 +27,7 @@ from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
 from glorasearch.training import SupernetTrainer
 from glorasearch.weights import WeightStore, tensor_digest
+from glorasearch.weights.checkpoint import previous_checkpoint
 
 QUICKSTART_BACKBONE = "quickstart"
 
@@ -62,10 +63,13 @@ class Job:
             return "cuda" if torch.cuda.is_available() else "cpu"
         try:
             device = torch.device(wanted)
-        except RuntimeError as error:
-            raise InputError(f"device {wanted!r} is none that torch knows; use auto, cpu, cuda or cuda:<n>") from error
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise InputError(f"device {wanted!r}: this machine has no CUDA device; use auto or cpu")
+        except RuntimeError:
+            device = None
+        if device is None or device.type not in ("cpu", "cuda"):
+            raise InputError(f"device {wanted!r} is not supported; use auto, cpu, cuda or cuda:<n>")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            found = torch.cuda.device_count()
+            raise InputError(f"device {wanted!r}: this machine has {found or 'no'} CUDA devices; use auto or cpu")
         return str(device)
 
     @cached_property
@@ -185,8 +189,9 @@ class Job:
 
     def forget_checkpoint(self, stage: str) -> None:
         """Remove the checkpoint of a stage whose result is stored."""
-        for path in self.checkpoint(stage).parent.glob(f"{self.checkpoint(stage).name}*"):
-            path.unlink(missing_ok=True)
+        path = self.checkpoint(stage)
+        for kept in (path, previous_checkpoint(path)):
+            kept.unlink(missing_ok=True)
 
     def result(self, stage: str) -> Mapping[str, Any] | None:
         """The result of a stage, if it has finished."""
@@ -201,8 +206,33 @@ class Job:
         """
         result = self.result(stage)
         if result is None:
-            raise InputError(f"run {self.name!r} has no finished stage {stage!r}; run `glorasearch {stage} ...` first")
+            command = stage if stage in ("train", "search", "refit", "export") else "run"
+            raise InputError(
+                f"run {self.name!r} has no finished stage {stage!r}; run `glorasearch {command} RUN_FILE` first"
+            )
         return result
+
+    def weights(self, stage: str) -> str:
+        """The digest of the weights that a finished stage ended in, verified in the weight store.
+
+        Raises:
+            InputError: if that stage has not been run.
+            WeightStoreError: if the weights are gone or damaged; the message says how to make them again.
+        """
+        digest = str(self.require(stage)["weights"])
+        again = f"`glorasearch {stage if stage in ('train', 'refit') else 'run'} RUN_FILE` makes them again"
+        try:
+            self.store.verify(digest)
+        except WeightsNotFoundError as error:
+            raise WeightsNotFoundError(
+                f"the weights of stage {stage!r} of run {self.name!r} are gone: {error}; {again}"
+            ) from error
+        except WeightsCorruptError as error:
+            raise WeightsCorruptError(
+                f"the weights of stage {stage!r} of run {self.name!r} are damaged: {error}. Once they are deleted, "
+                f"{again}"
+            ) from error
+        return digest
 
     def versions(self) -> dict[str, str]:
         """Versions of what decides the numbers."""

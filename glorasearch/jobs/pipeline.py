@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from glorasearch.errors import RunFileError
+from glorasearch.adapters import linear_layers
+from glorasearch.db import RunState
+from glorasearch.errors import InputError, JobError
 from glorasearch.jobs.baselines import baseline, baseline_space
 from glorasearch.jobs.export import export
 from glorasearch.jobs.job import Job
+from glorasearch.jobs.records import (
+    check_export_path,
+    export_path,
+    finished_result,
+    forget_run,
+    is_intact,
+    open_run,
+)
 from glorasearch.jobs.refit import refit
 from glorasearch.jobs.report import report
 from glorasearch.jobs.search import search, search_config
@@ -22,34 +33,64 @@ STAGES: dict[str, Stage] = {"train": train, "search": search, "refit": refit, "e
 """The stages that have a command of their own."""
 
 
-def run_stages(job: Job, only: str | None = None) -> Result:
+def run_stages(job: Job, only: str | None = None, *, fresh: bool = False) -> Result:
     """Run all stages of a run, or one; returns the result of the last one.
 
     Everything that can be checked is checked before the first stage starts. The process owns the run meanwhile.
+
+    Args:
+        job: the run.
+        only: one of `STAGES`; those before it must have finished.
+        fresh: forget, once everything has been checked, what a run of this name has done.
 
     Raises:
         InputError: if the run cannot work as it is described.
         RunLockedError: if another live process is at this run.
         JobError: if a stage fails; what finished before it is kept.
     """
+    if not fresh:
+        known = finished_result(job.runs, job.run_file, job.workspace, only)
+        if known is not None:
+            return known
     stages = _plan(job) if only is None else {only: STAGES[only]}
-    job.check()
-    search_config(job)
-    for name in job.run_file.report.baselines:
-        baseline_space(name)
-    _open_run(job)
+    _check(job, only, fresh)
+    if fresh:
+        forget_run(job.name, job.workspace, job.database)
+    open_run(job.runs, job.run_file)
     result: Result = {}
     with job.runs.lock(job.name):
-        job.runs.set_state(job.name, "running")
+        job.runs.set_state(job.name, RunState.RUNNING)
         try:
+            again = False
             for name, stage in stages.items():
-                result = _once(job, name, stage)
-        except BaseException as error:
-            stopped = isinstance(error, KeyboardInterrupt)
-            job.runs.set_state(job.name, "stopped" if stopped else "failed", error=f"{type(error).__name__}: {error}")
+                result, done = _once(job, name, stage, again=again and name == "report")
+                again |= done
+        except KeyboardInterrupt:
+            job.runs.set_state(job.name, RunState.STOPPED)
             raise
-        job.runs.set_state(job.name, "finished" if only is None else "stopped")
+        except BaseException as error:
+            job.runs.set_state(job.name, RunState.FAILED, error=f"{type(error).__name__}: {error}")
+            raise
+        finished = job.result("report") is not None
+        job.runs.set_state(job.name, RunState.FINISHED if finished else RunState.STOPPED)
     return result
+
+
+def _check(job: Job, only: str | None, fresh: bool) -> None:
+    """Refuse what cannot work before anything is started or forgotten, the cheapest first."""
+    search_config(job)
+    spaces = [baseline_space(name) for name in job.run_file.report.baselines]
+    for name in itertools.takewhile(lambda name: name != only, STAGES if only is not None else ()):
+        if fresh:
+            raise InputError(
+                f"--fresh would forget stage {name!r}, which {only!r} needs; start over by `glorasearch train --fresh`"
+            )
+        job.require(name)
+    if only in (None, "export"):
+        check_export_path(export_path(job.run_file, job.workspace))
+    job.check()
+    for space in spaces:
+        space.bind(linear_layers(job.backbone))
 
 
 def _plan(job: Job) -> dict[str, Stage]:
@@ -62,38 +103,29 @@ def _plan(job: Job) -> dict[str, Stage]:
     }
 
 
-def _once(job: Job, name: str, stage: Stage) -> Result:
-    known = job.result(name)
-    if known is not None:
-        return known
+def _once(job: Job, name: str, stage: Stage, *, again: bool = False) -> tuple[Result, bool]:
+    """The result of a stage, and whether it had to be run.
+
+    A stage that has finished is run again if its files or its weights were removed since; weights must come out the
+    same then if other stages have used them.
+    """
+    run = job.runs.get(job.name)
+    stages = {} if run is None else run.stages
+    known = stages.get(name)
+    lost = known is not None and "weights" in known and known["weights"] not in job.store
+    if known is not None and not lost and not again and is_intact(name, stages, job.run_file, job.workspace):
+        job.forget_checkpoint(name)
+        return known, False
+    if lost:
+        job.progress.say(f"the weights of stage {name!r} are gone from the weight store: running it again")
     result = stage(job)
+    used = ("search",) if name == "train" else ("test", "export")
+    if known is not None and lost and result["weights"] != known["weights"] and any(other in stages for other in used):
+        raise JobError(
+            f"stage {name!r} was run again because its weights were gone, and ended in other weights "
+            f"({result['weights'][:12]}, before {known['weights'][:12]}); what later stages found does not belong to "
+            "them. Put the old weights back, or start over by --fresh"
+        )
     job.runs.set_stage(job.name, name, result)
     job.forget_checkpoint(name)
-    return result
-
-
-def _open_run(job: Job) -> None:
-    """Make the run in the database, or check that the one of that name was asked for the same."""
-    config, digest = job.run_file.model_dump(mode="json"), job.run_file.digest()
-    known = job.runs.get(job.name)
-    if known is None:
-        job.runs.create(job.name, config, digest)
-        return
-    if known.digest == digest:
-        return
-    differences = ", ".join(_differences(known.config, config)) or "defaults that changed with the version"
-    raise RunFileError(
-        f"run {job.name!r} was started with another configuration ({differences}); "
-        "give this one another name by --set name=<name>, or start over by --fresh"
-    )
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found: list[str] = []
-    for key in sorted(old.keys() | new.keys()):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            found.append(f"{prefix}{key}: {before!r} then, {after!r} now")
-    return found
+    return result, True

@@ -17,7 +17,7 @@ def refit(job: Job) -> dict[str, Any]:
     """
     section = job.run_file.refit
     winner = Subnet.from_dict(job.require("search")["subnet"])
-    inherited = str(job.require("train")["weights"])
+    inherited = job.weights("train")
     if section.steps == 0:
         return {"weights": inherited, "steps": 0, "seconds": 0.0, "loss": None, "start": "inherited"}
     supernet = job.supernet(training=True)

@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from glorasearch.errors import JobError
 from glorasearch.jobs.job import Job
+from glorasearch.jobs.records import report_path
 
 
 def report(job: Job) -> dict[str, Any]:
@@ -43,13 +45,16 @@ def report(job: Job) -> dict[str, Any]:
         "export": {key: exported[key] for key in ("path", "max_abs_diff")},
         "versions": job.versions(),
     }
-    _write(job.folder / "report.json", content)
+    _write(report_path(job.name, job.workspace), content)
     return content
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Write JSON to a temporary name and rename it, so that a reader sees all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise JobError(f"report {path} cannot be written: {error.strerror}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import tomllib
@@ -12,10 +13,11 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from glorasearch.errors import RunFileError
+from glorasearch.jobs.paths import anchored
 from glorasearch.space import SearchSpace
 from glorasearch.strict_toml import read_toml, validate
 
-_STRICT = ConfigDict(frozen=True, extra="forbid")
+_STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class BackboneSection(BaseModel):
@@ -148,7 +150,13 @@ class ReportSection(BaseModel):
 
 
 class RunFile(BaseModel):
-    """One run: from a backbone and a data set to a merged model and a report."""
+    """One run: from a backbone and a data set to a merged model and a report.
+
+    Relative paths that stand in a file (`space.name`, `report.baselines`, `folder:`, `vtab:` and `data.root`,
+    `local-dir:` and `backbone.checkpoint`) are taken from the file's folder if they exist there, else from the current
+    directory; `export.path`, which is written, always from the file's folder. Those given by `--set` mean the current
+    directory.
+    """
 
     model_config = _STRICT
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -170,31 +178,51 @@ class RunFile(BaseModel):
     def load(cls, path: Path, overrides: Iterable[str] = ()) -> Self:
         """Read a run file; `overrides` are `section.key=value` with TOML values (a bare word is a string).
 
-        Relative paths of a search space and of data are taken from the run file's folder if they exist there.
+        Relative paths in it are taken from its folder, as the class says.
 
         Raises:
             RunFileError: naming the file, the key, what was found and what is allowed.
         """
-        data = read_toml(path, RunFileError)
+        data = anchored(read_toml(path, RunFileError), path.parent)
         data.setdefault("name", path.stem)
         return cls.from_dict(data, overrides, source=str(path))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "run") -> Self:
         """The same from a dictionary."""
-        merged = json.loads(json.dumps(data))
+        merged = copy.deepcopy(dict(data))
         for override in overrides:
             _apply(merged, override)
         return validate(merged, cls, source, RunFileError)
 
+    def configuration(self) -> dict[str, Any]:
+        """Everything that the run is asked to do, as JSON: this file, and under `spaces` what its search spaces hold.
+
+        Raises:
+            SearchSpaceError: if a space cannot be read.
+        """
+        spaces = {"space": self.search_space()} | {
+            f"report.baselines.{name}": SearchSpace.load(name) for name in self.report.baselines
+        }
+        contents = {
+            key: space.model_dump(mode="json", exclude={"name", "description"}, exclude_none=True)
+            for key, space in spaces.items()
+        }
+        return self.model_dump(mode="json") | {"spaces": contents}
+
     def digest(self) -> str:
         """SHA-256 of everything that decides the results: two runs of one name must agree on it to be one run."""
-        content = self.model_dump(mode="json", exclude={"name": True, "export": {"path"}})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(without_labels(self.configuration()), sort_keys=True).encode()).hexdigest()
 
     def search_space(self) -> SearchSpace:
         """The search space with the run's overrides applied."""
         return load_space(self.space)
+
+
+def without_labels(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what does not decide the results: the run's name and the place of its export."""
+    content = {key: value for key, value in configuration.items() if key != "name"}
+    return content | {"export": {key: value for key, value in content["export"].items() if key != "path"}}
 
 
 def load_space(section: SpaceSection) -> SearchSpace:

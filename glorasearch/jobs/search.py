@@ -18,7 +18,7 @@ EVALUATOR = "glorasearch.evaluation:build_evaluator"
 
 def search(job: Job) -> dict[str, Any]:
     """Search; returns `trial`, `subnet`, `digest`, `parameters`, scores, and how many trials were made and how."""
-    weights = str(job.require("train")["weights"])
+    weights, calls = job.weights("train"), 0
     config = search_config(job)
     space = job.supernet().space
     with (
@@ -27,6 +27,10 @@ def search(job: Job) -> dict[str, Any]:
     ):
 
         def report(state: SearchProgress) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1 and state.done > 1:
+                job.progress.say(f"search: goes on at trial {state.done}")
             best = state.best
             note = "" if best is None else f"best {100 * best.accuracy:.1f} %, {best.parameters:,} parameters"
             advance(state.done, note)

@@ -22,23 +22,23 @@ def measure(job: Job) -> dict[str, Any]:
         `winner`, `winner_refitted` (accuracies), `baselines` (name → accuracy), `random_subnets`, `splits`.
     """
     section = job.run_file.report
-    training, search, refitted = job.require("train"), job.require("search"), job.require("refit")
-    trained = {name: job.require(f"baseline:{name}") for name in section.baselines}
+    trained, refitted = job.weights("train"), job.weights("refit")
+    fixed = {name: job.weights(f"baseline:{name}") for name in section.baselines}
     splits = load_splits(job.data_config, input_spec(job.backbone, job.data_config))
-    winner = Subnet.from_dict(search["subnet"])
-    with job.progress.task("test split", 2 + len(trained) + section.random_subnets) as advance:
+    winner = Subnet.from_dict(job.require("search")["subnet"])
+    with job.progress.task("test split", 2 + len(fixed) + section.random_subnets) as advance:
         result: dict[str, Any] = {
-            "winner": _measure(job, splits, job.space, winner, training["weights"]),
-            "winner_refitted": _measure(job, splits, job.space, winner, refitted["weights"]),
+            "winner": _measure(job, splits, job.space, winner, trained),
+            "winner_refitted": _measure(job, splits, job.space, winner, refitted),
             "baselines": {},
         }
-        for name, baseline in trained.items():
+        for name, weights in fixed.items():
             space = baseline_space(name)
             subnet = job.supernet(space).space.largest()
-            result["baselines"][name] = _measure(job, splits, space, subnet, baseline["weights"])
+            result["baselines"][name] = _measure(job, splits, space, subnet, weights)
             advance(2 + len(result["baselines"]), "")
-        result["random_subnets"] = _random_subnets(job, splits, training["weights"])
-        advance(2 + len(trained) + section.random_subnets, "")
+        result["random_subnets"] = _random_subnets(job, splits, trained)
+        advance(2 + len(fixed) + section.random_subnets, "")
     return result | {"splits": splits.describe()}
 
 

@@ -22,7 +22,8 @@ def train(job: Job) -> dict[str, Any]:
     strategy = _strategy(job, supernet.space)
     result = fit(job, "train", "supernet", supernet, job.data.train, strategy, config, _probe(job, supernet.space))
     weights = job.put(supernet, stage="train", steps=result.steps, run=job.name, split=job.data.train.digest)
-    return {"weights": weights, "steps": result.steps, "seconds": result.seconds, "loss": result.loss}
+    loss = result.loss if result.steps else None
+    return {"weights": weights, "steps": result.steps, "seconds": result.seconds, "loss": loss}
 
 
 def _strategy(job: Job, space: BoundSpace) -> PathStrategy:

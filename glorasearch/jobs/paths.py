@@ -1,0 +1,56 @@
+"""Relative paths of a run file: one rule for all of them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+_SCHEMES = ("local-dir:", "folder:", "vtab:")
+
+
+def anchored(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The content of a run file that lies in `folder`, with its relative paths made absolute.
+
+    A relative path of something to read (a search space, a data set, a checkpoint) is taken from `folder` if it exists
+    there; otherwise it is left as it is, and so means the current directory. `export.path`, which is written, is always
+    taken from `folder`. Paths that begin with `~` are left alone, and so are names that are no paths.
+    """
+    content = copy.deepcopy(dict(data))
+    folder = folder.resolve()
+
+    def read(text: str) -> str:
+        scheme = next((scheme for scheme in _SCHEMES if text.startswith(scheme)), "")
+        path = text.removeprefix(scheme)
+        return f"{scheme}{folder / path}" if path and not path.startswith("~") and (folder / path).exists() else text
+
+    def read_file(text: str) -> str:
+        return read(text) if (folder / text).is_file() else text
+
+    def read_scheme(text: str) -> str:
+        return read(text) if text.startswith(_SCHEMES) else text
+
+    def write(text: str) -> str:
+        return text if text.startswith("~") else str(folder / text)
+
+    _change(content, "space", "name", read_file)
+    _change(content, "report", "baselines", read_file)
+    _change(content, "backbone", "name", read_scheme)
+    _change(content, "backbone", "checkpoint", read_file)
+    _change(content, "data", "source", read_scheme)
+    _change(content, "data", "root", read)
+    _change(content, "export", "path", write)
+    return content
+
+
+def _change(content: dict[str, Any], section: str, key: str, change: Callable[[str], str]) -> None:
+    """Change a text, or every text of a list; what is of another type is for the strict check to refuse."""
+    table = content.get(section)
+    if not isinstance(table, dict):
+        return
+    value = table.get(key)
+    if isinstance(value, str):
+        table[key] = change(value)
+    elif isinstance(value, list):
+        table[key] = [change(item) if isinstance(item, str) else item for item in value]
