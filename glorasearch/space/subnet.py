@@ -89,7 +89,7 @@ class Subnet:
             SearchSpaceError: if the text is not such JSON, or names a support tensor or choice that does not exist.
         """
         try:
-            data = json.loads(text)
+            data = json.loads(text, object_pairs_hook=_without_duplicates)
         except json.JSONDecodeError as error:
             raise SearchSpaceError(f"a subnet must be JSON: {error}") from error
         return cls.from_dict(data)
@@ -116,3 +116,10 @@ class Subnet:
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, hexadecimal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise SearchSpaceError(f"a subnet names a layer or a gene twice, among {', '.join(found)}")
+    return found
