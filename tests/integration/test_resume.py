@@ -10,11 +10,14 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from glorasearch.db import RunState
+from glorasearch.cli.main import run as command_line
+from glorasearch.db import Database, RunState
+from glorasearch.jobs import Advance, Job, Progress, RunFile, Workspace, run_stages
 
 KILLED = -signal.SIGKILL
 Bench = Any
@@ -97,3 +100,83 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
     assert found["evaluations"] == found["report"]["search"]["evaluated"]
     assert bench.run.state is RunState.FINISHED
     assert bench.run.owner is None
+
+
+class InterruptAt:
+    """Progress that presses Ctrl+C at a step of a task."""
+
+    def __init__(self, title: str, step: int) -> None:
+        self.title, self.step = title, step
+        self.said: list[str] = []
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        def advance(done: int, note: str = "") -> None:
+            if (title, done) == (self.title, self.step):
+                raise KeyboardInterrupt
+
+        yield advance
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def job(bench: Bench, progress: Progress) -> Job:
+    place = Workspace.open(bench.workspace)
+    return Job(RunFile.load(bench.run_file), place, Database(place.database_url), progress=progress)
+
+
+@pytest.fixture
+def interrupted(make_bench: MakeBench) -> Bench:
+    """A training that was interrupted at step 50, with checkpoints of the steps 40 and 20."""
+    bench = make_bench()
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(job(bench, InterruptAt("supernet", 50)), "train")
+    assert (bench.run.state, bench.run.error) == (RunState.STOPPED, None)
+    return bench
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    interrupted: Bench, undisturbed: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    newest = interrupted.checkpoint("train")
+    newest.write_bytes(newest.read_bytes()[:1000])
+    progress = InterruptAt("", 0)
+
+    run_stages(job(interrupted, progress), "train")
+
+    assert "supernet: goes on at step 20" in progress.said
+    assert f"using the previous checkpoint {newest}.previous" in caplog.text
+    assert interrupted.run.stages["train"]["weights"] == undisturbed.run.stages["train"]["weights"]
+
+
+def test_checkpoints_that_are_all_damaged_are_named(
+    interrupted: Bench, undisturbed: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newest = interrupted.checkpoint("train")
+    both = [newest, newest.with_name(f"{newest.name}.previous")]
+    for path in both:
+        path.write_bytes(path.read_bytes()[:1000])
+
+    assert command_line(interrupted.arguments("train", "--quiet")) == 1
+
+    error = capsys.readouterr().err
+    assert all(str(path) in error for path in both)
+    assert "delete these files to start from the beginning" in error
+    for path in both:
+        path.unlink()
+    assert command_line(interrupted.arguments("train", "--quiet")) == 0
+    assert interrupted.run.stages["train"]["weights"] == undisturbed.run.stages["train"]["weights"]
+
+
+def test_ctrl_c_is_exit_130_and_the_run_goes_on(make_bench: MakeBench, undisturbed: Bench) -> None:
+    bench = make_bench()
+
+    code = bench.stop_when(lambda: bench.trials() >= 5, bench.start(), signal.SIGINT)
+
+    assert code == 130
+    assert "interrupted; the same command goes on where it was" in bench.errors()
+    assert "Traceback" not in bench.errors()
+    assert (bench.run.state, bench.run.error, bench.run.owner) == (RunState.STOPPED, None, None)
+    assert command_line(bench.arguments("run", "--quiet")) == 0
+    assert bench.outcome() == undisturbed.outcome()
