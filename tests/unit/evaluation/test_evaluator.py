@@ -1,0 +1,165 @@
+"""A candidate's score is that of its merged model on the search split, whatever was scored before it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from glorasearch.data import DataConfig, InputSpec, Splits, load_splits
+from glorasearch.errors import DataError, SearchSpaceError
+from glorasearch.evaluation import CandidateEvaluator, accuracy_on_test
+from glorasearch.space import EvaluationResult, EvaluationTask, SearchSpace, Subnet, sample
+from glorasearch.supernet import Supernet
+
+CHOICES = {
+    "A": ["none", "constant", "vector", "lora:2"],
+    "B": ["none", "constant", "vector", "lora:1", "lora:2"],
+    "C": ["none", "vector", "lora:2"],
+    "D": ["none", "constant", "vector"],
+    "E": ["none", "constant", "vector"],
+}
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    spec = InputSpec(channels=1, height=14, width=14, mean=(0.5,), std=(0.5,))
+    return load_splits(DataConfig(source="digits", train=40, search=70, test=90), spec)
+
+
+def make_supernet(qkv_bias: bool = True) -> Supernet:
+    """Random weights everywhere, so that every subnet has logits of its own."""
+    arguments: dict[str, Any] = {"img_size": 14, "patch_size": 7, "embed_dim": 24, "depth": 2, "num_heads": 3}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone: nn.Module = timm.create_model(
+            "vit_tiny_patch16_224", in_chans=1, num_classes=10, qkv_bias=qkv_bias, **arguments
+        )
+        supernet = Supernet(backbone.eval(), SearchSpace.from_dict({"name": "tiny", "choices": CHOICES}))
+        with torch.no_grad():
+            for parameter in (supernet.adapter_parameters() | supernet.head_parameters()).values():
+                parameter.normal_(std=0.2)
+    return supernet
+
+
+def candidates(supernet: Supernet, count: int = 8) -> list[Subnet]:
+    rng = np.random.default_rng(1)
+    extremes = [supernet.space.largest(), supernet.space.smallest()]
+    return extremes + [sample(supernet.space, rng) for _ in range(count - len(extremes))]
+
+
+def scores(result: EvaluationResult) -> tuple[int, int, float]:
+    return result.correct, result.total, result.cross_entropy
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+@pytest.mark.parametrize("batch_size", [7, 70, 256])
+@torch.no_grad()
+def test_the_score_is_that_of_the_merged_model(splits: Splits, batch_size: int, qkv_bias: bool) -> None:
+    """Without a qkv bias, candidates with and without a gained one follow each other in the resident backbone."""
+    supernet = make_supernet(qkv_bias)
+    evaluator = CandidateEvaluator(supernet, splits.search, batch_size=batch_size)
+    images, labels = splits.search.batch(slice(None))
+    found = []
+    for subnet in candidates(supernet):
+        logits = supernet.merged(subnet)(images)
+        result = evaluator.evaluate(subnet)
+        assert result.subnet_digest == subnet.digest
+        assert result.error is None
+        assert result.total == 70
+        assert result.correct == int((logits.argmax(-1) == labels).sum())
+        assert result.accuracy == result.correct / 70
+        assert result.cross_entropy == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-5)
+        assert result.seconds > 0
+        found.append(result.cross_entropy)
+    assert len(set(found)) == len(found)
+
+
+def test_the_order_of_candidates_does_not_matter(splits: Splits) -> None:
+    supernet = make_supernet()
+    subnets = candidates(supernet, 4)
+    alone = [scores(CandidateEvaluator(supernet, splits.search).evaluate(subnet)) for subnet in subnets]
+    evaluator = CandidateEvaluator(supernet, splits.search)
+    for order in itertools.permutations(range(4)):
+        for index in order:
+            assert scores(evaluator.evaluate(subnets[index])) == alone[index]
+
+
+def test_evaluating_changes_neither_supernet_nor_backbone(splits: Splits) -> None:
+    supernet = make_supernet()
+    before = {name: value.clone() for name, value in supernet.state_dict().items()}
+    evaluator = CandidateEvaluator(supernet, splits.search)
+    for subnet in candidates(supernet, 4):
+        evaluator.evaluate(subnet)
+    assert all(torch.equal(value, before[name]) for name, value in supernet.state_dict().items())
+    assert all(parameter.grad is None for parameter in supernet.parameters())
+    with supernet.activate(supernet.space.largest()):
+        supernet(splits.search.batch(slice(0, 4))[0]).sum().backward()
+
+
+def test_only_the_search_split_is_accepted(splits: Splits) -> None:
+    supernet = make_supernet()
+    for split in (splits.test, splits.train, splits.train_and_search()):
+        with pytest.raises(DataError, match=rf"scored on the search split only, got a {type(split).__name__}"):
+            CandidateEvaluator(supernet, split)  # type: ignore[arg-type]
+
+
+def test_the_report_reads_only_the_test_split(splits: Splits) -> None:
+    model = make_supernet().merged(make_supernet().space.smallest())
+    with pytest.raises(DataError, match="test split only, got a SearchSplit"):
+        accuracy_on_test(model, splits.search)  # type: ignore[arg-type]
+    images, labels = splits.test.batch(slice(None))
+    with torch.no_grad():
+        expected = float((model(images).argmax(-1) == labels).double().mean())
+    assert accuracy_on_test(model, splits.test, batch_size=32) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_an_error_of_the_candidates_that_use_them(splits: Splits, value: float) -> None:
+    supernet = make_supernet()
+    clean = CandidateEvaluator(make_supernet(), splits.search)
+    with torch.no_grad():
+        supernet.adapter_parameters()["blocks.0.mlp.fc1.B.vector"].fill_(value)
+    evaluator = CandidateEvaluator(supernet, splits.search)
+    gene = ("blocks.0.mlp.fc1", "B")
+    for subnet in candidates(supernet):
+        for choice in ("vector", "lora:2"):
+            candidate = subnet.replace({gene: choice})
+            result = evaluator(EvaluationTask(candidate.to_json(), candidate.digest, "weights"))
+            assert result.subnet_digest == candidate.digest
+            if choice == "vector":
+                assert result.error == "the mean cross-entropy is nan"
+            else:
+                assert result.error is None
+                assert scores(result) == scores(clean.evaluate(candidate))
+
+
+def test_what_is_wrong_with_a_task_is_told_in_its_result(splits: Splits) -> None:
+    supernet = make_supernet()
+    evaluator = CandidateEvaluator(supernet, splits.search)
+    good = supernet.space.largest()
+    foreign = good.replace({("blocks.0.mlp.fc1", "B"): "lora:8"})
+    result = evaluator(EvaluationTask(foreign.to_json(), foreign.digest, "weights"))
+    assert result.subnet_digest == foreign.digest
+    assert result.error is not None
+    assert result.error.startswith("SearchSpaceError: search space tiny, gene blocks.0.mlp.fc1.B: 'lora:8' is not")
+    broken = evaluator(EvaluationTask("{", "digest", "weights"))
+    assert broken.error is not None
+    assert "must be JSON" in broken.error
+    assert evaluator(EvaluationTask(good.to_json(), good.digest, "weights")).error is None
+    with pytest.raises(SearchSpaceError):
+        evaluator.evaluate(foreign)
+
+
+def test_a_task_is_evaluated_like_its_subnet(splits: Splits) -> None:
+    supernet = make_supernet()
+    evaluator = CandidateEvaluator(supernet, splits.search)
+    subnet = candidates(supernet)[3]
+    by_task = evaluator(EvaluationTask(subnet.to_json(), subnet.digest, "weights"))
+    assert scores(by_task) == scores(evaluator.evaluate(subnet))
