@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,13 @@ def _new_head(model: nn.Module, seed: int) -> None:
 
 def _explain(config: BackboneConfig, error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if config.name.startswith("local-dir:") or config.checkpoint or not config.pretrained:
-        return f"backbone {config.name!r} cannot be built: {first}"
-    if not timm.is_model(config.name.partition(".")[0]):
-        near = ", ".join(timm.list_models(f"*{config.name.partition('_')[0]}*")[:5])
+    local = config.name.startswith("local-dir:")
+    architecture = config.name.partition(".")[0]
+    if not local and ":" not in architecture and not timm.is_model(architecture):
+        near = ", ".join(difflib.get_close_matches(architecture, timm.list_models(), n=3))
         return f"backbone {config.name!r}: timm has no such model; some near it: {near or 'see timm.list_models()'}"
+    if local or config.checkpoint or not config.pretrained:
+        return f"backbone {config.name!r} cannot be built: {first}"
     return (
         f"backbone {config.name!r}: the pretrained weights cannot be had: {first}. Where there is no network, give "
         'a local file by backbone.checkpoint = "<file>", or a directory by backbone.name = "local-dir:<path>"'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from glorasearch.cli.options import place_options
+from glorasearch.errors import InputError
 
 
 @click.command("dashboard")
@@ -17,5 +18,7 @@ def command(workspace: str, database: str | None, host: str, port: int) -> None:
     from glorasearch.jobs.workspace import Workspace
 
     place = Workspace.open(workspace, database, create=False)
+    if not place.has_database:
+        raise InputError(f"workspace {place.path} has no database yet; start a run, or give another by --workspace")
     click.echo(f"Optuna dashboard of {place.path} on http://{host}:{port} (Ctrl+C stops it)")
     serve(place.database_url, host=host, port=port)

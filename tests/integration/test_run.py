@@ -71,20 +71,8 @@ def stages(make_bench: MakeBench) -> tuple[Bench, dict[str, Path]]:
 def test_report_and_files(undisturbed: Bench) -> None:
     report = undisturbed.report
 
-    required = [
-        "run",
-        "backbone",
-        "task",
-        "space",
-        "splits",
-        "supernet",
-        "search",
-        "winner",
-        "baselines",
-        "export",
-        "versions",
-    ]
-    assert set(required) <= report.keys()
+    required = ["run", "backbone", "task", "space", "splits", "supernet", "search", "winner", "baselines", "export"]
+    assert {*required, "versions"} <= report.keys()
     assert {"steps", "seconds"} <= report["supernet"].keys()
     assert {"sampler", "trials", "evaluated", "reused", "seconds"} <= report["search"].keys()
     winner = ["trial", "subnet", "digest", "parameters", "search_accuracy", "test_accuracy", "refit_test_accuracy"]
