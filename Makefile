@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: quickstart test lint results bench backbone clean
 
 quickstart: $(STAMP)
-	$(BIN)/glorasearch quickstart
+	$(BIN)/glorasearch quickstart $(QUICKSTART_OPTIONS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
