@@ -17,7 +17,7 @@ import pytest
 
 from glorasearch.cli.main import run as command_line
 from glorasearch.db import Database, RunState
-from glorasearch.jobs import Advance, Job, Progress, RunFile, Workspace, run_stages
+from glorasearch.jobs import Advance, Job, Progress, RunFile, Silent, Workspace, run_stages
 
 KILLED = -signal.SIGKILL
 Bench = Any
@@ -123,7 +123,7 @@ class InterruptAt:
 
 def job(bench: Bench, progress: Progress) -> Job:
     place = Workspace.open(bench.workspace)
-    return Job(RunFile.load(bench.run_file), place, Database(place.database_url), progress=progress)
+    return Job(RunFile.load(bench.run_file, bench.overrides), place, Database(place.database_url), progress=progress)
 
 
 @pytest.fixture
@@ -180,3 +180,15 @@ def test_ctrl_c_is_exit_130_and_the_run_goes_on(make_bench: MakeBench, undisturb
     assert (bench.run.state, bench.run.error, bench.run.owner) == (RunState.STOPPED, None, None)
     assert command_line(bench.arguments("run", "--quiet")) == 0
     assert bench.outcome() == undisturbed.outcome()
+
+
+def test_a_sandwich_training_and_a_fresh_refit_go_on_exactly(make_bench: MakeBench) -> None:
+    variant = ("train.strategy=sandwich", "train.probe_every=0", "refit.start=fresh", "search.sampler=random")
+    disturbed, whole = make_bench(*variant, "report.baselines=[]"), make_bench(*variant, "report.baselines=[]")
+    for title, step in (("supernet", 70), ("search (random)", 25), ("refit of the winner", 39)):
+        with pytest.raises(KeyboardInterrupt):
+            run_stages(job(disturbed, InterruptAt(title, step)))
+    run_stages(job(disturbed, Silent()))
+    run_stages(job(whole, Silent()))
+
+    assert disturbed.outcome() == whole.outcome()

@@ -1,0 +1,103 @@
+"""What the command line prints: progress, the final table, JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import glorasearch.jobs
+from glorasearch.cli.bars import Bars
+from glorasearch.cli.jobs_wiring import echo_json
+from glorasearch.cli.report_table import print_report
+
+
+def bars(*, terminal: bool, interval: float = 3600.0) -> tuple[Bars, io.StringIO]:
+    written = io.StringIO()
+    return Bars(Console(file=written, force_terminal=terminal, width=100), interval), written
+
+
+def test_a_file_gets_a_line_for_each_piece_of_work() -> None:
+    shown, written = bars(terminal=False)
+    with shown.task("supernet", 3) as advance:
+        for step in range(1, 4):
+            advance(step, f"loss {step}")
+
+    assert written.getvalue() == "supernet: 3/3, 0 s, loss 3\n"
+
+
+def test_long_work_gets_lines_in_between() -> None:
+    shown, written = bars(terminal=False, interval=0.0)
+    with shown.task("search", 2) as advance:
+        advance(1)
+    assert written.getvalue() == "search: 1/2, 0 s\n" * 2
+
+
+def test_work_that_fails_does_not_claim_its_end() -> None:
+    def work() -> None:
+        with shown.task("supernet", 3) as advance:
+            advance(2)
+            raise KeyboardInterrupt
+
+    shown, written = bars(terminal=False)
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert written.getvalue() == ""
+
+
+def test_a_terminal_gets_bars() -> None:
+    shown, written = bars(terminal=True)
+    with shown.task("supernet", 3) as advance:
+        advance(3, "loss 1")
+        shown.say("a line that stays, however long it is: " + "x" * 100)
+
+    assert "supernet" in written.getvalue()
+    assert "3/3" in written.getvalue()
+    assert "x" * 100 in written.getvalue()
+
+
+def report(**changes: Any) -> dict[str, Any]:
+    return {
+        "backbone": "vit",
+        "task": "digits",
+        "space": "lean",
+        "splits": {name: {"images": 100} for name in ("train", "search", "test")},
+        "supernet": {"steps": 5, "seconds": 1.0},
+        "search": {"sampler": "evolution", "trials": 9, "evaluated": 7, "reused": 2, "failed": 0, "seconds": 1.0},
+        "winner": {"parameters": 1234, "test_accuracy": 0.5, "refit_test_accuracy": 0.625},
+        "baselines": {},
+        "random_subnets": None,
+        "export": {"path": "/somewhere", "max_abs_diff": 1e-6},
+    } | changes
+
+
+def test_the_final_table(capsys: pytest.CaptureFixture[str]) -> None:
+    lora = {"parameters": 600, "test_accuracy": 0.25, "trained_on": "train + search"}
+    random = {"count": 3, "mean_parameters": 1000.4, "mean_test_accuracy": 0.125}
+    print_report(report(baselines={"lora": lora}, random_subnets=random))
+
+    text = capsys.readouterr().out
+    for expected in ("lora", "25.0 %", "3 random subnets (mean)", "1,000", "12.5 %", "1,234", "50.0 %", "62.5 %"):
+        assert expected in text
+
+
+def test_the_final_table_of_a_run_without_comparisons(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(report())
+
+    assert "winner, refitted" in capsys.readouterr().out
+
+
+def test_json_has_no_numbers_that_json_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    echo_json({"a": float("nan"), "b": [float("inf"), 1.5, {"c": (float("-inf"), True, None, "x")}]})
+
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 1.5, {"c": [None, True, None, "x"]}]}
+
+
+def test_names_of_the_jobs_package() -> None:
+    assert all(getattr(glorasearch.jobs, name).__name__ for name in glorasearch.jobs.__all__ if name != "Advance")
+    unknown = "Jobs"
+    with pytest.raises(AttributeError, match="no attribute 'Jobs'"):
+        getattr(glorasearch.jobs, unknown)
