@@ -85,7 +85,7 @@ def _print(space: SearchSpace, bound: BoundSpace, backbone: str, all_layers: boo
     from rich.table import Table
 
     console = Console()
-    console.print(f"{space.name} on {backbone}: {space.description}", highlight=False)
+    console.print(f"{space.name} on {backbone}: {space.description}", highlight=False, markup=False, soft_wrap=True)
     table = Table(box=box.SIMPLE, show_lines=True)
     for column in ("layers", *SUPPORT_TENSORS):
         table.add_column(column, no_wrap=True)
@@ -105,4 +105,5 @@ def _print(space: SearchSpace, bound: BoundSpace, backbone: str, all_layers: boo
         f"trainable parameters (head excluded): smallest {smallest:,}, mean {mean:,.0f}, largest {largest:,}\n"
         f"budget: {least:,} to {'no limit' if most is None else f'{most:,}'}",
         highlight=False,
+        soft_wrap=True,
     )

@@ -1,0 +1,103 @@
+"""The search spaces' README is true: its files load and bind, its numbers are those of the command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from glorasearch.cli.main import group
+from glorasearch.space import BoundSpace, SearchSpace, known_layers, shipped_directory, shipped_names
+from glorasearch.space.choices import FORMS
+from glorasearch.space.search_space import Budget, _Group, _Layers
+
+SpaceWriter = Callable[[str], Path]
+TEXT = (shipped_directory() / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```toml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+LAYERS = known_layers("vit_base_patch16_224") or []
+
+
+def table(heading: str) -> list[list[str]]:
+    """Rows of the first table after a heading, as cells without backquotes."""
+    section = TEXT.split(f"{heading}\n", 1)[1]
+    rows = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    assert rows is not None
+    lines = [[cell.strip().replace("`", "") for cell in line.strip("|").split("|")] for line in rows[0].splitlines()]
+    return lines[2:]
+
+
+def bound(write_space: SpaceWriter, text: str) -> BoundSpace:
+    return SearchSpace.load(write_space(text)).bind(LAYERS)
+
+
+@pytest.mark.parametrize("text", BLOCKS)
+def test_every_example_binds_to_vit_b(write_space: SpaceWriter, text: str) -> None:
+    assert bound(write_space, text).layers
+
+
+def test_there_are_examples_of_everything() -> None:
+    assert len(BLOCKS) == 6
+    for key in ("[layers]", "include", "exclude", "[choices]", "[[groups]]", "[budget]", "entangle", "description"):
+        assert any(key in text for text in BLOCKS), key
+
+
+def test_the_table_of_keys_is_complete() -> None:
+    keys = {key for cells in table("## The keys") for key in re.split(r", | \.\.\. ", cells[0])}
+    top = set(SearchSpace.model_fields) - {"layers", "choices", "budget"}
+    nested = {f"layers.{key}" for key in _Layers.model_fields} | {f"budget.{key}" for key in Budget.model_fields}
+    assert keys == top | nested | {"groups.layers", "groups.A", "groups.E", "choices.A", "choices.E"}
+    assert set(_Group.model_fields) == {"layers", *"ABCDE"}
+
+
+def test_the_table_of_choices_is_that_of_the_code() -> None:
+    rows = {cells[0].partition(":")[0]: cells for cells in table("### Choices")}
+    assert set(rows) == set(FORMS)
+    for kind, form in FORMS.items():
+        offered = {tensor for tensor, cell in zip("ABCDE", rows[kind][1:6], strict=True) if cell == "yes"}
+        assert offered == set(form.tensors)
+        assert (":r" in rows[kind][0]) == form.takes_rank
+
+
+def test_the_table_of_what_is_shipped() -> None:
+    rows = {cells[0]: cells[1:] for cells in table("## What is shipped")}
+    assert sorted(rows) == shipped_names()
+    for name, cells in rows.items():
+        space = SearchSpace.load(name)
+        on_vit = space.bind(LAYERS)
+        smallest, mean, largest = on_vit.parameter_range()
+        size = "1" if on_vit.size() == 1 else f"10^{on_vit.size_exponent():.1f}"
+        assert cells == [space.description, size, f"{smallest:,}", f"{mean:,.0f}", f"{largest:,}"]
+
+
+def test_the_patterns_match_what_is_said() -> None:
+    for pattern, said in table("### Patterns"):
+        content = {"name": "x", "layers": {"include": [pattern]}, "choices": {"E": ["vector"]}}
+        names = [layer.name for layer in SearchSpace.from_dict(content).bind(LAYERS).layers]
+        count = {"all layers": 48, "qkv and proj": 24, "that one": 1, "those of the blocks 10": 8}
+        expected = next((number for words, number in count.items() if said.startswith(words)), 12)
+        assert len(names) == expected
+        if expected == 12:
+            assert said.split()[0] in names
+
+
+def test_the_group_example(write_space: SpaceWriter) -> None:
+    offered: dict[str, str] = {}
+    text = next(text for text in BLOCKS if "*.mlp.fc2" in text)
+    for gene in bound(write_space, text).genes:
+        if gene.layer.startswith("blocks.3.") and gene.choices != ("none",):
+            offered[gene.layer] = offered.get(gene.layer, "") + gene.tensor
+    assert list(offered.values()) == ["AB", "AB", "A", "AE"]
+
+
+def test_the_worked_example_prints_what_is_said(write_space: SpaceWriter) -> None:
+    path = write_space(BLOCKS[-1])
+    result = CliRunner().invoke(group, ["space", str(path)])
+    assert result.exit_code == 0
+    said = TEXT.split("says:\n\n", 1)[1].split("\n\n")[0]
+    printed = [line.rstrip() for line in result.output.splitlines()]
+    assert printed[-3:] == [line.strip() for line in said.splitlines()]
+    on_vit = bound(write_space, BLOCKS[-1])
+    assert on_vit.parameters(on_vit.smallest()) == 2 * 4 * (768 + 2304 + 768 + 768) == 36_864
