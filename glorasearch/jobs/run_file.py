@@ -85,7 +85,7 @@ class TrainSection(BaseModel):
     middle: int = Field(default=1, ge=0)
     """Random subnets of a sandwich step."""
     batch_size: int = Field(default=64, ge=1)
-    lr: float = Field(default=4e-3, gt=0)
+    lr: float = Field(default=1e-3, gt=0)
     vector_lr: float | None = Field(default=None, gt=0)
     """Of vectors and constants; `lr` if not given."""
     head_lr: float | None = Field(default=None, gt=0)

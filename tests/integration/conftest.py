@@ -108,17 +108,21 @@ class Bench:
     def stop_when(
         self, condition: Callable[[], bool], process: subprocess.Popen[str], how: signal.Signals = signal.SIGKILL
     ) -> int:
-        """Send a signal as soon as the condition holds; returns the exit status."""
-        self.wait_until(condition, process)
+        """Send a signal as soon as the condition holds, or the process has ended; returns the exit status."""
+        self.poll(lambda: condition() or process.poll() is not None)
         process.send_signal(how)
         return process.wait(DEADLINE_SECONDS)
 
     def wait_until(self, condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-        """Poll until the condition holds; the process must not end before."""
+        """Wait until the condition holds; the process must not end before."""
+        self.poll(lambda: condition() or process.poll() is not None)
+        assert process.poll() is None, f"ended before the condition held:\n{self.errors()}"
+
+    def poll(self, condition: Callable[[], bool]) -> None:
+        """Look again and again until the condition holds."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not condition():
-            assert process.poll() is None, f"ended before the condition held:\n{self.errors()}"
-            assert time.monotonic() < deadline, f"the condition never held:\n{self.errors()}"
+            assert time.monotonic() < deadline, f"waited in vain:\n{self.errors()}"
             time.sleep(0.002)
 
     def end_all(self) -> None:
