@@ -58,7 +58,7 @@ def within(space: BoundSpace, subnet: Subnet) -> bool:
 
 
 @given(spaces(), SEEDS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_samples_and_repaired_children_lie_within_the_budget(space: BoundSpace, seed: int) -> None:
     assume(feasible(space))
     rng = np.random.default_rng(seed)
@@ -71,7 +71,7 @@ def test_samples_and_repaired_children_lie_within_the_budget(space: BoundSpace, 
 
 
 @given(spaces(), SEEDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_an_infeasible_budget_is_refused_with_the_feasible_range(space: BoundSpace, seed: int) -> None:
     assume(not feasible(space))
     rng = np.random.default_rng(seed)
@@ -87,7 +87,7 @@ def test_an_infeasible_budget_is_refused_with_the_feasible_range(space: BoundSpa
 
 
 @given(spaces(), SEEDS)
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_what_lies_within_the_budget_is_not_repaired(space: BoundSpace, seed: int) -> None:
     rng = np.random.default_rng(seed)
     subnet = sample(space, rng)
@@ -96,7 +96,7 @@ def test_what_lies_within_the_budget_is_not_repaired(space: BoundSpace, seed: in
 
 
 @given(spaces(), SEEDS)
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_operators_are_functions_of_the_generator(space: BoundSpace, seed: int) -> None:
     assume(feasible(space))
 
@@ -109,7 +109,7 @@ def test_operators_are_functions_of_the_generator(space: BoundSpace, seed: int) 
 
 
 @given(spaces(), SEEDS)
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_mutation_and_crossover_take_only_what_they_may(space: BoundSpace, seed: int) -> None:
     rng = np.random.default_rng(seed)
     first, second = sample(space, rng), sample(space, rng)
