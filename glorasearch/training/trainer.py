@@ -64,11 +64,11 @@ class SupernetTrainer:
         """Optimiser steps."""
         batch_size: int = 64
         """Images per step."""
-        lr: float = 4e-3
+        lr: float = 1e-3
         """Peak learning rate of the low-rank factors."""
-        vector_lr: float = 4e-3
+        vector_lr: float = 1e-3
         """Peak learning rate of vectors and constants."""
-        head_lr: float = 4e-3
+        head_lr: float = 1e-3
         """Peak learning rate of the classifier head."""
         weight_decay: float = 1e-4
         """AdamW's decoupled weight decay, on everything that is trained."""

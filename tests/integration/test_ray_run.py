@@ -1,0 +1,46 @@
+"""A whole run with its candidates evaluated in Ray actors: the same trials and winner as in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Bench = Any
+
+SHORT = ("train.steps=12", "refit.steps=0", "report.baselines=[]", "search.trials=64")
+
+
+def actors(root: int) -> list[int]:
+    """Process ids of the evaluation actors that descend from a process, by what they call themselves."""
+    listing = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listing.splitlines()[1:]]
+    parents = {int(pid): int(parent) for pid, parent, _ in rows}
+    found = [int(pid) for pid, _, name in rows if name.startswith("ray::EvaluatorActor")]
+
+    def descends(pid: int) -> bool:
+        while pid in parents:
+            if pid == root:
+                return True
+            pid = parents[pid]
+        return False
+
+    return [pid for pid in found if descends(pid)]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds the actors through ps of Linux")
+def test_same_as_in_process_also_when_an_actor_is_killed(make_bench: Callable[..., Bench]) -> None:
+    alone, spread = make_bench(*SHORT), make_bench(*SHORT)
+    alone.finish()
+    process = spread.start("run", "--executor", "ray", "--workers", "2")
+    spread.wait_until(lambda: spread.trials() >= 5 and bool(actors(process.pid)), process)
+    os.kill(actors(process.pid)[0], signal.SIGKILL)
+    assert process.wait(240) == 0, spread.errors()
+    expected, found = alone.outcome(), spread.outcome()
+    for part in ("trials", "evaluations", "weights", "export"):
+        assert found[part] == expected[part], part
+    assert spread.run.stages["search"]["failed"] == 0
