@@ -161,8 +161,9 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             row["method"],
             (row["parameters"], row["test_accuracy"]),
             fontsize=8,
-            xytext=(6, 4),
+            xytext=(-8 if found else 6, 4),
             textcoords="offset points",
+            ha="right" if found else "left",
         )
     axes.set_xscale("log")
     axes.set_xlabel("trainable parameters, head excluded")
