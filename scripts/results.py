@@ -161,13 +161,14 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             row["method"],
             (row["parameters"], row["test_accuracy"]),
             fontsize=8,
-            xytext=(-8 if found else 6, 4),
+            xytext=(8 if found else -8, -4 if found else 4),
             textcoords="offset points",
-            ha="right" if found else "left",
+            ha="left" if found else "right",
         )
     axes.set_xscale("log")
     axes.set_xlabel("trainable parameters, head excluded")
     axes.set_ylabel("test accuracy, %")
+    axes.margins(x=0.22)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})

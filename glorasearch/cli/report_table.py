@@ -17,8 +17,10 @@ def print_report(report: Mapping[str, Any]) -> None:
         title=f"{report['task']} on {report['backbone']}: accuracy on {images['test']} test images",
         title_justify="left",
     )
-    for title, justify in (("method", "left"), ("parameters", "right"), ("trained on", "left"), ("test", "right")):
-        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    table.add_column("method")
+    table.add_column("parameters", justify="right")
+    table.add_column("trained on")
+    table.add_column("test", justify="right")
     for name, row in report["baselines"].items():
         table.add_row(name, f"{row['parameters']:,}", row["trained_on"], _percent(row["test_accuracy"]))
     random = report["random_subnets"]

@@ -181,7 +181,7 @@ class SupernetTrainer:
                 loss = label_loss(logits, labels, config.label_smoothing)
             if teacher is None and len(paths) > 1:
                 teacher = logits.detach().float().softmax(-1)
-            (loss / len(paths)).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss / len(paths))
             total += loss.detach() / len(paths)
         norm = self._optimizer.clip(config.clip_norm)
         self._optimizer.step()
