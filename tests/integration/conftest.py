@@ -66,6 +66,11 @@ def timeless(content: Any) -> Any:
     return [timeless(item) for item in content] if isinstance(content, (list, tuple)) else content
 
 
+def _accept_interrupts() -> None:
+    """Undo what a shell does to jobs in the background, which ignore Ctrl+C together with all that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class Bench:
     """One workspace and the run in it."""
@@ -90,6 +95,7 @@ class Bench:
             stderr=self._log(number, "err").open("w"),
             env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
             text=True,
+            preexec_fn=_accept_interrupts,
         )
         self.processes.append(process)
         return process
