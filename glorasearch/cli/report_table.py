@@ -33,13 +33,14 @@ def print_report(report: Mapping[str, Any]) -> None:
         )
     winner = report["winner"]
     table.add_row("winner, inherited weights", f"{winner['parameters']:,}", "train", _percent(winner["test_accuracy"]))
-    table.add_row(
-        "winner, refitted",
-        f"{winner['parameters']:,}",
-        "train + search",
-        _percent(winner["refit_test_accuracy"]),
-        style="bold",
-    )
+    if report["refit"]["steps"]:
+        table.add_row(
+            "winner, refitted",
+            f"{winner['parameters']:,}",
+            "train + search",
+            _percent(winner["refit_test_accuracy"]),
+            style="bold",
+        )
     console.print(table)
     search = report["search"]
     console.print(

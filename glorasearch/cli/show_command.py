@@ -11,6 +11,9 @@ import click
 from glorasearch.cli.options import json_option, place_options
 from glorasearch.errors import RunNotFoundError
 
+_DIGESTS = ("weights", "digest", "split")
+"""Results of which the first characters are enough for a reader."""
+
 
 @click.command("show")
 @click.argument("run")
@@ -53,7 +56,7 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
 
 def _brief(result: Mapping[str, Any]) -> str:
     shown = {
-        key: f"{value:.4g}" if isinstance(value, float) else value[:12] if key in ("weights", "digest") else value
+        key: f"{value:.4g}" if isinstance(value, float) else value[:12] if key in _DIGESTS else value
         for key, value in result.items()
         if not isinstance(value, (dict, list)) and value is not None
     }

@@ -15,7 +15,7 @@ def baseline(job: Job, name: str) -> dict[str, Any]:
     """Train a space with one subnet on train + search, for the supernet's number of steps and by its recipe.
 
     Returns:
-        `weights` (digest), `steps`, `seconds`, `parameters`, `space`.
+        `weights` and `split` (digests), `steps`, `seconds`, `parameters`, `space`.
     """
     space = baseline_space(name)
     supernet = job.supernet(space, training=True)
@@ -30,6 +30,7 @@ def baseline(job: Job, name: str) -> dict[str, Any]:
         "seconds": result.seconds,
         "parameters": supernet.space.parameters(subnet),
         "space": name,
+        "split": split.digest,
     }
 
 

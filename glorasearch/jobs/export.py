@@ -43,7 +43,14 @@ def export(job: Job) -> dict[str, Any]:
         report = export_timm(
             supernet.merged(winner),
             path,
-            backbone=BackboneFacts.from_model(job.backbone, mean=spec.mean, std=spec.std),
+            backbone=BackboneFacts.from_model(
+                job.backbone,
+                mean=spec.mean,
+                std=spec.std,
+                interpolation=spec.interpolation,
+                crop_pct=spec.crop_pct,
+                crop_mode=spec.crop_mode,
+            ),
             inputs=images,
             reference=active,
             subnet=winner,

@@ -8,7 +8,7 @@ from typing import Any
 
 from glorasearch.adapters import linear_layers
 from glorasearch.db import RunState
-from glorasearch.errors import InputError, JobError
+from glorasearch.errors import DataError, InputError, JobError
 from glorasearch.jobs.baselines import baseline, baseline_space
 from glorasearch.jobs.export import export
 from glorasearch.jobs.job import Job
@@ -89,8 +89,31 @@ def _check(job: Job, only: str | None, fresh: bool) -> None:
     if only in (None, "export"):
         check_export_path(export_path(job.run_file, job.workspace))
     job.check()
+    if not fresh:
+        check_data(job)
     for space in spaces:
         space.bind(linear_layers(job.backbone))
+
+
+def check_data(job: Job) -> None:
+    """Refuse to go on with other images than the finished stages saw: those of the test split may be among these.
+
+    Raises:
+        DataError: naming the stage and the source.
+    """
+    run = job.runs.get(job.name)
+    for name, result in ({} if run is None else run.stages).items():
+        before = result.get("split")
+        if before is None:
+            continue
+        alone = {"train": job.data.train, "search": job.data.search}.get(name)
+        now = (job.data.train_and_search() if alone is None else alone).digest
+        if now != before:
+            raise DataError(
+                f"{job.run_file.data.source}: the images are not those that stage {name!r} of run {job.name!r} saw "
+                f"(digest {before[:12]} then, {now[:12]} now). Put them back as they were, give this run another name "
+                "by --set name=<name>, or start over by --fresh"
+            )
 
 
 def _plan(job: Job) -> dict[str, Stage]:

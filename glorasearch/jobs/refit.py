@@ -11,7 +11,7 @@ from glorasearch.training import Fixed
 
 
 def refit(job: Job) -> dict[str, Any]:
-    """Refit the winner; returns `weights` (digest), `steps`, `seconds`, `loss`, `start`.
+    """Refit the winner; returns `weights` and `split` (digests), `steps`, `seconds`, `loss`, `start`.
 
     With 0 steps the inherited weights are kept.
     """
@@ -19,7 +19,7 @@ def refit(job: Job) -> dict[str, Any]:
     winner = Subnet.from_dict(job.require("search")["subnet"])
     inherited = job.weights("train")
     if section.steps == 0:
-        return {"weights": inherited, "steps": 0, "seconds": 0.0, "loss": None, "start": "inherited"}
+        return {"weights": inherited, "steps": 0, "seconds": 0.0, "loss": None, "start": "inherited", "split": None}
     supernet = job.supernet(training=True)
     if section.start == "inherited":
         job.load(supernet, inherited)
@@ -35,4 +35,5 @@ def refit(job: Job) -> dict[str, Any]:
         "seconds": result.seconds,
         "loss": result.loss,
         "start": section.start,
+        "split": split.digest,
     }

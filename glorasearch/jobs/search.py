@@ -60,6 +60,7 @@ def search(job: Job) -> dict[str, Any]:
         "reused": outcome.reused,
         "failed": outcome.failed,
         "seconds": max(outcome.seconds, outcome.evaluation_seconds),
+        "split": job.data.search.digest,
         "pareto": [[record.number, record.parameters, record.accuracy] for record in outcome.pareto],
     }
 

@@ -16,14 +16,20 @@ from glorasearch.training import PathStrategy, Sandwich, Uniform
 
 
 def train(job: Job) -> dict[str, Any]:
-    """Train the supernet on the training split; returns `weights` (digest), `steps`, `seconds`, `loss`."""
+    """Train the supernet on the training split; returns `weights` and `split` (digests), `steps`, `seconds`, `loss`."""
     supernet = job.supernet(training=True)
     config = job.trainer_config(steps=job.run_file.train.steps)
     strategy = _strategy(job, supernet.space)
     result = fit(job, "train", "supernet", supernet, job.data.train, strategy, config, _probe(job, supernet.space))
     weights = job.put(supernet, stage="train", steps=result.steps, run=job.name, split=job.data.train.digest)
     loss = result.loss if result.steps else None
-    return {"weights": weights, "steps": result.steps, "seconds": result.seconds, "loss": loss}
+    return {
+        "weights": weights,
+        "steps": result.steps,
+        "seconds": result.seconds,
+        "loss": loss,
+        "split": job.data.train.digest,
+    }
 
 
 def _strategy(job: Job, space: BoundSpace) -> PathStrategy:

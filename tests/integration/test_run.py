@@ -11,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
+from sklearn.datasets import load_digits
 
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.cli.main import run as command_line
@@ -130,6 +133,43 @@ def test_a_finished_run_answers_again_without_torch(command: str, undisturbed: B
         assert content == undisturbed.report
     elif command == "search":
         assert content["digest"] == undisturbed.report["winner"]["digest"]
+
+
+def test_the_export_says_how_its_images_were_made(undisturbed: Bench) -> None:
+    config = json.loads((undisturbed.folder / "export" / "config.json").read_text())["pretrained_cfg"]
+    given = undisturbed.report["splits"]["input"]
+
+    for key in ("mean", "std", "interpolation", "crop_pct", "crop_mode"):
+        assert config[key] == given[key]
+
+
+def test_images_that_changed_between_stages_are_refused(
+    make_bench: MakeBench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = load_digits().images
+    for number in range(60):
+        folder = tmp_path / "images" / str(number % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((15 * images[number]).astype(np.uint8)).save(folder / f"{number:02}.png")
+    sizes = ("data.train=30", "data.search=10", "data.test=20", "train.steps=2")
+    bench = make_bench(f"data.source=folder:{tmp_path / 'images'}", *sizes)
+    assert command_line(bench.arguments("train", "--quiet")) == 0
+
+    # One image more draws all splits anew: the training split would come back in the test split.
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "images" / "0" / "-.png")
+    assert command_line(bench.arguments("search", "--quiet")) == 2
+    error = capsys.readouterr().err
+    assert "the images are not those that stage 'train' of run 'tiny' saw" in error
+    assert "--fresh" in error
+    assert list(bench.run.stages) == ["train"]
+    assert command_line(bench.arguments("train", "--quiet", "--fresh")) == 0
+
+    # Images of the search split that go while the training split stays.
+    assert command_line(bench.arguments("search", "--quiet")) == 0
+    result = bench.run.stages["search"]
+    RunStore(bench.database_url).set_stage("tiny", "search", {**result, "split": "0" * 64})
+    assert command_line(bench.arguments("refit", "--quiet")) == 2
+    assert "stage 'search' of run 'tiny' saw" in capsys.readouterr().err
 
 
 def test_another_configuration_of_the_same_name_is_refused(

@@ -68,6 +68,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "supernet": {"steps": 5, "seconds": 1.0},
         "search": {"sampler": "evolution", "trials": 9, "evaluated": 7, "reused": 2, "failed": 0, "seconds": 1.0},
         "winner": {"parameters": 1234, "test_accuracy": 0.5, "refit_test_accuracy": 0.625},
+        "refit": {"steps": 5},
         "baselines": {},
         "random_subnets": None,
         "export": {"path": "/somewhere", "max_abs_diff": 1e-6},
@@ -88,6 +89,14 @@ def test_the_final_table_of_a_run_without_comparisons(capsys: pytest.CaptureFixt
     print_report(report())
 
     assert "winner, refitted" in capsys.readouterr().out
+
+
+def test_a_winner_that_was_not_refitted_is_not_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(report(refit={"steps": 0}))
+
+    text = capsys.readouterr().out
+    assert "winner, inherited weights" in text
+    assert "refitted" not in text
 
 
 def test_json_has_no_numbers_that_json_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
