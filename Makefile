@@ -23,8 +23,8 @@ results: $(STAMP)
 	$(BIN)/python scripts/results.py
 
 bench: $(STAMP)
-	$(BIN)/python tests/benchmarks/bench_storage.py
-	$(BIN)/python tests/benchmarks/bench_driver.py
+	$(BIN)/python tests/benchmarks/bench_storage.py --json bench-results/storage.json
+	$(BIN)/python tests/benchmarks/bench_driver.py --json bench-results/driver.json
 
 # Makes the small pretrained backbone again; needs the files of Debian's package dataset-fashion-mnist.
 backbone: $(STAMP)

@@ -89,6 +89,7 @@ def main() -> None:
     text = json.dumps(rows, indent=2)
     print(text)
     if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(text + "\n", "utf-8")
 
 

@@ -192,6 +192,7 @@ def main() -> None:
             "optuna": optuna.__version__,
             "targets": TARGETS,
         }
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"storages": results, "opening_seconds": opening, **about}, indent=2) + "\n")
 
 
