@@ -80,8 +80,12 @@ class Supernet(nn.Module):
 
         Some models read `layer.weight` and never call the layer; its adapters would train on nothing.
         """
-        before = {name: layer.calls for name, layer in self._adapted.items()}
+        missed = set(self._adapted)
         training = self.training
+        hooks = [
+            layer.register_forward_hook(lambda *_, name=name: missed.discard(name))
+            for name, layer in self._adapted.items()
+        ]
         try:
             with torch.no_grad(), self.eval().activate(self.space.largest()):
                 self(images)
@@ -92,11 +96,12 @@ class Supernet(nn.Module):
             ) from error
         finally:
             self.train(training)
-        missed = [name for name, layer in self._adapted.items() if layer.calls == before[name]]
+            for hook in hooks:
+                hook.remove()
         if missed:
             raise BackboneError(
-                f"a forward pass never calls {', '.join(missed[:5])} ({len(missed)} layers): their adapters would have "
-                "no effect; exclude them by layers.exclude in the search space"
+                f"a forward pass never calls {', '.join(sorted(missed)[:5])} ({len(missed)} layers): their adapters "
+                "would have no effect; exclude them by layers.exclude in the search space"
             )
 
     def merged_layer(self, name: str, subnet: Subnet) -> tuple[Tensor, Tensor | None]:

@@ -43,8 +43,6 @@ class AdaptedLinear(nn.Module):
             }
         )
         self.choices: LayerChoices | None = None
-        self.calls = 0
-        """Forward passes with an active subnet; `Supernet.check_reached` reads it."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., in)` to `(..., out)`.
@@ -56,7 +54,6 @@ class AdaptedLinear(nn.Module):
         if self.choices is None:
             result: Tensor = self.base(x)
             return result
-        self.calls += 1
         a, b, *_ = self._values(self.choices)
         bias = self.merged_bias(self.choices)
         if isinstance(a, LowRank):

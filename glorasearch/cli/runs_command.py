@@ -39,9 +39,9 @@ def command(workspace: str, database: str | None, as_json: bool) -> None:
         click.echo(f"no runs in {place.path}; `glorasearch quickstart` or `glorasearch init` makes the first")
         return
     table = Table()
-    for column in ("run", "state", "stages", "backbone", "task", "space", "updated"):
+    for column in ("run", "state", "last stage", "backbone", "task", "space", "updated"):
         table.add_column(column)
     for row in rows:
-        stages = ", ".join(row["stages"])
-        table.add_row(*(stages if key == "stages" else str(row[key]) for key in row if key != "error"))
+        last = row["stages"][-1] if row["stages"] else "-"
+        table.add_row(*(last if key == "stages" else str(row[key]) for key in row if key != "error"))
     Console().print(table)

@@ -127,7 +127,7 @@ class Database:
             return
         path = Path(self.url.database or "")
         if not path.parent.is_dir():
-            raise DatabaseError(f"database {self.name}: the folder {path.parent} does not exist; create it first")
+            raise InputError(f"database {self.name}: the folder {path.parent} does not exist; create it first")
         if self.read_only and not path.is_file():
             raise DatabaseError(f"database {self.name}: there is no such file; start a run to create it")
 

@@ -12,7 +12,7 @@ from glorasearch.training import Fixed
 
 
 def baseline(job: Job, name: str) -> dict[str, Any]:
-    """Train a space with one subnet on train + search, for the supernet's number of steps and by its recipe.
+    """Train a space with one subnet on train + search, by the supernet's recipe and for as many steps if not told.
 
     Returns:
         `weights` and `split` (digests), `steps`, `seconds`, `parameters`, `space`.
@@ -21,7 +21,8 @@ def baseline(job: Job, name: str) -> dict[str, Any]:
     supernet = job.supernet(space, training=True)
     subnet = supernet.space.largest()
     split = job.data.train_and_search()
-    config = job.trainer_config(steps=job.run_file.train.steps)
+    steps = job.run_file.report.steps
+    config = job.trainer_config(steps=job.run_file.train.steps if steps is None else steps)
     result = fit(job, f"baseline:{name}", f"baseline {name}", supernet, split, Fixed(subnet), config)
     weights = job.put(supernet, stage=f"baseline:{name}", steps=result.steps, run=job.name, split=split.digest)
     return {

@@ -49,6 +49,8 @@ class Job:
         self.runs = RunStore(database)
         self.progress: Progress = progress or Silent()
         self.executor, self.workers = executor, workers
+        self.reuse = True
+        """Take over what another run of the workspace has trained already, if it is the same."""
         self.name = run_file.name
         if run_file.threads is not None:
             torch.set_num_threads(run_file.threads)

@@ -56,6 +56,7 @@ def run_stages(job: Job, only: str | None = None, *, fresh: bool = False) -> Res
     _check(job, only, fresh)
     if fresh:
         forget_run(job.name, job.workspace, job.database)
+        job.reuse = False
     open_run(job.runs, job.run_file)
     result: Result = {}
     with job.runs.lock(job.name):

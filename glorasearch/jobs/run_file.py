@@ -140,11 +140,13 @@ class ExportSection(BaseModel):
 
 
 class ReportSection(BaseModel):
-    """What the final report compares with, trained on train + search for the supernet's number of steps."""
+    """What the final report compares with, trained on train + search."""
 
     model_config = _STRICT
     baselines: tuple[str, ...] = ()
     """`linear_probe`, or names of search spaces that have one subnet (`lora`, `bitfit`, `ssf`, a path)."""
+    steps: int | None = Field(default=None, ge=0)
+    """Steps of the baselines; the supernet's if not given."""
     random_subnets: int = Field(default=0, ge=0)
     """Random subnets with inherited weights whose mean test accuracy the report gives."""
 
@@ -185,7 +187,7 @@ class RunFile(BaseModel):
         """
         data = anchored(read_toml(path, RunFileError), path.parent)
         data.setdefault("name", path.stem)
-        return cls.from_dict(data, overrides, source=str(path))
+        return cls.from_dict(data, overrides, source=f"{path} with --set" if overrides else str(path))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "run") -> Self:

@@ -82,6 +82,7 @@ tolerance = 1e-3                # largest difference of merged and active output
 
 [report]                        # measured on the test split, once
 baselines = []                  # search spaces with one subnet to compare with, such as ["linear_probe", "lora"]
+# steps = 6_000                 # of the baselines; the supernet's if not given
 random_subnets = 0              # random subnets with inherited weights to compare with
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +15,23 @@ from glorasearch.jobs.job import Job
 from glorasearch.space import BoundSpace, Subnet, sample_within_budget
 from glorasearch.supernet import Supernet
 from glorasearch.training import PathStrategy, Sandwich, Uniform
+from glorasearch.weights import tensor_digest
 
 
 def train(job: Job) -> dict[str, Any]:
-    """Train the supernet on the training split; returns `weights` and `split` (digests), `steps`, `seconds`, `loss`."""
+    """Train the supernet on the training split, unless a run of this workspace has done just that.
+
+    Returns:
+        `weights` and `split` (digests), `steps`, `seconds`, `loss`, `key` (digest of all that the weights depend on)
+        and `from_run` (the run that was taken over, or None).
+    """
     supernet = job.supernet(training=True)
+    key = _key(job, supernet)
+    known = _trained_before(job, key)
+    if known is not None:
+        name, result_of_run = known
+        job.progress.say(f"supernet: taken over from run {name!r}, which trained the same")
+        return {**result_of_run, "from_run": name}
     config = job.trainer_config(steps=job.run_file.train.steps)
     strategy = _strategy(job, supernet.space)
     result = fit(job, "train", "supernet", supernet, job.data.train, strategy, config, _probe(job, supernet.space))
@@ -29,7 +43,32 @@ def train(job: Job) -> dict[str, Any]:
         "seconds": result.seconds,
         "loss": loss,
         "split": job.data.train.digest,
+        "key": key,
+        "from_run": None,
     }
+
+
+def _key(job: Job, supernet: Supernet) -> str:
+    content = {
+        "backbone": tensor_digest(supernet.frozen_state()),
+        "space": supernet.space.digest,
+        "split": job.data.train.digest,
+        "train": job.run_file.train.model_dump(mode="json"),
+        "seed": job.run_file.seed,
+        "threads": job.run_file.threads,
+        "device": job.device,
+        "versions": job.versions(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _trained_before(job: Job, key: str) -> tuple[str, Mapping[str, Any]] | None:
+    """The name of another run that trained the same supernet, and its result, if its weights are still there."""
+    for run in job.runs.list() if job.reuse else []:
+        result = run.stages.get("train", {})
+        if run.name != job.name and result.get("key") == key and result["weights"] in job.store:
+            return run.name, result
+    return None
 
 
 def _strategy(job: Job, space: BoundSpace) -> PathStrategy:
