@@ -84,7 +84,7 @@ def test_a_password_is_never_shown() -> None:
 
 
 def test_a_missing_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseError, match=r"the folder .*nowhere does not exist"):
+    with pytest.raises(InputError, match=r"the folder .*nowhere does not exist"):
         Database(f"sqlite:///{tmp_path}/nowhere/test.db")
     with pytest.raises(DatabaseError, match="there is no such file"):
         Database(f"sqlite:///{tmp_path}/test.db", read_only=True)
