@@ -360,18 +360,3 @@ def test_trials_are_those_of_an_optuna_study(undisturbed: Bench) -> None:
     assert best.user_attrs["subnet"] == undisturbed.report["winner"]["digest"]
     assert best.user_attrs["parameters"] == undisturbed.report["winner"]["parameters"]
     assert best.user_attrs["accuracy"] == undisturbed.report["winner"]["search_accuracy"]
-
-
-def test_another_search_takes_the_training_over(make_bench: MakeBench, copied: Bench) -> None:
-    """A run that differs in what follows the training only does not train the supernet again."""
-    bench = make_bench("name=again", "search.fitness=accuracy", "refit.steps=0", workspace=copied.workspace)
-    errors = bench.finish()
-    assert f"supernet: taken over from run '{copied.run.name}'" in errors
-    store = RunStore(bench.database_url)
-    again, before = store.get("again"), copied.run
-    assert again is not None
-    assert again.stages["train"]["weights"] == before.stages["train"]["weights"]
-    assert again.stages["train"]["from_run"] == before.name
-    assert not store.metrics("again", "train")
-    other = make_bench("name=other", "train.steps=8", "report.baselines=[]", workspace=copied.workspace)
-    assert "taken over" not in other.finish()
