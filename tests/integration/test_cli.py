@@ -179,7 +179,7 @@ def test_a_workspace_that_cannot_be_made_is_exit_2(tiny_run_file: Path, call: Ca
     [
         ("nonsense", 2, "is not a URL"),
         ("mysterydb://host/name", 2, "no driver"),
-        ("sqlite:////nowhere/at/all.db", 1, "does not exist"),
+        ("sqlite:////nowhere/at/all.db", 2, "does not exist"),
     ],
 )
 def test_a_database_that_cannot_be_opened(
