@@ -103,5 +103,5 @@ def test_every_command_is_in_the_readme() -> None:
 
 
 def test_files_that_the_readme_names_exist() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
