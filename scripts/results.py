@@ -45,7 +45,7 @@ def main() -> None:
     rows = summarise(reports)
     search = [report["winner"]["search_accuracy"] for report in reports]
     content = {
-        "command": "make results",
+        "command": " ".join(["python", "scripts/results.py", *sys.argv[1:]]),
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, {options.parallel} runs at a time",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "seeds": options.seeds,
