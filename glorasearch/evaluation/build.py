@@ -63,7 +63,9 @@ def build_evaluator(spec: dict[str, Any]) -> Callable[[EvaluationTask], Evaluati
         )
     supernet = Supernet(backbone, SearchSpace.from_dict(told.space))
     load_weights(supernet, WeightStore(told.store), told.weights)
-    return CandidateEvaluator(supernet, data.search, device=told.device, batch_size=told.batch_size)
+    return CandidateEvaluator(
+        supernet, data.search, device=told.device, batch_size=told.batch_size, weights=told.weights
+    )
 
 
 def input_spec(backbone: torch.nn.Module, config: DataConfig) -> InputSpec:

@@ -23,9 +23,17 @@ class CandidateEvaluator:
     """
 
     def __init__(
-        self, supernet: Supernet, split: SearchSplit, *, device: torch.device | str = "cpu", batch_size: int = 256
+        self,
+        supernet: Supernet,
+        split: SearchSplit,
+        *,
+        device: torch.device | str = "cpu",
+        batch_size: int = 256,
+        weights: str | None = None,
     ) -> None:
         """Build the resident backbone; the supernet's weights at this moment are the candidates' weights.
+
+        `weights` is their digest in the weight store: tasks that ask for others are then refused.
 
         Raises:
             DataError: if the split is not a `SearchSplit`; in particular the test split is refused.
@@ -34,16 +42,19 @@ class CandidateEvaluator:
             raise DataError(f"candidates are scored on the search split only, got a {type(split).__name__}")
         self._supernet = supernet.to(device).eval()
         self._device = torch.device(device)
-        self._split, self._batch_size = split, batch_size
+        self._split, self._batch_size, self._weights = split, batch_size, weights
         self._resident = supernet.merged(supernet.space.largest()).to(device)
         self._layers = {name: _linear(self._resident, name) for name in supernet.adapted}
         self._current: dict[str, tuple[str, ...]] = {}
 
     def __call__(self, task: EvaluationTask) -> EvaluationResult:
-        """Evaluate a task; what goes wrong with one candidate is told in its result."""
+        """Evaluate a task; what is wrong with one candidate is told in its result, programming errors are raised."""
+        if self._weights not in (None, task.weights_digest):
+            reason = f"asked for weights {task.weights_digest[:12]}, this evaluator holds {str(self._weights)[:12]}"
+            return EvaluationResult(task.subnet_digest, error=reason)
         try:
             return self.evaluate(Subnet.from_json(task.subnet_json))
-        except (GlorasearchError, RuntimeError) as error:
+        except (GlorasearchError, torch.OutOfMemoryError) as error:
             return EvaluationResult(task.subnet_digest, error=f"{type(error).__name__}: {error}")
 
     @torch.inference_mode()
@@ -83,7 +94,7 @@ class CandidateEvaluator:
             weight, bias = self._supernet.merged_layer(name, subnet)
             linear.weight.copy_(weight)
             if linear.bias is not None:
-                linear.bias.copy_(torch.zeros_like(linear.bias) if bias is None else bias)
+                linear.bias.zero_() if bias is None else linear.bias.copy_(bias)
             self._current[name] = choices
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ QUICKSTART_BACKBONE = "quickstart"
 
 
 class Job:
-    """What the stages of a run have in common. The test split is not here: `jobs.report` alone loads it."""
+    """What the stages of a run have in common. The test split is not here: `jobs.test_split` alone loads it."""
 
     def __init__(
         self,
@@ -84,8 +84,8 @@ class Job:
     @cached_property
     def data(self) -> SearchData:
         """Training and search split."""
-        classes_unknown = self._backbone_config(classes=2)
-        probe = build_backbone(classes_unknown)
+        # What a backbone wants to see does not depend on its weights, and its classes are known from the data only.
+        probe = build_backbone(replace(self._backbone_config(classes=2), pretrained=False, checkpoint=None))
         with self.progress.task("reading images, %", 100) as advance:
             return load_search_data(
                 self.data_config,

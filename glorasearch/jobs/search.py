@@ -7,7 +7,7 @@ from typing import Any
 
 from glorasearch.db import TrialStorage
 from glorasearch.errors import InputError
-from glorasearch.evaluation import build_evaluator
+from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.jobs.job import Job
 from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchProgress
 
@@ -82,7 +82,11 @@ def search_config(job: Job) -> SearchConfig:
 
 def _executor(job: Job, weights: str) -> Executor:
     if job.executor == "local":
-        return InProcessExecutor(build_evaluator(job.evaluator_spec(weights).to_json()))
+        supernet, section = job.load(job.supernet(), weights), job.run_file.search
+        evaluator = CandidateEvaluator(
+            supernet, job.data.search, device=job.device, batch_size=section.eval_batch_size, weights=weights
+        )
+        return InProcessExecutor(evaluator)
     if job.executor not in EXECUTORS:
         raise InputError(f"unknown executor {job.executor!r}; known are {', '.join(EXECUTORS)}")
     module, _, name = EXECUTORS[job.executor].partition(":")

@@ -163,3 +163,21 @@ def test_a_task_is_evaluated_like_its_subnet(splits: Splits) -> None:
     subnet = candidates(supernet)[3]
     by_task = evaluator(EvaluationTask(subnet.to_json(), subnet.digest, "weights"))
     assert scores(by_task) == scores(evaluator.evaluate(subnet))
+
+
+def test_other_weights_than_those_held_are_refused(splits: Splits) -> None:
+    supernet = make_supernet()
+    evaluator = CandidateEvaluator(supernet, splits.search, weights="a" * 64)
+    subnet = supernet.space.largest()
+    assert evaluator(EvaluationTask(subnet.to_json(), subnet.digest, "a" * 64)).error is None
+    refused = evaluator(EvaluationTask(subnet.to_json(), subnet.digest, "b" * 64))
+    assert refused.error == "asked for weights bbbbbbbbbbbb, this evaluator holds aaaaaaaaaaaa"
+
+
+def test_a_programming_error_is_no_failed_candidate(splits: Splits) -> None:
+    """A model that cannot take these images fails for every candidate: the search must stop, not record failures."""
+    supernet = make_supernet()
+    supernet.model.patch_embed.proj = torch.nn.Conv2d(3, 24, 14)
+    subnet = supernet.space.largest()
+    with pytest.raises(RuntimeError, match="channels"):
+        CandidateEvaluator(supernet, splits.search)(EvaluationTask(subnet.to_json(), subnet.digest, "weights"))
