@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from glorasearch.supernet import Supernet
-from glorasearch.training.schedule import schedule_factor
 
 
 class SupernetOptimizer:
@@ -39,12 +38,10 @@ class SupernetOptimizer:
         """Everything that is trained."""
         return list(self._named.values())
 
-    def set_schedule(self, step: int, steps: int, warmup_steps: int) -> float:
-        """Set the learning rates of a step; returns the factor on the peaks."""
-        factor = schedule_factor(step, steps, warmup_steps)
+    def set_rates(self, factor: float) -> None:
+        """Set the learning rates of a step: the peaks times a factor."""
         for group in self._adamw.param_groups:
             group["lr"] = group["peak"] * factor
-        return factor
 
     def zero_grad(self) -> None:
         """Forget all gradients; those of undrawn choices stay None."""

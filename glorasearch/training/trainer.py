@@ -18,10 +18,11 @@ from glorasearch.data import TrainSplit
 from glorasearch.errors import NonFiniteLossError, RunFileError
 from glorasearch.supernet import Supernet
 from glorasearch.training.batches import BatchOrder
-from glorasearch.training.losses import distillation_loss, label_loss
 from glorasearch.training.optimizer import SupernetOptimizer
-from glorasearch.training.paths import Path, PathStrategy
-from glorasearch.training.randomness import drop_probabilities, model_randomness
+from glorasearch.training.paths import PathStrategy
+from glorasearch.training.plain_step import PlainStep, Step
+from glorasearch.training.randomness import drop_probabilities
+from glorasearch.training.schedule import schedule_factor
 from glorasearch.weights import load_checkpoint, save_checkpoint, tensor_digest
 
 _log = logging.getLogger(__name__)
@@ -80,6 +81,9 @@ class SupernetTrainer:
         """Largest total norm of the gradients; 0 for no clipping."""
         precision: Literal["auto", "float32", "bfloat16"] = "auto"
         """`auto` is bfloat16 autocast on GPUs and float32 on CPUs."""
+        compile: Literal["auto", "on", "off"] = "auto"
+        """`auto` compiles and captures the step on GPUs and falls back to the plain step where a model cannot be; `on`
+        fails there; `off` is the plain step. On CPUs the step is always the plain one."""
         seed: int = 0
         """Decides paths, order of images and drop path."""
         record_every: int = 25
@@ -118,13 +122,7 @@ class SupernetTrainer:
         self._on_step = on_step or (lambda step: None)
         self._order = BatchOrder(len(data), config.batch_size, config.seed)
         self._drops = drop_probabilities(supernet)
-        self._optimizer = SupernetOptimizer(
-            supernet,
-            lr=config.lr,
-            vector_lr=config.vector_lr,
-            head_lr=config.head_lr,
-            weight_decay=config.weight_decay,
-        )
+        self._do = self._make_step()
         self._step, self._seconds, self._loss = 0, 0.0, float("nan")
         self._recorded = 0, 0.0
         self._pending: list[Tensor] = []
@@ -161,42 +159,44 @@ class SupernetTrainer:
             self._supernet.eval()
         return TrainingResult(self._step, self._seconds, self._loss)
 
+    def _make_step(self) -> Step:
+        """The fast step on a GPU, unless it is turned off; the plain step elsewhere."""
+        config = self._config
+        cuda = self._device.type == "cuda"
+        mixed = config.precision == "bfloat16" or (config.precision == "auto" and cuda)
+        peaks = {"factor": config.lr, "vector": config.vector_lr, "head": config.head_lr}
+        optimizer = SupernetOptimizer(
+            self._supernet, lr=peaks["factor"], vector_lr=peaks["vector"], head_lr=peaks["head"],
+            weight_decay=config.weight_decay,
+        )  # fmt: skip
+        plain = PlainStep(
+            self._supernet, optimizer, mixed=mixed, label_smoothing=config.label_smoothing, clip_norm=config.clip_norm,
+            seed=config.seed,
+        )  # fmt: skip
+        if config.compile == "off" or not cuda:
+            return plain
+        from glorasearch.training.fast_step import FastStep, StepConfig
+
+        fused = StepConfig(
+            batch_size=config.batch_size,
+            paths=tuple(path.distilled for path in self._strategy.paths(0)),
+            label_smoothing=config.label_smoothing,
+            clip_norm=config.clip_norm,
+            weight_decay=config.weight_decay,
+            dtype=torch.bfloat16 if mixed else torch.float32,
+        )
+        return FastStep(self._supernet, plain, peaks, fused, seed=config.seed, strict=config.compile == "on")
+
     def _due(self, every: int) -> bool:
         return self._step % every == 0 or self._step == self._config.steps
 
-    def _train_step(self, step: int) -> Tensor:
+    def _train_step(self, number: int) -> Tensor:
         """One optimiser step; returns `(loss, gradient norm)` on the device, unread."""
-        config = self._config
-        images, labels = self._data.batch(self._order.indices(step), self._device)
-        paths = self._strategy.paths(step)
-        self._optimizer.set_schedule(step, config.steps, config.warmup_steps)
-        self._optimizer.zero_grad()
-        total = torch.zeros((), device=self._device)
-        teacher: Tensor | None = None
-        for number, path in enumerate(paths):
-            logits = self._forward(path, images, step, number)
-            if path.distilled and teacher is not None:
-                loss = distillation_loss(logits, teacher)
-            else:
-                loss = label_loss(logits, labels, config.label_smoothing)
-            if teacher is None and len(paths) > 1:
-                teacher = logits.detach().float().softmax(-1)
-            torch.autograd.backward(loss / len(paths))
-            total += loss.detach() / len(paths)
-        norm = self._optimizer.clip(config.clip_norm)
-        self._optimizer.step()
-        return torch.stack([total, norm])
+        images, labels = self._data.batch(self._order.indices(number), self._device)
+        return self._do.run(number, self._strategy.paths(number), images, labels, self._factor(number))
 
-    def _forward(self, path: Path, images: Tensor, step: int, number: int) -> Tensor:
-        config = self._config
-        mixed = config.precision == "bfloat16" or (config.precision == "auto" and self._device.type == "cuda")
-        with (
-            model_randomness(bool(self._drops), config.seed, step, number, self._device),
-            self._supernet.activate(path.subnet),
-            torch.autocast(self._device.type, torch.bfloat16, enabled=mixed),
-        ):
-            logits: Tensor = self._supernet(images)
-        return logits
+    def _factor(self, number: int) -> float:
+        return schedule_factor(number, self._config.steps, self._config.warmup_steps)
 
     def _record(self) -> None:
         """Read the losses since the last record; they are read rarely because reading waits for the device."""
@@ -209,9 +209,7 @@ class SupernetTrainer:
             step = self._step - len(recent) + first + 1
             raise self._not_finite(f"training stopped in step {step}: loss {loss}, gradient norm {norm}")
         self._loss = float(recent[:, 0].mean())
-        lr = self._config.lr * self._optimizer.set_schedule(
-            self._step - 1, self._config.steps, self._config.warmup_steps
-        )
+        lr = self._config.lr * self._factor(self._step - 1)
         steps, seconds = self._step - self._recorded[0], self._seconds - self._recorded[1]
         self._recorded = self._step, self._seconds
         values = {
@@ -250,7 +248,7 @@ class SupernetTrainer:
         if self._pending:
             self._record()
         tensors = {f"weights/{name}": value for name, value in self._supernet.adapter_state().items()}
-        tensors |= {f"optimizer/{name}": value for name, value in self._optimizer.state().items()}
+        tensors |= {f"optimizer/{name}": value for name, value in self._do.state().items()}
         for name, value in tensors.items():
             if not bool(torch.isfinite(value).all()):  # the loss of the next step would be the first to show it
                 raise self._not_finite(f"training stopped after step {self._step}: {name} is no longer finite")
@@ -270,7 +268,7 @@ class SupernetTrainer:
             )
             return
         self._supernet.load_adapter_state(_part(tensors, "weights/"))
-        self._optimizer.load_state(_part(tensors, "optimizer/"))
+        self._do.load_state(_part(tensors, "optimizer/"))
         self._step, self._seconds, self._loss = int(meta["step"]), float(meta["seconds"]), float(meta["loss"])
         self._recorded = self._step, self._seconds
         self._pending.clear()

@@ -1,0 +1,216 @@
+"""Layers of one shape with the same choices, stacked: their storage, and the factors that a path draws from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from glorasearch.adapters import AdaptedLinear, SupportTensor
+from glorasearch.space import SUPPORT_TENSORS, parse_choice
+
+KINDS: Final = ("none", "constant", "vector", "lora")
+"""Kinds of choices by their codes."""
+NONE, CONSTANT, VECTOR, LORA = range(len(KINDS))
+PARTS: Final = ("down", "up", "vector", "constant")
+"""The storages of a support tensor, as `SupportTensor` names them."""
+LEAST_SCALE: Final = 0.05
+"""A row that is scaled by less than this has its gradient taken from the dense weight gradient."""
+
+DENSE, SCALED, SHIFTED, LOW_RANK = range(4)
+PLAN: Final = ("dense", "scaled", "shifted", "low_rank")
+"""Columns of a plan: needs the dense weight gradient; A scales rows; B is anything; B is a low-rank product."""
+
+Key = tuple[str, str]
+"""Support tensor and part: ("A", "down")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the layers of a bank have in common."""
+
+    out_features: int
+    in_features: int
+    scale_rank: int
+    """Largest rank of A's products."""
+    shift_rank: int
+    """Largest rank of B's products."""
+
+    @property
+    def rank(self) -> int:
+        """Columns of `left`, A's before B's."""
+        return self.scale_rank + self.shift_rank
+
+    @property
+    def keeps_output(self) -> bool:
+        """Whether the backward pass may use the layer's outputs, which then stay in memory.
+
+        Where a layer widens, what comes after it (attention, an activation) holds them anyway.
+        """
+        return self.out_features > self.in_features
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        """Elements of scale, shift, bias, left and right in one layer's factors."""
+        out = self.out_features
+        return out, out, out, out * self.rank, self.rank * self.in_features
+
+    def split(self, factors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Views `scale (..., out)`, `shift (..., out)`, `bias (..., out)`, `left (..., out, r)`, `right (..., r, in)`."""
+        lead = factors.shape[:-1]
+        scale, shift, bias, left, right = factors.split(self.sizes, dim=-1)
+        left = left.unflatten(-1, (self.out_features, self.rank)) if self.rank else left.view(*lead, self.out_features, 0)
+        right = right.unflatten(-1, (self.rank, self.in_features)) if self.rank else right.view(*lead, 0, self.in_features)
+        return scale, shift, bias, left, right
+
+
+class Bank:
+    """L layers of one shape that have the same storages, stacked along a first dimension.
+
+    A path's **factors** are what its choices come to in the one form that every layer has (`⊙` element-wise, `·` the
+    matrix product, `1` a row of ones):
+
+        W = W0 ⊙ (1 + scale·1 + left_A·right_A) + shift·1 + left_B·right_B
+        b = b0 ⊙ (1 + D) + E + W0·C
+
+    where choices that are not drawn are zeros. So one static computation serves every path, and the path is data. They
+    lie in one row a layer: `scale (out,)`, `shift (out,)`, `bias (out,)` (b itself), `left (out, r)`, `right (r, in)`.
+    """
+
+    def __init__(self, names: Sequence[str], layers: Sequence[AdaptedLinear], positions: Sequence[int]) -> None:
+        """`positions` are the layers' places in the space's order of layers: their rows in the table of codes."""
+        self.names, self.layers = tuple(names), tuple(layers)
+        first = layers[0]
+        self.storages: dict[Key, tuple[int, ...]] = {
+            key: tuple(parameter.shape) for key, parameter in storages(first).items()
+        }
+        self.aliased = {tensor: _support(first, tensor).aliased for tensor in first.support}
+        ranks = {tensor: self.storages.get((tensor, "down"), (0, 0))[1] for tensor in "ABC"}
+        self.shape = Shape(first.out_features, first.in_features, ranks["A"], ranks["B"])
+        self.prompt_rank = ranks["C"]
+        self.base = torch.stack([layer.base.weight.detach() for layer in layers])
+        self.base_bias: Tensor | None = None
+        if first.base.bias is not None:
+            self.base_bias = torch.stack([layer.base.bias.detach() for layer in layers])
+        self.positions = torch.tensor(positions, device=self.base.device)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def width(self) -> int:
+        """Elements of one layer's factors."""
+        return sum(self.shape.sizes)
+
+    def factors(self, parts: Mapping[Key, Tensor], codes: Tensor) -> Tensor:
+        """`(L, width)` from the stacked storages and the table of codes `(layers, 5, 2)`; differentiable in `parts`."""
+        own = codes[self.positions]
+        scale = self._vector("A", parts, own)
+        shift = self._vector("B", parts, own)
+        left = torch.cat([self._left("A", parts, own), self._left("B", parts, own)], dim=-1)
+        right = torch.cat([self._right("A", parts), self._right("B", parts)], dim=-2)
+        bias = self._bias(parts, own)
+        return torch.cat([scale, shift, bias, left.flatten(1), right.flatten(1)], dim=-1)
+
+    def plan(self, factors: Tensor, codes: Tensor) -> Tensor:
+        """`(L, 4)` int32: what the gradient of each layer has to form, by the columns `PLAN`.
+
+        A=`lora` needs the dense weight gradient. So does any scale whose gradient cannot be had from the layer's outputs:
+        because they are not kept, or because it is near zero.
+        """
+        kinds = codes[self.positions][..., 0]
+        a, b = kinds[:, 0], kinds[:, 1]
+        scale = factors[:, : self.shape.out_features]
+        scaled = (a == CONSTANT) | (a == VECTOR)
+        hidden = (1 + scale).abs().amin(dim=1) < LEAST_SCALE if self.shape.keeps_output else torch.ones_like(scaled)
+        dense = (a == LORA) | (scaled & hidden)
+        return torch.stack([dense, scaled & ~dense, (b != NONE) & ~dense, (b == LORA) & ~dense], dim=1).int()
+
+    def _vector(self, tensor: str, parts: Mapping[Key, Tensor], own: Tensor) -> Tensor:
+        """A choice `vector` or `constant` as `(L, rows)`, zeros where another is drawn."""
+        kind = own[:, SUPPORT_TENSORS.index(tensor), 0, None]
+        rows = self.shape.in_features if tensor == "C" else self.shape.out_features
+        vector, constant = parts.get((tensor, "vector")), parts.get((tensor, "constant"))
+        if self.aliased.get(tensor):
+            if vector is None and (tensor, "down") in parts:
+                vector = parts[tensor, "down"][..., 0]
+            constant = None if vector is None else vector[:, :1]
+        total = self.base.new_zeros(len(self), rows)
+        if vector is not None:
+            total = torch.where(kind == VECTOR, vector, total)
+        if constant is not None:
+            total = torch.where(kind == CONSTANT, constant, total)
+        return total
+
+    def _left(self, tensor: str, parts: Mapping[Key, Tensor], own: Tensor) -> Tensor:
+        """The `down` of a product, `(L, rows, r)`, zeros beyond the drawn rank."""
+        rows = self.shape.in_features if tensor == "C" else self.shape.out_features
+        down = parts.get((tensor, "down"))
+        if down is None:
+            return self.base.new_zeros(len(self), rows, 0)
+        code = own[:, SUPPORT_TENSORS.index(tensor)]
+        ranks = torch.where(code[:, 0] == LORA, code[:, 1], 0)
+        drawn = torch.arange(down.shape[-1], device=down.device) < ranks[:, None]
+        return down * drawn[:, None]
+
+    def _right(self, tensor: str, parts: Mapping[Key, Tensor]) -> Tensor:
+        up = parts.get((tensor, "up"))
+        return self.base.new_zeros(len(self), 0, self.shape.in_features) if up is None else up
+
+    def _bias(self, parts: Mapping[Key, Tensor], own: Tensor) -> Tensor:
+        bias = self._vector("E", parts, own)
+        if self.base_bias is not None:
+            bias = bias + self.base_bias * (1 + self._vector("D", parts, own))
+        if not any(tensor == "C" for tensor, _ in parts):
+            return bias
+        prompt = self._vector("C", parts, own)
+        if self.prompt_rank:
+            prompt = prompt + (self._left("C", parts, own) @ parts["C", "up"]).squeeze(-1)
+        return bias + (self.base @ prompt[..., None]).squeeze(-1)
+
+
+def banks_of(adapted: Mapping[str, AdaptedLinear]) -> list[Bank]:
+    """Adapted layers, in the space's order, stacked by what they have in common."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    names = list(adapted)
+    for position, name in enumerate(names):
+        layer = adapted[name]
+        shapes = tuple((key, tuple(p.shape)) for key, p in storages(layer).items())
+        aliased = tuple((tensor, _support(layer, tensor).aliased) for tensor in layer.support)
+        key = (tuple(layer.base.weight.shape), layer.base.bias is not None, shapes, aliased)
+        groups.setdefault(key, []).append(position)
+    return [
+        Bank([names[p] for p in positions], [adapted[names[p]] for p in positions], positions)
+        for positions in groups.values()
+    ]
+
+
+def storages(layer: AdaptedLinear) -> dict[Key, torch.nn.Parameter]:
+    """The storages of one layer by support tensor and part."""
+    found = {}
+    for tensor in layer.support:
+        own = dict(_support(layer, tensor).named_parameters())
+        found.update({(tensor, part): own[part] for part in PARTS if part in own})
+    return found
+
+
+def encode(choices: Sequence[str]) -> list[tuple[int, int]]:
+    """A layer's choices of A to E as (kind, rank)."""
+    return [_CODES[choice] if choice in _CODES else _code(choice) for choice in choices]
+
+
+_CODES: dict[str, tuple[int, int]] = {}
+
+
+def _code(choice: str) -> tuple[int, int]:
+    parsed = parse_choice(choice)
+    return _CODES.setdefault(choice, (KINDS.index(parsed.kind), parsed.rank))
+
+
+def _support(layer: AdaptedLinear, tensor: str) -> SupportTensor:
+    module = layer.support[tensor]
+    assert isinstance(module, SupportTensor)
+    return module

@@ -1,0 +1,102 @@
+"""A linear layer whose weight is merged beforehand and whose factors are trained."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glorasearch.fused.bank import Shape
+from glorasearch.fused.gradients import reference_gradient
+
+_SHAPE = "int out_features, int in_features, int scale_rank, int shift_rank"
+
+
+@torch.library.custom_op("glorasearch::fused_linear", mutates_args=())
+def fused_linear(
+    x: Tensor, weight: Tensor, factors: Tensor, base: Tensor, plan: Tensor, scale_rank: int, shift_rank: int
+) -> Tensor:
+    """`x·Wᵀ + b`: `x (..., in)`, the merged `weight (out, in)`, one layer's `factors`, W0 `base`, its row of the plan.
+
+    Only `x` and `factors` have gradients; that of the factors is the true one of the layer that is merged from them.
+    """
+    out = weight.shape[0]
+    return F.linear(x, weight, factors[2 * out : 3 * out].to(x.dtype))
+
+
+@fused_linear.register_fake
+def _(x: Tensor, weight: Tensor, factors: Tensor, base: Tensor, plan: Tensor, ra: int, rb: int) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+@torch.library.custom_op("glorasearch::fused_linear_backward", mutates_args=())
+def fused_linear_backward(
+    dy: Tensor,
+    x: Tensor,
+    y: Tensor | None,
+    weight: Tensor,
+    factors: Tensor,
+    base: Tensor,
+    plan: Tensor,
+    scale_rank: int,
+    shift_rank: int,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of `x` and of the factors; `y` is the output where it is kept."""
+    shape = Shape(weight.shape[0], weight.shape[1], scale_rank, shift_rank)
+    flat_dy, flat_x = dy.reshape(-1, shape.out_features), x.reshape(-1, shape.in_features)
+    dx = (flat_dy @ weight).view(x.shape)
+    flat_y = flat_dy if y is None else y.reshape(-1, shape.out_features)  # not kept: the plan does not ask for it
+    if dy.is_cuda:
+        from glorasearch.fused.kernels import factor_gradient  # Triton is there where CUDA is
+
+        return dx, factor_gradient(flat_dy, flat_x, flat_y, base, factors, plan, shape)
+    wide = factors.dtype
+    grad = reference_gradient(flat_dy.to(wide), flat_x.to(wide), flat_y.to(wide), base, factors, plan, shape)
+    return dx, grad
+
+
+@fused_linear_backward.register_fake
+def _(
+    dy: Tensor,
+    x: Tensor,
+    y: Tensor | None,
+    weight: Tensor,
+    factors: Tensor,
+    base: Tensor,
+    plan: Tensor,
+    ra: int,
+    rb: int,
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(factors)
+
+
+def _setup(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: Tensor) -> None:
+    x, weight, factors, base, plan, ra, rb = inputs
+    kept = output if output.shape[-1] > x.shape[-1] else None  # Shape.keeps_output
+    ctx.save_for_backward(x, kept, weight, factors, base, plan)  # type: ignore[arg-type]
+    ctx.ranks = ra, rb  # type: ignore[attr-defined]
+
+
+def _backward(ctx: torch.autograd.function.FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
+    x, y, weight, factors, base, plan = ctx.saved_tensors  # type: ignore[attr-defined]
+    ra, rb = ctx.ranks  # type: ignore[attr-defined]
+    dx, grad = fused_linear_backward(dy, x, y, weight, factors, base, plan, ra, rb)
+    return dx, None, grad, None, None, None, None
+
+
+fused_linear.register_autograd(_backward, setup_context=_setup)
+
+
+class FusedLinear(nn.Module):
+    """The layer of a model that a fused step runs: all its tensors are views of what the step fills before it."""
+
+    def __init__(self, weight: Tensor, factors: Tensor, base: Tensor, plan: Tensor, shape: Shape) -> None:
+        super().__init__()
+        self.weight, self.factors, self.base, self.plan = weight, factors, base, plan
+        self.in_features, self.out_features = shape.in_features, shape.out_features
+        self._ranks = shape.scale_rank, shape.shift_rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., in)` to `(..., out)` in the merged weight's dtype."""
+        y: Tensor = fused_linear(x.to(self.weight.dtype), self.weight, self.factors, self.base, self.plan, *self._ranks)
+        return y

@@ -1,0 +1,153 @@
+"""Everything that a supernet trains, in one flat buffer."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from glorasearch.fused.bank import CONSTANT, LORA, VECTOR, Bank, Key, banks_of, encode, storages
+from glorasearch.space import SUPPORT_TENSORS, Subnet
+from glorasearch.supernet import Supernet
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One parameter of the supernet in the flat buffer."""
+
+    name: str
+    """As in `Supernet.adapter_state`."""
+    start: int
+    shape: tuple[int, ...]
+    group: str
+    """`factor`, `vector` or `head`: what its learning rate is."""
+    place: tuple[int, int] | None
+    """Row and column (layer, support tensor) of its gene in the table of codes; None for the head."""
+    used_by: tuple[int, ...]
+    """The kinds of choices that are made of it."""
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        size = 1
+        for length in self.shape:
+            size *= length
+        return size
+
+    def view(self, flat: Tensor) -> Tensor:
+        """This parameter's part of a buffer that is laid out like the pool's."""
+        return flat[self.start : self.start + self.size].view(self.shape)
+
+
+class Pool:
+    """A supernet's trainable parameters as views of one flat buffer, stacked by banks.
+
+    The supernet's parameters are made to point into the buffer, and the frozen weights of its adapted layers into the
+    banks' stacks; names, shapes and values stay as they are. Moving the supernet to another device ends that: ask
+    `pool_of` again.
+    """
+
+    def __init__(self, supernet: Supernet) -> None:
+        self.banks = banks_of(supernet.adapted)
+        self.layer_names = tuple(supernet.adapted)
+        self.segments: list[Segment] = []
+        self._keys: list[list[Key]] = [list(bank.storages) for bank in self.banks]
+        head = supernet.head_parameters()
+        values: list[Tensor] = []
+        start = 0
+        for bank, keys in zip(self.banks, self._keys, strict=True):
+            held = [storages(layer) for layer in bank.layers]
+            for key in keys:
+                for name, position, own in zip(bank.names, bank.positions.tolist(), held, strict=True):
+                    tensor, part = key
+                    group = "factor" if part in ("down", "up") else "vector"
+                    place = position, SUPPORT_TENSORS.index(tensor)
+                    used = _used_by(part, bank.aliased[tensor])
+                    state_name = f"{name}.{tensor}.{part}"
+                    self.segments.append(Segment(state_name, start, tuple(own[key].shape), group, place, used))
+                    values.append(own[key].detach().flatten())
+                    start += own[key].numel()
+        for name, parameter in head.items():
+            self.segments.append(Segment(name, start, tuple(parameter.shape), "head", None, ()))
+            values.append(parameter.detach().flatten())
+            start += parameter.numel()
+        self.flat = torch.cat(values)
+        self._parameters = supernet.adapter_parameters() | head
+        for segment in self.segments:
+            self._parameters[segment.name].data = segment.view(self.flat)
+        for bank in self.banks:
+            for layer, weight in zip(bank.layers, bank.base, strict=True):
+                layer.base.weight.data = weight
+
+    @property
+    def valid(self) -> bool:
+        """Whether the supernet still has its parameters here."""
+        return all(
+            self._parameters[segment.name].data_ptr() == segment.view(self.flat).data_ptr() for segment in self.segments
+        ) and all(bank.layers[0].base.weight.data_ptr() == bank.base.data_ptr() for bank in self.banks)
+
+    def stacked(self, flat: Tensor) -> list[dict[Key, Tensor]]:
+        """For every bank its stacked storages, `(L, ...)`, as views of a buffer that is laid out like the pool's."""
+        found: list[dict[Key, Tensor]] = []
+        start = 0
+        for bank, keys in zip(self.banks, self._keys, strict=True):
+            parts: dict[Key, Tensor] = {}
+            for key in keys:
+                shape = (len(bank), *bank.storages[key])
+                size = torch.Size(shape).numel()
+                parts[key] = flat[start : start + size].view(shape)
+                start += size
+            found.append(parts)
+        return found
+
+    @property
+    def adapters(self) -> int:
+        """Elements of the buffer before the head's."""
+        return next((segment.start for segment in self.segments if segment.group == "head"), self.flat.numel())
+
+    def codes(self, subnet: Subnet) -> list[list[tuple[int, int]]]:
+        """The table of codes of a subnet: for every layer, for A to E, kind and rank; `(layers, 5, 2)`."""
+        return [encode(subnet.layer(name)) for name in self.layer_names]
+
+
+def active_table(segments: Sequence[Segment], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """What `active` needs, `(segments,)` each: row and column in the table of codes, and the kinds as a bit mask."""
+    rows = [0 if segment.place is None else segment.place[0] for segment in segments]
+    columns = [0 if segment.place is None else segment.place[1] for segment in segments]
+    masks = [15 if segment.place is None else sum(1 << kind for kind in segment.used_by) for segment in segments]
+    return (
+        torch.tensor(rows, device=device),
+        torch.tensor(columns, device=device),
+        torch.tensor(masks, device=device),
+    )
+
+
+def active(table: tuple[Tensor, Tensor, Tensor], codes: Tensor) -> Tensor:
+    """`(segments,)` bool: whether a path with these codes `(layers, 5, 2)` draws a parameter."""
+    rows, columns, masks = table
+    kinds = codes[rows, columns, 0].long()
+    return (torch.bitwise_right_shift(masks, kinds) & 1).bool()
+
+
+def pool_of(supernet: Supernet) -> Pool:
+    """The pool of a supernet where it is now; made once."""
+    known = _POOLS.get(supernet)
+    if known is None or not known.valid:
+        known = _POOLS[supernet] = Pool(supernet)
+    return known
+
+
+_POOLS: weakref.WeakKeyDictionary[Supernet, Pool] = weakref.WeakKeyDictionary()
+
+
+def _used_by(part: str, aliased: bool) -> tuple[int, ...]:
+    if part == "up":
+        return (LORA,)
+    if part == "down":
+        return (LORA, VECTOR, CONSTANT) if aliased else (LORA,)
+    if part == "vector":
+        return (VECTOR, CONSTANT) if aliased else (VECTOR,)
+    return (CONSTANT,)

@@ -1,0 +1,223 @@
+"""One training step as a static computation whose path is data; on a GPU compiled and captured in a CUDA graph."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glorasearch.fused.compiling import compile_blocks
+from glorasearch.fused.gradients import merge
+from glorasearch.fused.linear import FusedLinear
+from glorasearch.fused.optimizer import FlatAdamW, adamw, clip_factor
+from glorasearch.fused.pool import active, active_table, pool_of
+from glorasearch.space import Subnet
+from glorasearch.supernet import Supernet
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepConfig:
+    """What does not change from step to step."""
+
+    batch_size: int
+    paths: tuple[bool, ...] = (False,)
+    """One entry a path: whether it is distilled from the step's first path."""
+    label_smoothing: float = 0.0
+    clip_norm: float = 1.0
+    weight_decay: float = 1e-4
+    dtype: torch.dtype = torch.bfloat16
+    """Of frozen weights, merged weights and activations; trained parameters and their gradients stay as they are."""
+    compile: bool = True
+    """Compile the model and capture the step (CUDA only)."""
+
+
+class FusedStep:
+    """Runs training steps of a supernet; what a step needs from outside is copied into fixed places beforehand.
+
+    The plan of a step, in this order:
+
+    1. **Factors.** The drawn choices come as a small table of codes. The factors of every layer (`Bank`) are computed
+       from the storages for all layers of a shape at once; choices that are not drawn are zeros.
+    2. **Merge.** One launch a bank writes every layer's W in the activations' dtype from the frozen float32 W0.
+    3. **Forward and backward** of the plain model, its linear layers replaced by `FusedLinear`: one matrix product
+       forward, one for the gradient of the inputs. The gradient of the factors is formed as each layer's row of the
+       plan says (`gradients`): by way of the dense weight gradient only where A is a product.
+    4. **Update.** The gradient of the factors is carried to the storages (the transpose of 1), the whole gradient is
+       clipped, and AdamW moves what was drawn, on one flat buffer.
+
+    Everything is the same sequence of operations whatever the path, so the step can be compiled and captured once. In
+    float64 on the CPU it equals the plain step of `SupernetTrainer` to rounding.
+    """
+
+    def __init__(self, supernet: Supernet, config: StepConfig) -> None:
+        self._config = config
+        self._pool = pool = pool_of(supernet)
+        self.device = device = pool.flat.device
+        self.optimizer = FlatAdamW(pool, weight_decay=config.weight_decay)
+        count = len(config.paths)
+        shape = (count, len(pool.layer_names), 5, 2)
+        self._codes = torch.zeros(shape, dtype=torch.int32, device=device)
+        self._rates = torch.zeros(len(pool.segments), dtype=pool.flat.dtype, device=device)
+        self._groups = [segment.group for segment in pool.segments]
+        self._table = active_table(pool.segments, device)
+        self._images: Tensor | None = None
+        self._labels = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
+        self._result = torch.zeros(2, dtype=pool.flat.dtype, device=device)
+        self._held = [
+            (
+                torch.zeros(len(bank), bank.width, device=device, dtype=pool.flat.dtype),
+                torch.zeros(bank.base.shape, dtype=config.dtype, device=device),
+                torch.zeros(len(bank), 4, dtype=torch.int32, device=device),
+            )
+            for bank in pool.banks
+        ]
+        self._leaves: list[list[Tensor]] = []
+        self._model = self._fused_model(supernet)
+        self._supernet = supernet
+        self._head = list(supernet.head_parameters().values())
+        self._graph: torch.cuda.CUDAGraph | None = None
+        compiled: Callable[..., Any] = torch.compile if config.compile and device.type == "cuda" else _as_it_is
+        self._forward: Callable[..., Any] = self._model
+        if config.compile and device.type == "cuda":
+            if os.environ.get("GS_WHOLE"): self._forward = torch.compile(self._model, dynamic=False)
+            else: print("blocks", compile_blocks(self._model))
+        self._factors = compiled(self._all_factors, dynamic=False)
+        self._update = compiled(_update, dynamic=False)
+
+    def run(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor, rates: dict[str, float]) -> Tensor:
+        """One step on `images (N, C, H, W)` and `labels (N,)`; `rates` are the learning rates by group.
+
+        Returns:
+            `(2,)`: mean loss in nats and norm of the gradient before clipping, on the device and unread; the next step
+            does not change it.
+        """
+        if self._images is None:
+            self._images = torch.zeros_like(images, dtype=self._config.dtype)
+        self._images.copy_(images)
+        self._labels.copy_(labels)
+        self._codes.copy_(_pinned(torch.tensor([self._pool.codes(subnet) for subnet in subnets], dtype=torch.int32), self.device), non_blocking=True)
+        self._rates.copy_(_pinned(torch.tensor([rates[group] for group in self._groups], dtype=self._rates.dtype), self.device), non_blocking=True)
+        self._model.train(self._supernet.training)
+        if self.device.type != "cuda" or not self._config.compile:
+            self._step()
+        elif self._graph is None:
+            self._capture()
+        else:
+            self._graph.replay()
+        return self._result.clone()
+
+    def _capture(self) -> None:
+        """Run this step outside a graph, as the warm-up that compilation needs, then capture the steps to come."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self._step()
+        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.synchronize()
+        self._graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize(); torch.cuda.empty_cache(); torch.cuda.reset_peak_memory_stats()
+        with torch.cuda.graph(self._graph):
+            self._step()
+        print("peak GB in capture", torch.cuda.max_memory_allocated() / 1e9, flush=True)
+
+    def _step(self) -> None:
+        config, pool = self._config, self._pool
+        assert self._images is not None
+        flat = pool.flat.detach().requires_grad_()
+        grad = torch.zeros_like(pool.flat)
+        total = torch.zeros((), dtype=pool.flat.dtype, device=self.device)
+        teacher: Tensor | None = None
+        share = 1 / len(config.paths)
+        for number, distilled in enumerate(config.paths):
+            packed = self._factors(flat, self._codes[number])
+            self._fill(packed, number)
+            with torch.autocast(self.device.type, config.dtype, enabled=config.dtype == torch.bfloat16):
+                logits = self._forward(self._images)
+            wide = logits.float() if logits.dtype != torch.float64 else logits
+            if distilled and teacher is not None:
+                loss = -(teacher * F.log_softmax(wide, dim=-1)).sum(-1).mean()
+            else:
+                loss = F.cross_entropy(wide, self._labels, label_smoothing=config.label_smoothing)
+            if teacher is None and len(config.paths) > 1:
+                teacher = wide.detach().softmax(-1)
+            leaves = [leaf for bank in self._leaves for leaf in bank]
+            found = torch.autograd.grad(loss * share, [*leaves, *self._head])
+            sent = self._stack(found[: len(leaves)])
+            (adapters,) = torch.autograd.grad(packed, flat, sent)
+            grad += adapters
+            head = torch.cat([g.flatten() for g in found[len(leaves) :]])
+            grad[pool.adapters :] += head
+            total += loss.detach() * share
+        drawn = torch.stack([active(self._table, codes) for codes in self._codes]).any(0)
+        norm = self._update(
+            pool.flat, grad, self.optimizer.mean, self.optimizer.square, self.optimizer.steps, self._rates, drawn,
+            self.optimizer.owner, config.clip_norm, config.weight_decay,
+        )  # fmt: skip
+        self._result.copy_(torch.stack([total, norm]))
+
+    def _all_factors(self, flat: Tensor, codes: Tensor) -> list[Tensor]:
+        parts = self._pool.stacked(flat)
+        return [bank.factors(own, codes) for bank, own in zip(self._pool.banks, parts, strict=True)]
+
+    @torch.no_grad()
+    def _fill(self, packed: Sequence[Tensor], number: int) -> None:
+        """Steps 1 and 2 of the plan into their fixed places."""
+        for bank, factors, (own, weight, plan) in zip(self._pool.banks, packed, self._held, strict=True):
+            own.copy_(factors)
+            plan.copy_(bank.plan(factors, self._codes[number]))
+            if weight.is_cuda:
+                from glorasearch.fused.kernels import merge_into
+
+                merge_into(weight, bank.base, own, bank.shape)
+            else:
+                weight.copy_(merge(bank.base, own, bank.shape))
+
+    def _stack(self, grads: Sequence[Tensor]) -> list[Tensor]:
+        stacked, start = [], 0
+        for leaves in self._leaves:
+            stacked.append(torch.stack(list(grads[start : start + len(leaves)])))
+            start += len(leaves)
+        return stacked
+
+    def _fused_model(self, supernet: Supernet) -> nn.Module:
+        """The supernet's model with fused layers; its head is the supernet's own, its frozen rest has our dtype."""
+        memo: dict[int, Any] = {id(p): p for p in supernet.head_parameters().values()}
+        merged = {id(p) for layer in supernet.adapted.values() for p in layer.parameters()}
+        for bank, (factors, weight, plan) in zip(self._pool.banks, self._held, strict=True):
+            leaves = []
+            for number, layer in enumerate(bank.layers):
+                leaf = factors[number].detach().requires_grad_()
+                leaves.append(leaf)
+                memo[id(layer)] = FusedLinear(weight[number], leaf, bank.base[number], plan[number], bank.shape)
+            self._leaves.append(leaves)
+        for parameter in supernet.model.parameters():
+            if id(parameter) not in memo and id(parameter) not in merged:
+                memo[id(parameter)] = nn.Parameter(parameter.detach().to(self._config.dtype), requires_grad=False)
+        return copy.deepcopy(supernet.model, memo)
+
+
+def _update(
+    flat: Tensor, grad: Tensor, mean: Tensor, square: Tensor, steps: Tensor, rates: Tensor, drawn: Tensor, owner: Tensor,
+    clip_norm: float, weight_decay: float,
+) -> Tensor:  # fmt: skip
+    norm, factor = clip_factor(grad, clip_norm)
+    steps.copy_(steps + drawn)
+    adamw(flat, grad * factor, mean, square, steps.to(rates.dtype), rates, drawn, owner, weight_decay)
+    return norm
+
+
+def _as_it_is(function: Callable[..., Any], **_: object) -> Callable[..., Any]:
+    return function
+
+
+def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.pin_memory() if device.type == "cuda" else tensor

@@ -1,0 +1,68 @@
+"""The fast training step: `glorasearch.fused` under the trainer's interface."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from glorasearch.fused import FusedStep, StepConfig
+from glorasearch.supernet import Supernet
+from glorasearch.training.paths import Path
+from glorasearch.training.plain_step import PlainStep, Step
+from glorasearch.training.randomness import drop_probabilities, model_randomness
+
+_log = logging.getLogger(__name__)
+
+
+class FastStep(Step):
+    """The fused step, compiled and captured; where the model cannot be compiled, the plain step with a warning."""
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        plain: PlainStep,
+        peaks: Mapping[str, float],
+        config: StepConfig,
+        *,
+        seed: int,
+        strict: bool,
+    ) -> None:
+        """`peaks` are the learning rates by group; `strict` raises what keeps a model from being compiled."""
+        self._plain, self._peaks, self._seed, self._strict = plain, peaks, seed, strict
+        self._drops = bool(drop_probabilities(supernet))
+        self._fused: FusedStep | None = FusedStep(supernet, config)
+
+    def run(self, number: int, paths: Sequence[Path], images: Tensor, labels: Tensor, factor: float) -> Tensor:
+        """See `Step.run`; the model's own randomness is drawn once a step for all its paths."""
+        if self._fused is not None:
+            try:
+                return self._run(self._fused, number, paths, images, labels, factor)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                if self._strict or self._fused.steps_done:
+                    raise
+                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                _log.warning("this model cannot be compiled (%s): training goes on with the plain step", first)
+                self._plain.load_state(self._fused.optimizer.state())
+                self._fused = None
+        return self._plain.run(number, paths, images, labels, factor)
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Step.state`."""
+        return self._plain.state() if self._fused is None else self._fused.optimizer.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `Step.load_state`."""
+        if self._fused is None:
+            self._plain.load_state(state)
+        else:
+            self._fused.optimizer.load_state(state)
+
+    def _run(
+        self, fused: FusedStep, number: int, paths: Sequence[Path], images: Tensor, labels: Tensor, factor: float
+    ) -> Tensor:
+        rates = {group: peak * factor for group, peak in self._peaks.items()}
+        with model_randomness(self._drops, self._seed, number, 0, images.device):
+            return fused.run([path.subnet for path in paths], images, labels, rates)

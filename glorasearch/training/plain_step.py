@@ -1,0 +1,92 @@
+"""The plain training step: the active subnet's forward and backward pass as PyTorch runs them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from glorasearch.supernet import Supernet
+from glorasearch.training.losses import distillation_loss, label_loss
+from glorasearch.training.optimizer import SupernetOptimizer
+from glorasearch.training.paths import Path
+from glorasearch.training.randomness import drop_probabilities, model_randomness
+
+
+class Step(ABC):
+    """Does the steps of one training; holds the state of its optimiser."""
+
+    @abstractmethod
+    def run(self, number: int, paths: Sequence[Path], images: Tensor, labels: Tensor, factor: float) -> Tensor:
+        """One optimiser step on `images (N, C, H, W)` and `labels (N,)`, the peak learning rates times `factor`.
+
+        Returns:
+            `(2,)`: mean loss in nats and norm of the gradient before clipping; on the device, unread.
+        """
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """The optimiser's state as named tensors: `<parameter>/<moment>`."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave, of any kind of step; copied."""
+
+
+class PlainStep(Step):
+    """One forward and backward pass a path through `Supernet.activate`, then AdamW."""
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        optimizer: SupernetOptimizer,
+        *,
+        mixed: bool,
+        label_smoothing: float,
+        clip_norm: float,
+        seed: int,
+    ) -> None:
+        """`mixed` runs the model under bfloat16 autocast; `seed` decides what the model drops."""
+        self._supernet, self._optimizer = supernet, optimizer
+        self._mixed, self._smoothing, self._clip, self._seed = mixed, label_smoothing, clip_norm, seed
+        self._drops = bool(drop_probabilities(supernet))
+
+    def run(self, number: int, paths: Sequence[Path], images: Tensor, labels: Tensor, factor: float) -> Tensor:
+        """See `Step.run`."""
+        self._optimizer.set_rates(factor)
+        self._optimizer.zero_grad()
+        total = torch.zeros((), device=images.device)
+        teacher: Tensor | None = None
+        for index, path in enumerate(paths):
+            logits = self._forward(path, images, number, index)
+            if path.distilled and teacher is not None:
+                loss = distillation_loss(logits, teacher)
+            else:
+                loss = label_loss(logits, labels, self._smoothing)
+            if teacher is None and len(paths) > 1:
+                teacher = logits.detach().float().softmax(-1)
+            torch.autograd.backward(loss / len(paths))
+            total += loss.detach() / len(paths)
+        norm = self._optimizer.clip(self._clip)
+        self._optimizer.step()
+        return torch.stack([total, norm])
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Step.state`."""
+        return self._optimizer.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `Step.load_state`."""
+        self._optimizer.load_state(state)
+
+    def _forward(self, path: Path, images: Tensor, number: int, index: int) -> Tensor:
+        device = images.device
+        with (
+            model_randomness(self._drops, self._seed, number, index, device),
+            self._supernet.activate(path.subnet),
+            torch.autocast(device.type, torch.bfloat16, enabled=self._mixed),
+        ):
+            logits: Tensor = self._supernet(images)
+        return logits
