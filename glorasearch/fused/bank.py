@@ -62,8 +62,12 @@ class Shape:
         """Views `scale (..., out)`, `shift (..., out)`, `bias (..., out)`, `left (..., out, r)`, `right (..., r, in)`."""
         lead = factors.shape[:-1]
         scale, shift, bias, left, right = factors.split(self.sizes, dim=-1)
-        left = left.unflatten(-1, (self.out_features, self.rank)) if self.rank else left.view(*lead, self.out_features, 0)
-        right = right.unflatten(-1, (self.rank, self.in_features)) if self.rank else right.view(*lead, 0, self.in_features)
+        left = (
+            left.unflatten(-1, (self.out_features, self.rank)) if self.rank else left.view(*lead, self.out_features, 0)
+        )
+        right = (
+            right.unflatten(-1, (self.rank, self.in_features)) if self.rank else right.view(*lead, 0, self.in_features)
+        )
         return scale, shift, bias, left, right
 
 

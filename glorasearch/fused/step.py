@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glorasearch.fused.compiling import compile_blocks
@@ -31,7 +30,6 @@ class StepConfig:
     batch_size: int
     paths: tuple[bool, ...] = (False,)
     """One entry a path: whether it is distilled from the step's first path."""
-    label_smoothing: float = 0.0
     clip_norm: float = 1.0
     weight_decay: float = 1e-4
     dtype: torch.dtype = torch.bfloat16
@@ -58,8 +56,16 @@ class FusedStep:
     float64 on the CPU it equals the plain step of `SupernetTrainer` to rounding.
     """
 
-    def __init__(self, supernet: Supernet, config: StepConfig) -> None:
-        self._config = config
+    def __init__(
+        self,
+        supernet: Supernet,
+        config: StepConfig,
+        *,
+        loss: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+        teacher: Callable[[Tensor], Tensor],
+    ) -> None:
+        """`loss` is that of a path, of logits, labels and, for a distilled one, what `teacher` made of the first's."""
+        self._config, self._loss, self._teacher = config, loss, teacher
         self._pool = pool = pool_of(supernet)
         self.device = device = pool.flat.device
         self.optimizer = FlatAdamW(pool, weight_decay=config.weight_decay)
@@ -88,8 +94,10 @@ class FusedStep:
         compiled: Callable[..., Any] = torch.compile if config.compile and device.type == "cuda" else _as_it_is
         self._forward: Callable[..., Any] = self._model
         if config.compile and device.type == "cuda":
-            if os.environ.get("GS_WHOLE"): self._forward = torch.compile(self._model, dynamic=False)
-            else: print("blocks", compile_blocks(self._model))
+            if os.environ.get("GS_WHOLE"):
+                self._forward = torch.compile(self._model, dynamic=False)
+            else:
+                print("blocks", compile_blocks(self._model))
         self._factors = compiled(self._all_factors, dynamic=False)
         self._update = compiled(_update, dynamic=False)
 
@@ -104,8 +112,14 @@ class FusedStep:
             self._images = torch.zeros_like(images, dtype=self._config.dtype)
         self._images.copy_(images)
         self._labels.copy_(labels)
-        self._codes.copy_(_pinned(torch.tensor([self._pool.codes(subnet) for subnet in subnets], dtype=torch.int32), self.device), non_blocking=True)
-        self._rates.copy_(_pinned(torch.tensor([rates[group] for group in self._groups], dtype=self._rates.dtype), self.device), non_blocking=True)
+        self._codes.copy_(
+            _pinned(torch.tensor([self._pool.codes(subnet) for subnet in subnets], dtype=torch.int32), self.device),
+            non_blocking=True,
+        )
+        self._rates.copy_(
+            _pinned(torch.tensor([rates[group] for group in self._groups], dtype=self._rates.dtype), self.device),
+            non_blocking=True,
+        )
         self._model.train(self._supernet.training)
         if self.device.type != "cuda" or not self._config.compile:
             self._step()
@@ -124,7 +138,9 @@ class FusedStep:
         torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.synchronize()
         self._graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize(); torch.cuda.empty_cache(); torch.cuda.reset_peak_memory_stats()
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
         with torch.cuda.graph(self._graph):
             self._step()
         print("peak GB in capture", torch.cuda.max_memory_allocated() / 1e9, flush=True)
@@ -142,13 +158,9 @@ class FusedStep:
             self._fill(packed, number)
             with torch.autocast(self.device.type, config.dtype, enabled=config.dtype == torch.bfloat16):
                 logits = self._forward(self._images)
-            wide = logits.float() if logits.dtype != torch.float64 else logits
-            if distilled and teacher is not None:
-                loss = -(teacher * F.log_softmax(wide, dim=-1)).sum(-1).mean()
-            else:
-                loss = F.cross_entropy(wide, self._labels, label_smoothing=config.label_smoothing)
+            loss = self._loss(logits, self._labels, teacher if distilled else None)
             if teacher is None and len(config.paths) > 1:
-                teacher = wide.detach().softmax(-1)
+                teacher = self._teacher(logits)
             leaves = [leaf for bank in self._leaves for leaf in bank]
             found = torch.autograd.grad(loss * share, [*leaves, *self._head])
             sent = self._stack(found[: len(leaves)])

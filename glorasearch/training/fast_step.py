@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from glorasearch.fused import FusedStep, StepConfig
 from glorasearch.supernet import Supernet
+from glorasearch.training.losses import path_loss, teacher_of
 from glorasearch.training.paths import Path
 from glorasearch.training.plain_step import PlainStep, Step
 from glorasearch.training.randomness import drop_probabilities, model_randomness
@@ -27,13 +29,16 @@ class FastStep(Step):
         peaks: Mapping[str, float],
         config: StepConfig,
         *,
+        label_smoothing: float,
         seed: int,
         strict: bool,
     ) -> None:
         """`peaks` are the learning rates by group; `strict` raises what keeps a model from being compiled."""
         self._plain, self._peaks, self._seed, self._strict = plain, peaks, seed, strict
         self._drops = bool(drop_probabilities(supernet))
-        self._fused: FusedStep | None = FusedStep(supernet, config)
+        self._fused: FusedStep | None = FusedStep(
+            supernet, config, loss=partial(path_loss, smoothing=label_smoothing), teacher=teacher_of
+        )
 
     def run(self, number: int, paths: Sequence[Path], images: Tensor, labels: Tensor, factor: float) -> Tensor:
         """See `Step.run`; the model's own randomness is drawn once a step for all its paths."""

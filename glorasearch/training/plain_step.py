@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glorasearch.supernet import Supernet
-from glorasearch.training.losses import distillation_loss, label_loss
+from glorasearch.training.losses import path_loss, teacher_of
 from glorasearch.training.optimizer import SupernetOptimizer
 from glorasearch.training.paths import Path
 from glorasearch.training.randomness import drop_probabilities, model_randomness
@@ -61,12 +61,9 @@ class PlainStep(Step):
         teacher: Tensor | None = None
         for index, path in enumerate(paths):
             logits = self._forward(path, images, number, index)
-            if path.distilled and teacher is not None:
-                loss = distillation_loss(logits, teacher)
-            else:
-                loss = label_loss(logits, labels, self._smoothing)
+            loss = path_loss(logits, labels, teacher if path.distilled else None, smoothing=self._smoothing)
             if teacher is None and len(paths) > 1:
-                teacher = logits.detach().float().softmax(-1)
+                teacher = teacher_of(logits)
             torch.autograd.backward(loss / len(paths))
             total += loss.detach() / len(paths)
         norm = self._optimizer.clip(self._clip)

@@ -180,12 +180,11 @@ class SupernetTrainer:
         fused = StepConfig(
             batch_size=config.batch_size,
             paths=tuple(path.distilled for path in self._strategy.paths(0)),
-            label_smoothing=config.label_smoothing,
             clip_norm=config.clip_norm,
             weight_decay=config.weight_decay,
             dtype=torch.bfloat16 if mixed else torch.float32,
         )
-        return FastStep(self._supernet, plain, peaks, fused, seed=config.seed, strict=config.compile == "on")
+        return FastStep(self._supernet, plain, peaks, fused, label_smoothing=config.label_smoothing, seed=config.seed, strict=config.compile == "on")
 
     def _due(self, every: int) -> bool:
         return self._step % every == 0 or self._step == self._config.steps

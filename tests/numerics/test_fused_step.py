@@ -1,0 +1,193 @@
+"""The fused step against the plain one: every choice of a layer, and whole steps, in float64."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from glorasearch.adapters import AdaptedLinear
+from glorasearch.fused import FusedStep, StepConfig
+from glorasearch.fused.bank import DENSE, Shape, banks_of, encode, storages
+from glorasearch.fused.gradients import dense_gradient, merge, reference_gradient
+from glorasearch.fused.pool import pool_of
+from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, Subnet, sample
+from glorasearch.supernet import Supernet
+from glorasearch.training import Path
+from glorasearch.training.losses import path_loss, teacher_of
+from glorasearch.training.optimizer import SupernetOptimizer
+from glorasearch.training.plain_step import PlainStep
+
+CHOICES = {
+    "A": ["none", "constant", "vector", "lora:1", "lora:3"],
+    "B": ["none", "constant", "vector", "lora:2", "lora:4"],
+    "C": ["none", "vector", "lora:1", "lora:2"],
+    "D": ["none", "constant", "vector"],
+    "E": ["none", "constant", "vector"],
+}
+PEAKS = {"factor": 1e-2, "vector": 2e-2, "head": 3e-3}
+
+
+def layer_of(entangle: str, bias: bool, outs: int, ins: int) -> tuple[AdaptedLinear, BoundSpace]:
+    generator = torch.Generator().manual_seed(7)
+    shape = LayerShape("layer", ins, outs, bias)
+    space = SearchSpace.from_dict(
+        {"name": "all", "entangle": entangle, "layers": {"include": ["layer"]}, "choices": CHOICES}
+    ).bind([shape])
+    base = nn.Linear(ins, outs, bias).double().requires_grad_(False)
+    layer = AdaptedLinear(base, shape, space.genes, entangle=entangle, generator=generator)
+    for parameter in layer.support.parameters():
+        parameter.data += torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.1
+    return layer, space
+
+
+def all_choices(space: BoundSpace) -> Iterator[tuple[str, ...]]:
+    genes = {gene.tensor: gene.choices for gene in space.genes}
+    return itertools.product(*(genes.get(tensor, ("none",)) for tensor in SUPPORT_TENSORS))
+
+
+@pytest.mark.parametrize("entangle", ["untied", "reference"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("outs", "ins"), [(7, 5), (4, 6)])
+def test_every_choice_merges_and_learns_as_the_plain_layer(entangle: str, bias: bool, outs: int, ins: int) -> None:
+    layer, space = layer_of(entangle, bias, outs, ins)
+    (bank,) = banks_of({"layer": layer})
+    x = torch.randn(9, ins, dtype=torch.float64)
+    dy = torch.randn(9, outs, dtype=torch.float64)
+    parameters = storages(layer)
+    seen_plans = set()
+    for choices in all_choices(space):
+        expected_y = nn.functional.linear(x, layer.merged_weight(choices), layer.merged_bias(choices))
+        tied = 0 * sum(
+            parameter.sum() for parameter in parameters.values()
+        )  # so that undrawn ones have a gradient, zero
+        wanted = torch.autograd.grad(expected_y + tied, list(parameters.values()), dy)
+
+        codes = torch.tensor([encode(choices)])
+        parts = {key: parameter[None] for key, parameter in parameters.items()}
+        factors = bank.factors(parts, codes)
+        weight, b = merge(bank.base, factors, bank.shape)[0], bank.shape.split(factors[0])[2]
+        y = nn.functional.linear(x, weight, b)
+        torch.testing.assert_close(y, expected_y, rtol=0, atol=1e-12)
+
+        plan = bank.plan(factors, codes)[0]
+        seen_plans.add(tuple(plan.tolist()))
+        grad = reference_gradient(dy, x, y.detach(), bank.base[0], factors[0].detach(), plan, bank.shape)
+        found = torch.autograd.grad(factors, list(parameters.values()), grad[None], allow_unused=True)
+        for key, got, expected in zip(parameters, found, wanted, strict=True):
+            got = torch.zeros_like(expected) if got is None else got
+            torch.testing.assert_close(got, expected, rtol=0, atol=1e-11, msg=f"{choices} {key}")
+    assert {plan[DENSE] for plan in seen_plans} == {0, 1}, "both ways to the gradient were taken"
+
+
+def test_a_scale_that_vanishes_takes_the_dense_way() -> None:
+    layer, _ = layer_of("untied", True, 7, 5)
+    (bank,) = banks_of({"layer": layer})
+    storages(layer)["A", "vector"].data[3] = -1.0
+    codes = torch.tensor([encode(("vector", "none", "none", "none", "none"))])
+    factors = bank.factors({key: p[None] for key, p in storages(layer).items()}, codes)
+    assert bank.plan(factors, codes)[0].tolist() == [1, 0, 0, 0]
+
+
+def test_dense_gradient_is_autograds() -> None:
+    shape = Shape(6, 4, 2, 3)
+    factors = torch.randn(sum(shape.sizes), dtype=torch.float64).requires_grad_()
+    base, x = torch.randn(6, 4, dtype=torch.float64), torch.randn(8, 4, dtype=torch.float64)
+    y = nn.functional.linear(x, merge(base[None], factors[None], shape)[0], shape.split(factors)[2])
+    dy = torch.randn_like(y)
+    (wanted,) = torch.autograd.grad(y, factors, dy)
+    torch.testing.assert_close(dense_gradient(dy, x, base, factors.detach(), shape), wanted, rtol=0, atol=1e-12)
+
+
+def supernets(entangle: str, qkv_bias: bool) -> tuple[Supernet, Supernet]:
+    torch.manual_seed(0)
+    backbone = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=5,
+        qkv_bias=qkv_bias,
+    ).double()  # fmt: skip
+    space = SearchSpace.from_dict({"name": "all", "entangle": entangle, "choices": CHOICES})
+    first, second = (Supernet(backbone, space, seed=3).train() for _ in range(2))
+    generator = torch.Generator().manual_seed(1)
+    for one, other in zip(first.adapter_parameters().values(), second.adapter_parameters().values(), strict=True):
+        noise = torch.randn(one.shape, generator=generator, dtype=torch.float64) * 0.05
+        one.data += noise
+        other.data += noise
+    return first, second
+
+
+def plain_step(supernet: Supernet) -> PlainStep:
+    optimizer = SupernetOptimizer(
+        supernet, lr=PEAKS["factor"], vector_lr=PEAKS["vector"], head_lr=PEAKS["head"], weight_decay=1e-2
+    )
+    return PlainStep(supernet, optimizer, mixed=False, label_smoothing=0.1, clip_norm=1.0, seed=0)
+
+
+def worst(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max((one[name].double() - other[name].double()).abs().max().item() for name in one)
+
+
+@pytest.mark.parametrize("entangle", ["untied", "reference"])
+@pytest.mark.parametrize("qkv_bias", [True, False])
+@pytest.mark.parametrize("paths", [(False,), (False, True, True)])
+def test_steps_move_what_the_plain_steps_move(entangle: str, qkv_bias: bool, paths: tuple[bool, ...]) -> None:
+    first, second = supernets(entangle, qkv_bias)
+    plain = plain_step(first)
+    config = StepConfig(batch_size=6, paths=paths, weight_decay=1e-2, dtype=torch.float64)
+    fused = FusedStep(second, config, loss=partial(path_loss, smoothing=0.1), teacher=teacher_of)
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        images = torch.randn(6, 3, 32, 32, dtype=torch.float64)
+        labels = torch.randint(0, 5, (6,))
+        subnets = [sample(first.space, rng) for _ in paths]
+        drawn = [Path(subnet, distilled) for subnet, distilled in zip(subnets, paths, strict=True)]
+        expected = plain.run(number, drawn, images, labels, 0.5)
+        found = fused.run(subnets, images, labels, {group: 0.5 * peak for group, peak in PEAKS.items()})
+        # The plain step adds its losses up in float32.
+        torch.testing.assert_close(found, expected.double(), rtol=1e-6, atol=1e-6)
+        assert worst(plain.state(), fused.optimizer.state()) < 1e-10
+        assert (
+            worst(first.adapter_state(), second.adapter_state()) < 1e-6
+        )  # AdamW magnifies gradients that are rounding
+    assert len(fused.optimizer.state()) > 100
+
+
+def test_either_step_goes_on_with_the_others_state() -> None:
+    first, second = supernets("untied", True)
+    plain, config = (
+        plain_step(first),
+        StepConfig(batch_size=6, weight_decay=1e-2, dtype=torch.float64),
+    )
+    fused = FusedStep(second, config, loss=partial(path_loss, smoothing=0.1), teacher=teacher_of)
+    rng = np.random.default_rng(4)
+    images, labels = torch.randn(6, 3, 32, 32, dtype=torch.float64), torch.randint(0, 5, (6,))
+    plain.run(0, [Path(sample(first.space, rng))], images, labels, 1.0)
+    second.load_adapter_state(first.adapter_state())
+    fused.optimizer.load_state(plain.state())
+    assert worst(plain.state(), fused.optimizer.state()) == 0
+    subnet = sample(first.space, rng)
+    plain.run(1, [Path(subnet)], images, labels, 1.0)
+    fused.run([subnet], images, labels, PEAKS)
+    assert worst(first.adapter_state(), second.adapter_state()) < 1e-6
+    plain.load_state(fused.optimizer.state())
+    assert worst(plain.state(), fused.optimizer.state()) == 0
+
+
+def test_a_pool_is_the_supernets_own_memory_until_it_moves() -> None:
+    net, _ = supernets("untied", True)
+    before = {name: value.clone() for name, value in net.adapter_state().items()}
+    pool = pool_of(net)
+    assert worst(before, net.adapter_state()) == 0
+    pool.flat.add_(1.0)
+    assert worst({name: value + 1 for name, value in before.items()}, net.adapter_state()) == 0
+    assert pool_of(net) is pool
+    net.float()
+    assert not pool.valid
+    assert pool_of(net) is not pool
+    assert isinstance(sample(net.space, np.random.default_rng(0)), Subnet)
