@@ -61,16 +61,16 @@ class SupportTensor(nn.Module):
         kinds = {choice.kind for choice in parsed}
         rank = max(choice.rank for choice in parsed)
         rows, columns = _shape(tensor, layer)
-        self._aliased = entangle == "reference"
+        self.aliased = entangle == "reference"
         if rank:
             self.down = nn.Parameter(like.new_zeros(rows, rank))
             bound = (6 / (rank + columns)) ** 0.5
             up = torch.empty(rank, columns, dtype=torch.float64).uniform_(-bound, bound, generator=generator)
             self.up = nn.Parameter(up.to(like))
-        needs_vector = "vector" in kinds or (self._aliased and "constant" in kinds)
-        if needs_vector and not (self._aliased and rank):
+        needs_vector = "vector" in kinds or (self.aliased and "constant" in kinds)
+        if needs_vector and not (self.aliased and rank):
             self.vector = nn.Parameter(like.new_zeros(rows))
-        if "constant" in kinds and not self._aliased:
+        if "constant" in kinds and not self.aliased:
             self.constant = nn.Parameter(like.new_zeros(1))
 
     def value(self, choice: str) -> Value:
@@ -80,7 +80,7 @@ class SupportTensor(nn.Module):
             return None
         if kind == "lora":
             return LowRank(self.down[:, :rank], self.up[:rank])
-        if not self._aliased:
+        if not self.aliased:
             return self.vector if kind == "vector" else self.constant
         column = self.down[:, 0] if hasattr(self, "down") else self.vector
         return column if kind == "vector" else column[:1]
