@@ -7,6 +7,18 @@ what `gradients` says, and `optimizer` is AdamW on the flat buffer. `tests/numer
 `Supernet.activate` over all choices.
 """
 
+from glorasearch.fused.compiling import compile_blocks
+from glorasearch.fused.merged import MergedLinear, MergedWeights, static_model
+from glorasearch.fused.pool import Pool, pool_of
 from glorasearch.fused.step import FusedStep, StepConfig
 
-__all__ = ["FusedStep", "StepConfig"]
+__all__ = [
+    "FusedStep",
+    "MergedLinear",
+    "MergedWeights",
+    "Pool",
+    "StepConfig",
+    "compile_blocks",
+    "pool_of",
+    "static_model",
+]

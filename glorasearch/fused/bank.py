@@ -20,9 +20,9 @@ PARTS: Final = ("down", "up", "vector", "constant")
 LEAST_SCALE: Final = 0.05
 """A row that is scaled by less than this has its gradient taken from the dense weight gradient."""
 
-DENSE, SCALED, SHIFTED, LOW_RANK = range(4)
-PLAN: Final = ("dense", "scaled", "shifted", "low_rank")
-"""Columns of a plan: needs the dense weight gradient; A scales rows; B is anything; B is a low-rank product."""
+DENSE, SCALED, SHIFTED = range(3)
+PLAN: Final = ("dense", "scaled", "shifted")
+"""Columns of a plan: needs the dense weight gradient; or, without it: A scales rows; B shifts rows."""
 
 Key = tuple[str, str]
 """Support tensor and part: ("A", "down")."""
@@ -48,9 +48,10 @@ class Shape:
     def keeps_output(self) -> bool:
         """Whether the backward pass may use the layer's outputs, which then stay in memory.
 
-        Where a layer widens, what comes after it (attention, an activation) holds them anyway.
+        Where a layer widens, what comes after it (attention, an activation) holds them anyway; where it narrows, they
+        are small against the dense gradient that they save.
         """
-        return self.out_features > self.in_features
+        return self.out_features != self.in_features
 
     @property
     def sizes(self) -> tuple[int, int, int, int, int]:
@@ -120,18 +121,20 @@ class Bank:
         return torch.cat([scale, shift, bias, left.flatten(1), right.flatten(1)], dim=-1)
 
     def plan(self, factors: Tensor, codes: Tensor) -> Tensor:
-        """`(L, 4)` int32: what the gradient of each layer has to form, by the columns `PLAN`.
+        """`(L, 3)` int32: what the gradient of each layer has to form, by the columns `PLAN`.
 
-        A=`lora` needs the dense weight gradient. So does any scale whose gradient cannot be had from the layer's outputs:
-        because they are not kept, or because it is near zero.
+        Products need the dense weight gradient: A's cannot do without; B's could, but reading inputs and output
+        gradients twice more costs a GPU as much. So does any scale whose gradient cannot be had from the layer's
+        outputs: because they are not kept, or because it is near zero.
         """
         kinds = codes[self.positions][..., 0]
         a, b = kinds[:, 0], kinds[:, 1]
         scale = factors[:, : self.shape.out_features]
         scaled = (a == CONSTANT) | (a == VECTOR)
         hidden = (1 + scale).abs().amin(dim=1) < LEAST_SCALE if self.shape.keeps_output else torch.ones_like(scaled)
-        dense = (a == LORA) | (scaled & hidden)
-        return torch.stack([dense, scaled & ~dense, (b != NONE) & ~dense, (b == LORA) & ~dense], dim=1).int()
+        dense = (a == LORA) | (b == LORA) | (scaled & hidden)
+        shifted = (b == CONSTANT) | (b == VECTOR)
+        return torch.stack([dense, scaled & ~dense, shifted & ~dense], dim=1).int()
 
     def _vector(self, tensor: str, parts: Mapping[Key, Tensor], own: Tensor) -> Tensor:
         """A choice `vector` or `constant` as `(L, rows)`, zeros where another is drawn."""

@@ -5,12 +5,13 @@ gradient of the loss in `W` is `G = dyᵀ·x` and, with `H = G ⊙ W0`,
 
     d scale = H·1ᵀ    d shift = G·1ᵀ    d bias = Σ dy    dP = H·Qᵀ    dQ = Pᵀ·H    dD = G·Uᵀ    dU = Dᵀ·G    dx = dy·W
 
-Only P and Q (A=`lora`) need the dense G. Without them, by associativity and summed over the tokens,
+A layer that has no products (P, Q, D, U are zero) can do without the dense G, by associativity and summed over tokens:
 
-    d shift = dyᵀ·(x·1ᵀ)    dD = dyᵀ·(x·Uᵀ)    dU = (dy·D)ᵀ·x
-    d scale = (Σ dy ⊙ y − bias ⊙ d bias − shift ⊙ d shift − (D ⊙ dD)·1ᵀ) / (1 + scale)
+    d shift = dyᵀ·(x·1ᵀ)    d scale = (Σ dy ⊙ y − bias ⊙ d bias − shift ⊙ d shift) / (1 + scale)
 
-the last from `y = (1 + scale) ⊙ x·W0ᵀ + shift·(x·1ᵀ) + (x·Uᵀ)·Dᵀ + bias`.
+the latter from `y = (1 + scale) ⊙ x·W0ᵀ + shift·(x·1ᵀ) + bias`. What a layer forms is its row of the plan
+(`Bank.plan`). Its gradient is first raw: where A scales rows, the slot of `d scale` holds `Σ dy ⊙ y`; `settle` makes of
+it what it stands for, for all layers of a bank at once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from glorasearch.fused.bank import DENSE, LOW_RANK, SCALED, SHIFTED, Shape
+from glorasearch.fused.bank import DENSE, SCALED, SHIFTED, Shape
 
 
 def merge(base: Tensor, factors: Tensor, shape: Shape) -> Tensor:
@@ -44,37 +45,29 @@ def dense_gradient(dy: Tensor, x: Tensor, base: Tensor, factors: Tensor, shape: 
     return torch.cat([*parts, d_left.flatten(), d_right.flatten()])
 
 
-def thin_gradient(dy: Tensor, x: Tensor, y: Tensor, factors: Tensor, shape: Shape) -> Tensor:
-    """The same without G, for a layer whose A is not a product; that of A's product is left zero."""
-    scale, shift, bias, left, right = shape.split(factors)
-    ra = shape.scale_rank
-    down, up = left[:, ra:], right[ra:]
-    d_bias = dy.sum(0)
-    d_shift = dy.T @ x.sum(1)
-    d_down, d_up = dy.T @ (x @ up.T), (dy @ down).T @ x
-    seen = (dy * y).sum(0) - bias * d_bias - shift * d_shift - (down * d_down).sum(1)
-    parts = [seen / (1 + scale), d_shift, d_bias]
-    d_left = torch.cat([torch.zeros_like(left[:, :ra]), d_down], dim=1)
-    d_right = torch.cat([torch.zeros_like(right[:ra]), d_up])
-    return torch.cat([*parts, d_left.flatten(), d_right.flatten()])
-
-
-def reference_gradient(
-    dy: Tensor, x: Tensor, y: Tensor, base: Tensor, factors: Tensor, plan: Tensor, shape: Shape
+def raw_gradient(
+    dy: Tensor, x: Tensor, y: Tensor | None, base: Tensor, factors: Tensor, plan: Tensor, shape: Shape
 ) -> Tensor:
-    """The gradient `(width,)` of one layer's factors as its row of the plan, `(4,)`, says.
+    """The raw gradient `(width,)` of one layer's factors as its row of the plan, `(3,)`, says.
 
-    What the plan leaves out may be any finite number: nothing that was drawn depends on it.
+    What the plan leaves out is zero: nothing that was drawn depends on it.
     """
     if plan[DENSE]:
         return dense_gradient(dy, x, base, factors, shape)
-    grad = thin_gradient(dy, x, y, factors, shape)
-    scale, shift, _, left, right = shape.split(grad)
-    if not plan[SCALED]:
-        scale.zero_()
-    if not plan[SHIFTED]:
-        shift.zero_()
-        left.zero_()
-    if not plan[LOW_RANK]:
-        right.zero_()
-    return grad
+    zero = dy.new_zeros(shape.out_features)
+    seen = zero
+    if plan[SCALED]:
+        assert y is not None, "a layer that keeps no outputs takes the dense way"
+        seen = (dy * y).sum(0)
+    d_shift = dy.T @ x.sum(1) if plan[SHIFTED] else zero
+    products = dy.new_zeros(shape.rank * (shape.out_features + shape.in_features))
+    return torch.cat([seen, d_shift, dy.sum(0), products])
+
+
+def settle(raw: Tensor, factors: Tensor, plan: Tensor, shape: Shape) -> Tensor:
+    """The gradients `(L, width)` of a bank's factors from raw ones; `factors (L, width)`, `plan (L, 3)`."""
+    scale, shift, bias, _, _ = shape.split(factors)
+    seen, d_shift, d_bias, _, _ = shape.split(raw)
+    d_scale = (seen - bias * d_bias - shift * d_shift) / (1 + scale)
+    d_scale = torch.where(plan[:, SCALED, None] != 0, d_scale, seen)
+    return torch.cat([d_scale, raw[:, shape.out_features :]], dim=1)

@@ -7,25 +7,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glorasearch.fused.bank import Shape
-from glorasearch.fused.gradients import reference_gradient
-
-_SHAPE = "int out_features, int in_features, int scale_rank, int shift_rank"
+from glorasearch.fused.gradients import raw_gradient
 
 
 @torch.library.custom_op("glorasearch::fused_linear", mutates_args=())
 def fused_linear(
-    x: Tensor, weight: Tensor, factors: Tensor, base: Tensor, plan: Tensor, scale_rank: int, shift_rank: int
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    factors: Tensor,
+    base: Tensor,
+    plan: Tensor,
+    scale_rank: int,
+    shift_rank: int,
 ) -> Tensor:
-    """`x·Wᵀ + b`: `x (..., in)`, the merged `weight (out, in)`, one layer's `factors`, W0 `base`, its row of the plan.
+    """`x·Wᵀ + b`: `x (..., in)`, the merged `weight (out, in)` and `bias (out,)`, and what they were merged from: one
+    layer's `factors`, W0 `base`, and its row of the plan.
 
-    Only `x` and `factors` have gradients; that of the factors is the true one of the layer that is merged from them.
+    Only `x` and `factors` have gradients; that of the factors is raw (`gradients.settle`) and the one of the layer that
+    is merged from them.
     """
-    out = weight.shape[0]
-    return F.linear(x, weight, factors[2 * out : 3 * out].to(x.dtype))
+    return F.linear(x, weight, bias)
 
 
 @fused_linear.register_fake
-def _(x: Tensor, weight: Tensor, factors: Tensor, base: Tensor, plan: Tensor, ra: int, rb: int) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor, factors: Tensor, base: Tensor, plan: Tensor, ra: int, rb: int) -> Tensor:
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
 
@@ -41,18 +47,18 @@ def fused_linear_backward(
     scale_rank: int,
     shift_rank: int,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of `x` and of the factors; `y` is the output where it is kept."""
+    """The gradient of `x`, and the raw one of the factors; `y` is the output where it is kept."""
     shape = Shape(weight.shape[0], weight.shape[1], scale_rank, shift_rank)
     flat_dy, flat_x = dy.reshape(-1, shape.out_features), x.reshape(-1, shape.in_features)
     dx = (flat_dy @ weight).view(x.shape)
-    flat_y = flat_dy if y is None else y.reshape(-1, shape.out_features)  # not kept: the plan does not ask for it
+    flat_y = None if y is None else y.reshape(-1, shape.out_features)
     if dy.is_cuda:
         from glorasearch.fused.kernels import factor_gradient  # Triton is there where CUDA is
 
         return dx, factor_gradient(flat_dy, flat_x, flat_y, base, factors, plan, shape)
     wide = factors.dtype
-    grad = reference_gradient(flat_dy.to(wide), flat_x.to(wide), flat_y.to(wide), base, factors, plan, shape)
-    return dx, grad
+    wide_y = None if flat_y is None else flat_y.to(wide)
+    return dx, raw_gradient(flat_dy.to(wide), flat_x.to(wide), wide_y, base, factors, plan, shape)
 
 
 @fused_linear_backward.register_fake
@@ -71,8 +77,8 @@ def _(
 
 
 def _setup(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: Tensor) -> None:
-    x, weight, factors, base, plan, ra, rb = inputs
-    kept = output if output.shape[-1] > x.shape[-1] else None  # Shape.keeps_output
+    x, weight, _, factors, base, plan, ra, rb = inputs
+    kept = output if Shape(output.shape[-1], x.shape[-1], ra, rb).keeps_output else None
     ctx.save_for_backward(x, kept, weight, factors, base, plan)  # type: ignore[arg-type]
     ctx.ranks = ra, rb  # type: ignore[attr-defined]
 
@@ -81,7 +87,7 @@ def _backward(ctx: torch.autograd.function.FunctionCtx, dy: Tensor) -> tuple[Ten
     x, y, weight, factors, base, plan = ctx.saved_tensors  # type: ignore[attr-defined]
     ra, rb = ctx.ranks  # type: ignore[attr-defined]
     dx, grad = fused_linear_backward(dy, x, y, weight, factors, base, plan, ra, rb)
-    return dx, None, grad, None, None, None, None
+    return dx, None, None, grad, None, None, None, None
 
 
 fused_linear.register_autograd(_backward, setup_context=_setup)
@@ -90,13 +96,14 @@ fused_linear.register_autograd(_backward, setup_context=_setup)
 class FusedLinear(nn.Module):
     """The layer of a model that a fused step runs: all its tensors are views of what the step fills before it."""
 
-    def __init__(self, weight: Tensor, factors: Tensor, base: Tensor, plan: Tensor, shape: Shape) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, factors: Tensor, base: Tensor, plan: Tensor, shape: Shape) -> None:
         super().__init__()
-        self.weight, self.factors, self.base, self.plan = weight, factors, base, plan
+        self.weight, self.bias, self.factors, self.base, self.plan = weight, bias, factors, base, plan
         self.in_features, self.out_features = shape.in_features, shape.out_features
         self._ranks = shape.scale_rank, shape.shift_rank
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., in)` to `(..., out)` in the merged weight's dtype."""
-        y: Tensor = fused_linear(x.to(self.weight.dtype), self.weight, self.factors, self.base, self.plan, *self._ranks)
+        x = x.to(self.weight.dtype)
+        y: Tensor = fused_linear(x, self.weight, self.bias, self.factors, self.base, self.plan, *self._ranks)
         return y

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -12,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glorasearch.fused.bank import Key
 from glorasearch.fused.compiling import compile_blocks
-from glorasearch.fused.gradients import merge
+from glorasearch.fused.gradients import settle
 from glorasearch.fused.linear import FusedLinear
+from glorasearch.fused.merged import MergedWeights, static_model
 from glorasearch.fused.optimizer import FlatAdamW, adamw, clip_factor
 from glorasearch.fused.pool import active, active_table, pool_of
 from glorasearch.space import Subnet
@@ -78,16 +79,15 @@ class FusedStep:
         self._images: Tensor | None = None
         self._labels = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
         self._result = torch.zeros(2, dtype=pool.flat.dtype, device=device)
-        self._held = [
-            (
-                torch.zeros(len(bank), bank.width, device=device, dtype=pool.flat.dtype),
-                torch.zeros(bank.base.shape, dtype=config.dtype, device=device),
-                torch.zeros(len(bank), 4, dtype=torch.int32, device=device),
-            )
-            for bank in pool.banks
-        ]
-        self._leaves: list[list[Tensor]] = []
-        self._model = self._fused_model(supernet)
+        self._stacked = pool.stacked(pool.flat)
+        self._merged = merged = MergedWeights(pool, config.dtype)
+        self._leaves = [[row.detach().requires_grad_() for row in factors] for factors in merged.factors]
+        layers: dict[str, nn.Module] = {}
+        for number, bank in enumerate(pool.banks):
+            own = merged.weights[number], merged.biases[number], self._leaves[number], bank.base, merged.plans[number]
+            rows = zip(bank.names, *own, strict=True)
+            layers |= {name: FusedLinear(*tensors, bank.shape) for name, *tensors in rows}
+        self._model = static_model(supernet, layers, config.dtype, share_head=True)
         self._supernet = supernet
         self._head = list(supernet.head_parameters().values())
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -124,7 +124,8 @@ class FusedStep:
         if self.device.type != "cuda" or not self._config.compile:
             self._step()
         elif self._graph is None:
-            self._capture()
+            with torch._functorch.config.patch(ban_recompute_materialized_backward=False):
+                self._capture()
         else:
             self._graph.replay()
         return self._result.clone()
@@ -148,14 +149,15 @@ class FusedStep:
     def _step(self) -> None:
         config, pool = self._config, self._pool
         assert self._images is not None
-        flat = pool.flat.detach().requires_grad_()
+        stacked = [{key: part.detach().requires_grad_() for key, part in parts.items()} for parts in self._stacked]
+        sources = [part for parts in stacked for part in parts.values()]
         grad = torch.zeros_like(pool.flat)
         total = torch.zeros((), dtype=pool.flat.dtype, device=self.device)
         teacher: Tensor | None = None
         share = 1 / len(config.paths)
         for number, distilled in enumerate(config.paths):
-            packed = self._factors(flat, self._codes[number])
-            self._fill(packed, number)
+            packed = self._factors(stacked, self._codes[number])
+            self._merged.fill(packed, self._codes[number])
             with torch.autocast(self.device.type, config.dtype, enabled=config.dtype == torch.bfloat16):
                 logits = self._forward(self._images)
             loss = self._loss(logits, self._labels, teacher if distilled else None)
@@ -163,11 +165,9 @@ class FusedStep:
                 teacher = self._teacher(logits)
             leaves = [leaf for bank in self._leaves for leaf in bank]
             found = torch.autograd.grad(loss * share, [*leaves, *self._head])
-            sent = self._stack(found[: len(leaves)])
-            (adapters,) = torch.autograd.grad(packed, flat, sent)
-            grad += adapters
-            head = torch.cat([g.flatten() for g in found[len(leaves) :]])
-            grad[pool.adapters :] += head
+            sent = self._settled(found[: len(leaves)])
+            back = torch.autograd.grad(packed, sources, sent, materialize_grads=True)
+            grad = grad + torch.cat([part.flatten() for part in (*back, *found[len(leaves) :])])
             total += loss.detach() * share
         drawn = torch.stack([active(self._table, codes) for codes in self._codes]).any(0)
         norm = self._update(
@@ -176,45 +176,17 @@ class FusedStep:
         )  # fmt: skip
         self._result.copy_(torch.stack([total, norm]))
 
-    def _all_factors(self, flat: Tensor, codes: Tensor) -> list[Tensor]:
-        parts = self._pool.stacked(flat)
-        return [bank.factors(own, codes) for bank, own in zip(self._pool.banks, parts, strict=True)]
+    def _all_factors(self, stacked: list[dict[Key, Tensor]], codes: Tensor) -> list[Tensor]:
+        return [bank.factors(parts, codes) for bank, parts in zip(self._pool.banks, stacked, strict=True)]
 
-    @torch.no_grad()
-    def _fill(self, packed: Sequence[Tensor], number: int) -> None:
-        """Steps 1 and 2 of the plan into their fixed places."""
-        for bank, factors, (own, weight, plan) in zip(self._pool.banks, packed, self._held, strict=True):
-            own.copy_(factors)
-            plan.copy_(bank.plan(factors, self._codes[number]))
-            if weight.is_cuda:
-                from glorasearch.fused.kernels import merge_into
-
-                merge_into(weight, bank.base, own, bank.shape)
-            else:
-                weight.copy_(merge(bank.base, own, bank.shape))
-
-    def _stack(self, grads: Sequence[Tensor]) -> list[Tensor]:
-        stacked, start = [], 0
-        for leaves in self._leaves:
-            stacked.append(torch.stack(list(grads[start : start + len(leaves)])))
-            start += len(leaves)
-        return stacked
-
-    def _fused_model(self, supernet: Supernet) -> nn.Module:
-        """The supernet's model with fused layers; its head is the supernet's own, its frozen rest has our dtype."""
-        memo: dict[int, Any] = {id(p): p for p in supernet.head_parameters().values()}
-        merged = {id(p) for layer in supernet.adapted.values() for p in layer.parameters()}
-        for bank, (factors, weight, plan) in zip(self._pool.banks, self._held, strict=True):
-            leaves = []
-            for number, layer in enumerate(bank.layers):
-                leaf = factors[number].detach().requires_grad_()
-                leaves.append(leaf)
-                memo[id(layer)] = FusedLinear(weight[number], leaf, bank.base[number], plan[number], bank.shape)
-            self._leaves.append(leaves)
-        for parameter in supernet.model.parameters():
-            if id(parameter) not in memo and id(parameter) not in merged:
-                memo[id(parameter)] = nn.Parameter(parameter.detach().to(self._config.dtype), requires_grad=False)
-        return copy.deepcopy(supernet.model, memo)
+    def _settled(self, raw: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of the banks' factors, `(L, width)` each, from the raw ones of their layers."""
+        settled, start = [], 0
+        for index, bank in enumerate(self._pool.banks):
+            rows = torch.stack(list(raw[start : start + len(bank)]))
+            settled.append(settle(rows, self._merged.factors[index], self._merged.plans[index], bank.shape))
+            start += len(bank)
+        return settled
 
 
 def _update(
