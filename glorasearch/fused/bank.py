@@ -22,7 +22,7 @@ LEAST_SCALE: Final = 0.05
 
 DENSE, SCALED, SHIFTED = range(3)
 PLAN: Final = ("dense", "scaled", "shifted")
-"""Columns of a plan: needs the dense weight gradient; or, without it: A scales rows; B shifts rows."""
+"""Columns of a plan: needs the dense weight gradient; A scales rows, B shifts rows, which matter only without it."""
 
 Key = tuple[str, str]
 """Support tensor and part: ("A", "down")."""
@@ -134,7 +134,7 @@ class Bank:
         hidden = (1 + scale).abs().amin(dim=1) < LEAST_SCALE if self.shape.keeps_output else torch.ones_like(scaled)
         dense = (a == LORA) | (b == LORA) | (scaled & hidden)
         shifted = (b == CONSTANT) | (b == VECTOR)
-        return torch.stack([dense, scaled & ~dense, shifted & ~dense], dim=1).int()
+        return torch.stack([dense, scaled, shifted], dim=1).int()
 
     def _vector(self, tensor: str, parts: Mapping[Key, Tensor], own: Tensor) -> Tensor:
         """A choice `vector` or `constant` as `(L, rows)`, zeros where another is drawn."""
@@ -158,10 +158,12 @@ class Bank:
         down = parts.get((tensor, "down"))
         if down is None:
             return self.base.new_zeros(len(self), rows, 0)
+        return down * self._drawn(tensor, down.shape[-1], own)[:, None]
+
+    def _drawn(self, tensor: str, rank: int, own: Tensor) -> Tensor:
+        """`(L, rank)`: which columns of a product are drawn."""
         code = own[:, SUPPORT_TENSORS.index(tensor)]
-        ranks = torch.where(code[:, 0] == LORA, code[:, 1], 0)
-        drawn = torch.arange(down.shape[-1], device=down.device) < ranks[:, None]
-        return down * drawn[:, None]
+        return torch.arange(rank, device=own.device) < torch.where(code[:, 0] == LORA, code[:, 1], 0)[:, None]
 
     def _right(self, tensor: str, parts: Mapping[Key, Tensor]) -> Tensor:
         up = parts.get((tensor, "up"))
@@ -171,12 +173,66 @@ class Bank:
         bias = self._vector("E", parts, own)
         if self.base_bias is not None:
             bias = bias + self.base_bias * (1 + self._vector("D", parts, own))
-        if not any(tensor == "C" for tensor, _ in parts):
+        if not self.has_prompt:
             return bias
         prompt = self._vector("C", parts, own)
         if self.prompt_rank:
             prompt = prompt + (self._left("C", parts, own) @ parts["C", "up"]).squeeze(-1)
         return bias + (self.base @ prompt[..., None]).squeeze(-1)
+
+    @property
+    def has_prompt(self) -> bool:
+        """Whether the layers have a choice of C."""
+        return any(tensor == "C" for tensor, _ in self.storages)
+
+    def storage_gradients(self, grad: Tensor, parts: Mapping[Key, Tensor], codes: Tensor) -> dict[Key, Tensor]:
+        """The gradients of the stacked storages from that of the factors, `(L, width)`: the transpose of `factors`."""
+        own = codes[self.positions]
+        scale, shift, bias, left, right = self.shape.split(grad)
+        ra = self.shape.scale_rank
+        found: dict[Key, Tensor] = {}
+        self._products_back("A", found, parts, left[..., :ra], right[..., :ra, :], own)
+        self._products_back("B", found, parts, left[..., ra:], right[..., ra:, :], own)
+        lines = {"A": scale, "B": shift, "E": bias}
+        if self.base_bias is not None:
+            lines["D"] = bias * self.base_bias
+        if self.has_prompt:
+            lines["C"] = prompt = (bias[:, None] @ self.base).squeeze(1)
+            if self.prompt_rank:
+                up = self._left("C", parts, own).mT @ prompt[..., None]
+                self._products_back("C", found, parts, prompt[..., None] * parts["C", "up"].mT, up, own)
+        for tensor, line in lines.items():
+            self._line_back(tensor, found, line, own)
+        return found
+
+    def _products_back(
+        self,
+        tensor: str,
+        found: dict[Key, Tensor],
+        parts: Mapping[Key, Tensor],
+        left: Tensor,
+        right: Tensor,
+        own: Tensor,
+    ) -> None:
+        if (tensor, "down") in parts:
+            found[tensor, "down"] = left * self._drawn(tensor, parts[tensor, "down"].shape[-1], own)[:, None]
+            found[tensor, "up"] = right
+
+    def _line_back(self, tensor: str, found: dict[Key, Tensor], line: Tensor, own: Tensor) -> None:
+        """What flows to a vector and a constant; where they are aliased, to the column that they are read from."""
+        kind = own[:, SUPPORT_TENSORS.index(tensor), 0, None]
+        vector = torch.where(kind == VECTOR, line, 0.0)
+        constant = torch.where(kind == CONSTANT, line, 0.0).sum(1, keepdim=True)
+        if not self.aliased.get(tensor):
+            for part, value in (("vector", vector), ("constant", constant)):
+                if (tensor, part) in self.storages:
+                    found[tensor, part] = value
+            return
+        vector[:, :1] += constant
+        if (tensor, "vector") in self.storages:
+            found[tensor, "vector"] = vector
+        elif (tensor, "down") in found:
+            found[tensor, "down"][..., 0] += vector
 
 
 def banks_of(adapted: Mapping[str, AdaptedLinear]) -> list[Bank]:

@@ -69,5 +69,6 @@ def settle(raw: Tensor, factors: Tensor, plan: Tensor, shape: Shape) -> Tensor:
     scale, shift, bias, _, _ = shape.split(factors)
     seen, d_shift, d_bias, _, _ = shape.split(raw)
     d_scale = (seen - bias * d_bias - shift * d_shift) / (1 + scale)
-    d_scale = torch.where(plan[:, SCALED, None] != 0, d_scale, seen)
+    thin = (plan[:, SCALED] != 0) & (plan[:, DENSE] == 0)
+    d_scale = torch.where(thin[:, None], d_scale, seen)
     return torch.cat([d_scale, raw[:, shape.out_features :]], dim=1)

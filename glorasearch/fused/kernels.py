@@ -12,32 +12,109 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glorasearch.fused.bank import Shape
+from glorasearch.fused.bank import CONSTANT, LEAST_SCALE, VECTOR, Bank, Shape
+
+
+@triton.jit
+def _line(flat, entry, kind, layer, index, mask):
+    """A choice `vector` or `constant` at some indices, zeros where another kind is drawn."""
+    vector = flat + tl.load(entry + 6) + layer * tl.load(entry + 7) + index * tl.load(entry + 8)
+    constant = flat + tl.load(entry + 9) + layer * tl.load(entry + 10) + index * tl.load(entry + 11)
+    kinds = kind + 0 * index
+    found = tl.load(vector, mask=mask & (kinds == 2), other=0.0)
+    return found + tl.load(constant, mask=mask & (kinds == 1), other=0.0)
 
 
 @triton.jit
 def _merge_kernel(
-    base, factors, weight, outs, ins, width,
-    RA: tl.constexpr, RB: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr,
+    flat, table, base, base_bias, codes, last, positions, weight, bias, factors, plan, outs, ins, width, least,
+    RA: tl.constexpr, RB: tl.constexpr, RC: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_PROMPT: tl.constexpr,
+    TRAINING: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr,
 ):  # fmt: skip
-    layer, block, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
-    o = block * BO + tl.arange(0, BO)
-    i = chunk * BI + tl.arange(0, BI)
-    om, im = o < outs, i < ins
-    row = factors + layer * width
-    left = row + 3 * outs + o * (RA + RB)
-    right = row + 3 * outs + outs * (RA + RB) + i
-    scale = tl.load(row + o, mask=om, other=0.0)
-    shift = tl.load(row + outs + o, mask=om, other=0.0)
-    gain = tl.zeros((BO, BI), tl.float32) + 1.0 + scale[:, None]
-    for k in tl.static_range(RA):
-        gain += tl.load(left + k, mask=om, other=0.0)[:, None] * tl.load(right + k * ins, mask=im, other=0.0)[None, :]
-    both = om[:, None] & im[None, :]
-    place = layer * outs * ins + o[:, None].to(tl.int64) * ins + i[None, :]
-    w = tl.load(base + place, mask=both, other=0.0) * gain + shift[:, None]
-    for k in tl.static_range(RA, RA + RB):
-        w += tl.load(left + k, mask=om, other=0.0)[:, None] * tl.load(right + k * ins, mask=im, other=0.0)[None, :]
-    tl.store(weight + place, w.to(weight.dtype.element_ty), mask=both)
+    """Some rows of one layer's W and b from the storages; in training also its factors and its row of the plan.
+
+    Outside training, a layer whose choices are those of `last` is left as it is. `table (5, 4, 3)` says where the
+    parts down, up, vector and constant of A to E lie in `flat`: first element, stride of layers, stride of elements.
+    """
+    layer = tl.program_id(0).to(tl.int64)
+    row = tl.load(positions + layer) * 10
+    if not TRAINING:
+        t = tl.arange(0, 16)
+        now = tl.load(codes + row + t, mask=t < 10, other=0)
+        before = tl.load(last + row + t, mask=t < 10, other=0)
+        if tl.sum((now != before).to(tl.int32), 0) == 0:
+            return
+    o = tl.program_id(1) * BO + tl.arange(0, BO)
+    om = o < outs
+    a_kind, a_rank = tl.load(codes + row), tl.load(codes + row + 1)
+    b_kind, b_rank = tl.load(codes + row + 2), tl.load(codes + row + 3)
+    c_kind, c_rank = tl.load(codes + row + 4), tl.load(codes + row + 5)
+    a_rank = tl.where(a_kind == 3, a_rank, 0)
+    b_rank = tl.where(b_kind == 3, b_rank, 0)
+    c_rank = tl.where(c_kind == 3, c_rank, 0)
+    scale = _line(flat, table, a_kind, layer, o, om)
+    shift = _line(flat, table + 12, b_kind, layer, o, om)
+    a_down = flat + tl.load(table) + layer * tl.load(table + 1) + o * RA
+    b_down = flat + tl.load(table + 12) + layer * tl.load(table + 13) + o * RB
+    a_up = flat + tl.load(table + 3) + layer * tl.load(table + 4)
+    b_up = flat + tl.load(table + 15) + layer * tl.load(table + 16)
+    c_down = flat + tl.load(table + 24) + layer * tl.load(table + 25)
+    c_up = flat + tl.load(table + 27) + layer * tl.load(table + 28)
+    seen = tl.zeros((BO,), tl.float32)
+    for start in range(0, ins, BI):
+        i = start + tl.arange(0, BI)
+        im = i < ins
+        gain = tl.zeros((BO, BI), tl.float32) + 1.0 + scale[:, None]
+        for k in tl.static_range(RA):
+            p = tl.load(a_down + k, mask=om & (0 * o + k < a_rank), other=0.0)
+            gain += p[:, None] * tl.load(a_up + k * ins + i, mask=im, other=0.0)[None, :]
+        both = om[:, None] & im[None, :]
+        place = layer * outs * ins + o[:, None].to(tl.int64) * ins + i[None, :]
+        w0 = tl.load(base + place, mask=both, other=0.0)
+        w = w0 * gain + shift[:, None]
+        for k in tl.static_range(RB):
+            d = tl.load(b_down + k, mask=om & (0 * o + k < b_rank), other=0.0)
+            w += d[:, None] * tl.load(b_up + k * ins + i, mask=im, other=0.0)[None, :]
+        tl.store(weight + place, w.to(weight.dtype.element_ty), mask=both)
+        if HAS_PROMPT:
+            c = _line(flat, table + 24, c_kind, layer, i, im)
+            for k in tl.static_range(RC):
+                down = tl.load(c_down + i * RC + k, mask=im & (0 * i + k < c_rank), other=0.0)
+                c += down * tl.load(c_up + k)
+            seen += tl.sum(w0 * c[None, :], 1)
+    total = seen + _line(flat, table + 48, tl.load(codes + row + 8), layer, o, om)
+    if HAS_BIAS:
+        d = _line(flat, table + 36, tl.load(codes + row + 6), layer, o, om)
+        total += tl.load(base_bias + layer * outs + o, mask=om, other=0.0) * (1.0 + d)
+    tl.store(bias + layer * outs + o, total.to(bias.dtype.element_ty), mask=om)
+    if TRAINING:
+        own = factors + layer * width
+        tl.store(own + o, scale, mask=om)
+        tl.store(own + outs + o, shift, mask=om)
+        tl.store(own + 2 * outs + o, total, mask=om)
+        for k in tl.static_range(RA):
+            p = tl.load(a_down + k, mask=om & (0 * o + k < a_rank), other=0.0)
+            tl.store(own + 3 * outs + o * (RA + RB) + k, p, mask=om)
+        for k in tl.static_range(RB):
+            d = tl.load(b_down + k, mask=om & (0 * o + k < b_rank), other=0.0)
+            tl.store(own + 3 * outs + o * (RA + RB) + RA + k, d, mask=om)
+        scaled = (a_kind == 1) | (a_kind == 2)
+        hidden = scaled & (tl.min(tl.where(om, tl.abs(1.0 + scale), 1.0), 0) < least)
+        if hidden:
+            tl.store(plan + layer * 3, 1)
+        if tl.program_id(1) == 0:
+            right = own + 3 * outs + outs * (RA + RB)
+            for start in range(0, ins, BI):
+                i = start + tl.arange(0, BI)
+                for k in tl.static_range(RA):
+                    tl.store(right + k * ins + i, tl.load(a_up + k * ins + i, mask=i < ins, other=0.0), mask=i < ins)
+                for k in tl.static_range(RB):
+                    q = tl.load(b_up + k * ins + i, mask=i < ins, other=0.0)
+                    tl.store(right + (RA + k) * ins + i, q, mask=i < ins)
+            if (a_kind == 3) | (b_kind == 3):
+                tl.store(plan + layer * 3, 1)
+            tl.store(plan + layer * 3 + 1, scaled.to(tl.int32))
+            tl.store(plan + layer * 3 + 2, ((b_kind == 1) | (b_kind == 2)).to(tl.int32))
 
 
 @triton.jit
@@ -135,7 +212,8 @@ def _reduce(
 @triton.jit
 def _token_sums(dy, x, y, sums, plan, grad, tokens, outs, block, first, span, TO: tl.constexpr, TN: tl.constexpr):
     """Over `span` tokens: the sum of dy; that of dy ⊙ y where A scales rows; dyᵀ·(x·1ᵀ) where B shifts them."""
-    scaled, shifted = tl.load(plan + 1), tl.load(plan + 2)
+    thin = tl.load(plan) == 0
+    scaled, shifted = (tl.load(plan + 1) != 0) & thin, (tl.load(plan + 2) != 0) & thin
     o = block * TO + tl.arange(0, TO)
     om = o < outs
     last = tl.minimum(first + span, tokens)
@@ -148,21 +226,21 @@ def _token_sums(dy, x, y, sums, plan, grad, tokens, outs, block, first, span, TO
         place = n[:, None].to(tl.int64) * outs + o[None, :]
         a = tl.load(dy + place, mask=nm[:, None] & om[None, :], other=0.0).to(tl.float32)
         total += a
-        if scaled != 0:
+        if scaled:
             seen += a * tl.load(y + place, mask=nm[:, None] & om[None, :], other=0.0).to(tl.float32)
-        if shifted != 0:
+        if shifted:
             moved += a * tl.load(sums + n, mask=nm, other=0.0)[:, None]
     tl.atomic_add(grad + 2 * outs + o, tl.sum(total, 0), mask=om, sem="relaxed")
-    if scaled != 0:
+    if scaled:
         tl.atomic_add(grad + o, tl.sum(seen, 0), mask=om, sem="relaxed")
-    if shifted != 0:
+    if shifted:
         tl.atomic_add(grad + outs + o, tl.sum(moved, 0), mask=om, sem="relaxed")
 
 
 @triton.jit
 def _row_sums_kernel(x, plan, sums, tokens, ins, BN: tl.constexpr, BI: tl.constexpr):
     """`sums (tokens,)` of the rows of x, where B shifts rows."""
-    if tl.load(plan + 2) == 0:
+    if (tl.load(plan + 2) == 0) | (tl.load(plan) != 0):
         return
     n = tl.program_id(0) * BN + tl.arange(0, BN)
     acc = tl.zeros((BN, BI), tl.float32)
@@ -173,14 +251,38 @@ def _row_sums_kernel(x, plan, sums, tokens, ins, BN: tl.constexpr, BI: tl.conste
     tl.store(sums + n, tl.sum(acc, 1), mask=n < tokens)
 
 
-def merge_into(weight: Tensor, base: Tensor, factors: Tensor, shape: Shape) -> None:
-    """Write W of every layer of a bank, `weight (L, out, in)` of any dtype, in one launch; see `gradients.merge`."""
-    layers, outs, ins = base.shape
-    block = (8, 256)
-    grid = (layers, triton.cdiv(outs, block[0]), triton.cdiv(ins, block[1]))
-    _merge_kernel[grid](
-        base, factors, weight, outs, ins, factors.shape[1], RA=shape.scale_rank, RB=shape.shift_rank,
-        BO=block[0], BI=block[1],
+def merge_into(
+    bank: Bank,
+    flat: Tensor,
+    table: Tensor,
+    codes: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    factors: Tensor | None = None,
+    plan: Tensor | None = None,
+    last: Tensor | None = None,
+) -> None:
+    """Write W and b of every layer of a bank, `weight (L, out, in)` and `bias (L, out)`, in one launch.
+
+    `flat` holds the storages where `Pool.table` says; `codes (layers, 5, 2)` are the choices. In training `factors
+    (L, width)` and `plan (L, 3)` are written too, as `Bank.factors` and `Bank.plan` have them; else only layers whose
+    codes differ from `last` are.
+    """
+    layers, outs, ins = bank.base.shape
+    shape, training = bank.shape, factors is not None
+    if plan is not None:
+        plan.fill_(0)
+        if not shape.keeps_output:
+            raise_scaled = codes[bank.positions, 0, 0]
+            plan[:, 0] = ((raise_scaled == CONSTANT) | (raise_scaled == VECTOR)).int()
+    block = 8
+    _merge_kernel[(layers, triton.cdiv(outs, block))](
+        flat, table, bank.base, bank.base if bank.base_bias is None else bank.base_bias, codes,
+        codes if last is None else last, bank.positions, weight, bias, weight if factors is None else factors,
+        codes if plan is None else plan, outs, ins, bank.width, LEAST_SCALE,
+        RA=shape.scale_rank, RB=shape.shift_rank, RC=bank.prompt_rank, HAS_BIAS=bank.base_bias is not None,
+        HAS_PROMPT=bank.has_prompt, TRAINING=training, BO=block, BI=256,
     )  # fmt: skip
 
 

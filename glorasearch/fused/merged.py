@@ -3,49 +3,69 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glorasearch.fused.bank import PLAN, Bank
+from glorasearch.fused.bank import PLAN
 from glorasearch.fused.gradients import merge
 from glorasearch.fused.pool import Pool
 from glorasearch.supernet import Supernet
 
 
 class MergedWeights:
-    """Of one path, for every bank: factors `(L, width)`, merged weights `(L, out, in)` and biases `(L, out)`, and the
-    plan `(L, 3)`."""
+    """Of one path, for every bank: merged weights `(L, out, in)` and biases `(L, out)`, and in training the factors
+    `(L, width)` and the plan `(L, 3)`."""
 
-    def __init__(self, pool: Pool, dtype: torch.dtype) -> None:
+    def __init__(self, pool: Pool, dtype: torch.dtype, *, training: bool) -> None:
         """`dtype` is that of weights and biases."""
         like = pool.flat
-        self.banks = pool.banks
-        self.factors = [like.new_zeros(len(bank), bank.width) for bank in self.banks]
+        self.pool, self.banks, self.training = pool, pool.banks, training
         self.weights = [torch.zeros_like(bank.base, dtype=dtype) for bank in self.banks]
         self.biases = [like.new_zeros(len(bank), bank.shape.out_features, dtype=dtype) for bank in self.banks]
+        self.factors = [like.new_zeros(len(bank), bank.width) for bank in self.banks] if training else []
         self.plans = [torch.zeros(len(bank), len(PLAN), dtype=torch.int32, device=like.device) for bank in self.banks]
+        self._stacked, self._tables = pool.stacked(pool.flat), pool.tables()
+        self._last = torch.full((len(pool.layer_names), 5, 2), -1, dtype=torch.int32, device=like.device)
 
     @torch.no_grad()
-    def fill(self, packed: Sequence[Tensor], codes: Tensor) -> None:
-        """Take over the factors of a path and merge, one launch a bank; `codes (layers, 5, 2)` are its choices."""
-        for index, (bank, factors) in enumerate(zip(self.banks, packed, strict=True)):
-            self.factors[index].copy_(factors)
-            self.biases[index].copy_(bank.shape.split(factors)[2])
-            self.plans[index].copy_(bank.plan(factors, codes))
-            _merge(bank, self.factors[index], self.weights[index])
+    def fill(self, codes: Tensor) -> None:
+        """Merge the path with these choices, `codes (layers, 5, 2)` int32, one launch a bank on a GPU.
 
+        Outside training, layers whose choices are those of the path before are left as they are.
+        """
+        for index in range(len(self.banks)):
+            if codes.is_cuda:
+                self._launch(index, codes)
+            else:
+                self._reference(index, codes)
+        self._last.copy_(codes)
 
-def _merge(bank: Bank, factors: Tensor, weights: Tensor) -> None:
-    if weights.is_cuda:
+    def forget(self) -> None:
+        """Merge every layer next time: the storages have changed."""
+        self._last.fill_(-1)
+
+    def _launch(self, index: int, codes: Tensor) -> None:
         from glorasearch.fused.kernels import merge_into  # Triton is there where CUDA is
 
-        merge_into(weights, bank.base, factors, bank.shape)
-    else:
-        weights.copy_(merge(bank.base, factors, bank.shape))
+        places = self.weights[index], self.biases[index]
+        bank, table = self.banks[index], self._tables[index]
+        if self.training:
+            merge_into(bank, self.pool.flat, table, codes, *places, factors=self.factors[index], plan=self.plans[index])
+        else:
+            merge_into(bank, self.pool.flat, table, codes, *places, last=self._last)
+
+    def _reference(self, index: int, codes: Tensor) -> None:
+        bank = self.banks[index]
+        factors = bank.factors(self._stacked[index], codes)
+        self.weights[index].copy_(merge(bank.base, factors, bank.shape))
+        self.biases[index].copy_(bank.shape.split(factors)[2])
+        if self.training:
+            self.factors[index].copy_(factors)
+            self.plans[index].copy_(bank.plan(factors, codes))
 
 
 class MergedLinear(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -103,6 +103,20 @@ class Pool:
             found.append(parts)
         return found
 
+    def tables(self) -> list[Tensor]:
+        """For every bank where its storages lie in the buffer, `(5, 4, 3)` int64: for A to E, for down, up, vector and
+        constant, the first element and the strides of layers and of elements. Aliased lines are columns of `down`."""
+        found: list[Tensor] = []
+        start = 0
+        for bank, keys in zip(self.banks, self._keys, strict=True):
+            places: dict[Key, tuple[int, int]] = {}
+            for key in keys:
+                size = torch.Size(bank.storages[key]).numel()
+                places[key] = start, size
+                start += size * len(bank)
+            found.append(torch.tensor([_rows(bank, tensor, places) for tensor in SUPPORT_TENSORS]).to(self.flat.device))
+        return found
+
     @property
     def adapters(self) -> int:
         """Elements of the buffer before the head's."""
@@ -141,6 +155,18 @@ def pool_of(supernet: Supernet) -> Pool:
 
 
 _POOLS: weakref.WeakKeyDictionary[Supernet, Pool] = weakref.WeakKeyDictionary()
+
+
+def _rows(bank: Bank, tensor: str, places: Mapping[Key, tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """Where the parts of one support tensor lie; what is not there is never read and gets zeros."""
+    down = places.get((tensor, "down"), (0, 0))
+    rank = bank.storages.get((tensor, "down"), (0, 0))[1]
+    vector = (*places.get((tensor, "vector"), (0, 0)), 1)
+    constant = (*places.get((tensor, "constant"), (0, 0)), 0)
+    if bank.aliased.get(tensor):
+        vector = (*down, rank) if (tensor, "vector") not in places else vector
+        constant = (*vector[:2], 0)
+    return [(*down, rank), (*places.get((tensor, "up"), (0, 0)), 1), vector, constant]
 
 
 def _used_by(part: str, aliased: bool) -> tuple[int, ...]:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glorasearch.fused.bank import Key
 from glorasearch.fused.compiling import compile_blocks
 from glorasearch.fused.gradients import settle
 from glorasearch.fused.linear import FusedLinear
@@ -80,7 +79,7 @@ class FusedStep:
         self._labels = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
         self._result = torch.zeros(2, dtype=pool.flat.dtype, device=device)
         self._stacked = pool.stacked(pool.flat)
-        self._merged = merged = MergedWeights(pool, config.dtype)
+        self._merged = merged = MergedWeights(pool, config.dtype, training=True)
         self._leaves = [[row.detach().requires_grad_() for row in factors] for factors in merged.factors]
         layers: dict[str, nn.Module] = {}
         for number, bank in enumerate(pool.banks):
@@ -98,7 +97,6 @@ class FusedStep:
                 self._forward = torch.compile(self._model, dynamic=False)
             else:
                 print("blocks", compile_blocks(self._model))
-        self._factors = compiled(self._all_factors, dynamic=False)
         self._update = compiled(_update, dynamic=False)
 
     def run(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor, rates: dict[str, float]) -> Tensor:
@@ -149,15 +147,12 @@ class FusedStep:
     def _step(self) -> None:
         config, pool = self._config, self._pool
         assert self._images is not None
-        stacked = [{key: part.detach().requires_grad_() for key, part in parts.items()} for parts in self._stacked]
-        sources = [part for parts in stacked for part in parts.values()]
         grad = torch.zeros_like(pool.flat)
         total = torch.zeros((), dtype=pool.flat.dtype, device=self.device)
         teacher: Tensor | None = None
         share = 1 / len(config.paths)
         for number, distilled in enumerate(config.paths):
-            packed = self._factors(stacked, self._codes[number])
-            self._merged.fill(packed, self._codes[number])
+            self._merged.fill(self._codes[number])
             with torch.autocast(self.device.type, config.dtype, enabled=config.dtype == torch.bfloat16):
                 logits = self._forward(self._images)
             loss = self._loss(logits, self._labels, teacher if distilled else None)
@@ -165,8 +160,7 @@ class FusedStep:
                 teacher = self._teacher(logits)
             leaves = [leaf for bank in self._leaves for leaf in bank]
             found = torch.autograd.grad(loss * share, [*leaves, *self._head])
-            sent = self._settled(found[: len(leaves)])
-            back = torch.autograd.grad(packed, sources, sent, materialize_grads=True)
+            back = self._carry_back(found[: len(leaves)], self._codes[number])
             grad = grad + torch.cat([part.flatten() for part in (*back, *found[len(leaves) :])])
             total += loss.detach() * share
         drawn = torch.stack([active(self._table, codes) for codes in self._codes]).any(0)
@@ -176,17 +170,17 @@ class FusedStep:
         )  # fmt: skip
         self._result.copy_(torch.stack([total, norm]))
 
-    def _all_factors(self, stacked: list[dict[Key, Tensor]], codes: Tensor) -> list[Tensor]:
-        return [bank.factors(parts, codes) for bank, parts in zip(self._pool.banks, stacked, strict=True)]
-
-    def _settled(self, raw: Sequence[Tensor]) -> list[Tensor]:
-        """The gradients of the banks' factors, `(L, width)` each, from the raw ones of their layers."""
-        settled, start = [], 0
+    def _carry_back(self, raw: Sequence[Tensor], codes: Tensor) -> list[Tensor]:
+        """The gradients of the storages, in the pool's order, from the raw ones of the layers' factors."""
+        found: list[Tensor] = []
+        start = 0
         for index, bank in enumerate(self._pool.banks):
             rows = torch.stack(list(raw[start : start + len(bank)]))
-            settled.append(settle(rows, self._merged.factors[index], self._merged.plans[index], bank.shape))
             start += len(bank)
-        return settled
+            settled = settle(rows, self._merged.factors[index], self._merged.plans[index], bank.shape)
+            grads = bank.storage_gradients(settled, self._stacked[index], codes)
+            found += [grads[key] for key in self._stacked[index]]
+        return found
 
 
 def _update(

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glorasearch.fused.bank import Shape
 from glorasearch.fused.gradients import merge, raw_gradient
+from glorasearch.fused.pool import pool_of
+from glorasearch.space import SearchSpace, sample
+from glorasearch.supernet import Supernet
 
 pytest.importorskip("triton")
 kernels = pytest.importorskip("glorasearch.fused.kernels")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # without a GPU, conftest.py has turned the interpreter on
 
+CHOICES = {
+    "A": ["none", "constant", "vector", "lora:1", "lora:3"],
+    "B": ["none", "constant", "vector", "lora:2", "lora:4"],
+    "C": ["none", "vector", "lora:1", "lora:2"],
+    "D": ["none", "constant", "vector"],
+    "E": ["none", "constant", "vector"],
+}
 PLANS = {
     "dense": [1, 0, 0],
     "scaled": [0, 1, 0],
@@ -56,10 +67,55 @@ def test_gradients(
         torch.testing.assert_close(got, expected.float(), rtol=1e-4, atol=1e-3, msg=lambda m, part=part: f"{part}: {m}")
 
 
-@pytest.mark.parametrize(("outs", "ins", "ra", "rb"), [(24, 300, 4, 4), (9, 17, 0, 2), (9, 17, 3, 0)])
-def test_merge(outs: int, ins: int, ra: int, rb: int) -> None:
-    shape = Shape(outs, ins, ra, rb)
-    base, factors = torch.randn(3, outs, ins), torch.randn(3, sum(shape.sizes)) * 0.1
-    weight = torch.full((3, outs, ins), torch.nan, device=DEVICE)
-    kernels.merge_into(weight, base.to(DEVICE), factors.to(DEVICE), shape)
-    torch.testing.assert_close(weight.cpu(), merge(base, factors, shape))
+class TwoLayers(nn.Module):
+    """Two layers of one shape, and a head to leave alone."""
+
+    def __init__(self, outs: int, ins: int, bias: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(ins, outs, bias), nn.Linear(ins, outs, bias)
+        self.head = nn.Linear(outs, 3)
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+
+@pytest.mark.parametrize("entangle", ["untied", "reference"])
+@pytest.mark.parametrize(("outs", "ins", "bias"), [(20, 270, True), (9, 17, False), (12, 12, True)])
+@pytest.mark.parametrize("choices", [CHOICES, {"A": ["vector", "none"], "E": ["constant", "vector"]}])
+def test_merge(entangle: str, outs: int, ins: int, bias: bool, choices: dict[str, list[str]]) -> None:
+    space = SearchSpace.from_dict(
+        {"name": "all", "entangle": entangle, "layers": {"include": ["*"]}, "choices": choices}
+    )
+    net = Supernet(TwoLayers(outs, ins, bias).to(DEVICE), space)
+    for parameter in net.adapter_parameters().values():
+        parameter.data.normal_(std=0.1)
+    pool = pool_of(net)
+    (bank,), (table,), (parts,) = pool.banks, pool.tables(), pool.stacked(pool.flat)
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        if number == 10 and ("A", "vector") in parts:
+            parts["A", "vector"][:, 3] = -1.0  # a scale that vanishes
+        codes = torch.tensor(pool.codes(sample(net.space, rng)), dtype=torch.int32, device=DEVICE)
+        wanted = bank.factors(parts, codes)
+        weight, b = torch.full_like(bank.base, torch.nan), torch.full((2, outs), torch.nan, device=DEVICE)
+        factors = torch.full_like(wanted, torch.nan)
+        plan = torch.full((2, 3), 7, dtype=torch.int32, device=DEVICE)
+        kernels.merge_into(bank, pool.flat, table, codes, weight, b, factors=factors, plan=plan)
+        torch.testing.assert_close(factors, wanted)
+        torch.testing.assert_close(weight, merge(bank.base, wanted, bank.shape))
+        torch.testing.assert_close(b, bank.shape.split(wanted)[2])
+        assert plan.tolist() == bank.plan(wanted, codes).tolist()
+
+
+def test_only_layers_whose_choices_changed_are_merged() -> None:
+    space = SearchSpace.from_dict({"name": "all", "layers": {"include": ["*"]}, "choices": CHOICES})
+    net = Supernet(TwoLayers(12, 12, True).to(DEVICE), space)
+    pool = pool_of(net)
+    (bank,), (table,) = pool.banks, pool.tables()
+    weight, bias = torch.zeros_like(bank.base), torch.zeros(2, 12, device=DEVICE)
+    codes = torch.tensor(pool.codes(net.space.largest()), dtype=torch.int32, device=DEVICE)
+    last = codes.clone()
+    last[1, 4, 0] += 1
+    kernels.merge_into(bank, pool.flat, table, codes, weight, bias, last=last)
+    assert weight[0].count_nonzero() == 0
+    torch.testing.assert_close(weight[1], bank.base[1])
