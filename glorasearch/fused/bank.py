@@ -62,7 +62,7 @@ class Shape:
     def split(self, factors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Views `scale (..., out)`, `shift (..., out)`, `bias (..., out)`, `left (..., out, r)`, `right (..., r, in)`."""
         lead = factors.shape[:-1]
-        scale, shift, bias, left, right = factors.split(self.sizes, dim=-1)
+        scale, shift, bias, left, right = torch.split(factors, self.sizes, dim=-1)
         left = (
             left.unflatten(-1, (self.out_features, self.rank)) if self.rank else left.view(*lead, self.out_features, 0)
         )
@@ -253,7 +253,7 @@ def banks_of(adapted: Mapping[str, AdaptedLinear]) -> list[Bank]:
 
 def storages(layer: AdaptedLinear) -> dict[Key, torch.nn.Parameter]:
     """The storages of one layer by support tensor and part."""
-    found = {}
+    found: dict[Key, torch.nn.Parameter] = {}
     for tensor in layer.support:
         own = dict(_support(layer, tensor).named_parameters())
         found.update({(tensor, part): own[part] for part in PARTS if part in own})

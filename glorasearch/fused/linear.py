@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -77,7 +79,9 @@ def _(
 
 
 def _setup(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: Tensor) -> None:
-    x, weight, _, factors, base, plan, ra, rb = inputs
+    x, weight, _, factors, base, plan, ra, rb = cast(
+        tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int, int], inputs
+    )
     kept = output if Shape(output.shape[-1], x.shape[-1], ra, rb).keeps_output else None
     ctx.save_for_backward(x, kept, weight, factors, base, plan)  # type: ignore[arg-type]
     ctx.ranks = ra, rb  # type: ignore[attr-defined]

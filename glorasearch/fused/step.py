@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +16,6 @@ from glorasearch.fused.optimizer import FlatAdamW, adamw, clip_factor
 from glorasearch.fused.pool import active, active_table, pool_of
 from glorasearch.space import Subnet
 from glorasearch.supernet import Supernet
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,19 +80,18 @@ class FusedStep:
         for number, bank in enumerate(pool.banks):
             own = merged.weights[number], merged.biases[number], self._leaves[number], bank.base, merged.plans[number]
             rows = zip(bank.names, *own, strict=True)
-            layers |= {name: FusedLinear(*tensors, bank.shape) for name, *tensors in rows}
+            layers |= {name: FusedLinear(w, b, leaf, base, plan, bank.shape) for name, w, b, leaf, base, plan in rows}
         self._model = static_model(supernet, layers, config.dtype, share_head=True)
         self._supernet = supernet
         self._head = list(supernet.head_parameters().values())
         self._graph: torch.cuda.CUDAGraph | None = None
-        compiled: Callable[..., Any] = torch.compile if config.compile and device.type == "cuda" else _as_it_is
-        self._forward: Callable[..., Any] = self._model
-        if config.compile and device.type == "cuda":
-            if os.environ.get("GS_WHOLE"):
-                self._forward = torch.compile(self._model, dynamic=False)
-            else:
-                print("blocks", compile_blocks(self._model))
-        self._update = compiled(_update, dynamic=False)
+        self.peak_bytes = 0
+        """Most memory that was allocated on the GPU while the step was captured, all that lives outside it included."""
+        self.steps_done = 0
+        self._captures = config.compile and device.type == "cuda"
+        if self._captures:
+            compile_blocks(self._model)
+        self._update = torch.compile(_update, dynamic=False) if self._captures else _update
 
     def run(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor, rates: dict[str, float]) -> Tensor:
         """One step on `images (N, C, H, W)` and `labels (N,)`; `rates` are the learning rates by group.
@@ -118,31 +112,43 @@ class FusedStep:
             _pinned(torch.tensor([rates[group] for group in self._groups], dtype=self._rates.dtype), self.device),
             non_blocking=True,
         )
-        self._model.train(self._supernet.training)
-        if self.device.type != "cuda" or not self._config.compile:
+        self._follow_mode()
+        if not self._captures:
             self._step()
         elif self._graph is None:
-            with torch._functorch.config.patch(ban_recompute_materialized_backward=False):
-                self._capture()
+            self._capture()
         else:
             self._graph.replay()
+        self.steps_done += 1
         return self._result.clone()
 
+    def _follow_mode(self) -> None:
+        """Training or evaluation mode, module by module as the supernet has it: batch norm stays in evaluation mode."""
+        if self._model.training != self._supernet.training:
+            self._model.train(self._supernet.training)
+            for module in self._model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
     def _capture(self) -> None:
-        """Run this step outside a graph, as the warm-up that compilation needs, then capture the steps to come."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self._step()
-        torch.cuda.current_stream().wait_stream(stream)
-        torch.cuda.synchronize()
-        self._graph = torch.cuda.CUDAGraph()
+        """Run this step outside a graph, as the warm-up that compilation needs, then capture the steps to come.
+
+        Activations that a kernel can compute again cheaply (GELU, normalisation) are not kept for the backward pass:
+        the weight gradients read them there, and would double what the floor of a step needs.
+        """
+        with torch._functorch.config.patch(ban_recompute_materialized_backward=False):
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self._step()
+            torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._step()
-        print("peak GB in capture", torch.cuda.max_memory_allocated() / 1e9, flush=True)
+        self.peak_bytes = torch.cuda.max_memory_allocated(self.device)
 
     def _step(self) -> None:
         config, pool = self._config, self._pool
@@ -154,7 +160,7 @@ class FusedStep:
         for number, distilled in enumerate(config.paths):
             self._merged.fill(self._codes[number])
             with torch.autocast(self.device.type, config.dtype, enabled=config.dtype == torch.bfloat16):
-                logits = self._forward(self._images)
+                logits = self._model(self._images)
             loss = self._loss(logits, self._labels, teacher if distilled else None)
             if teacher is None and len(config.paths) > 1:
                 teacher = self._teacher(logits)
@@ -191,10 +197,6 @@ def _update(
     steps.copy_(steps + drawn)
     adamw(flat, grad * factor, mean, square, steps.to(rates.dtype), rates, drawn, owner, weight_decay)
     return norm
-
-
-def _as_it_is(function: Callable[..., Any], **_: object) -> Callable[..., Any]:
-    return function
 
 
 def _pinned(tensor: Tensor, device: torch.device) -> Tensor:

@@ -175,7 +175,8 @@ class SupernetTrainer:
         )  # fmt: skip
         if config.compile == "off" or not cuda:
             return plain
-        from glorasearch.training.fast_step import FastStep, StepConfig
+        from glorasearch.fused import StepConfig
+        from glorasearch.training.fast_step import FastStep
 
         fused = StepConfig(
             batch_size=config.batch_size,
@@ -184,7 +185,15 @@ class SupernetTrainer:
             weight_decay=config.weight_decay,
             dtype=torch.bfloat16 if mixed else torch.float32,
         )
-        return FastStep(self._supernet, plain, peaks, fused, label_smoothing=config.label_smoothing, seed=config.seed, strict=config.compile == "on")
+        return FastStep(
+            self._supernet,
+            plain,
+            peaks,
+            fused,
+            label_smoothing=config.label_smoothing,
+            seed=config.seed,
+            strict=config.compile == "on",
+        )
 
     def _due(self, every: int) -> bool:
         return self._step % every == 0 or self._step == self._config.steps
