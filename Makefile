@@ -22,9 +22,9 @@ lint: $(STAMP)
 results: $(STAMP)
 	$(BIN)/python scripts/results.py
 
+# The table of speeds, each beside its target; some 10 minutes on 1 core. BENCH_OPTIONS="--device cuda" on a GPU.
 bench: $(STAMP)
-	$(BIN)/python tests/benchmarks/bench_storage.py --json bench-results/storage.json
-	$(BIN)/python tests/benchmarks/bench_driver.py --json bench-results/driver.json
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench.py $(BENCH_OPTIONS)
 
 # Makes the small pretrained backbone again; needs the files of Debian's package dataset-fashion-mnist.
 backbone: $(STAMP)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,22 @@ def build_backbone(config: BackboneConfig) -> nn.Module:
             raise BackboneError(_explain(config, error)) from error
         _new_head(model, config.seed)
     return model.eval()
+
+
+def build_skeleton(config: BackboneConfig) -> nn.Module:
+    """The model without its weights, for who wants to know its shape only: on the meta device, which takes no time.
+
+    A model that needs values while it is built gets random ones.
+
+    Raises:
+        BackboneError: if timm does not know the name.
+    """
+    config = replace(config, pretrained=False, checkpoint=None)
+    try:
+        with torch.device("meta"):
+            return build_backbone(config)
+    except BackboneError:
+        return build_backbone(config)
 
 
 def _new_head(model: nn.Module, seed: int) -> None:

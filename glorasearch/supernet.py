@@ -38,6 +38,7 @@ class Supernet(nn.Module):
         self.heads = head_names(backbone)
         self.model = _share(backbone, self.heads)
         self._adapted = inject(self.model, self.space, torch.Generator().manual_seed(seed))
+        self._reached = False
         self.train(backbone.training)
 
     @property
@@ -76,10 +77,13 @@ class Supernet(nn.Module):
                 layer.choices = previous[name]
 
     def check_reached(self, images: Tensor) -> None:
-        """Raise `BackboneError` if a forward pass of `(N, C, H, W)` images does not go through every adapted layer.
+        """Raise `BackboneError` if a forward pass, of the first of some images, does not call every adapted layer.
 
-        Some models read `layer.weight` and never call the layer; its adapters would train on nothing.
+        Some models read `layer.weight` and never call the layer; its adapters would train on nothing. What has been
+        found in order once is not looked at again.
         """
+        if self._reached:
+            return
         missed = set(self._adapted)
         training = self.training
         hooks = [
@@ -87,8 +91,8 @@ class Supernet(nn.Module):
             for name, layer in self._adapted.items()
         ]
         try:
-            with torch.no_grad(), self.eval().activate(self.space.largest()):
-                self(images)
+            with torch.no_grad(), self.eval().activate(self.space.smallest()):
+                self(images[:1])
         except AttributeError as error:
             raise BackboneError(
                 f"this backbone reads the weight of an adapted layer instead of calling it ({error}); "
@@ -103,6 +107,7 @@ class Supernet(nn.Module):
                 f"a forward pass never calls {', '.join(sorted(missed)[:5])} ({len(missed)} layers): their adapters "
                 "would have no effect; exclude them by layers.exclude in the search space"
             )
+        self._reached = True
 
     def merged_layer(self, name: str, subnet: Subnet) -> tuple[Tensor, Tensor | None]:
         """Weight `(out, in)` and bias `(out,)` (or None) of one layer of a subnet, merged."""

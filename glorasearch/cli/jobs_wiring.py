@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from collections.abc import Mapping
@@ -54,11 +55,13 @@ def _work(
     executor: str,
     workers: int,
 ) -> Mapping[str, Any]:
+    gc.disable()  # importing torch and timm makes objects that stay: looking for garbage among them takes half a second
     from rich.console import Console
 
     from glorasearch.cli.bars import Bars
     from glorasearch.jobs import Job, Progress, Silent, run_stages
 
+    gc.enable()
     progress: Progress = Silent() if quiet else Bars(Console(stderr=True))
     job = Job(run_file, place, stored, progress=progress, executor=executor, workers=workers)
     return run_stages(job, only, fresh=fresh)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,28 @@ def executor_options(command: Command) -> Command:
 
 
 def run_file_options(command: Command) -> Command:
-    """The run file, `--set`, `--fresh`, and where to keep things."""
+    """The run file, `--set`, `--compile`, `--fresh`, and where to keep things."""
     command = click.option("--fresh", is_flag=True, help="Forget what a run of this name has done, and start over.")(
-        command
+        _compile_is_an_override(command)
     )
     command = click.option(
         "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, such as search.trials=200."
     )(command)
+    command = click.option(
+        "--compile",
+        type=click.Choice(["auto", "on", "off"]),
+        help="On GPUs: compiled and captured steps and candidates, or the plain ones.  [default: as the run file says]",
+    )(command)
     command = click.argument("config", type=click.Path(dir_okay=False, path_type=Path))(command)
     return place_options(quiet_option(json_option(command)))
+
+
+def _compile_is_an_override(command: Command) -> Command:
+    """`--compile off` means `--set compile=off`."""
+
+    @functools.wraps(command)
+    def with_override(*args: Any, compile: str | None, overrides: tuple[str, ...], **options: Any) -> Any:
+        more = () if compile is None else (f"compile={compile}",)
+        return command(*args, overrides=(*overrides, *more), **options)
+
+    return with_override

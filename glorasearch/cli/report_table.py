@@ -45,7 +45,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     search = report["search"]
     console.print(
         f"space {report['space']}, {search['sampler']}: {search['trials']} trials in {search['seconds']:.0f} s "
-        f"({search['evaluated']} evaluated, {search['reused']} reused, {search['failed']} failed); "
+        f"({search['evaluated']} evaluated, {search['reused']} reused, {search['failed']} failed{_capped(search)}); "
         f"supernet {report['supernet']['steps']} steps in {report['supernet']['seconds']:.0f} s",
         highlight=False,
     )
@@ -55,6 +55,13 @@ def print_report(report: Mapping[str, Any]) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _capped(search: Mapping[str, Any]) -> str:
+    """What capping saved; nothing where there was none, or none yet when the report was written."""
+    if not search.get("capped"):
+        return ""
+    return f"; {search['capped']} of them capped, {100 * search['images_share']:.0f} % of the images scored"
 
 
 def _percent(share: float) -> str:

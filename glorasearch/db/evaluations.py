@@ -14,26 +14,31 @@ _trials = table_of(TrialRow)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """The metrics of one subnet on the search split."""
+    """The metrics of one subnet on the search split; of a capped one, on the images that were seen."""
 
     subnet_digest: str
     parameters: int
     """Trainable parameters, the head excluded."""
     correct: int
-    """Images of the search split that were classified correctly."""
+    """Images that were classified correctly, among those seen."""
     total: int
     """Images of the search split."""
     cross_entropy: float
-    """Mean cross-entropy over the search split, nats."""
+    """Mean cross-entropy over the images seen, nats."""
     seconds: float
     """Wall-clock seconds of the evaluation."""
+    bound: float | None = None
+    """Of a capped subnet: the best fitness that it could still have reached."""
+    stopped_after: int | None = None
+    """Of a capped subnet: the images that were seen."""
     trial_number: int | None = None
     """The trial that it was made for; filled in when it is read."""
 
     @property
     def accuracy(self) -> float:
-        """Share of correct images, between 0 and 1."""
-        return self.correct / self.total if self.total else float("nan")
+        """Share of correct images among those seen, between 0 and 1."""
+        seen = self.total if self.stopped_after is None else self.stopped_after
+        return self.correct / seen if seen else float("nan")
 
 
 def insert_evaluation(connection: Connection, study_id: int, trial_id: int, evaluation: Evaluation) -> None:
@@ -58,6 +63,8 @@ def insert_evaluation(connection: Connection, study_id: int, trial_id: int, eval
             "total": evaluation.total,
             "cross_entropy": evaluation.cross_entropy,
             "seconds": evaluation.seconds,
+            "bound": evaluation.bound,
+            "stopped_after": evaluation.stopped_after,
         },
     )
 
@@ -78,5 +85,7 @@ def select_evaluation(connection: Connection, study_id: int, subnet_digest: str)
         total=row.total,
         cross_entropy=row.cross_entropy,
         seconds=row.seconds,
+        bound=row.bound,
+        stopped_after=row.stopped_after,
         trial_number=row.number,
     )

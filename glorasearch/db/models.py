@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import ForeignKey, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import Double, ForeignKey, MetaData, String, Table, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from glorasearch.db.columns import JsonText, Real, UtcDateTime
@@ -107,6 +107,10 @@ class EvaluationRow(Base):
     total: Mapped[int]
     cross_entropy: Mapped[float] = mapped_column(Real, nullable=True)
     seconds: Mapped[float] = mapped_column(Real, nullable=True)
+    bound: Mapped[float | None] = mapped_column(Double)
+    """The best fitness that a capped subnet could still have reached; NULL if it was evaluated to the end."""
+    stopped_after: Mapped[int | None]
+    """The images of which the scores of a capped subnet speak; NULL likewise."""
 
 
 class RunRow(Base):

@@ -17,7 +17,7 @@ PARAMETERS = "parameters"
 """Trainable parameters, as the trial's user attribute of this name says."""
 MEAN_RANK = "mean rank"
 """Mean over the genes whose choice has a rank; 0 if there is none."""
-KEPT_ATTRIBUTES = ("accuracy", "cross_entropy", "origin", "reason")
+KEPT_ATTRIBUTES = ("accuracy", "cross_entropy", "origin", "reason", "bound", "seen")
 """The user attributes that stay."""
 
 

@@ -12,9 +12,10 @@ from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.data import DataConfig, InputSpec, load_search_data
 from glorasearch.errors import EvaluationError
 from glorasearch.evaluation.evaluator import CandidateEvaluator
+from glorasearch.evaluation.residents import Compile
 from glorasearch.space import EvaluationResult, EvaluationTask, SearchSpace
 from glorasearch.supernet import Supernet
-from glorasearch.weights import WeightStore, tensor_digest
+from glorasearch.weights import WeightStore, frozen_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,12 @@ class EvaluatorSpec:
     split: str
     """Digest of the search split, which must be found again."""
     device: str = "cpu"
-    batch_size: int = 256
+    batch_size: int | None = None
+    """Images that are scored at once; chosen by device if not given."""
+    compile: Compile = "auto"
+    """On a GPU, whether the forward is compiled and captured; see `residents.resident_of`."""
+    mixed: bool | None = None
+    """Score in bfloat16; on GPUs only, if not given."""
     threads: int | None = None
     """Threads of torch on the CPU; None for torch's own default."""
 
@@ -64,7 +70,14 @@ def build_evaluator(spec: dict[str, Any]) -> Callable[[EvaluationTask], Evaluati
     supernet = Supernet(backbone, SearchSpace.from_dict(told.space))
     load_weights(supernet, WeightStore(told.store), told.weights)
     return CandidateEvaluator(
-        supernet, data.search, device=told.device, batch_size=told.batch_size, weights=told.weights
+        supernet,
+        data.search,
+        device=told.device,
+        batch_size=told.batch_size,
+        weights=told.weights,
+        hardest_first=True,
+        compile=told.compile,
+        mixed=told.mixed,
     )
 
 
@@ -81,7 +94,7 @@ def load_weights(supernet: Supernet, store: WeightStore, digest: str) -> None:
         EvaluationError: if they were trained on another backbone.
     """
     stored = store.get(digest)
-    expected, found = stored.manifest.get("backbone_digest"), tensor_digest(supernet.frozen_state())
+    expected, found = stored.manifest.get("backbone_digest"), frozen_digest(supernet)
     if expected != found:
         raise EvaluationError(
             f"weights {digest[:12]} were trained on a backbone with digest {str(expected)[:12]}, this one has "

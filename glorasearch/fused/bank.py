@@ -62,13 +62,9 @@ class Shape:
     def split(self, factors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Views `scale (..., out)`, `shift (..., out)`, `bias (..., out)`, `left (..., out, r)`, `right (..., r, in)`."""
         lead = factors.shape[:-1]
-        scale, shift, bias, left, right = torch.split(factors, self.sizes, dim=-1)
-        left = (
-            left.unflatten(-1, (self.out_features, self.rank)) if self.rank else left.view(*lead, self.out_features, 0)
-        )
-        right = (
-            right.unflatten(-1, (self.rank, self.in_features)) if self.rank else right.view(*lead, 0, self.in_features)
-        )
+        scale, shift, bias, left, right = torch.split(factors, list(self.sizes), dim=-1)
+        left = left.reshape(*lead, self.out_features, self.rank)
+        right = right.reshape(*lead, self.rank, self.in_features)
         return scale, shift, bias, left, right
 
 

@@ -7,6 +7,8 @@ follows the path that is drawn.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
@@ -118,52 +120,17 @@ def _merge_kernel(
 
 
 @triton.jit
-def _gradient_kernel(
-    dy, x, y, sums, base, factors, plan, grad, tokens, outs, ins,
-    tiles_o, tiles_i, span, dense_programs, blocks, thin_span,
-    RA: tl.constexpr, RB: tl.constexpr, T: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr, BN: tl.constexpr,
-    TO: tl.constexpr, TN: tl.constexpr,
-):  # fmt: skip
-    """The raw gradient of one layer's factors, added to `grad (width,)`.
-
-    The first programs are tiles of the dense G; they end at once where the plan does not want it. The rest sum over the
-    tokens; where both are wanted they fill the processors that the tiles leave idle.
-    """
-    program = tl.program_id(0)
-    if program < dense_programs:
-        if tl.load(plan) != 0:
-            _dense_tile(
-                dy, x, base, factors, grad, tokens, outs, ins, program, tiles_o, tiles_i, span, RA, RB, T, BO, BI, BN
-            )
-    else:
-        program -= dense_programs
-        _token_sums(
-            dy,
-            x,
-            y,
-            sums,
-            plan,
-            grad,
-            tokens,
-            outs,
-            program % blocks,
-            (program // blocks) * thin_span,
-            thin_span,
-            TO,
-            TN,
-        )
-
-
-@triton.jit
-def _dense_tile(
-    dy, x, base, factors, grad, tokens, outs, ins, program, tiles_o, tiles_i, span,
+def _dense_kernel(
+    dy, x, base, factors, plan, grad, tokens, outs, ins, tiles_o, tiles_i, span,
     RA: tl.constexpr, RB: tl.constexpr, T: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """A tile `(BO, BI)` of G over `span` tokens, reduced into the factors' gradients at once; G is never stored.
 
     Programs that run together go through the same tokens, so that these are read from memory once.
     """
-    split, tile = program // (tiles_o * tiles_i), program % (tiles_o * tiles_i)
+    if tl.load(plan) == 0:
+        return
+    split, tile = tl.program_id(0) // (tiles_o * tiles_i), tl.program_id(0) % (tiles_o * tiles_i)
     if tiles_i <= tiles_o:
         to, ti = tile // tiles_i, tile % tiles_i
     else:
@@ -193,7 +160,7 @@ def _dense_tile(
 def _reduce(
     g, factors, grad, total, left, right, o, i, t, outs, ins, dtype: tl.constexpr, R: tl.constexpr, T: tl.constexpr
 ):
-    """Multiply `g (BO, BI)` by `[right; 1]ᵀ` and by `leftᵀ`: the gradients of `left`, of a row's `total`, of `right`."""
+    """Multiply `g (BO, BI)` by `[right; 1]ᵀ` and by `leftᵀ`: the gradients of `left`, of a row's total, of `right`."""
     om, im = o < outs, i < ins
     column = t[None, :] * ins + i[:, None]
     q = tl.load(factors + right + column, mask=(t < R)[None, :] & im[:, None], other=0.0)
@@ -210,12 +177,13 @@ def _reduce(
 
 
 @triton.jit
-def _token_sums(dy, x, y, sums, plan, grad, tokens, outs, block, first, span, TO: tl.constexpr, TN: tl.constexpr):
+def _token_sums_kernel(dy, y, sums, plan, grad, tokens, outs, span, TO: tl.constexpr, TN: tl.constexpr):
     """Over `span` tokens: the sum of dy; that of dy ⊙ y where A scales rows; dyᵀ·(x·1ᵀ) where B shifts them."""
     thin = tl.load(plan) == 0
     scaled, shifted = (tl.load(plan + 1) != 0) & thin, (tl.load(plan + 2) != 0) & thin
-    o = block * TO + tl.arange(0, TO)
+    o = tl.program_id(0) * TO + tl.arange(0, TO)
     om = o < outs
+    first = tl.program_id(1) * span
     last = tl.minimum(first + span, tokens)
     total = tl.zeros((TN, TO), tl.float32)
     seen = tl.zeros((TN, TO), tl.float32)
@@ -276,52 +244,80 @@ def merge_into(
         if not shape.keeps_output:
             raise_scaled = codes[bank.positions, 0, 0]
             plan[:, 0] = ((raise_scaled == CONSTANT) | (raise_scaled == VECTOR)).int()
-    block = 8
+    block, chunk, warps = MERGE_TILE
     _merge_kernel[(layers, triton.cdiv(outs, block))](
         flat, table, bank.base, bank.base if bank.base_bias is None else bank.base_bias, codes,
         codes if last is None else last, bank.positions, weight, bias, weight if factors is None else factors,
         codes if plan is None else plan, outs, ins, bank.width, LEAST_SCALE,
         RA=shape.scale_rank, RB=shape.shift_rank, RC=bank.prompt_rank, HAS_BIAS=bank.base_bias is not None,
-        HAS_PROMPT=bank.has_prompt, TRAINING=training, BO=block, BI=256,
+        HAS_PROMPT=bank.has_prompt, TRAINING=training, BO=block, BI=chunk, num_warps=warps,
     )  # fmt: skip
 
 
-def factor_gradient(
-    dy: Tensor, x: Tensor, y: Tensor | None, base: Tensor, factors: Tensor, plan: Tensor, shape: Shape
-) -> Tensor:
-    """The raw gradient `(width,)` of one layer's factors; see `gradients.raw_gradient`.
+def linear_backward(
+    dy: Tensor, x: Tensor, y: Tensor | None, weight: Tensor, base: Tensor, factors: Tensor, plan: Tensor, shape: Shape
+) -> tuple[Tensor, Tensor]:
+    """The gradient `(N, in)` of the inputs, `dy·W`, and the raw one `(width,)` of the factors (`gradients`).
 
-    `dy (N, out)`, `x (N, in)` and, where it is kept, `y (N, out)` in one dtype; `base`, `factors` float32. Partial sums
+    `dy (N, out)`, `x (N, in)`, `weight (out, in)` and, where it is kept, `y (N, out)` in one dtype; `base`, `factors`
+    float32. The sums over tokens wait for memory, the products for tensor cores: they run side by side. Partial sums
     are added up in no fixed order, as cuDNN's attention does too: on a GPU no two runs are the same to the last bit.
     """
     dy, x = dy.contiguous(), x.contiguous()
-    y = dy if y is None else y.contiguous()
-    tokens, outs, ins = len(dy), shape.out_features, shape.in_features
+    grad = torch.zeros_like(factors)
+    sums = torch.empty(len(dy), dtype=torch.float32, device=dy.device)
+    if not dy.is_cuda or not OVERLAP:
+        _sum_tokens(dy, x, dy if y is None else y.contiguous(), sums, plan, grad, shape)
+        dx = dy @ weight
+        _dense_gradient(dy, x, base, factors, plan, grad, shape)
+        return dx, grad
+    stream, beside = torch.cuda.current_stream(), _beside(dy.device)
+    beside.wait_stream(stream)
+    with torch.cuda.stream(beside):
+        _sum_tokens(dy, x, dy if y is None else y.contiguous(), sums, plan, grad, shape)
+    dx = dy @ weight
+    _dense_gradient(dy, x, base, factors, plan, grad, shape)
+    stream.wait_stream(beside)
+    return dx, grad
+
+
+def _sum_tokens(dy: Tensor, x: Tensor, y: Tensor, sums: Tensor, plan: Tensor, grad: Tensor, shape: Shape) -> None:
+    tokens, outs = dy.shape
+    columns, rows = THIN_TILE
+    blocks = triton.cdiv(outs, columns)
+    span = triton.cdiv(triton.cdiv(tokens, max(1, THIN_WAVES * PROCESSORS // blocks)), rows) * rows
+    _row_sums_kernel[(triton.cdiv(tokens, 16),)](x, plan, sums, tokens, shape.in_features, BN=16, BI=256, num_warps=4)
+    _token_sums_kernel[(blocks, triton.cdiv(tokens, span))](
+        dy, y, sums, plan, grad, tokens, outs, span, TO=columns, TN=rows, num_warps=4
+    )
+
+
+def _dense_gradient(
+    dy: Tensor, x: Tensor, base: Tensor, factors: Tensor, plan: Tensor, grad: Tensor, shape: Shape
+) -> None:
+    outs, ins = shape.out_features, shape.in_features
     tile_o, tile_i, tile_n = DENSE_TILE
     tiles_o, tiles_i = triton.cdiv(outs, tile_o), triton.cdiv(ins, tile_i)
-    splits, span = _splits(tokens, tiles_o * tiles_i, tile_n)
-    dense_programs = splits * tiles_o * tiles_i
-    thin_o, thin_n = THIN_TILE
-    blocks = triton.cdiv(outs, thin_o)
-    thin_splits = max(1, 2 * PROCESSORS // blocks)
-    thin_span = triton.cdiv(triton.cdiv(tokens, thin_splits), thin_n) * thin_n
-    thin_programs = blocks * triton.cdiv(tokens, thin_span)
-    sums = torch.empty(tokens, dtype=torch.float32, device=dy.device)
-    _row_sums_kernel[(triton.cdiv(tokens, 16),)](x, plan, sums, tokens, ins, BN=16, BI=256, num_warps=4)
-    grad = torch.zeros_like(factors)
+    splits, span = _splits(len(dy), tiles_o * tiles_i, tile_n)
     columns = max(LEAST_COLUMNS, triton.next_power_of_2(max(shape.scale_rank, shape.shift_rank) + 1))
-    _gradient_kernel[(dense_programs + thin_programs,)](
-        dy, x, y, sums, base, factors, plan, grad, tokens, outs, ins, tiles_o, tiles_i, span, dense_programs, blocks,
-        thin_span, RA=shape.scale_rank, RB=shape.shift_rank, T=columns, BO=tile_o, BI=tile_i, BN=tile_n, TO=thin_o,
-        TN=thin_n, num_warps=8, num_stages=4,
+    _dense_kernel[(splits * tiles_o * tiles_i,)](
+        dy, x, base, factors, plan, grad, len(dy), outs, ins, tiles_o, tiles_i, span, RA=shape.scale_rank,
+        RB=shape.shift_rank, T=columns, BO=tile_o, BI=tile_i, BN=tile_n, num_warps=8, num_stages=4,
     )  # fmt: skip
-    return grad
 
 
+@functools.cache
+def _beside(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
+OVERLAP = True
+MERGE_TILE = 8, 256, 4
+"""Outputs and inputs of a tile that is merged at once, and warps."""
 DENSE_TILE = 128, 128, 64
 """Outputs, inputs and tokens of a tile of the dense gradient."""
-THIN_TILE = 64, 128
-"""Outputs and tokens of a tile of the sums over tokens."""
+THIN_TILE, THIN_WAVES = (64, 32), 3
+"""Outputs and tokens of a tile of the sums over tokens, and programs a processor."""
 LEAST_COLUMNS = 16
 """Fewest columns that a tensor core multiplies by: the ranks and a one are padded to them."""
 PROCESSORS = 132

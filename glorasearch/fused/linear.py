@@ -52,15 +52,16 @@ def fused_linear_backward(
     """The gradient of `x`, and the raw one of the factors; `y` is the output where it is kept."""
     shape = Shape(weight.shape[0], weight.shape[1], scale_rank, shift_rank)
     flat_dy, flat_x = dy.reshape(-1, shape.out_features), x.reshape(-1, shape.in_features)
-    dx = (flat_dy @ weight).view(x.shape)
     flat_y = None if y is None else y.reshape(-1, shape.out_features)
     if dy.is_cuda:
-        from glorasearch.fused.kernels import factor_gradient  # Triton is there where CUDA is
+        from glorasearch.fused.kernels import linear_backward  # Triton is there where CUDA is
 
-        return dx, factor_gradient(flat_dy, flat_x, flat_y, base, factors, plan, shape)
+        flat_dx, grad = linear_backward(flat_dy, flat_x, flat_y, weight, base, factors, plan, shape)
+        return flat_dx.view(x.shape), grad
     wide = factors.dtype
     wide_y = None if flat_y is None else flat_y.to(wide)
-    return dx, raw_gradient(flat_dy.to(wide), flat_x.to(wide), wide_y, base, factors, plan, shape)
+    grad = raw_gradient(flat_dy.to(wide), flat_x.to(wide), wide_y, base, factors, plan, shape)
+    return (flat_dy @ weight).view(x.shape), grad
 
 
 @fused_linear_backward.register_fake

@@ -66,8 +66,8 @@ def clip_factor(grad: Tensor, max_norm: float) -> tuple[Tensor, Tensor]:
 
 
 def adamw(
-    flat: Tensor, grad: Tensor, mean: Tensor, square: Tensor, counts: Tensor, rates: Tensor, drawn: Tensor, owner: Tensor,
-    weight_decay: float,
+    flat: Tensor, grad: Tensor, mean: Tensor, square: Tensor, counts: Tensor, rates: Tensor, drawn: Tensor,
+    owner: Tensor, weight_decay: float,
 ) -> None:  # fmt: skip
     """One step in place: `flat`, `grad`, `mean`, `square (P,)`; for each of S segments its `counts` of steps, this one
     included, its learning rate `rates` and whether it was `drawn`, `(S,)`; `owner (P,)` is an element's segment.

@@ -96,13 +96,16 @@ class FusedStep:
     def run(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor, rates: dict[str, float]) -> Tensor:
         """One step on `images (N, C, H, W)` and `labels (N,)`; `rates` are the learning rates by group.
 
+        The first images become the step's own if they have its dtype.
+
         Returns:
             `(2,)`: mean loss in nats and norm of the gradient before clipping, on the device and unread; the next step
             does not change it.
         """
         if self._images is None:
-            self._images = torch.zeros_like(images, dtype=self._config.dtype)
-        self._images.copy_(images)
+            self._images = images.to(self._config.dtype)
+        if images.data_ptr() != self._images.data_ptr():
+            self._images.copy_(images)
         self._labels.copy_(labels)
         self._codes.copy_(
             _pinned(torch.tensor([self._pool.codes(subnet) for subnet in subnets], dtype=torch.int32), self.device),
@@ -190,8 +193,8 @@ class FusedStep:
 
 
 def _update(
-    flat: Tensor, grad: Tensor, mean: Tensor, square: Tensor, steps: Tensor, rates: Tensor, drawn: Tensor, owner: Tensor,
-    clip_norm: float, weight_decay: float,
+    flat: Tensor, grad: Tensor, mean: Tensor, square: Tensor, steps: Tensor, rates: Tensor, drawn: Tensor,
+    owner: Tensor, clip_norm: float, weight_decay: float,
 ) -> Tensor:  # fmt: skip
     norm, factor = clip_factor(grad, clip_norm)
     steps.copy_(steps + drawn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from torch import nn
 
 import glorasearch
 from glorasearch.assets import quickstart_backbone_path
-from glorasearch.backbone import BackboneConfig, build_backbone
+from glorasearch.backbone import BackboneConfig, build_backbone, build_skeleton
 from glorasearch.data import DataConfig, SearchData, load_search_data
 from glorasearch.db import Database, RunStore
 from glorasearch.errors import ExportError, InputError, SearchSpaceError, WeightsCorruptError, WeightsNotFoundError
-from glorasearch.evaluation import EvaluatorSpec, input_spec, load_weights
+from glorasearch.evaluation import CandidateEvaluator, EvaluatorSpec, input_spec, load_weights
 from glorasearch.export import BackboneFacts, check_exportable
 from glorasearch.jobs.progress import Progress, Silent
 from glorasearch.jobs.run_file import RunFile
@@ -26,7 +26,7 @@ from glorasearch.jobs.workspace import Workspace
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
 from glorasearch.training import SupernetTrainer
-from glorasearch.weights import WeightStore, tensor_digest
+from glorasearch.weights import WeightStore, frozen_digest
 from glorasearch.weights.checkpoint import previous_checkpoint
 
 QUICKSTART_BACKBONE = "quickstart"
@@ -51,6 +51,8 @@ class Job:
         self.executor, self.workers = executor, workers
         self.reuse = True
         """Take over what another run of the workspace has trained already, if it is the same."""
+        self._checked: Supernet | None = None
+        """The supernet that `check` made and left as it was, until it is asked for."""
         self.name = run_file.name
         if run_file.threads is not None:
             torch.set_num_threads(run_file.threads)
@@ -85,7 +87,7 @@ class Job:
     def data(self) -> SearchData:
         """Training and search split."""
         # What a backbone wants to see does not depend on its weights, and its classes are known from the data only.
-        probe = build_backbone(replace(self._backbone_config(classes=2), pretrained=False, checkpoint=None))
+        probe = build_skeleton(self._backbone_config(classes=2))
         with self.progress.task("reading images, %", 100) as advance:
             return load_search_data(
                 self.data_config,
@@ -123,6 +125,9 @@ class Job:
     def supernet(self, space: SearchSpace | None = None, *, training: bool = False) -> Supernet:
         """A supernet with fresh adapters; `training` gives it the run's drop path."""
         drops = training and self.run_file.train.drop_path > 0
+        if self._checked is not None and space is None and not drops:
+            checked, self._checked = self._checked, None
+            return checked
         backbone = build_backbone(self.backbone_config(drop_path=True)).to(self.device) if drops else self.backbone
         return Supernet(backbone, space or self.space, seed=self.run_file.seed)
 
@@ -135,7 +140,7 @@ class Job:
         """Store a supernet's adapters and head; returns their digest."""
         manifest: Mapping[str, Any] = {
             "backbone": self.backbone_config().name,
-            "backbone_digest": tensor_digest(supernet.frozen_state()),
+            "backbone_digest": frozen_digest(supernet),
             "space": supernet.space.name,
             "space_digest": supernet.space.digest,
             "code_version": glorasearch.__version__,
@@ -162,10 +167,32 @@ class Job:
             label_smoothing=section.label_smoothing,
             clip_norm=section.clip_norm,
             precision=section.precision,
+            compile=self.run_file.compile,
             seed=self.run_file.seed,
             record_every=section.record_every,
             probe_every=section.probe_every,
             checkpoint_every=section.checkpoint_every,
+        )
+
+    @property
+    def mixed_search(self) -> bool:
+        """Whether candidates are scored in bfloat16."""
+        wanted = self.run_file.search.precision
+        return wanted == "bfloat16" or (wanted == "auto" and self.device.startswith("cuda"))
+
+    def evaluator(
+        self, supernet: Supernet, *, weights: str | None = None, hardest_first: bool = False
+    ) -> CandidateEvaluator:
+        """An evaluator of a supernet's subnets on the search split, as this run scores them."""
+        return CandidateEvaluator(
+            supernet,
+            self.data.search,
+            device=self.device,
+            batch_size=self.run_file.search.eval_batch_size,
+            weights=weights,
+            hardest_first=hardest_first,
+            compile=self.run_file.compile,
+            mixed=self.mixed_search,
         )
 
     def evaluator_spec(self, weights: str) -> EvaluatorSpec:
@@ -182,6 +209,8 @@ class Job:
             split=self.data.search.digest,
             device=self.device,
             batch_size=self.run_file.search.eval_batch_size,
+            compile=self.run_file.compile,
+            mixed=self.mixed_search,
             threads=torch.get_num_threads(),
         )
 
@@ -256,6 +285,7 @@ class Job:
         supernet = self.supernet()
         images, _ = self.data.train.batch(slice(0, 2), self.device)
         supernet.check_reached(images)
+        self._checked = supernet
         gained = supernet.gains_bias()
         if gained:
             facts = BackboneFacts.from_model(self.backbone)

@@ -11,10 +11,13 @@ from glorasearch.errors import JobError
 from glorasearch.jobs.job import Job
 from glorasearch.jobs.records import report_path
 
+UNCAPPED = {"capped": 0, "images_share": 1.0}
+"""What the search of a run says that was made before there was capping."""
+
 
 def report(job: Job) -> dict[str, Any]:
     """Put the results of the stages together and write `report.json`; returns its content."""
-    training, search, tested = job.require("train"), job.require("search"), job.require("test")
+    training, search, tested = job.require("train"), dict(job.require("search")), job.require("test")
     refitted, exported = job.require("refit"), job.require("export")
     baselines: dict[str, Any] = {}
     for name in job.run_file.report.baselines:
@@ -35,7 +38,18 @@ def report(job: Job) -> dict[str, Any]:
         "splits": tested["splits"],
         "supernet": {key: training[key] for key in ("steps", "seconds", "weights")},
         "search": {
-            key: search[key] for key in ("sampler", "fitness", "trials", "evaluated", "reused", "failed", "seconds")
+            key: (UNCAPPED | search)[key]
+            for key in (
+                "sampler",
+                "fitness",
+                "trials",
+                "evaluated",
+                "reused",
+                "capped",
+                "images_share",
+                "failed",
+                "seconds",
+            )
         },
         "winner": {key: search[key] for key in ("trial", "subnet", "digest", "parameters", "search_accuracy")}
         | {"test_accuracy": tested["winner"], "refit_test_accuracy": tested["winner_refitted"]},

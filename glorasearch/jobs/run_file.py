@@ -114,7 +114,14 @@ class SearchSection(BaseModel):
     """Probability with which a gene of a mutant is drawn anew."""
     batch: int = Field(default=10, ge=1)
     """Trials asked for together by samplers without a population."""
-    eval_batch_size: int = Field(default=256, ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the candidates' forward; `auto` is bfloat16 on GPUs and float32 on CPUs."""
+    eval_batch_size: int | None = Field(default=None, ge=1)
+    """Images that a candidate scores at once; chosen by device if not given."""
+    capping: bool = True
+    """Stop the evaluation of candidates that are certain to be no parents and not the winner."""
+    capping_lag: int = Field(default=4, ge=1)
+    """Candidates that may be evaluated at once when there is capping."""
 
 
 class RefitSection(BaseModel):
@@ -167,6 +174,9 @@ class RunFile(BaseModel):
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of torch on the CPU, in this process and in each worker; torch's own choice here if not given."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """On GPUs: training step and candidates compiled and captured; `auto` runs the plain ones, with a warning, where a
+    model cannot be compiled, `on` fails there, `off` always runs the plain ones. CPUs always do."""
     backbone: BackboneSection
     data: DataSection
     space: SpaceSection = SpaceSection()
@@ -222,9 +232,13 @@ class RunFile(BaseModel):
 
 
 def without_labels(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what does not decide the results: the run's name and the place of its export."""
+    """A configuration without what does not decide the winner: the run's name, the place of its export, the capping."""
+    left_out = {"export": ("path",), "search": ("capping", "capping_lag")}
     content = {key: value for key, value in configuration.items() if key != "name"}
-    return content | {"export": {key: value for key, value in content["export"].items() if key != "path"}}
+    return content | {
+        section: {key: value for key, value in content[section].items() if key not in keys}
+        for section, keys in left_out.items()
+    }
 
 
 def load_space(section: SpaceSection) -> SearchSpace:

@@ -7,7 +7,6 @@ from typing import Any
 
 from glorasearch.db import TrialStorage
 from glorasearch.errors import InputError
-from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.jobs.job import Job
 from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchProgress
 
@@ -21,6 +20,11 @@ def search(job: Job) -> dict[str, Any]:
     weights, calls = job.weights("train"), 0
     config = search_config(job)
     space = job.supernet().space
+    if job.workers > config.capping_lag and job.executor != "local" and config.capped_beyond is not None:
+        job.progress.say(
+            f"search: capping lets {config.capping_lag} candidates be evaluated at once; for {job.workers} workers set "
+            "search.capping_lag"
+        )
     with (
         job.progress.task(f"search ({config.sampler})", config.trials) as advance,
         _executor(job, weights) as executor,
@@ -58,6 +62,8 @@ def search(job: Job) -> dict[str, Any]:
         "trials": outcome.trials,
         "evaluated": outcome.evaluated,
         "reused": outcome.reused,
+        "capped": outcome.capped,
+        "images_share": outcome.images_share,
         "failed": outcome.failed,
         "seconds": max(outcome.seconds, outcome.evaluation_seconds),
         "split": job.data.search.digest,
@@ -77,15 +83,14 @@ def search_config(job: Job) -> SearchConfig:
         mutation=section.mutation,
         batch=section.batch,
         seed=job.run_file.seed,
+        capping=section.capping,
+        capping_lag=section.capping_lag,
     )
 
 
 def _executor(job: Job, weights: str) -> Executor:
     if job.executor == "local":
-        supernet, section = job.load(job.supernet(), weights), job.run_file.search
-        evaluator = CandidateEvaluator(
-            supernet, job.data.search, device=job.device, batch_size=section.eval_batch_size, weights=weights
-        )
+        evaluator = job.evaluator(job.load(job.supernet(), weights), weights=weights, hardest_first=True)
         return InProcessExecutor(evaluator)
     if job.executor not in EXECUTORS:
         raise InputError(f"unknown executor {job.executor!r}; known are {', '.join(EXECUTORS)}")

@@ -10,6 +10,7 @@ name = {name}
 seed = 0
 device = "auto"                 # auto | cpu | cuda | cuda:1
 # threads = 4                   # of torch on the CPU, here and in each worker
+compile = "auto"                # auto | on | off; on GPUs, training step and candidates compiled and captured
 
 [backbone]
 name = {backbone}
@@ -68,7 +69,10 @@ population = 50
 parents = 10
 mutation = 0.2
 batch = 10                      # trials asked for together by random and tpe
-eval_batch_size = 256
+precision = "auto"              # auto (bfloat16 on GPUs) | float32 | bfloat16
+# eval_batch_size = 25          # images that a candidate scores at once; 25 on a CPU and 50 on a GPU if not given
+capping = true                  # stop candidates that are certain to be no parents and not the winner: same result
+capping_lag = 4                 # candidates that may be evaluated at once then; less stops them sooner
 
 [refit]                         # the winner alone, on train + search
 steps = 1_000                   # 0 keeps the inherited weights

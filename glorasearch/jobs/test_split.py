@@ -44,7 +44,11 @@ def measure(job: Job) -> dict[str, Any]:
 
 def _measure(job: Job, splits: Splits, space: SearchSpace, subnet: Subnet, weights: str) -> float:
     model = job.load(job.supernet(space), weights).merged(subnet)
-    return accuracy_on_test(model, splits.test, device=job.device, batch_size=job.run_file.search.eval_batch_size)
+    return accuracy_on_test(model, splits.test, device=job.device, batch_size=_batch_size(job))
+
+
+def _batch_size(job: Job) -> int:
+    return job.run_file.search.eval_batch_size or 256
 
 
 def _random_subnets(job: Job, splits: Splits, weights: str) -> dict[str, Any] | None:
@@ -54,7 +58,7 @@ def _random_subnets(job: Job, splits: Splits, weights: str) -> dict[str, Any] | 
     supernet = job.load(job.supernet(), weights)
     rng = np.random.default_rng([job.run_file.seed, RANDOM_TAG])
     subnets = [sample_within_budget(supernet.space, rng) for _ in range(count)]
-    batch_size = job.run_file.search.eval_batch_size
+    batch_size = _batch_size(job)
     scores = [
         accuracy_on_test(supernet.merged(subnet), splits.test, device=job.device, batch_size=batch_size)
         for subnet in subnets

@@ -15,7 +15,7 @@ from glorasearch.jobs.job import Job
 from glorasearch.space import BoundSpace, Subnet, sample_within_budget
 from glorasearch.supernet import Supernet
 from glorasearch.training import PathStrategy, Sandwich, Uniform
-from glorasearch.weights import tensor_digest
+from glorasearch.weights import frozen_digest
 
 
 def train(job: Job) -> dict[str, Any]:
@@ -50,12 +50,13 @@ def train(job: Job) -> dict[str, Any]:
 
 def _key(job: Job, supernet: Supernet) -> str:
     content = {
-        "backbone": tensor_digest(supernet.frozen_state()),
+        "backbone": frozen_digest(supernet),
         "space": supernet.space.digest,
         "split": job.data.train.digest,
         "train": job.run_file.train.model_dump(mode="json"),
         "seed": job.run_file.seed,
         "threads": job.run_file.threads,
+        "compile": job.run_file.compile,
         "device": job.device,
         "versions": job.versions(),
     }
@@ -92,10 +93,14 @@ def probe_subnets(space: BoundSpace, seed: int) -> dict[str, Subnet]:
 def _probe(job: Job, space: BoundSpace) -> Probe:
     subnets = probe_subnets(space, job.run_file.seed)
 
+    evaluators: dict[int, CandidateEvaluator] = {}
+
     def measure(supernet: Supernet) -> Mapping[str, float]:
-        evaluator = CandidateEvaluator(
-            supernet, job.data.search, device=job.device, batch_size=job.run_file.search.eval_batch_size
-        )
+        evaluator = evaluators.get(id(supernet))
+        if evaluator is None:
+            evaluator = evaluators[id(supernet)] = job.evaluator(supernet)
+        else:
+            evaluator.refresh()
         return {f"search_accuracy_{name}": evaluator.evaluate(subnet).accuracy for name, subnet in subnets.items()}
 
     return measure

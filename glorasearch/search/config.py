@@ -44,6 +44,17 @@ class SearchConfig:
     """Seed of all random draws of the search."""
     max_failure_share: float = 0.2
     """The search stops when more than this share of a batch of at least 10 fails."""
+    capping: bool = True
+    """Stop evaluating a candidate once it is certain to be no parent and not the winner (`glorasearch.space.cap`).
+
+    It has an effect for `evolution`, whose parents are the best k, and for `random`, where only the winner counts;
+    `tpe` and `nsga2` learn from all values, so their candidates are always evaluated to the end. Not part of a study's
+    identity: trials, parents and winner are the same with and without, so a study may be continued either way. Only
+    what is recorded of a capped trial differs (its bound, not its scores), and such trials are on no Pareto front.
+    """
+    capping_lag: int = 4
+    """The cap of trial n is made of the trials up to n − this, which are waited for: so records do not depend on
+    timing, and up to this many candidates can be evaluated at once. Less caps sooner, more feeds more workers."""
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
@@ -54,6 +65,7 @@ class SearchConfig:
         _check_least("population", self.population, 2)
         _check_least("batch", self.batch, 1)
         _check_least("seed", self.seed, 0)
+        _check_least("capping_lag", self.capping_lag, 1)
         if not 2 <= self.parents <= self.population:
             raise InputError(
                 f"search: parents is {self.parents}; allowed are 2 to the population, here {self.population}"
@@ -66,6 +78,13 @@ class SearchConfig:
     def generational(self) -> bool:
         """Whether a batch is a generation of the sampler's population."""
         return self.sampler in ("evolution", "nsga2")
+
+    @property
+    def capped_beyond(self) -> int | None:
+        """Candidates that are certain to be worse than this many distinct ones are capped; None if none is."""
+        if not self.capping:
+            return None
+        return {"evolution": self.parents, "random": 1}.get(self.sampler)
 
     @property
     def batch_size(self) -> int:

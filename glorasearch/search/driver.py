@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from glorasearch.db import Evaluation, TrialStorage
 from glorasearch.errors import SearchError
 from glorasearch.search.asker import Asker
+from glorasearch.search.caps import Caps
 from glorasearch.search.config import SearchConfig
 from glorasearch.search.executor import Executor
 from glorasearch.search.fitness import value
@@ -34,6 +35,9 @@ class SearchDriver:
     sampled before any of it is told, and the next one starts when all of this one have finished. Each trial draws from
     a generator of its own, seeded by (seed, number). So the trials and the winner depend neither on the executor, nor
     on how many workers it has, nor on where the search was cut off and started again.
+
+    A trial that is certain to be no parent and not the winner is stopped early (`glorasearch.space.cap`) and recorded
+    as pruned, with its bound. The cap is made of trials before it in a way that depends on their numbers only (`Caps`).
 
     A search that was cut off, however, goes on when `run` is called again with the same study: a trial without its
     subnet is sampled, one without its scores is submitted again under the same number. That holds for
@@ -80,6 +84,7 @@ class SearchDriver:
             storage, study_name, identity_of(space, weights_digest, split_digest, config), config
         )
         self._ledger = Ledger(config.fitness)
+        self._caps = Caps(config, self._ledger)
         self._recent: deque[bool] = deque(maxlen=FAILURE_WINDOW)
 
     def run(self) -> SearchOutcome:
@@ -92,6 +97,7 @@ class SearchDriver:
         started = time.perf_counter()
         self._ledger = Ledger(self._config.fitness)
         self._ledger.load(self._storage.get_all_trials(self._study_id, deepcopy=False), self._genome)
+        self._caps = Caps(self._config, self._ledger)
         self._recent.clear()
         asker = Asker(self._genome, self._storage, self._study_name, self._config)
         size, trials = self._config.batch_size, self._config.trials
@@ -109,14 +115,15 @@ class SearchDriver:
         twins: dict[str, list[RunningTrial]] = {}
         failed = 0
         while queue or under_way:
-            while queue and len(under_way) < self._executor.capacity:
+            while queue and len(under_way) < self._executor.capacity and self._caps.known(queue[0].number):
                 trial = queue.popleft()
                 if (known := self._ledger.evaluated(trial.digest)) is not None:
                     self._reuse(trial, known)
                 elif trial.digest in under_way:
                     twins.setdefault(trial.digest, []).append(trial)
                 else:
-                    self._executor.submit(EvaluationTask(trial.subnet.to_json(), trial.digest, self._weights_digest))
+                    task = EvaluationTask(trial.subnet.to_json(), trial.digest, self._weights_digest, self._caps.cap())
+                    self._executor.submit(task)
                     under_way[trial.digest] = trial
             if not under_way:
                 continue
@@ -144,6 +151,8 @@ class SearchDriver:
             total=result.total,
             cross_entropy=result.cross_entropy,
             seconds=result.seconds,
+            bound=result.bound,
+            stopped_after=result.stopped_after,
         )
         record = TrialRecord.from_evaluation(trial.number, evaluation)
         self._finish(trial, record, evaluation)
@@ -154,11 +163,12 @@ class SearchDriver:
         self._finish(trial, record, None)
 
     def _finish(self, trial: RunningTrial, record: TrialRecord, evaluation: Evaluation | None) -> None:
+        state = TrialState.PRUNED if record.capped else TrialState.COMPLETE
         if self._config.sampler == "nsga2":
             values = [record.accuracy, float(record.parameters)]
         else:
             values = [value(self._config.fitness, record)]
-        self._storage.finish_trial(trial.trial_id, TrialState.COMPLETE, values, record.to_attrs(), evaluation)
+        self._storage.finish_trial(trial.trial_id, state, values, record.to_attrs(), evaluation)
         self._ledger.add(record)
         self._report()
 
@@ -185,6 +195,7 @@ class SearchDriver:
                 trials=self._config.trials,
                 evaluated=ledger.evaluations,
                 reused=ledger.reused,
+                capped=ledger.capped,
                 failed=len(ledger.failures),
                 best=ledger.best,
                 best_fitness=None if ledger.best is None else value(self._config.fitness, ledger.best),
@@ -207,7 +218,9 @@ class SearchDriver:
             trials=len(ledger.records) + len(ledger.failures),
             evaluated=ledger.evaluations,
             reused=ledger.reused,
+            capped=ledger.capped,
             failed=len(ledger.failures),
+            images_share=ledger.images_share,
             seconds=seconds,
             evaluation_seconds=sum(record.seconds for record in ledger.records.values()),
             pareto=ledger.pareto_front(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 from glorasearch.errors import JobError
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
@@ -49,27 +49,52 @@ class Executor(ABC):
         self.close()
 
 
+@runtime_checkable
+class StartsAhead(Protocol):
+    """An evaluator whose device computes while this process does other things."""
+
+    @property
+    def ahead(self) -> bool:
+        """Whether that is so here."""
+
+    def prepare(self, task: EvaluationTask) -> None:
+        """Do what can be done for a task without the device."""
+
+    def start(self, task: EvaluationTask) -> None:
+        """Have the device begin with a prepared task; returns at once."""
+
+
 class InProcessExecutor(Executor):
-    """Evaluates in this process, one task after the other, when its result is asked for."""
+    """Evaluates in this process, one task after the other, when its result is asked for.
+
+    With an evaluator that starts ahead, the device begins with the next task before a result is handed out, so that it
+    is busy while the driver samples and stores.
+    """
 
     def __init__(self, evaluate: Evaluate) -> None:
         self._evaluate = evaluate
+        self._ahead = evaluate if isinstance(evaluate, StartsAhead) and evaluate.ahead else None
         self._waiting: deque[EvaluationTask] = deque()
 
     @property
     def capacity(self) -> int:
-        """One task at a time."""
-        return 1
+        """One task at a time, and one more that waits where it can be started ahead."""
+        return 1 if self._ahead is None else 2
 
     def submit(self, task: EvaluationTask) -> None:
         """Take a task over."""
         self._waiting.append(task)
+        if self._ahead is not None:
+            self._ahead.prepare(task)
 
     def next_result(self) -> EvaluationResult:
         """Evaluate the task that has waited longest."""
         if not self._waiting:
             raise JobError("no result to wait for: every submitted task has been answered")
-        return evaluate_safely(self._evaluate, self._waiting.popleft())
+        result = evaluate_safely(self._evaluate, self._waiting.popleft())
+        if self._ahead is not None and self._waiting:
+            self._ahead.start(self._waiting[0])
+        return result
 
     def close(self) -> None:
         """Drop the tasks that still wait."""

@@ -21,12 +21,14 @@ def direction(fitness: Fitness) -> StudyDirection:
 
 
 def value(fitness: Fitness, record: TrialRecord) -> float:
-    """The objective value of a trial."""
+    """The objective value of a trial; of a capped one its bound, the best that the value could have been."""
+    if record.bound is not None:
+        return record.bound
     return record.accuracy if fitness == "accuracy" else record.cross_entropy
 
 
 def rank(fitness: Fitness, record: TrialRecord) -> Rank:
-    """The sorting key of a completed trial.
+    """The sorting key of a completed trial; capped ones are ranked by nobody.
 
     Accuracy: more is better, ties go to the lower mean cross-entropy. Cross-entropy: less is better, ties go to the
     higher accuracy. What is left goes to the earlier trial.

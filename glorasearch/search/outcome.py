@@ -17,6 +17,8 @@ class SearchProgress:
     evaluated: int
     reused: int
     """Trials whose subnet was met before."""
+    capped: int
+    """Evaluated trials that were stopped, being certain to be no parents and not the winner."""
     failed: int
     best: TrialRecord | None
     """The best trial so far."""
@@ -43,10 +45,15 @@ class SearchOutcome:
     evaluated: int
     reused: int
     """Trials whose subnet was met before."""
+    capped: int
+    """Evaluated trials that were stopped, being certain to be no parents and not the winner."""
     failed: int
+    images_share: float
+    """Images that were scored, as a share of those that the evaluated trials would have needed to the end."""
     seconds: float
     """Wall-clock seconds of this process's share of the search."""
     evaluation_seconds: float
     """Sum of the wall-clock seconds of all evaluations, those of earlier processes included."""
     pareto: tuple[TrialRecord, ...]
-    """The trials that none beats in both accuracy and trainable parameters, the smallest first."""
+    """The trials that none beats in both accuracy and trainable parameters, the smallest first; capped trials, whose
+    accuracy is not known, do not take part."""

@@ -1,6 +1,7 @@
 """Search spaces, subnets and what can be said of them without a model: pure Python, shared by both planes."""
 
 from glorasearch.space.bound import BoundSpace, Gene
+from glorasearch.space.cap import Cap, CapFitness
 from glorasearch.space.choices import SUPPORT_TENSORS, Choice, LayerShape, parse_choice
 from glorasearch.space.known_backbones import known_layers, known_names, transformer_layers
 from glorasearch.space.messages import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
@@ -12,6 +13,8 @@ __all__ = [
     "SUPPORT_TENSORS",
     "BoundSpace",
     "Budget",
+    "Cap",
+    "CapFitness",
     "Choice",
     "Evaluate",
     "EvaluationResult",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from glorasearch.errors import EvaluationError
+from glorasearch.space.cap import Cap
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +18,16 @@ class EvaluationTask:
     subnet_digest: str
     weights_digest: str
     """The weights in the weight store that the candidate inherits."""
+    cap: Cap | None = None
+    """The evaluation may stop when the candidate is certain to be worse than this; None to see all images."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """What an evaluation found. An evaluation is a pure function of its task, so it may be repeated or thrown away."""
+    """What an evaluation found. An evaluation is a pure function of its task, so it may be repeated or thrown away.
+
+    Of a capped candidate, `correct` and `cross_entropy` speak of the images that were seen, not of the split.
+    """
 
     subnet_digest: str
     correct: int = 0
@@ -34,11 +40,25 @@ class EvaluationResult:
     """Wall-clock seconds of the evaluation."""
     error: str | None = None
     """Why the evaluation failed; the other fields mean nothing then."""
+    bound: float | None = None
+    """Of a capped candidate: the best fitness that it could still have reached, which is worse than the task's cap."""
+    stopped_after: int | None = None
+    """Of a capped candidate: the images that were seen."""
+
+    @property
+    def capped(self) -> bool:
+        """Whether the evaluation stopped at the task's cap."""
+        return self.bound is not None
+
+    @property
+    def seen(self) -> int:
+        """Images that were seen."""
+        return self.total if self.stopped_after is None else self.stopped_after
 
     @property
     def accuracy(self) -> float:
-        """Share of correct images, between 0 and 1."""
-        return self.correct / self.total if self.total else float("nan")
+        """Share of correct images among those seen, between 0 and 1."""
+        return self.correct / self.seen if self.seen else float("nan")
 
 
 Evaluate = Callable[[EvaluationTask], EvaluationResult]

@@ -23,7 +23,7 @@ from glorasearch.training.paths import PathStrategy
 from glorasearch.training.plain_step import PlainStep, Step
 from glorasearch.training.randomness import drop_probabilities
 from glorasearch.training.schedule import schedule_factor
-from glorasearch.weights import load_checkpoint, save_checkpoint, tensor_digest
+from glorasearch.weights import frozen_digest, load_checkpoint, save_checkpoint, tensor_digest
 
 _log = logging.getLogger(__name__)
 
@@ -244,7 +244,7 @@ class SupernetTrainer:
             "data": self._data.digest,
             "space": self._supernet.space.digest,
             "strategy": self._strategy.identity(),
-            "backbone": tensor_digest(self._supernet.frozen_state()),
+            "backbone": frozen_digest(self._supernet),
             "drops": self._drops,
             "start": tensor_digest(self._supernet.adapter_state()),
         }

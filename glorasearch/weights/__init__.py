@@ -1,12 +1,13 @@
 """Weights at rest: a content-addressed store of weight sets, and the training checkpoint. Safetensors, no pickle."""
 
 from glorasearch.weights.checkpoint import load_checkpoint, save_checkpoint
-from glorasearch.weights.digest import state_digest, tensor_digest
+from glorasearch.weights.digest import frozen_digest, state_digest, tensor_digest
 from glorasearch.weights.store import StoredWeights, WeightStore
 
 __all__ = [
     "StoredWeights",
     "WeightStore",
+    "frozen_digest",
     "load_checkpoint",
     "save_checkpoint",
     "state_digest",

@@ -6,7 +6,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +67,26 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
 def state_digest(module: nn.Module) -> str:
     """`tensor_digest` of a module's parameters and persistent buffers: tells whether a backbone is the expected one."""
     return tensor_digest(module.state_dict())
+
+
+class Frozen(Protocol):
+    """What has weights that nobody trains: a supernet."""
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """These weights by name."""
+
+
+def frozen_digest(model: Frozen) -> str:
+    """`tensor_digest` of `model.frozen_state()`, kept as long as the model lives and none of it is changed in place."""
+    state = model.frozen_state()
+    now = {name: (tensor.data_ptr(), tensor._version) for name, tensor in state.items()}
+    known = _FROZEN.get(model)
+    if known is None or known[0] != now:
+        known = _FROZEN[model] = now, tensor_digest(state)
+    return known[1]
+
+
+_FROZEN: WeakKeyDictionary[Frozen, tuple[dict[str, tuple[int, int]], str]] = WeakKeyDictionary()
 
 
 def entries_digest(entries: Mapping[str, TensorEntry], fields: Mapping[str, Any] | None = None) -> str:

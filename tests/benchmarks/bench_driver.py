@@ -13,10 +13,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from table import Row
+
 from glorasearch.db import TrialStorage
 from glorasearch.search import SAMPLERS, InProcessExecutor, SearchConfig, SearchDriver, SearchProgress
 from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask, LayerShape, SearchSpace, shipped_names
 
+TARGET = 5.0
+"""Milliseconds a trial."""
 CHOICES = {
     "A": ["lora:4", "lora:2", "vector", "constant", "none"],
     "B": ["lora:4", "lora:2", "vector", "constant", "none"],
@@ -71,6 +75,15 @@ def measure(sampler: str, trials: int, directory: Path) -> dict[str, float]:
         "ms_last_50": round(batches[-1], 2),
         "reopen_seconds": round(reopened, 3),
     }
+
+
+def rows(trials: int = 1_050) -> list[Row]:
+    """The driver's work a trial with the default sampler."""
+    with tempfile.TemporaryDirectory() as directory:
+        figures = measure("evolution", trials, Path(directory))
+    note = f"median of 50: {figures['ms_median_of_50']} ms; the last 50: {figures['ms_last_50']} ms"
+    what = f"driver work a trial, {figures['genes']:.0f} genes, SQLite"
+    return [Row(what=what, measured=figures["ms_per_trial"], unit="ms", target=TARGET, note=note)]
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
+from table import Row
 
 from glorasearch.db import Evaluation, TrialStorage
 
@@ -151,6 +152,24 @@ def opening_seconds(url: str) -> float:
     script = f"import time; t = time.perf_counter(); from glorasearch.db import TrialStorage; TrialStorage({url!r})"
     command = [sys.executable, "-c", f"{script}; print(time.perf_counter() - t)"]
     return min(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(3))
+
+
+def rows(trials: int = 300, slow_trials: int = 10) -> list[Row]:
+    """Each figure of our storage, with that of Optuna's own storage on SQLite."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        ours = measure("TrialStorage", lambda: TrialStorage(f"sqlite:///{folder}/ours.db"), trials, slow_trials)
+        theirs = measure("RDBStorage", lambda: RDBStorage(f"sqlite:///{folder}/rdb.db"), trials, slow_trials)
+    return [
+        Row(
+            what=f"storage of trials, {key}, {trials} trials of {len(GENES)} genes",
+            measured=ours[key],
+            unit=UNITS[key],
+            target=TARGETS[key],
+            note=f"Optuna's RDBStorage: {theirs[key]:.3g} {UNITS[key]}",
+        )
+        for key in UNITS
+    ]
 
 
 def print_table(results: dict[str, dict[str, Any]]) -> None:

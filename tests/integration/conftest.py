@@ -153,7 +153,7 @@ class Bench:
 
     def trials(self) -> int:
         """Trials that have finished."""
-        return self.count("select count(*) from trials where state = 'complete'")
+        return self.count("select count(*) from trials where state in ('complete', 'pruned')")
 
     def progress(self) -> int:
         """A number that only grows while the run goes on, also over restarts."""

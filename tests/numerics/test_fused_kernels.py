@@ -49,7 +49,10 @@ def factors_of(shape: Shape, plan: list[int], generator: torch.Generator) -> Ten
 
 @pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize("processors", [3, 132])
-@pytest.mark.parametrize(("tokens", "outs", "ins", "ra", "rb"), [(150, 144, 80, 4, 4), (70, 40, 150, 2, 3), (70, 40, 30, 0, 4), (70, 40, 30, 3, 0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("tokens", "outs", "ins", "ra", "rb"),
+    [(150, 144, 80, 4, 4), (70, 40, 150, 2, 3), (70, 40, 30, 0, 4), (70, 40, 30, 3, 0)],
+)
 def test_gradients(
     monkeypatch: pytest.MonkeyPatch, name: str, processors: int,
     tokens: int, outs: int, ins: int, ra: int, rb: int,
@@ -62,8 +65,12 @@ def test_gradients(
     y = x @ merge(base[None], factors[None], shape)[0].T + shape.split(factors)[2]
     row = torch.tensor(plan, dtype=torch.int32)
     wanted = raw_gradient(*(t.double() for t in (dy, x, y, base, factors)), row, shape)
-    found = kernels.factor_gradient(*(t.to(DEVICE) for t in (dy, x, y, base, factors, row)), shape).cpu()
-    for part, got, expected in zip(("scale", "shift", "bias", "left", "right"), shape.split(found), shape.split(wanted), strict=True):  # fmt: skip
+    weight = merge(base[None], factors[None], shape)[0]
+    tensors = [tensor.to(DEVICE) for tensor in (dy, x, y, weight, base, factors, row)]
+    dx, found = (tensor.cpu() for tensor in kernels.linear_backward(*tensors, shape))
+    torch.testing.assert_close(dx, dy @ weight, rtol=1e-4, atol=1e-3)
+    parts = ("scale", "shift", "bias", "left", "right")
+    for part, got, expected in zip(parts, shape.split(found), shape.split(wanted), strict=True):
         torch.testing.assert_close(got, expected.float(), rtol=1e-4, atol=1e-3, msg=lambda m, part=part: f"{part}: {m}")
 
 

@@ -115,6 +115,15 @@ def test_the_check_leaves_no_trace() -> None:
     assert all(torch.equal(value, state[key]) for key, value in supernet.state_dict().items())
 
 
+def test_what_was_found_in_order_is_not_looked_at_again() -> None:
+    supernet = Supernet(vit(), space())
+    calls: list[int] = []
+    supernet.model.register_forward_hook(lambda *_: calls.append(1))
+    supernet.check_reached(images())
+    supernet.check_reached(images())
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("mode", [True, False])
 def test_a_supernet_starts_in_the_mode_of_its_backbone(mode: bool) -> None:
     backbone = vit()

@@ -91,6 +91,13 @@ def test_the_final_table_of_a_run_without_comparisons(capsys: pytest.CaptureFixt
     assert "winner, refitted" in capsys.readouterr().out
 
 
+def test_what_capping_saved_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(report())
+    assert "capped" not in capsys.readouterr().out, "a report of before there was capping"
+    print_report(report(search=report()["search"] | {"capped": 4, "images_share": 0.625}))
+    assert "0 failed; 4 of them capped, 62 % of the images scored)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_winner_that_was_not_refitted_is_not_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(report(refit={"steps": 0}))
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -20,6 +21,7 @@ from glorasearch.data import (
     load_splits,
     load_test_split,
 )
+from glorasearch.data.sources.digits import read_digits
 from glorasearch.errors import DataError
 
 GRAY = InputSpec(channels=1, height=8, width=8, mean=(0.25,), std=(0.5,), crop_pct=0.9)
@@ -150,3 +152,17 @@ def test_the_report_is_json_with_all_numbers(splits: Splits) -> None:
 def test_importing_brings_no_library_that_a_source_might_not_need() -> None:
     code = "import sys, glorasearch.data; print([m for m in ('timm', 'sklearn', 'torchvision') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_images_are_those_of_scikit_learn() -> None:
+    ours, theirs = read_digits(), load_digits()
+    assert ours.train.labels.tolist() == theirs.target.tolist()
+    assert ours.class_names == tuple(str(name) for name in theirs.target_names)
+    for index, image in enumerate(theirs.images):
+        assert np.array_equal(np.asarray(ours.train.image(index)), (image * 255 + 8) // 16)
+
+
+def test_reading_them_does_not_import_scikit_learn() -> None:
+    code = "import sys; from glorasearch.data.sources.digits import read_digits; read_digits(); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "sklearn" not in run.stdout.split()

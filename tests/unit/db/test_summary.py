@@ -42,6 +42,12 @@ def test_a_trial_is_told_by_shares_mean_rank_and_parameters() -> None:
     assert (result.number, result.value, result._trial_id) == (0, 1.0, 7)
 
 
+def test_a_capped_trial_is_told_by_its_bound() -> None:
+    capped = trial({"one.A": "vector"}, parameters=1, bound=0.7, seen=20, seen_accuracy=0.1, seen_cross_entropy=3.0)
+    kept = StudySummary(DISTRIBUTIONS, most_parameters=1).summarise(capped).user_attrs
+    assert kept == {"bound": 0.7, "seen": 20}, "scores of the hardest images alone are not to be compared with others"
+
+
 def test_without_a_parameter_count_or_a_rank_there_is_none() -> None:
     result = StudySummary(DISTRIBUTIONS, most_parameters=1).summarise(trial({"one.A": "vector", "two.A": "none"}))
     assert (result.params["A vector"], result.params["mean rank"]) == (0.5, 0.0)

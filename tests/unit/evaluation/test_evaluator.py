@@ -3,49 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from glorasearch.data import DataConfig, InputSpec, Splits, load_splits
+from glorasearch.data import Splits
 from glorasearch.errors import DataError, SearchSpaceError
 from glorasearch.evaluation import CandidateEvaluator, accuracy_on_test
-from glorasearch.space import EvaluationResult, EvaluationTask, SearchSpace, Subnet, sample
+from glorasearch.evaluation.resident import EagerResident
+from glorasearch.space import EvaluationResult, EvaluationTask, Subnet, sample
 from glorasearch.supernet import Supernet
 
-CHOICES = {
-    "A": ["none", "constant", "vector", "lora:2"],
-    "B": ["none", "constant", "vector", "lora:1", "lora:2"],
-    "C": ["none", "vector", "lora:2"],
-    "D": ["none", "constant", "vector"],
-    "E": ["none", "constant", "vector"],
-}
-
-
-@pytest.fixture(scope="module")
-def splits() -> Splits:
-    spec = InputSpec(channels=1, height=14, width=14, mean=(0.5,), std=(0.5,))
-    return load_splits(DataConfig(source="digits", train=40, search=70, test=90), spec)
-
-
-def make_supernet(qkv_bias: bool = True) -> Supernet:
-    """Random weights everywhere, so that every subnet has logits of its own."""
-    arguments: dict[str, Any] = {"img_size": 14, "patch_size": 7, "embed_dim": 24, "depth": 2, "num_heads": 3}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        backbone: nn.Module = timm.create_model(
-            "vit_tiny_patch16_224", in_chans=1, num_classes=10, qkv_bias=qkv_bias, **arguments
-        )
-        supernet = Supernet(backbone.eval(), SearchSpace.from_dict({"name": "tiny", "choices": CHOICES}))
-        with torch.no_grad():
-            for parameter in (supernet.adapter_parameters() | supernet.head_parameters()).values():
-                parameter.normal_(std=0.2)
-    return supernet
+NewSupernet = Callable[..., Supernet]
 
 
 def candidates(supernet: Supernet, count: int = 8) -> list[Subnet]:
@@ -61,9 +33,11 @@ def scores(result: EvaluationResult) -> tuple[int, int, float]:
 @pytest.mark.parametrize("qkv_bias", [True, False])
 @pytest.mark.parametrize("batch_size", [7, 70, 256])
 @torch.no_grad()
-def test_the_score_is_that_of_the_merged_model(splits: Splits, batch_size: int, qkv_bias: bool) -> None:
+def test_the_score_is_that_of_the_merged_model(
+    splits: Splits, batch_size: int, qkv_bias: bool, new_supernet: NewSupernet
+) -> None:
     """Without a qkv bias, candidates with and without a gained one follow each other in the resident backbone."""
-    supernet = make_supernet(qkv_bias)
+    supernet = new_supernet(qkv_bias)
     evaluator = CandidateEvaluator(supernet, splits.search, batch_size=batch_size)
     images, labels = splits.search.batch(slice(None))
     found = []
@@ -81,8 +55,22 @@ def test_the_score_is_that_of_the_merged_model(splits: Splits, batch_size: int, 
     assert len(set(found)) == len(found)
 
 
-def test_the_order_of_candidates_does_not_matter(splits: Splits) -> None:
-    supernet = make_supernet()
+@pytest.mark.parametrize("qkv_bias", [True, False])
+def test_the_resident_holds_the_bits_of_the_merged_model(qkv_bias: bool, new_supernet: NewSupernet) -> None:
+    """What is scored is what is exported, to the last bit; a bias that only others have gained is zero."""
+    supernet = new_supernet(qkv_bias)
+    resident = EagerResident(supernet, "cpu")
+    for subnet in candidates(supernet, 40):
+        with torch.inference_mode():
+            resident.write(subnet)
+        merged = supernet.merged(subnet).state_dict()
+        found = resident._model.state_dict()
+        assert all(torch.equal(found.pop(name), value) for name, value in merged.items())
+        assert all(name.endswith("qkv.bias") and not value.any() for name, value in found.items())
+
+
+def test_the_order_of_candidates_does_not_matter(splits: Splits, new_supernet: NewSupernet) -> None:
+    supernet = new_supernet()
     subnets = candidates(supernet, 4)
     alone = [scores(CandidateEvaluator(supernet, splits.search).evaluate(subnet)) for subnet in subnets]
     evaluator = CandidateEvaluator(supernet, splits.search)
@@ -91,8 +79,8 @@ def test_the_order_of_candidates_does_not_matter(splits: Splits) -> None:
             assert scores(evaluator.evaluate(subnets[index])) == alone[index]
 
 
-def test_evaluating_changes_neither_supernet_nor_backbone(splits: Splits) -> None:
-    supernet = make_supernet()
+def test_evaluating_changes_neither_supernet_nor_backbone(splits: Splits, new_supernet: NewSupernet) -> None:
+    supernet = new_supernet()
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
     evaluator = CandidateEvaluator(supernet, splits.search)
     for subnet in candidates(supernet, 4):
@@ -103,15 +91,15 @@ def test_evaluating_changes_neither_supernet_nor_backbone(splits: Splits) -> Non
         supernet(splits.search.batch(slice(0, 4))[0]).sum().backward()
 
 
-def test_only_the_search_split_is_accepted(splits: Splits) -> None:
-    supernet = make_supernet()
+def test_only_the_search_split_is_accepted(splits: Splits, new_supernet: NewSupernet) -> None:
+    supernet = new_supernet()
     for split in (splits.test, splits.train, splits.train_and_search()):
         with pytest.raises(DataError, match=rf"scored on the search split only, got a {type(split).__name__}"):
             CandidateEvaluator(supernet, split)  # type: ignore[arg-type]
 
 
-def test_the_report_reads_only_the_test_split(splits: Splits) -> None:
-    model = make_supernet().merged(make_supernet().space.smallest())
+def test_the_report_reads_only_the_test_split(splits: Splits, new_supernet: NewSupernet) -> None:
+    model = new_supernet().merged(new_supernet().space.smallest())
     with pytest.raises(DataError, match="test split only, got a SearchSplit"):
         accuracy_on_test(model, splits.search)  # type: ignore[arg-type]
     images, labels = splits.test.batch(slice(None))
@@ -121,9 +109,11 @@ def test_the_report_reads_only_the_test_split(splits: Splits) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_an_error_of_the_candidates_that_use_them(splits: Splits, value: float) -> None:
-    supernet = make_supernet()
-    clean = CandidateEvaluator(make_supernet(), splits.search)
+def test_weights_that_are_not_finite_are_an_error_of_the_candidates_that_use_them(
+    splits: Splits, value: float, new_supernet: NewSupernet
+) -> None:
+    supernet = new_supernet()
+    clean = CandidateEvaluator(new_supernet(), splits.search)
     with torch.no_grad():
         supernet.adapter_parameters()["blocks.0.mlp.fc1.B.vector"].fill_(value)
     evaluator = CandidateEvaluator(supernet, splits.search)
@@ -140,8 +130,8 @@ def test_weights_that_are_not_finite_are_an_error_of_the_candidates_that_use_the
                 assert scores(result) == scores(clean.evaluate(candidate))
 
 
-def test_what_is_wrong_with_a_task_is_told_in_its_result(splits: Splits) -> None:
-    supernet = make_supernet()
+def test_what_is_wrong_with_a_task_is_told_in_its_result(splits: Splits, new_supernet: NewSupernet) -> None:
+    supernet = new_supernet()
     evaluator = CandidateEvaluator(supernet, splits.search)
     good = supernet.space.largest()
     foreign = good.replace({("blocks.0.mlp.fc1", "B"): "lora:8"})
@@ -157,16 +147,16 @@ def test_what_is_wrong_with_a_task_is_told_in_its_result(splits: Splits) -> None
         evaluator.evaluate(foreign)
 
 
-def test_a_task_is_evaluated_like_its_subnet(splits: Splits) -> None:
-    supernet = make_supernet()
+def test_a_task_is_evaluated_like_its_subnet(splits: Splits, new_supernet: NewSupernet) -> None:
+    supernet = new_supernet()
     evaluator = CandidateEvaluator(supernet, splits.search)
     subnet = candidates(supernet)[3]
     by_task = evaluator(EvaluationTask(subnet.to_json(), subnet.digest, "weights"))
     assert scores(by_task) == scores(evaluator.evaluate(subnet))
 
 
-def test_other_weights_than_those_held_are_refused(splits: Splits) -> None:
-    supernet = make_supernet()
+def test_other_weights_than_those_held_are_refused(splits: Splits, new_supernet: NewSupernet) -> None:
+    supernet = new_supernet()
     evaluator = CandidateEvaluator(supernet, splits.search, weights="a" * 64)
     subnet = supernet.space.largest()
     assert evaluator(EvaluationTask(subnet.to_json(), subnet.digest, "a" * 64)).error is None
@@ -174,9 +164,9 @@ def test_other_weights_than_those_held_are_refused(splits: Splits) -> None:
     assert refused.error == "asked for weights bbbbbbbbbbbb, this evaluator holds aaaaaaaaaaaa"
 
 
-def test_a_programming_error_is_no_failed_candidate(splits: Splits) -> None:
+def test_a_programming_error_is_no_failed_candidate(splits: Splits, new_supernet: NewSupernet) -> None:
     """A model that cannot take these images fails for every candidate: the search must stop, not record failures."""
-    supernet = make_supernet()
+    supernet = new_supernet()
     supernet.model.patch_embed.proj = torch.nn.Conv2d(3, 24, 14)
     subnet = supernet.space.largest()
     with pytest.raises(RuntimeError, match="channels"):

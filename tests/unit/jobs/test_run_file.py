@@ -94,7 +94,12 @@ def test_the_digest_is_of_what_decides_the_results(tmp_path: Path) -> None:
     own = REQUIRED | {"space": {"name": str(space)}}
     digest = RunFile.from_dict(own).digest()
 
-    assert RunFile.from_dict(own, ["name=other", "export.path=there"]).digest() == digest
+    assert (
+        RunFile.from_dict(
+            own, ["name=other", "export.path=there", "search.capping=false", "search.capping_lag=2"]
+        ).digest()
+        == digest
+    )
     assert RunFile.from_dict(own, ["train.steps=7"]).digest() != digest
     space.write_text('name = "renamed"\ndescription = "words"\n[choices]\nB = ["none", "lora:2"]\n')
     assert RunFile.from_dict(own).digest() == digest

@@ -1,15 +1,18 @@
-"""A small space, an evaluator that needs no model, and searches on SQLite files."""
+"""A small space, evaluators that need no model, and searches on SQLite files."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from glorasearch.db import Database, TrialStorage
 from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
 from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask, LayerShape, SearchSpace, Subnet
+from glorasearch.space.cap import UNIT
 
 CHOICES = {"A": ["lora:2", "vector", "none"], "B": ["lora:4", "lora:2", "vector", "none"], "E": ["vector", "none"]}
 
@@ -31,6 +34,57 @@ def score(task: EvaluationTask) -> EvaluationResult:
     missed = 1 - hits / len(hidden)
     correct = 200 - int(100 * missed) - noise[0] % 8
     return EvaluationResult(task.subnet_digest, correct, 200, missed + noise[1] / 2560, seconds=0.5)
+
+
+IMAGES = 40
+
+
+class ImageWise:
+    """Scores subnets by `score`, spread over images of different hardness, plus noise.
+
+    `order` and `chunk` say in which order the images are seen, and how many between two looks at the cap.
+    """
+
+    def __init__(self, order: Sequence[int] | None = None, chunk: int = 5, broken: str = "") -> None:
+        self._chunk, self._broken = chunk, broken
+        self._order = list(range(IMAGES)) if order is None else list(order)
+        self.seen: dict[str, int] = {}
+        """Subnet → images seen, of every subnet that was evaluated."""
+        self.caps: list[float | None] = []
+
+    def images(self, task: EvaluationTask) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Cross-entropy and correctness of every image, in the order of the split."""
+        quality = score(task).cross_entropy
+        noise = np.random.default_rng(int(task.subnet_digest[:12], 16)).normal(0.0, 0.6, IMAGES)
+        margins = np.linspace(-2.0, 4.0, IMAGES) - 4 * quality + noise
+        nats = np.round(np.log1p(np.exp(-margins)) / UNIT) * UNIT
+        if self._broken and task.subnet_digest[0] in self._broken:
+            nats[IMAGES // 2] = float("nan")
+        return nats, margins > 0
+
+    def __call__(self, task: EvaluationTask) -> EvaluationResult:
+        nats, right = self.images(task)
+        nats, right = nats[self._order], right[self._order]
+        self.caps.append(task.cap.value if task.cap else None)
+        for seen in range(self._chunk, IMAGES, self._chunk):
+            total = float(nats[:seen].sum())
+            if task.cap is None or not np.isfinite(total):
+                continue
+            bound = task.cap.bound(int(right[:seen].sum()), total, seen, IMAGES)
+            if task.cap.excludes(bound):
+                self.seen[task.subnet_digest] = seen
+                correct = int(right[:seen].sum())
+                return EvaluationResult(
+                    task.subnet_digest,
+                    correct,
+                    IMAGES,
+                    total / seen,
+                    seconds=seen / 100,
+                    bound=bound,
+                    stopped_after=seen,
+                )
+        self.seen[task.subnet_digest] = IMAGES
+        return EvaluationResult(task.subnet_digest, int(right.sum()), IMAGES, float(nats.sum()) / IMAGES, IMAGES / 100)
 
 
 Trials = list[tuple[Any, ...]]
@@ -96,3 +150,8 @@ def space_maker() -> Callable[..., BoundSpace]:
 @pytest.fixture
 def evaluator() -> Callable[[EvaluationTask], EvaluationResult]:
     return score
+
+
+@pytest.fixture
+def imagewise() -> type[ImageWise]:
+    return ImageWise

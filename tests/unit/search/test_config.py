@@ -15,6 +15,7 @@ from glorasearch.search import SAMPLERS, SearchConfig
         ({"trials": 0}, "trials is 0; allowed are whole numbers from 1"),
         ({"population": 1}, "population is 1; allowed are whole numbers from 2"),
         ({"batch": 0}, "batch is 0; allowed are whole numbers from 1"),
+        ({"capping_lag": 0}, "capping_lag is 0; allowed are whole numbers from 1"),
         ({"seed": -1}, "seed is -1; allowed are whole numbers from 0"),
         ({"parents": 1}, "parents is 1; allowed are 2 to the population, here 50"),
         ({"parents": 51}, "parents is 51; allowed are 2 to the population, here 50"),
@@ -30,6 +31,7 @@ def test_what_is_out_of_range_is_refused_with_what_is_allowed(values: dict[str, 
 def test_a_study_may_grow_but_not_change() -> None:
     config = SearchConfig()
     assert config.identity() == SearchConfig(trials=3, batch=5, max_failure_share=0.5).identity()
+    assert config.identity() == SearchConfig(capping=False).identity() == SearchConfig(capping_lag=3).identity()
     assert config.identity() != SearchConfig(mutation=0.1).identity()
     identities = [SearchConfig(sampler=sampler).identity() for sampler in SAMPLERS]
     assert all(first not in identities[:index] for index, first in enumerate(identities))

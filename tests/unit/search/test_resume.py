@@ -136,3 +136,21 @@ def test_the_same_driver_can_go_on_after_an_interrupt(new_search, evaluator):
     executor.left = 100
     assert driver.run().trials == 28
     assert disturbed.trials == undisturbed.trials
+
+
+@pytest.mark.parametrize("sampler", ["evolution", "random"])
+@pytest.mark.parametrize("lag", [1, 5])
+def test_caps_are_the_same_wherever_the_search_was_cut_off(new_search, imagewise, sampler, lag):
+    config = SearchConfig(sampler=sampler, capping_lag=lag, **SMALL | {"trials": 60})
+    undisturbed, in_results, in_writes = new_search(), new_search(), new_search()
+    expected = undisturbed.run(config, InProcessExecutor(imagewise()))
+    assert expected.capped > 5
+    one, _ = until_done(lambda: in_results.run(config, CutOffExecutor(imagewise(), 3, capacity=4)))
+    other, interrupts = until_done(
+        lambda: in_writes.run(config, InProcessExecutor(imagewise()), storage=CutOffStorage(in_writes.database, 5))
+    )
+    assert interrupts > 20
+    assert undisturbed.trials == in_results.trials == in_writes.trials
+    assert outcome_of(expected) == outcome_of(one) == outcome_of(other)
+    assert expected.capped == one.capped == other.capped
+    assert expected.images_share == one.images_share == other.images_share

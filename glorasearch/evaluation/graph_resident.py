@@ -1,0 +1,109 @@
+"""The resident backbone on a GPU: all layers merged by one launch a bank, the forward compiled and captured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from glorasearch.evaluation.resident import Resident
+from glorasearch.fused import MergedLinear, MergedWeights, compile_blocks, pool_of, static_model
+from glorasearch.space import Subnet
+from glorasearch.supernet import Supernet
+
+GRAPHS: Final = 64
+"""Batches of images that have a CUDA graph of their own, which reads them where they are."""
+
+
+class GraphResident(Resident):
+    """A candidate is a small table of codes; CUDA graphs do the rest, in bfloat16 throughout.
+
+    The weights are merged in float32 from the storages as they are on the device, and rounded once; of the layers, only
+    those whose choices differ from the candidate before are merged.
+    """
+
+    dtype = torch.bfloat16
+
+    def __init__(self, supernet: Supernet, device: torch.device | str) -> None:
+        """Wants the supernet on that device already."""
+        self.device = torch.device(device)
+        self._space = supernet.space
+        self._pool = pool = pool_of(supernet)
+        self._merged = merged = MergedWeights(pool, self.dtype, training=False)
+        layers: dict[str, nn.Module] = {}
+        for bank, weights, biases in zip(pool.banks, merged.weights, merged.biases, strict=True):
+            rows = zip(bank.names, weights, biases, strict=True)
+            layers |= {name: MergedLinear(weight, bias) for name, weight, bias in rows}
+        self._model = static_model(supernet, layers, self.dtype, share_head=False).eval().to(self.dtype)
+        self._heads = [
+            (self._model.get_parameter(name), parameter) for name, parameter in supernet.head_parameters().items()
+        ]
+        compile_blocks(self._model)
+        self._codes = torch.zeros(len(pool.layer_names), 5, 2, dtype=torch.int32, device=device)
+        self._tables: dict[Subnet, Tensor] = {}
+        self._staged = torch.zeros(self._codes.shape, dtype=torch.int32).pin_memory()
+        self._uploaded = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._merge: torch.cuda.CUDAGraph | None = None
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self._memory = torch.cuda.graph_pool_handle()
+        self._staging: Tensor | None = None
+
+    def refresh(self) -> None:
+        """Take the supernet's weights as they are now."""
+        for own, source in self._heads:
+            own.copy_(source)
+        self._merged.forget()
+
+    def try_forward(self, images: Tensor) -> None:
+        """Compile the forward for batches like this one."""
+        with torch.inference_mode():
+            self._model(images.to(self.dtype))
+
+    def prepare(self, subnet: Subnet) -> None:
+        """Make the table of codes."""
+        self._space.check(subnet)
+        self._tables[subnet] = torch.tensor(self._pool.codes(subnet), dtype=torch.int32)
+
+    def write(self, subnet: Subnet) -> None:
+        """Upload the codes and merge the layers that change."""
+        if subnet not in self._tables:
+            self.prepare(subnet)
+        table = self._tables.pop(subnet)
+        self._uploaded.synchronize()  # the table before has left its place
+        self._staged.copy_(table)
+        self._codes.copy_(self._staged, non_blocking=True)
+        self._uploaded.record()
+        if self._merge is None:
+            self._merged.fill(self._codes)
+            self._merge = self._captured(lambda: self._merged.fill(self._codes))
+        self._merge.replay()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Replay the forward; its logits are overwritten when the same images are seen again."""
+        place = images.data_ptr()
+        if place not in self._graphs:
+            if len(self._graphs) == GRAPHS:  # images that are brought anew for every candidate: through one place
+                images, place = self._stage(images)
+            if place not in self._graphs:
+                logits = self._model(images).float()
+                self._graphs[place] = self._captured(lambda: logits.copy_(self._model(images))), logits
+        graph, logits = self._graphs[place]
+        graph.replay()
+        return logits
+
+    def _stage(self, images: Tensor) -> tuple[Tensor, int]:
+        if self._staging is None:
+            self._graphs.pop(next(iter(self._graphs)))
+            self._staging = torch.empty_like(images)
+        self._staging.copy_(images)
+        return self._staging, self._staging.data_ptr()
+
+    def _captured(self, work: Callable[[], object]) -> torch.cuda.CUDAGraph:
+        """A CUDA graph of something that was run once before."""
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._memory):
+            work()
+        return graph

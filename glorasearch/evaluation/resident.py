@@ -1,0 +1,93 @@
+"""The one plain backbone into which candidate after candidate is written."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from glorasearch.evaluation.layer_writer import LayerWriter
+from glorasearch.space import Subnet
+from glorasearch.supernet import Supernet
+
+
+class Resident(ABC):
+    """A plain backbone on a device that is one candidate at a time.
+
+    Neither method waits for the device, so that its work may be queued well ahead of it. Both are called in inference
+    mode.
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    """Of the images that it wants."""
+
+    def prepare(self, subnet: Subnet) -> None:
+        """Get ready to write a candidate later, on the host alone; nothing has to be done here.
+
+        Raises:
+            SearchSpaceError: if the subnet is not of the space.
+        """
+        return
+
+    @abstractmethod
+    def refresh(self) -> None:
+        """Take the supernet's weights as they are now, and the candidates' weights from them."""
+
+    @abstractmethod
+    def write(self, subnet: Subnet) -> None:
+        """Become this candidate.
+
+        Raises:
+            SearchSpaceError: if the subnet is not of the space; the resident stays what it was.
+        """
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `(n, C, H, W)` of `dtype`, normalised, on the device, to logits `(n, classes)` float32.
+
+        All calls are made with the same n. The logits may be a buffer that the next call overwrites.
+        """
+
+
+class EagerResident(Resident):
+    """Runs layer by layer, in float32 or under bfloat16 autocast, on any device.
+
+    The merged weights are those that the supernet has when a candidate is written; only layers whose choices differ
+    from the candidate before are written, so they must not change in between.
+    """
+
+    def __init__(self, supernet: Supernet, device: torch.device | str, *, mixed: bool = False) -> None:
+        self.device, self._mixed = torch.device(device), mixed
+        self._supernet, self._space = supernet, supernet.space
+        self._build()
+
+    def refresh(self) -> None:
+        """Build everything anew."""
+        self._build()
+
+    def _build(self) -> None:
+        supernet, device = self._supernet, self.device
+        self._model = supernet.merged(supernet.space.largest()).to(device).requires_grad_(False)
+        self._layers = {
+            name: LayerWriter(layer, _linear(self._model, name)) for name, layer in supernet.adapted.items()
+        }
+
+    def write(self, subnet: Subnet) -> None:
+        """Write the merged weights of the layers whose choices changed."""
+        self._space.check(subnet)
+        for name, layer in self._layers.items():
+            layer.write(subnet.layer(name))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The plain forward."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
+            logits: Tensor = self._model(images)
+        return logits.float()
+
+
+def _linear(model: nn.Module, name: str) -> nn.Linear:
+    module = model.get_submodule(name)
+    assert isinstance(module, nn.Linear)
+    return module

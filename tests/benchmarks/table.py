@@ -1,0 +1,117 @@
+"""One line of the table of speeds, the table itself, and the file that it is kept in."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "timm", "peft", "optuna", "sqlalchemy", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A speed, what it is compared with in the same run, and how far it may go."""
+
+    what: str
+    measured: float
+    unit: str
+    reference: float | None = None
+    """Measured in the same run, in the same unit; None where the target is an absolute one."""
+    target: float | None = None
+    """The largest ratio to the reference, or the largest value where there is no reference; None: no target."""
+    note: str = ""
+    """What has to be known to read the figure."""
+
+    @property
+    def ratio(self) -> float | None:
+        """Measured over reference."""
+        return None if self.reference is None else self.measured / self.reference
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the target is met; None if there is none."""
+        if self.target is None:
+            return None
+        return (self.measured if self.ratio is None else self.ratio) <= self.target
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON data."""
+        return asdict(self) | {"ratio": self.ratio, "holds": self.holds}
+
+
+def print_table(rows: Iterable[Row]) -> None:
+    """what | measured | reference in the same run | ratio | target | holds."""
+    heads = ("what", "measured", "reference", "ratio", "target", "holds")
+    cells = [_cells(row) for row in rows]
+    widths = [max(len(line[column]) for line in (heads, *cells)) for column in range(len(heads))]
+    for line in (heads, tuple("-" * width for width in widths), *cells):
+        first, *others = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+        print(f"| {first} | " + " | ".join(others) + " |")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.what + (f" ({row.note})" if row.note else ""),
+        f"{row.measured:.4g} {row.unit}",
+        "" if row.reference is None else f"{row.reference:.4g} {row.unit}",
+        "" if row.ratio is None else f"{row.ratio:.3f}",
+        "" if row.target is None else f"<= {row.target:g} {row.unit if row.ratio is None else 'x'}",
+        {True: "yes", False: "NO", None: ""}[row.holds],
+    )
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "commit": commit.stdout.strip() or None,
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "gpu": _gpu_name(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def write_json(path: Path, rows: Sequence[Row], **more: Any) -> None:
+    """Write rows, the machine, and whatever else belongs to them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"machine": machine(), **more, "rows": [row.to_dict() for row in rows]}
+    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+def finish(rows: Sequence[Row], options: argparse.Namespace) -> None:
+    """Print the rows and, if `options.json` says where, write them: how a benchmark that is run alone ends."""
+    print_table(rows)
+    if options.json is not None:
+        write_json(options.json, rows)
+
+
+def json_option(parser: argparse.ArgumentParser) -> None:
+    """`--json PATH`."""
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows to this file")
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _gpu_name() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -1,0 +1,188 @@
+"""A search with capping makes the trials, the parents and the winner of one without."""
+
+import random
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from glorasearch.db import TrialStorage
+from glorasearch.search import FITNESSES, SAMPLERS, EvolutionSampler, InProcessExecutor, SearchConfig
+from glorasearch.space import EvaluationResult
+
+SIZE: dict[str, Any] = {"trials": 90, "population": 15, "parents": 4, "batch": 10}
+
+
+class Shuffled(InProcessExecutor):
+    """Has several tasks under way and answers them in an order of its own."""
+
+    capacity = 5
+
+    def next_result(self) -> EvaluationResult:
+        random.Random(len(self._waiting)).shuffle(self._waiting)
+        return super().next_result()
+
+
+def parents_of(search: Any, config: SearchConfig) -> list[list[str]]:
+    """The parents of every generation, as the sampler selects them from what is stored."""
+    study = optuna.load_study(
+        study_name="study", storage=TrialStorage(search.database), sampler=optuna.samplers.RandomSampler()
+    )
+    sampler = EvolutionSampler(search.space, population=config.population, parents=config.parents)
+    generations = range(1, config.trials // config.population + 1)
+    return [[parent.user_attrs["subnet"] for parent in sampler.select_parent(study, n)] for n in generations]
+
+
+def differences(plain: Any, capped: Any) -> list[str]:
+    """What differs between the trials of two searches, but for the scores of the capped ones."""
+    found = []
+    for (number, params, values, attrs, state), other in zip(plain.trials, capped.trials, strict=True):
+        if other[4] == TrialState.PRUNED:
+            same = (params, attrs["subnet"], attrs["origin"]) == (other[1], other[3]["subnet"], other[3]["origin"])
+        else:
+            same = (number, params, values, attrs, state) == other
+        if not same:
+            found.append(f"trial {number}")
+    return found
+
+
+@pytest.mark.parametrize("fitness", FITNESSES)
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("lag", [1, 4, 20])
+def test_same_parents_and_same_winner(new_search, imagewise, fitness, seed, lag):
+    order = random.Random(seed).sample(range(40), 40) if seed else range(40)
+    config = SearchConfig(fitness=fitness, seed=seed, capping_lag=lag, **SIZE)
+    without = SearchConfig(fitness=fitness, seed=seed, capping=False, **SIZE)
+    plain, capped = new_search(), new_search()
+    scorer = imagewise(order, chunk=1 + seed)
+    expected, found = plain.run(without, InProcessExecutor(imagewise())), capped.run(config, InProcessExecutor(scorer))
+    assert differences(plain, capped) == []
+    assert parents_of(plain, config) == parents_of(capped, config)
+    assert (found.best, found.subnet) == (expected.best, expected.subnet)
+    assert (expected.capped, expected.images_share) == (0, 1)
+    assert found.capped == sum(trial[4] == TrialState.PRUNED for trial in capped.trials) > 0
+    assert found.images_share == sum(scorer.seen.values()) / (40 * len(scorer.seen)) < 1
+
+
+@pytest.mark.parametrize("fitness", FITNESSES)
+def test_hard_images_first_save_more(new_search, imagewise, fitness):
+    shares = []
+    for order in (range(40), range(39, -1, -1)):
+        config = SearchConfig(fitness=fitness, capping_lag=1, **SIZE)
+        shares.append(new_search().run(config, InProcessExecutor(imagewise(order))).images_share)
+    assert shares[0] < shares[1] - 0.1
+
+
+@pytest.mark.parametrize("fitness", FITNESSES)
+def test_a_capped_trial_is_recorded_with_its_bound_and_could_not_have_been_a_parent(new_search, imagewise, fitness):
+    config = SearchConfig(fitness=fitness, capping_lag=3, **SIZE)
+    search, plain = new_search(), new_search()
+    search.run(config, InProcessExecutor(imagewise()))
+    plain.run(SearchConfig(fitness=fitness, capping=False, **SIZE), InProcessExecutor(imagewise()))
+    sign = -1 if fitness == "accuracy" else 1
+    for number, _, values, attrs, state in search.trials:
+        if state != TrialState.PRUNED:
+            assert "bound" not in attrs
+            continue
+        assert values == [attrs["bound"]]
+        assert 0 < attrs["seen"] < attrs["total"] == 40
+        assert attrs["seen_accuracy"] == attrs["correct"] / attrs["seen"]
+        assert not {"accuracy", "cross_entropy"} & attrs.keys()
+        score = sign * plain.trials[number][3][fitness]
+        assert sign * attrs["bound"] <= score
+        earlier = {trial[3]["subnet"]: sign * trial[3][fitness] for trial in plain.trials[: max(0, number - 2)]}
+        assert sum(other < score for other in earlier.values()) >= 4
+        stored = TrialStorage(search.database).find_evaluation(1, attrs["subnet"])
+        assert (stored.bound, stored.stopped_after) == (attrs["bound"], attrs["seen"])
+        assert (stored.correct, stored.cross_entropy) == (attrs["correct"], attrs["seen_cross_entropy"])
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_which_samplers_have_a_cap_and_what_it_is_made_of(new_search, imagewise, sampler):
+    for fitness in FITNESSES:
+        scorer = imagewise()
+        config = SearchConfig(sampler=sampler, fitness=fitness, capping_lag=7, **SIZE | {"trials": 40})
+        search = new_search()
+        outcome = search.run(config, InProcessExecutor(scorer))
+        if sampler in ("tpe", "nsga2"):
+            assert set(scorer.caps) == {None}
+            assert outcome.capped == 0
+            continue
+        kept, sign = {"evolution": 4, "random": 1}[sampler], -1 if fitness == "accuracy" else 1
+        evaluated = [trial for trial in search.trials if trial[3]["origin"] == "evaluated"]
+        assert len(scorer.caps) == len(evaluated)
+        for cap, (number, *_) in zip(scorer.caps, evaluated, strict=True):
+            known = sorted(sign * t[3][fitness] for t in evaluated if t[0] <= number - 7 and fitness in t[3])
+            assert cap == (None if len(known) < kept else sign * known[kept - 1])
+
+
+@pytest.mark.parametrize("sampler", ["evolution", "random"])
+def test_records_do_not_depend_on_the_order_of_results(new_search, imagewise, sampler):
+    for lag in (1, 3, 8):
+        config = SearchConfig(sampler=sampler, capping_lag=lag, **SIZE)
+        first, second = new_search(), new_search()
+        expected = first.run(config, InProcessExecutor(imagewise()))
+        found = second.run(config, Shuffled(imagewise()))
+        assert first.trials == second.trials
+        assert found.capped == expected.capped > 0
+
+
+@pytest.mark.parametrize("broken", ["0", "0123"])
+def test_scores_that_are_not_finite_fail_or_were_capped_before(new_search, imagewise, broken):
+    """A NaN in an image that a capped candidate never saw is not met; parents and winner are the same all the same."""
+    config = SearchConfig(**SIZE, max_failure_share=1.0)
+    without = SearchConfig(**SIZE, max_failure_share=1.0, capping=False)
+    plain, capped = new_search(), new_search()
+    expected = plain.run(without, InProcessExecutor(imagewise(broken=broken)))
+    found = capped.run(config, InProcessExecutor(imagewise(broken=broken)))
+    assert [trial[1] for trial in plain.trials] == [trial[1] for trial in capped.trials]
+    assert parents_of(plain, config) == parents_of(capped, config)
+    assert found.best == expected.best
+    assert 0 < found.failed <= expected.failed
+    for (*_, attrs, state), other in zip(plain.trials, capped.trials, strict=True):
+        if state == TrialState.FAIL:
+            assert other[4] in (TrialState.FAIL, TrialState.PRUNED)
+            assert attrs["subnet"][0] in broken
+
+
+def test_a_capped_subnet_that_is_met_again_is_not_evaluated_again(new_search, space_maker, imagewise):
+    space = space_maker(layers=3, choices={"B": ["lora:2", "vector", "none"]}, budget={})
+    config = SearchConfig(**SIZE | {"trials": 120, "parents": 2})
+    plain, capped = new_search(space), new_search(space)
+    scorer = imagewise(chunk=1)
+    plain.run(SearchConfig(**SIZE | {"trials": 120, "parents": 2}, capping=False), InProcessExecutor(imagewise()))
+    found = capped.run(config, InProcessExecutor(scorer))
+    assert differences(plain, capped) == []
+    assert len(scorer.caps) == len(scorer.seen) == found.evaluated
+    again = [trial for trial in capped.trials if trial[4] == TrialState.PRUNED and trial[3]["origin"] == "reused"]
+    assert len(again) > 5
+    for _, params, values, attrs, _ in again:
+        source = capped.trials[attrs["reused_from"]]
+        assert (source[1], source[2], source[4]) == (params, values, TrialState.PRUNED)
+        assert attrs["seconds"] == 0
+
+
+def test_capped_trials_are_on_no_pareto_front(new_search, imagewise):
+    search = new_search()
+    outcome = search.run(SearchConfig(**SIZE), InProcessExecutor(imagewise()))
+    assert outcome.capped
+    for record in outcome.pareto:
+        assert not record.capped
+        assert search.trials[record.number][4] == TrialState.COMPLETE
+
+
+def test_a_study_can_be_continued_with_and_without_capping(new_search, imagewise):
+    first, second = new_search(), new_search()
+    first.run(SearchConfig(**SIZE), InProcessExecutor(imagewise()))
+    for trials, capping in ((35, True), (50, False), (90, True)):
+        config = SearchConfig(**SIZE | {"trials": trials}, capping=capping)
+        outcome = second.run(config, InProcessExecutor(imagewise()))
+    assert [trial[1] for trial in first.trials] == [trial[1] for trial in second.trials]
+    states = [trial[4] for trial in second.trials]
+    assert TrialState.PRUNED not in states[35:50]
+    assert TrialState.PRUNED in states[:35]
+    assert TrialState.PRUNED in states[50:]
+    assert first.trials[:35] == second.trials[:35]
+    assert first.trials[50:] == second.trials[50:], "caps are made of what came to its end, whoever stopped the others"
+    assert outcome.images_share < 1
