@@ -1,7 +1,7 @@
 """What has to be set before anything imports torch or Triton.
 
-One thread for torch in every test: on a busy machine two threads spend their time waiting for each other. And where there
-is no GPU, Triton's interpreter, which runs the kernels on the CPU.
+One thread for torch in every test: on a busy machine two threads spend their time waiting for each other. And where
+there is no GPU, Triton's interpreter, which runs the kernels on the CPU.
 """
 
 import os

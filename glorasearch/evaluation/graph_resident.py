@@ -50,6 +50,7 @@ class GraphResident(Resident):
         self._memory = torch.cuda.graph_pool_handle()
         self._staging: Tensor | None = None
 
+    @torch.no_grad()
     def refresh(self) -> None:
         """Take the supernet's weights as they are now."""
         for own, source in self._heads:

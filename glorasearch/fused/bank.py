@@ -60,7 +60,7 @@ class Shape:
         return out, out, out, out * self.rank, self.rank * self.in_features
 
     def split(self, factors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Views `scale (..., out)`, `shift (..., out)`, `bias (..., out)`, `left (..., out, r)`, `right (..., r, in)`."""
+        """Views `scale`, `shift`, `bias (..., out)`, `left (..., out, r)` and `right (..., r, in)`."""
         lead = factors.shape[:-1]
         scale, shift, bias, left, right = torch.split(factors, list(self.sizes), dim=-1)
         left = left.reshape(*lead, self.out_features, self.rank)

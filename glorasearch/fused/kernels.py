@@ -7,8 +7,6 @@ follows the path that is drawn.
 
 from __future__ import annotations
 
-import functools
-
 import torch
 import triton
 import triton.language as tl
@@ -28,95 +26,102 @@ def _line(flat, entry, kind, layer, index, mask):
 
 
 @triton.jit
-def _merge_kernel(
-    flat, table, base, base_bias, codes, last, positions, weight, bias, factors, plan, outs, ins, width, least,
-    RA: tl.constexpr, RB: tl.constexpr, RC: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_PROMPT: tl.constexpr,
-    TRAINING: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr,
-):  # fmt: skip
-    """Some rows of one layer's W and b from the storages; in training also its factors and its row of the plan.
+def _unchanged(codes, last, row):
+    """Whether a layer has the choices that it had in `last`."""
+    t = tl.arange(0, 16)
+    now = tl.load(codes + row + t, mask=t < 10, other=0)
+    before = tl.load(last + row + t, mask=t < 10, other=0)
+    return tl.sum((now != before).to(tl.int32), 0) == 0
 
-    Outside training, a layer whose choices are those of `last` is left as it is. `table (5, 4, 3)` says where the
-    parts down, up, vector and constant of A to E lie in `flat`: first element, stride of layers, stride of elements.
+
+@triton.jit
+def _factors_kernel(
+    flat, table, base_bias, codes, last, positions, factors, prompts, plan, outs, ins, width, least,
+    RA: tl.constexpr, RB: tl.constexpr, RC: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_PROMPT: tl.constexpr,
+    ALL: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The factors `(L, width)` of a path from the storages, without W0·C in the bias, the prompts `(L, in)`, the plan.
+
+    `table (5, 4, 3)` says where the parts down, up, vector and constant of A to E lie in `flat`: first element, stride
+    of layers, stride of elements. Unless `ALL`, a layer whose choices are those of `last` is left as it is.
     """
     layer = tl.program_id(0).to(tl.int64)
     row = tl.load(positions + layer) * 10
-    if not TRAINING:
-        t = tl.arange(0, 16)
-        now = tl.load(codes + row + t, mask=t < 10, other=0)
-        before = tl.load(last + row + t, mask=t < 10, other=0)
-        if tl.sum((now != before).to(tl.int32), 0) == 0:
+    if not ALL:
+        if _unchanged(codes, last, row):
             return
-    o = tl.program_id(1) * BO + tl.arange(0, BO)
-    om = o < outs
-    a_kind, a_rank = tl.load(codes + row), tl.load(codes + row + 1)
-    b_kind, b_rank = tl.load(codes + row + 2), tl.load(codes + row + 3)
-    c_kind, c_rank = tl.load(codes + row + 4), tl.load(codes + row + 5)
-    a_rank = tl.where(a_kind == 3, a_rank, 0)
-    b_rank = tl.where(b_kind == 3, b_rank, 0)
-    c_rank = tl.where(c_kind == 3, c_rank, 0)
+    o = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    i = o
+    om, im = o < outs, i < ins
+    own = factors + layer * width
+    a_kind, b_kind, c_kind = tl.load(codes + row), tl.load(codes + row + 2), tl.load(codes + row + 4)
+    a_rank = tl.where(a_kind == 3, tl.load(codes + row + 1), 0)
+    b_rank = tl.where(b_kind == 3, tl.load(codes + row + 3), 0)
     scale = _line(flat, table, a_kind, layer, o, om)
-    shift = _line(flat, table + 12, b_kind, layer, o, om)
-    a_down = flat + tl.load(table) + layer * tl.load(table + 1) + o * RA
-    b_down = flat + tl.load(table + 12) + layer * tl.load(table + 13) + o * RB
-    a_up = flat + tl.load(table + 3) + layer * tl.load(table + 4)
-    b_up = flat + tl.load(table + 15) + layer * tl.load(table + 16)
-    c_down = flat + tl.load(table + 24) + layer * tl.load(table + 25)
-    c_up = flat + tl.load(table + 27) + layer * tl.load(table + 28)
-    seen = tl.zeros((BO,), tl.float32)
-    for start in range(0, ins, BI):
-        i = start + tl.arange(0, BI)
-        im = i < ins
-        gain = tl.zeros((BO, BI), tl.float32) + 1.0 + scale[:, None]
-        for k in tl.static_range(RA):
-            p = tl.load(a_down + k, mask=om & (0 * o + k < a_rank), other=0.0)
-            gain += p[:, None] * tl.load(a_up + k * ins + i, mask=im, other=0.0)[None, :]
-        both = om[:, None] & im[None, :]
-        place = layer * outs * ins + o[:, None].to(tl.int64) * ins + i[None, :]
-        w0 = tl.load(base + place, mask=both, other=0.0)
-        w = w0 * gain + shift[:, None]
-        for k in tl.static_range(RB):
-            d = tl.load(b_down + k, mask=om & (0 * o + k < b_rank), other=0.0)
-            w += d[:, None] * tl.load(b_up + k * ins + i, mask=im, other=0.0)[None, :]
-        tl.store(weight + place, w.to(weight.dtype.element_ty), mask=both)
-        if HAS_PROMPT:
-            c = _line(flat, table + 24, c_kind, layer, i, im)
-            for k in tl.static_range(RC):
-                down = tl.load(c_down + i * RC + k, mask=im & (0 * i + k < c_rank), other=0.0)
-                c += down * tl.load(c_up + k)
-            seen += tl.sum(w0 * c[None, :], 1)
-    total = seen + _line(flat, table + 48, tl.load(codes + row + 8), layer, o, om)
+    tl.store(own + o, scale, mask=om)
+    tl.store(own + outs + o, _line(flat, table + 12, b_kind, layer, o, om), mask=om)
+    bias = _line(flat, table + 48, tl.load(codes + row + 8), layer, o, om)
     if HAS_BIAS:
         d = _line(flat, table + 36, tl.load(codes + row + 6), layer, o, om)
-        total += tl.load(base_bias + layer * outs + o, mask=om, other=0.0) * (1.0 + d)
-    tl.store(bias + layer * outs + o, total.to(bias.dtype.element_ty), mask=om)
-    if TRAINING:
-        own = factors + layer * width
-        tl.store(own + o, scale, mask=om)
-        tl.store(own + outs + o, shift, mask=om)
-        tl.store(own + 2 * outs + o, total, mask=om)
-        for k in tl.static_range(RA):
-            p = tl.load(a_down + k, mask=om & (0 * o + k < a_rank), other=0.0)
-            tl.store(own + 3 * outs + o * (RA + RB) + k, p, mask=om)
-        for k in tl.static_range(RB):
-            d = tl.load(b_down + k, mask=om & (0 * o + k < b_rank), other=0.0)
-            tl.store(own + 3 * outs + o * (RA + RB) + RA + k, d, mask=om)
-        scaled = (a_kind == 1) | (a_kind == 2)
-        hidden = scaled & (tl.min(tl.where(om, tl.abs(1.0 + scale), 1.0), 0) < least)
-        if hidden:
+        bias += tl.load(base_bias + layer * outs + o, mask=om, other=0.0) * (1.0 + d)
+    tl.store(own + 2 * outs + o, bias, mask=om)
+    left, right = own + 3 * outs + o * (RA + RB), own + 3 * outs + outs * (RA + RB) + i
+    for k in tl.static_range(RA):
+        down = flat + tl.load(table) + layer * tl.load(table + 1) + o * RA + k
+        tl.store(left + k, tl.load(down, mask=om & (0 * o + k < a_rank), other=0.0), mask=om)
+        up = flat + tl.load(table + 3) + layer * tl.load(table + 4) + k * ins + i
+        tl.store(right + k * ins, tl.load(up, mask=im, other=0.0), mask=im)
+    for k in tl.static_range(RB):
+        down = flat + tl.load(table + 12) + layer * tl.load(table + 13) + o * RB + k
+        tl.store(left + RA + k, tl.load(down, mask=om & (0 * o + k < b_rank), other=0.0), mask=om)
+        up = flat + tl.load(table + 15) + layer * tl.load(table + 16) + k * ins + i
+        tl.store(right + (RA + k) * ins, tl.load(up, mask=im, other=0.0), mask=im)
+    if HAS_PROMPT:
+        c = _line(flat, table + 24, c_kind, layer, i, im)
+        c_rank = tl.where(c_kind == 3, tl.load(codes + row + 5), 0)
+        for k in tl.static_range(RC):
+            down = flat + tl.load(table + 24) + layer * tl.load(table + 25) + i * RC + k
+            up = tl.load(flat + tl.load(table + 27) + layer * tl.load(table + 28) + k)
+            c += tl.load(down, mask=im & (0 * i + k < c_rank), other=0.0) * up
+        tl.store(prompts + layer * ins + i, c, mask=im)
+    scaled = (a_kind == 1) | (a_kind == 2)
+    if scaled & (tl.min(tl.where(om, tl.abs(1.0 + scale), 1.0), 0) < least):
+        tl.store(plan + layer * 3, 1)
+    if tl.program_id(1) == 0:
+        if (a_kind == 3) | (b_kind == 3):
             tl.store(plan + layer * 3, 1)
-        if tl.program_id(1) == 0:
-            right = own + 3 * outs + outs * (RA + RB)
-            for start in range(0, ins, BI):
-                i = start + tl.arange(0, BI)
-                for k in tl.static_range(RA):
-                    tl.store(right + k * ins + i, tl.load(a_up + k * ins + i, mask=i < ins, other=0.0), mask=i < ins)
-                for k in tl.static_range(RB):
-                    q = tl.load(b_up + k * ins + i, mask=i < ins, other=0.0)
-                    tl.store(right + (RA + k) * ins + i, q, mask=i < ins)
-            if (a_kind == 3) | (b_kind == 3):
-                tl.store(plan + layer * 3, 1)
-            tl.store(plan + layer * 3 + 1, scaled.to(tl.int32))
-            tl.store(plan + layer * 3 + 2, ((b_kind == 1) | (b_kind == 2)).to(tl.int32))
+        tl.store(plan + layer * 3 + 1, scaled.to(tl.int32))
+        tl.store(plan + layer * 3 + 2, ((b_kind == 1) | (b_kind == 2)).to(tl.int32))
+
+
+@triton.jit
+def _merge_kernel(
+    base, factors, prompts, codes, last, positions, weight, outs, ins, width,
+    RA: tl.constexpr, RB: tl.constexpr, HAS_PROMPT: tl.constexpr, ALL: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr,
+):  # fmt: skip
+    """A tile of W from the factors; and what W0·C adds to the bias, which is in the factors, from this tile."""
+    layer = tl.program_id(0).to(tl.int64)
+    if not ALL:
+        if _unchanged(codes, last, tl.load(positions + layer) * 10):
+            return
+    o = tl.program_id(1) * BO + tl.arange(0, BO)
+    i = tl.program_id(2) * BI + tl.arange(0, BI)
+    om, im = o < outs, i < ins
+    both = om[:, None] & im[None, :]
+    place = layer * outs * ins + o[:, None].to(tl.int64) * ins + i[None, :]
+    w0 = tl.load(base + place, mask=both, other=0.0)
+    own = factors + layer * width
+    left, right = own + 3 * outs + o * (RA + RB), own + 3 * outs + outs * (RA + RB) + i
+    gain = tl.zeros((BO, BI), tl.float32) + 1.0 + tl.load(own + o, mask=om, other=0.0)[:, None]
+    for k in tl.static_range(RA):
+        gain += tl.load(left + k, mask=om, other=0.0)[:, None] * tl.load(right + k * ins, mask=im, other=0.0)[None, :]
+    w = w0 * gain + tl.load(own + outs + o, mask=om, other=0.0)[:, None]
+    for k in tl.static_range(RA, RA + RB):
+        w += tl.load(left + k, mask=om, other=0.0)[:, None] * tl.load(right + k * ins, mask=im, other=0.0)[None, :]
+    tl.store(weight + place, w.to(weight.dtype.element_ty), mask=both)
+    if HAS_PROMPT:
+        c = tl.load(prompts + layer * ins + i, mask=im, other=0.0)
+        tl.atomic_add(own + 2 * outs + o, tl.sum(w0 * c[None, :], 1), mask=om, sem="relaxed")
 
 
 @triton.jit
@@ -226,32 +231,37 @@ def merge_into(
     codes: Tensor,
     weight: Tensor,
     bias: Tensor,
+    factors: Tensor,
+    plan: Tensor,
     *,
-    factors: Tensor | None = None,
-    plan: Tensor | None = None,
     last: Tensor | None = None,
 ) -> None:
-    """Write W and b of every layer of a bank, `weight (L, out, in)` and `bias (L, out)`, in one launch.
+    """Write W and b of every layer of a bank, `weight (L, out, in)` and `bias (L, out)`, its factors and its plan.
 
-    `flat` holds the storages where `Pool.table` says; `codes (layers, 5, 2)` are the choices. In training `factors
-    (L, width)` and `plan (L, 3)` are written too, as `Bank.factors` and `Bank.plan` have them; else only layers whose
-    codes differ from `last` are.
+    `flat` holds the storages where `Pool.tables` says; `codes (layers, 5, 2)` are the choices; `factors (L, width)` and
+    `plan (L, 3)` are what `Bank.factors` and `Bank.plan` have. Layers whose codes are those of `last` are left alone.
     """
     layers, outs, ins = bank.base.shape
-    shape, training = bank.shape, factors is not None
-    if plan is not None:
-        plan.fill_(0)
-        if not shape.keeps_output:
-            raise_scaled = codes[bank.positions, 0, 0]
-            plan[:, 0] = ((raise_scaled == CONSTANT) | (raise_scaled == VECTOR)).int()
-    block, chunk, warps = MERGE_TILE
-    _merge_kernel[(layers, triton.cdiv(outs, block))](
-        flat, table, bank.base, bank.base if bank.base_bias is None else bank.base_bias, codes,
-        codes if last is None else last, bank.positions, weight, bias, weight if factors is None else factors,
-        codes if plan is None else plan, outs, ins, bank.width, LEAST_SCALE,
-        RA=shape.scale_rank, RB=shape.shift_rank, RC=bank.prompt_rank, HAS_BIAS=bank.base_bias is not None,
-        HAS_PROMPT=bank.has_prompt, TRAINING=training, BO=block, BI=chunk, num_warps=warps,
+    shape = bank.shape
+    if bank.shape.keeps_output:
+        plan.zero_()
+    else:  # where outputs are not kept, every scale takes the dense way
+        kinds = codes[bank.positions, 0, 0]
+        plan.copy_(((kinds == CONSTANT) | (kinds == VECTOR))[:, None])
+    prompts = torch.empty(layers, ins if bank.has_prompt else 0, device=flat.device)
+    before = codes if last is None else last
+    common = {"RA": shape.scale_rank, "RB": shape.shift_rank, "HAS_PROMPT": bank.has_prompt, "ALL": last is None}
+    _factors_kernel[(layers, triton.cdiv(max(outs, ins), 128))](
+        flat, table, flat if bank.base_bias is None else bank.base_bias, codes, before, bank.positions, factors, prompts,
+        plan, outs, ins, bank.width, LEAST_SCALE, RC=bank.prompt_rank, HAS_BIAS=bank.base_bias is not None, BLOCK=128,
+        **common,
     )  # fmt: skip
+    rows, columns = MERGE_TILE
+    _merge_kernel[(layers, triton.cdiv(outs, rows), triton.cdiv(ins, columns))](
+        bank.base, factors, prompts, codes, before, bank.positions, weight, outs, ins, bank.width, BO=rows, BI=columns,
+        **common,
+    )  # fmt: skip
+    bias.copy_(factors[:, 2 * outs : 3 * outs])
 
 
 def linear_backward(
@@ -260,25 +270,15 @@ def linear_backward(
     """The gradient `(N, in)` of the inputs, `dy·W`, and the raw one `(width,)` of the factors (`gradients`).
 
     `dy (N, out)`, `x (N, in)`, `weight (out, in)` and, where it is kept, `y (N, out)` in one dtype; `base`, `factors`
-    float32. The sums over tokens wait for memory, the products for tensor cores: they run side by side. Partial sums
-    are added up in no fixed order, as cuDNN's attention does too: on a GPU no two runs are the same to the last bit.
+    float32. Partial sums are added up in no fixed order, as in cuDNN's attention: on a GPU no two runs are the same to
+    the last bit.
     """
     dy, x = dy.contiguous(), x.contiguous()
     grad = torch.zeros_like(factors)
     sums = torch.empty(len(dy), dtype=torch.float32, device=dy.device)
-    if not dy.is_cuda or not OVERLAP:
-        _sum_tokens(dy, x, dy if y is None else y.contiguous(), sums, plan, grad, shape)
-        dx = dy @ weight
-        _dense_gradient(dy, x, base, factors, plan, grad, shape)
-        return dx, grad
-    stream, beside = torch.cuda.current_stream(), _beside(dy.device)
-    beside.wait_stream(stream)
-    with torch.cuda.stream(beside):
-        _sum_tokens(dy, x, dy if y is None else y.contiguous(), sums, plan, grad, shape)
-    dx = dy @ weight
+    _sum_tokens(dy, x, dy if y is None else y.contiguous(), sums, plan, grad, shape)
     _dense_gradient(dy, x, base, factors, plan, grad, shape)
-    stream.wait_stream(beside)
-    return dx, grad
+    return dy @ weight, grad
 
 
 def _sum_tokens(dy: Tensor, x: Tensor, y: Tensor, sums: Tensor, plan: Tensor, grad: Tensor, shape: Shape) -> None:
@@ -288,7 +288,7 @@ def _sum_tokens(dy: Tensor, x: Tensor, y: Tensor, sums: Tensor, plan: Tensor, gr
     span = triton.cdiv(triton.cdiv(tokens, max(1, THIN_WAVES * PROCESSORS // blocks)), rows) * rows
     _row_sums_kernel[(triton.cdiv(tokens, 16),)](x, plan, sums, tokens, shape.in_features, BN=16, BI=256, num_warps=4)
     _token_sums_kernel[(blocks, triton.cdiv(tokens, span))](
-        dy, y, sums, plan, grad, tokens, outs, span, TO=columns, TN=rows, num_warps=4
+        dy, y, sums, plan, grad, tokens, outs, span, TO=columns, TN=rows, num_warps=8
     )
 
 
@@ -306,17 +306,11 @@ def _dense_gradient(
     )  # fmt: skip
 
 
-@functools.cache
-def _beside(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)
-
-
-OVERLAP = True
-MERGE_TILE = 8, 256, 4
-"""Outputs and inputs of a tile that is merged at once, and warps."""
+MERGE_TILE = 8, 256
+"""Outputs and inputs of a tile that is merged at once."""
 DENSE_TILE = 128, 128, 64
 """Outputs, inputs and tokens of a tile of the dense gradient."""
-THIN_TILE, THIN_WAVES = (64, 32), 3
+THIN_TILE, THIN_WAVES = (64, 64), 4
 """Outputs and tokens of a tile of the sums over tokens, and programs a processor."""
 LEAST_COLUMNS = 16
 """Fewest columns that a tensor core multiplies by: the ranks and a one are padded to them."""

@@ -17,8 +17,8 @@ from glorasearch.supernet import Supernet
 
 
 class MergedWeights:
-    """Of one path, for every bank: merged weights `(L, out, in)` and biases `(L, out)`, and in training the factors
-    `(L, width)` and the plan `(L, 3)`."""
+    """Of one path, for every bank: merged weights `(L, out, in)` and biases `(L, out)`, factors `(L, width)` and plan
+    `(L, 3)`."""
 
     def __init__(self, pool: Pool, dtype: torch.dtype, *, training: bool) -> None:
         """`dtype` is that of weights and biases."""
@@ -26,7 +26,7 @@ class MergedWeights:
         self.pool, self.banks, self.training = pool, pool.banks, training
         self.weights = [torch.zeros_like(bank.base, dtype=dtype) for bank in self.banks]
         self.biases = [like.new_zeros(len(bank), bank.shape.out_features, dtype=dtype) for bank in self.banks]
-        self.factors = [like.new_zeros(len(bank), bank.width) for bank in self.banks] if training else []
+        self.factors = [like.new_zeros(len(bank), bank.width) for bank in self.banks]
         self.plans = [torch.zeros(len(bank), len(PLAN), dtype=torch.int32, device=like.device) for bank in self.banks]
         self._stacked, self._tables = pool.stacked(pool.flat), pool.tables()
         self._last = torch.full((len(pool.layer_names), 5, 2), -1, dtype=torch.int32, device=like.device)
@@ -51,21 +51,17 @@ class MergedWeights:
     def _launch(self, index: int, codes: Tensor) -> None:
         from glorasearch.fused.kernels import merge_into  # Triton is there where CUDA is
 
-        places = self.weights[index], self.biases[index]
-        bank, table = self.banks[index], self._tables[index]
-        if self.training:
-            merge_into(bank, self.pool.flat, table, codes, *places, factors=self.factors[index], plan=self.plans[index])
-        else:
-            merge_into(bank, self.pool.flat, table, codes, *places, last=self._last)
+        places = self.weights[index], self.biases[index], self.factors[index], self.plans[index]
+        last = None if self.training else self._last
+        merge_into(self.banks[index], self.pool.flat, self._tables[index], codes, *places, last=last)
 
     def _reference(self, index: int, codes: Tensor) -> None:
         bank = self.banks[index]
         factors = bank.factors(self._stacked[index], codes)
         self.weights[index].copy_(merge(bank.base, factors, bank.shape))
         self.biases[index].copy_(bank.shape.split(factors)[2])
-        if self.training:
-            self.factors[index].copy_(factors)
-            self.plans[index].copy_(bank.plan(factors, codes))
+        self.factors[index].copy_(factors)
+        self.plans[index].copy_(bank.plan(factors, codes))
 
 
 class MergedLinear(nn.Module):

@@ -91,7 +91,10 @@ class FusedStep:
         self._captures = config.compile and device.type == "cuda"
         if self._captures:
             compile_blocks(self._model)
-        self._update = torch.compile(_update, dynamic=False) if self._captures else _update
+        self._carry, self._move = self._carry_back, self._update
+        if self._captures:
+            self._carry = torch.compile(self._carry, dynamic=False)
+            self._move = torch.compile(self._move, dynamic=False)
 
     def run(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor, rates: dict[str, float]) -> Tensor:
         """One step on `images (N, C, H, W)` and `labels (N,)`; `rates` are the learning rates by group.
@@ -154,10 +157,10 @@ class FusedStep:
         self.peak_bytes = torch.cuda.max_memory_allocated(self.device)
 
     def _step(self) -> None:
-        config, pool = self._config, self._pool
+        config, flat = self._config, self._pool.flat
         assert self._images is not None
-        grad = torch.zeros_like(pool.flat)
-        total = torch.zeros((), dtype=pool.flat.dtype, device=self.device)
+        grad = torch.zeros_like(flat)
+        total = torch.zeros((), dtype=flat.dtype, device=self.device)
         teacher: Tensor | None = None
         share = 1 / len(config.paths)
         for number, distilled in enumerate(config.paths):
@@ -169,18 +172,13 @@ class FusedStep:
                 teacher = self._teacher(logits)
             leaves = [leaf for bank in self._leaves for leaf in bank]
             found = torch.autograd.grad(loss * share, [*leaves, *self._head])
-            back = self._carry_back(found[: len(leaves)], self._codes[number])
-            grad = grad + torch.cat([part.flatten() for part in (*back, *found[len(leaves) :])])
+            grad = self._carry(grad, found[: len(leaves)], found[len(leaves) :], self._codes[number])
             total += loss.detach() * share
-        drawn = torch.stack([active(self._table, codes) for codes in self._codes]).any(0)
-        norm = self._update(
-            pool.flat, grad, self.optimizer.mean, self.optimizer.square, self.optimizer.steps, self._rates, drawn,
-            self.optimizer.owner, config.clip_norm, config.weight_decay,
-        )  # fmt: skip
+        norm = self._move(grad)
         self._result.copy_(torch.stack([total, norm]))
 
-    def _carry_back(self, raw: Sequence[Tensor], codes: Tensor) -> list[Tensor]:
-        """The gradients of the storages, in the pool's order, from the raw ones of the layers' factors."""
+    def _carry_back(self, grad: Tensor, raw: Sequence[Tensor], head: Sequence[Tensor], codes: Tensor) -> Tensor:
+        """A flat gradient, and what a path adds to it: from the raw gradients of the layers' factors, and the head's."""
         found: list[Tensor] = []
         start = 0
         for index, bank in enumerate(self._pool.banks):
@@ -189,17 +187,20 @@ class FusedStep:
             settled = settle(rows, self._merged.factors[index], self._merged.plans[index], bank.shape)
             grads = bank.storage_gradients(settled, self._stacked[index], codes)
             found += [grads[key] for key in self._stacked[index]]
-        return found
+        return grad + torch.cat([part.flatten() for part in (*found, *head)])
 
-
-def _update(
-    flat: Tensor, grad: Tensor, mean: Tensor, square: Tensor, steps: Tensor, rates: Tensor, drawn: Tensor,
-    owner: Tensor, clip_norm: float, weight_decay: float,
-) -> Tensor:  # fmt: skip
-    norm, factor = clip_factor(grad, clip_norm)
-    steps.copy_(steps + drawn)
-    adamw(flat, grad * factor, mean, square, steps.to(rates.dtype), rates, drawn, owner, weight_decay)
-    return norm
+    def _update(self, grad: Tensor) -> Tensor:
+        """Clip the gradient and move what was drawn; returns its norm before clipping."""
+        config, state = self._config, self.optimizer
+        drawn = torch.stack([active(self._table, codes) for codes in self._codes]).any(0)
+        norm, factor = clip_factor(grad, config.clip_norm)
+        state.steps.copy_(state.steps + drawn)
+        counts = state.steps.to(self._rates.dtype)
+        adamw(
+            self._pool.flat, grad * factor, state.mean, state.square, counts, self._rates, drawn, state.owner,
+            config.weight_decay,
+        )  # fmt: skip
+        return norm
 
 
 def _pinned(tensor: Tensor, device: torch.device) -> Tensor:

@@ -257,8 +257,9 @@ class SupernetTrainer:
             self._record()
         tensors = {f"weights/{name}": value for name, value in self._supernet.adapter_state().items()}
         tensors |= {f"optimizer/{name}": value for name, value in self._do.state().items()}
-        for name, value in tensors.items():
-            if not bool(torch.isfinite(value).all()):  # the loss of the next step would be the first to show it
+        finite = torch.stack([torch.isfinite(value).all().to(self._device) for value in tensors.values()]).tolist()
+        for name, is_finite in zip(tensors, finite, strict=True):
+            if not is_finite:  # the loss of the next step would be the first to show it
                 raise self._not_finite(f"training stopped after step {self._step}: {name} is no longer finite")
         meta = {"identity": self._identity, "step": self._step, "seconds": self._seconds, "loss": self._loss}
         save_checkpoint(self._checkpoint, tensors, meta)

@@ -31,11 +31,12 @@ def part(module: str, **arguments: object) -> Part:
     return lambda: list(importlib.import_module(module).rows(**arguments))
 
 
-def cuda() -> list[Row]:
-    """Step, candidate, whole job and search on a GPU; what the job makes is thrown away."""
-    with tempfile.TemporaryDirectory() as folder:
-        return list(importlib.import_module("bench_cuda").rows(["step", "candidate", "job", "search"], Path(folder)))
+def cuda(name: str) -> Part:
+    """One part of `bench_cuda`; what the whole job makes is kept for the parts after it, until this process ends."""
+    return lambda: list(importlib.import_module("bench_cuda").rows([name], Path(_FOLDER.name)))
 
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="glorasearch-bench-")
 
 PARTS: dict[str, dict[str, Part]] = {
     "cpu": {
@@ -47,13 +48,17 @@ PARTS: dict[str, dict[str, Part]] = {
     },
     "cuda": {
         "start": part("bench_start", device="cuda", overrides=('compile="off"',)),
-        "cuda": cuda,
+        "step": cuda("step"),
+        "candidate": cuda("candidate"),
+        "job": cuda("job"),
+        "search": cuda("search"),
+        "bf16": cuda("bf16"),
     },
 }
 
 
-def run(device: str, only: list[str]) -> tuple[list[Row], dict[str, str]]:
-    """The rows of the parts that are asked for, and what went wrong by part."""
+def run(device: str, only: list[str], path: Path, **more: object) -> tuple[list[Row], dict[str, str]]:
+    """The rows of the parts that are asked for, and what went wrong by part; written to the file after every part."""
     found: list[Row] = []
     broken: dict[str, str] = {}
     for name in only:
@@ -65,6 +70,7 @@ def run(device: str, only: list[str]) -> tuple[list[Row], dict[str, str]]:
             broken[name] = f"{type(error).__name__}: {error}"
             traceback.print_exc()
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+        write_json(path, found, **more, broken=broken)
     return found, broken
 
 
@@ -81,12 +87,11 @@ def main() -> int:
     if unknown:
         parser.error(f"no part {', '.join(unknown)} for {options.device}; there are {', '.join(PARTS[options.device])}")
     torch.set_num_threads(options.threads)
-    found, broken = run(options.device, wanted)
+    path = options.json or Path("bench-results") / f"bench-{options.device}.json"
+    found, broken = run(options.device, wanted, path, threads=options.threads)
     print_table(found)
     for name, error in broken.items():
         print(f"{name} broke: {error}")
-    path = options.json or Path("bench-results") / f"bench-{options.device}.json"
-    write_json(path, found, threads=options.threads, broken=broken)
     print(f"written to {path}")
     return 1 if broken else 0
 

@@ -107,7 +107,7 @@ def test_merge(entangle: str, outs: int, ins: int, bias: bool, choices: dict[str
         weight, b = torch.full_like(bank.base, torch.nan), torch.full((2, outs), torch.nan, device=DEVICE)
         factors = torch.full_like(wanted, torch.nan)
         plan = torch.full((2, 3), 7, dtype=torch.int32, device=DEVICE)
-        kernels.merge_into(bank, pool.flat, table, codes, weight, b, factors=factors, plan=plan)
+        kernels.merge_into(bank, pool.flat, table, codes, weight, b, factors, plan)
         torch.testing.assert_close(factors, wanted)
         torch.testing.assert_close(weight, merge(bank.base, wanted, bank.shape))
         torch.testing.assert_close(b, bank.shape.split(wanted)[2])
@@ -123,6 +123,7 @@ def test_only_layers_whose_choices_changed_are_merged() -> None:
     codes = torch.tensor(pool.codes(net.space.largest()), dtype=torch.int32, device=DEVICE)
     last = codes.clone()
     last[1, 4, 0] += 1
-    kernels.merge_into(bank, pool.flat, table, codes, weight, bias, last=last)
+    factors, plan = torch.zeros(2, bank.width, device=DEVICE), torch.zeros(2, 3, dtype=torch.int32, device=DEVICE)
+    kernels.merge_into(bank, pool.flat, table, codes, weight, bias, factors, plan, last=last)
     assert weight[0].count_nonzero() == 0
     torch.testing.assert_close(weight[1], bank.base[1])

@@ -1,0 +1,95 @@
+"""The trainer with the fused step; on the CPU it runs uncompiled, which is all that differs from a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from glorasearch.fused import StepConfig
+from glorasearch.supernet import Supernet
+from glorasearch.training import Sandwich, SupernetTrainer, Uniform
+from glorasearch.training.fast_step import FastStep
+from glorasearch.training.plain_step import PlainStep, Step
+
+STEPS = 12
+
+
+class FastTrainer(SupernetTrainer):
+    """A trainer that takes the fused step on any device."""
+
+    def _make_step(self) -> Step:
+        plain = super()._make_step()
+        assert isinstance(plain, PlainStep)
+        config = self._config
+        fused = StepConfig(
+            batch_size=config.batch_size,
+            paths=tuple(path.distilled for path in self._strategy.paths(0)),
+            clip_norm=config.clip_norm,
+            weight_decay=config.weight_decay,
+            dtype=torch.float32,
+        )
+        peaks = {"factor": config.lr, "vector": config.vector_lr, "head": config.head_lr}
+        smoothing = config.label_smoothing
+        return FastStep(self._supernet, plain, peaks, fused, label_smoothing=smoothing, seed=config.seed, strict=True)
+
+
+def trainer(kind: type[SupernetTrainer], supernet: Supernet, data: Any, sandwich: bool = False, **others: Any) -> Any:
+    config = SupernetTrainer.Config(
+        steps=STEPS, batch_size=16, warmup_steps=2, record_every=2, checkpoint_every=4, label_smoothing=0.1
+    )
+    strategy = (Sandwich if sandwich else Uniform)(supernet.space, 0)
+    return kind(supernet, data.train, strategy, config, **others)
+
+
+def apart(one: Supernet, other: Supernet) -> float:
+    """Sum of all differences: AdamW makes much of single gradients that are rounding, so single ones say little."""
+    mine, theirs = one.adapter_state(), other.adapter_state()
+    return sum((mine[name] - theirs[name]).abs().sum().item() for name in mine)
+
+
+@pytest.mark.parametrize("sandwich", [False, True])
+def test_it_trains_as_the_plain_step_does(digits: Any, make_supernet: Callable[..., Supernet], sandwich: bool) -> None:
+    plain, fast = make_supernet(), make_supernet()
+    start = make_supernet()
+    nets = (SupernetTrainer, plain), (FastTrainer, fast)
+    losses = [trainer(kind, net, digits, sandwich).run().loss for kind, net in nets]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert apart(plain, fast) < 0.05 * apart(plain, start)
+
+
+def test_killed_and_resumed_it_ends_with_the_same_bits(
+    digits: Any, make_supernet: Callable[..., Supernet], tmp_path: Path
+) -> None:
+    whole, cut = make_supernet(drop_path_rate=0.2), make_supernet(drop_path_rate=0.2)
+    trainer(FastTrainer, whole, digits, checkpoint=tmp_path / "whole").run()
+
+    def stop(step: int) -> None:
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(FastTrainer, cut, digits, checkpoint=tmp_path / "cut", on_step=stop).run()
+    again = make_supernet(drop_path_rate=0.2)
+    trainer(FastTrainer, again, digits, checkpoint=tmp_path / "cut").run()
+    assert apart(whole, again) == 0
+
+
+def test_the_plain_step_goes_on_from_its_checkpoint(
+    digits: Any, make_supernet: Callable[..., Supernet], tmp_path: Path
+) -> None:
+    def stop(step: int) -> None:
+        if step == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(FastTrainer, make_supernet(), digits, checkpoint=tmp_path / "cut", on_step=stop).run()
+    seen: list[int] = []
+    plain, whole = make_supernet(), make_supernet()
+    trainer(SupernetTrainer, plain, digits, checkpoint=tmp_path / "cut", on_step=seen.append).run()
+    trainer(FastTrainer, whole, digits).run()
+    assert seen[0] == 8, "it resumed at the last checkpoint"
+    assert apart(plain, whole) < 0.05 * apart(whole, make_supernet())
