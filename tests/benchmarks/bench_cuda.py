@@ -208,7 +208,7 @@ def one_search(supernet: Supernet, split: SearchSplit, config: SearchConfig, fol
     """Trials, winner and costs of one search in a database of its own."""
     url = f"sqlite:///{folder / f'search-{config.capping}.db'}"
     storage = TrialStorage(url)
-    evaluator = CandidateEvaluator(supernet, split, device="cuda", hardest_first=config.capping)
+    evaluator = CandidateEvaluator(supernet, split, device="cuda", hardest_first=True)
     warm = sample(supernet.space, np.random.default_rng(1))
     evaluator.evaluate(warm)
     with InProcessExecutor(evaluator) as executor:
