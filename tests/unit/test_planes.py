@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 CONTROL = ("db", "search", "space")
-DATA = ("adapters", "supernet", "backbone", "data", "training", "evaluation", "weights", "export")
+DATA = ("adapters", "supernet", "backbone", "data", "training", "evaluation", "weights", "export", "fused")
 ONLY_DATA = ("torch", "torchvision", "timm", "ray")
 ONLY_CONTROL = ("sqlalchemy", "alembic", "optuna", "ray")
 
