@@ -51,8 +51,8 @@ class _Split:
         self.digest = _content_digest(self.role, spec, fingerprints, labels, classes)
         self._pixels = pixels
         self._fingerprints = fingerprints
-        self._mean = torch.tensor(spec.mean).view(-1, 1, 1)
-        self._std = torch.tensor(spec.std).view(-1, 1, 1)
+        self._constants: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._labels_on: dict[torch.device, Tensor] = {}
         self._normalised: dict[torch.device, Tensor] = {}
         self._on_device: dict[torch.device, Tensor] = {}
 
@@ -87,12 +87,16 @@ class _Split:
             raise IndexError(
                 f"the {self.role} split has {len(self)} images; indices up to {int(indices.max())} were asked"
             )
-        labels = self.labels[indices].to(target)
+        # A GPU is not waited for: what travels to it comes from pinned memory and is queued behind its work.
+        places = indices if target.type == "cpu" else indices.pin_memory().to(target, non_blocking=True)
+        if target not in self._labels_on:
+            self._labels_on[target] = self.labels.to(target)
+        labels = self._labels_on[target][places]
         ready = self._normalised_on(target)
         if ready is not None:
-            return ready[indices.to(target)], labels
+            return ready[places], labels
         near = self._bytes_on(target)
-        pixels = near[indices.to(target)] if near is not None else self._pixels.gather(indices).to(target)
+        pixels = near[places] if near is not None else self._pixels.gather(indices).to(target)
         return self._normalise(pixels), labels
 
     def describe(self) -> dict[str, Any]:
@@ -108,7 +112,11 @@ class _Split:
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         images = pixels.to(torch.float32).div_(255)
-        return images.sub_(self._mean.to(images.device)).div_(self._std.to(images.device))
+        if images.device not in self._constants:
+            mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.spec.mean, self.spec.std))
+            self._constants[images.device] = mean.to(images.device), std.to(images.device)
+        mean, std = self._constants[images.device]
+        return images.sub_(mean).div_(std)
 
     def _normalised_on(self, device: torch.device) -> Tensor | None:
         if not self.resident or 4 * len(self) * self.spec.image_bytes > FLOAT_CACHE_BYTES:

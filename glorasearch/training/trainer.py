@@ -23,7 +23,7 @@ from glorasearch.training.paths import PathStrategy
 from glorasearch.training.plain_step import PlainStep, Step
 from glorasearch.training.randomness import drop_probabilities
 from glorasearch.training.schedule import schedule_factor
-from glorasearch.weights import frozen_digest, load_checkpoint, save_checkpoint, tensor_digest
+from glorasearch.weights import CheckpointWriter, frozen_digest, load_checkpoint, snapshot, tensor_digest
 
 _log = logging.getLogger(__name__)
 
@@ -123,6 +123,7 @@ class SupernetTrainer:
         self._order = BatchOrder(len(data), config.batch_size, config.seed)
         self._drops = drop_probabilities(supernet)
         self._do = self._make_step()
+        self._writer: CheckpointWriter | None = None
         self._step, self._seconds, self._loss = 0, 0.0, float("nan")
         self._recorded = 0, 0.0
         self._pending: list[Tensor] = []
@@ -142,6 +143,7 @@ class SupernetTrainer:
         self._resume()
         self._supernet.train()
         began = time.perf_counter() - self._seconds
+        self._writer = None if self._checkpoint is None else CheckpointWriter(self._checkpoint)
         try:
             while self._step < self._config.steps:
                 self._pending.append(self._train_step(self._step))
@@ -157,6 +159,8 @@ class SupernetTrainer:
                     self._save()
         finally:
             self._supernet.eval()
+            if self._writer is not None:
+                self._writer.close()
         return TrainingResult(self._step, self._seconds, self._loss)
 
     def _make_step(self) -> Step:
@@ -230,6 +234,8 @@ class SupernetTrainer:
 
     def _not_finite(self, what: str) -> NonFiniteLossError:
         config, kept = self._config, self._checkpoint
+        if self._writer is not None:
+            self._writer.wait()
         return NonFiniteLossError(
             f"{what}. Try a lower learning rate (train.lr is {config.lr:g}), more warm-up (train.warmup_steps is "
             f"{config.warmup_steps}), clipping (train.clip_norm is {config.clip_norm:g}) or "
@@ -251,18 +257,18 @@ class SupernetTrainer:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _save(self) -> None:
-        if self._checkpoint is None:
+        if self._writer is None:
             return
         if self._pending:
             self._record()
         tensors = {f"weights/{name}": value for name, value in self._supernet.adapter_state().items()}
         tensors |= {f"optimizer/{name}": value for name, value in self._do.state().items()}
-        finite = torch.stack([torch.isfinite(value).all().to(self._device) for value in tensors.values()]).tolist()
-        for name, is_finite in zip(tensors, finite, strict=True):
-            if not is_finite:  # the loss of the next step would be the first to show it
+        copies = snapshot(tensors)
+        for name, value in copies.items():
+            if not bool(torch.isfinite(value).all()):  # the loss of the next step would be the first to show it
                 raise self._not_finite(f"training stopped after step {self._step}: {name} is no longer finite")
         meta = {"identity": self._identity, "step": self._step, "seconds": self._seconds, "loss": self._loss}
-        save_checkpoint(self._checkpoint, tensors, meta)
+        self._writer.save(copies, meta)
 
     def _resume(self) -> None:
         found = load_checkpoint(self._checkpoint) if self._checkpoint is not None else None

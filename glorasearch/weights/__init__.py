@@ -1,15 +1,17 @@
 """Weights at rest: a content-addressed store of weight sets, and the training checkpoint. Safetensors, no pickle."""
 
-from glorasearch.weights.checkpoint import load_checkpoint, save_checkpoint
+from glorasearch.weights.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint, snapshot
 from glorasearch.weights.digest import frozen_digest, state_digest, tensor_digest
 from glorasearch.weights.store import StoredWeights, WeightStore
 
 __all__ = [
+    "CheckpointWriter",
     "StoredWeights",
     "WeightStore",
     "frozen_digest",
     "load_checkpoint",
     "save_checkpoint",
+    "snapshot",
     "state_digest",
     "tensor_digest",
 ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from glorasearch.errors import WeightsCorruptError, WeightStoreError
@@ -56,6 +58,51 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str
         replace_file(path, content, previous_checkpoint(path))
     except OSError as error:
         raise WeightStoreError(f"checkpoint {path} cannot be written: {error}") from error
+
+
+class CheckpointWriter:
+    """Writes checkpoints of one file in a thread of its own, while the training goes on.
+
+    A checkpoint is taken at once and written meanwhile; the next one waits until the one before is on the disk. What
+    goes wrong with a write is raised by the next `save`, or by `close`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="glorasearch-checkpoint")
+        self._under_way: Future[None] | None = None
+
+    def save(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Like `save_checkpoint`; the tensors are those of `snapshot` or belong to the writer from now on."""
+        self.wait()
+        self._under_way = self._thread.submit(save_checkpoint, self._path, tensors, dict(meta))
+
+    def wait(self) -> None:
+        """Until the last checkpoint is on the disk."""
+        pending, self._under_way = self._under_way, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Wait, and end the thread."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
+
+def snapshot(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU, one copy for each memory that the tensors share."""
+    memory: dict[tuple[torch.device, int], torch.UntypedStorage] = {}
+    copies: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        own = tensor.detach().untyped_storage()
+        key = tensor.device, own.data_ptr()
+        if key not in memory:
+            memory[key] = own.clone() if tensor.device.type == "cpu" else own.cpu()  # type: ignore[no-untyped-call]
+        place = torch.empty(0, dtype=tensor.dtype)
+        copies[name] = place.set_(memory[key], tensor.storage_offset(), tensor.shape, tensor.stride())
+    return copies
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
