@@ -23,8 +23,9 @@ class Chunks:
     ) -> None:
         """`order` holds the N positions in the split, first to last; `dtype` is what the images are handed out in."""
         self.images = len(split)
-        self.size = min(size, self.images)
-        self.count = -(-self.images // self.size)
+        self.count = -(-self.images // size)
+        self.size = -(-self.images // self.count)
+        """Images of a chunk: as many as were asked for, or fewer if the chunks are the more even for it."""
         self.labels = split.labels[order].to(device)
         """`(N,)`, in the order of the chunks."""
         padded = torch.cat([order, order[-1:].expand(self.count * self.size - self.images)])

@@ -90,6 +90,8 @@ class CandidateEvaluator:
 
     def prepare(self, task: EvaluationTask) -> None:
         """Do what can be done for a task without the device, while that is busy; errors wait for its evaluation."""
+        if self._weights not in (None, task.weights_digest):
+            return
         try:
             subnet = Subnet.from_json(task.subnet_json)
             self.resident.prepare(subnet)
@@ -101,12 +103,15 @@ class CandidateEvaluator:
     def start(self, task: EvaluationTask) -> None:
         """Queue a prepared task's first chunk on the device, without waiting for it."""
         subnet = self._parsed.get(task.subnet_digest)
-        if (
-            self._started is None
-            and subnet is not None
-            and task.weights_digest == (self._weights or task.weights_digest)
-        ):
-            self._started = self._begin(subnet)
+        if self._started is None and subnet is not None:
+            self._started = self._try_begin(subnet)
+
+    def _try_begin(self, subnet: Subnet) -> _Started | None:
+        """Begin ahead; what is wrong with this candidate is told when it is evaluated, not while another one is."""
+        try:
+            return self._begin(subnet)
+        except (GlorasearchError, torch.OutOfMemoryError):
+            return None
 
     def _begin(self, subnet: Subnet) -> _Started:
         chunks = self.chunks
@@ -116,11 +121,11 @@ class CandidateEvaluator:
 
     def __call__(self, task: EvaluationTask) -> EvaluationResult:
         """Evaluate a task; what is wrong with one candidate is told in its result, programming errors are raised."""
+        parsed = self._parsed.pop(task.subnet_digest, None)
         if self._weights not in (None, task.weights_digest):
             reason = f"asked for weights {task.weights_digest[:12]}, this evaluator holds {str(self._weights)[:12]}"
             return EvaluationResult(task.subnet_digest, error=reason)
         try:
-            parsed = self._parsed.pop(task.subnet_digest, None)
             return self.evaluate(parsed or Subnet.from_json(task.subnet_json), task.cap)
         except (GlorasearchError, torch.OutOfMemoryError) as error:
             return EvaluationResult(task.subnet_digest, error=f"{type(error).__name__}: {error}")
@@ -163,7 +168,7 @@ class CandidateEvaluator:
         """Queue the candidate that was prepared after this one behind it."""
         following = next((subnet for subnet in self._parsed.values() if subnet is not current), None)
         if following is not None:
-            self._started = self._begin(following)
+            self._started = self._try_begin(following)
 
     def _result(
         self, subnet: Subnet, scores: Scores, began: float, bound: float | None = None, seen: int | None = None

@@ -1,4 +1,4 @@
-"""The resident backbone on a GPU: all layers merged by one launch a bank, the forward compiled and captured."""
+"""The resident backbone on a GPU: all layers merged by two launches a bank, the forward compiled and captured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GRAPHS: Final = 64
 
 
 class GraphResident(Resident):
-    """A candidate is a small table of codes; CUDA graphs do the rest, in bfloat16 throughout.
+    """A candidate is a small table of codes; CUDA graphs do the rest, in bfloat16 under autocast as in training.
 
     The weights are merged in float32 from the storages as they are on the device, and rounded once; of the layers, only
     those whose choices differ from the candidate before are merged.
@@ -28,7 +28,11 @@ class GraphResident(Resident):
 
     def __init__(self, supernet: Supernet, device: torch.device | str) -> None:
         """Wants the supernet on that device already."""
-        self.device = torch.device(device)
+        self._supernet, self.device = supernet, torch.device(device)
+        self._build()
+
+    def _build(self) -> None:
+        supernet, device = self._supernet, self.device
         self._space = supernet.space
         self._pool = pool = pool_of(supernet)
         self._merged = merged = MergedWeights(pool, self.dtype, training=False)
@@ -36,7 +40,7 @@ class GraphResident(Resident):
         for bank, weights, biases in zip(pool.banks, merged.weights, merged.biases, strict=True):
             rows = zip(bank.names, weights, biases, strict=True)
             layers |= {name: MergedLinear(weight, bias) for name, weight, bias in rows}
-        self._model = static_model(supernet, layers, self.dtype, share_head=False).eval().to(self.dtype)
+        self._model = static_model(supernet, layers, self.dtype, share_head=False).eval()
         self._heads = [
             (self._model.get_parameter(name), parameter) for name, parameter in supernet.head_parameters().items()
         ]
@@ -53,14 +57,26 @@ class GraphResident(Resident):
     @torch.no_grad()
     def refresh(self) -> None:
         """Take the supernet's weights as they are now."""
+        if not self._pool.valid:  # it was moved meanwhile
+            self._supernet.to(self.device)
+            self._build()
+            return
         for own, source in self._heads:
             own.copy_(source)
         self._merged.forget()
 
-    def try_forward(self, images: Tensor) -> None:
-        """Compile the forward for batches like this one."""
-        with torch.inference_mode():
-            self._model(images.to(self.dtype))
+    @torch.inference_mode()
+    def prove(self, images: Tensor) -> None:
+        """Compile, capture and run for a batch like this one: raises what keeps a model from it."""
+        self.write(self._space.largest())
+        self.forward(images.to(self.dtype))
+        torch.cuda.synchronize()
+        self._graphs.clear()
+
+    def _run(self, images: Tensor) -> Tensor:
+        with torch.autocast("cuda", self.dtype):
+            logits: Tensor = self._model(images)
+        return logits.float()
 
     def prepare(self, subnet: Subnet) -> None:
         """Make the table of codes."""
@@ -88,8 +104,8 @@ class GraphResident(Resident):
             if len(self._graphs) == GRAPHS:  # images that are brought anew for every candidate: through one place
                 images, place = self._stage(images)
             if place not in self._graphs:
-                logits = self._model(images).float()
-                self._graphs[place] = self._captured(lambda: logits.copy_(self._model(images))), logits
+                logits = self._run(images)
+                self._graphs[place] = self._captured(lambda: logits.copy_(self._run(images))), logits
         graph, logits = self._graphs[place]
         graph.replay()
         return logits

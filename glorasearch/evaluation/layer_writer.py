@@ -31,9 +31,11 @@ class LayerWriter:
         """Write the merged weights of these choices, as far as they are not there."""
         a, b, c, d, e = choices
         if self._weight_choices != (a, b):
+            self._weight_choices = None  # if this is cut off, it is nobody's weight
             self._write_weight(self._value("A", a), self._value("B", b))
             self._weight_choices = a, b
         if self._bias is not None and self._bias_choices != (c, d, e):
+            self._bias_choices = None
             self._write_bias(self._value("C", c), self._value("D", d), self._value("E", e))
             self._bias_choices = c, d, e
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from glorasearch.evaluation.layer_writer import LayerWriter
-from glorasearch.space import Subnet
+from glorasearch.space import BoundSpace, Subnet
 from glorasearch.supernet import Supernet
 
 
@@ -20,16 +20,17 @@ class Resident(ABC):
     """
 
     device: torch.device
+    _space: BoundSpace
     dtype: torch.dtype = torch.float32
     """Of the images that it wants."""
 
     def prepare(self, subnet: Subnet) -> None:
-        """Get ready to write a candidate later, on the host alone; nothing has to be done here.
+        """Get ready to write a candidate later, on the host alone.
 
         Raises:
             SearchSpaceError: if the subnet is not of the space.
         """
-        return
+        self._space.check(subnet)
 
     @abstractmethod
     def refresh(self) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from glorasearch.errors import GlorasearchError
 from glorasearch.evaluation.resident import EagerResident, Resident
 from glorasearch.supernet import Supernet
 
@@ -34,13 +35,17 @@ def resident_of(
         return EagerResident(supernet, device, mixed=wanted)
     from glorasearch.evaluation.graph_resident import GraphResident
 
-    resident = GraphResident(supernet, device)
     try:
-        resident.try_forward(example)
-    except torch._dynamo.exc.TorchDynamoException as error:
+        resident = GraphResident(supernet, device)
+        resident.prove(example)
+    except (GlorasearchError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # compilers and captures fail in many ways
         if compile == "on":
             raise
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        _log.warning("this model cannot be compiled (%s): candidates are scored by the plain forward", first)
+        _log.warning(
+            "this model cannot be compiled and captured here (%s): candidates are scored by the plain forward", first
+        )
         return EagerResident(supernet, device, mixed=True)
     return resident

@@ -47,7 +47,7 @@ def _factors_kernel(
     """
     layer = tl.program_id(0).to(tl.int64)
     row = tl.load(positions + layer) * 10
-    if not ALL:
+    if not ALL:  # noqa: SIM102 - the other test is compiled only where this one says so
         if _unchanged(codes, last, row):
             return
     o = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -96,12 +96,12 @@ def _factors_kernel(
 
 @triton.jit
 def _merge_kernel(
-    base, factors, prompts, codes, last, positions, weight, outs, ins, width,
+    base, factors, prompts, parts, codes, last, positions, weight, outs, ins, width,
     RA: tl.constexpr, RB: tl.constexpr, HAS_PROMPT: tl.constexpr, ALL: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr,
 ):  # fmt: skip
-    """A tile of W from the factors; and what W0·C adds to the bias, which is in the factors, from this tile."""
+    """A tile of W from the factors; and this tile's part of W0·C, `parts (L, tiles_in, out)`."""
     layer = tl.program_id(0).to(tl.int64)
-    if not ALL:
+    if not ALL:  # noqa: SIM102
         if _unchanged(codes, last, tl.load(positions + layer) * 10):
             return
     o = tl.program_id(1) * BO + tl.arange(0, BO)
@@ -121,7 +121,8 @@ def _merge_kernel(
     tl.store(weight + place, w.to(weight.dtype.element_ty), mask=both)
     if HAS_PROMPT:
         c = tl.load(prompts + layer * ins + i, mask=im, other=0.0)
-        tl.atomic_add(own + 2 * outs + o, tl.sum(w0 * c[None, :], 1), mask=om, sem="relaxed")
+        part = parts + (layer * tl.num_programs(2) + tl.program_id(2)) * outs + o
+        tl.store(part, tl.sum(w0 * c[None, :], 1), mask=om)
 
 
 @triton.jit
@@ -252,16 +253,21 @@ def merge_into(
     before = codes if last is None else last
     common = {"RA": shape.scale_rank, "RB": shape.shift_rank, "HAS_PROMPT": bank.has_prompt, "ALL": last is None}
     _factors_kernel[(layers, triton.cdiv(max(outs, ins), 128))](
-        flat, table, flat if bank.base_bias is None else bank.base_bias, codes, before, bank.positions, factors, prompts,
-        plan, outs, ins, bank.width, LEAST_SCALE, RC=bank.prompt_rank, HAS_BIAS=bank.base_bias is not None, BLOCK=128,
-        **common,
+        flat, table, flat if bank.base_bias is None else bank.base_bias, codes, before, bank.positions, factors,
+        prompts, plan, outs, ins, bank.width, LEAST_SCALE, RC=bank.prompt_rank, HAS_BIAS=bank.base_bias is not None,
+        BLOCK=128, **common,
     )  # fmt: skip
     rows, columns = MERGE_TILE
-    _merge_kernel[(layers, triton.cdiv(outs, rows), triton.cdiv(ins, columns))](
-        bank.base, factors, prompts, codes, before, bank.positions, weight, outs, ins, bank.width, BO=rows, BI=columns,
-        **common,
+    tiles = triton.cdiv(ins, columns)
+    parts = torch.zeros(layers, tiles, outs if bank.has_prompt else 0, device=flat.device)
+    _merge_kernel[(layers, triton.cdiv(outs, rows), tiles)](
+        bank.base, factors, prompts, parts, codes, before, bank.positions, weight, outs, ins, bank.width, BO=rows,
+        BI=columns, **common,
     )  # fmt: skip
-    bias.copy_(factors[:, 2 * outs : 3 * outs])
+    total = factors[:, 2 * outs : 3 * outs]
+    if bank.has_prompt:  # in a fixed order: a candidate's scores are the same bits every time
+        total += parts.sum(1)
+    bias.copy_(total)
 
 
 def linear_backward(

@@ -117,11 +117,6 @@ class Pool:
             found.append(torch.tensor([_rows(bank, tensor, places) for tensor in SUPPORT_TENSORS]).to(self.flat.device))
         return found
 
-    @property
-    def adapters(self) -> int:
-        """Elements of the buffer before the head's."""
-        return next((segment.start for segment in self.segments if segment.group == "head"), self.flat.numel())
-
     def codes(self, subnet: Subnet) -> list[list[tuple[int, int]]]:
         """The table of codes of a subnet: for every layer, for A to E, kind and rank; `(layers, 5, 2)`."""
         return [encode(subnet.layer(name)) for name in self.layer_names]

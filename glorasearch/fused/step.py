@@ -39,11 +39,11 @@ class FusedStep:
     The plan of a step, in this order:
 
     1. **Factors.** The drawn choices come as a small table of codes. The factors of every layer (`Bank`) are computed
-       from the storages for all layers of a shape at once; choices that are not drawn are zeros.
-    2. **Merge.** One launch a bank writes every layer's W in the activations' dtype from the frozen float32 W0.
+       from the storages, all layers of a shape in one launch; choices that are not drawn are zeros.
+    2. **Merge.** One more launch a bank writes every layer's W in the activations' dtype from the frozen float32 W0.
     3. **Forward and backward** of the plain model, its linear layers replaced by `FusedLinear`: one matrix product
        forward, one for the gradient of the inputs. The gradient of the factors is formed as each layer's row of the
-       plan says (`gradients`): by way of the dense weight gradient only where A is a product.
+       plan says (`gradients`, `Bank.plan`): by way of the dense weight gradient only where it has to be.
     4. **Update.** The gradient of the factors is carried to the storages (the transpose of 1), the whole gradient is
        clipped, and AdamW moves what was drawn, on one flat buffer.
 
@@ -70,9 +70,10 @@ class FusedStep:
         self._rates = torch.zeros(len(pool.segments), dtype=pool.flat.dtype, device=device)
         self._groups = [segment.group for segment in pool.segments]
         self._table = active_table(pool.segments, device)
-        self._images: Tensor | None = None
+        self.images: Tensor | None = None
+        """Where the step reads its images, `(N, C, H, W)`; who fills it directly saves a copy."""
         self._labels = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
-        self._result = torch.zeros(2, dtype=pool.flat.dtype, device=device)
+        self.result = torch.zeros(2, dtype=pool.flat.dtype, device=device)
         self._stacked = pool.stacked(pool.flat)
         self._merged = merged = MergedWeights(pool, config.dtype, training=True)
         self._leaves = [[row.detach().requires_grad_() for row in factors] for factors in merged.factors]
@@ -88,6 +89,7 @@ class FusedStep:
         self.peak_bytes = 0
         """Most memory that was allocated on the GPU while the step was captured, all that lives outside it included."""
         self.steps_done = 0
+        """Steps that have moved the weights since this object was made (counted where they are captured)."""
         self._captures = config.compile and device.type == "cuda"
         if self._captures:
             compile_blocks(self._model)
@@ -99,16 +101,16 @@ class FusedStep:
     def run(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor, rates: dict[str, float]) -> Tensor:
         """One step on `images (N, C, H, W)` and `labels (N,)`; `rates` are the learning rates by group.
 
-        The first images become the step's own if they have its dtype.
-
         Returns:
             `(2,)`: mean loss in nats and norm of the gradient before clipping, on the device and unread; the next step
             does not change it.
         """
-        if self._images is None:
-            self._images = images.to(self._config.dtype)
-        if images.data_ptr() != self._images.data_ptr():
-            self._images.copy_(images)
+        if self.images is None:
+            if not self._pool.valid:
+                raise RuntimeError("the supernet was moved after its fused step was made")
+            self.images = images.to(self._config.dtype, copy=True)
+        elif images.data_ptr() != self.images.data_ptr():
+            self.images.copy_(images)
         self._labels.copy_(labels)
         self._codes.copy_(
             _pinned(torch.tensor([self._pool.codes(subnet) for subnet in subnets], dtype=torch.int32), self.device),
@@ -125,8 +127,8 @@ class FusedStep:
             self._capture()
         else:
             self._graph.replay()
-        self.steps_done += 1
-        return self._result.clone()
+            self.steps_done += 1
+        return self.result.clone()
 
     def _follow_mode(self) -> None:
         """Training or evaluation mode, module by module as the supernet has it: batch norm stays in evaluation mode."""
@@ -149,16 +151,18 @@ class FusedStep:
                 self._step()
             torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.synchronize()
+        self.steps_done += 1
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self.device)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             self._step()
+        self._graph = graph
         self.peak_bytes = torch.cuda.max_memory_allocated(self.device)
 
     def _step(self) -> None:
         config, flat = self._config, self._pool.flat
-        assert self._images is not None
+        assert self.images is not None
         grad = torch.zeros_like(flat)
         total = torch.zeros((), dtype=flat.dtype, device=self.device)
         teacher: Tensor | None = None
@@ -166,7 +170,7 @@ class FusedStep:
         for number, distilled in enumerate(config.paths):
             self._merged.fill(self._codes[number])
             with torch.autocast(self.device.type, config.dtype, enabled=config.dtype == torch.bfloat16):
-                logits = self._model(self._images)
+                logits = self._model(self.images)
             loss = self._loss(logits, self._labels, teacher if distilled else None)
             if teacher is None and len(config.paths) > 1:
                 teacher = self._teacher(logits)
@@ -175,10 +179,10 @@ class FusedStep:
             grad = self._carry(grad, found[: len(leaves)], found[len(leaves) :], self._codes[number])
             total += loss.detach() * share
         norm = self._move(grad)
-        self._result.copy_(torch.stack([total, norm]))
+        self.result.copy_(torch.stack([total, norm]))
 
     def _carry_back(self, grad: Tensor, raw: Sequence[Tensor], head: Sequence[Tensor], codes: Tensor) -> Tensor:
-        """A flat gradient, and what a path adds to it: from the raw gradients of the layers' factors, and the head's."""
+        """A flat gradient and what a path adds to it: from the raw gradients of the layers' factors and the head's."""
         found: list[Tensor] = []
         start = 0
         for index, bank in enumerate(self._pool.banks):

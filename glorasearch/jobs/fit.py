@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 
 from glorasearch.data import TrainSplit
@@ -54,4 +55,8 @@ def fit(
             on_record=record,
             on_step=progress,
         )
-        return trainer.run()
+        result = trainer.run()
+    del trainer
+    if job.device.startswith("cuda"):
+        gc.collect()  # a captured step holds gigabytes in reference cycles
+    return result

@@ -74,6 +74,8 @@ class Job:
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             found = torch.cuda.device_count()
             raise InputError(f"device {wanted!r}: this machine has {found or 'no'} CUDA devices; use auto or cpu")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # streams, graphs and Triton's launches go to the current device
         return str(device)
 
     @cached_property

@@ -176,7 +176,8 @@ class RunFile(BaseModel):
     """Threads of torch on the CPU, in this process and in each worker; torch's own choice here if not given."""
     compile: Literal["auto", "on", "off"] = "auto"
     """On GPUs: training step and candidates compiled and captured; `auto` runs the plain ones, with a warning, where a
-    model cannot be compiled, `on` fails there, `off` always runs the plain ones. CPUs always do."""
+    model cannot be compiled, `on` fails there, `off` always runs the plain ones. CPUs, and candidates in float32, always
+    do. A run may go on with another value: the results are the same but for rounding."""
     backbone: BackboneSection
     data: DataSection
     space: SpaceSection = SpaceSection()
@@ -232,9 +233,9 @@ class RunFile(BaseModel):
 
 
 def without_labels(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what does not decide the winner: the run's name, the place of its export, the capping."""
+    """A configuration without what does not decide the winner: name, place of the export, capping, compilation."""
     left_out = {"export": ("path",), "search": ("capping", "capping_lag")}
-    content = {key: value for key, value in configuration.items() if key != "name"}
+    content = {key: value for key, value in configuration.items() if key not in ("name", "compile")}
     return content | {
         section: {key: value for key, value in content[section].items() if key not in keys}
         for section, keys in left_out.items()

@@ -56,7 +56,6 @@ def _key(job: Job, supernet: Supernet) -> str:
         "train": job.run_file.train.model_dump(mode="json"),
         "seed": job.run_file.seed,
         "threads": job.run_file.threads,
-        "compile": job.run_file.compile,
         "device": job.device,
         "versions": job.versions(),
     }

@@ -25,6 +25,7 @@ class Caps:
         self._ledger = ledger
         self._taken = 0
         """Trials with a smaller number are in `_best`, or do not count."""
+        self._given: dict[int, Cap | None] = {}
         self._best: list[Rank] = []
         """The k best."""
 
@@ -43,8 +44,13 @@ class Caps:
             self._taken += 1
         return True
 
-    def cap(self) -> Cap | None:
-        """The cap of the trial that `known` was asked of last."""
+    def cap(self, number: int) -> Cap | None:
+        """The cap of a trial, once `known` has said that it is; it stays what it was when it was asked for first."""
+        if number not in self._given:
+            self._given[number] = self._now()
+        return self._given[number]
+
+    def _now(self) -> Cap | None:
         if self._count is None or len(self._best) < self._count:
             return None
         worst = self._ledger.records[self._best[-1][-1]]

@@ -117,12 +117,13 @@ class SearchDriver:
         while queue or under_way:
             while queue and len(under_way) < self._executor.capacity and self._caps.known(queue[0].number):
                 trial = queue.popleft()
+                cap = self._caps.cap(trial.number)
                 if (known := self._ledger.evaluated(trial.digest)) is not None:
                     self._reuse(trial, known)
                 elif trial.digest in under_way:
                     twins.setdefault(trial.digest, []).append(trial)
                 else:
-                    task = EvaluationTask(trial.subnet.to_json(), trial.digest, self._weights_digest, self._caps.cap())
+                    task = EvaluationTask(trial.subnet.to_json(), trial.digest, self._weights_digest, cap)
                     self._executor.submit(task)
                     under_way[trial.digest] = trial
             if not under_way:

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from glorasearch.errors import GlorasearchError
 from glorasearch.fused import FusedStep, StepConfig
 from glorasearch.supernet import Supernet
 from glorasearch.training.losses import path_loss, teacher_of
@@ -20,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class FastStep(Step):
-    """The fused step, compiled and captured; where the model cannot be compiled, the plain step with a warning."""
+    """The fused step, compiled and captured; where that fails in its first step, the plain step with a warning."""
 
     def __init__(
         self,
@@ -36,23 +37,43 @@ class FastStep(Step):
         """`peaks` are the learning rates by group; `strict` raises what keeps a model from being compiled."""
         self._plain, self._peaks, self._seed, self._strict = plain, peaks, seed, strict
         self._drops = bool(drop_probabilities(supernet))
+        self._paths, self._proven = config.paths, False
         self._fused: FusedStep | None = FusedStep(
             supernet, config, loss=partial(path_loss, smoothing=label_smoothing), teacher=teacher_of
         )
 
     def run(self, number: int, paths: Sequence[Path], images: Tensor, labels: Tensor, factor: float) -> Tensor:
-        """See `Step.run`; the model's own randomness is drawn once a step for all its paths."""
+        """See `Step.run`; the model's own randomness is drawn once a step for all its paths.
+
+        Raises:
+            ValueError: if these paths are not distilled as those of the first step were.
+        """
+        if tuple(path.distilled for path in paths) != self._paths:
+            raise ValueError("the fused step was made for other paths: a strategy has as many in every step")
         if self._fused is not None:
             try:
-                return self._run(self._fused, number, paths, images, labels, factor)
-            except torch._dynamo.exc.TorchDynamoException as error:
-                if self._strict or self._fused.steps_done:
+                result = self._run(self._fused, number, paths, images, labels, factor)
+                self._proven = True
+                return result
+            except (GlorasearchError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # compilers and captures fail in many ways, and all in the first step
+                if self._strict or self._proven:
                     raise
-                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                _log.warning("this model cannot be compiled (%s): training goes on with the plain step", first)
-                self._plain.load_state(self._fused.optimizer.state())
-                self._fused = None
+                done = self._give_up(self._fused, error)
+                if done is not None:
+                    return done
         return self._plain.run(number, paths, images, labels, factor)
+
+    def _give_up(self, fused: FusedStep, error: Exception) -> Tensor | None:
+        """Go over to the plain step; the result of the step if it was done before the capture failed."""
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        _log.warning(
+            "this model cannot be compiled and captured here (%s): training goes on with the plain step", first
+        )
+        self._plain.load_state(fused.optimizer.state())
+        self._fused = None
+        return fused.result.clone() if fused.steps_done else None
 
     def state(self) -> dict[str, Tensor]:
         """See `Step.state`."""

@@ -245,8 +245,10 @@ class SupernetTrainer:
 
     def _training_digest(self) -> str:
         """What a checkpoint must have been made with to be resumed."""
+        config = asdict(self._config)
+        del config["compile"]  # either step goes on with the other's state
         content = {
-            "config": asdict(self._config),
+            "config": config,
             "data": self._data.digest,
             "space": self._supernet.space.digest,
             "strategy": self._strategy.identity(),

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from glorasearch.fused import StepConfig
+from glorasearch.fused import FusedStep, StepConfig
 from glorasearch.supernet import Supernet
-from glorasearch.training import Sandwich, SupernetTrainer, Uniform
+from glorasearch.training import Sandwich, SupernetTrainer, TrainingResult, Uniform
 from glorasearch.training.fast_step import FastStep
 from glorasearch.training.plain_step import PlainStep, Step
 
@@ -93,3 +93,53 @@ def test_the_plain_step_goes_on_from_its_checkpoint(
     trainer(FastTrainer, whole, digits).run()
     assert seen[0] == 8, "it resumed at the last checkpoint"
     assert apart(plain, whole) < 0.05 * apart(whole, make_supernet())
+
+
+def after_failing(
+    digits: Any, supernet: Supernet, monkeypatch: pytest.MonkeyPatch, *, done: bool, strict: bool = False
+) -> TrainingResult:
+    """Train with a fused step whose first run fails, before or after it has moved the weights."""
+    run = FusedStep.run
+
+    def fail(self: FusedStep, *arguments: Any) -> Any:
+        if done:
+            run(self, *arguments)
+            self.steps_done = 1
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(FusedStep, "run", fail)
+    made = trainer(FastTrainer, supernet, digits)
+    made._do._strict = strict
+    found: TrainingResult = made.run()
+    return found
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_what_cannot_be_captured_is_trained_by_the_plain_step(
+    digits: Any,
+    make_supernet: Callable[..., Supernet],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    done: bool,
+) -> None:
+    plain, fallen = make_supernet(), make_supernet()
+    trainer(SupernetTrainer, plain, digits).run()
+    assert after_failing(digits, fallen, monkeypatch, done=done).steps == STEPS
+    assert "not permitted when stream is capturing" in caplog.text
+    assert apart(plain, fallen) < 0.05 * apart(plain, make_supernet()), "no step was left out or done twice"
+
+
+def test_where_compilation_is_wanted_its_failure_is_raised(
+    digits: Any, make_supernet: Callable[..., Supernet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RuntimeError, match="capturing"):
+        after_failing(digits, make_supernet(), monkeypatch, done=False, strict=True)
+
+
+def test_other_paths_than_it_was_made_for_are_refused(digits: Any, make_supernet: Callable[..., Supernet]) -> None:
+    supernet = make_supernet()
+    made = trainer(FastTrainer, supernet, digits)
+    images, labels = digits.train.batch(slice(0, 16))
+    paths = Sandwich(supernet.space, 0).paths(0)
+    with pytest.raises(ValueError, match="other paths"):
+        made._do.run(0, paths, images, labels, 1.0)
