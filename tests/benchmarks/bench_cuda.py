@@ -67,7 +67,7 @@ def step_rows() -> list[Row]:
     floor = StepFloor(images, labels)
     floor_bytes = floor.peak - elsewhere
     torch.cuda.empty_cache()
-    elsewhere = torch.cuda.memory_allocated() - images.nbytes
+    elsewhere = torch.cuda.memory_allocated()  # the batch as well: the step has a copy of its own
     supernet = Supernet(backbone().cuda(), SearchSpace.load("glora_medium")).train()
     rng = np.random.default_rng(0)
     subnets = [sample(supernet.space, rng) for _ in range(100)]
