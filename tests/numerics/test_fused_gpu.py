@@ -1,0 +1,127 @@
+"""The fused step and the captured resident on a real GPU, in the precision and at the sizes that they are made for."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from glorasearch.fused import FusedStep, StepConfig
+from glorasearch.fused.bank import Shape
+from glorasearch.fused.gradients import merge, raw_gradient
+from glorasearch.space import SearchSpace, sample
+from glorasearch.supernet import Supernet
+from glorasearch.training import Path
+from glorasearch.training.losses import path_loss, teacher_of
+from glorasearch.training.optimizer import SupernetOptimizer
+from glorasearch.training.plain_step import PlainStep
+
+pytestmark = pytest.mark.gpu
+TOKENS = 64 * 197
+PEAKS = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
+
+
+@pytest.mark.parametrize(("outs", "ins"), [(2304, 768), (768, 768), (3072, 768), (768, 3072)])
+@pytest.mark.parametrize("plan", [[1, 0, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0]])
+def test_gradients_in_bfloat16(outs: int, ins: int, plan: list[int]) -> None:
+    from glorasearch.fused import kernels
+
+    generator = torch.Generator("cuda").manual_seed(0)
+    shape = Shape(outs, ins, 4, 4)
+
+    def normal(*size: int, scale: float = 1.0) -> torch.Tensor:
+        return torch.randn(*size, generator=generator, device="cuda") * scale
+
+    factors = normal(sum(shape.sizes), scale=0.02)
+    scale, shift, bias, left, _ = shape.split(factors)
+    if not plan[0]:
+        left.zero_()
+    if not (plan[0] or plan[1]):
+        scale.zero_()
+    if not (plan[0] or plan[2]):
+        shift.zero_()
+    base, x, dy = normal(outs, ins, scale=0.02), normal(TOKENS, ins).bfloat16(), normal(TOKENS, outs).bfloat16()
+    weight = merge(base[None], factors[None], shape)[0].bfloat16()
+    y = torch.nn.functional.linear(x, weight, bias.bfloat16())
+    row = torch.tensor(plan, dtype=torch.int32, device="cuda")
+    wanted = raw_gradient(*(tensor.double() for tensor in (dy, x, y, base, factors)), row, shape)
+    dx, found = kernels.linear_backward(dy, x, y, weight, base, factors, row, shape)
+    torch.testing.assert_close(dx, dy @ weight)
+    for part, got, expected in zip(PARTS, shape.split(found), shape.split(wanted), strict=True):
+        error = (got - expected).norm() / expected.norm().clamp_min(1e-12)
+        assert error < 5e-3, f"{part}: {error}"
+
+
+PARTS = "scale", "shift", "bias", "left", "right"
+
+
+def supernets(count: int, **arguments: float) -> list[Supernet]:
+    torch.manual_seed(0)
+    backbone = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=5, depth=4, **arguments).cuda()
+    return [Supernet(backbone, SearchSpace.load("glora_medium"), seed=3).train() for _ in range(count)]
+
+
+def fused_step(supernet: Supernet, dtype: torch.dtype) -> FusedStep:
+    config = StepConfig(batch_size=16, dtype=dtype)
+    return FusedStep(supernet, config, loss=partial(path_loss, smoothing=0.0), teacher=teacher_of)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-3), (torch.bfloat16, 5e-2)])
+def test_the_captured_step_learns_as_the_plain_one(dtype: torch.dtype, tolerance: float) -> None:
+    first, second = supernets(2)
+    optimizer = SupernetOptimizer(first, lr=1e-3, vector_lr=1e-3, head_lr=1e-3, weight_decay=1e-4)
+    plain = PlainStep(first, optimizer, mixed=dtype == torch.bfloat16, label_smoothing=0.0, clip_norm=1.0, seed=0)
+    fused = fused_step(second, dtype)
+    rng = np.random.default_rng(0)
+    images, labels = torch.randn(16, 3, 64, 64, device="cuda"), torch.randint(0, 5, (16,), device="cuda")
+    for number in range(30):
+        subnet = sample(first.space, rng)
+        expected = plain.run(number, [Path(subnet)], images, labels, 1.0)
+        found = fused.run([subnet], images, labels, PEAKS)
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    assert found[0] < 0.5, "it has learned"
+
+
+def test_a_capture_draws_new_noise_for_every_step() -> None:
+    (supernet,) = supernets(1, drop_path_rate=0.5)
+    step = fused_step(supernet, torch.bfloat16)
+    images, labels = torch.randn(16, 3, 64, 64, device="cuda"), torch.randint(0, 5, (16,), device="cuda")
+    none = dict.fromkeys(PEAKS, 0.0)
+
+    def loss(seed: int) -> float:
+        torch.manual_seed(seed)
+        return float(step.run([supernet.space.smallest()], images, labels, none)[0])
+
+    losses = [loss(seed) for seed in (0, 1, 2, 1, 2)]
+    assert losses[1] == losses[3]
+    assert losses[2] == losses[4]
+    assert losses[1] != losses[2]
+
+
+def test_scores_repeat_to_the_bit_in_any_order() -> None:
+    from glorasearch.evaluation.graph_resident import GraphResident
+    from glorasearch.evaluation.resident import EagerResident
+
+    (supernet,) = supernets(1)
+    for parameter in supernet.adapter_parameters().values():
+        parameter.data.normal_(std=0.02)
+    rng = np.random.default_rng(0)
+    subnets = [sample(supernet.space, rng) for _ in range(40)]
+    images = torch.randn(25, 3, 64, 64, device="cuda")
+    fast, eager = GraphResident(supernet, "cuda"), EagerResident(supernet, "cuda")
+
+    def logits(index: int) -> torch.Tensor:
+        fast.write(subnets[index])
+        return fast.forward(images.bfloat16()).clone()
+
+    with torch.inference_mode():
+        once = {index: logits(index) for index in range(40)}
+        for index in rng.permutation(40).tolist():
+            assert torch.equal(logits(index), once[index])
+        for index in range(40):
+            eager.write(subnets[index])
+            wanted = eager.forward(images)
+            assert (once[index] - wanted).norm() / wanted.norm() < 3e-2
