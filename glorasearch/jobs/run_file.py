@@ -176,8 +176,8 @@ class RunFile(BaseModel):
     """Threads of torch on the CPU, in this process and in each worker; torch's own choice here if not given."""
     compile: Literal["auto", "on", "off"] = "auto"
     """On GPUs: training step and candidates compiled and captured; `auto` runs the plain ones, with a warning, where a
-    model cannot be compiled, `on` fails there, `off` always runs the plain ones, as CPUs and candidates in float32 do. A
-    run may go on with another value: the results are the same but for rounding."""
+    model cannot be compiled, `on` fails there, `off` always runs the plain ones, as CPUs and candidates in float32 do.
+    A run may go on with another value: the results are the same but for rounding."""
     backbone: BackboneSection
     data: DataSection
     space: SpaceSection = SpaceSection()
