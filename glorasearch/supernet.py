@@ -54,9 +54,7 @@ class Supernet(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Training mode (drop path, dropout); batch norm stays in evaluation mode, for the backbone is frozen."""
         super().train(mode)
-        for module in self.model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        freeze_statistics(self.model)
         return self
 
     @contextmanager
@@ -203,6 +201,13 @@ class Supernet(nn.Module):
             raise WeightStoreError(f"these weights belong to another supernet ({len(problems)} differences): {first}")
         for name, parameter in own.items():
             parameter.copy_(state[name])
+
+
+def freeze_statistics(model: nn.Module) -> None:
+    """Put batch norm into evaluation mode: the backbone is frozen, and so are its statistics."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
 
 
 def _share(backbone: nn.Module, heads: tuple[str, ...]) -> nn.Module:

@@ -46,7 +46,7 @@ class CandidateEvaluator:
         compile: Compile = "auto",
         mixed: bool | None = None,
     ) -> None:
-        """Build the resident backbone; the supernet's weights at this moment are the candidates' weights.
+        """Build the resident backbone. The supernet's weights must not change while it is used, but for `refresh`.
 
         Args:
             supernet: holds the weights.
@@ -56,7 +56,6 @@ class CandidateEvaluator:
             weights: their digest in the weight store: tasks that ask for others are then refused.
             hardest_first: score the images in the order in which candidates that will be capped are so soonest. It
                 costs the evaluation of a few candidates, before the first one.
-
             compile: on a GPU in bfloat16, whether the forward is compiled and captured (`resident_of`).
             mixed: score in bfloat16; on GPUs only, if not given.
 

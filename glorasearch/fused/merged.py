@@ -33,9 +33,9 @@ class MergedWeights:
 
     @torch.no_grad()
     def fill(self, codes: Tensor) -> None:
-        """Merge the path with these choices, `codes (layers, 5, 2)` int32, one launch a bank on a GPU.
+        """Merge the path with these choices, `codes (layers, 5, 2)` int32, two launches a bank on a GPU.
 
-        Outside training, layers whose choices are those of the path before are left as they are.
+        On a GPU and outside training, layers whose choices are those of the path before are left as they are.
         """
         for index in range(len(self.banks)):
             if codes.is_cuda:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glorasearch.fused.bank import CONSTANT, LORA, VECTOR, Bank, Key, banks_of, encode, storages
+from glorasearch.fused.bank import CONSTANT, KINDS, LORA, VECTOR, Bank, Key, banks_of, encode, storages
 from glorasearch.space import SUPPORT_TENSORS, Subnet
 from glorasearch.supernet import Supernet
 
@@ -126,7 +126,8 @@ def active_table(segments: Sequence[Segment], device: torch.device) -> tuple[Ten
     """What `active` needs, `(segments,)` each: row and column in the table of codes, and the kinds as a bit mask."""
     rows = [0 if segment.place is None else segment.place[0] for segment in segments]
     columns = [0 if segment.place is None else segment.place[1] for segment in segments]
-    masks = [15 if segment.place is None else sum(1 << kind for kind in segment.used_by) for segment in segments]
+    always = (1 << len(KINDS)) - 1
+    masks = [always if segment.place is None else sum(1 << kind for kind in segment.used_by) for segment in segments]
     return (
         torch.tensor(rows, device=device),
         torch.tensor(columns, device=device),

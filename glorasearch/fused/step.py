@@ -15,7 +15,7 @@ from glorasearch.fused.merged import MergedWeights, static_model
 from glorasearch.fused.optimizer import FlatAdamW, adamw, clip_factor
 from glorasearch.fused.pool import active, active_table, pool_of
 from glorasearch.space import Subnet
-from glorasearch.supernet import Supernet
+from glorasearch.supernet import Supernet, freeze_statistics
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,12 +131,10 @@ class FusedStep:
         return self.result.clone()
 
     def _follow_mode(self) -> None:
-        """Training or evaluation mode, module by module as the supernet has it: batch norm stays in evaluation mode."""
+        """Training or evaluation mode as the supernet has it."""
         if self._model.training != self._supernet.training:
             self._model.train(self._supernet.training)
-            for module in self._model.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+            freeze_statistics(self._model)
 
     def _capture(self) -> None:
         """Run this step outside a graph, as the warm-up that compilation needs, then capture the steps to come.

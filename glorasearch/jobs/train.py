@@ -91,13 +91,12 @@ def probe_subnets(space: BoundSpace, seed: int) -> dict[str, Subnet]:
 
 def _probe(job: Job, space: BoundSpace) -> Probe:
     subnets = probe_subnets(space, job.run_file.seed)
-
-    evaluators: dict[int, CandidateEvaluator] = {}
+    evaluator: CandidateEvaluator | None = None
 
     def measure(supernet: Supernet) -> Mapping[str, float]:
-        evaluator = evaluators.get(id(supernet))
-        if evaluator is None:
-            evaluator = evaluators[id(supernet)] = job.evaluator(supernet)
+        nonlocal evaluator
+        if evaluator is None:  # one training has one supernet
+            evaluator = job.evaluator(supernet)
         else:
             evaluator.refresh()
         return {f"search_accuracy_{name}": evaluator.evaluate(subnet).accuracy for name, subnet in subnets.items()}
