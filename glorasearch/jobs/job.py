@@ -75,7 +75,8 @@ class Job:
             found = torch.cuda.device_count()
             raise InputError(f"device {wanted!r}: this machine has {found or 'no'} CUDA devices; use auto or cpu")
         if device.type == "cuda":
-            torch.cuda.set_device(device)  # streams, graphs and Triton's launches go to the current device
+            # Streams, graphs and Triton's launches go to the current device; torch < 2.12 wants its number.
+            torch.cuda.set_device(torch.cuda.current_device() if device.index is None else device.index)
         return str(device)
 
     @cached_property
