@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from glorasearch.adapters import AdaptedLinear, head_names, inject, linear_layers
+from glorasearch.adapters import AdaptedLayer, Storage, SupportTensor, adaptable_layers, head_names, inject
 from glorasearch.errors import BackboneError, WeightStoreError
 from glorasearch.space import BoundSpace, SearchSpace, Subnet
 
 
 class Supernet(nn.Module):
-    """A timm backbone whose linear layers carry the support tensors of a search space.
+    """A timm backbone whose linear layers and convolutions carry the support tensors of a search space.
 
     The backbone that is given stays as it is: the supernet has its own module tree, but its frozen weights are the
     backbone's own memory, not copies. Trainable are the support tensors and the supernet's own copy of the head.
@@ -34,15 +34,18 @@ class Supernet(nn.Module):
             BackboneError: if the backbone has no head, or a bound space belongs to other layers.
         """
         super().__init__()
-        self.space = space if isinstance(space, BoundSpace) else space.bind(linear_layers(backbone))
+        self.space = space if isinstance(space, BoundSpace) else space.bind(adaptable_layers(backbone))
         self.heads = head_names(backbone)
         self.model = _share(backbone, self.heads)
-        self._adapted = inject(self.model, self.space, torch.Generator().manual_seed(seed))
+        self._adapted, shared = inject(self.model, self.space, torch.Generator().manual_seed(seed))
+        self.shared = nn.ModuleDict({group: nn.ModuleDict(owned) for group, owned in shared.items()})
+        """What groups of layers own together, by group and support tensor."""
+        self._watching = {kind for storage, kind in self._counts().values()}
         self._reached = False
         self.train(backbone.training)
 
     @property
-    def adapted(self) -> Mapping[str, AdaptedLinear]:
+    def adapted(self) -> Mapping[str, AdaptedLayer]:
         """The adapted layers by module name."""
         return self._adapted
 
@@ -108,7 +111,7 @@ class Supernet(nn.Module):
         self._reached = True
 
     def merged_layer(self, name: str, subnet: Subnet) -> tuple[Tensor, Tensor | None]:
-        """Weight `(out, in)` and bias `(out,)` (or None) of one layer of a subnet, merged."""
+        """Weight, seen as `(out, in)`, and bias `(out,)` (or None) of one layer of a subnet, merged."""
         layer, choices = self._adapted[name], subnet.layer(name)
         return layer.merged_weight(choices), layer.merged_bias(choices)
 
@@ -122,15 +125,15 @@ class Supernet(nn.Module):
             SearchSpaceError: if the subnet is not of this space.
         """
         self.space.check(subnet)
-        replacements: dict[int, nn.Linear] = {}
+        replacements: dict[int, nn.Module] = {}
         for name, layer in self._adapted.items():
             weight, bias = self.merged_layer(name, subnet)
-            linear = nn.Linear(layer.in_features, layer.out_features, bias is not None, device="meta")
-            linear.to_empty(device=weight.device).to(weight.dtype)
-            linear.weight.copy_(weight)
+            plain = plain_layer(layer.base, bias=bias is not None)
+            plain.weight.copy_(weight.view_as(plain.weight))
             if bias is not None:
-                linear.bias.copy_(bias)
-            replacements[id(layer)] = linear
+                assert plain.bias is not None
+                plain.bias.copy_(bias)
+            replacements[id(layer)] = plain
         memo = dict(replacements)
         model = copy.deepcopy(self.model, memo)
         for parameter in model.parameters():
@@ -144,7 +147,7 @@ class Supernet(nn.Module):
             {
                 gene.layer
                 for gene in self.space.genes
-                if gene.tensor in "CE" and not shapes[gene.layer].bias and set(gene.choices) != {"none"}
+                if gene.tensor not in "AB" and not shapes[gene.layer].bias and set(gene.choices) != {"none"}
             }
         )
 
@@ -161,11 +164,64 @@ class Supernet(nn.Module):
         }
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
-        """The trainable support tensors, named as in `adapter_state`."""
+        """The trainable support tensors, named as in `adapter_state`; what groups share comes last."""
+        return {name: value for name, value in self._kept().items() if value.requires_grad}
+
+    def rates(self) -> dict[str, str]:
+        """The group of learning rates of every trainable support tensor: `factor`, `vector` or `spectrum`."""
         return {
-            f"{name}.{key}": parameter
+            f"{prefix}.{name}": storage.rates[name]
+            for prefix, storage in self._storages().items()
+            for name, value in storage.named_parameters()
+            if value.requires_grad
+        }
+
+    def _storages(self) -> dict[str, Storage]:
+        """Everything that holds parts of choices, by the name that its parts' names begin with."""
+        found: dict[str, Storage] = {
+            f"{name}.{tensor}": layer.support_of(tensor)
             for name, layer in self._adapted.items()
-            for key, parameter in layer.support.named_parameters()
+            for tensor in layer.support
+        }
+        for group, owned in self.shared.named_children():
+            found |= {f"shared.{group}.{tensor}": storage for tensor, storage in owned.named_children()}  # type: ignore[misc]
+        return found
+
+    def _kept(self) -> dict[str, nn.Parameter]:
+        """The parts of all choices, trained or not."""
+        return {
+            f"{prefix}.{name}": value
+            for prefix, storage in self._storages().items()
+            for name, value in storage.named_parameters()
+        }
+
+    @torch.no_grad()
+    def stepped(self, subnets: Iterable[Subnet]) -> list[str]:
+        """Tell the choices that count their steps of an optimiser step that drew these subnets.
+
+        Returns:
+            The parameters, named as in `adapter_state`, that start anew: their moments are to be forgotten.
+        """
+        drawn = {
+            (layer, tensor, kind)
+            for subnet in subnets
+            for (layer, tensor), choice in subnet.items()
+            if (kind := choice.partition(":")[0]) in self._watching
+        }
+        anew: list[str] = []
+        for name, tensor, kind in sorted(drawn):
+            layer = self._adapted[name]
+            parts = layer.support_of(tensor).stepped(kind, layer.weight_view)
+            anew += [f"{name}.{tensor}.{part}" for part in parts]
+        return anew
+
+    def _counts(self) -> dict[str, tuple[SupportTensor, str]]:
+        """Where the steps of choices that count them are kept, by their names in `adapter_state`."""
+        return {
+            f"{prefix}.{kind}_draws": (storage, kind)
+            for prefix, storage in self._storages().items()
+            if isinstance(storage, SupportTensor)
+            for kind in storage.draws
         }
 
     def head_parameters(self) -> dict[str, nn.Parameter]:
@@ -177,9 +233,13 @@ class Supernet(nn.Module):
         }
 
     def adapter_state(self) -> dict[str, Tensor]:
-        """All that was trained, support tensors and head: name → detached tensor (shared memory, not a copy)."""
-        trained = self.adapter_parameters() | self.head_parameters()
-        return {name: parameter.detach() for name, parameter in trained.items()}
+        """All that was trained: support tensors, what choices keep besides, and the head.
+
+        Name → detached tensor (shared memory, not a copy).
+        """
+        state = {name: parameter.detach() for name, parameter in (self._kept() | self.head_parameters()).items()}
+        counts = {name: torch.tensor([storage.draws[kind]]) for name, (storage, kind) in self._counts().items()}
+        return state | counts
 
     @torch.no_grad()
     def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
@@ -188,7 +248,7 @@ class Supernet(nn.Module):
         Raises:
             WeightStoreError: if names or shapes differ from this supernet's; nothing is changed then.
         """
-        own = self.adapter_parameters() | self.head_parameters()
+        own = self.adapter_state()
         problems = [f"{name} is missing" for name in own.keys() - state.keys()]
         problems += [f"{name} is not known" for name in state.keys() - own.keys()]
         problems += [
@@ -199,8 +259,23 @@ class Supernet(nn.Module):
         if problems:
             first = "; ".join(sorted(problems)[:3])
             raise WeightStoreError(f"these weights belong to another supernet ({len(problems)} differences): {first}")
-        for name, parameter in own.items():
-            parameter.copy_(state[name])
+        for name, value in own.items():
+            value.copy_(state[name])
+        for name, (storage, kind) in self._counts().items():
+            storage.draws[kind] = int(state[name].item())
+
+
+def plain_layer(base: nn.Linear | nn.Conv2d, *, bias: bool) -> nn.Linear | nn.Conv2d:
+    """A layer like another one, with a bias or without; its values are arbitrary."""
+    plain: nn.Linear | nn.Conv2d
+    if isinstance(base, nn.Linear):
+        plain = nn.Linear(base.in_features, base.out_features, bias, device="meta")
+    else:
+        plain = nn.Conv2d(
+            base.in_channels, base.out_channels, base.kernel_size, base.stride, base.padding, base.dilation,  # type: ignore[arg-type]
+            base.groups, bias, base.padding_mode, device="meta",
+        )  # fmt: skip
+    return plain.to_empty(device=base.weight.device).to(base.weight.dtype)
 
 
 def freeze_statistics(model: nn.Module) -> None:

@@ -1,15 +1,21 @@
-"""Support tensors, the layers that carry them, and their injection into a backbone."""
+"""Layers that carry support tensors, and their injection into a backbone."""
 
-from glorasearch.adapters.inject import head_names, inject, linear_layers
-from glorasearch.adapters.linear import AdaptedLinear, LayerChoices
-from glorasearch.adapters.support import LowRank, SupportTensor
+from glorasearch.adapters.inject import adaptable_layers, head_names, inject
+from glorasearch.adapters.layer import AdaptedConv2d, AdaptedLayer, AdaptedLinear, LayerChoices, as_line, as_matrix
+from glorasearch.adapters.support import Method, Storage, SupportTensor, methods_of
 
 __all__ = [
+    "AdaptedConv2d",
+    "AdaptedLayer",
     "AdaptedLinear",
     "LayerChoices",
-    "LowRank",
+    "Method",
+    "Storage",
     "SupportTensor",
+    "adaptable_layers",
+    "as_line",
+    "as_matrix",
     "head_names",
     "inject",
-    "linear_layers",
+    "methods_of",
 ]

@@ -1,11 +1,15 @@
-"""Finding the linear layers of a backbone and putting adapters in their places, by exact module name."""
+"""Finding the layers of a backbone that can be adapted and putting adapters in their places, by exact module name."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from glorasearch.adapters.linear import AdaptedLinear
+from glorasearch.adapters.layer import AdaptedConv2d, AdaptedLayer, AdaptedLinear
+from glorasearch.adapters.support import Method, Storage, methods_of
+from glorasearch.choices import Part
 from glorasearch.errors import BackboneError
 from glorasearch.space import BoundSpace, LayerShape
 
@@ -34,33 +38,81 @@ def head_names(model: nn.Module) -> tuple[str, ...]:
     return names
 
 
-def linear_layers(model: nn.Module) -> list[LayerShape]:
-    """Every `nn.Linear` of a backbone outside its head, in the order of `named_modules`."""
+def adaptable_layers(model: nn.Module) -> list[LayerShape]:
+    """Every `nn.Linear` and `nn.Conv2d` of a backbone outside its head, in the order of `named_modules`.
+
+    Subclasses are left out: they do something else with their weight (standardise it, say).
+    """
     heads = head_names(model)
     return [
-        LayerShape(name, module.in_features, module.out_features, module.bias is not None)
+        _shape(name, module)
         for name, module in model.named_modules()
-        if type(module) is nn.Linear and not any(name == head or name.startswith(f"{head}.") for head in heads)
+        if type(module) in (nn.Linear, nn.Conv2d)
+        and not any(name == head or name.startswith(f"{head}.") for head in heads)
     ]
 
 
-def inject(model: nn.Module, space: BoundSpace, generator: torch.Generator) -> dict[str, AdaptedLinear]:
-    """Replace the layers that the space names by `AdaptedLinear`, in place; returns them by name.
+def _shape(name: str, module: nn.Module) -> LayerShape:
+    assert isinstance(module, (nn.Linear, nn.Conv2d))
+    outs, ins = module.weight.flatten(1).shape
+    return LayerShape(name, ins, outs, module.bias is not None, isinstance(module, nn.Conv2d))
+
+
+def inject(
+    model: nn.Module, space: BoundSpace, generator: torch.Generator
+) -> tuple[dict[str, AdaptedLayer], dict[str, dict[str, Storage]]]:
+    """Replace the layers that the space names by adapted ones, in place.
+
+    Returns:
+        The adapted layers by name; and what groups of layers share, by group and support tensor.
 
     Raises:
         BackboneError: if the space was bound to other layers than the model has.
     """
-    present = {layer.name: layer for layer in linear_layers(model)}
-    adapted: dict[str, AdaptedLinear] = {}
+    present = {layer.name: layer for layer in adaptable_layers(model)}
+    methods: dict[str, dict[str, dict[str, Method]]] = {}
+    for gene in space.genes:
+        methods.setdefault(gene.layer, {})[gene.tensor] = methods_of(space, gene)
+    groups = {(gene.layer, gene.tensor): gene.share for gene in space.genes if gene.share}
+    shared = _shared(model, methods, groups, generator)
+    adapted: dict[str, AdaptedLayer] = {}
     for layer in space.layers:
         if present.get(layer.name) != layer:
             raise BackboneError(
                 f"the search space is bound to {layer}, the backbone has {present.get(layer.name)}: bind it again"
             )
-        genes = [gene for gene in space.genes if gene.layer == layer.name]
         base = model.get_submodule(layer.name)
-        assert isinstance(base, nn.Linear)
-        adapted[layer.name] = AdaptedLinear(base, layer, genes, entangle=space.entangle, generator=generator)
+        own = {t: shared[groups[layer.name, t]][t] for t in methods.get(layer.name, {}) if (layer.name, t) in groups}
+        kind = AdaptedConv2d if layer.convolution else AdaptedLinear
+        adapted[layer.name] = kind(
+            base,  # type: ignore[arg-type]
+            methods.get(layer.name, {}),
+            entangle=space.entangle,
+            generator=generator,
+            shared=own,
+        )
         parent, _, child = layer.name.rpartition(".")
         setattr(model.get_submodule(parent), child, adapted[layer.name])
-    return adapted
+    return adapted, shared
+
+
+def _shared(
+    model: nn.Module,
+    methods: Mapping[str, Mapping[str, Mapping[str, Method]]],
+    groups: Mapping[tuple[str, str], str],
+    generator: torch.Generator,
+) -> dict[str, dict[str, Storage]]:
+    """For every group and support tensor the parts that its layers share, at the largest arguments of any of them."""
+    parts: dict[tuple[str, str], dict[str, Part]] = {}
+    likes: dict[str, torch.Tensor] = {}
+    for (layer, tensor), group in groups.items():
+        likes.setdefault(group, next(model.get_submodule(layer).parameters()))
+        for method in methods[layer][tensor].values():
+            if method.shared:
+                known = parts.setdefault((group, tensor), {})
+                for name, part in method.parts.items():
+                    known[name] = max(known.get(name, part), part, key=lambda one: one.shape)
+    found: dict[str, dict[str, Storage]] = {}
+    for (group, tensor), own in parts.items():
+        found.setdefault(group, {})[tensor] = Storage(own, generator, likes[group])
+    return found

@@ -2,91 +2,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from glorasearch.space import LayerShape, parse_choice
+from glorasearch.choices import Choice, Contribution, Part, Site, parse_choice
+from glorasearch.errors import SearchSpaceError
+from glorasearch.space import BoundSpace, Gene
 
 
-class LowRank(NamedTuple):
-    """The product `down @ up`: `(rows, rank)` times `(rank, columns)`."""
+class Method(NamedTuple):
+    """A kind of choice that a support tensor offers."""
 
-    down: Tensor
-    up: Tensor
-
-    def dense(self) -> Tensor:
-        """The product, `(rows, columns)`."""
-        return self.down @ self.up
-
-
-Value = LowRank | Tensor | None
-"""What a choice stands for: a product, a vector `(rows,)`, a constant `(1,)`, or nothing."""
+    choice: type[Choice]
+    site: Site
+    parts: Mapping[str, Part]
+    """At the largest arguments that are offered."""
+    shared: bool
+    """Whether the parts belong to a group of layers."""
 
 
-class SupportTensor(nn.Module):
-    """All choices of one support tensor of a layer, sharing storage as `entangle` says.
+def methods_of(space: BoundSpace, gene: Gene) -> dict[str, Method]:
+    """The kinds of choices that a gene offers."""
+    offered: dict[str, list[Choice]] = {}
+    for text in gene.choices:
+        choice = parse_choice(text)
+        offered.setdefault(choice.kind, []).append(choice)
+    methods: dict[str, Method] = {}
+    for kind, choices in offered.items():
+        site, first = space.site(gene, kind), type(choices[0])
+        largest = {name: max(choice.given[name] for choice in choices) for name in first.arguments}
+        methods[kind] = Method(first, site, first.parts(site, **largest), bool(gene.share) and first.shareable)
+    return methods
 
-    With `rows` and `columns` being `(out, in)` for A and B, `(in, 1)` for C and `(out, -)` for D and E:
 
-    - `down (rows, r)`, zeros, and `up (r, columns)`, Xavier uniform, hold the largest rank; a smaller rank is their
-      prefix (arXiv 2306.07967).
-    - `untied`: `vector (rows,)` and `constant (1,)` are parameters of their own, zeros at the start.
-    - `reference`: as in the published code, `vector` is column 0 of `down` and `constant` its first entry (of the
-      vector where there is no `down`), so that one column serves three roles.
+class Storage(nn.Module):
+    """Tensors by name: parts of choices, those that are trained and those that are only kept."""
 
-    Every choice is zero at the start: the adapted layer is the original one.
+    def __init__(self, parts: Mapping[str, Part], generator: torch.Generator, like: Tensor) -> None:
+        """`like` gives device and dtype; `generator` (on the CPU) draws what does not start at zero."""
+        super().__init__()
+        self.rates = {name: part.rate for name, part in parts.items()}
+        for name, part in parts.items():
+            value = torch.zeros(part.shape, dtype=torch.float64)
+            part.start(value, generator)
+            self.register_parameter(name, nn.Parameter(value.to(like), requires_grad=part.trained))
+
+
+class SupportTensor(Storage):
+    """All choices of one support tensor of a layer; those of one kind share their parts.
+
+    - `untied`: every kind has parts of its own.
+    - `reference`: as in the published code of GLoRA, `vector` is column 0 of the LoRA factor `down` and `constant` its
+      first entry (of the vector where there is no `down`), so that one column serves three roles.
+
+    Every choice is a no-op at the start: the adapted layer is the original one.
     """
-
-    down: nn.Parameter
-    up: nn.Parameter
-    vector: nn.Parameter
-    constant: nn.Parameter
 
     def __init__(
         self,
-        tensor: str,
-        choices: Iterable[str],
-        layer: LayerShape,
+        methods: Mapping[str, Method],
         *,
         entangle: str,
         generator: torch.Generator,
         like: Tensor,
+        shared: Storage | None = None,
     ) -> None:
-        """Allocate the storage; `like` gives its device and dtype, `generator` (on the CPU) draws `up`."""
-        super().__init__()
-        parsed = [parse_choice(text) for text in choices]
-        kinds = {choice.kind for choice in parsed}
-        rank = max(choice.rank for choice in parsed)
-        rows, columns = _shape(tensor, layer)
+        """Allocate what the layer owns; `shared` holds what its group owns."""
+        self_owned: dict[str, Part] = {}
+        for kind, method in methods.items():
+            taken = self_owned.keys() & method.parts.keys()
+            if taken:
+                raise SearchSpaceError(f"choice {kind!r} has a part {taken.pop()!r}, and so has another choice")
+            self_owned |= {} if method.shared else method.parts
         self.aliased = entangle == "reference"
-        if rank:
-            self.down = nn.Parameter(like.new_zeros(rows, rank))
-            bound = (6 / (rank + columns)) ** 0.5
-            up = torch.empty(rank, columns, dtype=torch.float64).uniform_(-bound, bound, generator=generator)
-            self.up = nn.Parameter(up.to(like))
-        needs_vector = "vector" in kinds or (self.aliased and "constant" in kinds)
-        if needs_vector and not (self.aliased and rank):
-            self.vector = nn.Parameter(like.new_zeros(rows))
-        if "constant" in kinds and not self.aliased:
-            self.constant = nn.Parameter(like.new_zeros(1))
+        if self.aliased:
+            _alias(methods, self_owned)
+        super().__init__(self_owned, generator, like)
+        self._methods = dict(methods)
+        self._shared = {} if shared is None else dict(shared.named_parameters())
+        self._found: dict[str, tuple[type[Choice], Site, dict[str, tuple[str, tuple[slice, ...]]]]] = {}
+        self.draws = {kind: 0 for kind, method in methods.items() if method.choice.watches}
+        """Optimiser steps that drew a choice of a kind that counts them."""
 
-    def value(self, choice: str) -> Value:
-        """The tensors that a choice stands for; views of the storage, so that gradients reach it."""
-        kind, rank = (parsed := parse_choice(choice)).kind, parsed.rank
-        if kind == "none":
-            return None
-        if kind == "lora":
-            return LowRank(self.down[:, :rank], self.up[:rank])
-        if not self.aliased:
-            return self.vector if kind == "vector" else self.constant
-        column = self.down[:, 0] if hasattr(self, "down") else self.vector
-        return column if kind == "vector" else column[:1]
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        """The kinds of choices that it offers."""
+        return self._methods
+
+    def contribution(self, choice: str, base: Tensor) -> Contribution:
+        """What a choice adds to the layer with W0 `base (out, in)`; gradients reach the storage."""
+        method, site, names = self._lookup(choice)
+        return method.contribution({name: self._part(source)[cut] for name, (source, cut) in names.items()}, base, site)
+
+    def parts(self, choice: str) -> dict[str, Tensor]:
+        """The parts of a choice, cut to its arguments; views."""
+        _, _, names = self._lookup(choice)
+        return {name: self._part(source)[cut] for name, (source, cut) in names.items()}
+
+    def stepped(self, kind: str, base: Tensor) -> tuple[str, ...]:
+        """Count an optimiser step that drew a kind; returns the parts that start anew."""
+        if kind not in self.draws:
+            return ()
+        self.draws[kind] += 1
+        method = self._methods[kind]
+        parts = {name: self._part(name).detach() for name in method.parts}
+        return method.choice.stepped(self.draws[kind], parts, base.detach(), method.site)
+
+    def _part(self, name: str) -> Tensor:
+        own = self._parameters.get(name)
+        return self._shared[name] if own is None else own
+
+    def _lookup(self, text: str) -> tuple[type[Choice], Site, dict[str, tuple[str, tuple[slice, ...]]]]:
+        """Of a choice its class, its site, and for its parts where they are stored and what is cut off."""
+        found = self._found.get(text)
+        if found is None:
+            choice = parse_choice(text)
+            method = self._methods[choice.kind]
+            names: dict[str, tuple[str, tuple[slice, ...]]] = {}
+            for name, part in method.parts.items():
+                cut = [slice(None)] * len(part.shape)
+                for argument, axis in part.cut.items():
+                    cut[axis] = slice(choice.given[argument])
+                names[name] = name, tuple(cut)
+            if self.aliased and choice.kind in ("vector", "constant"):
+                names = {choice.kind: self._aliased(choice.kind)}
+            found = self._found[text] = method.choice, method.site, names
+        return found
+
+    def _aliased(self, kind: str) -> tuple[str, tuple[slice, ...]]:
+        length = slice(1) if kind == "constant" else slice(None)
+        return ("down", (length, 0)) if "down" in self._parameters else ("vector", (length,))  # type: ignore[return-value]
 
 
-def _shape(tensor: str, layer: LayerShape) -> tuple[int, int]:
-    if tensor == "C":
-        return layer.in_features, 1
-    return layer.out_features, layer.in_features
+def _alias(methods: Mapping[str, Method], owned: dict[str, Part]) -> None:
+    """Leave out what is read from another kind's parts."""
+    if owned.pop("constant", None) is not None and "vector" not in owned and "down" not in owned:
+        rows = methods["constant"].site.rows
+        owned["vector"] = Part((rows,), rate="vector")
+    if "down" in owned:
+        owned.pop("vector", None)

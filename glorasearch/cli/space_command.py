@@ -24,7 +24,8 @@ from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpa
 def command(name: str, backbone: str, least: int | None, most: int | None, all_layers: bool, as_json: bool) -> None:
     """Show what search space NAME (a shipped one, or a TOML file) offers on a backbone."""
     space = _with_budget(SearchSpace.load(name), name, least, most)
-    bound = space.bind(known_layers(backbone) or _built_layers(backbone))
+    known = None if "conv2d" in space.layers.types else known_layers(backbone)  # which are linear layers only
+    bound = space.bind(known or _built_layers(backbone))
     if as_json:
         click.echo(json.dumps(_describe(space, bound, backbone), indent=2))
         return
@@ -44,13 +45,13 @@ def _built_layers(backbone: str) -> Sequence[LayerShape]:
     import timm
     import torch
 
-    from glorasearch.adapters import linear_layers
+    from glorasearch.adapters import adaptable_layers
     from glorasearch.assets import quickstart_backbone_path
 
     name = f"local-dir:{quickstart_backbone_path()}" if backbone == "quickstart" else backbone
     try:
         with torch.device("meta"):
-            return linear_layers(timm.create_model(name, pretrained=False, num_classes=2))
+            return adaptable_layers(timm.create_model(name, pretrained=False, num_classes=2))
     except (RuntimeError, ValueError, OSError) as error:
         raise BackboneError(f"backbone {backbone!r} cannot be built: {error}") from error
 

@@ -57,8 +57,9 @@ def build_evaluator(spec: dict[str, Any]) -> Callable[[EvaluationTask], Evaluati
         WeightStoreError: if the weights are missing, damaged or of another supernet.
     """
     told = EvaluatorSpec(**spec)
-    if torch.device(told.device).type == "cuda":
-        torch.cuda.set_device(told.device)
+    device = torch.device(told.device)
+    if device.type == "cuda" and device.index is not None:  # else the current device is meant already
+        torch.cuda.set_device(device)
     if told.threads is not None:
         torch.set_num_threads(told.threads)
     backbone = build_backbone(BackboneConfig(**told.backbone))

@@ -1,87 +1,109 @@
-"""Writes the merged weights of one layer into a plain linear layer, with the fewest operations and no copies."""
+"""Writes the merged weights of one layer into a plain layer, with the fewest operations and no copies."""
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from dataclasses import replace
 
-from glorasearch.adapters import AdaptedLinear
-from glorasearch.adapters.linear import LayerChoices
-from glorasearch.adapters.support import LowRank, SupportTensor, Value
+import torch
+from torch import Tensor, nn
+
+from glorasearch.adapters import AdaptedLayer, LayerChoices, as_line, as_matrix
+from glorasearch.choices import Contribution, Dense, LowRank
+from glorasearch.space import SUPPORT_TENSORS
+
+Key = tuple[str, str]
+"""Support tensor and choice."""
 
 
 class LayerWriter:
     """One adapted layer and the plain layer that holds its merged weights.
 
-    The same operations in the same order as `AdaptedLinear.merged_weight` and `merged_bias`, hence the same bits; but
-    they write in place, what a choice stands for is looked up once, `W0·C` is computed once for each choice of C, and
-    weight and bias are left alone where their choices are those that were written last. So the layer's weights must not
-    change.
+    The same operations in the same order as `AdaptedLayer.merged_weight` and `merged_bias`, hence the same bits; but
+    they write in place, what a choice adds is looked up once (dense matrices are not kept), `W0·C` is computed once for
+    each choice of C, and weight and bias are left alone where what is added to them was written last. So the layer's
+    weights must not change.
     """
 
-    def __init__(self, layer: AdaptedLinear, plain: nn.Linear) -> None:
+    def __init__(self, layer: AdaptedLayer, plain: nn.Linear | nn.Conv2d) -> None:
         self._layer = layer
-        self._weight, self._bias = plain.weight, plain.bias
-        self._base_weight, self._base_bias = layer.base.weight, layer.base.bias
-        self._values: dict[tuple[str, str], Value] = {}
-        self._weight_choices: tuple[str, str] | None = None
-        self._bias_choices: tuple[str, str, str] | None = None
+        self._weight, self._bias = plain.weight.data.flatten(1), plain.bias
+        self._base_weight, self._base_bias = layer.weight_view.detach(), layer.base.bias
+        self._added: dict[Key, Contribution] = {}
+        self._written_weight: list[Key] | None = None
+        self._written_bias: list[Key] | None = None
 
     def write(self, choices: LayerChoices) -> None:
         """Write the merged weights of these choices, as far as they are not there."""
-        a, b, c, d, e = choices
-        if self._weight_choices != (a, b):
-            self._weight_choices = None  # if this is cut off, it is nobody's weight
-            self._write_weight(self._value("A", a), self._value("B", b))
-            self._weight_choices = a, b
-        if self._bias is not None and self._bias_choices != (c, d, e):
-            self._bias_choices = None
-            self._write_bias(self._value("C", c), self._value("D", d), self._value("E", e))
-            self._bias_choices = c, d, e
+        weight: list[Key] = []
+        bias: list[Key] = []
+        for key in zip(SUPPORT_TENSORS, choices, strict=True):
+            if key[1] != "none":
+                added = self._contribution(key)
+                if added.scale is not None or added.shift is not None:
+                    weight.append(key)
+                if added.bias_scale is not None or added.bias_shift is not None or added.prompt is not None:
+                    bias.append(key)
+        if self._written_weight != weight:
+            self._written_weight = None  # if this is cut off, it is nobody's weight
+            self._write_weight(weight)
+            self._written_weight = weight
+        if self._bias is not None and self._written_bias != bias:
+            self._written_bias = None
+            self._write_bias(bias)
+            self._written_bias = bias
 
-    def _write_weight(self, a: Value, b: Value) -> None:
-        """`W0 + W0⊙A + B`."""
-        weight, base = self._weight, self._base_weight
-        if a is not None:
-            base = torch.addcmul(base, base, a.dense() if isinstance(a, LowRank) else a, out=weight)
-        if isinstance(b, LowRank):
-            torch.addmm(base, b.down, b.up, out=weight)
-        elif b is not None:
-            torch.add(base, b, out=weight)
-        elif a is None:
-            weight.copy_(base)
+    def _write_weight(self, keys: list[Key]) -> None:
+        weight = self._weight
+        start: Tensor = self._base_weight
+        added = [self._contribution(key) for key in keys]
+        for one in added:
+            if one.scale is not None:
+                start = torch.addcmul(start, self._base_weight, as_matrix(one.scale), out=weight)
+        for one, key in zip(added, keys, strict=True):
+            shift = self._dense_shift(key) if isinstance(one.shift, Dense) else one.shift
+            if isinstance(shift, LowRank):
+                start = torch.addmm(start, shift.down, shift.up, out=weight)
+            elif shift is not None:
+                start = torch.add(start, as_matrix(shift), out=weight)
+        if start is not weight:
+            weight.copy_(start)
 
-    def _write_bias(self, c: Value, d: Value, e: Value) -> None:
-        """`b0 + b0⊙D + E + W0·C`; a bias that only others have gained is zero."""
+    def _write_bias(self, keys: list[Key]) -> None:
+        """A bias that only others have gained is zero."""
         bias, base = self._bias, self._base_bias
-        assert not isinstance(c, LowRank)
-        assert not isinstance(d, LowRank)
-        assert not isinstance(e, LowRank)
+        assert bias is not None
+        added = [self._contribution(key) for key in keys]
         if base is None:
             bias.zero_()
-        elif d is None:
-            bias.copy_(base)
         else:
-            torch.addcmul(base, base, d, out=bias)
-        if e is not None:
-            bias.add_(e)
-        if c is not None:
-            bias.add_(c)
+            bias.copy_(base)
+        for one in added:
+            if one.bias_scale is not None:
+                assert base is not None
+                bias.addcmul_(base, one.bias_scale)
+        for one in added:
+            if one.bias_shift is not None:
+                bias.add_(one.bias_shift)
+        for one in added:
+            if one.prompt is not None:
+                assert isinstance(one.prompt, Tensor)
+                bias.add_(one.prompt)
 
-    def _value(self, tensor: str, choice: str) -> Value:
-        """What a choice stands for, as it is used: A and B broadcast to `(out, in)`, C is `W0·C`."""
-        if choice == "none":
-            return None
-        key = tensor, choice
-        found = self._values.get(key)
+    def _contribution(self, key: Key) -> Contribution:
+        """What a choice adds, the prompt as `W0·C`; dense shifts are stood for by nothing that takes memory."""
+        found = self._added.get(key)
         if found is None:
-            support = self._layer.support[tensor]
-            assert isinstance(support, SupportTensor)
-            found = support.value(choice)
-            assert found is not None
-            if tensor == "C":
-                found = self._base_weight @ (found.dense().squeeze(-1) if isinstance(found, LowRank) else found)
-            elif tensor in "AB" and not isinstance(found, LowRank):
-                found = found.unsqueeze(-1)
-            self._values[key] = found
+            tensor, choice = key
+            found = self._layer.support_of(tensor).contribution(choice, self._base_weight)
+            if found.prompt is not None:
+                found = replace(found, prompt=self._base_weight @ as_line(found.prompt))
+            if isinstance(found.shift, Dense):
+                found = replace(found, shift=Dense(self._base_weight))
+            self._added[key] = found
         return found
+
+    def _dense_shift(self, key: Key) -> Dense:
+        tensor, choice = key
+        shift = self._layer.support_of(tensor).contribution(choice, self._base_weight).shift
+        assert isinstance(shift, Dense)
+        return shift

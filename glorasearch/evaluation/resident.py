@@ -71,9 +71,7 @@ class EagerResident(Resident):
     def _build(self) -> None:
         supernet, device = self._supernet, self.device
         self._model = supernet.merged(supernet.space.largest()).to(device).requires_grad_(False)
-        self._layers = {
-            name: LayerWriter(layer, _linear(self._model, name)) for name, layer in supernet.adapted.items()
-        }
+        self._layers = {name: LayerWriter(layer, _plain(self._model, name)) for name, layer in supernet.adapted.items()}
 
     def write(self, subnet: Subnet) -> None:
         """Write the merged weights of the layers whose choices changed."""
@@ -88,7 +86,7 @@ class EagerResident(Resident):
         return logits.float()
 
 
-def _linear(model: nn.Module, name: str) -> nn.Linear:
+def _plain(model: nn.Module, name: str) -> nn.Linear | nn.Conv2d:
     module = model.get_submodule(name)
-    assert isinstance(module, nn.Linear)
+    assert isinstance(module, (nn.Linear, nn.Conv2d))
     return module

@@ -9,7 +9,7 @@ what `gradients` says, and `optimizer` is AdamW on the flat buffer. `tests/numer
 
 from glorasearch.fused.compiling import compile_blocks
 from glorasearch.fused.merged import MergedLinear, MergedWeights, static_model
-from glorasearch.fused.pool import Pool, pool_of
+from glorasearch.fused.pool import Pool, UnfusableError, pool_of
 from glorasearch.fused.step import FusedStep, StepConfig
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "MergedWeights",
     "Pool",
     "StepConfig",
+    "UnfusableError",
     "compile_blocks",
     "pool_of",
     "static_model",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from glorasearch.adapters import AdaptedLinear, SupportTensor
+from glorasearch.adapters import AdaptedLayer
 from glorasearch.space import SUPPORT_TENSORS, parse_choice
 
 KINDS: Final = ("none", "constant", "vector", "lora")
@@ -81,21 +81,21 @@ class Bank:
     lie in one row a layer: `scale (out,)`, `shift (out,)`, `bias (out,)` (b itself), `left (out, r)`, `right (r, in)`.
     """
 
-    def __init__(self, names: Sequence[str], layers: Sequence[AdaptedLinear], positions: Sequence[int]) -> None:
+    def __init__(self, names: Sequence[str], layers: Sequence[AdaptedLayer], positions: Sequence[int]) -> None:
         """`positions` are the layers' places in the space's order of layers: their rows in the table of codes."""
         self.names, self.layers = tuple(names), tuple(layers)
         first = layers[0]
         self.storages: dict[Key, tuple[int, ...]] = {
             key: tuple(parameter.shape) for key, parameter in storages(first).items()
         }
-        self.aliased = {tensor: _support(first, tensor).aliased for tensor in first.support}
+        self.aliased = {tensor: first.support_of(tensor).aliased for tensor in first.support}
         ranks = {tensor: self.storages.get((tensor, "down"), (0, 0))[1] for tensor in "ABC"}
         self.shape = Shape(first.out_features, first.in_features, ranks["A"], ranks["B"])
         self.prompt_rank = ranks["C"]
         self.base = torch.stack([layer.base.weight.detach() for layer in layers])
         self.base_bias: Tensor | None = None
         if first.base.bias is not None:
-            self.base_bias = torch.stack([layer.base.bias.detach() for layer in layers])
+            self.base_bias = torch.stack([layer.base.bias.detach() for layer in layers if layer.base.bias is not None])
         self.positions = torch.tensor(positions, device=self.base.device)
 
     def __len__(self) -> int:
@@ -231,14 +231,14 @@ class Bank:
             found[tensor, "down"][..., 0] += vector
 
 
-def banks_of(adapted: Mapping[str, AdaptedLinear]) -> list[Bank]:
+def banks_of(adapted: Mapping[str, AdaptedLayer]) -> list[Bank]:
     """Adapted layers, in the space's order, stacked by what they have in common."""
     groups: dict[tuple[object, ...], list[int]] = {}
     names = list(adapted)
     for position, name in enumerate(names):
         layer = adapted[name]
         shapes = tuple((key, tuple(p.shape)) for key, p in storages(layer).items())
-        aliased = tuple((tensor, _support(layer, tensor).aliased) for tensor in layer.support)
+        aliased = tuple((tensor, layer.support_of(tensor).aliased) for tensor in layer.support)
         key = (tuple(layer.base.weight.shape), layer.base.bias is not None, shapes, aliased)
         groups.setdefault(key, []).append(position)
     return [
@@ -247,11 +247,23 @@ def banks_of(adapted: Mapping[str, AdaptedLinear]) -> list[Bank]:
     ]
 
 
-def storages(layer: AdaptedLinear) -> dict[Key, torch.nn.Parameter]:
+def what_cannot_be_fused(adapted: Mapping[str, AdaptedLayer]) -> str | None:
+    """Why these layers cannot be put into banks; None if they can."""
+    for name, layer in adapted.items():
+        if not isinstance(layer.base, nn.Linear):
+            return f"{name} is a convolution"
+        for tensor in layer.support:
+            others = sorted(layer.support_of(tensor).methods.keys() - set(KINDS))
+            if others:
+                return f"{name} offers {', '.join(others)}"
+    return None
+
+
+def storages(layer: AdaptedLayer) -> dict[Key, torch.nn.Parameter]:
     """The storages of one layer by support tensor and part."""
     found: dict[Key, torch.nn.Parameter] = {}
     for tensor in layer.support:
-        own = dict(_support(layer, tensor).named_parameters())
+        own = dict(layer.support_of(tensor).named_parameters())
         found.update({(tensor, part): own[part] for part in PARTS if part in own})
     return found
 
@@ -267,9 +279,3 @@ _CODES: dict[str, tuple[int, int]] = {}
 def _code(choice: str) -> tuple[int, int]:
     parsed = parse_choice(choice)
     return _CODES.setdefault(choice, (KINDS.index(parsed.kind), parsed.rank))
-
-
-def _support(layer: AdaptedLinear, tensor: str) -> SupportTensor:
-    module = layer.support[tensor]
-    assert isinstance(module, SupportTensor)
-    return module

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -39,6 +39,15 @@ class FlatAdamW:
                 found[f"{segment.name}/exp_avg"] = segment.view(self.mean)
                 found[f"{segment.name}/exp_avg_sq"] = segment.view(self.square)
         return found
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop the moments of some parameters: they have started anew."""
+        wanted = set(names)
+        for number, segment in enumerate(self._pool.segments):
+            if segment.name in wanted:
+                self.steps[number] = 0
+                segment.view(self.mean).zero_()
+                segment.view(self.square).zero_()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave, copied.

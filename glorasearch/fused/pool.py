@@ -9,9 +9,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glorasearch.fused.bank import CONSTANT, KINDS, LORA, VECTOR, Bank, Key, banks_of, encode, storages
+from glorasearch.fused.bank import (
+    CONSTANT,
+    KINDS,
+    LORA,
+    VECTOR,
+    Bank,
+    Key,
+    banks_of,
+    encode,
+    storages,
+    what_cannot_be_fused,
+)
 from glorasearch.space import SUPPORT_TENSORS, Subnet
 from glorasearch.supernet import Supernet
+
+
+class UnfusableError(Exception):
+    """The plain step and the eager resident have to do; never reaches a user but as a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +38,7 @@ class Segment:
     start: int
     shape: tuple[int, ...]
     group: str
-    """`factor`, `vector` or `head`: what its learning rate is."""
+    """`factor`, `vector`, `spectrum` or `head`: what its learning rate is."""
     place: tuple[int, int] | None
     """Row and column (layer, support tensor) of its gene in the table of codes; None for the head."""
     used_by: tuple[int, ...]
@@ -51,7 +66,12 @@ class Pool:
     """
 
     def __init__(self, supernet: Supernet) -> None:
+        """Raises `UnfusableError` if there is a choice or a layer that the fused paths do not know."""
+        reason = what_cannot_be_fused(supernet.adapted)
+        if reason is not None:
+            raise UnfusableError(f"the fused paths do not cover this search space: {reason}")
         self.banks = banks_of(supernet.adapted)
+        rates = supernet.rates()
         self.layer_names = tuple(supernet.adapted)
         self.segments: list[Segment] = []
         self._keys: list[list[Key]] = [list(bank.storages) for bank in self.banks]
@@ -63,7 +83,7 @@ class Pool:
             for key in keys:
                 for name, position, own in zip(bank.names, bank.positions.tolist(), held, strict=True):
                     tensor, part = key
-                    group = "factor" if part in ("down", "up") else "vector"
+                    group = rates[f"{name}.{tensor}.{part}"]
                     place = position, SUPPORT_TENSORS.index(tensor)
                     used = _used_by(part, bank.aliased[tensor])
                     state_name = f"{name}.{tensor}.{part}"

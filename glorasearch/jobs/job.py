@@ -19,6 +19,7 @@ from glorasearch.data import DataConfig, SearchData, load_search_data
 from glorasearch.db import Database, RunStore
 from glorasearch.errors import ExportError, InputError, SearchSpaceError, WeightsCorruptError, WeightsNotFoundError
 from glorasearch.evaluation import CandidateEvaluator, EvaluatorSpec, input_spec, load_weights
+from glorasearch.evaluation.residents import Compile
 from glorasearch.export import BackboneFacts, check_exportable
 from glorasearch.jobs.progress import Progress, Silent
 from glorasearch.jobs.run_file import RunFile
@@ -74,9 +75,8 @@ class Job:
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             found = torch.cuda.device_count()
             raise InputError(f"device {wanted!r}: this machine has {found or 'no'} CUDA devices; use auto or cpu")
-        if device.type == "cuda":
-            # Streams, graphs and Triton's launches go to the current device; torch < 2.12 wants its number.
-            torch.cuda.set_device(torch.cuda.current_device() if device.index is None else device.index)
+        if device.type == "cuda" and device.index is not None:  # else the current device is meant already
+            torch.cuda.set_device(device)  # streams, graphs and Triton's launches go to the current device
         return str(device)
 
     @cached_property
@@ -164,6 +164,7 @@ class Job:
             batch_size=section.batch_size,
             lr=peak,
             vector_lr=(section.vector_lr or section.lr) * scale,
+            spectrum_lr=(section.spectrum_lr or 100 * section.lr) * scale,
             head_lr=(section.head_lr or section.lr) * scale,
             weight_decay=section.weight_decay,
             warmup_steps=min(warmup, steps // 10),
@@ -184,9 +185,14 @@ class Job:
         return wanted == "bfloat16" or (wanted == "auto" and self.device.startswith("cuda"))
 
     def evaluator(
-        self, supernet: Supernet, *, weights: str | None = None, hardest_first: bool = False
+        self,
+        supernet: Supernet,
+        *,
+        weights: str | None = None,
+        hardest_first: bool = False,
+        compile: Compile | None = None,
     ) -> CandidateEvaluator:
-        """An evaluator of a supernet's subnets on the search split, as this run scores them."""
+        """An evaluator of a supernet's subnets on the search split, as this run scores them; `compile` if given."""
         return CandidateEvaluator(
             supernet,
             self.data.search,
@@ -194,7 +200,7 @@ class Job:
             batch_size=self.run_file.search.eval_batch_size,
             weights=weights,
             hardest_first=hardest_first,
-            compile=self.run_file.compile,
+            compile=compile or self.run_file.compile,
             mixed=self.mixed_search,
         )
 

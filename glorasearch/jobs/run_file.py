@@ -88,6 +88,8 @@ class TrainSection(BaseModel):
     lr: float = Field(default=1e-3, gt=0)
     vector_lr: float | None = Field(default=None, gt=0)
     """Of vectors and constants; `lr` if not given."""
+    spectrum_lr: float | None = Field(default=None, gt=0)
+    """Of the coefficients of spectra (`fourier`); 100 times `lr` if not given."""
     head_lr: float | None = Field(default=None, gt=0)
     """Of the head; `lr` if not given."""
     weight_decay: float = Field(default=1e-4, ge=0)

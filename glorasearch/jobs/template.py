@@ -50,6 +50,7 @@ middle = 1                      # random paths of a sandwich step
 batch_size = 64
 lr = 1e-3                       # peak learning rate; small models want more, 1e-2 in the quickstart
 # vector_lr = 4e-3              # of vectors and constants; lr if not given
+# spectrum_lr = 1e-1            # of the coefficients of fourier:<entries>; 100 times lr if not given
 # head_lr = 4e-3                # of the head; lr if not given
 weight_decay = 1e-4
 warmup_steps = 50

@@ -1,8 +1,8 @@
 """Search spaces, subnets and what can be said of them without a model: pure Python, shared by both planes."""
 
+from glorasearch.choices import SUPPORT_TENSORS, Choice, LayerShape, Site, parse_choice
 from glorasearch.space.bound import BoundSpace, Gene
 from glorasearch.space.cap import Cap, CapFitness
-from glorasearch.space.choices import SUPPORT_TENSORS, Choice, LayerShape, parse_choice
 from glorasearch.space.known_backbones import known_layers, known_names, transformer_layers
 from glorasearch.space.messages import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 from glorasearch.space.operators import crossover, mutate, repair, sample, sample_within_budget
@@ -23,6 +23,7 @@ __all__ = [
     "GeneKey",
     "LayerShape",
     "SearchSpace",
+    "Site",
     "Subnet",
     "crossover",
     "evaluate_safely",

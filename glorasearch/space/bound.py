@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from glorasearch.choices import LayerShape, Options, Site, options_of, parse_choice
 from glorasearch.errors import SearchSpaceError
-from glorasearch.space.choices import LayerShape, choice_parameters, parse_choice
-from glorasearch.space.reachable import ReachableCounts
+from glorasearch.space.reachable import Price, ReachableCounts
 from glorasearch.space.subnet import GeneKey, Subnet
 
 
@@ -22,6 +22,8 @@ class Gene:
     layer: str
     tensor: str
     choices: tuple[str, ...]
+    share: str = ""
+    """The group of layers that owns the parts of shareable choices together; empty for none."""
 
     @property
     def key(self) -> GeneKey:
@@ -48,18 +50,21 @@ class BoundSpace:
         *,
         entangle: str = "untied",
         budget: tuple[int, int | None] = (0, None),
+        options: Mapping[str, Options] | None = None,
     ) -> None:
+        """`options` are those of methods that differ from their defaults, by kind."""
         self.name = name
         self.layers = tuple(layers)
         self.genes = tuple(genes)
         self.entangle = entangle
         self.budget = budget
-        shapes = {layer.name: layer for layer in layers}
-        self._costs: dict[GeneKey, dict[str, int]] = {
-            gene.key: {
-                text: choice_parameters(gene.tensor, parse_choice(text), shapes[gene.layer]) for text in gene.choices
-            }
-            for gene in self.genes
+        self.options = {kind: dict(values) for kind, values in (options or {}).items()}
+        self._shapes = {layer.name: layer for layer in layers}
+        self._prices: dict[GeneKey, dict[str, Price]] = {
+            gene.key: {text: self._price(gene, text) for text in gene.choices} for gene in self.genes
+        }
+        self._sharing = {
+            gene.key: gene for gene in self.genes if any(price.group for price in self._prices[gene.key].values())
         }
 
     def __repr__(self) -> str:
@@ -70,9 +75,28 @@ class BoundSpace:
         """The genes that have more than one choice: what a search decides."""
         return tuple(gene for gene in self.genes if len(gene.choices) > 1)
 
+    def site(self, gene: Gene, kind: str) -> Site:
+        """Where a kind of choice of a gene sits, with the options that it has in this space."""
+        return Site(gene.tensor, self._shapes[gene.layer], options_of(kind, self.options.get(kind, {})))
+
+    def _price(self, gene: Gene, text: str) -> Price:
+        choice = parse_choice(text)
+        cost = choice.parameters(self.site(gene, choice.kind))
+        if gene.share and choice.shareable:
+            return Price(0, f"{gene.share}.{gene.tensor}.{choice.kind}", cost)
+        return Price(cost)
+
+    def price(self, gene: Gene, choice: str) -> Price:
+        """What a choice of a gene costs, alone and to its group."""
+        return self._prices[gene.key][choice]
+
     def costs(self, gene: Gene) -> Mapping[str, int]:
-        """Choice → trainable parameters."""
-        return self._costs[gene.key]
+        """Choice → trainable parameters of this gene alone; what a group of layers shares is not among them."""
+        return {text: price.own for text, price in self._prices[gene.key].items()}
+
+    def shares(self, gene: Gene) -> bool:
+        """Whether a choice of this gene costs what depends on other genes."""
+        return gene.key in self._sharing
 
     def size(self) -> int:
         """Number of subnets, the budget not considered."""
@@ -83,7 +107,7 @@ class BoundSpace:
         return sum(math.log10(len(gene.choices)) for gene in self.genes)
 
     def parameters(self, subnet: Subnet) -> int:
-        """Trainable parameters of a subnet, the head excluded.
+        """Trainable parameters of a subnet, the head excluded; what a group shares counts once, at its largest.
 
         Raises:
             SearchSpaceError: if the subnet makes a choice that the space does not offer.
@@ -91,16 +115,42 @@ class BoundSpace:
         total = 0
         for key, choice in subnet.items():
             try:
-                total += self._costs[key][choice]
+                total += self._prices[key][choice].own
             except KeyError:
                 self.check(subnet)
-        return total
+        return total + (self._shared_parameters(subnet) if self._sharing else 0)
+
+    def _shared_parameters(self, subnet: Subnet) -> int:
+        groups: dict[str, int] = {}
+        for key in self._sharing:
+            if key in subnet:
+                price = self._prices[key][subnet[key]]
+                groups[price.group] = max(groups.get(price.group, 0), price.shared)
+        return sum(groups.values())
 
     def parameter_range(self) -> tuple[int, float, int]:
         """Smallest, mean (over uniformly drawn subnets) and largest parameter count."""
-        per_gene = [tuple(self._costs[gene.key].values()) for gene in self.genes]
-        mean = sum(sum(costs) / len(costs) for costs in per_gene)
-        return sum(map(min, per_gene)), mean, sum(map(max, per_gene))
+        mean = sum(sum(costs.values()) / len(costs) for costs in map(self.costs, self.genes))
+        return self.reachable.smallest, mean + self._mean_shared(), self.reachable.largest
+
+    def _mean_shared(self) -> float:
+        """Expected parameters of the groups, each costing the largest of its members, drawn independently."""
+        below: dict[str, dict[int, float]] = {}
+        levels: dict[str, set[int]] = {}
+        for prices in (self._prices[key] for key in self._sharing):
+            for price in prices.values():
+                levels.setdefault(price.group, {0}).add(price.shared)
+        for group in filter(None, levels):
+            chances = below[group] = dict.fromkeys(sorted(levels[group]), 1.0)
+            for prices in (self._prices[key] for key in self._sharing):
+                for level in chances:
+                    within = sum(price.group != group or price.shared <= level for price in prices.values())
+                    chances[level] *= within / len(prices)
+        return sum(
+            level * (chance - previous)
+            for chances in below.values()
+            for (level, chance), previous in zip(chances.items(), [0.0, *chances.values()], strict=False)
+        )
 
     def within_budget(self, parameters: int) -> bool:
         """Whether a parameter count lies within the budget."""
@@ -110,7 +160,7 @@ class BoundSpace:
     def check(self, subnet: Subnet) -> None:
         """Raise `SearchSpaceError` unless the subnet makes exactly one offered choice for every gene."""
         for key, choice in subnet.items():
-            offered = self._costs.get(key)
+            offered = self._prices.get(key)
             if offered is None and choice != "none":
                 raise SearchSpaceError(f"search space {self.name} has no gene {'.'.join(key)}; the subnet sets it")
             if offered is not None and choice not in offered:
@@ -121,6 +171,24 @@ class BoundSpace:
         for gene in self.genes:
             if gene.key not in subnet and "none" not in gene.choices:
                 raise SearchSpaceError(f"search space {self.name}: the subnet makes no choice for gene {gene.name}")
+
+    def check_choices(self) -> None:
+        """Raise `SearchSpaceError` if a layer is too small for a choice, or layers cannot share what they should."""
+        shared: dict[str, tuple[Gene, object]] = {}
+        for gene in self.genes:
+            for choice in map(parse_choice, gene.choices):
+                site = self.site(gene, choice.kind)
+                choice.check(site)
+                if not (gene.share and choice.shareable):
+                    continue
+                parts = choice.parts(site, **dict.fromkeys(choice.arguments, 1))
+                shapes = {name: part.shape for name, part in parts.items()}
+                first, expected = shared.setdefault(f"{gene.share}.{choice.kind}", (gene, shapes))
+                if shapes != expected:
+                    raise SearchSpaceError(
+                        f"group {gene.share!r}: layers {first.layer} and {gene.layer} cannot share {choice.kind}: "
+                        f"their inputs differ ({self._shapes[first.layer].in_features} and {site.layer.in_features})"
+                    )
 
     def check_budget(self) -> None:
         """Raise `SearchSpaceError` if no subnet lies within the budget; the message gives the feasible range."""
@@ -138,15 +206,19 @@ class BoundSpace:
     @cached_property
     def reachable(self) -> ReachableCounts:
         """The parameter counts that subnets of this space can have, exactly."""
-        return ReachableCounts([tuple(self._costs[gene.key].values()) for gene in self.genes])
+        return ReachableCounts([tuple(self._prices[gene.key].values()) for gene in self.genes])
 
     def smallest(self) -> Subnet:
         """The subnet with the fewest parameters."""
-        return self.subnet(min(gene.choices, key=self._costs[gene.key].__getitem__) for gene in self.genes)
+        return self.subnet(min(gene.choices, key=self._alone(gene)) for gene in self.genes)
 
     def largest(self) -> Subnet:
         """The subnet with the most parameters: every support tensor at its largest."""
-        return self.subnet(max(gene.choices, key=self._costs[gene.key].__getitem__) for gene in self.genes)
+        return self.subnet(max(gene.choices, key=self._alone(gene)) for gene in self.genes)
+
+    def _alone(self, gene: Gene) -> Callable[[str], int]:
+        """What a choice of a gene would cost if its layer were the only one of its group."""
+        return lambda text: self._prices[gene.key][text].own + self._prices[gene.key][text].shared
 
     def subnet(self, choices: Iterable[str]) -> Subnet:
         """The subnet that makes these choices, in the order of `genes`."""
@@ -156,8 +228,15 @@ class BoundSpace:
     def digest(self) -> str:
         """SHA-256 of layers, genes, choices and storage: two spaces with one digest share weights."""
         content = {
-            "layers": [[layer.name, layer.in_features, layer.out_features, layer.bias] for layer in self.layers],
-            "genes": [[gene.layer, gene.tensor, list(gene.choices)] for gene in self.genes],
+            "layers": [
+                [layer.name, layer.in_features, layer.out_features, layer.bias, *["conv"] * layer.convolution]
+                for layer in self.layers
+            ],
+            "genes": [
+                [gene.layer, gene.tensor, list(gene.choices), *[gene.share] * bool(gene.share)] for gene in self.genes
+            ],
             "entangle": self.entangle,
         }
+        if self.options:
+            content["options"] = self.options
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

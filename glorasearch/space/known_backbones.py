@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from glorasearch.space.choices import LayerShape
+from glorasearch.choices import LayerShape
 
 _SHAPES: Final = {
     "tiny": (192, 12),

@@ -5,6 +5,8 @@ Every function takes its `numpy.random.Generator`; none has state.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from numpy.random import Generator
 
 from glorasearch.space.bound import BoundSpace, Gene
@@ -55,18 +57,16 @@ def repair(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:
         if space.within_budget(total):
             return Subnet(current)
         gene = space.free_genes[position]
-        costs = space.costs(gene)
-        before = costs[current[gene.key]]
+        totals = _totals(space, current, total, gene)
         above = most is not None and total > most
         moves = [
             choice
-            for choice, cost in costs.items()
-            if (least <= total + cost - before < total if above else total < total + cost - before)
-            and (above or most is None or total + cost - before <= most)
+            for choice, changed in totals.items()
+            if (least <= changed < total if above else total < changed) and (above or most is None or changed <= most)
         ]
         if moves:
             current[gene.key] = moves[int(rng.integers(len(moves)))]
-            total += costs[current[gene.key]] - before
+            total = totals[current[gene.key]]
     if space.within_budget(total):
         return Subnet(current)
     return _exact_walk(space, Subnet(current), rng)
@@ -76,16 +76,24 @@ def _exact_walk(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:
     space.check_budget()
     least, most = space.budget
     chosen: list[str] = []
-    spent = 0
+    spent, state = 0, space.reachable.start
     for index, gene in enumerate(space.genes):
-        costs = space.costs(gene)
-        options = [gene.choices[position] for position in space.reachable.options(index, spent, least, most)]
+        options = [gene.choices[position] for position in space.reachable.options(index, spent, least, most, state)]
         choice = subnet[gene.key]
         if choice not in options:
             choice = options[int(rng.integers(len(options)))]
         chosen.append(choice)
-        spent += costs[choice]
+        price = space.price(gene, choice)
+        spent, state = spent + price.own, space.reachable.after(state, price)
     return space.subnet(chosen)
+
+
+def _totals(space: BoundSpace, current: Mapping[GeneKey, str], total: int, gene: Gene) -> dict[str, int]:
+    """What the subnet would cost with each choice of a gene."""
+    if space.shares(gene):
+        return {choice: space.parameters(Subnet({**current, gene.key: choice})) for choice in gene.choices}
+    costs = space.costs(gene)
+    return {choice: total + cost - costs[current[gene.key]] for choice, cost in costs.items()}
 
 
 def _draw(gene: Gene, rng: Generator) -> str:

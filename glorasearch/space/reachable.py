@@ -2,51 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import NamedTuple
+
+
+class Price(NamedTuple):
+    """What a choice costs: `own`, and `shared` if it is the dearest of its group, which pays for that one alone."""
+
+    own: int
+    group: str = ""
+    shared: int = 0
+
+
+State = tuple[int, ...]
+"""For every group what its dearest choice so far costs."""
 
 
 class ReachableCounts:
-    """The set of sums that one cost from each row can have. Bit n of `suffix[i]`: rows i.. can sum to n.
+    """The set of totals that one price from each row can have.
 
-    A shift and an OR of a Python integer for each cost: 240 genes of a ViT-B/16 (1.3 million parameters at most) take
-    some tens of milliseconds, so a budget is checked exactly, not by its limits alone.
+    A shift and an OR of a Python integer for each price, for each state of the groups: 240 genes of a ViT-B/16 (1.3
+    million parameters at most) without groups take some tens of milliseconds, so a budget is checked exactly, not by
+    its limits alone.
     """
 
-    def __init__(self, costs: Sequence[tuple[int, ...]]) -> None:
-        self._costs = tuple(costs)
+    def __init__(self, rows: Sequence[Sequence[Price]]) -> None:
+        self._rows = [tuple(row) for row in rows]
+        groups = dict.fromkeys(price.group for row in self._rows for price in row if price.group)
+        self._groups = {group: index for index, group in enumerate(groups)}
+
+    @property
+    def start(self) -> State:
+        """Before the first row."""
+        return (0,) * len(self._groups)
+
+    def after(self, state: State, price: Price) -> State:
+        """The state when a price has been paid."""
+        if not price.group:
+            return state
+        index = self._groups[price.group]
+        if state[index] >= price.shared:
+            return state
+        return (*state[:index], price.shared, *state[index + 1 :])
 
     @cached_property
-    def _suffix(self) -> list[int]:
-        suffix = [1]
-        for row in reversed(self._costs):
-            sums = 0
-            for cost in set(row):
-                sums |= suffix[-1] << cost
+    def _forward(self) -> dict[State, int]:
+        """State after all rows → bit set of what was spent besides."""
+        sums: dict[State, int] = {self.start: 1}
+        for row in self._rows:
+            following: dict[State, int] = {}
+            for state, current in sums.items():
+                for price in set(row):
+                    target = self.after(state, price)
+                    following[target] = following.get(target, 0) | current << price.own
+            sums = following
+        return sums
+
+    @cached_property
+    def _all(self) -> int:
+        """Bit n: the rows can sum to n."""
+        total = 0
+        for state, sums in self._forward.items():
+            total |= sums << sum(state)
+        return total
+
+    @cached_property
+    def _suffix(self) -> list[dict[State, int]]:
+        """For every row, by the state before it: bit n where this and the rows after it can add n to what is spent."""
+        before = self._states()
+        suffix = [{state: 1 << sum(state) for state in before[-1]}]
+        for row, states in zip(reversed(self._rows), reversed(before[:-1]), strict=True):
+            sums: dict[State, int] = {}
+            for state in states:
+                reached = 0
+                for price in set(row):
+                    reached |= suffix[-1][self.after(state, price)] << price.own
+                sums[state] = reached
             suffix.append(sums)
         suffix.reverse()
         return suffix
 
-    @cached_property
-    def _all(self) -> int:
-        sums = 1
-        for row in self._costs:
-            current, sums = sums, 0
-            for cost in set(row):
-                sums |= current << cost
-        return sums
+    def _states(self) -> list[Iterable[State]]:
+        """The states that are possible before each row, and after the last one."""
+        found: list[Iterable[State]] = [{self.start}]
+        for row in self._rows:
+            found.append({self.after(state, price) for state in found[-1] for price in row})
+        return found
+
+    @property
+    def smallest(self) -> int:
+        """The smallest total."""
+        return (self._all & -self._all).bit_length() - 1
 
     @property
     def largest(self) -> int:
-        """The largest sum."""
+        """The largest total."""
         return self._all.bit_length() - 1
 
     def any_within(self, least: int, most: int | None) -> bool:
-        """Whether a sum lies in [least, most]."""
+        """Whether a total lies in [least, most]."""
         return _any_within(self._all, least, most)
 
     def nearest(self, least: int, most: int | None) -> list[int]:
-        """The largest sum below `least` and the smallest above `most`, as far as they exist."""
+        """The largest total below `least` and the smallest above `most`, as far as they exist."""
         found: list[int] = []
         if least > 0:
             below = (self._all & ((1 << least) - 1)).bit_length() - 1
@@ -55,14 +114,21 @@ class ReachableCounts:
             found.append(most + 1 + (above & -above).bit_length() - 1)
         return found
 
-    def options(self, index: int, spent: int, least: int, most: int | None) -> list[int]:
-        """Positions in row `index` from which a total in [least, most] can still be reached after spending `spent`."""
+    def options(self, index: int, spent: int, least: int, most: int | None, state: State = ()) -> list[int]:
+        """Positions in row `index` from which a total in [least, most] can still be reached.
+
+        `spent` and `state` are what the rows before it cost besides the groups, and what the groups have come to.
+        """
         rest = self._suffix[index + 1]
         return [
             position
-            for position, cost in enumerate(self._costs[index])
-            if (most is None or spent + cost <= most)
-            and _any_within(rest, max(0, least - spent - cost), None if most is None else most - spent - cost)
+            for position, price in enumerate(self._rows[index])
+            if (most is None or spent + price.own <= most)
+            and _any_within(
+                rest[self.after(state or self.start, price)],
+                max(0, least - spent - price.own),
+                None if most is None else most - spent - price.own,
+            )
         ]
 
 

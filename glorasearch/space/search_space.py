@@ -11,9 +11,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
 
+from glorasearch.choices import (
+    SUPPORT_TENSORS,
+    LayerShape,
+    check_allowed,
+    options_of,
+    parse_choice,
+    register_named,
+)
 from glorasearch.errors import SearchSpaceError
 from glorasearch.space.bound import BoundSpace, Gene
-from glorasearch.space.choices import SUPPORT_TENSORS, LayerShape, check_allowed, check_rank, parse_choice
 from glorasearch.space.patterns import select
 from glorasearch.strict_toml import read_toml, validate
 
@@ -32,6 +39,24 @@ def _check_list(choices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ..
     if duplicates:
         raise ValueError(f"choices given twice: {', '.join(duplicates)}")
     return choices
+
+
+def _register(methods: tuple[str, ...]) -> tuple[str, ...]:
+    for path in methods:
+        try:
+            register_named(path)
+        except SearchSpaceError as error:
+            raise ValueError(str(error)) from error
+    return methods
+
+
+def _check_options(options: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    for kind, given in options.items():
+        try:
+            options_of(kind, given)
+        except SearchSpaceError as error:
+            raise ValueError(str(error)) from error
+    return options
 
 
 ChoiceList = Annotated[tuple[str, ...], AfterValidator(_check_list)]
@@ -54,16 +79,28 @@ class _PerTensor(BaseModel):
         return choices
 
 
+def _shareable(choices: tuple[str, ...] | None) -> bool:
+    return any(parse_choice(text).shareable for text in choices or ())
+
+
 class _Group(_PerTensor):
-    """Layers whose choices differ from the space's."""
+    """Layers whose choices differ from the space's, or that share the parts of their choices."""
 
     layers: tuple[str, ...] = Field(min_length=1)
+    share: str | None = Field(default=None, pattern="^[A-Za-z0-9_-]+$")
+
+    @model_validator(mode="after")
+    def _check_share(self) -> Self:
+        if self.share is not None and not any(map(_shareable, (self.of(tensor) for tensor in SUPPORT_TENSORS))):
+            raise ValueError("share: the group offers no choice that layers can share; only wegeft:<rank> in A is so")
+        return self
 
 
 class _Layers(BaseModel):
     model_config = STRICT
     include: tuple[str, ...] = Field(default=("*blocks.*",), min_length=1)
     exclude: tuple[str, ...] = ()
+    types: tuple[Literal["linear", "conv2d"], ...] = Field(default=("linear",), min_length=1)
 
 
 class Budget(BaseModel):
@@ -95,6 +132,9 @@ class SearchSpace(BaseModel):
     description: str = ""
     entangle: Entangle = "untied"
     layers: _Layers = _Layers()
+    methods: Annotated[tuple[str, ...], AfterValidator(_register)] = ()
+    """Choices from outside, as `package.module:Class`; they are imported when the space is read."""
+    options: Annotated[dict[str, dict[str, float]], AfterValidator(_check_options)] = {}
     choices: _PerTensor
     groups: tuple[_Group, ...] = ()
     budget: Budget = Budget()
@@ -122,19 +162,30 @@ class SearchSpace(BaseModel):
     def digest(self) -> str:
         """SHA-256 of what the space offers; name and description do not count."""
         content = self.model_dump(mode="json", exclude={"name", "description"})
+        for key in ("methods", "options"):  # not there before they were used
+            if not content[key]:
+                del content[key]
+        if content["layers"]["types"] == ["linear"]:
+            del content["layers"]["types"]
+        for group in content["groups"]:
+            if group["share"] is None:
+                del group["share"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def bind(self, layers: Iterable[LayerShape]) -> BoundSpace:
-        """Apply the space to the linear layers of a backbone (its head left out by the caller).
+        """Apply the space to the layers of a backbone (its head left out by the caller).
 
         D is not offered on layers without a bias (there is nothing to scale).
 
         Raises:
-            SearchSpaceError: if a pattern matches no layer, nothing is left to choose, a rank is larger than a layer
-                allows, or no subnet lies within the budget (the message gives the feasible range).
+            SearchSpaceError: if a pattern matches no layer, nothing is left to choose, a choice is larger than a layer
+                allows, layers share what they have in different shapes, or no subnet lies within the budget (the
+                message gives the feasible range).
         """
         try:
-            return self._bind({layer.name: layer for layer in layers})
+            types = self.layers.types
+            offered = [layer for layer in layers if ("conv2d" if layer.convolution else "linear") in types]
+            return self._bind({layer.name: layer for layer in offered})
         except SearchSpaceError as error:
             raise SearchSpaceError(f"{self._source}: {error}") from error
 
@@ -148,23 +199,30 @@ class SearchSpace(BaseModel):
         ]
         genes: list[Gene] = []
         for layer in kept:
+            inside = [group for group, names in zip(self.groups, members, strict=True) if layer.name in names]
             for tensor in SUPPORT_TENSORS:
-                choices = self.choices.of(tensor)
-                for group, inside in zip(self.groups, members, strict=True):
-                    if layer.name in inside:
-                        choices = group.of(tensor) or choices
+                choices, share = self.choices.of(tensor), ""
+                for group in inside:
+                    choices = group.of(tensor) or choices
+                    share = group.share or share
                 if choices is None or (tensor == "D" and not layer.bias):
                     continue
-                for text in choices:
-                    check_rank(tensor, parse_choice(text), layer)
-                genes.append(Gene(layer.name, tensor, choices))
+                genes.append(Gene(layer.name, tensor, choices, share if _shareable(choices) else ""))
         if not genes:
             raise SearchSpaceError(
                 f"the space offers nothing on this backbone: {len(kept)} of {len(shapes)} layers are "
                 "left by layers.include and layers.exclude, and choices gives no support tensor that they have; "
                 'give one, such as B = ["none", "lora:4"]'
             )
-        bound = BoundSpace(self.name, kept, genes, entangle=self.entangle, budget=(self.budget.min, self.budget.max))
+        bound = BoundSpace(
+            self.name,
+            kept,
+            genes,
+            entangle=self.entangle,
+            budget=(self.budget.min, self.budget.max),
+            options=self.options,
+        )
+        bound.check_choices()
         bound.check_budget()
         return bound
 

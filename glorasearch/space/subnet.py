@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Self
 
+from glorasearch.choices import SUPPORT_TENSORS, check_allowed, parse_choice
 from glorasearch.errors import SearchSpaceError
-from glorasearch.space.choices import SUPPORT_TENSORS, check_allowed, parse_choice
 
 GeneKey = tuple[str, str]
 """(layer name, support tensor)."""

@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from glorasearch.errors import GlorasearchError
-from glorasearch.fused import FusedStep, StepConfig
+from glorasearch.errors import GlorasearchError, RunFileError
+from glorasearch.fused import FusedStep, StepConfig, UnfusableError
 from glorasearch.supernet import Supernet
 from glorasearch.training.losses import path_loss, teacher_of
 from glorasearch.training.paths import Path
@@ -38,9 +38,14 @@ class FastStep(Step):
         self._plain, self._peaks, self._seed, self._strict = plain, peaks, seed, strict
         self._drops = bool(drop_probabilities(supernet))
         self._paths, self._proven = config.paths, False
-        self._fused: FusedStep | None = FusedStep(
-            supernet, config, loss=partial(path_loss, smoothing=label_smoothing), teacher=teacher_of
-        )
+        self._fused: FusedStep | None = None
+        try:
+            loss = partial(path_loss, smoothing=label_smoothing)
+            self._fused = FusedStep(supernet, config, loss=loss, teacher=teacher_of)
+        except UnfusableError as error:
+            if strict:
+                raise RunFileError(f"{error}; set compile to auto or off") from error
+            _log.warning("%s: training goes on with the plain step", error)
 
     def run(self, number: int, paths: Sequence[Path], images: Tensor, labels: Tensor, factor: float) -> Tensor:
         """See `Step.run`; the model's own randomness is drawn once a step for all its paths.
@@ -74,6 +79,13 @@ class FastStep(Step):
         self._plain.load_state(fused.optimizer.state())
         self._fused = None
         return fused.result.clone() if fused.steps_done else None
+
+    def forget(self, names: Sequence[str]) -> None:
+        """See `Step.forget`."""
+        if self._fused is None:
+            self._plain.forget(names)
+        else:
+            self._fused.optimizer.forget(names)
 
     def state(self) -> dict[str, Tensor]:
         """See `Step.state`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,26 +11,29 @@ from glorasearch.supernet import Supernet
 
 
 class SupernetOptimizer:
-    """AdamW over three groups: low-rank factors, vectors and constants of the support tensors, and the head.
+    """AdamW over the parts of the support tensors, in groups as their choices say (`Part.rate`), and the head.
 
     A parameter that is not on the step's path has no gradient, and AdamW leaves it and its moments alone: each is
     stepped, and its bias corrected, as often as it was drawn (the factors of several ranks are one parameter, drawn
-    with each of them). The groups differ by learning rate: a vector acts on an output directly where a low-rank product
-    starts at zero in one factor, so they may want different step sizes.
+    with each of them). The groups differ by learning rate: a vector acts on an output directly, a low-rank product
+    starts at zero in one factor, and a coefficient of a spectrum is divided by the size of the weight.
     """
 
-    def __init__(self, supernet: Supernet, *, lr: float, vector_lr: float, head_lr: float, weight_decay: float) -> None:
+    def __init__(self, supernet: Supernet, peaks: Mapping[str, float], *, weight_decay: float) -> None:
+        """`peaks` are the peak learning rates by group: `factor`, `vector`, `spectrum` and `head`."""
         self._named: dict[str, nn.Parameter] = supernet.adapter_parameters() | supernet.head_parameters()
         adapters = supernet.adapter_parameters()
-        factors = [p for name, p in adapters.items() if name.rpartition(".")[2] in ("down", "up")]
-        vectors = [p for name, p in adapters.items() if name.rpartition(".")[2] not in ("down", "up")]
-        groups = [
-            {"params": factors, "peak": lr},
-            {"params": vectors, "peak": vector_lr},
-            {"params": list(supernet.head_parameters().values()), "peak": head_lr},
-        ]
+        members: dict[str, list[nn.Parameter]] = {}
+        for name, rate in supernet.rates().items():
+            members.setdefault(rate, []).append(adapters[name])
+        members["head"] = list(supernet.head_parameters().values())
+        unknown = sorted(members.keys() - peaks.keys())
+        if unknown:
+            raise ValueError(f"no learning rate is given for {unknown}: a choice's Part.rate is one of {sorted(peaks)}")
         self._adamw = torch.optim.AdamW(
-            [g for g in groups if g["params"]], lr=lr, weight_decay=weight_decay, fused=True
+            [{"params": own, "peak": peaks[rate]} for rate, own in members.items()],
+            weight_decay=weight_decay,
+            fused=True,
         )
 
     @property
@@ -60,6 +63,11 @@ class SupernetOptimizer:
     def step(self) -> None:
         """One AdamW step."""
         self._adamw.step()
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop the moments of some parameters: they have started anew."""
+        for name in names:
+            self._adamw.state.pop(self._named[name], None)
 
     def state(self) -> dict[str, Tensor]:
         """`<parameter>/<moment>` → tensor, for the parameters that were ever stepped."""

@@ -27,6 +27,10 @@ class Step(ABC):
         """
 
     @abstractmethod
+    def forget(self, names: Sequence[str]) -> None:
+        """Drop the moments of some parameters: they have started anew."""
+
+    @abstractmethod
     def state(self) -> dict[str, Tensor]:
         """The optimiser's state as named tensors: `<parameter>/<moment>`."""
 
@@ -69,6 +73,10 @@ class PlainStep(Step):
         norm = self._optimizer.clip(self._clip)
         self._optimizer.step()
         return torch.stack([total, norm])
+
+    def forget(self, names: Sequence[str]) -> None:
+        """See `Step.forget`."""
+        self._optimizer.forget(names)
 
     def state(self) -> dict[str, Tensor]:
         """See `Step.state`."""

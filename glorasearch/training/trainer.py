@@ -69,6 +69,8 @@ class SupernetTrainer:
         """Peak learning rate of the low-rank factors."""
         vector_lr: float = 1e-3
         """Peak learning rate of vectors and constants."""
+        spectrum_lr: float = 1e-1
+        """Peak learning rate of the coefficients of spectra."""
         head_lr: float = 1e-3
         """Peak learning rate of the classifier head."""
         weight_decay: float = 1e-4
@@ -168,11 +170,9 @@ class SupernetTrainer:
         config = self._config
         cuda = self._device.type == "cuda"
         mixed = config.precision == "bfloat16" or (config.precision == "auto" and cuda)
-        peaks = {"factor": config.lr, "vector": config.vector_lr, "head": config.head_lr}
-        optimizer = SupernetOptimizer(
-            self._supernet, lr=peaks["factor"], vector_lr=peaks["vector"], head_lr=peaks["head"],
-            weight_decay=config.weight_decay,
-        )  # fmt: skip
+        peaks = {"factor": config.lr, "vector": config.vector_lr, "spectrum": config.spectrum_lr}
+        peaks["head"] = config.head_lr
+        optimizer = SupernetOptimizer(self._supernet, peaks, weight_decay=config.weight_decay)
         plain = PlainStep(
             self._supernet, optimizer, mixed=mixed, label_smoothing=config.label_smoothing, clip_norm=config.clip_norm,
             seed=config.seed,
@@ -205,7 +205,12 @@ class SupernetTrainer:
     def _train_step(self, number: int) -> Tensor:
         """One optimiser step; returns `(loss, gradient norm)` on the device, unread."""
         images, labels = self._data.batch(self._order.indices(number), self._device)
-        return self._do.run(number, self._strategy.paths(number), images, labels, self._factor(number))
+        paths = self._strategy.paths(number)
+        result = self._do.run(number, paths, images, labels, self._factor(number))
+        anew = self._supernet.stepped([path.subnet for path in paths])
+        if anew:
+            self._do.forget(anew)
+        return result
 
     def _factor(self, number: int) -> float:
         return schedule_factor(number, self._config.steps, self._config.warmup_steps)

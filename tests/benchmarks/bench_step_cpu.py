@@ -22,7 +22,7 @@ import torch
 from table import Row, finish, json_option
 from torch import nn
 
-from glorasearch.adapters import head_names, linear_layers
+from glorasearch.adapters import adaptable_layers, head_names
 from glorasearch.assets import quickstart_backbone_path
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.data import DataConfig, TrainSplit, load_search_data
@@ -64,7 +64,7 @@ def supernet_step(backbone: nn.Module, space: str, data: TrainSplit, order: Batc
     supernet = Supernet(backbone, SearchSpace.load(space)).train()
     single = all(len(gene.choices) == 1 for gene in supernet.space.genes)
     strategy: PathStrategy = Fixed(supernet.space.largest()) if single else Uniform(supernet.space, 0)
-    optimizer = SupernetOptimizer(supernet, lr=LR, vector_lr=LR, head_lr=LR, weight_decay=DECAY)
+    optimizer = SupernetOptimizer(supernet, {"factor": LR, "vector": LR, "head": LR}, weight_decay=DECAY)
     plain = PlainStep(supernet, optimizer, mixed=False, label_smoothing=0.0, clip_norm=CLIP, seed=0)
     return lambda number: plain.run(number, strategy.paths(number), *data.batch(order.indices(number)), 1.0)
 
@@ -87,7 +87,7 @@ def model_step(model: nn.Module, data: TrainSplit, order: BatchOrder) -> Step:
 
 def peft_lora(backbone: nn.Module) -> nn.Module:
     """PEFT's LoRA of rank 4 on the layers that `glora_medium` adapts, and a trained head."""
-    layers = [layer.name for layer in SearchSpace.load("glora_medium").bind(linear_layers(backbone)).layers]
+    layers = [layer.name for layer in SearchSpace.load("glora_medium").bind(adaptable_layers(backbone)).layers]
     config = peft.LoraConfig(r=4, lora_alpha=4, target_modules=layers, modules_to_save=list(head_names(backbone)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from glorasearch.adapters import AdaptedLinear, LowRank
+from glorasearch.adapters import AdaptedLinear
 from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, Subnet, parse_choice
 from glorasearch.supernet import Supernet
 
@@ -205,11 +205,11 @@ def test_peft_agrees_where_it_has_the_combination(weight: str, prompt: str, offs
     with torch.no_grad():
         for tensor, choice in zip(SUPPORT_TENSORS, choices, strict=True):
             path = getattr(theirs, f"glora_{tensor}")["default"]
-            value = None if choice == "none" else ours.support[tensor].value(choice)
-            if isinstance(value, LowRank):
-                path.Xd.copy_(value.down)
-                path.Xu.copy_(value.up)
-            elif value is not None:
+            parts = {} if choice == "none" else ours.support[tensor].parts(choice)
+            if "down" in parts:
+                path.Xd.copy_(parts["down"])
+                path.Xu.copy_(parts["up"])
+            for value in parts.values() if "down" not in parts else []:
                 path.X.copy_(value.reshape(path.X.shape))
     x = torch.randn(4, 7, dtype=torch.float64)
     subnet = Subnet({("layer", tensor): choice for tensor, choice in zip(SUPPORT_TENSORS, choices, strict=True)})

@@ -72,7 +72,7 @@ def fused_step(supernet: Supernet, dtype: torch.dtype) -> FusedStep:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-3), (torch.bfloat16, 5e-2)])
 def test_the_captured_step_learns_as_the_plain_one(dtype: torch.dtype, tolerance: float) -> None:
     first, second = supernets(2)
-    optimizer = SupernetOptimizer(first, lr=1e-3, vector_lr=1e-3, head_lr=1e-3, weight_decay=1e-4)
+    optimizer = SupernetOptimizer(first, {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}, weight_decay=1e-4)
     plain = PlainStep(first, optimizer, mixed=dtype == torch.bfloat16, label_smoothing=0.0, clip_norm=1.0, seed=0)
     fused = fused_step(second, dtype)
     rng = np.random.default_rng(0)

@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from glorasearch.adapters import AdaptedLinear
+from glorasearch.adapters import AdaptedLinear, methods_of
 from glorasearch.fused import FusedStep, StepConfig
 from glorasearch.fused.bank import DENSE, Shape, banks_of, encode, storages
 from glorasearch.fused.gradients import dense_gradient, merge, raw_gradient, settle
@@ -41,7 +41,8 @@ def layer_of(entangle: str, bias: bool, outs: int, ins: int) -> tuple[AdaptedLin
         {"name": "all", "entangle": entangle, "layers": {"include": ["layer"]}, "choices": CHOICES}
     ).bind([shape])
     base = nn.Linear(ins, outs, bias).double().requires_grad_(False)
-    layer = AdaptedLinear(base, shape, space.genes, entangle=entangle, generator=generator)
+    methods = {gene.tensor: methods_of(space, gene) for gene in space.genes}
+    layer = AdaptedLinear(base, methods, entangle=entangle, generator=generator, shared={})
     for parameter in layer.support.parameters():
         parameter.data += torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.1
     return layer, space
@@ -126,9 +127,7 @@ def supernets(entangle: str, qkv_bias: bool) -> tuple[Supernet, Supernet]:
 
 
 def plain_step(supernet: Supernet) -> PlainStep:
-    optimizer = SupernetOptimizer(
-        supernet, lr=PEAKS["factor"], vector_lr=PEAKS["vector"], head_lr=PEAKS["head"], weight_decay=1e-2
-    )
+    optimizer = SupernetOptimizer(supernet, PEAKS, weight_decay=1e-2)
     return PlainStep(supernet, optimizer, mixed=False, label_smoothing=0.1, clip_norm=1.0, seed=0)
 
 

@@ -12,7 +12,7 @@ import torch
 from timm.models.mlp_mixer import MlpMixer
 from torch import Tensor, nn
 
-from glorasearch.adapters import AdaptedLinear, linear_layers
+from glorasearch.adapters import AdaptedLinear, adaptable_layers
 from glorasearch.errors import SearchSpaceError
 from glorasearch.space import SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
@@ -160,7 +160,7 @@ def test_the_merged_model_is_plain_and_independent(name: str) -> None:
     largest = supernet.space.largest()
     gained = set(supernet.merged(largest).state_dict()) - set(shapes)
     assert gained == {f"{layer}.bias" for layer in supernet.gains_bias()}
-    assert gained == {f"{layer.name}.bias" for layer in linear_layers(backbone) if not layer.bias}
+    assert gained == {f"{layer.name}.bias" for layer in adaptable_layers(backbone) if not layer.bias}
 
 
 @pytest.mark.parametrize("name", MODELS)

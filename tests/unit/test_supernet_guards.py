@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from glorasearch.adapters import linear_layers
+from glorasearch.adapters import adaptable_layers
 from glorasearch.errors import BackboneError, WeightStoreError
 from glorasearch.space import SearchSpace, Subnet
 from glorasearch.supernet import Supernet
@@ -195,7 +195,7 @@ def test_adapter_state_of_another_supernet_is_refused_whole() -> None:
     supernet = Supernet(backbone, space())
     before = {key: value.clone() for key, value in supernet.adapter_state().items()}
     good = {key: value + 1 for key, value in before.items()}
-    first, second, third = list(good)[:3]
+    first, second, third = (f"blocks.0.attn.qkv.A.{part}" for part in ("down", "up", "vector"))
     damaged = [
         ({key: value for key, value in good.items() if key != first}, f"(1 differences): {first} is missing"),
         (good | {"elsewhere.A.down": good[first]}, "(1 differences): elsewhere.A.down is not known"),
@@ -222,4 +222,4 @@ def test_a_space_bound_to_another_backbone_is_refused() -> None:
     wide = vit(embed_dim=48)
     backbone = vit()
     with pytest.raises(BackboneError, match="bind it again"):
-        Supernet(backbone, space().bind(linear_layers(wide)))
+        Supernet(backbone, space().bind(adaptable_layers(wide)))

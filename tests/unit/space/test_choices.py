@@ -8,27 +8,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glorasearch.choices import CHOICES, Choice, check_allowed, describe_choices, options_of
 from glorasearch.errors import SearchSpaceError
-from glorasearch.space import SUPPORT_TENSORS, Choice, LayerShape, SearchSpace, parse_choice
-from glorasearch.space.choices import FORMS, check_allowed, choice_parameters, describe_forms
+from glorasearch.space import SUPPORT_TENSORS, LayerShape, SearchSpace, Site, parse_choice
 
 LAYER = LayerShape("fc", in_features=10, out_features=7)
 
 ALLOWED = {
-    "A": {"none", "constant", "vector", "lora"},
-    "B": {"none", "constant", "vector", "lora"},
+    "A": {"none", "constant", "vector", "lora", "wegeft"},
+    "B": {"none", "constant", "vector", "lora", "fourier", "dash", "tsd_init", "tsd"},
     "C": {"none", "vector", "lora"},
     "D": {"none", "constant", "vector"},
     "E": {"none", "constant", "vector"},
 }
-"""METHODS of GLoRA, table 1, written down once more."""
+"""METHODS, sections 1 and 3 to 5, written down once more."""
 
 
 def test_each_support_tensor_has_the_choices_of_the_paper() -> None:
     assert tuple(ALLOWED) == SUPPORT_TENSORS
     for tensor, kinds in ALLOWED.items():
-        for kind, form in FORMS.items():
-            choice = Choice(kind, 3 if form.takes_rank else 0)
+        for kind, made in CHOICES.items():
+            choice = made((3,) * len(made.arguments))
             if kind in kinds:
                 check_allowed(tensor, choice)
             else:
@@ -37,7 +37,8 @@ def test_each_support_tensor_has_the_choices_of_the_paper() -> None:
 
 
 def test_a_layer_has_432_choices() -> None:
-    assert math.prod(len(describe_forms(tensor)) for tensor in SUPPORT_TENSORS) == 432
+    glora = {"none", "constant", "vector", "lora:<rank>"}
+    assert math.prod(len(glora & set(describe_choices(tensor))) for tensor in SUPPORT_TENSORS) == 432
     small = SearchSpace.load("glora_small")
     assert small.bind([LayerShape("blocks.0.fc", 10, 7)]).size() == 432
     assert small.bind([LayerShape("blocks.0.fc", 10, 7, bias=False)]).size() == 144
@@ -57,21 +58,28 @@ def test_a_layer_has_432_choices() -> None:
         ("D", "constant", 1),
         ("D", "vector", 7),
         ("E", "vector", 7),
+        ("A", "wegeft:3", 2 * 10 * 3),
+        ("B", "fourier:25", 25),
+        ("B", "dash:3:5", 3 * (10 + 7) + 5),
+        ("B", "tsd_init:3", 3 * (10 + 7)),
+        ("B", "tsd:3:5", 3 * (10 + 7) + 5),
     ],
 )
 def test_parameters_of_a_choice(tensor: str, text: str, parameters: int) -> None:
-    assert choice_parameters(tensor, parse_choice(text), LAYER) == parameters
+    choice = parse_choice(text)
+    assert choice.parameters(Site(tensor, LAYER, options_of(choice.kind, {}))) == parameters
 
 
-@given(st.sampled_from([kind for kind, form in FORMS.items() if not form.takes_rank]))
+@given(st.sampled_from([kind for kind, made in CHOICES.items() if not made.arguments]))
 def test_choices_without_rank_round_trip(kind: str) -> None:
     assert str(parse_choice(kind)) == kind
 
 
-@given(st.integers(1, 999_999))
-def test_choices_with_rank_round_trip(rank: int) -> None:
-    assert parse_choice(f"lora:{rank}") == Choice("lora", rank)
-    assert str(parse_choice(f"lora:{rank}")) == f"lora:{rank}"
+@given(st.sampled_from(list(CHOICES.values())), st.lists(st.integers(1, 999_999), min_size=2, max_size=2))
+def test_choices_with_arguments_round_trip(made: type[Choice], numbers: list[int]) -> None:
+    choice = made(tuple(numbers[: len(made.arguments)]))
+    assert parse_choice(str(choice)) == choice
+    assert list(choice.given.values()) == numbers[: len(made.arguments)]
 
 
 @given(st.text(max_size=12))

@@ -6,13 +6,13 @@ import pytest
 import timm
 import torch
 
-from glorasearch.adapters import linear_layers
+from glorasearch.adapters import adaptable_layers
 from glorasearch.space import known_layers, known_names
 
 
 def layers_of_timm(name: str) -> object:
     with torch.device("meta"):
-        return linear_layers(timm.create_model(name, num_classes=2))
+        return [layer for layer in adaptable_layers(timm.create_model(name, num_classes=2)) if not layer.convolution]
 
 
 @pytest.mark.parametrize(

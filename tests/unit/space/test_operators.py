@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from glorasearch.choices import CHOICES
 from glorasearch.errors import SearchSpaceError
 from glorasearch.space import (
     BoundSpace,
@@ -21,7 +22,6 @@ from glorasearch.space import (
     sample,
     sample_within_budget,
 )
-from glorasearch.space.choices import FORMS
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -37,12 +37,14 @@ def spaces(draw: st.DrawFn) -> BoundSpace:
     for layer in layers:
         for tensor in draw(st.sets(st.sampled_from("ABCDE"), min_size=1)):
             texts = [
-                f"{kind}:{rank}" if form.takes_rank else kind
-                for kind, form in FORMS.items()
-                if tensor in form.tensors
-                for rank in ((1, 2) if form.takes_rank else (0,))
+                str(made((number,) * len(made.arguments)))
+                for made in CHOICES.values()
+                if tensor in made.tensors
+                for number in ((1, 2) if made.arguments else (0,))
             ]
-            genes.append(Gene(layer.name, tensor, tuple(draw(st.permutations(texts))[: draw(st.integers(1, 4))])))
+            share = draw(st.sampled_from(["", "left", "right"])) if tensor == "A" else ""
+            texts = draw(st.permutations(texts))[: draw(st.integers(1, 4))]
+            genes.append(Gene(layer.name, tensor, tuple(texts), share))
     least = draw(st.integers(0, 80))
     most = draw(st.one_of(st.none(), st.integers(least, least + draw(st.sampled_from([0, 3, 80])))))
     return BoundSpace("drawn", layers, genes, budget=(least, most))

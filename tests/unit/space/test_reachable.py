@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glorasearch.space.reachable import ReachableCounts
+from glorasearch.space.reachable import Price, ReachableCounts
 
 ROWS = st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=4).map(tuple), max_size=5)
 LIMITS = st.tuples(st.integers(0, 60), st.one_of(st.none(), st.integers(0, 60)))
@@ -24,7 +24,7 @@ def within(counts: set[int], least: int, most: int | None) -> bool:
 @given(ROWS, LIMITS)
 def test_any_within_and_nearest(rows: list[tuple[int, ...]], limits: tuple[int, int | None]) -> None:
     least, most = limits
-    counts, reachable = sums(rows), ReachableCounts(rows)
+    counts, reachable = sums(rows), ReachableCounts([tuple(map(Price, row)) for row in rows])
     assert reachable.largest == max(counts)
     assert reachable.any_within(least, most) == within(counts, least, most)
     below = [max(count for count in counts if count < least)] if min(counts) < least else []
@@ -43,4 +43,4 @@ def test_options(rows: list[tuple[int, ...]], data: st.DataObject) -> None:
         for position, cost in enumerate(rows[index])
         if within({spent + cost + further for further in rest}, least, most)
     ]
-    assert ReachableCounts(rows).options(index, spent, least, most) == expected
+    assert ReachableCounts([tuple(map(Price, row)) for row in rows]).options(index, spent, least, most) == expected

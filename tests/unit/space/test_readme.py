@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from glorasearch.choices import CHOICES
 from glorasearch.cli.main import group
 from glorasearch.space import BoundSpace, SearchSpace, known_layers, shipped_directory, shipped_names
-from glorasearch.space.choices import FORMS
 from glorasearch.space.search_space import Budget, _Group, _Layers
 
 SpaceWriter = Callable[[str], Path]
@@ -54,11 +54,11 @@ def test_the_table_of_keys_is_complete() -> None:
 
 def test_the_table_of_choices_is_that_of_the_code() -> None:
     rows = {cells[0].partition(":")[0]: cells for cells in table("### Choices")}
-    assert set(rows) == set(FORMS)
-    for kind, form in FORMS.items():
+    assert set(rows) == set(CHOICES)
+    for kind, made in CHOICES.items():
         offered = {tensor for tensor, cell in zip("ABCDE", rows[kind][1:6], strict=True) if cell == "yes"}
-        assert offered == set(form.tensors)
-        assert (":r" in rows[kind][0]) == form.takes_rank
+        assert offered == set(made.tensors)
+        assert rows[kind][0].count(":") == len(made.arguments)
 
 
 def test_the_table_of_what_is_shipped() -> None:

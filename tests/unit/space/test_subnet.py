@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glorasearch.choices import CHOICES
 from glorasearch.errors import SearchSpaceError
 from glorasearch.space import SUPPORT_TENSORS, Subnet
-from glorasearch.space.choices import FORMS
 
 EXAMPLE = Subnet({("blocks.0.attn.qkv", "A"): "lora:4", ("blocks.0.attn.qkv", "E"): "vector", ("fc", "C"): "none"})
 
@@ -21,8 +21,8 @@ EXAMPLE = Subnet({("blocks.0.attn.qkv", "A"): "lora:4", ("blocks.0.attn.qkv", "E
 def subnets(draw: st.DrawFn) -> Subnet:
     genes = {}
     for key in draw(st.lists(st.tuples(st.text(max_size=8), st.sampled_from(SUPPORT_TENSORS)), max_size=12)):
-        kind = draw(st.sampled_from([kind for kind, form in FORMS.items() if key[1] in form.tensors]))
-        genes[key] = f"{kind}:{draw(st.integers(1, 99))}" if FORMS[kind].takes_rank else kind
+        made = draw(st.sampled_from([made for made in CHOICES.values() if key[1] in made.tensors]))
+        genes[key] = str(made(tuple(draw(st.integers(1, 99)) for _ in made.arguments)))
     return Subnet(genes)
 
 

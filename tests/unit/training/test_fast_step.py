@@ -32,7 +32,7 @@ class FastTrainer(SupernetTrainer):
             weight_decay=config.weight_decay,
             dtype=torch.float32,
         )
-        peaks = {"factor": config.lr, "vector": config.vector_lr, "head": config.head_lr}
+        peaks = {"factor": config.lr, "vector": config.vector_lr, "spectrum": 0.0, "head": config.head_lr}
         smoothing = config.label_smoothing
         return FastStep(self._supernet, plain, peaks, fused, label_smoothing=smoothing, seed=config.seed, strict=True)
 

@@ -15,7 +15,7 @@ MakeSupernet = Callable[..., Supernet]
 
 
 def optimizer_of(supernet: Supernet, weight_decay: float = 0.0) -> SupernetOptimizer:
-    optimizer = SupernetOptimizer(supernet, lr=0.1, vector_lr=0.01, head_lr=0.001, weight_decay=weight_decay)
+    optimizer = SupernetOptimizer(supernet, {"factor": 0.1, "vector": 0.01, "head": 0.001}, weight_decay=weight_decay)
     optimizer.set_rates(1.0)
     return optimizer
 

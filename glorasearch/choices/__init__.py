@@ -1,0 +1,41 @@
+"""The forms that a support tensor may take: one small class in one file each. Pure Python until tensors come in."""
+
+from glorasearch.choices.base import (
+    SUPPORT_TENSORS,
+    Choice,
+    Contribution,
+    Dense,
+    LayerShape,
+    LowRank,
+    Options,
+    Part,
+    Site,
+)
+from glorasearch.choices.table import (
+    CHOICES,
+    check_allowed,
+    describe_choices,
+    options_of,
+    parse_choice,
+    register,
+    register_named,
+)
+
+__all__ = [
+    "CHOICES",
+    "SUPPORT_TENSORS",
+    "Choice",
+    "Contribution",
+    "Dense",
+    "LayerShape",
+    "LowRank",
+    "Options",
+    "Part",
+    "Site",
+    "check_allowed",
+    "describe_choices",
+    "options_of",
+    "parse_choice",
+    "register",
+    "register_named",
+]

@@ -1,0 +1,77 @@
+"""`dash:r:k`: LoRA-Dash (arXiv 2409.01035)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from glorasearch.choices.base import Choice, Contribution, LowRank, Options, Part, Site
+from glorasearch.choices.directions import most_directions, task_directions
+from glorasearch.choices.lora import xavier_uniform
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Dash(Choice):
+    """`W = W0 + s·B·A + U_k·diag(d)·V_kᵀ`: LoRA of rank r, and k directions of W0 that move on their own.
+
+    After the warm-up the k singular directions of W0 whose singular values `s·B·A` changes most, relatively, become
+    `U_k` and `V_k`; d starts at zero. They are chosen once and stored with the weights.
+
+    **In a supernet** the warm-up belongs to the option: it lasts until some `dash` of this support tensor was drawn in
+    `warmup` optimiser steps, and B·A is taken at the largest rank. Steps that drew other options do not count, since
+    they taught B and A nothing; all ranks share one B·A and all k one list of directions, largest change first, so that
+    a smaller k is a prefix of a larger one. Which other options were drawn in the other layers meanwhile changes B·A as
+    it changes every gradient of a supernet: the directions are those of the average path, which is what an inherited
+    adapter has to serve. Trained alone, it is the published method.
+
+    Options: `scale` is s, `warmup` the optimiser steps (100 as published). A fused qkv is three weights.
+    """
+
+    kind = "dash"
+    tensors = "B"
+    arguments = ("rank", "directions")
+    defaults: ClassVar[Options] = {"scale": 1.0, "warmup": 100.0}
+    watches = True
+
+    @classmethod
+    def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
+        """B, A and d; and, not trained, `U_k (out, k)` and `V_kᵀ (k, in)`, zeros until they are chosen."""
+        rank, count = largest["rank"], largest["directions"]
+        ranks, counts = {"rank": -2}, {"directions": -2}
+        return {
+            "dash_down": Part((site.rows, rank), cut={"rank": -1}),
+            "dash_up": Part((rank, site.columns), xavier_uniform(rank + site.columns), ranks),
+            "dash_gains": Part((count,), cut={"directions": -1}),
+            "dash_left": Part((site.rows, count), cut={"directions": -1}, trained=False),
+            "dash_right": Part((count, site.columns), cut=counts, trained=False),
+        }
+
+    @classmethod
+    def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
+        """One product of rank r + k."""
+        import torch
+
+        moved = parts["dash_left"] * parts["dash_gains"].unsqueeze(-2)
+        left = torch.cat([site.options["scale"] * parts["dash_down"], moved], dim=-1)
+        return Contribution(shift=LowRank(left, torch.cat([parts["dash_up"], parts["dash_right"]], dim=-2)))
+
+    @classmethod
+    def stepped(cls, draws: int, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> tuple[str, ...]:
+        """Choose the directions when the warm-up ends."""
+        if draws == int(site.options["warmup"]):
+            count = parts["dash_gains"].shape[-1]
+            chosen = task_directions(base, parts["dash_down"], parts["dash_up"], count, site.layer.stacked)
+            parts["dash_left"].copy_(chosen.left)
+            parts["dash_right"].copy_(chosen.right)
+        return ()
+
+    def check(self, site: Site) -> None:
+        """There are as many directions as singular values."""
+        self.at_most(site, "rank", min(site.rows, site.columns))
+        self.at_most(site, "directions", most_directions(site.rows, site.columns, site.layer.stacked))
+
+    def lora_rank(self, tensor: str) -> int | None:
+        """r + k: B and U_k·diag(d) side by side."""
+        return sum(self.values)

@@ -1,0 +1,60 @@
+"""Task-specific directions: the singular directions of W0 whose singular values an update changes most (2409.01035)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EPSILON: Final = 1e-6
+"""Added to singular values before they divide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directions:
+    """Some directions, those of largest relative change first: `left (out, k)`, `values (k,)`, `right (k, in)`."""
+
+    left: Tensor
+    values: Tensor
+    right: Tensor
+
+
+def task_directions(base: Tensor, down: Tensor, up: Tensor, count: int, stacked: int = 1) -> Directions:
+    """The directions with the largest δ_i = |u_iᵀ·ΔW·v_i| / (|σ_i| + ε), ΔW = down·up, which is never formed.
+
+    Args:
+        base: W0 `(out, in)`.
+        down: `(out, r)`.
+        up: `(r, in)`.
+        count: how many.
+        stacked: W0 is this many weights, one above the other, each decomposed by itself (a fused qkv: 3). A left
+            direction is then zero outside its own rows, and the largest changes of all of them are taken.
+    """
+    import torch
+
+    wide = torch.promote_types(base.dtype, torch.float32)
+    found = []
+    for block, part in zip(base.to(wide).chunk(stacked), down.to(wide).chunk(stacked), strict=True):
+        # On the CPU: a GPU needs longer for one decomposition, and the signs should not depend on who is at work.
+        left, values, right = (t.to(base.device) for t in torch.linalg.svd(block.cpu(), full_matrices=False))
+        changes = ((left.T @ part) * (up.to(wide) @ right.T).T).sum(1).abs() / (values.abs() + EPSILON)
+        found.append((changes, left, values, right))
+    ranking = torch.cat([changes for changes, *_ in found])
+    each = len(ranking) // stacked
+    picked = ranking.argsort(descending=True, stable=True)[:count].tolist()
+    rows = base.shape[0] // stacked
+    result = base.new_zeros(base.shape[0], count), base.new_zeros(count), base.new_zeros(count, base.shape[1])
+    for place, index in enumerate(picked):
+        block_number, own = divmod(index, each)
+        _, left, values, right = found[block_number]
+        result[0][block_number * rows : (block_number + 1) * rows, place] = left[:, own].to(base.dtype)
+        result[1][place] = values[own]
+        result[2][place] = right[own].to(base.dtype)
+    return Directions(*result)
+
+
+def most_directions(outs: int, ins: int, stacked: int) -> int:
+    """How many directions a weight has."""
+    return stacked * min(outs // stacked, ins)

@@ -1,0 +1,98 @@
+"""`fourier:n`: n entries of the weight's spectrum (FourierFT, arXiv 2405.03003)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from glorasearch.choices.base import Choice, Contribution, Dense, Options, Part, Site
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Fourier(Choice):
+    """`ΔW = α·Re(ifft2(F))` with `F (out, in)` zero but for n coefficients c at entries drawn once from a seed.
+
+    The entries are those of PEFT for the same seed: the first n of `randperm(out·in)` by a CPU generator, the same for
+    all layers of a shape; so `fourier:100` is a prefix of `fourier:1000`. Options: `scale` is α; `seed`; with `centre`
+    at zero or above, entries are drawn without replacement in proportion to exp(−((D² − centre²) / (D·width))²), D the
+    distance of a frequency (j, k), each the nearer of the two aliases, from zero.
+
+    ΔW has one inverse transform of the half spectrum, in float32 or wider, and is added to W0: one product, never a
+    second one with ΔW alone.
+
+    Deviations: c starts at zero, not N(0, 1), so that the start is a no-op. It has a learning rate of its own
+    (`spectrum`), far above that of factors, as torch's `ifft2` divides by out·in.
+    """
+
+    kind = "fourier"
+    tensors = "B"
+    arguments = ("entries",)
+    defaults: ClassVar[Options] = {"scale": 300.0, "seed": 777.0, "centre": -1.0, "width": 100.0}
+
+    @classmethod
+    def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
+        """`coefficients (n,)`."""
+        return {"coefficients": Part((largest["entries"],), cut={"entries": -1}, rate="spectrum")}
+
+    @classmethod
+    def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
+        """The dense shift."""
+        import torch
+
+        given = parts["coefficients"]
+        coefficients = given.float() if given.dtype in (torch.bfloat16, torch.float16) else given
+        outs, ins = site.layer.out_features, site.layer.in_features
+        places, source = (t.to(given.device) for t in half_spectrum(outs, ins, given.shape[-1], *_drawing(site)))
+        width = ins // 2 + 1
+        half = coefficients.new_zeros(*coefficients.shape[:-1], outs * width)
+        half = half.index_add(-1, places, coefficients.index_select(-1, source) / 2)
+        shift = torch.fft.irfft2(half.view(*half.shape[:-1], outs, width), s=(outs, ins))
+        return Contribution(shift=Dense((shift * site.options["scale"]).to(given.dtype)))
+
+    def check(self, site: Site) -> None:
+        """There are out·in entries."""
+        self.at_most(site, "entries", site.layer.out_features * site.layer.in_features)
+
+
+def _drawing(site: Site) -> tuple[int, float, float]:
+    return int(site.options["seed"]), site.options["centre"], site.options["width"]
+
+
+@functools.lru_cache(maxsize=256)
+def entries(outs: int, ins: int, count: int, seed: int, centre: float, width: float) -> Tensor:
+    """Rows and columns `(2, count)` of the first entries of the spectrum of an `(outs, ins)` weight."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    if centre < 0:
+        order = torch.randperm(outs * ins, generator=generator)
+    else:
+        rows, columns = (torch.fft.fftfreq(n, 1 / n, dtype=torch.float64) for n in (outs, ins))
+        distance = (rows[:, None].square() + columns[None, :].square()).sqrt().flatten()
+        # In the limit of no distance the density is 1 for a centre at zero and 0 elsewhere.
+        ratio = (distance.square() - centre**2) / (distance * width).clamp(min=1e-12)
+        draws = torch.rand(outs * ins, generator=generator, dtype=torch.float64)
+        keys = -ratio.square() - (-draws.log()).log()  # the largest of them: a draw without replacement (Gumbel)
+        order = keys.argsort(descending=True, stable=True)
+    chosen = order[:count]
+    return torch.stack([chosen // ins, chosen % ins])
+
+
+@functools.lru_cache(maxsize=256)
+def half_spectrum(outs: int, ins: int, count: int, seed: int, centre: float, width: float) -> tuple[Tensor, Tensor]:
+    """Where half of each entry goes in a half spectrum `(outs, ins // 2 + 1)`, flat, and which entry it is.
+
+    Re(ifft2(F)) is ifft2 of (F + its mirror image) / 2, (j, k) being mirrored at (−j, −k); the half spectrum holds the
+    columns up to ins // 2 of that.
+    """
+    import torch
+
+    rows, columns = entries(outs, ins, count, seed, centre, width)
+    both_rows = torch.cat([rows, (-rows) % outs])
+    both_columns = torch.cat([columns, (-columns) % ins])
+    source = torch.arange(count).repeat(2)
+    kept = both_columns <= ins // 2
+    return (both_rows * (ins // 2 + 1) + both_columns)[kept], source[kept]

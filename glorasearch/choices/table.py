@@ -1,0 +1,107 @@
+"""The table of choices: by name, their classes; and how they are read."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+from typing import Final
+
+from glorasearch.choices.base import Choice, Options
+from glorasearch.choices.constant import Constant
+from glorasearch.choices.dash import Dash
+from glorasearch.choices.fourier import Fourier
+from glorasearch.choices.lora import Lora
+from glorasearch.choices.none import Nothing
+from glorasearch.choices.tsd import Tsd
+from glorasearch.choices.tsd_init import TsdInit
+from glorasearch.choices.vector import Vector
+from glorasearch.choices.wegeft import Wegeft
+from glorasearch.errors import SearchSpaceError
+
+_NUMBER: Final = re.compile("[1-9][0-9]{0,6}")
+
+CHOICES: Final[dict[str, type[Choice]]] = {
+    choice.kind: choice for choice in (Nothing, Constant, Vector, Lora, Wegeft, Fourier, Dash, TsdInit, Tsd)
+}
+"""Every kind of choice by its name. A method from outside comes in by `register`."""
+
+
+def register(choice: type[Choice]) -> None:
+    """Add a method to the table, under its `kind`.
+
+    Raises:
+        SearchSpaceError: if another class has that name already.
+    """
+    known = CHOICES.setdefault(choice.kind, choice)
+    if (known.__module__, known.__qualname__) != (choice.__module__, choice.__qualname__):
+        raise SearchSpaceError(f"there is a choice {choice.kind!r} already ({known.__module__}); give it another kind")
+
+
+def register_named(path: str) -> None:
+    """Import and `register` a class that is named as `package.module:Class`.
+
+    Raises:
+        SearchSpaceError: if it cannot be imported or is no choice.
+    """
+    module, colon, name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name) if colon else None
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SearchSpaceError(f"method {path!r} cannot be imported: {error}; write package.module:Class") from error
+    if not (isinstance(found, type) and issubclass(found, Choice)):
+        raise SearchSpaceError(f"method {path!r} is not a subclass of glorasearch.choices.Choice")
+    register(found)
+
+
+@functools.lru_cache(maxsize=1024)
+def parse_choice(text: str) -> Choice:
+    """Read a choice such as `vector`, `lora:4` or `dash:4:8`.
+
+    Raises:
+        SearchSpaceError: if the kind is unknown, or its arguments are not what it needs.
+    """
+    kind, *given = text.split(":")
+    choice = CHOICES.get(kind)
+    if choice is None:
+        raise SearchSpaceError(f"unknown choice {text!r}; known are {', '.join(describe_choices())}")
+    if not choice.arguments and given:
+        raise SearchSpaceError(f"choice {text!r}: {kind!r} takes no argument; write {kind!r}")
+    if len(given) != len(choice.arguments) or not all(_NUMBER.fullmatch(value) for value in given):
+        needs = " and ".join(f"a {name}" for name in choice.arguments)
+        example = ":".join([kind, *(["4", "8"] * len(choice.arguments))[: len(choice.arguments)]])
+        numbers = "a positive integer" if len(choice.arguments) == 1 else "positive integers"
+        raise SearchSpaceError(f"choice {text!r}: {kind!r} needs {needs}, {numbers}; write {example!r}")
+    return choice(tuple(map(int, given)))
+
+
+def describe_choices(tensor: str | None = None) -> list[str]:
+    """The choices that a support tensor allows, as they are written (all of them without a tensor)."""
+    return [
+        ":".join([kind, *(f"<{name}>" for name in choice.arguments)])
+        for kind, choice in CHOICES.items()
+        if tensor is None or tensor in choice.tensors
+    ]
+
+
+def check_allowed(tensor: str, choice: Choice) -> None:
+    """Raise `SearchSpaceError` if the support tensor does not have that choice."""
+    if tensor not in choice.tensors:
+        allowed = ", ".join(describe_choices(tensor))
+        raise SearchSpaceError(f"support tensor {tensor} has no choice {str(choice)!r}; allowed are {allowed}")
+
+
+def options_of(kind: str, given: Options) -> Options:
+    """The options of a method: the defaults, changed as a search space says.
+
+    Raises:
+        SearchSpaceError: if the method has no such option.
+    """
+    choice = CHOICES.get(kind)
+    if choice is None:
+        raise SearchSpaceError(f"options.{kind}: there is no such choice; known are {', '.join(CHOICES)}")
+    unknown = given.keys() - choice.defaults.keys()
+    if unknown:
+        has = ", ".join(choice.defaults) or "no options"
+        raise SearchSpaceError(f"options.{kind}: unknown {', '.join(sorted(unknown))}; {kind} has {has}")
+    return {**choice.defaults, **given}
