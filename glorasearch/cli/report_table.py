@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from glorasearch.jobs.paths import space_label
+
 
 def print_report(report: Mapping[str, Any]) -> None:
     """Print the table of a `report.json`, and where everything lies."""
@@ -31,29 +33,46 @@ def print_report(report: Mapping[str, Any]) -> None:
             "train",
             _percent(random["mean_test_accuracy"]),
         )
-    winner = report["winner"]
-    table.add_row("winner, inherited weights", f"{winner['parameters']:,}", "train", _percent(winner["test_accuracy"]))
+    winner, fixed, method = report["winner"], report.get("fixed_method", False), space_label(report["space"])
+    table.add_row(
+        method if fixed else "winner, inherited weights",
+        f"{winner['parameters']:,}",
+        "train",
+        _percent(winner["test_accuracy"]),
+    )
     if report["refit"]["steps"]:
         table.add_row(
-            "winner, refitted",
+            f"{method}, refitted" if fixed else "winner, refitted",
             f"{winner['parameters']:,}",
             "train + search",
             _percent(winner["refit_test_accuracy"]),
             style="bold",
         )
     console.print(table)
-    search = report["search"]
-    console.print(
-        f"space {report['space']}, {search['sampler']}: {search['trials']} trials in {search['seconds']:.0f} s "
-        f"({search['evaluated']} evaluated, {search['reused']} reused, {search['failed']} failed{_capped(search)}); "
-        f"supernet {report['supernet']['steps']} steps in {report['supernet']['seconds']:.0f} s",
-        highlight=False,
-    )
+    console.print(_alone(report) if fixed else _searched(report), highlight=False)
     console.print(
         f"merged model: {report['export']['path']} (differs from the adapted one by at most "
         f"{report['export']['max_abs_diff']:.1e})",
         highlight=False,
         soft_wrap=True,
+    )
+
+
+def _searched(report: Mapping[str, Any]) -> str:
+    search, training = report["search"], report["supernet"]
+    return (
+        f"space {report['space']}, {search['sampler']}: {search['trials']} trials in {search['seconds']:.0f} s "
+        f"({search['evaluated']} evaluated, {search['reused']} reused, {search['failed']} failed{_capped(search)}); "
+        f"supernet {training['steps']} steps in {training['seconds']:.0f} s"
+    )
+
+
+def _alone(report: Mapping[str, Any]) -> str:
+    """The same of a fixed method."""
+    training, score = report["supernet"], report["winner"]["search_accuracy"]
+    return (
+        f"space {space_label(report['space'])} has one subnet: trained alone for {training['steps']} steps in "
+        f"{training['seconds']:.0f} s, {_percent(score)} on the search split; nothing was searched"
     )
 
 

@@ -14,7 +14,10 @@ from glorasearch.cli.options import executor_options, run_file_options
 @run_file_options
 @executor_options
 def command(config: Path, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Run all stages of a run file; the same command goes on where an earlier one was cut off."""
+    """Run all stages of a run file; the same command goes on where an earlier one was cut off.
+
+    A search space with one subnet is a fixed method: it is trained alone, and nothing is searched.
+    """
     from glorasearch.cli.jobs_wiring import echo_json, execute
     from glorasearch.cli.report_table import print_report
     from glorasearch.jobs.run_file import RunFile

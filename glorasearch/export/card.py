@@ -28,7 +28,7 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
     sections = [
         _header(cfg.get("license")),
         f"# {config['architecture']}, adapted with GLoRA",
-        "A plain timm model: adapters were searched for every linear layer and merged into the weights. It has the "
+        "A plain timm model: the adapters that were trained for its layers are merged into the weights. It has the "
         "architecture, the size and the speed of its backbone, and needs timm only.",
         f"## How to load\n\n{_LOAD}",
         f"Input: {channels} x {height} x {width}, mean {cfg.get('mean')}, std {cfg.get('std')}. Output: {classes}.",

@@ -54,3 +54,8 @@ def _change(content: dict[str, Any], section: str, key: str, change: Callable[[s
         table[key] = change(value)
     elif isinstance(value, list):
         table[key] = [change(item) if isinstance(item, str) else item for item in value]
+
+
+def space_label(name: str) -> str:
+    """How a search space that is given by name or by path is called in tables."""
+    return Path(name).stem if name.endswith(".toml") else name

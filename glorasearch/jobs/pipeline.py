@@ -6,11 +6,12 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from glorasearch.adapters import linear_layers
+from glorasearch.adapters import adaptable_layers
 from glorasearch.db import RunState
 from glorasearch.errors import DataError, InputError, JobError
 from glorasearch.jobs.baselines import baseline, baseline_space
 from glorasearch.jobs.export import export
+from glorasearch.jobs.fixed import other_baselines
 from glorasearch.jobs.job import Job
 from glorasearch.jobs.records import (
     check_export_path,
@@ -52,8 +53,8 @@ def run_stages(job: Job, only: str | None = None, *, fresh: bool = False) -> Res
         known = finished_result(job.runs, job.run_file, job.workspace, only)
         if known is not None:
             return known
-    stages = _plan(job) if only is None else {only: STAGES[only]}
     _check(job, only, fresh)
+    stages = _plan(job) if only is None else {only: STAGES[only]}
     if fresh:
         forget_run(job.name, job.workspace, job.database)
         job.reuse = False
@@ -93,7 +94,7 @@ def _check(job: Job, only: str | None, fresh: bool) -> None:
     if not fresh:
         check_data(job)
     for space in spaces:
-        space.bind(linear_layers(job.backbone))
+        space.bind(adaptable_layers(job.backbone))
 
 
 def check_data(job: Job) -> None:
@@ -119,9 +120,11 @@ def check_data(job: Job) -> None:
 
 def _plan(job: Job) -> dict[str, Stage]:
     """The stages of a whole run; the export comes after the test, so that the model card can give its result."""
-    baselines = {
-        f"baseline:{name}": (lambda job, name=name: baseline(job, name)) for name in job.run_file.report.baselines
-    }
+    names = other_baselines(job)
+    for name in job.run_file.report.baselines:
+        if name not in names:
+            job.progress.say(f"baseline {name}: this run's own method, not trained a second time")
+    baselines = {f"baseline:{name}": (lambda job, name=name: baseline(job, name)) for name in names}
     return {"train": train, "search": search, "refit": refit, **baselines, "test": measure, "export": export} | {
         "report": report
     }

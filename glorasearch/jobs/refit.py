@@ -1,10 +1,15 @@
-"""The stage that trains the winner alone on train + search."""
+"""The stage that trains the winner alone on train + search.
+
+A fixed method is its own winner: its training goes on, or starts afresh, as the run file says of the refit. So it is
+trained for as many steps as the winner of a searched run with the same `train.steps` and `refit.steps`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from glorasearch.jobs.fit import fit
+from glorasearch.jobs.fixed import is_fixed
 from glorasearch.jobs.job import Job
 from glorasearch.space import Subnet
 from glorasearch.training import Fixed
@@ -25,7 +30,8 @@ def refit(job: Job) -> dict[str, Any]:
         job.load(supernet, inherited)
     split = job.data.train_and_search()
     config = job.trainer_config(steps=section.steps, lr=section.lr, warmup=section.warmup_steps)
-    result = fit(job, "refit", "refit of the winner", supernet, split, Fixed(winner), config)
+    title = f"refit of {supernet.space.name if is_fixed(job) else 'the winner'}"
+    result = fit(job, "refit", title, supernet, split, Fixed(winner), config)
     weights = job.put(
         supernet, stage="refit", steps=result.steps, run=job.name, subnet=winner.digest, split=split.digest
     )

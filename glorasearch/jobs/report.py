@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glorasearch.errors import JobError
+from glorasearch.jobs.fixed import FIXED, is_fixed, other_baselines
 from glorasearch.jobs.job import Job
 from glorasearch.jobs.records import report_path
 
@@ -20,7 +21,7 @@ def report(job: Job) -> dict[str, Any]:
     training, search, tested = job.require("train"), dict(job.require("search")), job.require("test")
     refitted, exported = job.require("refit"), job.require("export")
     baselines: dict[str, Any] = {}
-    for name in job.run_file.report.baselines:
+    for name in other_baselines(job):
         trained = job.require(f"baseline:{name}")
         baselines[name] = {
             "parameters": trained["parameters"],
@@ -35,6 +36,7 @@ def report(job: Job) -> dict[str, Any]:
         "backbone": job.run_file.backbone.name,
         "task": job.run_file.data.source,
         "space": job.run_file.space.name,
+        FIXED: is_fixed(job),
         "splits": tested["splits"],
         "supernet": {key: training[key] for key in ("steps", "seconds", "weights")},
         "search": {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import Any
 
 from glorasearch.db import TrialStorage
 from glorasearch.errors import InputError
+from glorasearch.jobs.fixed import NO_SAMPLER, only_subnet
 from glorasearch.jobs.job import Job
 from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchProgress
 
@@ -16,18 +18,29 @@ EVALUATOR = "glorasearch.evaluation:build_evaluator"
 
 
 def search(job: Job) -> dict[str, Any]:
-    """Search; returns `trial`, `subnet`, `digest`, `parameters`, scores, and how many trials were made and how."""
+    """Search; returns `trial`, `subnet`, `digest`, `parameters`, scores, and how many trials were made and how.
+
+    Of a space that has one subnet no trials are asked for: the subnet is scored once, as the study's one trial, in this
+    process whatever the executor.
+    """
     weights, calls = job.weights("train"), 0
     config = search_config(job)
     space = job.supernet().space
+    alone = only_subnet(space) is not None
+    if alone:
+        config = replace(config, sampler="random", batch=1, trials=1, capping=False)
+        title = "search split"
+        job.progress.say(f"{space.name} has one subnet: scored once, nothing to search")
+    else:
+        title = f"search ({config.sampler})"
     if job.workers > config.capping_lag and job.executor != "local" and config.capped_beyond is not None:
         job.progress.say(
             f"search: capping lets {config.capping_lag} candidates be evaluated at once; for {job.workers} workers set "
             "search.capping_lag"
         )
     with (
-        job.progress.task(f"search ({config.sampler})", config.trials) as advance,
-        _executor(job, weights) as executor,
+        job.progress.task(title, config.trials) as advance,
+        _scorer(job, weights) if alone else _executor(job, weights) as executor,
     ):
 
         def report(state: SearchProgress) -> None:
@@ -57,7 +70,8 @@ def search(job: Job) -> dict[str, Any]:
         "parameters": outcome.best.parameters,
         "search_accuracy": outcome.best.accuracy,
         "search_cross_entropy": outcome.best.cross_entropy,
-        "sampler": config.sampler,
+        "images": outcome.best.total,
+        "sampler": NO_SAMPLER if alone else config.sampler,
         "fitness": config.fitness,
         "trials": outcome.trials,
         "evaluated": outcome.evaluated,
@@ -86,6 +100,11 @@ def search_config(job: Job) -> SearchConfig:
         capping=section.capping,
         capping_lag=section.capping_lag,
     )
+
+
+def _scorer(job: Job, weights: str) -> Executor:
+    """Scores one candidate; compiling a model for it would take longer than that."""
+    return InProcessExecutor(job.evaluator(job.load(job.supernet(), weights), weights=weights, compile="off"))
 
 
 def _executor(job: Job, weights: str) -> Executor:

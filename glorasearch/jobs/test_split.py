@@ -9,6 +9,7 @@ import numpy as np
 from glorasearch.data import Splits, load_splits
 from glorasearch.evaluation import accuracy_on_test, input_spec
 from glorasearch.jobs.baselines import baseline_space
+from glorasearch.jobs.fixed import is_fixed, other_baselines
 from glorasearch.jobs.job import Job
 from glorasearch.space import SearchSpace, Subnet, sample_within_budget
 
@@ -19,14 +20,15 @@ def measure(job: Job) -> dict[str, Any]:
     """Test accuracy of the winner before and after the refit, of the baselines and of random subnets.
 
     Returns:
-        `winner`, `winner_refitted` (accuracies), `baselines` (name → accuracy), `random_subnets`, `splits`.
+        `winner`, `winner_refitted` (accuracies), `baselines` (name → accuracy), `random_subnets`, `splits`. A fixed
+        method has no random subnets, and none of its baselines is the method itself.
     """
-    section = job.run_file.report
+    random_subnets = 0 if is_fixed(job) else job.run_file.report.random_subnets
     trained, refitted = job.weights("train"), job.weights("refit")
-    fixed = {name: job.weights(f"baseline:{name}") for name in section.baselines}
+    fixed = {name: job.weights(f"baseline:{name}") for name in other_baselines(job)}
     splits = load_splits(job.data_config, input_spec(job.backbone, job.data_config))
     winner = Subnet.from_dict(job.require("search")["subnet"])
-    with job.progress.task("test split", 2 + len(fixed) + section.random_subnets) as advance:
+    with job.progress.task("test split", 2 + len(fixed) + random_subnets) as advance:
         result: dict[str, Any] = {
             "winner": _measure(job, splits, job.space, winner, trained),
             "winner_refitted": _measure(job, splits, job.space, winner, refitted),
@@ -37,8 +39,8 @@ def measure(job: Job) -> dict[str, Any]:
             subnet = job.supernet(space).space.largest()
             result["baselines"][name] = _measure(job, splits, space, subnet, weights)
             advance(2 + len(result["baselines"]), "")
-        result["random_subnets"] = _random_subnets(job, splits, trained)
-        advance(2 + len(fixed) + section.random_subnets, "")
+        result["random_subnets"] = _random_subnets(job, splits, trained, random_subnets)
+        advance(2 + len(fixed) + random_subnets, "")
     return result | {"splits": splits.describe()}
 
 
@@ -51,8 +53,7 @@ def _batch_size(job: Job) -> int:
     return job.run_file.search.eval_batch_size or 256
 
 
-def _random_subnets(job: Job, splits: Splits, weights: str) -> dict[str, Any] | None:
-    count = job.run_file.report.random_subnets
+def _random_subnets(job: Job, splits: Splits, weights: str, count: int) -> dict[str, Any] | None:
     if not count:
         return None
     supernet = job.load(job.supernet(), weights)

@@ -1,4 +1,4 @@
-"""The stage that trains the supernet and stores its weights."""
+"""The stage that trains the supernet, or the one subnet of a fixed method, and stores its weights."""
 
 from __future__ import annotations
 
@@ -11,30 +11,38 @@ import numpy as np
 
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.jobs.fit import Probe, fit
+from glorasearch.jobs.fixed import FIXED, only_subnet
 from glorasearch.jobs.job import Job
 from glorasearch.space import BoundSpace, Subnet, sample_within_budget
 from glorasearch.supernet import Supernet
-from glorasearch.training import PathStrategy, Sandwich, Uniform
+from glorasearch.training import Fixed, PathStrategy, Sandwich, Uniform
 from glorasearch.weights import frozen_digest
 
 
 def train(job: Job) -> dict[str, Any]:
     """Train the supernet on the training split, unless a run of this workspace has done just that.
 
+    The subnet of a space that has one is trained alone: every step is its own, whatever the strategy.
+
     Returns:
-        `weights` and `split` (digests), `steps`, `seconds`, `loss`, `key` (digest of all that the weights depend on)
-        and `from_run` (the run that was taken over, or None).
+        `weights` and `split` (digests), `steps`, `seconds`, `loss`, `key` (digest of all that the weights depend on),
+        `from_run` (the run that was taken over, or None) and `fixed_method` (whether the space has one subnet).
     """
     supernet = job.supernet(training=True)
+    alone = only_subnet(supernet.space)
+    title = "supernet" if alone is None else supernet.space.name
+    if alone is not None:
+        job.progress.say(f"{title} has one subnet: trained alone, nothing to search")
     key = _key(job, supernet)
     known = _trained_before(job, key)
     if known is not None:
         name, result_of_run = known
-        job.progress.say(f"supernet: taken over from run {name!r}, which trained the same")
+        job.progress.say(f"{title}: taken over from run {name!r}, which trained the same")
         return {**result_of_run, "from_run": name}
     config = job.trainer_config(steps=job.run_file.train.steps)
     strategy = _strategy(job, supernet.space)
-    result = fit(job, "train", "supernet", supernet, job.data.train, strategy, config, _probe(job, supernet.space))
+    probe = _probe(job, probed_subnets(supernet.space, job.run_file.seed))
+    result = fit(job, "train", title, supernet, job.data.train, strategy, config, probe)
     weights = job.put(supernet, stage="train", steps=result.steps, run=job.name, split=job.data.train.digest)
     loss = result.loss if result.steps else None
     return {
@@ -45,6 +53,7 @@ def train(job: Job) -> dict[str, Any]:
         "split": job.data.train.digest,
         "key": key,
         "from_run": None,
+        FIXED: alone is not None,
     }
 
 
@@ -59,6 +68,8 @@ def _key(job: Job, supernet: Supernet) -> str:
         "device": job.device,
         "versions": job.versions(),
     }
+    if only_subnet(supernet.space) is not None:
+        content[FIXED] = True  # it was not always trained alone
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -72,25 +83,29 @@ def _trained_before(job: Job, key: str) -> tuple[str, Mapping[str, Any]] | None:
 
 
 def _strategy(job: Job, space: BoundSpace) -> PathStrategy:
-    section = job.run_file.train
+    section, alone = job.run_file.train, only_subnet(space)
+    if alone is not None:
+        return Fixed(alone)
     if section.strategy == "sandwich":
         return Sandwich(space, job.run_file.seed, section.middle)
     return Uniform(space, job.run_file.seed)
 
 
-def probe_subnets(space: BoundSpace, seed: int) -> dict[str, Subnet]:
-    """The few fixed subnets whose search accuracy is followed during the training."""
+def probed_subnets(space: BoundSpace, seed: int) -> dict[str, Subnet]:
+    """Name of a metric → the subnet whose search accuracy it is, followed during the training; few of them."""
+    alone = only_subnet(space)
+    if alone is not None:
+        return {"search_accuracy": alone}
     rng = np.random.default_rng([seed, 17])
     return {
-        "largest": space.largest(),
-        "smallest": space.smallest(),
-        "random_1": sample_within_budget(space, rng),
-        "random_2": sample_within_budget(space, rng),
+        "search_accuracy_largest": space.largest(),
+        "search_accuracy_smallest": space.smallest(),
+        "search_accuracy_random_1": sample_within_budget(space, rng),
+        "search_accuracy_random_2": sample_within_budget(space, rng),
     }
 
 
-def _probe(job: Job, space: BoundSpace) -> Probe:
-    subnets = probe_subnets(space, job.run_file.seed)
+def _probe(job: Job, subnets: Mapping[str, Subnet]) -> Probe:
     evaluator: CandidateEvaluator | None = None
 
     def measure(supernet: Supernet) -> Mapping[str, float]:
@@ -99,6 +114,6 @@ def _probe(job: Job, space: BoundSpace) -> Probe:
             evaluator = job.evaluator(supernet)
         else:
             evaluator.refresh()
-        return {f"search_accuracy_{name}": evaluator.evaluate(subnet).accuracy for name, subnet in subnets.items()}
+        return {name: evaluator.evaluate(subnet).accuracy for name, subnet in subnets.items()}
 
     return measure

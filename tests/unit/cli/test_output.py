@@ -91,6 +91,16 @@ def test_the_final_table_of_a_run_without_comparisons(capsys: pytest.CaptureFixt
     assert "winner, refitted" in capsys.readouterr().out
 
 
+def test_the_final_table_of_a_fixed_method(capsys: pytest.CaptureFixture[str]) -> None:
+    winner = report()["winner"] | {"search_accuracy": 0.375}
+    print_report(report(fixed_method=True, space="/some/where/mine.toml", winner=winner))
+
+    text = " ".join(capsys.readouterr().out.split())
+    assert "mine, refitted" in text
+    assert "trained alone for 5 steps in 1 s, 37.5 % on the search split; nothing was searched" in text
+    assert "winner" not in text
+
+
 def test_what_capping_saved_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(report())
     assert "capped" not in capsys.readouterr().out, "a report of before there was capping"
