@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from glorasearch.db import Database, RunStore
+from glorasearch.db import Database, Run, RunStore
+from glorasearch.errors import RunNotFoundError
 from glorasearch.jobs.records import finished_result, recognise
 from glorasearch.jobs.run_file import RunFile
 from glorasearch.jobs.workspace import Workspace
@@ -71,6 +72,22 @@ def listed_runs(workspace: str, database: str | None) -> tuple[Workspace, RunSto
     """The runs of a workspace for who only looks at them; None (and nothing is made) if there is no database yet."""
     place = Workspace.open(workspace, database, create=False)
     return place, RunStore(place.database_url) if place.has_database else None
+
+
+def required_runs(workspace: str, database: str | None, names: Sequence[str]) -> tuple[RunStore, list[Run]]:
+    """The runs of these names, each once and in this order.
+
+    Raises:
+        RunNotFoundError: naming those that the workspace does not know, and those that it does.
+    """
+    place, store = listed_runs(workspace, database)
+    known = {} if store is None else {run.name: run for run in store.list()}
+    missing = [repr(name) for name in names if name not in known]
+    if store is None or missing:
+        raise RunNotFoundError(
+            f"no run {', '.join(missing) or 'at all'} in {place.path}; known are: {', '.join(known) or 'none'}"
+        )
+    return store, [known[name] for name in dict.fromkeys(names)]
 
 
 def echo_json(content: Any) -> None:

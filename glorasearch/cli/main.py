@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "export": "Export the winner as a merged timm model.",
     "runs": "List the runs of a workspace.",
     "show": "Show one run: stages, scores, curves.",
+    "compare": "Compare runs: parameters, accuracy with confidence interval, seconds, adapter size.",
     "space": "Show what a search space offers on a backbone.",
     "init": "Write a commented run file.",
     "dashboard": "Serve the Optuna dashboard over the workspace's database.",

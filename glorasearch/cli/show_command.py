@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from glorasearch.cli.options import json_option, place_options
-from glorasearch.errors import RunNotFoundError
 
 _DIGESTS = ("weights", "digest", "split")
 """Results of which the first characters are enough for a reader."""
@@ -21,14 +20,10 @@ _DIGESTS = ("weights", "digest", "split")
 @json_option
 def command(run: str, workspace: str, database: str | None, as_json: bool) -> None:
     """Show RUN: its state, the results of its stages, its last measurements, and its report when it is finished."""
-    from glorasearch.cli.jobs_wiring import echo_json, listed_runs
+    from glorasearch.cli.jobs_wiring import echo_json, required_runs
     from glorasearch.cli.report_table import print_report
 
-    place, store = listed_runs(workspace, database)
-    found = None if store is None else store.get(run)
-    if store is None or found is None:
-        known = ", ".join(other.name for other in store.list()) if store is not None else ""
-        raise RunNotFoundError(f"no run {run!r} in {place.path}; known are: {known or 'none'}")
+    store, (found,) = required_runs(workspace, database, [run])
     metrics = [
         {"stage": row.stage, "step": row.step, "name": row.name, "value": row.value} for row in store.metrics(run)
     ]

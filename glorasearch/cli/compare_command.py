@@ -1,0 +1,59 @@
+"""`glorasearch compare`."""
+
+from __future__ import annotations
+
+import click
+
+from glorasearch.cli.options import json_option, place_options
+
+
+@click.command("compare")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@place_options
+@json_option
+@click.option("--markdown", is_flag=True, help="Print a Markdown table.")
+@click.option("--group", is_flag=True, help="One row for runs that differ in the seed only: mean ± standard deviation.")
+@click.option(
+    "--sort",
+    type=click.Choice(["method", "parameters", "search", "test", "seconds"]),
+    help="Sort rows; accuracies the best first.  [default: as the runs are given]",
+)
+def command(
+    runs: tuple[str, ...],
+    workspace: str,
+    database: str | None,
+    as_json: bool,
+    markdown: bool,
+    group: bool,
+    sort: str | None,
+) -> None:
+    """Compare RUNs of a workspace, one row each; "-" is what a run does not have yet.
+
+    \b
+    method      the search space
+    parameters  trainable parameters of the winner, the head excluded
+    search      accuracy on the search split, with the weights of the training; where there was a search it is that of
+                the winner, the best of many trials, and so too good
+    test        accuracy on the test split, after the refit if there is one
+    training    seconds of the training and the refit
+    searching   seconds of the search
+    bytes       size of the winner's adapters in float32: 4 for each parameter; head and file header excluded
+
+    Accuracies are given with Wilson's 95 % interval, which says how far a split of that many images may be off; with
+    --group, with the standard deviation over the seeds.
+
+    Runs that differ in backbone, data, splits, steps or recipe are compared with a warning for each difference.
+    """
+    from glorasearch.cli.compare_table import print_markdown, print_table
+    from glorasearch.cli.jobs_wiring import echo_json, required_runs
+    from glorasearch.jobs.compare import compare
+
+    if as_json and markdown:
+        raise click.UsageError("--json and --markdown: give one of them")
+    result = compare(required_runs(workspace, database, runs)[1], group=group, sort=sort)
+    if as_json:
+        echo_json(result.to_dict())
+        return
+    (print_markdown if markdown else print_table)(result.rows)
+    for warning in result.warnings:
+        click.echo(f"warning: {warning}", err=True)

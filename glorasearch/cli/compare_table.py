@@ -1,0 +1,108 @@
+"""Runs side by side, as a table for people and as one in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from glorasearch.db import RunState
+from glorasearch.jobs.compare import Group, Row
+
+MISSING = "-"
+"""What stands for a number that is not there."""
+WIDE = 1000
+"""Columns of a file, in which nothing needs to be wrapped."""
+Cells = list[list[str]]
+
+
+def print_table(rows: Sequence[Row] | Sequence[Group]) -> None:
+    """Print a table for people."""
+    heads, texts, cells = _cells(rows)
+    console, table = Console(), Table()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number < texts else "right", overflow="fold")
+    for line in cells:
+        table.add_row(*(Text(cell) for cell in line))
+    console.print(table)
+
+
+def print_markdown(rows: Sequence[Row] | Sequence[Group]) -> None:
+    """Print a table in Markdown."""
+    heads, texts, cells = _cells(rows)
+    marks = ["---" if number < texts else "---:" for number in range(len(heads))]
+    for line in (heads, marks, *cells):
+        bars = " | ".join(cell.replace("|", "\\|") for cell in line)
+        click.echo(f"|{'|'.join(line)}|" if line is marks else f"| {bars} |")
+
+
+def _cells(rows: Sequence[Row] | Sequence[Group]) -> tuple[list[str], int, Cells]:
+    """The heads, how many of the columns (the first ones) are words, and the cells."""
+    groups = [row for row in rows if isinstance(row, Group)]
+    if groups:
+        heads = ["method", "seeds", "parameters", "search, %", "test, %", "training, s", "searching, s", "bytes"]
+        return heads, 1, [_group(group) for group in groups]
+    single = [row for row in rows if isinstance(row, Row)]
+    heads = ["run", "method", "parameters", "search, %", "test, %", "training, s", "searching, s", "bytes"]
+    if all(row.state is RunState.FINISHED for row in single):
+        return heads, 2, [[row.run, row.method, *_row(row)] for row in single]
+    states = [[row.run, row.state.value, row.method, *_row(row)] for row in single]
+    return [heads[0], "state", *heads[1:]], 3, states
+
+
+def _row(row: Row) -> list[str]:
+    return [
+        _number(row.parameters),
+        _with_interval(row.search_accuracy, row.search_interval),
+        _with_interval(row.test_accuracy, row.test_interval),
+        _seconds(row.training_seconds),
+        _seconds(row.search_seconds),
+        _number(row.adapter_bytes),
+    ]
+
+
+def _group(group: Group) -> list[str]:
+    return [
+        group.method,
+        str(len(group.counted)),
+        _mean(group, "parameters"),
+        _mean(group, "search_accuracy", percent=True),
+        _mean(group, "test_accuracy", percent=True),
+        _mean(group, "training_seconds", seconds=True),
+        _mean(group, "search_seconds", seconds=True),
+        _mean(group, "adapter_bytes"),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return MISSING if value is None else f"{value:,.0f}"
+
+
+def _seconds(value: float | None) -> str:
+    return MISSING if value is None else f"{value:,.{_digits(value)}f}"
+
+
+def _digits(seconds: float) -> int:
+    """Tenths of what takes less than ten seconds."""
+    return 1 if seconds < 10 else 0
+
+
+def _with_interval(share: float | None, interval: tuple[float, float] | None) -> str:
+    if share is None:
+        return MISSING
+    return f"{100 * share:.1f}" + (f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else "")
+
+
+def _mean(group: Group, name: str, *, percent: bool = False, seconds: bool = False) -> str:
+    """The mean, with the standard deviation of an accuracy, and of whatever else differs between the seeds."""
+    found = group.mean(name)
+    if found is None:
+        return MISSING
+    scale, digits = (100, 2) if percent else (1, _digits(found.mean) if seconds else 0)
+    spread = "" if found.std is None or (not percent and not found.std) else f" ± {scale * found.std:,.{digits}f}"
+    return f"{scale * found.mean:,.{digits}f}{spread}"
