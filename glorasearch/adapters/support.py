@@ -46,6 +46,8 @@ class Storage(nn.Module):
         super().__init__()
         self.rates = {name: part.rate for name, part in parts.items()}
         for name, part in parts.items():
+            if not name.isidentifier() or hasattr(self, name):
+                raise SearchSpaceError(f"a choice names a part {name!r}, which cannot be; give it another name")
             value = torch.zeros(part.shape, dtype=torch.float64)
             part.start(value, generator)
             self.register_parameter(name, nn.Parameter(value.to(like), requires_grad=part.trained))
@@ -71,16 +73,17 @@ class SupportTensor(Storage):
         shared: Storage | None = None,
     ) -> None:
         """Allocate what the layer owns; `shared` holds what its group owns."""
-        self_owned: dict[str, Part] = {}
+        owners: dict[str, str] = {}
+        owned: dict[str, Part] = {}
         for kind, method in methods.items():
-            taken = self_owned.keys() & method.parts.keys()
-            if taken:
-                raise SearchSpaceError(f"choice {kind!r} has a part {taken.pop()!r}, and so has another choice")
-            self_owned |= {} if method.shared else method.parts
+            for name in method.parts:
+                if owners.setdefault(name, kind) != kind:
+                    raise SearchSpaceError(f"choices {owners[name]!r} and {kind!r} both have a part {name!r}")
+            owned |= {} if method.shared else method.parts
         self.aliased = entangle == "reference"
         if self.aliased:
-            _alias(methods, self_owned)
-        super().__init__(self_owned, generator, like)
+            _alias(methods, owned)
+        super().__init__(owned, generator, like)
         self._methods = dict(methods)
         self._shared = {} if shared is None else dict(shared.named_parameters())
         self._found: dict[str, tuple[type[Choice], Site, dict[str, tuple[str, tuple[slice, ...]]]]] = {}

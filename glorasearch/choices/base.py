@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import prod
+from math import isfinite, prod
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from glorasearch.errors import SearchSpaceError
@@ -110,8 +110,17 @@ class Site:
         return Contribution(**{slots[self.tensor]: value})  # type: ignore[arg-type]
 
 
+LARGEST_WHOLE: Final = 2**53
+"""Options are float64: beyond it they would not be the number that was written."""
+
+
 def zeros(value: Tensor, generator: Generator) -> None:
     """Leave a new part at zero."""
+
+
+def uniform(value: Tensor, generator: Generator, bound: float) -> None:
+    """Fill a new part uniformly within ±bound."""
+    value.uniform_(-bound, bound, generator=generator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +150,10 @@ class Choice(ABC):
     """Names of its whole numbers, in the order in which they are written: `rank` for `lora:4`."""
     defaults: ClassVar[Options] = {}
     """Its options, which a search space may set in `[options.<kind>]`, and their defaults."""
+    positive: ClassVar[tuple[str, ...]] = ()
+    """The options that must be above zero."""
+    whole: ClassVar[Mapping[str, int]] = {}
+    """The options that must be whole numbers, and the least that each may be."""
     shareable: ClassVar[bool] = False
     """Whether a group of layers may own its parts together (`share` in a search space)."""
     watches: ClassVar[bool] = False
@@ -187,11 +200,27 @@ class Choice(ABC):
         """Raise `SearchSpaceError` if an argument is larger than a limit."""
         layer = site.layer
         if self.given.get(argument, 0) > limit:
+            plural = argument.endswith("s")
+            has, most, use = ("", "most", "fewer") if plural else ("a ", "largest", "a smaller")
             raise SearchSpaceError(
-                f"choices.{site.tensor}: {str(self)!r} has a {argument} above {limit}, the largest that layer "
-                f"{layer.name} ({layer.out_features}, {layer.in_features}) allows; use a smaller {argument}, or other "
+                f"choices.{site.tensor}: {str(self)!r} has {has}{argument} above {limit}, the {most} that layer "
+                f"{layer.name} ({layer.out_features}, {layer.in_features}) allows; use {use} {argument}, or other "
                 "choices for this layer by a group, or exclude it"
             )
+
+    @classmethod
+    def check_options(cls, options: Options) -> None:
+        """Raise `SearchSpaceError` if an option has a value with which the method makes no sense."""
+        for name, value in options.items():
+            wanted = ""
+            if not isfinite(value):
+                wanted = "a finite number"
+            elif name in cls.positive and value <= 0:
+                wanted = "above 0"
+            elif name in cls.whole and not (value == int(value) and cls.whole[name] <= value <= LARGEST_WHOLE):
+                wanted = f"a whole number from {cls.whole[name]} to 2^53"
+            if wanted:
+                raise SearchSpaceError(f"options.{cls.kind}: {name} is {value:g}; it must be {wanted}")
 
     def lora_rank(self, tensor: str) -> int | None:
         """The rank of a LoRA adapter (with a bias) that says the same in the place of a support tensor; None: none

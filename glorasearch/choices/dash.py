@@ -33,6 +33,8 @@ class Dash(Choice):
     tensors = "B"
     arguments = ("rank", "directions")
     defaults: ClassVar[Options] = {"scale": 1.0, "warmup": 100.0}
+    positive = ("scale",)
+    whole: ClassVar[Mapping[str, int]] = {"warmup": 1}
     watches = True
 
     @classmethod
@@ -59,13 +61,14 @@ class Dash(Choice):
 
     @classmethod
     def stepped(cls, draws: int, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> tuple[str, ...]:
-        """Choose the directions when the warm-up ends."""
-        if draws == int(site.options["warmup"]):
-            count = parts["dash_gains"].shape[-1]
-            chosen = task_directions(base, parts["dash_down"], parts["dash_up"], count, site.layer.stacked)
-            parts["dash_left"].copy_(chosen.left)
-            parts["dash_right"].copy_(chosen.right)
-        return ()
+        """Choose the directions when the warm-up ends; d, which had no gradient so far, is new to the optimiser."""
+        if draws != int(site.options["warmup"]):
+            return ()
+        count = parts["dash_gains"].shape[-1]
+        chosen = task_directions(base, parts["dash_down"], parts["dash_up"], count, site.layer.stacked)
+        parts["dash_left"].copy_(chosen.left)
+        parts["dash_right"].copy_(chosen.right)
+        return ("dash_gains",)
 
     def check(self, site: Site) -> None:
         """There are as many directions as singular values."""

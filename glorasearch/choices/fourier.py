@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from glorasearch.choices.base import Choice, Contribution, Dense, Options, Part, Site
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -31,6 +32,8 @@ class Fourier(Choice):
     tensors = "B"
     arguments = ("entries",)
     defaults: ClassVar[Options] = {"scale": 300.0, "seed": 777.0, "centre": -1.0, "width": 100.0}
+    positive = ("scale", "width")
+    whole: ClassVar[Mapping[str, int]] = {"seed": 0}
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
@@ -45,7 +48,7 @@ class Fourier(Choice):
         given = parts["coefficients"]
         coefficients = given.float() if given.dtype in (torch.bfloat16, torch.float16) else given
         outs, ins = site.layer.out_features, site.layer.in_features
-        places, source = (t.to(given.device) for t in half_spectrum(outs, ins, given.shape[-1], *_drawing(site)))
+        places, source = half_spectrum(outs, ins, given.shape[-1], *_drawing(site), given.device)
         width = ins // 2 + 1
         half = coefficients.new_zeros(*coefficients.shape[:-1], outs * width)
         half = half.index_add(-1, places, coefficients.index_select(-1, source) / 2)
@@ -66,23 +69,26 @@ def entries(outs: int, ins: int, count: int, seed: int, centre: float, width: fl
     """Rows and columns `(2, count)` of the first entries of the spectrum of an `(outs, ins)` weight."""
     import torch
 
-    generator = torch.Generator().manual_seed(seed)
-    if centre < 0:
-        order = torch.randperm(outs * ins, generator=generator)
-    else:
-        rows, columns = (torch.fft.fftfreq(n, 1 / n, dtype=torch.float64) for n in (outs, ins))
-        distance = (rows[:, None].square() + columns[None, :].square()).sqrt().flatten()
-        # In the limit of no distance the density is 1 for a centre at zero and 0 elsewhere.
-        ratio = (distance.square() - centre**2) / (distance * width).clamp(min=1e-12)
-        draws = torch.rand(outs * ins, generator=generator, dtype=torch.float64)
-        keys = -ratio.square() - (-draws.log()).log()  # the largest of them: a draw without replacement (Gumbel)
-        order = keys.argsort(descending=True, stable=True)
-    chosen = order[:count]
-    return torch.stack([chosen // ins, chosen % ins])
+    with torch.inference_mode(False):  # it is kept: autograd must be able to use what an evaluation asked for first
+        generator = torch.Generator("cpu").manual_seed(seed)
+        if centre < 0:
+            order = torch.randperm(outs * ins, generator=generator, device="cpu")
+        else:
+            rows, columns = (torch.fft.fftfreq(n, 1 / n, dtype=torch.float64, device="cpu") for n in (outs, ins))
+            distance = (rows[:, None].square() + columns[None, :].square()).sqrt().flatten()
+            # In the limit of no distance the density is 1 for a centre at zero and 0 elsewhere.
+            ratio = (distance.square() - centre**2) / (distance * width).clamp(min=1e-12)
+            draws = torch.rand(outs * ins, generator=generator, dtype=torch.float64, device="cpu")
+            keys = -ratio.square() - (-draws.log()).log()  # the largest of them: a draw without replacement (Gumbel)
+            order = keys.argsort(descending=True, stable=True)
+        chosen = order[:count]
+        return torch.stack([chosen // ins, chosen % ins])
 
 
 @functools.lru_cache(maxsize=256)
-def half_spectrum(outs: int, ins: int, count: int, seed: int, centre: float, width: float) -> tuple[Tensor, Tensor]:
+def half_spectrum(
+    outs: int, ins: int, count: int, seed: int, centre: float, width: float, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
     """Where half of each entry goes in a half spectrum `(outs, ins // 2 + 1)`, flat, and which entry it is.
 
     Re(ifft2(F)) is ifft2 of (F + its mirror image) / 2, (j, k) being mirrored at (−j, −k); the half spectrum holds the
@@ -90,9 +96,11 @@ def half_spectrum(outs: int, ins: int, count: int, seed: int, centre: float, wid
     """
     import torch
 
-    rows, columns = entries(outs, ins, count, seed, centre, width)
-    both_rows = torch.cat([rows, (-rows) % outs])
-    both_columns = torch.cat([columns, (-columns) % ins])
-    source = torch.arange(count).repeat(2)
-    kept = both_columns <= ins // 2
-    return (both_rows * (ins // 2 + 1) + both_columns)[kept], source[kept]
+    with torch.inference_mode(False):  # as above
+        rows, columns = entries(outs, ins, count, seed, centre, width)
+        both_rows = torch.cat([rows, (-rows) % outs])
+        both_columns = torch.cat([columns, (-columns) % ins])
+        source = torch.arange(count, device=rows.device).repeat(2)
+        kept = both_columns <= ins // 2
+        places = (both_rows * (ins // 2 + 1) + both_columns)[kept]
+        return places.to(device), source[kept].to(device)

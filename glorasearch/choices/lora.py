@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
-from glorasearch.choices.base import Choice, Contribution, LowRank, Part, Site
+from glorasearch.choices.base import Choice, Contribution, LowRank, Part, Site, uniform
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -42,5 +43,4 @@ class Lora(Choice):
 
 def xavier_uniform(fans: int) -> Callable[[Tensor, Generator], object]:
     """Uniform within √(6 / fans), `fans` being fan-in plus fan-out."""
-    bound = (6 / fans) ** 0.5
-    return lambda value, generator: value.uniform_(-bound, bound, generator=generator)
+    return partial(uniform, bound=(6 / fans) ** 0.5)

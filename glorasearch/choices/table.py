@@ -20,6 +20,7 @@ from glorasearch.choices.wegeft import Wegeft
 from glorasearch.errors import SearchSpaceError
 
 _NUMBER: Final = re.compile("[1-9][0-9]{0,6}")
+_KIND: Final = re.compile("[A-Za-z][A-Za-z0-9_-]*")
 
 CHOICES: Final[dict[str, type[Choice]]] = {
     choice.kind: choice for choice in (Nothing, Constant, Vector, Lora, Wegeft, Fourier, Dash, TsdInit, Tsd)
@@ -31,8 +32,15 @@ def register(choice: type[Choice]) -> None:
     """Add a method to the table, under its `kind`.
 
     Raises:
-        SearchSpaceError: if another class has that name already.
+        SearchSpaceError: if another class has that name already, or the class contradicts itself.
     """
+    if not _KIND.fullmatch(choice.kind):
+        raise SearchSpaceError(f"kind {choice.kind!r}: write letters, digits, _ and -, beginning with a letter")
+    if choice.shareable and choice.watches:
+        raise SearchSpaceError(
+            f"choice {choice.kind!r} is shareable and watches: steps are counted for each layer, so layers cannot "
+            "share what they change"
+        )
     known = CHOICES.setdefault(choice.kind, choice)
     if (known.__module__, known.__qualname__) != (choice.__module__, choice.__qualname__):
         raise SearchSpaceError(f"there is a choice {choice.kind!r} already ({known.__module__}); give it another kind")
@@ -68,7 +76,7 @@ def parse_choice(text: str) -> Choice:
     if not choice.arguments and given:
         raise SearchSpaceError(f"choice {text!r}: {kind!r} takes no argument; write {kind!r}")
     if len(given) != len(choice.arguments) or not all(_NUMBER.fullmatch(value) for value in given):
-        needs = " and ".join(f"a {name}" for name in choice.arguments)
+        needs = "its " + " and ".join(choice.arguments)
         example = ":".join([kind, *(["4", "8"] * len(choice.arguments))[: len(choice.arguments)]])
         numbers = "a positive integer" if len(choice.arguments) == 1 else "positive integers"
         raise SearchSpaceError(f"choice {text!r}: {kind!r} needs {needs}, {numbers}; write {example!r}")
@@ -95,7 +103,7 @@ def options_of(kind: str, given: Options) -> Options:
     """The options of a method: the defaults, changed as a search space says.
 
     Raises:
-        SearchSpaceError: if the method has no such option.
+        SearchSpaceError: if the method has no such option, or it makes no sense with such a value.
     """
     choice = CHOICES.get(kind)
     if choice is None:
@@ -104,4 +112,6 @@ def options_of(kind: str, given: Options) -> Options:
     if unknown:
         has = ", ".join(choice.defaults) or "no options"
         raise SearchSpaceError(f"options.{kind}: unknown {', '.join(sorted(unknown))}; {kind} has {has}")
-    return {**choice.defaults, **given}
+    options = {**choice.defaults, **given}
+    choice.check_options(options)
+    return options

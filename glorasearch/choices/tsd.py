@@ -27,6 +27,8 @@ class Tsd(Choice):
     tensors = "B"
     arguments = ("rank", "directions")
     defaults: ClassVar[Options] = {"scale": 1.0, "warmup": 100.0}
+    positive = ("scale",)
+    whole: ClassVar[Mapping[str, int]] = {"warmup": 1}
     watches = True
 
     @classmethod
@@ -57,6 +59,7 @@ class Tsd(Choice):
             chosen = task_directions(base, shift.down, shift.up, parts["tsd_gains"].shape[-1], site.layer.stacked)
             parts["tsd_left"].copy_(chosen.left)
             parts["tsd_right"].copy_(chosen.right)
+            return ("tsd_gains",)
         started = TsdInit.stepped(draws, _as(parts, "init_"), base, site)
         return tuple(name.replace("init_", "tsd_") for name in started)
 

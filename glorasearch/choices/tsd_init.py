@@ -32,6 +32,8 @@ class TsdInit(Choice):
     tensors = "B"
     arguments = ("rank",)
     defaults: ClassVar[Options] = {"scale": 1.0, "warmup": 100.0}
+    positive = ("scale",)
+    whole: ClassVar[Mapping[str, int]] = {"warmup": 1}
     watches = True
 
     @classmethod
@@ -47,12 +49,17 @@ class TsdInit(Choice):
 
     @classmethod
     def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
-        """One product of rank 2r: s·B·A minus its start."""
+        """One product of rank 2r: B·A − B0·A0 as (B − B0)·A + B0·(A − A0).
+
+        Written so, what is small stays small: the start is a no-op to the bit, and neither bfloat16 nor the sum of two
+        products as large as W0 itself rounds away what has been learned.
+        """
         import torch
 
-        scale = site.options["scale"]
-        left = torch.cat([scale * parts["init_down"], -scale * parts["init_start_down"]], dim=-1)
-        return Contribution(shift=LowRank(left, torch.cat([parts["init_up"], parts["init_start_up"]], dim=-2)))
+        scale, start = site.options["scale"], parts["init_start_down"]
+        left = torch.cat([parts["init_down"] - start, start], dim=-1)
+        right = torch.cat([parts["init_up"], parts["init_up"] - parts["init_start_up"]], dim=-2)
+        return Contribution(shift=LowRank(scale * left, right))
 
     @classmethod
     def stepped(cls, draws: int, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> tuple[str, ...]:

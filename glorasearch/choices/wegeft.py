@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from glorasearch.choices.base import Choice, Contribution, LowRank, Options, Part, Site
+from glorasearch.choices.base import Choice, Contribution, LowRank, Options, Part, Site, uniform
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 class Wegeft(Choice):
@@ -29,17 +30,14 @@ class Wegeft(Choice):
     tensors = "A"
     arguments = ("rank",)
     defaults: ClassVar[Options] = {"scale": 1.0}
+    positive = ("scale",)
     shareable = True
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
         """`phi (in, r)` and `psi (r, in)`."""
         rank, inputs = largest["rank"], site.layer.in_features
-
-        def kaiming(value: Tensor, generator: Generator) -> None:
-            bound = inputs**-0.5  # kaiming_uniform_ with a = √5 of a fan-in: that of `in`
-            value.uniform_(-bound, bound, generator=generator)
-
+        kaiming = partial(uniform, bound=inputs**-0.5)  # kaiming_uniform_ with a = √5 of a fan-in: that of `in`
         return {
             "phi": Part((inputs, rank), kaiming, {"rank": -1}),
             "psi": Part((rank, inputs), cut={"rank": -2}),
