@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,7 +70,9 @@ def _describe(space: SearchSpace, bound: BoundSpace, backbone: str) -> dict[str,
                 "name": layer.name,
                 "shape": [layer.out_features, layer.in_features],
                 "bias": layer.bias,
+                "type": "conv2d" if layer.convolution else "linear",
                 "choices": {gene.tensor: list(gene.choices) for gene in bound.genes if gene.layer == layer.name},
+                "shared": {gene.tensor: gene.share for gene in bound.genes if gene.layer == layer.name and gene.share},
             }
             for layer in bound.layers
         ],
@@ -83,6 +86,7 @@ def _describe(space: SearchSpace, bound: BoundSpace, backbone: str) -> dict[str,
 def _print(space: SearchSpace, bound: BoundSpace, backbone: str, all_layers: bool) -> None:
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     console = Console()
@@ -98,7 +102,11 @@ def _print(space: SearchSpace, bound: BoundSpace, backbone: str, all_layers: boo
         rows[key] = rows.get(key, 0) + 1
     for (label, shape, *offered), count in rows.items():
         table.add_row(f"{label}\n{count} x {shape}", *offered)
-    console.print(table)
+    wanted = Measurement.get(console, console.options.update(width=10_000), table).maximum
+    Console(width=max(console.width, wanted)).print(table)  # a choice that is cut off cannot be copied
+    for (share, tensor), count in Counter((gene.share, gene.tensor) for gene in bound.genes if gene.share).items():
+        line = f"group {share}: {count} layers share in {tensor} what can be shared"
+        console.print(line, highlight=False, soft_wrap=True)
     smallest, mean, largest = bound.parameter_range()
     least, most = bound.budget
     console.print(

@@ -183,7 +183,7 @@ class BoundSpace:
                     continue
                 parts = choice.parts(site, **dict.fromkeys(choice.arguments, 1))
                 shapes = {name: part.shape for name, part in parts.items()}
-                first, expected = shared.setdefault(f"{gene.share}.{choice.kind}", (gene, shapes))
+                first, expected = shared.setdefault(f"{gene.share}.{gene.tensor}.{choice.kind}", (gene, shapes))
                 if shapes != expected:
                     raise SearchSpaceError(
                         f"group {gene.share!r}: layers {first.layer} and {gene.layer} cannot share {choice.kind}: "

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
 
 from glorasearch.choices import (
+    CHOICES,
     SUPPORT_TENSORS,
     LayerShape,
     check_allowed,
@@ -89,12 +90,6 @@ class _Group(_PerTensor):
     layers: tuple[str, ...] = Field(min_length=1)
     share: str | None = Field(default=None, pattern="^[A-Za-z0-9_-]+$")
 
-    @model_validator(mode="after")
-    def _check_share(self) -> Self:
-        if self.share is not None and not any(map(_shareable, (self.of(tensor) for tensor in SUPPORT_TENSORS))):
-            raise ValueError("share: the group offers no choice that layers can share; only wegeft:<rank> in A is so")
-        return self
-
 
 class _Layers(BaseModel):
     model_config = STRICT
@@ -140,6 +135,19 @@ class SearchSpace(BaseModel):
     budget: Budget = Budget()
     _source: str = PrivateAttr("search space")
 
+    @model_validator(mode="after")
+    def _check_share(self) -> Self:
+        """A group that shares has something to share: in its own lists, or in those that it may have from before."""
+        offers = any(_shareable(self.choices.of(tensor)) for tensor in SUPPORT_TENSORS)
+        for index, group in enumerate(self.groups):
+            offers = offers or any(_shareable(group.of(tensor)) for tensor in SUPPORT_TENSORS)
+            if group.share is not None and not offers:
+                kinds = ", ".join(kind for kind, choice in CHOICES.items() if choice.shareable)
+                raise ValueError(
+                    f"key 'groups[{index}].share': the group offers no choice that layers can share; such are: {kinds}"
+                )
+        return self
+
     @classmethod
     def load(cls, name_or_path: str | Path) -> Self:
         """Read a search space by the name of a shipped one (`glora_small`) or by the path of a TOML file.
@@ -183,15 +191,15 @@ class SearchSpace(BaseModel):
                 message gives the feasible range).
         """
         try:
-            types = self.layers.types
-            offered = [layer for layer in layers if ("conv2d" if layer.convolution else "linear") in types]
-            return self._bind({layer.name: layer for layer in offered})
+            return self._bind(list(layers))
         except SearchSpaceError as error:
             raise SearchSpaceError(f"{self._source}: {error}") from error
 
-    def _bind(self, shapes: Mapping[str, LayerShape]) -> BoundSpace:
-        chosen = select(shapes, self.layers.include, "layers.include")
-        chosen -= select(shapes, self.layers.exclude, "layers.exclude")
+    def _bind(self, layers: Sequence[LayerShape]) -> BoundSpace:
+        shapes = {layer.name: layer for layer in layers if _type(layer) in self.layers.types}
+        others = [layer.name for layer in layers if layer.name not in shapes]
+        chosen = select(shapes, self.layers.include, "layers.include", others)
+        chosen -= select(shapes, self.layers.exclude, "layers.exclude", others)
         kept = [layer for name, layer in shapes.items() if name in chosen]
         members = [
             select([layer.name for layer in kept], group.layers, f"groups[{index}].layers")
@@ -225,6 +233,10 @@ class SearchSpace(BaseModel):
         bound.check_choices()
         bound.check_budget()
         return bound
+
+
+def _type(layer: LayerShape) -> str:
+    return "conv2d" if layer.convolution else "linear"
 
 
 def shipped_directory() -> Path:

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 from click.testing import CliRunner
 
+from glorasearch.adapters import adaptable_layers
 from glorasearch.choices import CHOICES
 from glorasearch.cli.main import group
 from glorasearch.space import BoundSpace, SearchSpace, known_layers, shipped_directory, shipped_names
@@ -39,8 +42,9 @@ def test_every_example_binds_to_vit_b(write_space: SpaceWriter, text: str) -> No
 
 
 def test_there_are_examples_of_everything() -> None:
-    assert len(BLOCKS) == 6
-    for key in ("[layers]", "include", "exclude", "[choices]", "[[groups]]", "[budget]", "entangle", "description"):
+    assert len(BLOCKS) == 9
+    tables = ("[layers]", "[choices]", "[options.", "[[groups]]", "[budget]")
+    for key in (*tables, "include", "exclude", "types", "share", "entangle", "description"):
         assert any(key in text for text in BLOCKS), key
 
 
@@ -48,8 +52,8 @@ def test_the_table_of_keys_is_complete() -> None:
     keys = {key for cells in table("## The keys") for key in re.split(r", | \.\.\. ", cells[0])}
     top = set(SearchSpace.model_fields) - {"layers", "choices", "budget"}
     nested = {f"layers.{key}" for key in _Layers.model_fields} | {f"budget.{key}" for key in Budget.model_fields}
-    assert keys == top | nested | {"groups.layers", "groups.A", "groups.E", "choices.A", "choices.E"}
-    assert set(_Group.model_fields) == {"layers", *"ABCDE"}
+    assert keys == top | nested | {"groups.layers", "groups.share", "groups.A", "groups.E", "choices.A", "choices.E"}
+    assert set(_Group.model_fields) == {"layers", "share", *"ABCDE"}
 
 
 def test_the_table_of_choices_is_that_of_the_code() -> None:
@@ -61,15 +65,41 @@ def test_the_table_of_choices_is_that_of_the_code() -> None:
         assert rows[kind][0].count(":") == len(made.arguments)
 
 
-def test_the_table_of_what_is_shipped() -> None:
+def counts(on_backbone: BoundSpace) -> list[str]:
+    """Number of subnets, and smallest, mean and largest parameter count, as they are written in the tables."""
+    smallest, mean, largest = on_backbone.parameter_range()
+    size = "1" if on_backbone.size() == 1 else f"10^{on_backbone.size_exponent():.1f}"
+    return [size, f"{smallest:,}", f"{mean:,.0f}", f"{largest:,}"]
+
+
+def test_the_tables_of_what_is_shipped() -> None:
     rows = {cells[0]: cells[1:] for cells in table("## What is shipped")}
-    assert sorted(rows) == shipped_names()
+    convolutional = table("### Shipped for convolutional networks")
+    assert sorted([*rows, *{cells[0] for cells in convolutional}]) == shipped_names()
     for name, cells in rows.items():
         space = SearchSpace.load(name)
-        on_vit = space.bind(LAYERS)
-        smallest, mean, largest = on_vit.parameter_range()
-        size = "1" if on_vit.size() == 1 else f"10^{on_vit.size_exponent():.1f}"
-        assert cells == [space.description, size, f"{smallest:,}", f"{mean:,.0f}", f"{largest:,}"]
+        assert cells == [space.description, *counts(space.bind(LAYERS))]
+    for name, backbone, *cells in convolutional:
+        with torch.device("meta"):
+            layers = adaptable_layers(timm.create_model(backbone, num_classes=2))
+        on_backbone = SearchSpace.load(name).bind(layers)
+        assert cells == [str(len(on_backbone.layers)), *counts(on_backbone)]
+
+
+def test_the_table_of_options_is_that_of_the_code() -> None:
+    written = {(method, option): float(default) for method, option, default, _ in table("### Options")}
+    assert written == {(kind, name): value for kind, made in CHOICES.items() for name, value in made.defaults.items()}
+
+
+def test_the_sharing_example(write_space: SpaceWriter) -> None:
+    on_vit = bound(write_space, next(text for text in BLOCKS if "share" in text))
+    third = {gene.layer: gene.share for gene in on_vit.genes if gene.layer.startswith("blocks.3.")}
+    assert list(third.values()) == ["attention", "attention", "mlp", ""]
+    attention = {gene.key: "wegeft:16" for gene in on_vit.genes if gene.share == "attention"}
+    one = dict(list(attention.items())[:1])
+    assert on_vit.parameters(on_vit.smallest().replace(attention)) == 2 * 768 * 16
+    assert on_vit.parameters(on_vit.smallest().replace(attention | dict.fromkeys(one, "wegeft:8"))) == 2 * 768 * 16
+    assert on_vit.parameters(on_vit.smallest().replace(dict.fromkeys(one, "wegeft:8"))) == 2 * 768 * 8
 
 
 def test_the_patterns_match_what_is_said() -> None:

@@ -1,18 +1,35 @@
-"""The shipped spaces on ViT-B/16, against the published parameter counts."""
+"""The shipped spaces on the backbones that they are for, and against the published parameter counts."""
 
 from __future__ import annotations
 
 import math
 import statistics
+from typing import Any
 
 import numpy as np
 import pytest
+import timm
+import torch
 
+from glorasearch.adapters import adaptable_layers
+from glorasearch.assets import quickstart_backbone_path
+from glorasearch.choices import CHOICES
 from glorasearch.space import BoundSpace, LayerShape, SearchSpace, known_layers, parse_choice, sample, shipped_names
+from glorasearch.space.known_backbones import transformer_layers
 
 LAYERS = known_layers("vit_base_patch16_224") or []
-SPACES = ["bitfit", "glora_large", "glora_medium", "glora_small", "lean", "linear_probe", "lora", "lora_r8", "ssf"]
+WHOLE = ["bitfit", "everything", "fourierft", "glora_large", "glora_medium", "glora_small", "lean", "linear_probe"]
+WHOLE += ["lora", "lora_dash", "lora_r8", "lora_tsd", "ssf"]
+FOR_VIT = dict.fromkeys(WHOLE, 48) | {"repadapter": 24, "wegeft": 12}
+"""Name → layers of ViT-B/16 that it adapts."""
+FOR_CONVOLUTIONS = ["convnext_glora", "resnet_glora"]
 RANKS = {"glora_small": {2}, "glora_medium": {2, 4}, "glora_large": {4, 8}, "lean": {4, 8}, "lora": {4}, "lora_r8": {8}}
+RANKS |= {"everything": {2, 4}, "lora_dash": {4}, "lora_tsd": {4}, "wegeft": {16}, "repadapter": {8}}
+
+
+def layers_of(name: str, **arguments: Any) -> list[LayerShape]:
+    with torch.device("meta"):
+        return adaptable_layers(timm.create_model(name, num_classes=2, **arguments))
 
 
 def of_one_rank(rank: int) -> BoundSpace:
@@ -38,18 +55,68 @@ def expected_variance(bound: BoundSpace) -> float:
 
 
 def test_what_is_shipped() -> None:
-    assert shipped_names() == SPACES
+    assert shipped_names() == sorted([*FOR_VIT, *FOR_CONVOLUTIONS])
 
 
-@pytest.mark.parametrize("name", SPACES)
-def test_every_shipped_space_binds_to_vit_b(name: str) -> None:
+@pytest.mark.parametrize("name", FOR_VIT)
+def test_every_space_for_transformers_binds_to_vit_b(name: str) -> None:
     space = SearchSpace.load(name)
     bound = space.bind(LAYERS)
     assert space.name == name
     assert space.description
-    assert len(bound.layers) == 48
+    assert len(bound.layers) == FOR_VIT[name]
     found = {parse_choice(choice).rank for gene in bound.genes for choice in gene.choices} - {0}
     assert found == RANKS.get(name, set())
+
+
+def test_every_space_for_transformers_binds_to_small_ones() -> None:
+    quickstart = layers_of(f"local-dir:{quickstart_backbone_path()}")
+    for name, count in FOR_VIT.items():
+        assert len(SearchSpace.load(name).bind(quickstart).layers) == count / 2, name
+        assert len(SearchSpace.load(name).bind(transformer_layers(48, 1)).layers) == count / 12, name
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "arguments", "count"),
+    [
+        ("convnext_glora", "convnext_tiny", {}, 3 * 18),
+        ("convnext_glora", "convnext_atto", {}, 3 * 12),
+        ("convnext_glora", "convnextv2_nano", {}, 3 * 14),
+        ("convnext_glora", "convnext_atto", {"dims": (8, 8, 16, 16), "depths": (1, 1, 1, 1)}, 3 * 4),
+        ("resnet_glora", "resnet18", {}, 16 + 3),
+        ("resnet_glora", "resnet50", {}, 48 + 4),
+        ("resnet_glora", "resnet10t", {}, 8 + 3),
+        ("resnet_glora", "resnext50_32x4d", {}, 48 + 4),
+        ("resnet_glora", "wide_resnet50_2", {}, 48 + 4),
+        ("resnet_glora", "resnet50d", {}, 48 + 4),
+        ("resnet_glora", "seresnet50", {}, 48 + 4 + 2 * 16),
+        ("resnet_glora", "resnet18", {"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1)}, 8 + 4),
+    ],
+)
+def test_the_spaces_for_convolutions_bind_to_what_they_are_for(
+    name: str, backbone: str, arguments: dict[str, Any], count: int
+) -> None:
+    layers = layers_of(backbone, **arguments)
+    bound = SearchSpace.load(name).bind(layers)
+    assert len(bound.layers) == count
+    offered = {tensor: {gene.layer for gene in bound.genes if gene.tensor == tensor} for tensor in "ABCDE"}
+    assert all(len(offered[tensor]) == count for tensor in "ABCE")
+    assert offered["D"] == ({layer.name for layer in bound.layers} if name == "convnext_glora" else set())
+
+
+def test_everything_has_every_method_where_it_belongs() -> None:
+    bound = SearchSpace.load("everything").bind(LAYERS)
+    assert len(bound.genes) == 5 * 48
+    for gene in bound.genes:
+        kinds = {parse_choice(choice).kind for choice in gene.choices}
+        assert kinds == {kind for kind, choice in CHOICES.items() if gene.tensor in choice.tensors}
+        assert not gene.share
+
+
+def test_wegeft_is_one_pair_of_factors() -> None:
+    bound = SearchSpace.load("wegeft").bind(LAYERS)
+    assert {gene.share for gene in bound.genes} == {"projections"}
+    assert [gene.layer for gene in bound.genes] == [f"blocks.{block}.attn.proj" for block in range(12)]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +126,11 @@ def test_every_shipped_space_binds_to_vit_b(name: str) -> None:
         ("ssf", "ADE", 3 * 82_944),
         ("lora", "B", 589_824),
         ("lora_r8", "B", 1_179_648),
+        ("lora_dash", "B", 589_824 + 8 * 48),
+        ("lora_tsd", "B", 589_824 + 8 * 48),
+        ("wegeft", "A", 2 * 768 * 16),
+        ("fourierft", "B", 1_000 * 48),
+        ("repadapter", "AC", 24 * (2 * 768 * 8 + 768)),
         ("linear_probe", "E", 0),
     ],
 )

@@ -65,6 +65,18 @@ REST = '\n[choices]\nB = ["none", "lora:2"]\n'
         ("[budget]\nmax = true" + REST, ["'budget.max'", "a whole number", "True"]),
         ("[budget]\nmin = 30\nmax = 20" + REST, ["'budget'", "min 30 is above max 20"]),
         ("[choices\n", ["not valid TOML", "line 1"]),
+        # types of layers, sharing, methods and their options
+        ('[layers]\ntypes = ["conv1d"]' + REST, ["'layers.types[0]'", "'conv1d'", "'linear' or 'conv2d'"]),
+        ("[layers]\ntypes = []" + REST, ["'layers.types'", "at least one"]),
+        ('[[groups]]\nlayers = ["*"]\nshare = "all"' + REST, ["'groups[0].share'", "no choice that layers can share"]),
+        ('[[groups]]\nlayers = ["*"]\nshare = "a b"\nA = ["wegeft:2"]' + REST, ["'groups[0].share'", "'a b'"]),
+        ("[options.lora]\nscale = 2" + REST, ["'options'", "options.lora: unknown scale", "no options"]),
+        ("[options.fourier]\nalpha = 2" + REST, ["options.fourier: unknown alpha", "scale, seed, centre, width"]),
+        ("[options.furier]\nscale = 2" + REST, ["options.furier", "no such choice", "fourier"]),
+        ('[options.fourier]\nscale = "big"' + REST, ["'options.fourier.scale'", "a number", "'big'"]),
+        ('methods = ["nowhere:Method"]' + REST, ["'methods'", "'nowhere:Method'", "package.module:Class"]),
+        ('methods = ["math:pi"]' + REST, ["'methods'", "'math:pi'", "not a subclass of glorasearch.choices.Choice"]),
+        ('methods = ["math"]' + REST, ["'methods'", "'math'", "not a subclass of glorasearch.choices.Choice"]),
     ],
 )
 def test_the_error_says_file_key_finding_and_remedy(write_space: SpaceWriter, text: str, said: list[str]) -> None:
@@ -91,7 +103,7 @@ def test_all_mistakes_of_a_file_are_told_at_once(write_space: SpaceWriter) -> No
     [
         (
             '[layers]\ninclude = ["blocks.*.proj", "blocks.*.qvk"]' + REST,
-            ["layers.include", "'blocks.*.qvk'", "none of 7 Linear layers", "blocks.0.attn.qkv", "blocks.1.attn.qkv"],
+            ["layers.include", "'blocks.*.qvk'", "none of 7 layers", "blocks.0.attn.qkv", "blocks.1.attn.qkv"],
         ),
         ('[layers]\nexclude = ["head"]' + REST, ["layers.exclude", "'head'", "none of 7"]),
         ('[[groups]]\nlayers = ["blocks.2.*"]\nB = ["none"]' + REST, ["groups[0].layers", "'blocks.2.*'", "none of 6"]),
@@ -104,6 +116,13 @@ def test_all_mistakes_of_a_file_are_told_at_once(write_space: SpaceWriter) -> No
             ["choices.B", "'lora:9'", "above 8", "blocks.0.attn.qkv (24, 8)", "smaller rank"],
         ),
         ('[choices]\nC = ["lora:9"]\n', ["choices.C", "'lora:9'", "above 8"]),
+        ('[choices]\nB = ["fourier:65"]\n', ["choices.B", "'fourier:65'", "above 64", "blocks.0.attn.proj (8, 8)"]),
+        ('[choices]\nB = ["dash:2:9"]\n', ["choices.B", "'dash:2:9'", "directions above 8", "blocks.0.attn.proj"]),
+        ('[choices]\nA = ["wegeft:9"]\n', ["choices.A", "'wegeft:9'", "above 8", "blocks.0.attn.qkv (24, 8)"]),
+        (
+            '[layers]\ninclude = ["*"]\n[choices]\nA = ["wegeft:2"]\n[[groups]]\nlayers = ["*.proj"]\nshare = "p"\n',
+            ["group 'p'", "stem.proj and blocks.0.attn.proj cannot share wegeft", "inputs differ (12 and 8)"],
+        ),
         (
             "[budget]\nmin = 1\nmax = 31" + REST,
             ["budget", "between 1 and 31", "from 0 to 352", "nearest to the budget are 0 and 32"],
@@ -127,14 +146,34 @@ def test_what_does_not_fit_the_backbone(
         assert part in message, message
 
 
-def test_a_backbone_without_linear_layers(layers: list[LayerShape]) -> None:
-    with pytest.raises(SearchSpaceError, match="none of 0 Linear layers; the nearest are none: there are no Linear"):
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"include": ["layer1.*"]}, "layers.include: pattern 'layer1.*' matches none of 1 layers"),
+        (
+            {"include": ["layer1.*"], "types": ["conv2d"], "exclude": ["fc"]},
+            "layers.exclude: pattern 'fc' matches none",
+        ),
+    ],
+)
+def test_layers_of_another_type_are_named_with_the_key_that_has_them(keys: dict[str, list[str]], said: str) -> None:
+    layers = [LayerShape("fc", 64, 64), LayerShape("layer1.0.conv1", 64, 64, bias=False, convolution=True)]
+    space = SearchSpace.from_dict({"name": "mine", "layers": keys, "choices": {"B": ["none", "lora:2"]}})
+    with pytest.raises(SearchSpaceError) as caught:
+        space.bind(layers)
+    other = "fc" if "exclude" in keys else "layer1.0.conv1"
+    for part in (said, f"matches 1 of another type, such as {other}: give layers.types"):
+        assert part in str(caught.value)
+
+
+def test_a_backbone_without_linear_layers() -> None:
+    with pytest.raises(SearchSpaceError, match="none of 0 layers; the nearest are none: there are no such layers"):
         SearchSpace.load("lora").bind([])
 
 
 def test_a_name_that_is_neither_file_nor_shipped(tmp_path: Path) -> None:
     with pytest.raises(
-        SearchSpaceError, match=r"no search space 'gloria'.*shipped are bitfit, glora_large, glora_medium"
+        SearchSpaceError, match=r"no search space 'gloria'.*shipped are bitfit, convnext_glora, everything, fourierft,"
     ):
         SearchSpace.load("gloria")
     with pytest.raises(SearchSpaceError, match="neither a file nor a shipped space"):

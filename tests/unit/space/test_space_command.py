@@ -1,0 +1,30 @@
+"""`glorasearch space` shows all of what a space offers."""
+
+from __future__ import annotations
+
+import json
+
+from click.testing import CliRunner
+
+from glorasearch.cli.main import group
+
+
+def output(*arguments: str) -> str:
+    result = CliRunner().invoke(group, ["space", *arguments], env={"COLUMNS": "60"})
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_no_choice_is_cut_off_however_narrow_the_terminal() -> None:
+    shown = output("convnext_glora", "--backbone", "convnext_atto")
+    assert "…" not in shown
+    assert "stages.*.blocks.*.conv_dw" in shown
+    assert "2 x (40, 49)" in shown
+
+
+def test_what_layers_share_is_said() -> None:
+    assert "group projections: 12 layers share in A what can be shared\n12 layers, 12 genes" in output("wegeft")
+    assert "share" not in output("repadapter")
+    described = json.loads(output("wegeft", "--json"))
+    assert {layer["type"] for layer in described["layers"]} == {"linear"}
+    assert all(layer["shared"] == {"A": "projections"} for layer in described["layers"])
