@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class Vector(Choice):
-    """One value a row, zeros at the start: BitFit is E=`vector`, IA3 on outputs A=`vector`, SSF A, D and E."""
+    """One value a row, zeros at the start: BitFit is E=`vector`, SSF A, D and E=`vector`.
+
+    IA3 on a layer's outputs is A=`vector`, and where there is a bias D=`vector` of the same values.
+    """
 
     kind = "vector"
     tensors = "ABCDE"

@@ -234,7 +234,8 @@ def convolve(base: nn.Conv2d, W: Tensor, b: Tensor, x: Tensor) -> Tensor:
         rows, columns = base.padding
         pads = [columns, columns, rows, rows]
     x = F.pad(x, pads, mode="constant" if base.padding_mode == "zeros" else base.padding_mode)
-    size = [(n - d * (k - 1) - 1) // s + 1 for n, d, k, s in zip(x.shape[2:], base.dilation, base.kernel_size, base.stride, strict=True)]  # fmt: skip
+    axes = zip(x.shape[2:], base.dilation, base.kernel_size, base.stride, strict=True)
+    size = [(n - d * (k - 1) - 1) // s + 1 for n, d, k, s in axes]
     patches = F.unfold(x, base.kernel_size, dilation=base.dilation, stride=base.stride)
     outs = [w @ own for w, own in zip(W.chunk(groups), patches.chunk(groups, dim=1), strict=True)]
     return (torch.cat(outs, dim=1) + b[:, None]).unflatten(2, size)

@@ -209,9 +209,10 @@ def test_layers_of_one_shape_at_once(bench: Any) -> None:
             bench.layer(supernet).base.weight.normal_()
     layers = [bench.layer(supernet) for supernet in supernets]
     bases = torch.stack([layer.weight_view for layer in layers])
-    for gene, text in ((gene, text) for gene in supernets[0].space.genes for text in gene.choices if text != "none"):
+    space = supernets[0].space
+    for gene, text in ((one, text) for one in space.genes for text in one.choices if text != "none"):
         kind = type(parse_choice(text))
-        site = supernets[0].space.site(gene, kind.kind)
+        site = space.site(gene, kind.kind)
         each = [layer.support_of(gene.tensor).parts(text) for layer in layers]
         together = kind.contribution({name: torch.stack([p[name] for p in each]) for name in each[0]}, bases, site)
         for index, layer in enumerate(layers):
