@@ -228,6 +228,19 @@ class Choice(ABC):
         return None
 
     @classmethod
+    def bases(cls, parts: Mapping[str, Part], site: Site) -> tuple[Tensor, Tensor] | None:
+        """For a shift of the form `left·diag(c)·right` with fixed matrices, these: `(out, n)` and `(n, in)`; else None.
+
+        Fast paths then form the shift of all layers of a shape, and its gradient, without what the plain one does.
+        """
+        return None
+
+    @classmethod
+    def spectrum(cls, parts: Mapping[str, Tensor], site: Site) -> Tensor:
+        """For such a shift c, `(..., n)`."""
+        raise NotImplementedError(f"{cls.kind} has no bases")
+
+    @classmethod
     def stepped(cls, draws: int, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> tuple[str, ...]:
         """Called after an optimiser step that drew a choice of this kind, for the `draws`-th time: may set parts.
 

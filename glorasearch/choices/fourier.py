@@ -55,6 +55,26 @@ class Fourier(Choice):
         shift = torch.fft.irfft2(half.view(*half.shape[:-1], outs, width), s=(outs, ins))
         return Contribution(shift=Dense((shift * site.options["scale"]).to(given.dtype)))
 
+    @classmethod
+    def bases(cls, parts: Mapping[str, Part], site: Site) -> tuple[Tensor, Tensor] | None:
+        """cos(a + b) = cos a·cos b − sin a·sin b, for the row's and the column's phases of every entry: n = 2·entries."""
+        import torch
+
+        outs, ins = site.layer.out_features, site.layer.in_features
+        rows, columns = entries(outs, ins, parts["coefficients"].shape[-1], *_drawing(site))
+        left = 2 * torch.pi / outs * ((torch.arange(outs)[:, None] * rows) % outs).double()
+        right = 2 * torch.pi / ins * ((columns[:, None] * torch.arange(ins)) % ins).double()
+        return torch.cat([left.cos(), -left.sin()], dim=1), torch.cat([right.cos(), right.sin()])
+
+    @classmethod
+    def spectrum(cls, parts: Mapping[str, Tensor], site: Site) -> Tensor:
+        """α·c / (out·in), once for the cosines and once for the sines."""
+        import torch
+
+        size = site.layer.out_features * site.layer.in_features
+        scaled = parts["coefficients"] * (site.options["scale"] / size)
+        return torch.cat([scaled, scaled], dim=-1)
+
     def check(self, site: Site) -> None:
         """There are out·in entries."""
         self.at_most(site, "entries", site.layer.out_features * site.layer.in_features)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from glorasearch.evaluation.resident import Resident
-from glorasearch.fused import MergedLinear, MergedWeights, compile_blocks, pool_of, static_model
+from glorasearch.fused import CODE_WIDTH, MergedLinear, MergedWeights, compile_blocks, pool_of, static_model
 from glorasearch.space import Subnet
 from glorasearch.supernet import Supernet
 
@@ -45,7 +45,7 @@ class GraphResident(Resident):
             (self._model.get_parameter(name), parameter) for name, parameter in supernet.head_parameters().items()
         ]
         compile_blocks(self._model)
-        self._codes = torch.zeros(len(pool.layer_names), 5, 2, dtype=torch.int32, device=device)
+        self._codes = torch.zeros(len(pool.layer_names), 5, CODE_WIDTH, dtype=torch.int32, device=device)
         self._tables: dict[Subnet, Tensor] = {}
         self._staged = torch.zeros(self._codes.shape, dtype=torch.int32).pin_memory()
         self._uploaded = torch.cuda.Event()  # type: ignore[no-untyped-call]

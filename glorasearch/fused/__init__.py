@@ -8,11 +8,13 @@ what `gradients` says, and `optimizer` is AdamW on the flat buffer. `tests/numer
 """
 
 from glorasearch.fused.compiling import compile_blocks
+from glorasearch.fused.extras import CODE_WIDTH
 from glorasearch.fused.merged import MergedLinear, MergedWeights, static_model
 from glorasearch.fused.pool import Pool, UnfusableError, pool_of
 from glorasearch.fused.step import FusedStep, StepConfig
 
 __all__ = [
+    "CODE_WIDTH",
     "FusedStep",
     "MergedLinear",
     "MergedWeights",

@@ -10,22 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from glorasearch.adapters import AdaptedLayer
+from glorasearch.choices import CHOICES
+from glorasearch.fused.extras import CODE_WIDTH, OWN_KINDS, Extras, Key, what_is_not_covered
 from glorasearch.space import SUPPORT_TENSORS, parse_choice
 
-KINDS: Final = ("none", "constant", "vector", "lora")
-"""Kinds of choices by their codes."""
-NONE, CONSTANT, VECTOR, LORA = range(len(KINDS))
+NONE, CONSTANT, VECTOR, LORA = range(len(OWN_KINDS))
+"""Their codes; those of the other kinds follow in the order of the table of choices."""
 PARTS: Final = ("down", "up", "vector", "constant")
 """The storages of a support tensor, as `SupportTensor` names them."""
 LEAST_SCALE: Final = 0.05
 """A row that is scaled by less than this has its gradient taken from the dense weight gradient."""
 
-DENSE, SCALED, SHIFTED = range(3)
-PLAN: Final = ("dense", "scaled", "shifted")
-"""Columns of a plan: needs the dense weight gradient; A scales rows, B shifts rows, which matter only without it."""
-
-Key = tuple[str, str]
-"""Support tensor and part: ("A", "down")."""
+DENSE, SCALED, SHIFTED, EXTRA, SPECTRAL = range(5)
+PLAN: Final = ("dense", "scaled", "shifted", "extra", "spectral")
+"""Columns of a plan: needs the dense weight gradient; A scales rows, B shifts rows, which matter only without it; how
+many columns of extras are in use; whether the spectrum is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +36,13 @@ class Shape:
     scale_rank: int
     """Largest rank of A's products."""
     shift_rank: int
-    """Largest rank of B's products."""
+    """Largest rank of products that shift the weight: B's `lora`, and the extras."""
+    entries: int = 0
+    """Coefficients of a spectrum."""
 
     @property
     def rank(self) -> int:
-        """Columns of `left`, A's before B's."""
+        """Columns of `left`: A's, then those of the shift."""
         return self.scale_rank + self.shift_rank
 
     @property
@@ -54,18 +55,18 @@ class Shape:
         return self.out_features != self.in_features
 
     @property
-    def sizes(self) -> tuple[int, int, int, int, int]:
-        """Elements of scale, shift, bias, left and right in one layer's factors."""
+    def sizes(self) -> tuple[int, int, int, int, int, int]:
+        """Elements of scale, shift, bias, left, right and spectrum in one layer's factors."""
         out = self.out_features
-        return out, out, out, out * self.rank, self.rank * self.in_features
+        return out, out, out, out * self.rank, self.rank * self.in_features, self.entries
 
     def split(self, factors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Views `scale`, `shift`, `bias (..., out)`, `left (..., out, r)` and `right (..., r, in)`."""
+        """Views `scale`, `shift`, `bias (..., out)`, `left (..., out, r)`, `right (..., r, in)`, `spectrum (..., n)`."""
         lead = factors.shape[:-1]
-        scale, shift, bias, left, right = torch.split(factors, list(self.sizes), dim=-1)
+        scale, shift, bias, left, right, spectrum = torch.split(factors, list(self.sizes), dim=-1)
         left = left.reshape(*lead, self.out_features, self.rank)
         right = right.reshape(*lead, self.rank, self.in_features)
-        return scale, shift, bias, left, right
+        return scale, shift, bias, left, right, spectrum
 
 
 class Bank:
@@ -74,11 +75,13 @@ class Bank:
     A path's **factors** are what its choices come to in the one form that every layer has (`⊙` element-wise, `·` the
     matrix product, `1` a row of ones):
 
-        W = W0 ⊙ (1 + scale·1 + left_A·right_A) + shift·1 + left_B·right_B
+        W = W0 ⊙ (1 + scale·1 + left_A·right_A) + shift·1 + left_B·right_B + P·diag(spectrum)·Q
         b = b0 ⊙ (1 + D) + E + W0·C
 
     where choices that are not drawn are zeros. So one static computation serves every path, and the path is data. They
-    lie in one row a layer: `scale (out,)`, `shift (out,)`, `bias (out,)` (b itself), `left (out, r)`, `right (r, in)`.
+    lie in one row a layer: `scale (out,)`, `shift (out,)`, `bias (out,)` (b itself), `left (out, r)`, `right (r, in)`,
+    `spectrum (n,)`. `left_B` has the columns of B's `lora` and then those of the extras (`glorasearch.fused.extras`),
+    which also give the spectrum and the fixed P and Q.
     """
 
     def __init__(self, names: Sequence[str], layers: Sequence[AdaptedLayer], positions: Sequence[int]) -> None:
@@ -90,9 +93,11 @@ class Bank:
         }
         self.aliased = {tensor: first.support_of(tensor).aliased for tensor in first.support}
         ranks = {tensor: self.storages.get((tensor, "down"), (0, 0))[1] for tensor in "ABC"}
-        self.shape = Shape(first.out_features, first.in_features, ranks["A"], ranks["B"])
-        self.prompt_rank = ranks["C"]
+        self.prompt_rank, self.lora_rank = ranks["C"], ranks["B"]
         self.base = torch.stack([layer.base.weight.detach() for layer in layers])
+        self.extras = extras = Extras(first, self.base)
+        shift_rank = ranks["B"] + extras.rank
+        self.shape = Shape(first.out_features, first.in_features, ranks["A"], shift_rank, extras.entries)
         self.base_bias: Tensor | None = None
         if first.base.bias is not None:
             self.base_bias = torch.stack([layer.base.bias.detach() for layer in layers if layer.base.bias is not None])
@@ -107,17 +112,18 @@ class Bank:
         return sum(self.shape.sizes)
 
     def factors(self, parts: Mapping[Key, Tensor], codes: Tensor) -> Tensor:
-        """`(L, width)` from the stacked storages and the table of codes `(layers, 5, 2)`; differentiable in `parts`."""
+        """`(L, width)` from the stacked storages and the table of codes `(layers, 5, 3)`; differentiable in `parts`."""
         own = codes[self.positions]
         scale = self._vector("A", parts, own)
         shift = self._vector("B", parts, own)
-        left = torch.cat([self._left("A", parts, own), self._left("B", parts, own)], dim=-1)
-        right = torch.cat([self._right("A", parts), self._right("B", parts)], dim=-2)
+        extra_left, extra_right, spectrum = self.extras.columns(parts, own)
+        left = torch.cat([self._left("A", parts, own), self._left("B", parts, own), extra_left], dim=-1)
+        right = torch.cat([self._right("A", parts), self._right("B", parts), extra_right], dim=-2)
         bias = self._bias(parts, own)
-        return torch.cat([scale, shift, bias, left.flatten(1), right.flatten(1)], dim=-1)
+        return torch.cat([scale, shift, bias, left.flatten(1), right.flatten(1), spectrum], dim=-1)
 
     def plan(self, factors: Tensor, codes: Tensor) -> Tensor:
-        """`(L, 3)` int32: what the gradient of each layer has to form, by the columns `PLAN`.
+        """`(L, 5)` int32: what the gradient of each layer has to form, and its merge to add, by the columns `PLAN`.
 
         Products need the dense weight gradient: A's cannot do without; B's could, but reading inputs and output
         gradients twice more costs a GPU as much. So does any scale whose gradient cannot be had from the layer's
@@ -128,9 +134,10 @@ class Bank:
         scale = factors[:, : self.shape.out_features]
         scaled = (a == CONSTANT) | (a == VECTOR)
         hidden = (1 + scale).abs().amin(dim=1) < LEAST_SCALE if self.shape.keeps_output else torch.ones_like(scaled)
-        dense = (a == LORA) | (b == LORA) | (scaled & hidden)
+        products, spectra = self.extras.drawn(codes[self.positions])
+        dense = (a == LORA) | (b == LORA) | (scaled & hidden) | products | spectra
         shifted = (b == CONSTANT) | (b == VECTOR)
-        return torch.stack([dense, scaled, shifted], dim=1).int()
+        return torch.stack([dense, scaled, shifted, products * self.extras.rank, spectra], dim=1).int()
 
     def _vector(self, tensor: str, parts: Mapping[Key, Tensor], own: Tensor) -> Tensor:
         """A choice `vector` or `constant` as `(L, rows)`, zeros where another is drawn."""
@@ -182,13 +189,15 @@ class Bank:
         return any(tensor == "C" for tensor, _ in self.storages)
 
     def storage_gradients(self, grad: Tensor, parts: Mapping[Key, Tensor], codes: Tensor) -> dict[Key, Tensor]:
-        """The gradients of the stacked storages from that of the factors, `(L, width)`: the transpose of `factors`."""
+        """The gradients of the stacked storages of GLoRA's own forms from that of the factors, `(L, width)`: the
+        transpose of `factors`. `extra_gradients` has those of the others."""
         own = codes[self.positions]
-        scale, shift, bias, left, right = self.shape.split(grad)
+        scale, shift, bias, left, right, _ = self.shape.split(grad)
         ra = self.shape.scale_rank
         found: dict[Key, Tensor] = {}
+        rb = ra + self.lora_rank
         self._products_back("A", found, parts, left[..., :ra], right[..., :ra, :], own)
-        self._products_back("B", found, parts, left[..., ra:], right[..., ra:, :], own)
+        self._products_back("B", found, parts, left[..., ra:rb], right[..., ra:rb, :], own)
         lines = {"A": scale, "B": shift, "E": bias}
         if self.base_bias is not None:
             lines["D"] = bias * self.base_bias
@@ -200,6 +209,22 @@ class Bank:
         for tensor, line in lines.items():
             self._line_back(tensor, found, line, own)
         return found
+
+    def extra_gradients(self, grad: Tensor, parts: Mapping[Key, Tensor], codes: Tensor) -> dict[Key, Tensor]:
+        """The gradients of the trained storages of the extras, from that of the factors, `(L, width)`."""
+        parts_of = ((extra.tensor, extra.method.parts.items()) for extra in self.extras.all)
+        keys = [(tensor, name) for tensor, own in parts_of for name, part in own if part.trained]
+        if not keys:
+            return {}
+        _, _, _, left, right, spectrum = self.shape.split(grad)
+        first = self.shape.rank - self.extras.rank
+        with torch.enable_grad():
+            leaves = dict(parts) | {key: parts[key].detach().requires_grad_() for key in keys}
+            columns = self.extras.columns(leaves, codes[self.positions])
+        wanted = [leaves[key] for key in keys]
+        upstream = left[..., first:], right[..., first:, :], spectrum
+        found = torch.autograd.grad(columns, wanted, upstream, allow_unused=True, materialize_grads=True)
+        return dict(zip(keys, found, strict=True))
 
     def _products_back(
         self,
@@ -239,7 +264,8 @@ def banks_of(adapted: Mapping[str, AdaptedLayer]) -> list[Bank]:
         layer = adapted[name]
         shapes = tuple((key, tuple(p.shape)) for key, p in storages(layer).items())
         aliased = tuple((tensor, layer.support_of(tensor).aliased) for tensor in layer.support)
-        key = (tuple(layer.base.weight.shape), layer.base.bias is not None, shapes, aliased)
+        kinds = tuple((tensor, *layer.support_of(tensor).methods) for tensor in layer.support)
+        key = (tuple(layer.base.weight.shape), layer.base.bias is not None, shapes, aliased, kinds)
         groups.setdefault(key, []).append(position)
     return [
         Bank([names[p] for p in positions], [adapted[names[p]] for p in positions], positions)
@@ -253,7 +279,7 @@ def what_cannot_be_fused(adapted: Mapping[str, AdaptedLayer]) -> str | None:
         if not isinstance(layer.base, nn.Linear):
             return f"{name} is a convolution"
         for tensor in layer.support:
-            others = sorted(layer.support_of(tensor).methods.keys() - set(KINDS))
+            others = what_is_not_covered(layer.support_of(tensor).methods, layer.base.weight.detach()[None])
             if others:
                 return f"{name} offers {', '.join(others)}"
     return None
@@ -265,17 +291,19 @@ def storages(layer: AdaptedLayer) -> dict[Key, torch.nn.Parameter]:
     for tensor in layer.support:
         own = dict(layer.support_of(tensor).named_parameters())
         found.update({(tensor, part): own[part] for part in PARTS if part in own})
+        found.update({(tensor, part): value for part, value in own.items() if part not in PARTS})
     return found
 
 
-def encode(choices: Sequence[str]) -> list[tuple[int, int]]:
-    """A layer's choices of A to E as (kind, rank)."""
+def encode(choices: Sequence[str]) -> list[tuple[int, ...]]:
+    """A layer's choices of A to E as kind and arguments, `CODE_WIDTH` numbers each."""
     return [_CODES[choice] if choice in _CODES else _code(choice) for choice in choices]
 
 
-_CODES: dict[str, tuple[int, int]] = {}
+_CODES: dict[str, tuple[int, ...]] = {}
 
 
-def _code(choice: str) -> tuple[int, int]:
+def _code(choice: str) -> tuple[int, ...]:
     parsed = parse_choice(choice)
-    return _CODES.setdefault(choice, (KINDS.index(parsed.kind), parsed.rank))
+    numbers = (list(CHOICES).index(parsed.kind), *parsed.values)
+    return _CODES.setdefault(choice, (numbers + (0,) * CODE_WIDTH)[:CODE_WIDTH])

@@ -1,11 +1,12 @@
 """The gradient of a layer's factors, and the merge of a bank's weights: the equations, in plain torch.
 
-With `W = W0 ⊙ (1 + scale·1 + P·Q) + shift·1 + D·U` and `y = x·Wᵀ + bias`, where `left = [P, D]`, `right = [Q; U]`, the
-gradient of the loss in `W` is `G = dyᵀ·x` and, with `H = G ⊙ W0`,
+With `W = W0 ⊙ (1 + scale·1 + P·Q) + shift·1 + D·U + S·diag(c)·T` and `y = x·Wᵀ + bias`, where `left = [P, D]` and
+`right = [Q; U]`, c is the spectrum, S and T are fixed, the gradient of the loss in `W` is `G = dyᵀ·x`; with `H = G ⊙ W0`
 
     d scale = H·1ᵀ    d shift = G·1ᵀ    d bias = Σ dy    dP = H·Qᵀ    dQ = Pᵀ·H    dD = G·Uᵀ    dU = Dᵀ·G    dx = dy·W
+    dc = diag(Sᵀ·G·Tᵀ)
 
-A layer that has no products (P, Q, D, U are zero) can do without the dense G, by associativity and summed over tokens:
+A layer that has no products and no spectrum (P, Q, D, U, c are zero) can do without the dense G, by associativity and summed over tokens:
 
     d shift = dyᵀ·(x·1ᵀ)    d scale = (Σ dy ⊙ y − bias ⊙ d bias − shift ⊙ d shift) / (1 + scale)
 
@@ -21,53 +22,69 @@ from torch import Tensor
 
 from glorasearch.fused.bank import DENSE, SCALED, SHIFTED, Shape
 
+Bases = tuple[Tensor, Tensor]
+"""S `(out, n)` and T `(n, in)`."""
 
-def merge(base: Tensor, factors: Tensor, shape: Shape) -> Tensor:
+
+def merge(base: Tensor, factors: Tensor, shape: Shape, bases: Bases | None = None) -> Tensor:
     """W of every layer of a bank, `(L, out, in)`, from W0 `(L, out, in)` and factors `(L, width)`."""
-    scale, shift, _, left, right = shape.split(factors)
+    scale, shift, _, left, right, spectrum = shape.split(factors)
     ra = shape.scale_rank
     gain = 1 + scale[..., None]
     if ra:
         gain = gain + left[..., :ra] @ right[..., :ra, :]
     weight = base * gain + shift[..., None]
-    return weight + left[..., ra:] @ right[..., ra:, :] if shape.shift_rank else weight
+    if shape.shift_rank:
+        weight = weight + left[..., ra:] @ right[..., ra:, :]
+    if shape.entries:
+        assert bases is not None
+        weight = weight + (bases[0] * spectrum[..., None, :]) @ bases[1]
+    return weight
 
 
-def dense_gradient(dy: Tensor, x: Tensor, base: Tensor, factors: Tensor, shape: Shape) -> Tensor:
+def dense_gradient(dy: Tensor, x: Tensor, base: Tensor, factors: Tensor, shape: Shape, bases: Bases | None) -> Tensor:
     """The gradient `(width,)` of one layer's factors by way of G; `dy (N, out)`, `x (N, in)`, `base (out, in)`."""
-    _, _, _, left, right = shape.split(factors)
+    _, _, _, left, right, _ = shape.split(factors)
     ra = shape.scale_rank
     grad = dy.T @ x
     scaled = grad * base
     parts = [scaled.sum(1), grad.sum(1), dy.sum(0)]
     d_left = torch.cat([scaled @ right[:ra].T, grad @ right[ra:].T], dim=1)
     d_right = torch.cat([left[:, :ra].T @ scaled, left[:, ra:].T @ grad])
-    return torch.cat([*parts, d_left.flatten(), d_right.flatten()])
+    d_spectrum = grad.new_zeros(0) if bases is None else (bases[0] * (grad @ bases[1].T)).sum(0)
+    return torch.cat([*parts, d_left.flatten(), d_right.flatten(), d_spectrum])
 
 
 def raw_gradient(
-    dy: Tensor, x: Tensor, y: Tensor | None, base: Tensor, factors: Tensor, plan: Tensor, shape: Shape
+    dy: Tensor,
+    x: Tensor,
+    y: Tensor | None,
+    base: Tensor,
+    factors: Tensor,
+    plan: Tensor,
+    shape: Shape,
+    bases: Bases | None = None,
 ) -> Tensor:
-    """The raw gradient `(width,)` of one layer's factors as its row of the plan, `(3,)`, says.
+    """The raw gradient `(width,)` of one layer's factors as its row of the plan, `(5,)`, says.
 
     What the plan leaves out is zero: nothing that was drawn depends on it.
     """
     if plan[DENSE]:
-        return dense_gradient(dy, x, base, factors, shape)
+        return dense_gradient(dy, x, base, factors, shape, bases)
     zero = dy.new_zeros(shape.out_features)
     seen = zero
     if plan[SCALED]:
         assert y is not None, "a layer that keeps no outputs takes the dense way"
         seen = (dy * y).sum(0)
     d_shift = dy.T @ x.sum(1) if plan[SHIFTED] else zero
-    products = dy.new_zeros(shape.rank * (shape.out_features + shape.in_features))
+    products = dy.new_zeros(shape.rank * (shape.out_features + shape.in_features) + shape.entries)
     return torch.cat([seen, d_shift, dy.sum(0), products])
 
 
 def settle(raw: Tensor, factors: Tensor, plan: Tensor, shape: Shape) -> Tensor:
-    """The gradients `(L, width)` of a bank's factors from raw ones; `factors (L, width)`, `plan (L, 3)`."""
-    scale, shift, bias, _, _ = shape.split(factors)
-    seen, d_shift, d_bias, _, _ = shape.split(raw)
+    """The gradients `(L, width)` of a bank's factors from raw ones; `factors (L, width)`, `plan (L, 5)`."""
+    scale, shift, bias, *_ = shape.split(factors)
+    seen, d_shift, d_bias, *_ = shape.split(raw)
     d_scale = (seen - bias * d_bias - shift * d_shift) / (1 + scale)
     thin = (plan[:, SCALED] != 0) & (plan[:, DENSE] == 0)
     d_scale = torch.where(thin[:, None], d_scale, seen)

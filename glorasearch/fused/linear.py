@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glorasearch.fused.bank import Shape
-from glorasearch.fused.gradients import raw_gradient
+from glorasearch.fused.gradients import Bases, raw_gradient
 
 
 @torch.library.custom_op("glorasearch::fused_linear", mutates_args=())
@@ -20,11 +20,13 @@ def fused_linear(
     factors: Tensor,
     base: Tensor,
     plan: Tensor,
+    left: Tensor,
+    right: Tensor,
     scale_rank: int,
     shift_rank: int,
 ) -> Tensor:
     """`x·Wᵀ + b`: `x (..., in)`, the merged `weight (out, in)` and `bias (out,)`, and what they were merged from: one
-    layer's `factors`, W0 `base`, and its row of the plan.
+    layer's `factors`, W0 `base`, its row of the plan, and the spectrum's matrices `left (out, n)`, `right (n, in)`.
 
     Only `x` and `factors` have gradients; that of the factors is raw (`gradients.settle`) and the one of the layer that
     is merged from them.
@@ -33,66 +35,82 @@ def fused_linear(
 
 
 @fused_linear.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor, factors: Tensor, base: Tensor, plan: Tensor, ra: int, rb: int) -> Tensor:
-    return x.new_empty((*x.shape[:-1], weight.shape[0]))
-
-
-@torch.library.custom_op("glorasearch::fused_linear_backward", mutates_args=())
-def fused_linear_backward(
-    dy: Tensor,
+def _(
     x: Tensor,
-    y: Tensor | None,
     weight: Tensor,
+    bias: Tensor,
     factors: Tensor,
     base: Tensor,
     plan: Tensor,
+    left: Tensor,
+    right: Tensor,
+    ra: int,
+    rb: int,
+) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+@torch.library.custom_op("glorasearch::fused_linear_gradient", mutates_args=())
+def fused_linear_gradient(
+    dy: Tensor,
+    x: Tensor,
+    y: Tensor | None,
+    factors: Tensor,
+    base: Tensor,
+    plan: Tensor,
+    left: Tensor,
+    right: Tensor,
     scale_rank: int,
     shift_rank: int,
-) -> tuple[Tensor, Tensor]:
-    """The gradient of `x`, and the raw one of the factors; `y` is the output where it is kept."""
-    shape = Shape(weight.shape[0], weight.shape[1], scale_rank, shift_rank)
+) -> Tensor:
+    """The raw gradient of the factors; `y` is the output where it is kept.
+
+    That of `x` is a product of its own: so a compiler may compute `x` again together with what comes after `dx`.
+    """
+    shape = Shape(base.shape[0], base.shape[1], scale_rank, shift_rank, left.shape[1])
+    bases = (left, right) if shape.entries else None
     flat_dy, flat_x = dy.reshape(-1, shape.out_features), x.reshape(-1, shape.in_features)
     flat_y = None if y is None else y.reshape(-1, shape.out_features)
     if dy.is_cuda:
-        from glorasearch.fused.kernels import linear_backward  # Triton is there where CUDA is
+        from glorasearch.fused.kernels import factor_gradient  # Triton is there where CUDA is
 
-        flat_dx, grad = linear_backward(flat_dy, flat_x, flat_y, weight, base, factors, plan, shape)
-        return flat_dx.view(x.shape), grad
+        return factor_gradient(flat_dy, flat_x, flat_y, base, factors, plan, shape, bases)
     wide = factors.dtype
     wide_y = None if flat_y is None else flat_y.to(wide)
-    grad = raw_gradient(flat_dy.to(wide), flat_x.to(wide), wide_y, base, factors, plan, shape)
-    return (flat_dy @ weight).view(x.shape), grad
+    return raw_gradient(flat_dy.to(wide), flat_x.to(wide), wide_y, base, factors, plan, shape, bases)
 
 
-@fused_linear_backward.register_fake
+@fused_linear_gradient.register_fake
 def _(
     dy: Tensor,
     x: Tensor,
     y: Tensor | None,
-    weight: Tensor,
     factors: Tensor,
     base: Tensor,
     plan: Tensor,
+    left: Tensor,
+    right: Tensor,
     ra: int,
     rb: int,
-) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(factors)
+) -> Tensor:
+    return torch.empty_like(factors)
 
 
 def _setup(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: Tensor) -> None:
-    x, weight, _, factors, base, plan, ra, rb = cast(
-        tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int, int], inputs
+    x, weight, _, factors, base, plan, left, right, ra, rb = cast(
+        tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int, int], inputs
     )
     kept = output if Shape(output.shape[-1], x.shape[-1], ra, rb).keeps_output else None
-    ctx.save_for_backward(x, kept, weight, factors, base, plan)  # type: ignore[arg-type]
+    ctx.save_for_backward(x, kept, weight, factors, base, plan, left, right)  # type: ignore[arg-type]
     ctx.ranks = ra, rb  # type: ignore[attr-defined]
 
 
 def _backward(ctx: torch.autograd.function.FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
-    x, y, weight, factors, base, plan = ctx.saved_tensors  # type: ignore[attr-defined]
+    x, y, weight, factors, base, plan, left, right = ctx.saved_tensors  # type: ignore[attr-defined]
     ra, rb = ctx.ranks  # type: ignore[attr-defined]
-    dx, grad = fused_linear_backward(dy, x, y, weight, factors, base, plan, ra, rb)
-    return dx, None, None, grad, None, None, None, None
+    grad = fused_linear_gradient(dy, x, y, factors, base, plan, left, right, ra, rb)
+    dx = (dy.reshape(-1, dy.shape[-1]) @ weight).view(x.shape)
+    return dx, None, None, grad, None, None, None, None, None, None
 
 
 fused_linear.register_autograd(_backward, setup_context=_setup)
@@ -101,8 +119,11 @@ fused_linear.register_autograd(_backward, setup_context=_setup)
 class FusedLinear(nn.Module):
     """The layer of a model that a fused step runs: all its tensors are views of what the step fills before it."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, factors: Tensor, base: Tensor, plan: Tensor, shape: Shape) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor, factors: Tensor, base: Tensor, plan: Tensor, shape: Shape, bases: Bases
+    ) -> None:
         super().__init__()
+        self.left, self.right = bases
         self.weight, self.bias, self.factors, self.base, self.plan = weight, bias, factors, base, plan
         self.in_features, self.out_features = shape.in_features, shape.out_features
         self._ranks = shape.scale_rank, shape.shift_rank
@@ -110,5 +131,7 @@ class FusedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(..., in)` to `(..., out)` in the merged weight's dtype."""
         x = x.to(self.weight.dtype)
-        y: Tensor = fused_linear(x, self.weight, self.bias, self.factors, self.base, self.plan, *self._ranks)
+        y: Tensor = fused_linear(
+            x, self.weight, self.bias, self.factors, self.base, self.plan, self.left, self.right, *self._ranks
+        )
         return y

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glorasearch.fused.bank import PLAN
+from glorasearch.fused.extras import CODE_WIDTH
 from glorasearch.fused.gradients import merge
 from glorasearch.fused.pool import Pool
 from glorasearch.supernet import Supernet
@@ -18,7 +19,7 @@ from glorasearch.supernet import Supernet
 
 class MergedWeights:
     """Of one path, for every bank: merged weights `(L, out, in)` and biases `(L, out)`, factors `(L, width)` and plan
-    `(L, 3)`."""
+    `(L, 5)`."""
 
     def __init__(self, pool: Pool, dtype: torch.dtype, *, training: bool) -> None:
         """`dtype` is that of weights and biases."""
@@ -29,11 +30,11 @@ class MergedWeights:
         self.factors = [like.new_zeros(len(bank), bank.width) for bank in self.banks]
         self.plans = [torch.zeros(len(bank), len(PLAN), dtype=torch.int32, device=like.device) for bank in self.banks]
         self._stacked, self._tables = pool.stacked(pool.flat), pool.tables()
-        self._last = torch.full((len(pool.layer_names), 5, 2), -1, dtype=torch.int32, device=like.device)
+        self._last = torch.full((len(pool.layer_names), 5, CODE_WIDTH), -1, dtype=torch.int32, device=like.device)
 
     @torch.no_grad()
     def fill(self, codes: Tensor) -> None:
-        """Merge the path with these choices, `codes (layers, 5, 2)` int32, two launches a bank on a GPU.
+        """Merge the path with these choices, `codes (layers, 5, 3)` int32, two launches a bank on a GPU.
 
         On a GPU and outside training, layers whose choices are those of the path before are left as they are.
         """
@@ -53,12 +54,20 @@ class MergedWeights:
 
         places = self.weights[index], self.biases[index], self.factors[index], self.plans[index]
         last = None if self.training else self._last
-        merge_into(self.banks[index], self.pool.flat, self._tables[index], codes, *places, last=last)
+        merge_into(
+            self.banks[index],
+            self.pool.flat,
+            self._tables[index],
+            codes,
+            *places,
+            parts=self._stacked[index],
+            last=last,
+        )
 
     def _reference(self, index: int, codes: Tensor) -> None:
         bank = self.banks[index]
         factors = bank.factors(self._stacked[index], codes)
-        self.weights[index].copy_(merge(bank.base, factors, bank.shape))
+        self.weights[index].copy_(merge(bank.base, factors, bank.shape, (bank.extras.left, bank.extras.right)))
         self.biases[index].copy_(bank.shape.split(factors)[2])
         self.factors[index].copy_(factors)
         self.plans[index].copy_(bank.plan(factors, codes))

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from glorasearch.fused.bank import (
     CONSTANT,
-    KINDS,
     LORA,
+    PARTS,
     VECTOR,
     Bank,
     Key,
@@ -38,7 +38,7 @@ class Segment:
     start: int
     shape: tuple[int, ...]
     group: str
-    """`factor`, `vector`, `spectrum` or `head`: what its learning rate is."""
+    """`factor`, `vector`, `spectrum` or `head`: what its learning rate is; `fixed` for what is only kept."""
     place: tuple[int, int] | None
     """Row and column (layer, support tensor) of its gene in the table of codes; None for the head."""
     used_by: tuple[int, ...]
@@ -83,9 +83,9 @@ class Pool:
             for key in keys:
                 for name, position, own in zip(bank.names, bank.positions.tolist(), held, strict=True):
                     tensor, part = key
-                    group = rates[f"{name}.{tensor}.{part}"]
+                    group = rates.get(f"{name}.{tensor}.{part}", "fixed")
                     place = position, SUPPORT_TENSORS.index(tensor)
-                    used = _used_by(part, bank.aliased[tensor])
+                    used = _used_by(part, bank.aliased[tensor]) if part in PARTS else bank.extras.used_by(tensor, part)
                     state_name = f"{name}.{tensor}.{part}"
                     self.segments.append(Segment(state_name, start, tuple(own[key].shape), group, place, used))
                     values.append(own[key].detach().flatten())
@@ -95,7 +95,12 @@ class Pool:
             values.append(parameter.detach().flatten())
             start += parameter.numel()
         self.flat = torch.cat(values)
-        self._parameters = supernet.adapter_parameters() | head
+        own = {
+            f"{name}.{t}.{part}": p
+            for name, layer in supernet.adapted.items()
+            for (t, part), p in storages(layer).items()
+        }
+        self._parameters = own | head
         for segment in self.segments:
             self._parameters[segment.name].data = segment.view(self.flat)
         for bank in self.banks:
@@ -137,8 +142,8 @@ class Pool:
             found.append(torch.tensor([_rows(bank, tensor, places) for tensor in SUPPORT_TENSORS]).to(self.flat.device))
         return found
 
-    def codes(self, subnet: Subnet) -> list[list[tuple[int, int]]]:
-        """The table of codes of a subnet: for every layer, for A to E, kind and rank; `(layers, 5, 2)`."""
+    def codes(self, subnet: Subnet) -> list[list[tuple[int, ...]]]:
+        """The table of codes of a subnet: for every layer, for A to E, kind and rank; `(layers, 5, 3)`."""
         return [encode(subnet.layer(name)) for name in self.layer_names]
 
 
@@ -146,7 +151,7 @@ def active_table(segments: Sequence[Segment], device: torch.device) -> tuple[Ten
     """What `active` needs, `(segments,)` each: row and column in the table of codes, and the kinds as a bit mask."""
     rows = [0 if segment.place is None else segment.place[0] for segment in segments]
     columns = [0 if segment.place is None else segment.place[1] for segment in segments]
-    always = (1 << len(KINDS)) - 1
+    always = (1 << 62) - 1
     masks = [always if segment.place is None else sum(1 << kind for kind in segment.used_by) for segment in segments]
     return (
         torch.tensor(rows, device=device),
@@ -156,7 +161,7 @@ def active_table(segments: Sequence[Segment], device: torch.device) -> tuple[Ten
 
 
 def active(table: tuple[Tensor, Tensor, Tensor], codes: Tensor) -> Tensor:
-    """`(segments,)` bool: whether a path with these codes `(layers, 5, 2)` draws a parameter."""
+    """`(segments,)` bool: whether a path with these codes `(layers, 5, 3)` draws a parameter."""
     rows, columns, masks = table
     kinds = codes[rows, columns, 0].long()
     return (torch.bitwise_right_shift(masks, kinds) & 1).bool()

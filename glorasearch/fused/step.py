@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from glorasearch.fused.compiling import compile_blocks
+from glorasearch.fused.extras import CODE_WIDTH
 from glorasearch.fused.gradients import settle
 from glorasearch.fused.linear import FusedLinear
 from glorasearch.fused.merged import MergedWeights, static_model
@@ -65,7 +66,7 @@ class FusedStep:
         self.device = device = pool.flat.device
         self.optimizer = FlatAdamW(pool, weight_decay=config.weight_decay)
         count = len(config.paths)
-        shape = (count, len(pool.layer_names), 5, 2)
+        shape = (count, len(pool.layer_names), 5, CODE_WIDTH)
         self._codes = torch.zeros(shape, dtype=torch.int32, device=device)
         self._rates = torch.zeros(len(pool.segments), dtype=pool.flat.dtype, device=device)
         self._groups = [segment.group for segment in pool.segments]
@@ -80,8 +81,10 @@ class FusedStep:
         layers: dict[str, nn.Module] = {}
         for number, bank in enumerate(pool.banks):
             own = merged.weights[number], merged.biases[number], self._leaves[number], bank.base, merged.plans[number]
-            rows = zip(bank.names, *own, strict=True)
-            layers |= {name: FusedLinear(w, b, leaf, base, plan, bank.shape) for name, w, b, leaf, base, plan in rows}
+            rows, bases = zip(bank.names, *own, strict=True), (bank.extras.left, bank.extras.right)
+            layers |= {
+                name: FusedLinear(w, b, leaf, base, plan, bank.shape, bases) for name, w, b, leaf, base, plan in rows
+            }
         self._model = static_model(supernet, layers, config.dtype, share_head=True)
         self._supernet = supernet
         self._head = list(supernet.head_parameters().values())
@@ -117,7 +120,9 @@ class FusedStep:
             non_blocking=True,
         )
         self._rates.copy_(
-            _pinned(torch.tensor([rates[group] for group in self._groups], dtype=self._rates.dtype), self.device),
+            _pinned(
+                torch.tensor([rates.get(group, 0.0) for group in self._groups], dtype=self._rates.dtype), self.device
+            ),
             non_blocking=True,
         )
         self._follow_mode()
@@ -175,6 +180,7 @@ class FusedStep:
             leaves = [leaf for bank in self._leaves for leaf in bank]
             found = torch.autograd.grad(loss * share, [*leaves, *self._head])
             grad = self._carry(grad, found[: len(leaves)], found[len(leaves) :], self._codes[number])
+            self._carry_extras(grad, found[: len(leaves)], self._codes[number])
             total += loss.detach() * share
         norm = self._move(grad)
         self.result.copy_(torch.stack([total, norm]))
@@ -188,8 +194,20 @@ class FusedStep:
             start += len(bank)
             settled = settle(rows, self._merged.factors[index], self._merged.plans[index], bank.shape)
             grads = bank.storage_gradients(settled, self._stacked[index], codes)
-            found += [grads[key] for key in self._stacked[index]]
+            found += [grads.get(key, torch.zeros_like(value)) for key, value in self._stacked[index].items()]
         return grad + torch.cat([part.flatten() for part in (*found, *head)])
+
+    def _carry_extras(self, grad: Tensor, raw: Sequence[Tensor], codes: Tensor) -> None:
+        """Add to a flat gradient what flows to the storages of extras (`extras`), by autograd."""
+        places = self._pool.stacked(grad)
+        start = 0
+        for index, bank in enumerate(self._pool.banks):
+            rows = raw[start : start + len(bank)]
+            start += len(bank)
+            if bank.extras.all:
+                found = bank.extra_gradients(torch.stack(list(rows)), self._stacked[index], codes)
+                for key, value in found.items():
+                    places[index][key].add_(value)
 
     def _update(self, grad: Tensor) -> Tensor:
         """Clip the gradient and move what was drawn; returns its norm before clipping."""

@@ -49,6 +49,7 @@ PARTS: dict[str, dict[str, Part]] = {
     "cuda": {
         "start": part("bench_start", device="cuda", overrides=('compile="off"',)),
         "step": cuda("step"),
+        "everything": cuda("everything"),
         "candidate": cuda("candidate"),
         "job": cuda("job"),
         "search": cuda("search"),

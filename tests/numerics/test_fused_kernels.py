@@ -24,7 +24,13 @@ CHOICES = {
     "D": ["none", "constant", "vector"],
     "E": ["none", "constant", "vector"],
 }
+MORE = {
+    "A": ["none", "vector", "wegeft:1", "wegeft:3"],
+    "B": ["none", "lora:2", "fourier:5", "fourier:40", "dash:2:3", "tsd_init:2", "tsd:1:2"],
+    "C": ["none", "vector"],
+}
 PLANS = {
+    "spectral": [1, 0, 0, 4, 1],
     "dense": [1, 0, 0],
     "scaled": [0, 1, 0],
     "shifted": [0, 0, 1],
@@ -36,7 +42,7 @@ PLANS = {
 def factors_of(shape: Shape, plan: list[int], generator: torch.Generator) -> Tensor:
     """Random factors, zeros where a layer with this plan has them."""
     factors = torch.randn(sum(shape.sizes), generator=generator) * 0.1
-    scale, shift, _, left, _ = shape.split(factors)
+    scale, shift, _, left, *_ = shape.split(factors)
     if plan[0]:
         return factors
     left.zero_()
@@ -58,18 +64,19 @@ def test_gradients(
     tokens: int, outs: int, ins: int, ra: int, rb: int,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(kernels, "PROCESSORS", processors)
-    shape, plan = Shape(outs, ins, ra, rb), PLANS[name]
+    plan = PLANS[name]
+    shape = Shape(outs, ins, ra, rb, 70 if name == "spectral" else 0)
     generator = torch.Generator().manual_seed(0)
     factors = factors_of(shape, plan, generator)
     base, x, dy = (torch.randn(*size, generator=generator) for size in ((outs, ins), (tokens, ins), (tokens, outs)))
-    y = x @ merge(base[None], factors[None], shape)[0].T + shape.split(factors)[2]
-    row = torch.tensor(plan, dtype=torch.int32)
-    wanted = raw_gradient(*(t.double() for t in (dy, x, y, base, factors)), row, shape)
-    weight = merge(base[None], factors[None], shape)[0]
-    tensors = [tensor.to(DEVICE) for tensor in (dy, x, y, weight, base, factors, row)]
-    dx, found = (tensor.cpu() for tensor in kernels.linear_backward(*tensors, shape))
-    torch.testing.assert_close(dx, dy @ weight, rtol=1e-4, atol=1e-3)
-    parts = ("scale", "shift", "bias", "left", "right")
+    bases = torch.randn(outs, shape.entries, generator=generator), torch.randn(shape.entries, ins, generator=generator)
+    y = x @ merge(base[None], factors[None], shape, bases)[0].T + shape.split(factors)[2]
+    row = torch.tensor((plan + [0, 0])[:5], dtype=torch.int32)
+    wide = bases[0].double(), bases[1].double()
+    wanted = raw_gradient(*(t.double() for t in (dy, x, y, base, factors)), row, shape, wide)
+    tensors = [tensor.to(DEVICE) for tensor in (dy, x, y, base, factors, row)]
+    found = kernels.factor_gradient(*tensors, shape, (bases[0].to(DEVICE), bases[1].to(DEVICE))).cpu()
+    parts = ("scale", "shift", "bias", "left", "right", "spectrum")
     for part, got, expected in zip(parts, shape.split(found), shape.split(wanted), strict=True):
         torch.testing.assert_close(got, expected.float(), rtol=1e-4, atol=1e-3, msg=lambda m, part=part: f"{part}: {m}")
 
@@ -88,7 +95,7 @@ class TwoLayers(nn.Module):
 
 @pytest.mark.parametrize("entangle", ["untied", "reference"])
 @pytest.mark.parametrize(("outs", "ins", "bias"), [(20, 270, True), (9, 17, False), (12, 12, True)])
-@pytest.mark.parametrize("choices", [CHOICES, {"A": ["vector", "none"], "E": ["constant", "vector"]}])
+@pytest.mark.parametrize("choices", [CHOICES, {"A": ["vector", "none"], "E": ["constant", "vector"]}, MORE])
 def test_merge(entangle: str, outs: int, ins: int, bias: bool, choices: dict[str, list[str]]) -> None:
     space = SearchSpace.from_dict(
         {"name": "all", "entangle": entangle, "layers": {"include": ["*"]}, "choices": choices}
@@ -98,6 +105,7 @@ def test_merge(entangle: str, outs: int, ins: int, bias: bool, choices: dict[str
         parameter.data.normal_(std=0.1)
     pool = pool_of(net)
     (bank,), (table,), (parts,) = pool.banks, pool.tables(), pool.stacked(pool.flat)
+    bases = bank.extras.left, bank.extras.right
     rng = np.random.default_rng(0)
     for number in range(20):
         if number == 10 and ("A", "vector") in parts:
@@ -106,10 +114,10 @@ def test_merge(entangle: str, outs: int, ins: int, bias: bool, choices: dict[str
         wanted = bank.factors(parts, codes)
         weight, b = torch.full_like(bank.base, torch.nan), torch.full((2, outs), torch.nan, device=DEVICE)
         factors = torch.full_like(wanted, torch.nan)
-        plan = torch.full((2, 3), 7, dtype=torch.int32, device=DEVICE)
-        kernels.merge_into(bank, pool.flat, table, codes, weight, b, factors, plan)
+        plan = torch.full((2, 5), 7, dtype=torch.int32, device=DEVICE)
+        kernels.merge_into(bank, pool.flat, table, codes, weight, b, factors, plan, parts=parts)
         torch.testing.assert_close(factors, wanted)
-        torch.testing.assert_close(weight, merge(bank.base, wanted, bank.shape))
+        torch.testing.assert_close(weight, merge(bank.base, wanted, bank.shape, bases))
         torch.testing.assert_close(b, bank.shape.split(wanted)[2])
         assert plan.tolist() == bank.plan(wanted, codes).tolist()
 
@@ -123,7 +131,8 @@ def test_only_layers_whose_choices_changed_are_merged() -> None:
     codes = torch.tensor(pool.codes(net.space.largest()), dtype=torch.int32, device=DEVICE)
     last = codes.clone()
     last[1, 4, 0] += 1
-    factors, plan = torch.zeros(2, bank.width, device=DEVICE), torch.zeros(2, 3, dtype=torch.int32, device=DEVICE)
-    kernels.merge_into(bank, pool.flat, table, codes, weight, bias, factors, plan, last=last)
+    factors, plan = torch.zeros(2, bank.width, device=DEVICE), torch.zeros(2, 5, dtype=torch.int32, device=DEVICE)
+    parts = pool.stacked(pool.flat)[0]
+    kernels.merge_into(bank, pool.flat, table, codes, weight, bias, factors, plan, parts=parts, last=last)
     assert weight[0].count_nonzero() == 0
     torch.testing.assert_close(weight[1], bank.base[1])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from glorasearch.adapters import AdaptedLinear, methods_of
 from glorasearch.fused import FusedStep, StepConfig
-from glorasearch.fused.bank import DENSE, Shape, banks_of, encode, storages
+from glorasearch.fused.bank import DENSE, EXTRA, SPECTRAL, Shape, banks_of, encode, storages
 from glorasearch.fused.gradients import dense_gradient, merge, raw_gradient, settle
 from glorasearch.fused.pool import pool_of
 from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, Subnet, sample
@@ -31,14 +31,23 @@ CHOICES = {
     "D": ["none", "constant", "vector"],
     "E": ["none", "constant", "vector"],
 }
-PEAKS = {"factor": 1e-2, "vector": 2e-2, "head": 3e-3}
+MORE = {
+    "A": ["none", "vector", "lora:2", "wegeft:1", "wegeft:3"],
+    "B": ["none", "lora:1", "fourier:2", "fourier:9", "dash:1:3", "dash:2:1", "tsd_init:1", "tsd_init:2", "tsd:2:2"],
+    "C": ["none", "vector"],
+    "E": ["vector"],
+}
+"""Methods that are extras on the fused paths."""
+PEAKS = {"factor": 1e-2, "vector": 2e-2, "spectrum": 1e-1, "head": 3e-3}
 
 
-def layer_of(entangle: str, bias: bool, outs: int, ins: int) -> tuple[AdaptedLinear, BoundSpace]:
+def layer_of(
+    entangle: str, bias: bool, outs: int, ins: int, choices: dict[str, list[str]] = CHOICES
+) -> tuple[AdaptedLinear, BoundSpace]:
     generator = torch.Generator().manual_seed(7)
     shape = LayerShape("layer", ins, outs, bias)
     space = SearchSpace.from_dict(
-        {"name": "all", "entangle": entangle, "layers": {"include": ["layer"]}, "choices": CHOICES}
+        {"name": "all", "entangle": entangle, "layers": {"include": ["layer"]}, "choices": choices}
     ).bind([shape])
     base = nn.Linear(ins, outs, bias).double().requires_grad_(False)
     methods = {gene.tensor: methods_of(space, gene) for gene in space.genes}
@@ -53,42 +62,47 @@ def all_choices(space: BoundSpace) -> Iterator[tuple[str, ...]]:
     return itertools.product(*(genes.get(tensor, ("none",)) for tensor in SUPPORT_TENSORS))
 
 
+@pytest.mark.parametrize("offered", [CHOICES, MORE])
 @pytest.mark.parametrize("entangle", ["untied", "reference"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("outs", "ins"), [(7, 5), (4, 6)])
-def test_every_choice_merges_and_learns_as_the_plain_layer(entangle: str, bias: bool, outs: int, ins: int) -> None:
-    layer, space = layer_of(entangle, bias, outs, ins)
+def test_every_choice_merges_and_learns_as_the_plain_layer(
+    offered: dict[str, list[str]], entangle: str, bias: bool, outs: int, ins: int
+) -> None:
+    layer, space = layer_of(entangle, bias, outs, ins, offered)
     (bank,) = banks_of({"layer": layer})
     x = torch.randn(9, ins, dtype=torch.float64)
     dy = torch.randn(9, outs, dtype=torch.float64)
     parameters = storages(layer)
+    trained = {key: parameter for key, parameter in parameters.items() if parameter.requires_grad}
+    bases = bank.extras.left, bank.extras.right
     seen_plans: set[tuple[int, ...]] = set()
     for choices in all_choices(space):
         expected_y = nn.functional.linear(x, layer.merged_weight(choices), layer.merged_bias(choices))
-        tied = 0 * sum(
-            parameter.sum() for parameter in parameters.values()
-        )  # so that undrawn ones have a gradient, zero
-        wanted = torch.autograd.grad(expected_y + tied, list(parameters.values()), dy)
+        tied = 0 * sum(parameter.sum() for parameter in trained.values())  # so that undrawn ones have a gradient, zero
+        wanted = torch.autograd.grad(expected_y + tied, list(trained.values()), dy)
 
         codes = torch.tensor([encode(choices)])
         parts = {key: parameter[None] for key, parameter in parameters.items()}
         factors = bank.factors(parts, codes)
-        weight, b = merge(bank.base, factors, bank.shape)[0], bank.shape.split(factors[0])[2]
+        weight, b = merge(bank.base, factors, bank.shape, bases)[0], bank.shape.split(factors[0])[2]
         y = nn.functional.linear(x, weight, b)
         torch.testing.assert_close(y, expected_y, rtol=0, atol=1e-12)
 
         plan = bank.plan(factors, codes)[0]
         seen_plans.add(tuple(plan.tolist()))
-        grad = raw_gradient(dy, x, y.detach(), bank.base[0], factors[0].detach(), plan, bank.shape)
+        grad = raw_gradient(dy, x, y.detach(), bank.base[0], factors[0].detach(), plan, bank.shape, bases)
         grad = settle(grad[None], factors.detach(), plan[None], bank.shape)
-        found = torch.autograd.grad(factors, list(parameters.values()), grad, allow_unused=True)
-        carried = bank.storage_gradients(grad, parts, codes)
-        assert carried.keys() == parameters.keys()
-        for key, got, expected in zip(parameters, found, wanted, strict=True):
+        found = torch.autograd.grad(factors, list(trained.values()), grad, allow_unused=True)
+        carried = bank.storage_gradients(grad, parts, codes) | bank.extra_gradients(grad, parts, codes)
+        assert carried.keys() == trained.keys()
+        for key, got, expected in zip(trained, found, wanted, strict=True):
             torch.testing.assert_close(carried[key][0], expected, rtol=0, atol=1e-11, msg=f"{choices} {key}")
             got = torch.zeros_like(expected) if got is None else got
             torch.testing.assert_close(got, expected, rtol=0, atol=1e-11, msg=f"{choices} {key}")
     assert {plan[DENSE] for plan in seen_plans} == {0, 1}, "both ways to the gradient were taken"
+    assert {bool(plan[EXTRA]) for plan in seen_plans} == {bool(plan[SPECTRAL]) for plan in seen_plans}
+    assert any(plan[EXTRA] for plan in seen_plans) == (offered == MORE)
 
 
 def test_a_scale_that_vanishes_takes_the_dense_way() -> None:
@@ -97,26 +111,30 @@ def test_a_scale_that_vanishes_takes_the_dense_way() -> None:
     storages(layer)["A", "vector"].data[3] = -1.0
     codes = torch.tensor([encode(("vector", "none", "none", "none", "none"))])
     factors = bank.factors({key: p[None] for key, p in storages(layer).items()}, codes)
-    assert bank.plan(factors, codes)[0].tolist() == [1, 1, 0]
+    assert bank.plan(factors, codes)[0].tolist() == [1, 1, 0, 0, 0]
 
 
 def test_dense_gradient_is_autograds() -> None:
-    shape = Shape(6, 4, 2, 3)
+    shape = Shape(6, 4, 2, 3, 5)
+    bases = torch.randn(6, 5, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
     factors = torch.randn(sum(shape.sizes), dtype=torch.float64).requires_grad_()
     base, x = torch.randn(6, 4, dtype=torch.float64), torch.randn(8, 4, dtype=torch.float64)
-    y = nn.functional.linear(x, merge(base[None], factors[None], shape)[0], shape.split(factors)[2])
+    y = nn.functional.linear(x, merge(base[None], factors[None], shape, bases)[0], shape.split(factors)[2])
     dy = torch.randn_like(y)
     (wanted,) = torch.autograd.grad(y, factors, dy)
-    torch.testing.assert_close(dense_gradient(dy, x, base, factors.detach(), shape), wanted, rtol=0, atol=1e-12)
+    torch.testing.assert_close(dense_gradient(dy, x, base, factors.detach(), shape, bases), wanted, rtol=0, atol=1e-12)
 
 
-def supernets(entangle: str, qkv_bias: bool) -> tuple[Supernet, Supernet]:
+def supernets(
+    entangle: str, qkv_bias: bool, choices: dict[str, list[str]] = CHOICES, warmup: int = 100
+) -> tuple[Supernet, Supernet]:
     torch.manual_seed(0)
     backbone = timm.create_model(
         "vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=5,
         qkv_bias=qkv_bias,
     ).double()  # fmt: skip
-    space = SearchSpace.from_dict({"name": "all", "entangle": entangle, "choices": CHOICES})
+    options = {kind: {"warmup": warmup} for kind in ("dash", "tsd_init", "tsd")}
+    space = SearchSpace.from_dict({"name": "all", "entangle": entangle, "choices": choices, "options": options})
     first, second = (Supernet(backbone, space, seed=3).train() for _ in range(2))
     generator = torch.Generator().manual_seed(1)
     for one, other in zip(first.adapter_parameters().values(), second.adapter_parameters().values(), strict=True):
@@ -136,11 +154,14 @@ def worst(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     return max((one[name].double() - other[name].double()).abs().max().item() for name in one)
 
 
+@pytest.mark.parametrize("choices", [CHOICES, MORE])
 @pytest.mark.parametrize("entangle", ["untied", "reference"])
 @pytest.mark.parametrize("qkv_bias", [True, False])
 @pytest.mark.parametrize("paths", [(False,), (False, True, True)])
-def test_steps_move_what_the_plain_steps_move(entangle: str, qkv_bias: bool, paths: tuple[bool, ...]) -> None:
-    first, second = supernets(entangle, qkv_bias)
+def test_steps_move_what_the_plain_steps_move(
+    choices: dict[str, list[str]], entangle: str, qkv_bias: bool, paths: tuple[bool, ...]
+) -> None:
+    first, second = supernets(entangle, qkv_bias, choices, warmup=2)
     plain = plain_step(first)
     config = StepConfig(batch_size=6, paths=paths, weight_decay=1e-2, dtype=torch.float64)
     fused = FusedStep(second, config, loss=partial(path_loss, smoothing=0.1), teacher=teacher_of)
@@ -155,6 +176,10 @@ def test_steps_move_what_the_plain_steps_move(entangle: str, qkv_bias: bool, pat
         # The plain step adds its losses up in float32.
         torch.testing.assert_close(found, expected.double(), rtol=1e-6, atol=1e-6)
         assert worst(plain.state(), fused.optimizer.state()) < 1e-10
+        anew = first.stepped(subnets)
+        assert anew == second.stepped(subnets)
+        plain.forget(anew)
+        fused.optimizer.forget(anew)
         assert (
             worst(first.adapter_state(), second.adapter_state()) < 1e-6
         )  # AdamW magnifies gradients that are rounding
