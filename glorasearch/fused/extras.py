@@ -1,9 +1,9 @@
 """Choices beyond GLoRA's own forms on the fused paths: columns of a product, or coefficients of fixed matrices.
 
-A choice that contributes a product to the weight (`wegeft`, `dash`, `tsd_init`, `tsd`, a method from outside) fills some
-columns of the layer's `left` and rows of its `right`; those of one support tensor exclude each other, so they share
-them. One that contributes `left·diag(c)·right` with fixed matrices (`fourier`) fills the layer's `spectrum`. Everything
-is computed from the same `Choice.contribution` as on the plain path, for all layers of a bank at once, what is not drawn
+A choice that contributes a product to the weight (`wegeft`, `dash`, `tsd_init`, `tsd`, a method from outside) fills
+some columns of the layer's `left` and rows of its `right`; those of one support tensor exclude each other and share
+them. One that contributes `left·diag(c)·right` with fixed matrices (`fourier`) fills the layer's `spectrum`. All of it
+is computed by the same `Choice.contribution` as on the plain path, for all layers of a bank at once, what is not drawn
 multiplied by zero; its gradients are autograd's.
 """
 

@@ -1,12 +1,13 @@
 """The gradient of a layer's factors, and the merge of a bank's weights: the equations, in plain torch.
 
 With `W = W0 ⊙ (1 + scale·1 + P·Q) + shift·1 + D·U + S·diag(c)·T` and `y = x·Wᵀ + bias`, where `left = [P, D]` and
-`right = [Q; U]`, c is the spectrum, S and T are fixed, the gradient of the loss in `W` is `G = dyᵀ·x`; with `H = G ⊙ W0`
+`right = [Q; U]`, c is the spectrum, S and T are fixed, the gradient of the loss in `W` is `G = dyᵀ·x`; with `H = G⊙W0`
 
     d scale = H·1ᵀ    d shift = G·1ᵀ    d bias = Σ dy    dP = H·Qᵀ    dQ = Pᵀ·H    dD = G·Uᵀ    dU = Dᵀ·G    dx = dy·W
     dc = diag(Sᵀ·G·Tᵀ)
 
-A layer that has no products and no spectrum (P, Q, D, U, c are zero) can do without the dense G, by associativity and summed over tokens:
+A layer that has no products and no spectrum (P, Q, D, U, c are zero) can do without the dense G, by associativity and
+summed over tokens:
 
     d shift = dyᵀ·(x·1ᵀ)    d scale = (Σ dy ⊙ y − bias ⊙ d bias − shift ⊙ d shift) / (1 + scale)
 

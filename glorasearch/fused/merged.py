@@ -50,7 +50,7 @@ class MergedWeights:
         self._last.fill_(-1)
 
     def _launch(self, index: int, codes: Tensor) -> None:
-        from glorasearch.fused.kernels import merge_into  # Triton is there where CUDA is
+        from glorasearch.fused.merge_kernels import merge_into  # Triton is there where CUDA is
 
         places = self.weights[index], self.biases[index], self.factors[index], self.plans[index]
         last = None if self.training else self._last

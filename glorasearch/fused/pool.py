@@ -15,12 +15,12 @@ from glorasearch.fused.bank import (
     PARTS,
     VECTOR,
     Bank,
-    Key,
     banks_of,
     encode,
     storages,
     what_cannot_be_fused,
 )
+from glorasearch.fused.extras import Key
 from glorasearch.space import SUPPORT_TENSORS, Subnet
 from glorasearch.supernet import Supernet
 
@@ -95,12 +95,9 @@ class Pool:
             values.append(parameter.detach().flatten())
             start += parameter.numel()
         self.flat = torch.cat(values)
-        own = {
-            f"{name}.{t}.{part}": p
-            for name, layer in supernet.adapted.items()
-            for (t, part), p in storages(layer).items()
-        }
-        self._parameters = own | head
+        self._parameters = dict(head)
+        for name, layer in supernet.adapted.items():
+            self._parameters |= {f"{name}.{key[0]}.{key[1]}": value for key, value in storages(layer).items()}
         for segment in self.segments:
             self._parameters[segment.name].data = segment.view(self.flat)
         for bank in self.banks:

@@ -81,10 +81,10 @@ class FusedStep:
         layers: dict[str, nn.Module] = {}
         for number, bank in enumerate(pool.banks):
             own = merged.weights[number], merged.biases[number], self._leaves[number], bank.base, merged.plans[number]
-            rows, bases = zip(bank.names, *own, strict=True), (bank.extras.left, bank.extras.right)
-            layers |= {
-                name: FusedLinear(w, b, leaf, base, plan, bank.shape, bases) for name, w, b, leaf, base, plan in rows
-            }
+            bases = bank.extras.left, bank.extras.right
+            rows = zip(bank.names, *own, strict=True)
+            for name, weight, bias, leaf, base, plan in rows:
+                layers[name] = FusedLinear(weight, bias, leaf, base, plan, bank.shape, bases)
         self._model = static_model(supernet, layers, config.dtype, share_head=True)
         self._supernet = supernet
         self._head = list(supernet.head_parameters().values())
@@ -119,12 +119,8 @@ class FusedStep:
             _pinned(torch.tensor([self._pool.codes(subnet) for subnet in subnets], dtype=torch.int32), self.device),
             non_blocking=True,
         )
-        self._rates.copy_(
-            _pinned(
-                torch.tensor([rates.get(group, 0.0) for group in self._groups], dtype=self._rates.dtype), self.device
-            ),
-            non_blocking=True,
-        )
+        given = torch.tensor([rates.get(group, 0.0) for group in self._groups], dtype=self._rates.dtype)
+        self._rates.copy_(_pinned(given, self.device), non_blocking=True)
         self._follow_mode()
         if not self._captures:
             self._step()

@@ -4,8 +4,8 @@
 
 ViT-B/16 at 224 px, search space `glora_medium`, bfloat16; with random weights where what they are does not change what
 anything costs. The whole job adapts one that was pretrained for a minute (`cuda_backbone.py`) to 800 + 200 of
-scikit-learn's digits; the search with and without capping, and the comparison of bfloat16 with float32, use the supernet
-that the job has trained.
+scikit-learn's digits; the search with and without capping, and the comparison of bfloat16 with float32, use the
+supernet that the job has trained.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """A ViT-B/16 that has seen something: pretrained in a minute on characters that are drawn by rule.
 
-A search is measured on a backbone that adapts well, as people's backbones do: with random frozen weights every candidate
-is wrong about a fourth of the images, and no evaluation can stop early. There is no network here to fetch published
-weights from, so the benchmark makes its own. `CHARACTERS` classes; a class is a random broken line of four to six points
-in the unit square; an image of it is that line, its points shifted a little, turned, sheared, scaled and moved, drawn
-with a random width and brightness on noise.
+A search is measured on a backbone that adapts well, as people's backbones do: with random frozen weights every
+candidate is wrong about a fourth of the images, and no evaluation can stop early. Published weights have to be fetched
+from a network, so the benchmark makes its own. `CHARACTERS` classes; a class is a random broken line of four to six
+points in the unit square; an image of it is that line, its points shifted a little, turned, sheared, scaled and moved,
+drawn with a random width and brightness on noise.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ PEAKS = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
 @pytest.mark.parametrize(("outs", "ins"), [(2304, 768), (768, 768), (3072, 768), (768, 3072)])
 @pytest.mark.parametrize("plan", [[1, 0, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0]])
 def test_gradients_in_bfloat16(outs: int, ins: int, plan: list[int]) -> None:
-    from glorasearch.fused import kernels
+    from glorasearch.fused import gradient_kernels
 
     generator = torch.Generator("cuda").manual_seed(0)
     shape = Shape(outs, ins, 4, 4)
@@ -48,7 +48,7 @@ def test_gradients_in_bfloat16(outs: int, ins: int, plan: list[int]) -> None:
     y = torch.nn.functional.linear(x, weight, bias.bfloat16())
     row = torch.tensor(plan, dtype=torch.int32, device="cuda")
     wanted = raw_gradient(*(tensor.double() for tensor in (dy, x, y, base, factors)), row, shape)
-    found = kernels.factor_gradient(dy, x, y, base, factors, row, shape)
+    found = gradient_kernels.factor_gradient(dy, x, y, base, factors, row, shape)
     for part, got, expected in zip(PARTS, shape.split(found), shape.split(wanted), strict=True):
         error = (got - expected).norm() / expected.norm().clamp_min(1e-12)
         assert error < 5e-3, f"{part}: {error}"

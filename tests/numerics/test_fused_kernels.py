@@ -14,7 +14,8 @@ from glorasearch.space import SearchSpace, sample
 from glorasearch.supernet import Supernet
 
 pytest.importorskip("triton")
-kernels = pytest.importorskip("glorasearch.fused.kernels")
+gradient_kernels = pytest.importorskip("glorasearch.fused.gradient_kernels")
+merge_kernels = pytest.importorskip("glorasearch.fused.merge_kernels")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # without a GPU, conftest.py has turned the interpreter on
 
 CHOICES = {
@@ -63,7 +64,7 @@ def test_gradients(
     monkeypatch: pytest.MonkeyPatch, name: str, processors: int,
     tokens: int, outs: int, ins: int, ra: int, rb: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(kernels, "PROCESSORS", processors)
+    monkeypatch.setattr(gradient_kernels, "PROCESSORS", processors)
     plan = PLANS[name]
     shape = Shape(outs, ins, ra, rb, 70 if name == "spectral" else 0)
     generator = torch.Generator().manual_seed(0)
@@ -71,11 +72,11 @@ def test_gradients(
     base, x, dy = (torch.randn(*size, generator=generator) for size in ((outs, ins), (tokens, ins), (tokens, outs)))
     bases = torch.randn(outs, shape.entries, generator=generator), torch.randn(shape.entries, ins, generator=generator)
     y = x @ merge(base[None], factors[None], shape, bases)[0].T + shape.split(factors)[2]
-    row = torch.tensor((plan + [0, 0])[:5], dtype=torch.int32)
+    row = torch.tensor([*plan, 0, 0][:5], dtype=torch.int32)
     wide = bases[0].double(), bases[1].double()
     wanted = raw_gradient(*(t.double() for t in (dy, x, y, base, factors)), row, shape, wide)
     tensors = [tensor.to(DEVICE) for tensor in (dy, x, y, base, factors, row)]
-    found = kernels.factor_gradient(*tensors, shape, (bases[0].to(DEVICE), bases[1].to(DEVICE))).cpu()
+    found = gradient_kernels.factor_gradient(*tensors, shape, (bases[0].to(DEVICE), bases[1].to(DEVICE))).cpu()
     parts = ("scale", "shift", "bias", "left", "right", "spectrum")
     for part, got, expected in zip(parts, shape.split(found), shape.split(wanted), strict=True):
         torch.testing.assert_close(got, expected.float(), rtol=1e-4, atol=1e-3, msg=lambda m, part=part: f"{part}: {m}")
@@ -115,7 +116,7 @@ def test_merge(entangle: str, outs: int, ins: int, bias: bool, choices: dict[str
         weight, b = torch.full_like(bank.base, torch.nan), torch.full((2, outs), torch.nan, device=DEVICE)
         factors = torch.full_like(wanted, torch.nan)
         plan = torch.full((2, 5), 7, dtype=torch.int32, device=DEVICE)
-        kernels.merge_into(bank, pool.flat, table, codes, weight, b, factors, plan, parts=parts)
+        merge_kernels.merge_into(bank, pool.flat, table, codes, weight, b, factors, plan, parts=parts)
         torch.testing.assert_close(factors, wanted)
         torch.testing.assert_close(weight, merge(bank.base, wanted, bank.shape, bases))
         torch.testing.assert_close(b, bank.shape.split(wanted)[2])
@@ -133,6 +134,6 @@ def test_only_layers_whose_choices_changed_are_merged() -> None:
     last[1, 4, 0] += 1
     factors, plan = torch.zeros(2, bank.width, device=DEVICE), torch.zeros(2, 5, dtype=torch.int32, device=DEVICE)
     parts = pool.stacked(pool.flat)[0]
-    kernels.merge_into(bank, pool.flat, table, codes, weight, bias, factors, plan, parts=parts, last=last)
+    merge_kernels.merge_into(bank, pool.flat, table, codes, weight, bias, factors, plan, parts=parts, last=last)
     assert weight[0].count_nonzero() == 0
     torch.testing.assert_close(weight[1], bank.base[1])
