@@ -1,16 +1,18 @@
-"""What timm builds from an architecture and arguments alone, and which arguments give bias-less layers their bias."""
+"""What timm builds from an architecture and arguments alone, and how it can hold the biases of bias-less layers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glorasearch.errors import ExportError
 from glorasearch.export.backbone_facts import json_arguments
+from glorasearch.export.batch_norm import following_batch_norms
 
 State = Mapping[str, Tensor]
 
@@ -18,16 +20,31 @@ _BIAS_ARGUMENTS = ("qkv_bias", "proj_bias")
 """timm's arguments that add biases to linear layers; each acts on every layer of its kind."""
 
 
+@dataclass(frozen=True, slots=True)
+class Biases:
+    """How the model that timm builds holds the biases that layers have gained."""
+
+    arguments: dict[str, Any]
+    """Of `timm.create_model`: with them the layers that are not in `folded` have a bias."""
+    folded: dict[str, str]
+    """Layer → the batch norm whose running mean takes its bias over."""
+
+
 def check_exportable(
     architecture: str, model_args: Mapping[str, Any], layers_gaining_bias: Sequence[str]
 ) -> dict[str, Any]:
-    """The arguments with which timm builds the model such that these layers, which have no bias, have one.
+    """The arguments with which timm builds the model such that it can hold biases of these layers, which have none.
 
     Ask this before training starts. Other layers that gain a bias by the same argument are exported with zeros there.
 
     Raises:
-        ExportError: naming the layers for which the architecture has no such argument.
+        ExportError: naming the layers for which the architecture has no such argument and no batch norm behind them.
     """
+    return express_biases(architecture, model_args, layers_gaining_bias).arguments
+
+
+def express_biases(architecture: str, model_args: Mapping[str, Any], layers_gaining_bias: Sequence[str]) -> Biases:
+    """The same, and which biases go into batch norms."""
     arguments = json_arguments(model_args)
     state = plain_state(architecture, arguments)
     unknown = [layer for layer in layers_gaining_bias if f"{layer}.weight" not in state]
@@ -44,13 +61,16 @@ def check_exportable(
         if _adds_biases_only(state, candidate) and len(_without_bias(missing, candidate)) < len(missing):
             arguments[argument], state = True, candidate
             missing = _without_bias(missing, candidate)
+    norms = _batch_norms(architecture, arguments) if missing else {}
+    folded = {layer: norms[layer] for layer in missing if layer in norms}
+    missing = [layer for layer in missing if layer not in folded]
     if missing:
         raise ExportError(
-            f"{architecture}: timm has no argument that gives a bias to {_few(missing)}, and a subnet may give one by "
-            "C or E, so the merged model could not be exported: in the search space, exclude these layers "
-            "(layers.exclude), or allow only 'none' for C and E there"
+            f"{architecture}: timm has no argument that gives a bias to {_few(missing)}, and no batch norm that takes "
+            "nothing but their output; a subnet may give one by C or E, so the merged model could not be exported: in "
+            "the search space, exclude these layers (layers.exclude), or allow only 'none' for C and E there"
         )
-    return arguments
+    return Biases(arguments, folded)
 
 
 def plain_state(
@@ -65,26 +85,39 @@ def plain_state(
         ExportError: if timm cannot build it.
     """
     kwargs = dict(arguments) if num_classes is None else {**arguments, "num_classes": num_classes}
-    try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            model = timm.create_model(
-                architecture, pretrained=False, pretrained_cfg=None if cfg is None else dict(cfg), **kwargs
-            )
-    except Exception as error:
-        raise ExportError(f"timm cannot build {architecture!r} with {kwargs}: {error}") from error
-    state: dict[str, Tensor] = model.state_dict()
+    state: dict[str, Tensor] = _plain_model(architecture, kwargs, cfg).state_dict()
     return state
 
 
-def complete_biases(state: State, architecture: str, arguments: Mapping[str, Any], plain: State) -> dict[str, Any]:
-    """The arguments under which timm builds the biases that `state` has beyond `plain`.
+def complete_biases(state: State, architecture: str, arguments: Mapping[str, Any], plain: State) -> Biases:
+    """How the model that timm builds holds the biases that `state` has beyond `plain`.
 
     Raises:
         ExportError: if a layer's bias cannot be expressed.
     """
     gained = [name.removesuffix(".bias") for name in state if name.endswith(".bias") and name not in plain]
     layers = [layer for layer in gained if f"{layer}.weight" in plain]
-    return check_exportable(architecture, arguments, layers) if layers else dict(arguments)
+    return express_biases(architecture, arguments, layers) if layers else Biases(dict(arguments), {})
+
+
+def _plain_model(architecture: str, kwargs: Mapping[str, Any], cfg: Mapping[str, Any] | None = None) -> nn.Module:
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model: nn.Module = timm.create_model(
+                architecture, pretrained=False, pretrained_cfg=None if cfg is None else dict(cfg), **kwargs
+            )
+    except Exception as error:
+        raise ExportError(f"timm cannot build {architecture!r} with {kwargs}: {error}") from error
+    return model
+
+
+def _batch_norms(architecture: str, arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Layer → the batch norm behind it, in the model that timm builds for images of the architecture's size."""
+    model = _plain_model(architecture, arguments)
+    cfg: Mapping[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    channels, height, width = cfg.get("input_size", (3, 224, 224))
+    images = torch.empty(1, arguments.get("in_chans", channels), height, width, device="meta")
+    return following_batch_norms(model, images)
 
 
 def _adds_biases_only(plain: State, candidate: State) -> bool:

@@ -78,8 +78,8 @@ def export_timm(
     Nothing is written before the model's outputs were compared with the reference's, its tensors were found finite,
     and its names, shapes and dtypes are those that timm builds. The directory is then written under a temporary name,
     loaded again by timm and compared once more, and renamed. A kill leaves nothing at `path`, or all of it. Exporting
-    the same content again changes nothing. Layers that gained a bias are expressed by timm's arguments for it
-    (`check_exportable`).
+    the same content again changes nothing. Layers that gained a bias are expressed by timm's arguments for it, or have
+    it in the batch norm behind them (`check_exportable`).
 
     Args:
         model: plain merged model, on any device.
@@ -142,7 +142,10 @@ def _as_timm_builds(
     """The state and arguments with biases expressed in timm's way, checked to be what timm builds."""
     classes = backbone.num_classes
     plain = plain_state(backbone.architecture, arguments, classes, cfg)
-    arguments = complete_biases(state, backbone.architecture, arguments, plain)
+    biases = complete_biases(state, backbone.architecture, arguments, plain)
+    arguments = biases.arguments
+    for layer, norm in biases.folded.items():
+        state[f"{norm}.running_mean"] = state[f"{norm}.running_mean"] - state.pop(f"{layer}.bias")
     rebuilt = plain_state(backbone.architecture, arguments, classes, cfg)
     device = next(iter(state.values())).device
     for name in rebuilt.keys() - plain.keys() - state.keys():
