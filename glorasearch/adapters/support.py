@@ -73,12 +73,14 @@ class SupportTensor(Storage):
         shared: Storage | None = None,
     ) -> None:
         """Allocate what the layer owns; `shared` holds what its group owns."""
-        owners: dict[str, str] = {}
+        owners = {f"{kind}_draws": "its own count" for kind, method in methods.items() if method.choice.watches}
         owned: dict[str, Part] = {}
         for kind, method in methods.items():
             for name in method.parts:
                 if owners.setdefault(name, kind) != kind:
-                    raise SearchSpaceError(f"choices {owners[name]!r} and {kind!r} both have a part {name!r}")
+                    raise SearchSpaceError(
+                        f"choice {kind!r} has a part {name!r}, and so has {owners[name]!r}: rename it"
+                    )
             owned |= {} if method.shared else method.parts
         self.aliased = entangle == "reference"
         if self.aliased:

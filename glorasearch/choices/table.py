@@ -7,7 +7,7 @@ import importlib
 import re
 from typing import Final
 
-from glorasearch.choices.base import Choice, Options
+from glorasearch.choices.base import SUPPORT_TENSORS, Choice, Options
 from glorasearch.choices.constant import Constant
 from glorasearch.choices.dash import Dash
 from glorasearch.choices.fourier import Fourier
@@ -34,8 +34,15 @@ def register(choice: type[Choice]) -> None:
     Raises:
         SearchSpaceError: if another class has that name already, or the class contradicts itself.
     """
+    missing = sorted(choice.__abstractmethods__ | ({"kind", "tensors"} - set(dir(choice))))
+    if missing:
+        raise SearchSpaceError(
+            f"{choice.__module__}:{choice.__qualname__} is no choice yet: {', '.join(missing)} missing"
+        )
     if not _KIND.fullmatch(choice.kind):
         raise SearchSpaceError(f"kind {choice.kind!r}: write letters, digits, _ and -, beginning with a letter")
+    if not choice.tensors or set(choice.tensors) - set(SUPPORT_TENSORS):
+        raise SearchSpaceError(f"choice {choice.kind!r}: tensors is {choice.tensors!r}; write some of ABCDE")
     if choice.shareable and choice.watches:
         raise SearchSpaceError(
             f"choice {choice.kind!r} is shareable and watches: steps are counted for each layer, so layers cannot "

@@ -1,0 +1,231 @@
+"""What a user may get wrong about choices, and what is said; and supernets in places where they are used."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from glorasearch.choices import CHOICES, Choice, Contribution, Part, Site, parse_choice, register, register_named
+from glorasearch.errors import SearchSpaceError
+from glorasearch.space import LayerShape, SearchSpace
+from glorasearch.supernet import Supernet
+
+MakeSupernet = Callable[..., Supernet]
+BLOCKS = [LayerShape("blocks.0.attn.qkv", 4, 12), LayerShape("blocks.0.attn.proj", 4, 5)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [
+        ("dash", {"warmup": 0}, "warmup is 0; it must be a whole number from 1 to 2^53"),
+        ("tsd_init", {"warmup": 0.5}, "warmup is 0.5; it must be a whole number from 1"),
+        ("tsd", {"warmup": -100}, "warmup is -100; it must be a whole number from 1"),
+        ("tsd", {"warmup": 1e300}, r"warmup is 1e+300; it must be a whole number"),
+        ("dash", {"scale": 0}, "scale is 0; it must be above 0"),
+        ("tsd_init", {"scale": -1}, "scale is -1; it must be above 0"),
+        ("wegeft", {"scale": 0}, "scale is 0; it must be above 0"),
+        ("wegeft", {"scale": float("nan")}, "scale is nan; it must be a finite number"),
+        ("fourier", {"scale": float("inf")}, "scale is inf; it must be a finite number"),
+        ("fourier", {"seed": -1}, "seed is -1; it must be a whole number from 0 to 2^53"),
+        ("fourier", {"seed": 7.5}, "seed is 7.5; it must be a whole number from 0"),
+        ("fourier", {"seed": 2**60}, "it must be a whole number from 0 to 2^53"),
+        ("fourier", {"width": 0, "centre": 3}, "width is 0; it must be above 0"),
+        ("fourier", {"center": 3}, "unknown center; fourier has scale, seed, centre, width"),
+        ("lora", {"scale": 2}, "unknown scale; lora has no options"),
+        ("dosh", {"scale": 2}, "there is no such choice; known are none, constant"),
+    ],
+)
+def test_options_that_make_no_sense(kind: str, options: dict[str, float], said: str) -> None:
+    with pytest.raises(SearchSpaceError, match=rf"key 'options': options\.{kind}: .*{re.escape(said)}"):
+        SearchSpace.from_dict({"name": "mine", "choices": {"B": ["none"]}, "options": {kind: options}})
+
+
+@pytest.mark.parametrize(
+    ("tensor", "text", "said"),
+    [
+        ("B", "fourier:21", r"'fourier:21' has entries above 20, the most that layer blocks\.0\.attn\.proj \(5, 4\)"),
+        ("B", "dash:2:5", "'dash:2:5' has directions above 4, the most .* use fewer directions"),
+        ("B", "dash:5:2", "'dash:5:2' has a rank above 4, the largest .* use a smaller rank"),
+        ("B", "tsd_init:5", "'tsd_init:5' has a rank above 4"),
+        ("B", "tsd:5:1", "has a rank above 4"),
+        ("B", "tsd:1:5", "has directions above 4"),
+        ("A", "wegeft:5", "'wegeft:5' has a rank above 4"),
+    ],
+)
+def test_arguments_that_a_layer_is_too_small_for(tensor: str, text: str, said: str) -> None:
+    space = SearchSpace.from_dict({"name": "mine", "choices": {tensor: [text]}})
+    with pytest.raises(SearchSpaceError, match=said):
+        space.bind(BLOCKS)
+
+
+def test_the_largest_arguments_are_taken(make_supernet: MakeSupernet) -> None:
+    """A fused qkv has three times as many directions; and all of them can be chosen."""
+    space = SearchSpace.from_dict({"name": "mine", "choices": {"B": ["dash:4:12", "tsd:4:12", "fourier:48"]}})
+    space.bind(BLOCKS[:1])
+    supernet = make_supernet(
+        {"B": ["dash:12:36", "tsd:12:36", "tsd_init:12", "fourier:432"]},
+        layers={"include": ["*.qkv"]},
+        options={kind: {"warmup": 1} for kind in ("dash", "tsd", "tsd_init")},
+    )
+    subnets = [supernet.space.subnet([text]) for text in supernet.space.genes[0].choices]
+    for _ in range(2):
+        supernet.stepped(subnets)
+    for prefix in ("dash", "tsd"):
+        left = supernet.adapted["blocks.0.attn.qkv"].support_of("B").get_parameter(f"{prefix}_left").detach()
+        torch.testing.assert_close(left.T @ left, torch.eye(36), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("fourier", "'fourier' needs its entries, a positive integer; write 'fourier:4'"),
+        ("dash:4", "'dash' needs its rank and directions, positive integers; write 'dash:4:8'"),
+        ("tsd:4:0", "'tsd' needs its rank and directions"),
+        ("tsd_init:4:8", "'tsd_init' needs its rank, a positive integer"),
+        ("wegeft:x", "'wegeft' needs its rank"),
+    ],
+)
+def test_arguments_that_are_not_there(text: str, said: str) -> None:
+    with pytest.raises(SearchSpaceError, match=re.escape(said)):
+        parse_choice(text)
+
+
+@pytest.fixture
+def table() -> Iterator[None]:
+    """What is registered in a test is gone after it."""
+    known = dict(CHOICES)
+    yield
+    CHOICES.clear()
+    CHOICES.update(known)
+
+
+def halves(value: Tensor, generator: Generator) -> None:
+    value.fill_(0.5)
+
+
+class Base(Choice):
+    """One part named by the subclass, which shifts the weight."""
+
+    kind = "mine"
+    tensors = "B"
+    part: ClassVar[str] = "mine"
+
+    @classmethod
+    def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
+        return {cls.part: Part((site.rows,), halves)}
+
+    @classmethod
+    def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
+        return Contribution(shift=parts[cls.part])
+
+
+def test_a_method_from_outside(table: None, make_supernet: MakeSupernet) -> None:
+    register(type("Mine", (Base,), {}))
+    supernet = make_supernet({"B": ["none", "mine"]})
+    weight, _ = supernet.merged_layer("blocks.0.mlp.fc1", supernet.space.largest())
+    assert torch.equal(weight, supernet.frozen_state()["blocks.0.mlp.fc1.weight"] + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"kind": "my:kind"}, "write letters, digits, _ and -"),
+        ({"kind": "lora"}, "there is a choice 'lora' already"),
+        ({"kind": "both", "shareable": True, "watches": True}, "'both' is shareable and watches"),
+        ({"kind": "nowhere", "tensors": "F"}, "'nowhere': tensors is 'F'; write some of ABCDE"),
+    ],
+)
+def test_methods_that_contradict_themselves(table: None, content: dict[str, Any], said: str) -> None:
+    with pytest.raises(SearchSpaceError, match=said):
+        register(type("Made", (Base,), content))
+
+
+def test_names_of_methods(table: None) -> None:
+    for path, said in (
+        ("glorasearch.choices", "write package.module:Class|cannot be imported|is not a subclass"),
+        ("nowhere.at.all:Thing", "cannot be imported"),
+        ("glorasearch.choices:Part", "is not a subclass"),
+        ("glorasearch.choices:Choice", "is no choice yet: contribution, kind, parts, tensors missing"),
+    ):
+        with pytest.raises(SearchSpaceError, match=said):
+            register_named(path)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "part", "others", "said"),
+    [
+        ("B", "down", ["lora:1"], "choice 'own_down' has a part 'down', and so has 'lora'"),
+        ("A", "phi", ["wegeft:1"], "choice 'own_phi' has a part 'phi', and so has 'wegeft'"),
+        (
+            "B",
+            "dash_draws",
+            ["dash:1:1"],
+            "choice 'own_dash_draws' has a part 'dash_draws', and so has 'its own count'",
+        ),
+        ("B", "forward", [], "names a part 'forward', which cannot be"),
+        ("B", "a.b", [], "names a part 'a.b', which cannot be"),
+    ],
+)
+def test_parts_of_one_name(
+    table: None, make_supernet: MakeSupernet, tensor: str, part: str, others: list[str], said: str
+) -> None:
+    """Also where a group owns the other's, and where it is a count or a method of the module."""
+    kind = f"own_{part.replace('.', '_')}"
+    register(type("Own", (Base,), {"kind": kind, "part": part, "tensors": tensor}))
+    groups = [{"layers": ["*.proj"], tensor: [*others, kind], "share": "all"}] if tensor == "A" else []
+    for shared in (groups, []):
+        with pytest.raises(SearchSpaceError, match=said):
+            make_supernet({tensor: ["none", *others, kind]}, groups=shared)
+
+
+EVERYTHING = {
+    "A": ["none", "wegeft:2"],
+    "B": ["none", "lora:2", "fourier:9", "dash:2:2", "tsd_init:2", "tsd:2:2"],
+    "E": ["vector"],
+}
+
+
+def test_evaluated_in_inference_mode_before_it_is_trained(make_supernet: MakeSupernet) -> None:
+    supernet = make_supernet({"B": ["fourier:11"]}, options={"fourier": {"seed": 12345}})
+    images = torch.randn(2, 1, 14, 14)
+    with torch.inference_mode(), supernet.activate(supernet.space.largest()):
+        supernet(images)
+    with supernet.activate(supernet.space.largest()):
+        supernet(images).sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in supernet.adapter_parameters().values())
+
+
+def test_copied_pickled_and_converted(make_supernet: MakeSupernet) -> None:
+    """Every copy has parts, directions and counts of its own, and goes on where the original was."""
+    options = {kind: {"warmup": 2} for kind in ("dash", "tsd_init", "tsd")}
+    groups = [{"layers": ["*.proj", "*.qkv"], "A": ["none", "wegeft:2"], "share": "all"}]
+    supernet = make_supernet(EVERYTHING, options=options, groups=groups)
+    subnets = [
+        supernet.space.subnet([text if gene.tensor == "B" else gene.choices[-1] for gene in supernet.space.genes])
+        for text in EVERYTHING["B"]
+    ]
+    with torch.no_grad():
+        for parameter in supernet.adapter_parameters().values():
+            parameter.normal_(std=0.1)
+    supernet.stepped(subnets)
+    copies = [copy.deepcopy(supernet), pickle.loads(pickle.dumps(supernet)), copy.deepcopy(supernet).double().float()]
+    supernet.stepped(subnets)
+    expected = {name: value.clone() for name, value in supernet.adapter_state().items()}
+    with torch.no_grad():
+        for value in supernet.adapter_parameters().values():
+            value.zero_()
+    for twin in copies:
+        assert twin.stepped(subnets)
+        found = twin.adapter_state()
+        assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+        images = torch.randn(2, 1, 14, 14)
+        for subnet in subnets:
+            with torch.no_grad(), twin.activate(subnet):
+                assert (twin(images) - twin.merged(subnet)(images)).abs().max() <= 1e-4
