@@ -63,7 +63,10 @@ def register_named(path: str) -> None:
     try:
         found = getattr(importlib.import_module(module), name) if colon else None
     except (ImportError, AttributeError, ValueError) as error:
-        raise SearchSpaceError(f"method {path!r} cannot be imported: {error}; write package.module:Class") from error
+        raise SearchSpaceError(
+            f"method {path!r} cannot be imported: {error}; write package.module:Class, of a module that is installed "
+            "or lies in a folder of PYTHONPATH"
+        ) from error
     if not (isinstance(found, type) and issubclass(found, Choice)):
         raise SearchSpaceError(f"method {path!r} is not a subclass of glorasearch.choices.Choice")
     register(found)

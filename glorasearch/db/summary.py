@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial
 
 from glorasearch.errors import SearchSpaceError
-from glorasearch.space import SUPPORT_TENSORS, Choice, parse_choice
+from glorasearch.space import SUPPORT_TENSORS, parse_choice
 
 PARAMETERS = "parameters"
 """Trainable parameters, as the trial's user attribute of this name says."""
 MEAN_RANK = "mean rank"
-"""Mean over the genes whose choice has a rank; 0 if there is none."""
+"""Mean over the genes whose choice has a rank, as far as it is known; 0 if there is none."""
 KEPT_ATTRIBUTES = ("accuracy", "cross_entropy", "origin", "reason", "bound", "seen")
 """The user attributes that stay."""
+
+
+_FORM: Final = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)(:[1-9][0-9]*)*")
+"""How every choice is written."""
+
+
+class _Form(NamedTuple):
+    """What is told of a choice."""
+
+    kind: str
+    rank: int
 
 
 class StudySummary:
@@ -35,7 +48,7 @@ class StudySummary:
         self.names = frozenset(distributions)
         """The parameters that were looked at, genes or not."""
         self.most_parameters = most_parameters
-        self._choices: dict[str, Choice] = {}
+        self._choices: dict[str, _Form] = {}
         self._tensors: dict[str, str] = {}
         offered: set[tuple[str, str]] = set()
         for name, distribution in distributions.items():
@@ -98,11 +111,20 @@ def round_up(counts: Iterable[float]) -> float:
     return math.ceil(largest / unit) * unit
 
 
-def _parse(distribution: BaseDistribution) -> dict[str, Choice]:
+def _parse(distribution: BaseDistribution) -> dict[str, _Form]:
     """What the choices of a gene say; nothing if they are not those of a gene."""
     if not isinstance(distribution, CategoricalDistribution):
         return {}
+    found = {text: _form(text) for text in distribution.choices if isinstance(text, str)}
+    known = {text: form for text, form in found.items() if form is not None}
+    return known if len(known) == len(distribution.choices) else {}
+
+
+def _form(text: str) -> _Form | None:
+    """A method from outside is told by its name: who only looks at a study need not be able to import it."""
     try:
-        return {text: parse_choice(text) for text in distribution.choices if isinstance(text, str)}
+        choice = parse_choice(text)
+        return _Form(choice.kind, choice.rank)
     except SearchSpaceError:
-        return {}
+        match = _FORM.fullmatch(text)
+        return None if match is None else _Form(match[1], 0)

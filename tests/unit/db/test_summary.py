@@ -65,6 +65,18 @@ def test_a_study_of_something_else_stays_as_it_is() -> None:
     assert StudySummary(distributions, 1).summarise(other).params == params
 
 
+def test_methods_that_are_not_known_here_are_told_by_their_names() -> None:
+    """The dashboard does not import the methods of those whose studies it shows; what their numbers mean is unknown."""
+    distributions: dict[str, BaseDistribution] = {
+        "one.B": CategoricalDistribution(("none", "lora:2", "from-outside:16")),
+        "two.B": CategoricalDistribution(("from-outside:16:3", "from-outside:8:3")),
+    }
+    params = {"one.B": "from-outside:16", "two.B": "from-outside:8:3"}
+    other = FrozenTrial(0, TrialState.COMPLETE, 1.0, None, None, params, distributions, {}, {}, {}, 0)
+    told = StudySummary(distributions, 1).summarise(other).params
+    assert told == {"B from-outside": 1.0, "B lora": 0.0, "B none": 0.0, "mean rank": 0.0}
+
+
 @pytest.mark.parametrize(
     ("counts", "expected"), [([], 1), ([0], 1), ([7], 7), ([12, 882_116], 900_000), ([100_000], 100_000)]
 )
