@@ -81,3 +81,27 @@ def test_when_directions_are_chosen(bench: Any, form: str, dtype: torch.dtype) -
         assert same(outputs(bench, supernet, "B", text, x), wanted), text
         directions = bench.layer(supernet).support_of("B").parts(text)["tsd_left"]
         assert (directions.norm(dim=0) > 0.9).all(), "they were chosen"
+
+
+@pytest.mark.parametrize("form", ["linear", "circular"])
+def test_what_parts_start_from(bench: Any, form: str) -> None:
+    """Zeros, but for the second factors: Xavier uniform in r and columns, and φ uniform within 1/√in."""
+    supernet = bench.build(form)
+    ins = bench.layer(supernet).in_features
+    bounds = {"phi": ins**-0.5} | dict.fromkeys(("up", "dash_up", "init_up", "tsd_up"), (6 / (3 + ins)) ** 0.5)
+    random = set()
+    for name, value in supernet.adapter_state().items():
+        if name.startswith("head."):
+            continue
+        part, found = name.rpartition(".")[2], value.abs().max()
+        bound = (6 / (3 + 1)) ** 0.5 if name == "layer.C.up" else bounds.get(part)
+        if bound is None:
+            assert found == 0, name
+            continue
+        random.add(part)
+        assert found <= bound
+        if value.numel() > 10:
+            assert found > 0.7 * bound
+            assert (value > 0).any()
+            assert (value < 0).any()
+    assert random == set(bounds)
