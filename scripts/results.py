@@ -1,8 +1,8 @@
-"""The table of measured results in the README: every fixed method and the searched space, over several seeds.
+"""The table of measured results in the README: every fixed method and the searched spaces, over several seeds.
 
-Each seed is a run of `scripts/results.toml` in a workspace of its own; a run that is finished is not done again, so
-the script can be stopped and started. It prints the table in Markdown and writes `docs/results.json` and
-`docs/results.svg`.
+Each method and seed is a run of `scripts/results.toml` with another space; all have the same data and steps. A run that
+is finished is not done again, so the script can be stopped and started. It prints the table of `glorasearch compare` in
+Markdown and writes `docs/results.json` and `docs/results.svg`.
 
     python scripts/results.py [--seeds 3] [--parallel 2] [--workspace results-runs]
 """
@@ -14,21 +14,29 @@ import datetime
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_FILE = ROOT / "scripts" / "results.toml"
+FIXED = "linear_probe bitfit ssf lora lora_r8 repadapter wegeft fourierft lora_dash lora_tsd".split()
+SEARCHED = "lean glora_medium everything".split()
 LABELS = {
     "linear_probe": "linear probe",
     "bitfit": "BitFit",
     "ssf": "SSF",
     "lora": "LoRA r=4",
     "lora_r8": "LoRA r=8",
+    "repadapter": "RepAdapter",
+    "wegeft": "WeGeFT",
+    "fourierft": "FourierFT",
+    "lora_dash": "LoRA-Dash",
+    "lora_tsd": "LoRA-TSD",
+    **{name: f"{name}, searched" for name in SEARCHED},
 }
 
 
@@ -37,93 +45,48 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--parallel", type=int, default=max(1, min(2, os.cpu_count() or 1)), help="runs at a time")
     parser.add_argument("--workspace", default=str(ROOT / "results-runs"))
+    parser.add_argument("--spaces", help="with commas between them (default: all of the table)")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="override of the run file")
     parser.add_argument("--output", type=Path, default=ROOT / "docs")
     options = parser.parse_args()
+    spaces = options.spaces.split(",") if options.spaces else [*SEARCHED, *FIXED]
+    jobs = list(product(range(options.seeds), spaces))
     with ThreadPoolExecutor(options.parallel) as pool:
-        reports = list(pool.map(lambda seed: run(seed, options), range(options.seeds)))
-    rows = summarise(reports)
-    search = [report["winner"]["search_accuracy"] for report in reports]
+        names = list(pool.map(lambda job: run(*job, options), jobs))
+    compared = ["compare", *names, "--group", "--sort", "test"]
+    markdown = glorasearch([*compared, "--markdown"], options)
+    rows = json.loads(glorasearch([*compared, "--json"], options))["rows"]
     content = {
         "command": " ".join(["python", "scripts/results.py", *sys.argv[1:]]),
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, {options.parallel} runs at a time",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "seeds": options.seeds,
-        "versions": reports[0]["versions"],
         "rows": rows,
-        "winner_search_accuracy": [100 * value for value in search],
     }
     options.output.mkdir(exist_ok=True)
     (options.output / "results.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     plot(rows, options.output / "results.svg")
-    print(markdown(rows))
+    print(markdown)
 
 
-def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One seed: `glorasearch run`, with one thread for each of the runs that go on at a time."""
+def glorasearch(arguments: list[str], options: argparse.Namespace, **environment: str) -> str:
+    """Standard output of a command in the workspace."""
+    command = [sys.executable, "-m", "glorasearch", *arguments, "--workspace", options.workspace]
+    done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, check=True, text=True)
+    return done.stdout
+
+
+def run(seed: int, space: str, options: argparse.Namespace) -> str:
+    """One run, with one thread for each of the runs that go on at a time; returns its name."""
+    name = f"{space}-{seed}"
     threads = max(1, (os.cpu_count() or 1) // options.parallel)
-    command = [sys.executable, "-m", "glorasearch", "run", str(RUN_FILE), "--json"]
-    command += ["--workspace", str(Path(options.workspace) / f"seed-{seed}"), "--set", f"seed={seed}"]
-    for override in options.overrides:
-        command += ["--set", override]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
-    report: dict[str, Any] = json.loads(output)
-    print(f"seed {seed}: winner {100 * report['winner']['refit_test_accuracy']:.2f} %", file=sys.stderr)
-    return report
-
-
-def summarise(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a method: parameters and test accuracy (%), mean and standard deviation over the seeds."""
-    rows = [
-        _row(
-            LABELS.get(name, name),
-            "train + search",
-            [report["baselines"][name]["parameters"] for report in reports],
-            [report["baselines"][name]["test_accuracy"] for report in reports],
-        )
-        for name in reports[0]["baselines"]
-    ]
-    winners = [report["winner"] for report in reports]
-    parameters = [winner["parameters"] for winner in winners]
-    random = [report["random_subnets"] for report in reports if report["random_subnets"]]
-    if random:
-        rows.append(
-            _row(
-                f"{random[0]['count']} random subnets (mean)",
-                "train",
-                [entry["mean_parameters"] for entry in random],
-                [entry["mean_test_accuracy"] for entry in random],
-            )
-        )
-    rows.append(_row("winner, inherited weights", "train", parameters, [winner["test_accuracy"] for winner in winners]))
-    rows.append(
-        _row("winner, refitted", "train + search", parameters, [winner["refit_test_accuracy"] for winner in winners])
-    )
-    return rows
-
-
-def _row(method: str, trained_on: str, parameters: list[float], accuracies: list[float]) -> dict[str, Any]:
-    percent = [100 * accuracy for accuracy in accuracies]
-    return {
-        "method": method,
-        "trained_on": trained_on,
-        "parameters": statistics.mean(parameters),
-        "test_accuracy": statistics.mean(percent),
-        "spread": statistics.stdev(percent) if len(percent) > 1 else 0.0,
-        "each": percent,
-    }
-
-
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table."""
-    lines = ["| method | parameters | trained on | test accuracy, % |", "|---|---:|---|---:|"]
-    lines += [
-        f"| {row['method']} | {row['parameters']:,.0f} | {row['trained_on']} | "
-        f"{row['test_accuracy']:.2f} ± {row['spread']:.2f} |"
-        for row in rows
-    ]
-    return "\n".join(lines)
+    overrides = [f"name={name}", f"space.name={space}", f"seed={seed}", f"threads={threads}", *options.overrides]
+    arguments = ["run", str(RUN_FILE), "--json"]
+    for override in overrides:
+        arguments += ["--set", override]
+    report: dict[str, Any] = json.loads(glorasearch(arguments, options, OMP_NUM_THREADS=str(threads)))
+    print(f"{name}: {100 * report['winner']['refit_test_accuracy']:.2f} %", file=sys.stderr, flush=True)
+    return name
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -134,37 +97,23 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "glorasearch"
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 3.6))
+    figure, axes = pyplot.subplots(figsize=(7, 3.8))
     for row in rows:
-        if row["parameters"] == 0:
-            axes.axhline(row["test_accuracy"], color="0.6", linestyle=":", linewidth=1)
-            axes.annotate(
-                f"{row['method']} (0 parameters)",
-                (0.01, row["test_accuracy"]),
-                fontsize=8,
-                color="0.4",
-                xycoords=("axes fraction", "data"),
-                va="bottom",
-            )
+        label = LABELS.get(row["method"], row["method"])
+        test, spread, parameters = (row[key] for key in ("test_accuracy", "test_deviation", "parameters"))
+        if parameters == 0:
+            axes.axhline(100 * test, color="0.6", linestyle=":", linewidth=1)
+            place = (0.01, 100 * test)
+            note = f"{label} (0 parameters)"
+            axes.annotate(note, place, fontsize=8, color="0.4", xycoords=("axes fraction", "data"), va="bottom")
             continue
-        found = row["method"].startswith("winner")
+        found = row["method"] in SEARCHED
         axes.errorbar(
-            row["parameters"],
-            row["test_accuracy"],
-            yerr=row["spread"],
-            fmt="D" if found else "o",
+            parameters, 100 * test, yerr=100 * (spread or 0), fmt="D" if found else "o", capsize=3, markersize=5,
             color="tab:red" if found else "tab:blue",
-            capsize=3,
-            markersize=6,
-        )
-        axes.annotate(
-            row["method"],
-            (row["parameters"], row["test_accuracy"]),
-            fontsize=8,
-            xytext=(8 if found else -8, -4 if found else 4),
-            textcoords="offset points",
-            ha="left" if found else "right",
-        )
+        )  # fmt: skip
+        side = {"xytext": (7, -3), "ha": "left"} if found else {"xytext": (-7, 3), "ha": "right"}
+        axes.annotate(label, (parameters, 100 * test), fontsize=7, textcoords="offset points", **side)
     axes.set_xscale("log")
     axes.set_xlabel("trainable parameters, head excluded")
     axes.set_ylabel("test accuracy, %")

@@ -17,8 +17,8 @@ from glorasearch.evaluation.scores import PendingScores, Scores
 from glorasearch.space import Cap, EvaluationResult, EvaluationTask, Subnet
 from glorasearch.supernet import Supernet
 
-CHUNK: Final = {"cpu": 25, "cuda": 50}
-"""Images that are scored between two looks at the cap, by device (`tests/benchmarks/bench_capping.py`)."""
+CHUNK: Final = 25
+"""Images that are scored between two looks at the cap (`tests/benchmarks/bench_capping.py`)."""
 
 
 class CandidateEvaluator:
@@ -67,7 +67,7 @@ class CandidateEvaluator:
         supernet.to(device).eval()
         self._space = supernet.space
         self._split, self._weights, self._hardest_first = split, weights, hardest_first
-        self._size = batch_size or CHUNK.get(torch.device(device).type, CHUNK["cpu"])
+        self._size = batch_size or CHUNK
         spec = split.spec
         example = torch.zeros(min(self._size, len(split)), spec.channels, spec.height, spec.width, device=device)
         self.resident = resident_of(supernet, device, example, compile=compile, mixed=mixed)

@@ -164,7 +164,7 @@ class Job:
             batch_size=section.batch_size,
             lr=peak,
             vector_lr=(section.vector_lr or section.lr) * scale,
-            spectrum_lr=(section.spectrum_lr or 100 * section.lr) * scale,
+            spectrum_lr=None if section.spectrum_lr is None else section.spectrum_lr * scale,
             head_lr=(section.head_lr or section.lr) * scale,
             weight_decay=section.weight_decay,
             warmup_steps=min(warmup, steps // 10),

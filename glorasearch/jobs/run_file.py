@@ -89,7 +89,7 @@ class TrainSection(BaseModel):
     vector_lr: float | None = Field(default=None, gt=0)
     """Of vectors and constants; `lr` if not given."""
     spectrum_lr: float | None = Field(default=None, gt=0)
-    """Of the coefficients of spectra (`fourier`); 100 times `lr` if not given."""
+    """Of the coefficients of spectra (`fourier`); by `lr` and the sizes of their layers if not given."""
     head_lr: float | None = Field(default=None, gt=0)
     """Of the head; `lr` if not given."""
     weight_decay: float = Field(default=1e-4, ge=0)

@@ -22,6 +22,7 @@ from glorasearch.training.optimizer import SupernetOptimizer
 from glorasearch.training.paths import PathStrategy
 from glorasearch.training.plain_step import PlainStep, Step
 from glorasearch.training.randomness import drop_probabilities
+from glorasearch.training.rates import peak_rates
 from glorasearch.training.schedule import schedule_factor
 from glorasearch.weights import CheckpointWriter, frozen_digest, load_checkpoint, snapshot, tensor_digest
 
@@ -69,8 +70,8 @@ class SupernetTrainer:
         """Peak learning rate of the low-rank factors."""
         vector_lr: float = 1e-3
         """Peak learning rate of vectors and constants."""
-        spectrum_lr: float = 1e-1
-        """Peak learning rate of the coefficients of spectra."""
+        spectrum_lr: float | None = None
+        """Peak learning rate of the coefficients of spectra; by the sizes of their layers if not given (`rates`)."""
         head_lr: float = 1e-3
         """Peak learning rate of the classifier head."""
         weight_decay: float = 1e-4
@@ -170,8 +171,13 @@ class SupernetTrainer:
         config = self._config
         cuda = self._device.type == "cuda"
         mixed = config.precision == "bfloat16" or (config.precision == "auto" and cuda)
-        peaks = {"factor": config.lr, "vector": config.vector_lr, "spectrum": config.spectrum_lr}
-        peaks["head"] = config.head_lr
+        peaks = peak_rates(
+            self._supernet.space,
+            lr=config.lr,
+            vector_lr=config.vector_lr,
+            spectrum_lr=config.spectrum_lr,
+            head_lr=config.head_lr,
+        )
         optimizer = SupernetOptimizer(self._supernet, peaks, weight_decay=config.weight_decay)
         plain = PlainStep(
             self._supernet, optimizer, mixed=mixed, label_smoothing=config.label_smoothing, clip_norm=config.clip_norm,

@@ -37,6 +37,8 @@ from glorasearch.training.plain_step import PlainStep
 
 BATCH, CLIP, LR, DECAY = 64, 1.0, 1e-3, 1e-4
 TARGET = 1.3
+EVERYTHING = 1.5
+"""What a step of the space with every method may cost, in steps of `glora_medium`."""
 STEPS = {"quickstart": 100, "vit_tiny": 10}
 """Paths that are drawn, by backbone."""
 
@@ -64,7 +66,9 @@ def supernet_step(backbone: nn.Module, space: str, data: TrainSplit, order: Batc
     supernet = Supernet(backbone, SearchSpace.load(space)).train()
     single = all(len(gene.choices) == 1 for gene in supernet.space.genes)
     strategy: PathStrategy = Fixed(supernet.space.largest()) if single else Uniform(supernet.space, 0)
-    optimizer = SupernetOptimizer(supernet, {"factor": LR, "vector": LR, "head": LR}, weight_decay=DECAY)
+    optimizer = SupernetOptimizer(
+        supernet, {"factor": LR, "vector": LR, "spectrum": LR, "head": LR}, weight_decay=DECAY
+    )
     plain = PlainStep(supernet, optimizer, mixed=False, label_smoothing=0.0, clip_norm=CLIP, seed=0)
     return lambda number: plain.run(number, strategy.paths(number), *data.batch(order.indices(number)), 1.0)
 
@@ -131,6 +135,7 @@ def rows(backbones: tuple[str, ...] = ("quickstart", "vit_tiny"), paths: int | N
         steps: dict[str, Step] = {
             "supernet": supernet_step(backbone, "glora_medium", data, order),
             "peft": model_step(peft_lora(backbone), data, order),
+            "everything": supernet_step(backbone, "everything", data, order),
             "lora": supernet_step(backbone, "lora", data, order),
             "biases": model_step(floor(backbone, biases=True), data, order),
             "head": model_step(floor(backbone, biases=False), data, order),
@@ -150,6 +155,15 @@ def rows(backbones: tuple[str, ...] = ("quickstart", "vit_tiny"), paths: int | N
             )
             for key, what in WHAT.items()
         ]
+        found.append(
+            Row(
+                what=f"CPU: a step of `everything` against one of `glora_medium`, {name}, batch {BATCH}",
+                measured=mean["everything"],
+                unit="ms",
+                reference=mean["supernet"],
+                target=EVERYTHING,
+            )
+        )
     return found
 
 
