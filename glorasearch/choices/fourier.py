@@ -57,7 +57,7 @@ class Fourier(Choice):
 
     @classmethod
     def bases(cls, parts: Mapping[str, Part], site: Site) -> tuple[Tensor, Tensor] | None:
-        """Of cos(a + b) = cos a·cos b − sin a·sin b, a the row's and b the column's phase of an entry: n = 2·entries."""
+        """By cos(a + b) = cos a·cos b − sin a·sin b, a and b the phases of an entry's row and column; n = 2·entries."""
         import torch
 
         outs, ins = site.layer.out_features, site.layer.in_features

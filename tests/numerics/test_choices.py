@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from glorasearch.choices import CHOICES, Dense, LowRank
-from glorasearch.choices.fourier import entries
+from glorasearch.choices import CHOICES, Dense, LayerShape, LowRank, Site, options_of
+from glorasearch.choices.fourier import Fourier, entries
 from glorasearch.space import parse_choice, sample
 from glorasearch.supernet import Supernet
 
@@ -225,6 +225,20 @@ def test_layers_of_one_shape_at_once(bench: Any) -> None:
                 if isinstance(one, (LowRank, Dense)):
                     one, all_of_them = one.dense(), all_of_them.dense()
                 torch.testing.assert_close(all_of_them[index], one, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 6), (5, 1), (4, 6), (7, 5), (6, 9)])
+@pytest.mark.parametrize("centre", [-1.0, 1.0])
+def test_a_spectrum_as_fixed_matrices(sizes: tuple[int, int], centre: float) -> None:
+    """`left·diag(c)·right`, which fast paths use, is the shift."""
+    outs, ins = sizes
+    site = Site("B", LayerShape("layer", ins, outs), options_of("fourier", {"centre": centre, "width": 2.0}))
+    for count in {1, (outs * ins + 1) // 2, outs * ins}:
+        coefficients = {"coefficients": torch.randn(count, dtype=torch.float64)}
+        shift = Fourier.contribution(coefficients, torch.zeros(outs, ins, dtype=torch.float64), site).shift
+        left, right = Fourier.bases(Fourier.parts(site, entries=count), site)
+        found = left.double() @ Fourier.spectrum(coefficients, site).diag() @ right.double()
+        assert (found - shift.dense()).abs().max() <= TOLERANCE
 
 
 def test_frequencies_are_drawn_by_their_density() -> None:
