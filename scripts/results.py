@@ -100,7 +100,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 3.8))
     for row in rows:
         label = LABELS.get(row["method"], row["method"])
-        test, spread, parameters = (row[key] for key in ("test_accuracy", "test_deviation", "parameters"))
+        test, spread = row["test_accuracy"]["mean"], row["test_accuracy"]["std"]
+        parameters = row["parameters"]["mean"]
         if parameters == 0:
             axes.axhline(100 * test, color="0.6", linestyle=":", linewidth=1)
             place = (0.01, 100 * test)

@@ -191,6 +191,10 @@ class Choice(ABC):
         """Trainable parameters that it adds."""
         return sum(prod(part.shape) for part in self.parts(site, **self.given).values() if part.trained)
 
+    def stored(self, site: Site) -> int:
+        """Numbers that its adapter consists of: its parameters, and what it keeps besides."""
+        return sum(prod(part.shape) for part in self.parts(site, **self.given).values())
+
     def check(self, site: Site) -> None:
         """Raise `SearchSpaceError` if a layer is too small for it."""
         limit = site.rows if site.tensor == "C" else min(site.rows, site.columns)

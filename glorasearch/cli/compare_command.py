@@ -37,7 +37,8 @@ def command(
     test        accuracy on the test split, after the refit if there is one
     training    seconds of the training and the refit
     searching   seconds of the search
-    bytes       size of the winner's adapters in float32: 4 for each parameter; head and file header excluded
+    bytes       size of the winner's adapters in float32: 4 for each parameter, and for each number of directions that
+                are kept and not trained; head and file header excluded
 
     Accuracies are given with Wilson's 95 % interval, which says how far a split of that many images may be off; with
     --group, with the standard deviation over the seeds.

@@ -14,7 +14,7 @@ from glorasearch.jobs.interval import wilson
 from glorasearch.jobs.paths import space_label
 from glorasearch.jobs.run_file import without_labels
 
-BYTES_PER_PARAMETER: Final = 4
+BYTES_PER_NUMBER: Final = 4
 """An adapter is stored in float32."""
 
 
@@ -31,6 +31,8 @@ class Row:
     seed: int
     parameters: int | None
     """Trainable parameters of the winner, the head excluded."""
+    stored: int | None
+    """Numbers that the winner's adapters consist of: its parameters, and directions that are kept and not trained."""
     search_accuracy: float | None
     """Of the winner with the weights of the training, on the search split. Searched: the best of many trials."""
     search_images: int | None
@@ -56,6 +58,7 @@ class Row:
             fixed_method=train.get("fixed_method", False),
             seed=run.config["seed"],
             parameters=search.get("parameters"),
+            stored=search.get("stored", search.get("parameters")),
             search_accuracy=search.get("search_accuracy"),
             search_images=search.get("images", splits.get("search", {}).get("images")),
             test_accuracy=test.get("winner_refitted"),
@@ -78,7 +81,7 @@ class Row:
     @property
     def adapter_bytes(self) -> int | None:
         """Size of the winner's adapters in float32, head and file header excluded."""
-        return None if self.parameters is None else BYTES_PER_PARAMETER * self.parameters
+        return None if self.stored is None else BYTES_PER_NUMBER * self.stored
 
     def to_dict(self) -> dict[str, Any]:
         """JSON."""

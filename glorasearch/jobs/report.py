@@ -12,7 +12,7 @@ from glorasearch.jobs.fixed import FIXED, is_fixed, other_baselines
 from glorasearch.jobs.job import Job
 from glorasearch.jobs.records import report_path
 
-UNCAPPED = {"capped": 0, "images_share": 1.0}
+UNCAPPED = {"capped": 0, "images_share": 1.0, "evaluation_seconds": None}
 """What the search of a run says that was made before there was capping."""
 
 
@@ -51,6 +51,7 @@ def report(job: Job) -> dict[str, Any]:
                 "images_share",
                 "failed",
                 "seconds",
+                "evaluation_seconds",
             )
         },
         "winner": {key: search[key] for key in ("trial", "subnet", "digest", "parameters", "search_accuracy")}

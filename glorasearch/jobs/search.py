@@ -68,6 +68,7 @@ def search(job: Job) -> dict[str, Any]:
         "subnet": outcome.subnet.to_dict(),
         "digest": outcome.subnet.digest,
         "parameters": outcome.best.parameters,
+        "stored": space.stored(outcome.subnet),
         "search_accuracy": outcome.best.accuracy,
         "search_cross_entropy": outcome.best.cross_entropy,
         "images": outcome.best.total,
@@ -80,6 +81,7 @@ def search(job: Job) -> dict[str, Any]:
         "images_share": outcome.images_share,
         "failed": outcome.failed,
         "seconds": max(outcome.seconds, outcome.evaluation_seconds),
+        "evaluation_seconds": outcome.evaluation_seconds,
         "split": job.data.search.digest,
         "pareto": [[record.number, record.parameters, record.accuracy] for record in outcome.pareto],
     }

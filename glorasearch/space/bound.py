@@ -120,6 +120,20 @@ class BoundSpace:
                 self.check(subnet)
         return total + (self._shared_parameters(subnet) if self._sharing else 0)
 
+    def stored(self, subnet: Subnet) -> int:
+        """Numbers that a subnet's adapters consist of, the head excluded: parameters, and what choices keep besides."""
+        total = 0
+        groups: dict[str, int] = {}
+        for gene in self.genes:
+            choice = parse_choice(subnet[gene.key])
+            count = choice.stored(self.site(gene, choice.kind))
+            group = self._prices[gene.key][str(choice)].group
+            if group:
+                groups[group] = max(groups.get(group, 0), count)
+            else:
+                total += count
+        return total + sum(groups.values())
+
     def _shared_parameters(self, subnet: Subnet) -> int:
         groups: dict[str, int] = {}
         for key in self._sharing:
