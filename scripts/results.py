@@ -23,8 +23,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_FILE = ROOT / "scripts" / "results.toml"
-FIXED = "linear_probe bitfit ssf lora lora_r8 repadapter wegeft fourierft lora_dash lora_tsd".split()
-SEARCHED = "lean glora_medium everything".split()
+FIXED = ["linear_probe", "bitfit", "ssf", "lora", "lora_r8", "repadapter", "wegeft", "fourierft", "lora_dash", "lora_tsd"]
+SEARCHED = ["lean", "glora_medium", "everything"]
 LABELS = {
     "linear_probe": "linear probe",
     "bitfit": "BitFit",
