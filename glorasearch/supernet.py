@@ -215,6 +215,15 @@ class Supernet(nn.Module):
             anew += [f"{name}.{tensor}.{part}" for part in parts]
         return anew
 
+    def warming(self) -> dict[str, int]:
+        """Kinds of choices whose warm-up has begun and not ended → in how many places."""
+        found: dict[str, int] = {}
+        for storage, kind in self._counts().values():
+            method = storage.methods[kind]
+            if storage.draws[kind] and method.choice.warming(storage.draws[kind], method.site):
+                found[kind] = found.get(kind, 0) + 1
+        return found
+
     def _counts(self) -> dict[str, tuple[SupportTensor, str]]:
         """Where the steps of choices that count them are kept, by their names in `adapter_state`."""
         return {

@@ -245,6 +245,11 @@ class Choice(ABC):
         raise NotImplementedError(f"{cls.kind} has no bases")
 
     @classmethod
+    def warming(cls, draws: int, site: Site) -> bool:
+        """Whether `stepped` still has something to do after so many draws."""
+        return False
+
+    @classmethod
     def stepped(cls, draws: int, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> tuple[str, ...]:
         """Called after an optimiser step that drew a choice of this kind, for the `draws`-th time: may set parts.
 

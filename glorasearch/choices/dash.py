@@ -60,6 +60,11 @@ class Dash(Choice):
         return Contribution(shift=LowRank(left, torch.cat([parts["dash_up"], parts["dash_right"]], dim=-2)))
 
     @classmethod
+    def warming(cls, draws: int, site: Site) -> bool:
+        """Until the directions are chosen."""
+        return draws < int(site.options["warmup"])
+
+    @classmethod
     def stepped(cls, draws: int, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> tuple[str, ...]:
         """Choose the directions when the warm-up ends; d, which had no gradient so far, is new to the optimiser."""
         if draws != int(site.options["warmup"]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -37,8 +39,7 @@ def task_directions(base: Tensor, down: Tensor, up: Tensor, count: int, stacked:
     wide = torch.promote_types(base.dtype, torch.float32)
     found = []
     for block, part in zip(base.to(wide).chunk(stacked), down.to(wide).chunk(stacked), strict=True):
-        # On the CPU: a GPU needs longer for one decomposition, and the signs should not depend on who is at work.
-        left, values, right = (t.to(base.device) for t in torch.linalg.svd(block.cpu(), full_matrices=False))
+        left, values, right = (t.to(base.device) for t in _CACHE.decomposed(block.cpu()))
         changes = ((left.T @ part) * (up.to(wide) @ right.T).T).sum(1).abs() / (values.abs() + EPSILON)
         found.append((changes, left, values, right))
     ranking = torch.cat([changes for changes, *_ in found])
@@ -53,6 +54,41 @@ def task_directions(base: Tensor, down: Tensor, up: Tensor, count: int, stacked:
         result[1][place] = values[own]
         result[2][place] = right[own].to(base.dtype)
     return Directions(*result)
+
+
+class _Decompositions:
+    """Singular value decompositions by the content of what was decomposed, the latest `CACHE_BYTES` of them.
+
+    Several methods decompose one weight, LoRA-TSD twice. All on the CPU: a GPU needs longer for one, and the signs
+    should not depend on who is at work.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, tuple[Tensor, Tensor, Tensor]] = OrderedDict()
+        self._bytes = 0
+        self.made = 0
+        """Decompositions that had to be computed."""
+
+    def decomposed(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """U, σ and Vᵀ of a weight `(out, in)` on the CPU."""
+        import torch
+
+        content = weight.detach().contiguous().numpy()
+        key = hashlib.sha256(f"{content.shape}{content.dtype}".encode() + content.tobytes()).digest()
+        if key not in self._known:
+            self.made += 1
+            found = torch.linalg.svd(weight, full_matrices=False)
+            self._known[key] = found[0], found[1], found[2]
+            self._bytes += sum(part.nbytes for part in found)
+            while self._bytes > CACHE_BYTES and len(self._known) > 1:
+                self._bytes -= sum(part.nbytes for part in self._known.popitem(last=False)[1])
+        self._known.move_to_end(key)
+        return self._known[key]
+
+
+CACHE_BYTES: Final = 2**30
+"""Memory for decompositions: a ViT-B/16 has 0.7 GB of them."""
+_CACHE: Final = _Decompositions()
 
 
 def most_directions(outs: int, ins: int, stacked: int) -> int:

@@ -51,6 +51,11 @@ class Tsd(Choice):
         return Contribution(shift=LowRank(*both))
 
     @classmethod
+    def warming(cls, draws: int, site: Site) -> bool:
+        """Until the directions are chosen."""
+        return draws < 2 * int(site.options["warmup"])
+
+    @classmethod
     def stepped(cls, draws: int, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> tuple[str, ...]:
         """The start along directions after the first warm-up, the choice of those that move after the second."""
         if draws == 2 * int(site.options["warmup"]):

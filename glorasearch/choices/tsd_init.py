@@ -62,6 +62,11 @@ class TsdInit(Choice):
         return Contribution(shift=LowRank(scale * left, right))
 
     @classmethod
+    def warming(cls, draws: int, site: Site) -> bool:
+        """Until the directions are chosen."""
+        return draws < int(site.options["warmup"])
+
+    @classmethod
     def stepped(cls, draws: int, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> tuple[str, ...]:
         """Start anew along the directions when the warm-up ends."""
         if draws != int(site.options["warmup"]):

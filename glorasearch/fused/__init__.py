@@ -3,8 +3,8 @@
 The equation of a layer and of its gradient is in `gradients`, in plain torch; the plan of a step is in `step`. `bank`
 stacks layers of one shape and turns the drawn choices into factors, `pool` keeps all that is trained in one flat
 buffer, `linear` is the layer that a fused model has, `extras` has the methods beyond GLoRA's own forms, `merge_kernels`
-and `gradient_kernels` are the Triton kernels (only imported on a GPU) that do what `gradients` says, and `optimizer` is AdamW on the flat buffer. `tests/numerics/test_fused_*` compare all of it with
-`Supernet.activate` over all choices.
+and `gradient_kernels` are the Triton kernels (only imported on a GPU) that do what `gradients` says, and `optimizer` is
+AdamW on the flat buffer. `tests/numerics/test_fused_*` compare all of it with `Supernet.activate` over all choices.
 """
 
 from glorasearch.fused.compiling import compile_blocks

@@ -61,7 +61,7 @@ class Shape:
         return out, out, out, out * self.rank, self.rank * self.in_features, self.entries
 
     def split(self, factors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """`scale`, `shift`, `bias (..., out)`, `left (..., out, r)`, `right (..., r, in)`, `spectrum (..., n)`; views."""
+        """`scale`, `shift`, `bias (..., out)`, `left (..., out, r)`, `right (..., r, in)`, `spectrum (..., n)`."""
         lead = factors.shape[:-1]
         scale, shift, bias, left, right, spectrum = torch.split(factors, list(self.sizes), dim=-1)
         left = left.reshape(*lead, self.out_features, self.rank)

@@ -223,11 +223,11 @@ class BoundSpace:
         return ReachableCounts([tuple(self._prices[gene.key].values()) for gene in self.genes])
 
     def smallest(self) -> Subnet:
-        """The subnet with the fewest parameters."""
+        """The subnet whose every choice is the cheapest for its layer alone: with groups, others may have fewer."""
         return self.subnet(min(gene.choices, key=self._alone(gene)) for gene in self.genes)
 
     def largest(self) -> Subnet:
-        """The subnet with the most parameters: every support tensor at its largest."""
+        """Every support tensor at its largest; the most parameters, unless layers share some of them."""
         return self.subnet(max(gene.choices, key=self._alone(gene)) for gene in self.genes)
 
     def _alone(self, gene: Gene) -> Callable[[str], int]:

@@ -24,13 +24,19 @@ class ReachableCounts:
 
     A shift and an OR of a Python integer for each price, for each state of the groups: 240 genes of a ViT-B/16 (1.3
     million parameters at most) without groups take some tens of milliseconds, so a budget is checked exactly, not by
-    its limits alone.
+    its limits alone. A group is part of the state between its first row and its last one; what it came to is then
+    spent, so that groups one after the other (one for each block, say) do not multiply.
     """
 
     def __init__(self, rows: Sequence[Sequence[Price]]) -> None:
         self._rows = [tuple(row) for row in rows]
         groups = dict.fromkeys(price.group for row in self._rows for price in row if price.group)
         self._groups = {group: index for index, group in enumerate(groups)}
+        self._last = [0] * len(groups)
+        for number, row in enumerate(self._rows):
+            for price in row:
+                if price.group:
+                    self._last[self._groups[price.group]] = number
 
     @property
     def start(self) -> State:
@@ -46,16 +52,23 @@ class ReachableCounts:
             return state
         return (*state[:index], price.shared, *state[index + 1 :])
 
+    def _close(self, state: State, row: int) -> tuple[int, State]:
+        """What groups without a price from this row on have come to, and the state without them."""
+        if not any(state):
+            return 0, state
+        kept = tuple(cost if last >= row else 0 for cost, last in zip(state, self._last, strict=True))
+        return sum(state) - sum(kept), kept
+
     @cached_property
     def _forward(self) -> dict[State, int]:
         """State after all rows → bit set of what was spent besides."""
         sums: dict[State, int] = {self.start: 1}
-        for row in self._rows:
+        for number, row in enumerate(self._rows, start=1):
             following: dict[State, int] = {}
             for state, current in sums.items():
                 for price in set(row):
-                    target = self.after(state, price)
-                    following[target] = following.get(target, 0) | current << price.own
+                    closed, target = self._close(self.after(state, price), number)
+                    following[target] = following.get(target, 0) | current << (price.own + closed)
             sums = following
         return sums
 
@@ -72,12 +85,13 @@ class ReachableCounts:
         """For every row, by the state before it: bit n where this and the rows after it can add n to what is spent."""
         before = self._states()
         suffix = [{state: 1 << sum(state) for state in before[-1]}]
-        for row, states in zip(reversed(self._rows), reversed(before[:-1]), strict=True):
+        for number in reversed(range(len(self._rows))):
             sums: dict[State, int] = {}
-            for state in states:
+            for state in before[number]:
                 reached = 0
-                for price in set(row):
-                    reached |= suffix[-1][self.after(state, price)] << price.own
+                for price in set(self._rows[number]):
+                    closed, target = self._close(self.after(state, price), number + 1)
+                    reached |= suffix[-1][target] << (price.own + closed)
                 sums[state] = reached
             suffix.append(sums)
         suffix.reverse()
@@ -86,8 +100,8 @@ class ReachableCounts:
     def _states(self) -> list[Iterable[State]]:
         """The states that are possible before each row, and after the last one."""
         found: list[Iterable[State]] = [{self.start}]
-        for row in self._rows:
-            found.append({self.after(state, price) for state in found[-1] for price in row})
+        for number, row in enumerate(self._rows, start=1):
+            found.append({self._close(self.after(state, price), number)[1] for state in found[-1] for price in row})
         return found
 
     @property
@@ -119,17 +133,16 @@ class ReachableCounts:
 
         `spent` and `state` are what the rows before it cost besides the groups, and what the groups have come to.
         """
-        rest = self._suffix[index + 1]
-        return [
-            position
-            for position, price in enumerate(self._rows[index])
-            if (most is None or spent + price.own <= most)
-            and _any_within(
-                rest[self.after(state or self.start, price)],
-                max(0, least - spent - price.own),
-                None if most is None else most - spent - price.own,
-            )
-        ]
+        found: list[int] = []
+        for position, price in enumerate(self._rows[index]):
+            closed, target = self._close(self.after(state or self.start, price), index + 1)
+            total = spent + price.own + closed
+            if most is not None and total > most:
+                continue
+            rest = self._suffix[index + 1][target]
+            if _any_within(rest, max(0, least - total), None if most is None else most - total):
+                found.append(position)
+        return found
 
 
 def _any_within(sums: int, least: int, most: int | None) -> bool:

@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path as FilePath
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from glorasearch.data import TrainSplit
-from glorasearch.errors import NonFiniteLossError, RunFileError
+from glorasearch.errors import NonFiniteLossError
 from glorasearch.supernet import Supernet
 from glorasearch.training.batches import BatchOrder
+from glorasearch.training.config import TrainingConfig
 from glorasearch.training.optimizer import SupernetOptimizer
 from glorasearch.training.paths import PathStrategy
 from glorasearch.training.plain_step import PlainStep, Step
@@ -58,50 +58,7 @@ class SupernetTrainer:
     with the same bits as one that was not.
     """
 
-    @dataclass(frozen=True, kw_only=True, slots=True)
-    class Config:
-        """How to train; the defaults of a run file are in `glorasearch.jobs.run_file`."""
-
-        steps: int
-        """Optimiser steps."""
-        batch_size: int = 64
-        """Images per step."""
-        lr: float = 1e-3
-        """Peak learning rate of the low-rank factors."""
-        vector_lr: float = 1e-3
-        """Peak learning rate of vectors and constants."""
-        spectrum_lr: float | None = None
-        """Peak learning rate of the coefficients of spectra; by the sizes of their layers if not given (`rates`)."""
-        head_lr: float = 1e-3
-        """Peak learning rate of the classifier head."""
-        weight_decay: float = 1e-4
-        """AdamW's decoupled weight decay, on everything that is trained."""
-        warmup_steps: int = 50
-        """Steps of linear warm-up."""
-        label_smoothing: float = 0.0
-        """Share of the target that is spread over all classes."""
-        clip_norm: float = 1.0
-        """Largest total norm of the gradients; 0 for no clipping."""
-        precision: Literal["auto", "float32", "bfloat16"] = "auto"
-        """`auto` is bfloat16 autocast on GPUs and float32 on CPUs."""
-        compile: Literal["auto", "on", "off"] = "auto"
-        """`auto` compiles and captures the step on GPUs and falls back to the plain step where a model cannot be; `on`
-        fails there; `off` is the plain step. On CPUs the step is always the plain one."""
-        seed: int = 0
-        """Decides paths, order of images and drop path."""
-        record_every: int = 25
-        """Steps between records."""
-        probe_every: int = 250
-        """Steps between measurements of the probes; 0 for none."""
-        checkpoint_every: int = 200
-        """Steps between checkpoints."""
-
-        def __post_init__(self) -> None:
-            least = {"steps": 0, "batch_size": 1, "warmup_steps": 0, "clip_norm": 0}
-            least |= {"record_every": 1, "probe_every": 0, "checkpoint_every": 1}
-            for name, limit in least.items():
-                if not getattr(self, name) >= limit:
-                    raise RunFileError(f"train.{name} is {getattr(self, name)!r}; it must be at least {limit}")
+    Config = TrainingConfig
 
     def __init__(
         self,
@@ -164,6 +121,14 @@ class SupernetTrainer:
             self._supernet.eval()
             if self._writer is not None:
                 self._writer.close()
+        for kind, places in self._supernet.warming().items():
+            _log.warning(
+                "the warm-up of %s has not ended in %d places, which are plain LoRA so far: train for more steps, or lower "
+                "options.%s.warmup in the search space",
+                kind,
+                places,
+                kind,
+            )
         return TrainingResult(self._step, self._seconds, self._loss)
 
     def _make_step(self) -> Step:
