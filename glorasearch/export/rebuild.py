@@ -115,9 +115,10 @@ def _batch_norms(architecture: str, arguments: Mapping[str, Any]) -> dict[str, s
     """Layer → the batch norm behind it, in the model that timm builds for images of the architecture's size."""
     model = _plain_model(architecture, arguments)
     cfg: Mapping[str, Any] = getattr(model, "pretrained_cfg", None) or {}
-    channels, height, width = cfg.get("input_size", (3, 224, 224))
-    images = torch.empty(1, arguments.get("in_chans", channels), height, width, device="meta")
-    return following_batch_norms(model, images)
+    channels, *size = cfg.get("input_size", (3, 224, 224))
+    given = arguments.get("img_size", size)
+    size = [given, given] if isinstance(given, int) else given
+    return following_batch_norms(model, torch.empty(1, arguments.get("in_chans", channels), *size, device="meta"))
 
 
 def _adds_biases_only(plain: State, candidate: State) -> bool:

@@ -53,7 +53,7 @@ def compare_outputs(model: nn.Module, inputs: Tensor, reference: Reference, tole
     Raises:
         ExportError: if it is exceeded, outputs are not finite, or their shapes differ.
     """
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad(), _whole_float32():
         found = model(inputs)
         expected = reference if isinstance(reference, Tensor) else reference(inputs)
     if found.shape != expected.shape or found.shape[0] != inputs.shape[0]:
@@ -78,3 +78,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """Convolutions on a GPU in float32: by default they are in TF32, whose three digits would be taken for a fault."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

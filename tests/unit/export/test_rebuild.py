@@ -5,7 +5,7 @@ from torch import nn
 from glorasearch.errors import ExportError
 from glorasearch.export import BackboneFacts, check_exportable
 from glorasearch.export.rebuild import plain_state
-from glorasearch.export.verify import evaluating
+from glorasearch.export.verify import compare_outputs, evaluating
 
 VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
 SWIN = {"img_size": 16, "patch_size": 2, "embed_dim": 12, "depths": (1, 1), "num_heads": (2, 2), "window_size": 4}
@@ -72,3 +72,30 @@ def test_evaluating_restores_every_mode():
     with evaluating(model):
         assert not any(module.training for module in model.modules())
     assert [module.training for module in model.modules()] == [True, True, False]
+
+
+def test_outputs_are_compared_in_whole_float32():
+    """On a GPU convolutions are in TF32 by default, and merged and active ones are rounded differently then."""
+    seen = []
+
+    class Model(nn.Module):
+        def forward(self, x):
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return x
+
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        for allowed in (True, False):
+            torch.backends.cudnn.allow_tf32 = allowed
+            assert compare_outputs(Model(), torch.ones(2, 3), Model(), 0.0, "the same") == 0
+            assert torch.backends.cudnn.allow_tf32 == allowed
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+    assert seen == [False] * 4
+
+
+def test_hybrids_of_another_image_size():
+    """Their batch norms are found with images of the size that they are built for."""
+    layers = ["stages.0.blocks.0.conv1_1x1", "stages.0.blocks.1.conv1_1x1"]
+    args = {"img_size": 64, "in_chans": 1}
+    assert check_exportable("coatnet_0_rw_224", args, layers) == args
