@@ -55,7 +55,7 @@ random_subnets = 2
 """
 DEADLINE_SECONDS = 240
 """Far more than anything here takes, also on a busy machine."""
-VARIES = ("seconds", "images_per_second", "path")
+VARIES = ("seconds", "evaluation_seconds", "images_per_second", "path")
 """What differs between two runs that are otherwise the same."""
 
 
