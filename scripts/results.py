@@ -23,7 +23,18 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_FILE = ROOT / "scripts" / "results.toml"
-FIXED = ["linear_probe", "bitfit", "ssf", "lora", "lora_r8", "repadapter", "wegeft", "fourierft", "lora_dash", "lora_tsd"]
+FIXED = [
+    "linear_probe",
+    "bitfit",
+    "ssf",
+    "lora",
+    "lora_r8",
+    "repadapter",
+    "wegeft",
+    "fourierft",
+    "lora_dash",
+    "lora_tsd",
+]
 SEARCHED = ["lean", "glora_medium", "everything"]
 LABELS = {
     "linear_probe": "linear probe",

@@ -7,8 +7,8 @@ and `gradient_kernels` are the Triton kernels (only imported on a GPU) that do w
 AdamW on the flat buffer. `tests/numerics/test_fused_*` compare all of it with `Supernet.activate` over all choices.
 """
 
+from glorasearch.fused.codes import CODE_WIDTH
 from glorasearch.fused.compiling import compile_blocks
-from glorasearch.fused.extras import CODE_WIDTH
 from glorasearch.fused.merged import MergedLinear, MergedWeights, static_model
 from glorasearch.fused.pool import Pool, UnfusableError, pool_of
 from glorasearch.fused.step import FusedStep, StepConfig

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from glorasearch.adapters import AdaptedLayer
-from glorasearch.choices import CHOICES
-from glorasearch.fused.extras import CODE_WIDTH, OWN_KINDS, Extras, Key, what_is_not_covered
-from glorasearch.space import SUPPORT_TENSORS, parse_choice
+from glorasearch.fused.codes import CONSTANT, LORA, VECTOR
+from glorasearch.fused.extras import Extras, Key, what_is_not_covered
+from glorasearch.space import SUPPORT_TENSORS
 
-NONE, CONSTANT, VECTOR, LORA = range(len(OWN_KINDS))
-"""Their codes; those of the other kinds follow in the order of the table of choices."""
 PARTS: Final = ("down", "up", "vector", "constant")
 """The storages of a support tensor, as `SupportTensor` names them."""
 LEAST_SCALE: Final = 0.05
@@ -293,17 +291,3 @@ def storages(layer: AdaptedLayer) -> dict[Key, torch.nn.Parameter]:
         found.update({(tensor, part): own[part] for part in PARTS if part in own})
         found.update({(tensor, part): value for part, value in own.items() if part not in PARTS})
     return found
-
-
-def encode(choices: Sequence[str]) -> list[tuple[int, ...]]:
-    """A layer's choices of A to E as kind and arguments, `CODE_WIDTH` numbers each."""
-    return [_CODES[choice] if choice in _CODES else _code(choice) for choice in choices]
-
-
-_CODES: dict[str, tuple[int, ...]] = {}
-
-
-def _code(choice: str) -> tuple[int, ...]:
-    parsed = parse_choice(choice)
-    numbers = (list(CHOICES).index(parsed.kind), *parsed.values)
-    return _CODES.setdefault(choice, (numbers + (0,) * CODE_WIDTH)[:CODE_WIDTH])

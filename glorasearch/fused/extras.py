@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +18,8 @@ from torch import Tensor
 
 from glorasearch.adapters import AdaptedLayer, Method
 from glorasearch.choices import CHOICES, LowRank
+from glorasearch.fused.codes import CODE_WIDTH, OWN_KINDS
 from glorasearch.space import SUPPORT_TENSORS
-
-OWN_KINDS: Final = ("none", "constant", "vector", "lora")
-"""What the kernels know themselves."""
-CODE_WIDTH: Final = 3
-"""Numbers that say what a gene draws: the kind's place in the table of choices, and up to two arguments."""
 
 Key = tuple[str, str]
 """Support tensor and part: ("A", "down")."""

@@ -15,7 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glorasearch.fused.bank import CONSTANT, DENSE, EXTRA, LEAST_SCALE, PLAN, SPECTRAL, VECTOR, Bank
+from glorasearch.fused.bank import DENSE, EXTRA, LEAST_SCALE, PLAN, SPECTRAL, Bank
+from glorasearch.fused.codes import CONSTANT, VECTOR
 from glorasearch.fused.extras import Key
 
 

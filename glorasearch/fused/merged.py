@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glorasearch.fused.bank import PLAN
-from glorasearch.fused.extras import CODE_WIDTH
+from glorasearch.fused.codes import CODE_WIDTH
 from glorasearch.fused.gradients import merge
 from glorasearch.fused.pool import Pool
 from glorasearch.supernet import Supernet

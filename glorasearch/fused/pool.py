@@ -9,17 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glorasearch.fused.bank import (
-    CONSTANT,
-    LORA,
-    PARTS,
-    VECTOR,
-    Bank,
-    banks_of,
-    encode,
-    storages,
-    what_cannot_be_fused,
-)
+from glorasearch.fused.bank import PARTS, Bank, banks_of, storages, what_cannot_be_fused
+from glorasearch.fused.codes import CONSTANT, LORA, VECTOR, encode
 from glorasearch.fused.extras import Key
 from glorasearch.space import SUPPORT_TENSORS, Subnet
 from glorasearch.supernet import Supernet

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from glorasearch.fused.codes import CODE_WIDTH
 from glorasearch.fused.compiling import compile_blocks
-from glorasearch.fused.extras import CODE_WIDTH
 from glorasearch.fused.gradients import settle
 from glorasearch.fused.linear import FusedLinear
 from glorasearch.fused.merged import MergedWeights, static_model

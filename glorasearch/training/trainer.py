@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path as FilePath
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ class SupernetTrainer:
     with the same bits as one that was not.
     """
 
-    Config = TrainingConfig
+    Config: TypeAlias = TrainingConfig
 
     def __init__(
         self,
@@ -123,8 +124,8 @@ class SupernetTrainer:
                 self._writer.close()
         for kind, places in self._supernet.warming().items():
             _log.warning(
-                "the warm-up of %s has not ended in %d places, which are plain LoRA so far: train for more steps, or lower "
-                "options.%s.warmup in the search space",
+                "the warm-up of %s has not ended in %d places, which are plain LoRA so far: train for more steps, or "
+                "lower options.%s.warmup in the search space",
                 kind,
                 places,
                 kind,

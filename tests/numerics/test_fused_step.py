@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from glorasearch.adapters import AdaptedLinear, methods_of
 from glorasearch.fused import FusedStep, StepConfig
-from glorasearch.fused.bank import DENSE, EXTRA, SPECTRAL, Shape, banks_of, encode, storages
+from glorasearch.fused.bank import DENSE, EXTRA, SPECTRAL, Shape, banks_of, storages
+from glorasearch.fused.codes import encode
 from glorasearch.fused.gradients import dense_gradient, merge, raw_gradient, settle
 from glorasearch.fused.pool import pool_of
 from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, Subnet, sample
