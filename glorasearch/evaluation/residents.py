@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from glorasearch.errors import GlorasearchError
+from glorasearch.errors import GlorasearchError, RunFileError
 from glorasearch.evaluation.resident import EagerResident, Resident
 from glorasearch.supernet import Supernet
 
@@ -34,12 +34,18 @@ def resident_of(
     if compile == "off" or not cuda or not wanted:
         return EagerResident(supernet, device, mixed=wanted)
     from glorasearch.evaluation.graph_resident import GraphResident
+    from glorasearch.fused import UnfusableError
 
     try:
         resident = GraphResident(supernet, device)
         resident.prove(example)
     except (GlorasearchError, torch.OutOfMemoryError):
         raise
+    except UnfusableError as error:
+        if compile == "on":
+            raise RunFileError(f"{error}; set compile to auto or off") from error
+        _log.warning("%s: candidates are scored by the plain forward", error)
+        return EagerResident(supernet, device, mixed=True)
     except Exception as error:  # compilers and captures fail in many ways
         if compile == "on":
             raise
