@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from glorasearch.adapters import AdaptedLayer, Storage, SupportTensor, adaptable_layers, head_names, inject
+from glorasearch.adapters import AdaptedLayer, Storage, SupportTensor, adaptable_layers, head_names, inject, plain_layer
 from glorasearch.errors import BackboneError, WeightStoreError
 from glorasearch.space import BoundSpace, SearchSpace, Subnet
 
@@ -187,6 +187,14 @@ class Supernet(nn.Module):
             found |= {f"shared.{group}.{tensor}": storage for tensor, storage in owned.named_children()}  # type: ignore[misc]
         return found
 
+    def shared_parameters(self) -> dict[tuple[str, str], dict[str, nn.Parameter]]:
+        """What groups of layers own together: (group, support tensor) → part → parameter."""
+        return {
+            (group, tensor): dict(storage.named_parameters())
+            for group, owned in self.shared.named_children()
+            for tensor, storage in owned.named_children()
+        }
+
     def _kept(self) -> dict[str, nn.Parameter]:
         """The parts of all choices, trained or not."""
         return {
@@ -272,19 +280,6 @@ class Supernet(nn.Module):
             value.copy_(state[name])
         for name, (storage, kind) in self._counts().items():
             storage.draws[kind] = int(state[name].item())
-
-
-def plain_layer(base: nn.Linear | nn.Conv2d, *, bias: bool) -> nn.Linear | nn.Conv2d:
-    """A layer like another one, with a bias or without; its values are arbitrary."""
-    plain: nn.Linear | nn.Conv2d
-    if isinstance(base, nn.Linear):
-        plain = nn.Linear(base.in_features, base.out_features, bias, device="meta")
-    else:
-        plain = nn.Conv2d(
-            base.in_channels, base.out_channels, base.kernel_size, base.stride, base.padding, base.dilation,  # type: ignore[arg-type]
-            base.groups, bias, base.padding_mode, device="meta",
-        )  # fmt: skip
-    return plain.to_empty(device=base.weight.device).to(base.weight.dtype)
 
 
 def freeze_statistics(model: nn.Module) -> None:

@@ -1,7 +1,15 @@
 """Layers that carry support tensors, and their injection into a backbone."""
 
 from glorasearch.adapters.inject import adaptable_layers, head_names, inject
-from glorasearch.adapters.layer import AdaptedConv2d, AdaptedLayer, AdaptedLinear, LayerChoices, as_line, as_matrix
+from glorasearch.adapters.layer import (
+    AdaptedConv2d,
+    AdaptedLayer,
+    AdaptedLinear,
+    LayerChoices,
+    as_line,
+    as_matrix,
+    plain_layer,
+)
 from glorasearch.adapters.support import Method, Storage, SupportTensor, methods_of
 
 __all__ = [
@@ -18,4 +26,5 @@ __all__ = [
     "head_names",
     "inject",
     "methods_of",
+    "plain_layer",
 ]

@@ -235,3 +235,16 @@ def as_matrix(value: Value) -> Tensor:
 def as_line(value: Value) -> Tensor:
     """A value of one column as a line `(rows,)`."""
     return value if isinstance(value, Tensor) else value.dense().squeeze(-1)
+
+
+def plain_layer(base: nn.Linear | nn.Conv2d, *, bias: bool) -> nn.Linear | nn.Conv2d:
+    """A layer like another one, with a bias or without; its values are arbitrary."""
+    plain: nn.Linear | nn.Conv2d
+    if isinstance(base, nn.Linear):
+        plain = nn.Linear(base.in_features, base.out_features, bias, device="meta")
+    else:
+        plain = nn.Conv2d(
+            base.in_channels, base.out_channels, base.kernel_size, base.stride, base.padding, base.dilation,  # type: ignore[arg-type]
+            base.groups, bias, base.padding_mode, device="meta",
+        )  # fmt: skip
+    return plain.to_empty(device=base.weight.device).to(base.weight.dtype)

@@ -97,6 +97,16 @@ class SupportTensor(Storage):
         """The kinds of choices that it offers."""
         return self._methods
 
+    @property
+    def shared_parts(self) -> dict[str, Tensor]:
+        """Its parts that belong to a group of layers, as this layer sees them: cut to the largest that it offers."""
+        return {
+            name: self._shared[name][tuple(slice(length) for length in part.shape)]
+            for method in self._methods.values()
+            if method.shared
+            for name, part in method.parts.items()
+        }
+
     def contribution(self, choice: str, base: Tensor) -> Contribution:
         """What a choice adds to the layer with W0 `base (out, in)`; gradients reach the storage."""
         method, site, names = self._lookup(choice)

@@ -262,7 +262,10 @@ def banks_of(adapted: Mapping[str, AdaptedLayer]) -> list[Bank]:
         layer = adapted[name]
         shapes = tuple((key, tuple(p.shape)) for key, p in storages(layer).items())
         aliased = tuple((tensor, layer.support_of(tensor).aliased) for tensor in layer.support)
-        kinds = tuple((tensor, *layer.support_of(tensor).methods) for tensor in layer.support)
+        kinds: tuple[object, ...] = tuple((tensor, *layer.support_of(tensor).methods) for tensor in layer.support)
+        kinds += tuple(
+            (t, part.data_ptr()) for t in layer.support for part in layer.support_of(t).shared_parts.values()
+        )
         key = (tuple(layer.base.weight.shape), layer.base.bias is not None, shapes, aliased, kinds)
         groups.setdefault(key, []).append(position)
     return [

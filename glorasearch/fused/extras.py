@@ -67,11 +67,7 @@ class Extras:
 
     def used_by(self, tensor: str, part: str) -> tuple[int, ...]:
         """The codes of the kinds that train a part of a support tensor."""
-        return tuple(
-            extra.code
-            for extra in self.all
-            if extra.tensor == tensor and part in extra.method.parts and extra.method.parts[part].trained
-        )
+        return codes_of({extra.kind: extra.method for extra in self.all if extra.tensor == tensor}, part)
 
     def drawn(self, own: Tensor) -> tuple[Tensor, Tensor]:
         """`(L,)` bool each: whether a product, and whether a spectrum is drawn; `own (L, 5, 3)` are the codes."""
@@ -153,6 +149,12 @@ class Extras:
         return widths
 
 
+def codes_of(methods: Mapping[str, Method], part: str) -> tuple[int, ...]:
+    """The codes of the kinds that train a part."""
+    trained = (kind for kind, method in methods.items() if part in method.parts and method.parts[part].trained)
+    return tuple(list(CHOICES).index(kind) for kind in trained)
+
+
 def example(method: Method, base: Tensor) -> object:
     """The shift that a kind of choice contributes to a stack of layers `base (L, out, in)` when its parts are zero;
     None if it contributes anything else as well, or does not know stacks."""
@@ -166,8 +168,8 @@ def example(method: Method, base: Tensor) -> object:
 
 
 def what_is_not_covered(methods: Mapping[str, Method], base: Tensor) -> Sequence[str]:
-    """The kinds of choices that the fused paths do not know: their contribution is neither a product nor a spectrum, or
-    their parts belong to several layers. `base (1, out, in)` is a layer's weight."""
+    """The kinds of choices that the fused paths do not know: their contribution is neither a product nor a spectrum.
+    `base (1, out, in)` is a layer's weight."""
     spectra = 0
     found: list[str] = []
     for kind, method in methods.items():
@@ -176,6 +178,6 @@ def what_is_not_covered(methods: Mapping[str, Method], base: Tensor) -> Sequence
         spectral = method.choice.bases(method.parts, method.site) is not None
         spectra += spectral
         product = spectral or isinstance(example(method, base), LowRank)
-        if method.shared or not product or spectra > 1 or len(method.choice.arguments) >= CODE_WIDTH:
+        if not product or spectra > 1 or len(method.choice.arguments) >= CODE_WIDTH:
             found.append(kind)
     return found

@@ -29,7 +29,7 @@ class MergedWeights:
         self.biases = [like.new_zeros(len(bank), bank.shape.out_features, dtype=dtype) for bank in self.banks]
         self.factors = [like.new_zeros(len(bank), bank.width) for bank in self.banks]
         self.plans = [torch.zeros(len(bank), len(PLAN), dtype=torch.int32, device=like.device) for bank in self.banks]
-        self._stacked, self._tables = pool.stacked(pool.flat), pool.tables()
+        self._parts, self._tables = pool.parts(pool.flat), pool.tables()
         self._last = torch.full((len(pool.layer_names), 5, CODE_WIDTH), -1, dtype=torch.int32, device=like.device)
 
     @torch.no_grad()
@@ -60,13 +60,13 @@ class MergedWeights:
             self._tables[index],
             codes,
             *places,
-            parts=self._stacked[index],
+            parts=self._parts[index],
             last=last,
         )
 
     def _reference(self, index: int, codes: Tensor) -> None:
         bank = self.banks[index]
-        factors = bank.factors(self._stacked[index], codes)
+        factors = bank.factors(self._parts[index], codes)
         self.weights[index].copy_(merge(bank.base, factors, bank.shape, (bank.extras.left, bank.extras.right)))
         self.biases[index].copy_(bank.shape.split(factors)[2])
         self.factors[index].copy_(factors)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from glorasearch.fused.bank import PARTS, Bank, banks_of, storages, what_cannot_be_fused
 from glorasearch.fused.codes import CONSTANT, LORA, VECTOR, encode
-from glorasearch.fused.extras import Key
+from glorasearch.fused.extras import Key, codes_of
 from glorasearch.space import SUPPORT_TENSORS, Subnet
 from glorasearch.supernet import Supernet
 
@@ -30,8 +30,9 @@ class Segment:
     shape: tuple[int, ...]
     group: str
     """`factor`, `vector`, `spectrum` or `head`: what its learning rate is; `fixed` for what is only kept."""
-    place: tuple[int, int] | None
-    """Row and column (layer, support tensor) of its gene in the table of codes; None for the head."""
+    places: tuple[tuple[int, int], ...]
+    """Rows and columns (layer, support tensor) of its genes in the table of codes: one, several for what layers share;
+    none for the head."""
     used_by: tuple[int, ...]
     """The kinds of choices that are made of it."""
 
@@ -75,18 +76,32 @@ class Pool:
                 for name, position, own in zip(bank.names, bank.positions.tolist(), held, strict=True):
                     tensor, part = key
                     group = rates.get(f"{name}.{tensor}.{part}", "fixed")
-                    place = position, SUPPORT_TENSORS.index(tensor)
+                    places = ((position, SUPPORT_TENSORS.index(tensor)),)
                     used = _used_by(part, bank.aliased[tensor]) if part in PARTS else bank.extras.used_by(tensor, part)
                     state_name = f"{name}.{tensor}.{part}"
-                    self.segments.append(Segment(state_name, start, tuple(own[key].shape), group, place, used))
+                    self.segments.append(Segment(state_name, start, tuple(own[key].shape), group, places, used))
                     values.append(own[key].detach().flatten())
                     start += own[key].numel()
+        self._parameters = dict(head)
+        self._shared: dict[tuple[str, str, str], Segment] = {}
+        for (group, tensor), parts in supernet.shared_parameters().items():
+            genes = [gene for gene in supernet.space.genes if (gene.share, gene.tensor) == (group, tensor)]
+            rows = tuple((self.layer_names.index(gene.layer), SUPPORT_TENSORS.index(tensor)) for gene in genes)
+            methods = supernet.adapted[genes[0].layer].support_of(tensor).methods
+            for part, parameter in parts.items():
+                name, used = f"shared.{group}.{tensor}.{part}", codes_of(methods, part)
+                segment = Segment(name, start, tuple(parameter.shape), rates.get(name, "fixed"), rows, used)
+                self._shared[group, tensor, part] = segment
+                self.segments.append(segment)
+                self._parameters[name] = parameter
+                values.append(parameter.detach().flatten())
+                start += parameter.numel()
         for name, parameter in head.items():
-            self.segments.append(Segment(name, start, tuple(parameter.shape), "head", None, ()))
+            self.segments.append(Segment(name, start, tuple(parameter.shape), "head", (), ()))
             values.append(parameter.detach().flatten())
             start += parameter.numel()
         self.flat = torch.cat(values)
-        self._parameters = dict(head)
+        self._groups = {(gene.layer, gene.tensor): gene.share for gene in supernet.space.genes if gene.share}
         for name, layer in supernet.adapted.items():
             self._parameters |= {f"{name}.{key[0]}.{key[1]}": value for key, value in storages(layer).items()}
         for segment in self.segments:
@@ -116,6 +131,26 @@ class Pool:
             found.append(parts)
         return found
 
+    def shared(self, flat: Tensor) -> list[dict[Key, Tensor]]:
+        """For every bank the parts that its layers share, one for all of them, as views of such a buffer."""
+        found: list[dict[Key, Tensor]] = []
+        for bank in self.banks:
+            parts: dict[Key, Tensor] = {}
+            for extra in bank.extras.all:
+                for name, part in extra.method.parts.items() if extra.method.shared else ():
+                    segment = self._shared[self._groups[bank.names[0], extra.tensor], extra.tensor, name]
+                    parts[extra.tensor, name] = segment.view(flat)[tuple(slice(length) for length in part.shape)]
+            found.append(parts)
+        return found
+
+    def parts(self, flat: Tensor) -> list[dict[Key, Tensor]]:
+        """For every bank all parts of its layers' choices, `(L, ...)`, those that they share repeated."""
+        both = zip(self.banks, self.stacked(flat), self.shared(flat), strict=True)
+        return [
+            own | {key: value.expand(len(bank), *value.shape) for key, value in shared.items()}
+            for bank, own, shared in both
+        ]
+
     def tables(self) -> list[Tensor]:
         """For every bank where its storages lie in the buffer, `(5, 4, 3)` int64: for A to E, for down, up, vector and
         constant, the first element and the strides of layers and of elements. Aliased lines are columns of `down`."""
@@ -135,24 +170,25 @@ class Pool:
         return [encode(subnet.layer(name)) for name in self.layer_names]
 
 
-def active_table(segments: Sequence[Segment], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """What `active` needs, `(segments,)` each: row and column in the table of codes, and the kinds as a bit mask."""
-    rows = [0 if segment.place is None else segment.place[0] for segment in segments]
-    columns = [0 if segment.place is None else segment.place[1] for segment in segments]
+def active_table(segments: Sequence[Segment], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `active` needs, for every gene of a segment: its row and column in the table of codes, the kinds as a bit
+    mask, and the segment. The head has one gene that is drawn always."""
     always = (1 << 62) - 1
-    masks = [always if segment.place is None else sum(1 << kind for kind in segment.used_by) for segment in segments]
-    return (
-        torch.tensor(rows, device=device),
-        torch.tensor(columns, device=device),
-        torch.tensor(masks, device=device),
-    )
+    entries = [
+        (row, column, sum(1 << kind for kind in segment.used_by) if segment.places else always, number)
+        for number, segment in enumerate(segments)
+        for row, column in segment.places or ((0, 0),)
+    ]
+    rows, columns, masks, owners = (torch.tensor(values, device=device) for values in zip(*entries, strict=True))
+    return rows, columns, masks, owners
 
 
-def active(table: tuple[Tensor, Tensor, Tensor], codes: Tensor) -> Tensor:
-    """`(segments,)` bool: whether a path with these codes `(layers, 5, 3)` draws a parameter."""
-    rows, columns, masks = table
+def active(table: tuple[Tensor, Tensor, Tensor, Tensor], codes: Tensor, count: int) -> Tensor:
+    """`(count,)` bool: whether a path with these codes `(layers, 5, 3)` draws each of so many segments."""
+    rows, columns, masks, owners = table
     kinds = codes[rows, columns, 0].long()
-    return (torch.bitwise_right_shift(masks, kinds) & 1).bool()
+    hits = torch.bitwise_right_shift(masks, kinds) & 1
+    return torch.zeros(count, dtype=hits.dtype, device=hits.device).index_add(0, owners, hits) > 0
 
 
 def pool_of(supernet: Supernet) -> Pool:

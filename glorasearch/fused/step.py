@@ -75,7 +75,7 @@ class FusedStep:
         """Where the step reads its images, `(N, C, H, W)`; who fills it directly saves a copy."""
         self._labels = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
         self.result = torch.zeros(2, dtype=pool.flat.dtype, device=device)
-        self._stacked = pool.stacked(pool.flat)
+        self._stacked, self._parts = pool.stacked(pool.flat), pool.parts(pool.flat)
         self._merged = merged = MergedWeights(pool, config.dtype, training=True)
         self._leaves = [[row.detach().requires_grad_() for row in factors] for factors in merged.factors]
         layers: dict[str, nn.Module] = {}
@@ -191,24 +191,28 @@ class FusedStep:
             settled = settle(rows, self._merged.factors[index], self._merged.plans[index], bank.shape)
             grads = bank.storage_gradients(settled, self._stacked[index], codes)
             found += [grads.get(key, torch.zeros_like(value)) for key, value in self._stacked[index].items()]
-        return grad + torch.cat([part.flatten() for part in (*found, *head)])
+        shared = grad.new_zeros(len(grad) - sum(part.numel() for part in (*found, *head)))
+        return grad + torch.cat([part.flatten() for part in (*found, shared, *head)])
 
     def _carry_extras(self, grad: Tensor, raw: Sequence[Tensor], codes: Tensor) -> None:
         """Add to a flat gradient what flows to the storages of extras (`extras`), by autograd."""
-        places = self._pool.stacked(grad)
+        own, shared = self._pool.stacked(grad), self._pool.shared(grad)
         start = 0
         for index, bank in enumerate(self._pool.banks):
             rows = raw[start : start + len(bank)]
             start += len(bank)
             if bank.extras.all:
-                found = bank.extra_gradients(torch.stack(list(rows)), self._stacked[index], codes)
+                found = bank.extra_gradients(torch.stack(list(rows)), self._parts[index], codes)
                 for key, value in found.items():
-                    places[index][key].add_(value)
+                    if key in shared[index]:
+                        shared[index][key].add_(value.sum(0))
+                    else:
+                        own[index][key].add_(value)
 
     def _update(self, grad: Tensor) -> Tensor:
         """Clip the gradient and move what was drawn; returns its norm before clipping."""
         config, state = self._config, self.optimizer
-        drawn = torch.stack([active(self._table, codes) for codes in self._codes]).any(0)
+        drawn = torch.stack([active(self._table, codes, len(state.steps)) for codes in self._codes]).any(0)
         norm, factor = clip_factor(grad, config.clip_norm)
         state.steps.copy_(state.steps + drawn)
         counts = state.steps.to(self._rates.dtype)

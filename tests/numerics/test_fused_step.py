@@ -135,7 +135,10 @@ def supernets(
         qkv_bias=qkv_bias,
     ).double()  # fmt: skip
     options = {kind: {"warmup": warmup} for kind in ("dash", "tsd_init", "tsd")}
-    space = SearchSpace.from_dict({"name": "all", "entangle": entangle, "choices": choices, "options": options})
+    groups = [] if choices == CHOICES else [{"layers": ["*.qkv", "*.fc1"], "share": "input"}]
+    space = SearchSpace.from_dict(
+        {"name": "all", "entangle": entangle, "choices": choices, "options": options, "groups": groups}
+    )
     first, second = (Supernet(backbone, space, seed=3).train() for _ in range(2))
     generator = torch.Generator().manual_seed(1)
     for one, other in zip(first.adapter_parameters().values(), second.adapter_parameters().values(), strict=True):
