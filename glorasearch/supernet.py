@@ -210,6 +210,8 @@ class Supernet(nn.Module):
         Returns:
             The parameters, named as in `adapter_state`, that start anew: their moments are to be forgotten.
         """
+        if not self._watching:
+            return []
         drawn = {
             (layer, tensor, kind)
             for subnet in subnets
