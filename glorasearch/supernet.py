@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Self
+from typing import Final, Self
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class Supernet(nn.Module):
         self.heads = head_names(backbone)
         self.model = _share(backbone, self.heads)
         self._adapted, shared = inject(self.model, self.space, torch.Generator().manual_seed(seed))
-        self.shared = nn.ModuleDict({group: nn.ModuleDict(owned) for group, owned in shared.items()})
+        self.shared = nn.ModuleDict({f"of {group}": nn.ModuleDict(owned) for group, owned in shared.items()})
         """What groups of layers own together, by group and support tensor."""
         self._watching = {kind for storage, kind in self._counts().values()}
         self._reached = False
@@ -116,10 +116,10 @@ class Supernet(nn.Module):
         return layer.merged_weight(choices), layer.merged_bias(choices)
 
     @torch.no_grad()
-    def merged(self, subnet: Subnet) -> nn.Module:
+    def merged(self, subnet: Subnet, biased: Collection[str] = ()) -> nn.Module:
         """The subnet as a plain model of the backbone's class, in evaluation mode: an independent copy, no adapters.
 
-        A layer without a bias gains one only if C or E asks for it.
+        A layer without a bias gains one only if a choice asks for it, or if it is among `biased`: one of zeros then.
 
         Raises:
             SearchSpaceError: if the subnet is not of this space.
@@ -128,11 +128,10 @@ class Supernet(nn.Module):
         replacements: dict[int, nn.Module] = {}
         for name, layer in self._adapted.items():
             weight, bias = self.merged_layer(name, subnet)
-            plain = plain_layer(layer.base, bias=bias is not None)
+            plain = plain_layer(layer.base, bias=bias is not None or name in biased)
             plain.weight.copy_(weight.view_as(plain.weight))
-            if bias is not None:
-                assert plain.bias is not None
-                plain.bias.copy_(bias)
+            if plain.bias is not None:
+                plain.bias.copy_(plain.bias.new_zeros(()) if bias is None else bias)
             replacements[id(layer)] = plain
         memo = dict(replacements)
         model = copy.deepcopy(self.model, memo)
@@ -142,13 +141,11 @@ class Supernet(nn.Module):
 
     def gains_bias(self) -> list[str]:
         """Layers without a bias in which some subnet has one."""
-        shapes = {layer.name: layer for layer in self.space.layers}
         return sorted(
-            {
-                gene.layer
-                for gene in self.space.genes
-                if gene.tensor not in "AB" and not shapes[gene.layer].bias and set(gene.choices) != {"none"}
-            }
+            name
+            for name, layer in self._adapted.items()
+            if layer.base.bias is None
+            and any(layer.support_of(tensor).adds_bias(layer.weight_view) for tensor in layer.support)
         )
 
     def frozen_state(self) -> dict[str, Tensor]:
@@ -184,13 +181,14 @@ class Supernet(nn.Module):
             for tensor in layer.support
         }
         for group, owned in self.shared.named_children():
-            found |= {f"shared.{group}.{tensor}": storage for tensor, storage in owned.named_children()}  # type: ignore[misc]
+            name = group.removeprefix("of ")
+            found |= {f"shared.{name}.{tensor}": storage for tensor, storage in owned.named_children()}  # type: ignore[misc]
         return found
 
     def shared_parameters(self) -> dict[tuple[str, str], dict[str, nn.Parameter]]:
         """What groups of layers own together: (group, support tensor) → part → parameter."""
         return {
-            (group, tensor): dict(storage.named_parameters())
+            (group.removeprefix("of "), tensor): dict(storage.named_parameters())
             for group, owned in self.shared.named_children()
             for tensor, storage in owned.named_children()
         }
@@ -225,14 +223,28 @@ class Supernet(nn.Module):
             anew += [f"{name}.{tensor}.{part}" for part in parts]
         return anew
 
-    def warming(self) -> dict[str, int]:
-        """Kinds of choices whose warm-up has begun and not ended → in how many places."""
+    def draws(self) -> dict[str, int]:
+        """The optimiser steps that drew the choices that count them, by their names in `adapter_state`."""
+        return {name: storage.draws[kind] for name, (storage, kind) in self._counts().items()}
+
+    def warming(self, since: Mapping[str, int]) -> dict[str, int]:
+        """Kinds of choices that were drawn since `draws` said so and are still warming up → in how many places."""
         found: dict[str, int] = {}
-        for storage, kind in self._counts().values():
-            method = storage.methods[kind]
-            if storage.draws[kind] and method.choice.warming(storage.draws[kind], method.site):
+        for name, (storage, kind) in self._counts().items():
+            method, draws = storage.methods[kind], storage.draws[kind]
+            if draws > since[name] and method.choice.warming(draws, method.site):
                 found[kind] = found.get(kind, 0) + 1
         return found
+
+    def hold_restarts(self) -> None:
+        """From now on no choice drops what it has learned: one whose warm-up has not ended stays as it is for good.
+
+        For a training that goes on from a subnet that was scored as it is.
+        """
+        for storage, kind in self._counts().values():
+            method = storage.methods[kind]
+            if method.choice.restarts and method.choice.warming(storage.draws[kind], method.site):
+                storage.draws[kind] = HELD
 
     def _counts(self) -> dict[str, tuple[SupportTensor, str]]:
         """Where the steps of choices that count them are kept, by their names in `adapter_state`."""
@@ -282,6 +294,10 @@ class Supernet(nn.Module):
             value.copy_(state[name])
         for name, (storage, kind) in self._counts().items():
             storage.draws[kind] = int(state[name].item())
+
+
+HELD: Final = -1
+"""Stands for the steps of a choice that does not count them any more."""
 
 
 def freeze_statistics(model: nn.Module) -> None:

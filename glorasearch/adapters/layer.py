@@ -110,6 +110,22 @@ class AdaptedLayer(nn.Module):
             if choice != "none"
         ]
 
+    def as_lora(self, choices: LayerChoices) -> tuple[LowRank, Tensor | None] | None:
+        """A LoRA adapter that says the same: lora_B `(out, r)` and lora_A `(r, in)` against W0, and the whole bias.
+
+        None if there is none: where W0 is scaled (W0⊙A is generally full) or a dense matrix is added.
+        """
+        added = self.contributions(choices)
+        shifts = [one.shift for one in added if one.shift is not None]
+        if any(one.scale is not None for one in added) or any(isinstance(shift, Dense) for shift in shifts):
+            return None
+        base = self.weight_view
+        products = [shift if isinstance(shift, LowRank) else _ones(shift, self.in_features) for shift in shifts]
+        rows = (product.down.expand(self.out_features, -1) for product in products)
+        down = torch.cat([base.new_zeros(self.out_features, 0), *rows], dim=1)
+        up = torch.cat([base.new_zeros(0, self.in_features), *(product.up for product in products)])
+        return LowRank(down, up), self._bias(added)
+
     def _weight(self, added: list[Contribution]) -> Tensor:
         weight = base = self.weight_view
         for one in added:
@@ -126,9 +142,8 @@ class AdaptedLayer(nn.Module):
         base: Tensor | None = self.base.bias
         bias = base
         for one in added:
-            if one.bias_scale is not None:
-                assert bias is not None, "bind offers D on layers with a bias only"
-                assert base is not None
+            if one.bias_scale is not None and base is not None:  # b0 = 0 has nothing to scale
+                assert bias is not None
                 bias = torch.addcmul(bias, base, one.bias_scale)
         for one in added:
             if one.bias_shift is not None:

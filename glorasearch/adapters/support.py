@@ -22,6 +22,8 @@ class Method(NamedTuple):
     """At the largest arguments that are offered."""
     shared: bool
     """Whether the parts belong to a group of layers."""
+    largest: tuple[int, ...]
+    """The largest arguments that are offered."""
 
 
 def methods_of(space: BoundSpace, gene: Gene) -> dict[str, Method]:
@@ -34,7 +36,8 @@ def methods_of(space: BoundSpace, gene: Gene) -> dict[str, Method]:
     for kind, choices in offered.items():
         site, first = space.site(gene, kind), type(choices[0])
         largest = {name: max(choice.given[name] for choice in choices) for name in first.arguments}
-        methods[kind] = Method(first, site, first.parts(site, **largest), bool(gene.share) and first.shareable)
+        parts, shared = first.parts(site, **largest), bool(gene.share) and first.shareable
+        methods[kind] = Method(first, site, parts, shared, tuple(largest[name] for name in first.arguments))
     return methods
 
 
@@ -73,7 +76,13 @@ class SupportTensor(Storage):
         shared: Storage | None = None,
     ) -> None:
         """Allocate what the layer owns; `shared` holds what its group owns."""
-        owners = {f"{kind}_draws": "its own count" for kind, method in methods.items() if method.choice.watches}
+        owners = {
+            "down": "lora",
+            "up": "lora",
+            "vector": "vector",
+            "constant": "constant",
+        }  # fast paths know these names
+        owners |= {f"{kind}_draws": "its own count" for kind, method in methods.items() if method.choice.watches}
         owned: dict[str, Part] = {}
         for kind, method in methods.items():
             for name in method.parts:
@@ -107,6 +116,17 @@ class SupportTensor(Storage):
             for name, part in method.parts.items()
         }
 
+    @torch.no_grad()
+    def adds_bias(self, base: Tensor) -> bool:
+        """Whether some choice adds to the bias; `base (out, in)` is W0."""
+        added = (self.contribution(self._largest(kind), base) for kind in self._methods if kind != "none")
+        return any(one.bias_scale is not None or one.bias_shift is not None or one.prompt is not None for one in added)
+
+    def _largest(self, kind: str) -> str:
+        """The choice of a kind with the largest arguments that are offered (which itself may not be)."""
+        method = self._methods[kind]
+        return str(method.choice(method.largest))
+
     def contribution(self, choice: str, base: Tensor) -> Contribution:
         """What a choice adds to the layer with W0 `base (out, in)`; gradients reach the storage."""
         method, site, names = self._lookup(choice)
@@ -120,6 +140,8 @@ class SupportTensor(Storage):
     def stepped(self, kind: str, base: Tensor) -> tuple[str, ...]:
         """Count an optimiser step that drew a kind; returns the parts that start anew."""
         if kind not in self.draws:
+            return ()
+        if self.draws[kind] < 0:  # held
             return ()
         self.draws[kind] += 1
         method = self._methods[kind]

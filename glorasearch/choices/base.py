@@ -159,6 +159,9 @@ class Choice(ABC):
     watches: ClassVar[bool] = False
     """Whether `stepped` wants to be told of optimiser steps."""
 
+    restarts: ClassVar[bool] = False
+    """Whether `stepped` may drop what was learned, so that a merged weight is another one after it."""
+
     values: tuple[int, ...] = ()
 
     def __str__(self) -> str:
@@ -227,8 +230,10 @@ class Choice(ABC):
                 raise SearchSpaceError(f"options.{cls.kind}: {name} is {value:g}; it must be {wanted}")
 
     def lora_rank(self, tensor: str) -> int | None:
-        """The rank of a LoRA adapter (with a bias) that says the same in the place of a support tensor; None: none
-        does."""
+        """The rank of a LoRA adapter (with a bias) that says the same in the place of a support tensor.
+
+        None if there is none, or the class does not say. `AdaptedLayer.as_lora` gives the adapter itself.
+        """
         return None
 
     @classmethod

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 EPSILON: Final = 1e-6
 """Added to singular values before they divide."""
+NULL: Final = 1e-5
+"""Singular values below this share of the largest are zero but for rounding: their directions come last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ def task_directions(base: Tensor, down: Tensor, up: Tensor, count: int, stacked:
         count: how many.
         stacked: W0 is this many weights, one above the other, each decomposed by itself (a fused qkv: 3). A left
             direction is then zero outside its own rows, and the largest changes of all of them are taken.
+
+    Deviation: directions that W0 does not have (σ below `NULL` of the largest) come last, where δ would put them first.
     """
     import torch
 
@@ -41,6 +45,7 @@ def task_directions(base: Tensor, down: Tensor, up: Tensor, count: int, stacked:
     for block, part in zip(base.to(wide).chunk(stacked), down.to(wide).chunk(stacked), strict=True):
         left, values, right = (t.to(base.device) for t in _CACHE.decomposed(block.cpu()))
         changes = ((left.T @ part) * (up.to(wide) @ right.T).T).sum(1).abs() / (values.abs() + EPSILON)
+        changes[values < NULL * values[0]] = -1.0
         found.append((changes, left, values, right))
     ranking = torch.cat([changes for changes, *_ in found])
     each = len(ranking) // stacked

@@ -30,6 +30,7 @@ class Tsd(Choice):
     positive = ("scale",)
     whole: ClassVar[Mapping[str, int]] = {"warmup": 1}
     watches = True
+    restarts = True
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:

@@ -24,6 +24,9 @@ class TsdInit(Choice):
     tensor was drawn in `warmup` optimiser steps. Directions stand in the order of their change, so a smaller rank is a
     prefix of a larger one.
 
+    A refit that goes on from inherited weights never starts anew (`Supernet.hold_restarts`): a winner whose warm-up the
+    supernet's training did not end was scored as a plain LoRA and stays one.
+
     Options: `scale` is s, `warmup` the optimiser steps. The published figure shows W_res but not how σ is split between
     the factors: evenly, here.
     """
@@ -35,6 +38,7 @@ class TsdInit(Choice):
     positive = ("scale",)
     whole: ClassVar[Mapping[str, int]] = {"warmup": 1}
     watches = True
+    restarts = True
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:

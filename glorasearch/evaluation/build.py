@@ -36,7 +36,7 @@ class EvaluatorSpec:
     """Digest of the search split, which must be found again."""
     device: str = "cpu"
     batch_size: int | None = None
-    """Images that are scored at once; chosen by device if not given."""
+    """Images that are scored at once; 25 if not given."""
     compile: Compile = "auto"
     """On a GPU, whether the forward is compiled and captured; see `residents.resident_of`."""
     mixed: bool | None = None

@@ -78,8 +78,7 @@ class LayerWriter:
         else:
             bias.copy_(base)
         for one in added:
-            if one.bias_scale is not None:
-                assert base is not None
+            if one.bias_scale is not None and base is not None:
                 bias.addcmul_(base, one.bias_scale)
         for one in added:
             if one.bias_shift is not None:

@@ -70,7 +70,8 @@ class EagerResident(Resident):
 
     def _build(self) -> None:
         supernet, device = self._supernet, self.device
-        self._model = supernet.merged(supernet.space.largest()).to(device).requires_grad_(False)
+        model = supernet.merged(supernet.space.largest(), biased=supernet.gains_bias())
+        self._model = model.to(device).requires_grad_(False)
         self._layers = {name: LayerWriter(layer, _plain(self._model, name)) for name, layer in supernet.adapted.items()}
 
     def write(self, subnet: Subnet) -> None:

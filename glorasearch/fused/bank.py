@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from glorasearch.adapters import AdaptedLayer
 from glorasearch.fused.codes import CONSTANT, LORA, VECTOR
-from glorasearch.fused.extras import Extras, Key, what_is_not_covered
+from glorasearch.fused.extras import Extras, Key, spectral_kinds, what_is_not_covered
 from glorasearch.space import SUPPORT_TENSORS
 
 PARTS: Final = ("down", "up", "vector", "constant")
@@ -264,7 +264,9 @@ def banks_of(adapted: Mapping[str, AdaptedLayer]) -> list[Bank]:
         aliased = tuple((tensor, layer.support_of(tensor).aliased) for tensor in layer.support)
         kinds: tuple[object, ...] = tuple((tensor, *layer.support_of(tensor).methods) for tensor in layer.support)
         kinds += tuple(
-            (t, part.data_ptr()) for t in layer.support for part in layer.support_of(t).shared_parts.values()
+            (t, part.data_ptr(), tuple(part.shape))
+            for t in layer.support
+            for part in layer.support_of(t).shared_parts.values()
         )
         key = (tuple(layer.base.weight.shape), layer.base.bias is not None, shapes, aliased, kinds)
         groups.setdefault(key, []).append(position)
@@ -283,6 +285,9 @@ def what_cannot_be_fused(adapted: Mapping[str, AdaptedLayer]) -> str | None:
             others = what_is_not_covered(layer.support_of(tensor).methods, layer.base.weight.detach()[None])
             if others:
                 return f"{name} offers {', '.join(others)}"
+        spectra = [kind for t in layer.support for kind in spectral_kinds(layer.support_of(t).methods)]
+        if len(spectra) > 1:
+            return f"{name} offers {' and '.join(spectra)}, both spectra"
     return None
 
 

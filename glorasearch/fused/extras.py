@@ -51,6 +51,9 @@ class Extras:
             if kind not in OWN_KINDS
         ]
         self._base = base
+        self._spectral = {
+            (tensor, kind) for tensor in layer.support for kind in spectral_kinds(layer.support_of(tensor).methods)
+        }
         self.left, self.right = self._bases()
         """Fixed matrices `(out, n)` and `(n, in)` of the spectrum; n is 0 where there is none."""
         self._widths = self._columns_by_tensor()
@@ -129,7 +132,7 @@ class Extras:
         return found
 
     def _is_spectrum(self, extra: Extra) -> bool:
-        return extra.method.choice.bases(extra.method.parts, extra.method.site) is not None
+        return (extra.tensor, extra.kind) in self._spectral
 
     def _bases(self) -> tuple[Tensor, Tensor]:
         _, outs, ins = self._base.shape
@@ -155,29 +158,34 @@ def codes_of(methods: Mapping[str, Method], part: str) -> tuple[int, ...]:
     return tuple(list(CHOICES).index(kind) for kind in trained)
 
 
-def example(method: Method, base: Tensor) -> object:
-    """The shift that a kind of choice contributes to a stack of layers `base (L, out, in)` when its parts are zero;
-    None if it contributes anything else as well, or does not know stacks."""
+def example(method: Method, base: Tensor) -> LowRank | None:
+    """The product that a kind of choice contributes to a stack of layers `base (L, out, in)` when its parts are zero;
+    None if it contributes anything else, or does not know stacks."""
     parts = {name: base.new_zeros(len(base), *part.shape) for name, part in method.parts.items()}
     try:
         found = method.choice.contribution(parts, base, method.site)
-    except (RuntimeError, IndexError):
+    except Exception:  # a method from outside may take its tensors for those of one layer, in any way
         return None
-    alone = replace(found, shift=None) == type(found)()
-    return found.shift if alone else None
+    if replace(found, shift=None) != type(found)() or not isinstance(found.shift, LowRank):
+        return None
+    down, up = found.shift
+    stacked = down.shape[:-1] == base.shape[:-1] and up.shape == (len(base), down.shape[-1], base.shape[-1])
+    return found.shift if stacked else None
 
 
 def what_is_not_covered(methods: Mapping[str, Method], base: Tensor) -> Sequence[str]:
     """The kinds of choices that the fused paths do not know: their contribution is neither a product nor a spectrum.
     `base (1, out, in)` is a layer's weight."""
-    spectra = 0
-    found: list[str] = []
-    for kind, method in methods.items():
-        if kind in OWN_KINDS:
-            continue
-        spectral = method.choice.bases(method.parts, method.site) is not None
-        spectra += spectral
-        product = spectral or isinstance(example(method, base), LowRank)
-        if not product or spectra > 1 or len(method.choice.arguments) >= CODE_WIDTH:
-            found.append(kind)
-    return found
+    spectral = spectral_kinds(methods)
+    return [
+        kind
+        for kind, method in methods.items()
+        if kind not in OWN_KINDS
+        and (len(method.choice.arguments) >= CODE_WIDTH or not (kind in spectral or example(method, base)))
+    ]
+
+
+def spectral_kinds(methods: Mapping[str, Method]) -> list[str]:
+    """The kinds of choices whose shift is a spectrum."""
+    others = ((kind, method) for kind, method in methods.items() if kind not in OWN_KINDS)
+    return [kind for kind, method in others if method.choice.bases(method.parts, method.site) is not None]

@@ -87,9 +87,10 @@ class Pool:
         for (group, tensor), parts in supernet.shared_parameters().items():
             genes = [gene for gene in supernet.space.genes if (gene.share, gene.tensor) == (group, tensor)]
             rows = tuple((self.layer_names.index(gene.layer), SUPPORT_TENSORS.index(tensor)) for gene in genes)
-            methods = supernet.adapted[genes[0].layer].support_of(tensor).methods
+            members = [supernet.adapted[gene.layer].support_of(tensor).methods for gene in genes]
             for part, parameter in parts.items():
-                name, used = f"shared.{group}.{tensor}.{part}", codes_of(methods, part)
+                name = f"shared.{group}.{tensor}.{part}"
+                used = tuple({code for methods in members for code in codes_of(methods, part)})
                 segment = Segment(name, start, tuple(parameter.shape), rates.get(name, "fixed"), rows, used)
                 self._shared[group, tensor, part] = segment
                 self.segments.append(segment)

@@ -28,6 +28,7 @@ def refit(job: Job) -> dict[str, Any]:
     supernet = job.supernet(training=True)
     if section.start == "inherited":
         job.load(supernet, inherited)
+        supernet.hold_restarts()  # the winner was scored as it is
     split = job.data.train_and_search()
     config = job.trainer_config(steps=section.steps, lr=section.lr, warmup=section.warmup_steps)
     title = f"refit of {supernet.space.name if is_fixed(job) else 'the winner'}"

@@ -101,6 +101,7 @@ class SupernetTrainer:
         """
         images, _ = self._data.batch(self._order.indices(0)[:2], self._device)
         self._supernet.check_reached(images)
+        drawn_before = self._supernet.draws()
         self._resume()
         self._supernet.train()
         began = time.perf_counter() - self._seconds
@@ -122,10 +123,10 @@ class SupernetTrainer:
             self._supernet.eval()
             if self._writer is not None:
                 self._writer.close()
-        for kind, places in self._supernet.warming().items():
+        for kind, places in self._supernet.warming(drawn_before).items():
             _log.warning(
-                "the warm-up of %s has not ended in %d places, which are plain LoRA so far: train for more steps, or "
-                "lower options.%s.warmup in the search space",
+                "the warm-up of %s has not ended in %d places, whose directions are not chosen yet: train for more "
+                "steps, or lower options.%s.warmup in the search space",
                 kind,
                 places,
                 kind,

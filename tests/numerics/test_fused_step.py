@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from glorasearch.adapters import AdaptedLinear, methods_of
-from glorasearch.fused import FusedStep, StepConfig
+from glorasearch.fused import FusedStep, MergedWeights, StepConfig
 from glorasearch.fused.bank import DENSE, EXTRA, SPECTRAL, Shape, banks_of, storages
 from glorasearch.fused.codes import encode
 from glorasearch.fused.gradients import dense_gradient, merge, raw_gradient, settle
@@ -223,3 +223,34 @@ def test_a_pool_is_the_supernets_own_memory_until_it_moves() -> None:
     assert not pool.valid
     assert pool_of(net) is not pool
     assert isinstance(sample(net.space, np.random.default_rng(0)), Subnet)
+
+
+def test_layers_that_share_factors_at_different_ranks() -> None:
+    """Layers of one shape, one group, other largest ranks: they are no bank."""
+    torch.manual_seed(0)
+    backbone = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=5
+    ).double()
+    space = SearchSpace.from_dict(
+        {
+            "name": "shared",
+            "layers": {"include": ["blocks.*.proj"]},
+            "choices": {"A": ["none", "wegeft:2", "wegeft:8"]},
+            "groups": [
+                {"layers": ["*"], "share": "keys"},
+                {"layers": ["blocks.0.*"], "A": ["none", "wegeft:2"]},
+            ],
+        }
+    )
+    net = Supernet(backbone, space)
+    for parameter in net.adapter_parameters().values():
+        parameter.data.normal_()
+    pool = pool_of(net)
+    assert [len(bank) for bank in pool.banks] == [1, 1]
+    assert sorted(net.adapter_parameters()) == ["shared.keys.A.phi", "shared.keys.A.psi"]
+    merged = MergedWeights(pool, torch.float64, training=False)
+    for subnet in (net.space.subnet(choices) for choices in itertools.product(*(g.choices for g in net.space.genes))):
+        merged.fill(torch.tensor(pool.codes(subnet), dtype=torch.int32))
+        for bank, weights in zip(pool.banks, merged.weights, strict=True):
+            wanted, _ = net.merged_layer(bank.names[0], subnet)
+            torch.testing.assert_close(weights[0], wanted, rtol=0, atol=1e-12)

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Generator, Tensor
 
-from glorasearch.choices import CHOICES, Choice, Contribution, Part, Site, parse_choice, register, register_named
+from glorasearch.choices import (
+    CHOICES,
+    Choice,
+    Contribution,
+    Part,
+    Site,
+    method_sources,
+    parse_choice,
+    register,
+    register_named,
+)
 from glorasearch.errors import SearchSpaceError
 from glorasearch.space import LayerShape, SearchSpace
 from glorasearch.supernet import Supernet
@@ -140,6 +153,10 @@ def test_a_method_from_outside(table: None, make_supernet: MakeSupernet) -> None
         ({"kind": "lora"}, "there is a choice 'lora' already"),
         ({"kind": "both", "shareable": True, "watches": True}, "'both' is shareable and watches"),
         ({"kind": "nowhere", "tensors": "F"}, "'nowhere': tensors is 'F'; write some of ABCDE"),
+        ({"kind": "word", "arguments": "rank"}, r"'word': arguments is 'rank'; write a tuple of names, such as \("),
+        ({"kind": "list", "arguments": ["rank"]}, "'list': arguments is .'rank'.; write a tuple of names"),
+        ({"kind": "numbers", "arguments": (4,)}, r"'numbers': arguments is \(4,\); write a tuple of names"),
+        ({"kind": 3}, "kind 3: write letters"),
     ],
 )
 def test_methods_that_contradict_themselves(table: None, content: dict[str, Any], said: str) -> None:
@@ -156,6 +173,63 @@ def test_names_of_methods(table: None) -> None:
     ):
         with pytest.raises(SearchSpaceError, match=said):
             register_named(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("class Mine(:", "module broken raises SyntaxError: "),
+        ("1 / 0", "module broken raises ZeroDivisionError: "),
+        ("undefined", "module broken raises NameError: "),
+        ("import nowhere_at_all", "No module named 'nowhere_at_all'; write package.module:Class"),
+    ],
+)
+def test_modules_that_cannot_be_imported(
+    table: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    (tmp_path / "broken.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    content = {"name": "mine", "choices": {"B": ["none"]}, "methods": ["broken:Mine"]}
+    with pytest.raises(
+        SearchSpaceError, match=f"'methods': method 'broken:Mine' cannot be imported: .*{re.escape(said)}"
+    ):
+        SearchSpace.from_dict(content)
+
+
+METHOD = (
+    "from glorasearch.choices.vector import Vector\n\nclass Coded(Vector):\n    kind = 'coded'\n    tensors = 'B'\n"
+)
+
+
+def test_the_code_of_a_method_has_a_digest(table: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = []
+    for module, code in (("coded_1", METHOD), ("coded_2", METHOD + "# other\n"), ("coded_3", METHOD)):
+        (tmp_path / f"{module}.py").write_text(code)
+        CHOICES.pop("coded", None)
+        ((path, digest),) = method_sources([f"{module}:Coded"]).items()
+        assert path == f"{module}:Coded"
+        assert method_sources([path]) == {path: digest}
+        digests.append(digest)
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_a_base_of_another_file_is_code_of_the_method(
+    table: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "base.py").write_text(METHOD)
+    (tmp_path / "heir.py").write_text("import base\n\nclass Heir(base.Coded):\n    kind = 'heir'\n")
+    digests = []
+    for addition in ("", "# other\n"):
+        (tmp_path / "base.py").write_text(METHOD + addition)
+        digests += method_sources(["heir:Heir"]).values()
+        for module in ("heir", "base"):
+            sys.modules.pop(module)
+        CHOICES.pop("heir")
+        importlib.invalidate_caches()
+    assert None not in digests
+    assert digests[0] != digests[1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,150 @@
+"""What the review of the first version found: biases of outside methods, reserved names, adapters as LoRA, refits."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glorasearch.adapters import AdaptedLayer
+from glorasearch.choices import CHOICES, Choice, Contribution, LowRank, Part, Site, parse_choice, register
+from glorasearch.errors import SearchSpaceError
+from glorasearch.evaluation.resident import EagerResident
+from glorasearch.space import SearchSpace, Subnet
+from glorasearch.supernet import Supernet
+
+
+class Both(Choice):
+    """Adds a product to the weight, and W0 times a prompt to the bias."""
+
+    kind = "both"
+    tensors = "A"
+    arguments = ("rank",)
+
+    @classmethod
+    def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
+        rank = largest["rank"]
+        cut = {"rank": -1}
+        return {"both_left": Part((site.rows, rank), cut=cut), "both_line": Part((site.layer.in_features,))}
+
+    @classmethod
+    def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
+        left = parts["both_left"]
+        return Contribution(shift=LowRank(left, base[: left.shape[-1]]), prompt=parts["both_line"])
+
+
+class Named(Both):
+    """Calls its parts as LoRA does."""
+
+    kind = "named"
+
+    @classmethod
+    def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
+        return {"down": Part((site.rows, largest["rank"]), cut={"rank": -1})}
+
+
+@pytest.fixture
+def methods() -> Iterator[None]:
+    """The two methods in the table of choices, for one test."""
+    for choice in (Both, Named):
+        register(choice)
+    yield
+    for choice in (Both, Named):
+        del CHOICES[choice.kind]
+    parse_choice.cache_clear()
+
+
+class Model(nn.Module):
+    """One layer and a head."""
+
+    def __init__(self, bias: bool = False) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(6, 5, bias=bias), nn.Linear(5, 3)
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.head(self.layer(x))
+        return result
+
+
+def supernet(bias: bool = False, **choices: list[str]) -> Supernet:
+    torch.manual_seed(0)
+    space = SearchSpace.from_dict({"name": "one", "layers": {"include": ["layer"]}, "choices": choices})
+    net = Supernet(Model(bias).double(), space)
+    for name, value in net.adapter_state().items():
+        if value.is_floating_point() and name.startswith("layer"):
+            value.normal_()
+    return net
+
+
+@pytest.mark.usefixtures("methods")
+def test_an_outside_methods_bias_is_announced_and_scored() -> None:
+    net = supernet(A=["none", "both:1", "lora:5"])
+    assert net.gains_bias() == ["layer"]
+    x = torch.randn(4, 6, dtype=torch.float64)
+    resident = EagerResident(net, "cpu")
+    with torch.inference_mode():
+        for choice in ("both:1", "lora:5", "none"):
+            subnet = Subnet({("layer", "A"): choice})
+            resident.write(subnet)
+            torch.testing.assert_close(resident.forward(x), net.merged(subnet)(x).float())
+
+
+@pytest.mark.usefixtures("methods")
+def test_the_names_that_fast_paths_know_are_taken() -> None:
+    with pytest.raises(SearchSpaceError, match=r"'named' has a part 'down', and so has 'lora'"):
+        supernet(A=["none", "named:2"])
+
+
+def test_an_adapter_as_lora_is_the_merged_layer() -> None:
+    offered = {
+        "A": ["none", "vector", "lora:1", "wegeft:2"],
+        "B": ["none", "constant", "vector", "lora:2", "fourier:4", "dash:1:2", "tsd_init:2", "tsd:1:2"],
+        "C": ["none", "vector"],
+    }
+    net = supernet(True, **offered)
+    layer: AdaptedLayer = net.adapted["layer"]
+    expressible = 0
+    for a, b, c in itertools.product(*offered.values()):
+        choices = (a, b, c, "none", "none")
+        found = layer.as_lora(choices)
+        ranks = [parse_choice(text).lora_rank(tensor) for text, tensor in zip((a, b, c), "ABC", strict=True)]
+        assert (found is None) == (None in ranks), choices
+        if found is not None:
+            adapter, bias = found
+            assert adapter.down.shape[1] == sum(rank or 0 for rank in ranks)
+            expected, expected_bias = layer.merged_weight(choices), layer.merged_bias(choices)
+            torch.testing.assert_close(layer.weight_view + adapter.dense(), expected, rtol=0, atol=1e-12)
+            torch.testing.assert_close(bias, expected_bias)
+            expressible += 1
+    assert expressible == 2 * 7 * 2
+
+
+def test_a_held_choice_never_starts_anew() -> None:
+    net = supernet(B=["tsd_init:2", "dash:2:2"])
+    subnets = [net.space.subnet([choice]) for choice in ("tsd_init:2", "dash:2:2")]
+    net.stepped(subnets)
+    net.hold_restarts()
+    before = net.merged_layer("layer", subnets[0])[0].clone()
+    for _ in range(120):
+        net.stepped(subnets)
+    assert torch.equal(net.merged_layer("layer", subnets[0])[0], before)
+    assert net.draws() == {"layer.B.tsd_init_draws": -1, "layer.B.dash_draws": 121}
+    other = supernet(B=["tsd_init:2", "dash:2:2"])
+    other.load_adapter_state(net.adapter_state())
+    assert other.draws() == net.draws()
+
+
+def test_directions_that_a_weight_does_not_have_come_last() -> None:
+    from glorasearch.choices.directions import task_directions
+
+    base = torch.randn(6, 4, dtype=torch.float64)
+    base[:, 3] = 0
+    found = task_directions(base, torch.randn(6, 2).double(), torch.randn(2, 4).double(), 4)
+    assert (found.values[:3] > 1e-3).all()
+    assert found.values[3] < 1e-9
