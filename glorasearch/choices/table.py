@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from glorasearch.choices.base import SUPPORT_TENSORS, Choice, Options
@@ -13,6 +14,7 @@ from glorasearch.choices.dash import Dash
 from glorasearch.choices.fourier import Fourier
 from glorasearch.choices.lora import Lora
 from glorasearch.choices.none import Nothing
+from glorasearch.choices.sources import source_digest
 from glorasearch.choices.tsd import Tsd
 from glorasearch.choices.tsd_init import TsdInit
 from glorasearch.choices.vector import Vector
@@ -39,8 +41,13 @@ def register(choice: type[Choice]) -> None:
         raise SearchSpaceError(
             f"{choice.__module__}:{choice.__qualname__} is no choice yet: {', '.join(missing)} missing"
         )
-    if not _KIND.fullmatch(choice.kind):
+    if not (isinstance(choice.kind, str) and _KIND.fullmatch(choice.kind)):
         raise SearchSpaceError(f"kind {choice.kind!r}: write letters, digits, _ and -, beginning with a letter")
+    if not (isinstance(choice.arguments, tuple) and all(isinstance(name, str) for name in choice.arguments)):
+        raise SearchSpaceError(
+            f"choice {choice.kind!r}: arguments is {choice.arguments!r}; write a tuple of names, such as "
+            '("rank",), the comma included'
+        )
     if not choice.tensors or set(choice.tensors) - set(SUPPORT_TENSORS):
         raise SearchSpaceError(f"choice {choice.kind!r}: tensors is {choice.tensors!r}; write some of ABCDE")
     if choice.shareable and choice.watches:
@@ -53,11 +60,11 @@ def register(choice: type[Choice]) -> None:
         raise SearchSpaceError(f"there is a choice {choice.kind!r} already ({known.__module__}); give it another kind")
 
 
-def register_named(path: str) -> None:
-    """Import and `register` a class that is named as `package.module:Class`.
+def register_named(path: str) -> type[Choice]:
+    """Import and `register` a class that is named as `package.module:Class`; returns what the table has then.
 
     Raises:
-        SearchSpaceError: if it cannot be imported or is no choice.
+        SearchSpaceError: if it cannot be imported, whatever its module raises, or is no choice.
     """
     module, colon, name = path.partition(":")
     try:
@@ -67,9 +74,20 @@ def register_named(path: str) -> None:
             f"method {path!r} cannot be imported: {error}; write package.module:Class, of a module that is installed "
             "or lies in a folder of PYTHONPATH"
         ) from error
+    except Exception as error:
+        raise SearchSpaceError(
+            f"method {path!r} cannot be imported: module {module} raises {type(error).__name__}: {error}"
+        ) from error
     if not (isinstance(found, type) and issubclass(found, Choice)):
         raise SearchSpaceError(f"method {path!r} is not a subclass of glorasearch.choices.Choice")
     register(found)
+    source_digest(found)
+    return CHOICES[found.kind]
+
+
+def method_sources(paths: Iterable[str]) -> dict[str, str | None]:
+    """Named as for `register_named` → digest of the code, None where there is no file to tell."""
+    return {path: source_digest(register_named(path)) for path in paths}
 
 
 @functools.lru_cache(maxsize=1024)

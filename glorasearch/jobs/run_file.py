@@ -12,9 +12,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from glorasearch.choices import method_sources
 from glorasearch.errors import RunFileError
 from glorasearch.jobs.paths import anchored
-from glorasearch.space import SearchSpace
+from glorasearch.space import SearchSpace, without_later_defaults
 from glorasearch.strict_toml import read_toml, validate
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -119,7 +120,7 @@ class SearchSection(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the candidates' forward; `auto` is bfloat16 on GPUs and float32 on CPUs."""
     eval_batch_size: int | None = Field(default=None, ge=1)
-    """Images that a candidate scores at once; chosen by device if not given."""
+    """Images that a candidate scores at once; 25 if not given."""
     capping: bool = True
     """Stop the evaluation of candidates that are certain to be no parents and not the winner."""
     capping_lag: int = Field(default=4, ge=1)
@@ -213,6 +214,8 @@ class RunFile(BaseModel):
     def configuration(self) -> dict[str, Any]:
         """Everything that the run is asked to do, as JSON: this file, and under `spaces` what its search spaces hold.
 
+        A space that names methods from elsewhere holds the digests of their `sources` as well.
+
         Raises:
             SearchSpaceError: if a space cannot be read.
         """
@@ -221,6 +224,7 @@ class RunFile(BaseModel):
         }
         contents = {
             key: space.model_dump(mode="json", exclude={"name", "description"}, exclude_none=True)
+            | ({"sources": method_sources(space.methods)} if space.methods else {})
             for key, space in spaces.items()
         }
         return self.model_dump(mode="json") | {"spaces": contents}
@@ -235,13 +239,24 @@ class RunFile(BaseModel):
 
 
 def without_labels(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what does not decide the winner: name, place of the export, capping, compilation."""
+    """A configuration without what does not decide the winner: name, place of the export, capping, compilation.
+
+    Nor is there what a version of before did not know, where it has its default: a run of then is found again.
+    """
     left_out = {"export": ("path",), "search": ("capping", "capping_lag")}
     content = {key: value for key, value in configuration.items() if key not in ("name", "compile")}
-    return content | {
+    content |= {
         section: {key: value for key, value in content[section].items() if key not in keys}
         for section, keys in left_out.items()
     }
+    content["train"] = recipe(content["train"])
+    content["spaces"] = {key: without_later_defaults(space) for key, space in content["spaces"].items()}
+    return content
+
+
+def recipe(train: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `train` without `spectrum_lr` where it is not given, as it was before there was one."""
+    return {key: value for key, value in train.items() if key != "spectrum_lr" or value is not None}
 
 
 def load_space(section: SpaceSection) -> SearchSpace:

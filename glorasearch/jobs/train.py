@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from glorasearch.choices import method_sources
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.jobs.fit import Probe, fit
 from glorasearch.jobs.fixed import FIXED, only_subnet
 from glorasearch.jobs.job import Job
+from glorasearch.jobs.run_file import recipe
 from glorasearch.space import BoundSpace, Subnet, sample_within_budget
 from glorasearch.supernet import Supernet
 from glorasearch.training import Fixed, PathStrategy, Sandwich, Uniform
@@ -62,12 +64,15 @@ def _key(job: Job, supernet: Supernet) -> str:
         "backbone": frozen_digest(supernet),
         "space": supernet.space.digest,
         "split": job.data.train.digest,
-        "train": job.run_file.train.model_dump(mode="json"),
+        "train": recipe(job.run_file.train.model_dump(mode="json")),
         "seed": job.run_file.seed,
         "threads": job.run_file.threads,
         "device": job.device,
         "versions": job.versions(),
     }
+    if job.space.methods:  # code of a method that cannot be told is this run's alone
+        sources = method_sources(job.space.methods)
+        content["methods"] = {path: source or f"of run {job.name}" for path, source in sources.items()}
     if only_subnet(supernet.space) is not None:
         content[FIXED] = True  # it was not always trained alone
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

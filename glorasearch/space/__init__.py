@@ -6,7 +6,7 @@ from glorasearch.space.cap import Cap, CapFitness
 from glorasearch.space.known_backbones import known_layers, known_names, transformer_layers
 from glorasearch.space.messages import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 from glorasearch.space.operators import crossover, mutate, repair, sample, sample_within_budget
-from glorasearch.space.search_space import Budget, SearchSpace, shipped_directory, shipped_names
+from glorasearch.space.search_space import Budget, SearchSpace, shipped_directory, shipped_names, without_later_defaults
 from glorasearch.space.subnet import GeneKey, Subnet
 
 __all__ = [
@@ -37,4 +37,5 @@ __all__ = [
     "shipped_directory",
     "shipped_names",
     "transformer_layers",
+    "without_later_defaults",
 ]

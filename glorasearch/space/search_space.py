@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -52,15 +52,27 @@ def _register(methods: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _check_options(options: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Those that differ from their defaults: to write a default out makes no other space."""
+    differing: dict[str, dict[str, float]] = {}
     for kind, given in options.items():
         try:
             options_of(kind, given)
         except SearchSpaceError as error:
             raise ValueError(str(error)) from error
-    return options
+        own = {name: value for name, value in given.items() if value != CHOICES[kind].defaults[name]}
+        if own:
+            differing[kind] = own
+    return differing
+
+
+def _check_types(types: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(types)) < len(types):
+        raise ValueError(f"a type is given twice: {', '.join(types)}")
+    return types
 
 
 ChoiceList = Annotated[tuple[str, ...], AfterValidator(_check_list)]
+_Number = Annotated[float, Field(strict=True)]
 STRICT = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
@@ -95,7 +107,9 @@ class _Layers(BaseModel):
     model_config = STRICT
     include: tuple[str, ...] = Field(default=("*blocks.*",), min_length=1)
     exclude: tuple[str, ...] = ()
-    types: tuple[Literal["linear", "conv2d"], ...] = Field(default=("linear",), min_length=1)
+    types: Annotated[tuple[Literal["linear", "conv2d"], ...], AfterValidator(_check_types)] = Field(
+        default=("linear",), min_length=1
+    )
 
 
 class Budget(BaseModel):
@@ -129,7 +143,8 @@ class SearchSpace(BaseModel):
     layers: _Layers = _Layers()
     methods: Annotated[tuple[str, ...], AfterValidator(_register)] = ()
     """Choices from outside, as `package.module:Class`; they are imported when the space is read."""
-    options: Annotated[dict[str, dict[str, float]], AfterValidator(_check_options)] = {}
+    options: Annotated[dict[str, dict[str, _Number]], AfterValidator(_check_options)] = {}
+    """Options of methods that differ from their defaults, by kind."""
     choices: _PerTensor
     groups: tuple[_Group, ...] = ()
     budget: Budget = Budget()
@@ -170,14 +185,10 @@ class SearchSpace(BaseModel):
     def digest(self) -> str:
         """SHA-256 of what the space offers; name and description do not count."""
         content = self.model_dump(mode="json", exclude={"name", "description"})
-        for key in ("methods", "options"):  # not there before they were used
-            if not content[key]:
-                del content[key]
-        if content["layers"]["types"] == ["linear"]:
-            del content["layers"]["types"]
         for group in content["groups"]:
             if group["share"] is None:
                 del group["share"]
+        content = without_later_defaults(content)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def bind(self, layers: Iterable[LayerShape]) -> BoundSpace:
@@ -216,6 +227,14 @@ class SearchSpace(BaseModel):
                 if choices is None or (tensor == "D" and not layer.bias):
                     continue
                 genes.append(Gene(layer.name, tensor, choices, share if _shareable(choices) else ""))
+        sharing = {(gene.layer, gene.share) for gene in genes}
+        for index, (group, names) in enumerate(zip(self.groups, members, strict=True)):
+            if group.share is not None and not any((name, group.share) in sharing for name in names):
+                kinds = ", ".join(kind for kind, choice in CHOICES.items() if choice.shareable)
+                raise SearchSpaceError(
+                    f"groups[{index}].share: nothing is shared as {group.share!r}: none of the {len(names)} layers of "
+                    f"the group offers a choice that can be, or a later group says otherwise; such are: {kinds}"
+                )
         if not genes:
             raise SearchSpaceError(
                 f"the space offers nothing on this backbone: {len(kept)} of {len(shapes)} layers are "
@@ -233,6 +252,14 @@ class SearchSpace(BaseModel):
         bound.check_choices()
         bound.check_budget()
         return bound
+
+
+def without_later_defaults(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A space as JSON without the keys that came later and say nothing: its digest is that of before."""
+    kept = {key: value for key, value in content.items() if value or key not in ("methods", "options")}
+    if kept["layers"].get("types") == ["linear"]:
+        kept["layers"] = {key: value for key, value in kept["layers"].items() if key != "types"}
+    return kept
 
 
 def _type(layer: LayerShape) -> str:

@@ -165,7 +165,7 @@ def make_run(space_file: Path, make_bench: MakeBench) -> MakeBench:
     arguments = ", ".join(f"{key} = {value}" for key, value in BACKBONE.items())
     own = (f"backbone.args={{{arguments}}}", f"space.name={space_file}", "train.steps=80", "search.trials=24")
     short = ("search.population=8", "refit.steps=20", "report.baselines=[]", "report.random_subnets=0")
-    return lambda *more: make_bench(*own, *short, *more)
+    return lambda *more, **place: make_bench(*own, *short, *more, **place)
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +203,26 @@ def test_a_run_that_was_killed_goes_on_in_another_process(finished: Bench, make_
     assert not bench.has_stage("train")
     assert "supernet: goes on at step " in bench.finish()
     assert bench.outcome() == finished.outcome()
+
+
+def test_changed_code_is_another_method(make_run: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights are not taken over from those of the code before, and no run goes on with it."""
+    code, space = tmp_path / "changing.py", tmp_path / "changing.toml"
+    code.write_text(block("python"))
+    space.write_text(block("toml").replace("vera:Vera", "changing:Vera"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    first = make_run(f"space.name={space}", "train.steps=4")
+    first.finish("train")
+    again, other = (
+        make_run(f"space.name={space}", "train.steps=4", f"name={name}", workspace=first.workspace)
+        for name in ("again", "other")
+    )
+    assert "taken over from run 'tiny'" in again.finish("train")
+
+    code.write_text(code.read_text() + "# changed\n")
+    assert "taken over" not in other.finish("train")
+    assert first.start("train").wait(100) == 2
+    assert "spaces.space.sources.changing:Vera" in first.errors()
 
 
 def test_a_worker_is_told_of_it(finished: Bench) -> None:

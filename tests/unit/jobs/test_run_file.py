@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -105,3 +107,25 @@ def test_the_digest_is_of_what_decides_the_results(tmp_path: Path) -> None:
     assert RunFile.from_dict(own).digest() == digest
     space.write_text('name = "own"\n[choices]\nB = ["none", "lora:4"]\n')
     assert RunFile.from_dict(own).digest() != digest
+
+
+def test_a_run_of_before_is_found_again(tmp_path: Path) -> None:
+    """What a configuration had before there were methods, options, types of layers and rates of spectra."""
+    space = tmp_path / "own.toml"
+    space.write_text('[choices]\nB = ["none", "lora:2"]\n[[groups]]\nlayers = ["*.qkv"]\nE = ["vector"]\n')
+    run_file = RunFile.from_dict(REQUIRED | {"space": {"name": str(space)}})
+    before = run_file.configuration()
+    del before["train"]["spectrum_lr"]
+    for key in ("methods", "options"):
+        del before["spaces"]["space"][key]
+    assert before["spaces"]["space"]["layers"].pop("types") == ["linear"]
+    content = {key: value for key, value in before.items() if key not in ("name", "compile")}
+    for section, key in (("export", "path"), ("search", "capping"), ("search", "capping_lag")):
+        del content[section][key]
+
+    assert run_file.digest() == hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    digest, text = run_file.digest(), space.read_text()
+    for addition in ("[options.dash]\nwarmup = 3\n", '[layers]\ntypes = ["conv2d"]\n'):
+        space.write_text(addition + text)
+        assert run_file.digest() != digest
+    assert RunFile.from_dict(REQUIRED, ["train.spectrum_lr=0.1"]).digest() != RunFile.from_dict(REQUIRED).digest()

@@ -118,3 +118,31 @@ def test_a_space_survives_the_way_through_json(layers: list[LayerShape]) -> None
     again = SearchSpace.from_dict(original.model_dump(mode="json", exclude_none=True))
     assert again.digest == original.digest
     assert again.bind(layers).digest == original.bind(layers).digest
+
+
+def test_an_option_at_its_default_makes_no_other_space(layers: list[LayerShape]) -> None:
+    fourier = {"choices": {"B": ["none", "fourier:4"]}}
+    plain = space(**fourier)
+    written = space(**fourier, options={"fourier": {"scale": 300, "seed": 777}})
+    mixed = space(**fourier, options={"fourier": {"scale": 300, "seed": 1}, "dash": {"warmup": 100}})
+    seed = space(**fourier, options={"fourier": {"seed": 1}})
+    assert (written.digest, written.bind(layers).digest) == (plain.digest, plain.bind(layers).digest)
+    assert (mixed.digest, mixed.bind(layers).digest) == (seed.digest, seed.bind(layers).digest)
+    assert seed.bind(layers).digest != plain.bind(layers).digest
+    assert mixed.options == {"fourier": {"seed": 1.0}}
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [{"layers": ["*.qkv"], "share": "all"}],
+        [{"layers": ["*.qkv"], "B": ["lora:2"], "share": "all"}, {"layers": ["*.proj"], "A": ["wegeft:2"]}],
+        [{"layers": ["*.qkv"], "A": ["wegeft:2"], "share": "all"}, {"layers": ["*.qkv"], "A": ["none"]}],
+    ],
+)
+def test_a_group_that_shares_nothing_is_refused(layers: list[LayerShape], groups: list[dict[str, Any]]) -> None:
+    """Its own lists and those that it inherits count, on the layers that it matches; not those of others."""
+    others = {"layers": ["*.fc1"], "A": ["none", "wegeft:2"], "share": "fc1"}
+    with pytest.raises(SearchSpaceError, match=r"groups\[1\]\.share: nothing is shared as 'all': none of the 2 layers"):
+        space(groups=[others, *groups]).bind(layers)
+    space(choices={"A": ["none", "wegeft:2"]}, groups=groups[:1]).bind(layers)
