@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from glorasearch.adapters import adaptable_layers
 from glorasearch.errors import RunFileError
 from glorasearch.jobs.fit import fit
 from glorasearch.jobs.job import Job
-from glorasearch.space import SearchSpace
+from glorasearch.space import BoundSpace, LayerShape, SearchSpace
 from glorasearch.training import Fixed
 
 
@@ -17,7 +19,7 @@ def baseline(job: Job, name: str) -> dict[str, Any]:
     Returns:
         `weights` and `split` (digests), `steps`, `seconds`, `parameters`, `space`.
     """
-    space = baseline_space(name)
+    space = baseline_space(name, adaptable_layers(job.backbone))
     supernet = job.supernet(space, training=True)
     subnet = supernet.space.largest()
     split = job.data.train_and_search()
@@ -35,14 +37,14 @@ def baseline(job: Job, name: str) -> dict[str, Any]:
     }
 
 
-def baseline_space(name: str) -> SearchSpace:
-    """The space of a baseline.
+def baseline_space(name: str, layers: Iterable[LayerShape]) -> BoundSpace:
+    """The space of a baseline, on the layers of a backbone.
 
     Raises:
-        RunFileError: if it has more than one subnet.
+        RunFileError: if it has more than one subnet there.
+        SearchSpaceError: if it does not fit the backbone.
     """
-    space = SearchSpace.load(name)
-    lists = [space.choices, *space.groups]
-    if any(len(part.of(tensor) or ()) > 1 for part in lists for tensor in "ABCDE"):
+    space = SearchSpace.load(name).bind(layers)
+    if space.size() > 1:
         raise RunFileError(f"report.baselines: {name!r} has more than one subnet; a baseline is a fixed method")
     return space

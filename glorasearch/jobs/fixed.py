@@ -36,4 +36,4 @@ def other_baselines(job: Job) -> tuple[str, ...]:
     """The baselines of the run file that have to be trained: a run's own method is not trained a second time."""
     layers = adaptable_layers(job.backbone)
     own = job.space.bind(layers).digest
-    return tuple(name for name in job.run_file.report.baselines if baseline_space(name).bind(layers).digest != own)
+    return tuple(name for name in job.run_file.report.baselines if baseline_space(name, layers).digest != own)

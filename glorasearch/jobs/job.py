@@ -24,7 +24,7 @@ from glorasearch.export import BackboneFacts, check_exportable
 from glorasearch.jobs.progress import Progress, Silent
 from glorasearch.jobs.run_file import RunFile
 from glorasearch.jobs.workspace import Workspace
-from glorasearch.space import SearchSpace
+from glorasearch.space import BoundSpace, SearchSpace
 from glorasearch.supernet import Supernet
 from glorasearch.training import SupernetTrainer
 from glorasearch.weights import WeightStore, frozen_digest
@@ -125,7 +125,7 @@ class Job:
         """The search space of the run."""
         return self.run_file.search_space()
 
-    def supernet(self, space: SearchSpace | None = None, *, training: bool = False) -> Supernet:
+    def supernet(self, space: SearchSpace | BoundSpace | None = None, *, training: bool = False) -> Supernet:
         """A supernet with fresh adapters; `training` gives it the run's drop path."""
         drops = training and self.run_file.train.drop_path > 0
         if self._checked is not None and space is None and not drops:

@@ -26,6 +26,7 @@ from glorasearch.jobs.report import report
 from glorasearch.jobs.search import search, search_config
 from glorasearch.jobs.test_split import measure
 from glorasearch.jobs.train import train
+from glorasearch.space import SearchSpace
 
 Result = Mapping[str, Any]
 Stage = Callable[[Job], Result]
@@ -81,7 +82,8 @@ def run_stages(job: Job, only: str | None = None, *, fresh: bool = False) -> Res
 def _check(job: Job, only: str | None, fresh: bool) -> None:
     """Refuse what cannot work before anything is started or forgotten, the cheapest first."""
     search_config(job)
-    spaces = [baseline_space(name) for name in job.run_file.report.baselines]
+    for name in job.run_file.report.baselines:
+        SearchSpace.load(name)
     for name in itertools.takewhile(lambda name: name != only, STAGES if only is not None else ()):
         if fresh:
             raise InputError(
@@ -93,8 +95,8 @@ def _check(job: Job, only: str | None, fresh: bool) -> None:
     job.check()
     if not fresh:
         check_data(job)
-    for space in spaces:
-        space.bind(adaptable_layers(job.backbone))
+    for name in job.run_file.report.baselines:
+        baseline_space(name, adaptable_layers(job.backbone))
 
 
 def check_data(job: Job) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from glorasearch.adapters import adaptable_layers
 from glorasearch.data import Splits, load_splits
 from glorasearch.evaluation import accuracy_on_test, input_spec
 from glorasearch.jobs.baselines import baseline_space
 from glorasearch.jobs.fixed import is_fixed, other_baselines
 from glorasearch.jobs.job import Job
-from glorasearch.space import SearchSpace, Subnet, sample_within_budget
+from glorasearch.space import BoundSpace, SearchSpace, Subnet, sample_within_budget
 
 RANDOM_TAG = 23
 
@@ -35,16 +36,15 @@ def measure(job: Job) -> dict[str, Any]:
             "baselines": {},
         }
         for name, weights in fixed.items():
-            space = baseline_space(name)
-            subnet = job.supernet(space).space.largest()
-            result["baselines"][name] = _measure(job, splits, space, subnet, weights)
+            space = baseline_space(name, adaptable_layers(job.backbone))
+            result["baselines"][name] = _measure(job, splits, space, space.largest(), weights)
             advance(2 + len(result["baselines"]), "")
         result["random_subnets"] = _random_subnets(job, splits, trained, random_subnets)
         advance(2 + len(fixed) + random_subnets, "")
     return result | {"splits": splits.describe()}
 
 
-def _measure(job: Job, splits: Splits, space: SearchSpace, subnet: Subnet, weights: str) -> float:
+def _measure(job: Job, splits: Splits, space: SearchSpace | BoundSpace, subnet: Subnet, weights: str) -> float:
     model = job.load(job.supernet(space), weights).merged(subnet)
     return accuracy_on_test(model, splits.test, device=job.device, batch_size=_batch_size(job))
 
