@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from glorasearch.space import SUPPORT_TENSORS, Subnet
+from glorasearch.space import SUPPORT_TENSORS, Subnet, parse_choice
 
 _LOAD = """```python
 import timm
@@ -27,7 +27,7 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
         classes += ": " + ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     sections = [
         _header(cfg.get("license")),
-        f"# {config['architecture']}, adapted with GLoRA",
+        f"# {config['architecture']}, {_adapted(subnet)}",
         "A plain timm model: the adapters that were trained for its layers are merged into the weights. It has the "
         "architecture, the size and the speed of its backbone, and needs timm only.",
         f"## How to load\n\n{_LOAD}",
@@ -42,10 +42,18 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
 
 def _header(licence: str | None) -> str:
     lines = ["library_name: timm", "pipeline_tag: image-classification", "tags:"]
-    lines += [f"- {tag}" for tag in ("timm", "image-classification", "glora", "glorasearch")]
+    lines += [f"- {tag}" for tag in ("timm", "image-classification", "parameter-efficient", "glorasearch")]
     if licence:
         lines.append(f"license: {json.dumps(licence)}")
     return "\n".join(["---", *lines, "---"])
+
+
+def _adapted(subnet: Subnet) -> str:
+    """What was done to the backbone: the kinds of choices that the winner makes, by their names in search spaces."""
+    *others, last = sorted({parse_choice(choice).kind for _, choice in subnet.items()} - {"none"}) or [
+        "a new head alone"
+    ]
+    return f"adapted with {', '.join(others)}{' and ' * bool(others)}{last}"
 
 
 def _section(title: str, body: str) -> str:

@@ -1,3 +1,5 @@
+import pytest
+
 from glorasearch.export.card import model_card
 from glorasearch.space import Subnet
 
@@ -17,6 +19,8 @@ def test_card():
     card = model_card(config, subnet)
     assert card.startswith("---\nlibrary_name: timm\npipeline_tag: image-classification\n")
     assert '\nlicense: "mit"\n---\n' in card
+    assert "\n# vit_tiny, adapted with lora and vector\n" in card
+    assert "glora\n" not in card
     assert "Input: 1 x 8 x 16, mean [0.5], std [0.25]. Output: 2 classes: cat, dog." in card
     assert "| test_accuracy | 0.96875 |\n| budget.max | 10 |" in card
     assert "| A | `lora:4` in 1, `none` in 2 |\n| E | `vector` in 1 |" in card
@@ -32,5 +36,24 @@ def test_sections_without_content_are_left_out():
         "glorasearch": {"metrics": {}, "provenance": {}},
     }
     card = model_card(config, Subnet({}))
+    assert "\n# vit, adapted with a new head alone\n" in card
     assert "## Metrics" not in card
     assert "license" not in card
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        (["fourier:9"], "adapted with fourier"),
+        (["tsd:2:2", "none", "dash:4:8", "lora:2", "lora:4"], "adapted with dash, lora and tsd"),
+    ],
+)
+def test_it_names_the_methods_that_were_chosen(choices: list[str], said: str) -> None:
+    config = {
+        "architecture": "vit",
+        "num_classes": 2,
+        "pretrained_cfg": {"input_size": [3, 8, 8]},
+        "glorasearch": {"metrics": {}, "provenance": {}},
+    }
+    card = model_card(config, Subnet({(str(index), "B"): choice for index, choice in enumerate(choices)}))
+    assert f"\n# vit, {said}\n" in card
