@@ -18,7 +18,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The full table of the README: 3 seeds, all fixed methods. 9 minutes on 16 cores, some 25 on 2.
+# The full table of the README: 13 spaces with 3 seeds each. About an hour on 2 cores.
 results: $(STAMP)
 	$(BIN)/python scripts/results.py
 

@@ -71,7 +71,7 @@ parents = 10
 mutation = 0.2
 batch = 10                      # trials asked for together by random and tpe
 precision = "auto"              # auto (bfloat16 on GPUs) | float32 | bfloat16
-# eval_batch_size = 25          # images that a candidate scores at once; 25 on a CPU and 50 on a GPU if not given
+# eval_batch_size = 25          # images that a candidate scores at once; 25 if not given
 capping = true                  # stop candidates that are certain to be no parents and not the winner: same result
 capping_lag = 4                 # candidates that may be evaluated at once then; less stops them sooner
 
