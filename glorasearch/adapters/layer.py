@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glorasearch.adapters.outside import check_outside_methods
 from glorasearch.adapters.support import Method, Storage, SupportTensor
 from glorasearch.choices import Contribution, Dense, LowRank
 from glorasearch.space import SUPPORT_TENSORS
@@ -57,6 +58,8 @@ class AdaptedLayer(nn.Module):
                 for tensor, offered in methods.items()
             }
         )
+        for tensor, offered in methods.items():
+            check_outside_methods(tensor, offered, self.support_of(tensor), weight.flatten(1))
         self.choices: LayerChoices | None = None
 
     def forward(self, x: Tensor) -> Tensor:

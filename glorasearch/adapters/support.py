@@ -119,10 +119,10 @@ class SupportTensor(Storage):
     @torch.no_grad()
     def adds_bias(self, base: Tensor) -> bool:
         """Whether some choice adds to the bias; `base (out, in)` is W0."""
-        added = (self.contribution(self._largest(kind), base) for kind in self._methods if kind != "none")
+        added = (self.contribution(self.largest(kind), base) for kind in self._methods if kind != "none")
         return any(one.bias_scale is not None or one.bias_shift is not None or one.prompt is not None for one in added)
 
-    def _largest(self, kind: str) -> str:
+    def largest(self, kind: str) -> str:
         """The choice of a kind with the largest arguments that are offered (which itself may not be)."""
         method = self._methods[kind]
         return str(method.choice(method.largest))

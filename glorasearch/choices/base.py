@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SUPPORT_TENSORS: Final = ("A", "B", "C", "D", "E")
 """A scales the weight, B shifts it, C is a prompt seen through it, D scales the bias, E shifts it."""
 
+RATES: Final = ("factor", "vector", "spectrum")
+"""The groups of learning rates that a part may have."""
 Options = Mapping[str, float]
 """The options of a method by name, as a search space sets them."""
 

@@ -46,13 +46,54 @@ class Named(Both):
         return {"down": Part((site.rows, largest["rank"]), cut={"rank": -1})}
 
 
+class Starts(Both):
+    """Is no no-op at the start."""
+
+    kind = "starts"
+
+    @classmethod
+    def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
+        def ones(value: Tensor, generator: torch.Generator) -> None:
+            value.fill_(1.0)
+
+        return {"starts_line": Part((site.rows,), ones)}
+
+    @classmethod
+    def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
+        return Contribution(bias_shift=parts["starts_line"])
+
+
+class Fails(Starts):
+    """Has a shape that does not fit."""
+
+    kind = "fails"
+
+    @classmethod
+    def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
+        return {"fails_line": Part((site.rows + 1,))}
+
+    @classmethod
+    def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
+        return Contribution(shift=parts["fails_line"])
+
+
+class Rated(Both):
+    """Has a learning rate that nobody knows."""
+
+    kind = "rated"
+
+    @classmethod
+    def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
+        return {"both_left": Part((site.rows, 1), rate="fast"), "both_line": Part((site.layer.in_features,))}
+
+
 @pytest.fixture
 def methods() -> Iterator[None]:
     """The two methods in the table of choices, for one test."""
-    for choice in (Both, Named):
+    for choice in (Both, Named, Starts, Fails, Rated):
         register(choice)
     yield
-    for choice in (Both, Named):
+    for choice in (Both, Named, Starts, Fails, Rated):
         del CHOICES[choice.kind]
     parse_choice.cache_clear()
 
@@ -99,6 +140,20 @@ def test_an_outside_methods_bias_is_announced_and_scored() -> None:
 def test_the_names_that_fast_paths_know_are_taken() -> None:
     with pytest.raises(SearchSpaceError, match=r"'named' has a part 'down', and so has 'lora'"):
         supernet(A=["none", "named:2"])
+
+
+@pytest.mark.usefixtures("methods")
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ("starts:1", "it changes bias_shift before anything is trained"),
+        ("fails:1", "its contribution fails"),
+        ("rated:1", "part 'both_left' has the rate 'fast'; one of factor, vector, spectrum"),
+    ],
+)
+def test_what_an_outside_method_gets_wrong_is_said_before_the_start(choice: str, said: str) -> None:
+    with pytest.raises(SearchSpaceError, match=said):
+        supernet(A=["none", choice])
 
 
 def test_an_adapter_as_lora_is_the_merged_layer() -> None:

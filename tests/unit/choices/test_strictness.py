@@ -132,16 +132,17 @@ class Base(Choice):
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
-        return {cls.part: Part((site.rows,), halves)}
+        return {cls.part: Part((site.rows,), halves), f"{cls.part}_gain": Part((1,))}
 
     @classmethod
     def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
-        return Contribution(shift=parts[cls.part])
+        return Contribution(shift=parts[cls.part] * parts[f"{cls.part}_gain"])
 
 
 def test_a_method_from_outside(table: None, make_supernet: MakeSupernet) -> None:
     register(type("Mine", (Base,), {}))
     supernet = make_supernet({"B": ["none", "mine"]})
+    supernet.adapter_parameters()["blocks.0.mlp.fc1.B.mine_gain"].data.fill_(1.0)
     weight, _ = supernet.merged_layer("blocks.0.mlp.fc1", supernet.space.largest())
     assert torch.equal(weight, supernet.frozen_state()["blocks.0.mlp.fc1.weight"] + 0.5)
 
