@@ -250,7 +250,7 @@ def without_labels(configuration: Mapping[str, Any]) -> dict[str, Any]:
         for section, keys in left_out.items()
     }
     content["train"] = recipe(content["train"])
-    content["spaces"] = {key: without_later_defaults(space) for key, space in content["spaces"].items()}
+    content["spaces"] = {key: without_later_defaults(space) for key, space in content.get("spaces", {}).items()}
     return content
 
 
