@@ -50,6 +50,9 @@ LABELS = {
     **{name: f"{name}, searched" for name in SEARCHED},
 }
 
+SIDES = {"lora": (-8, 12), "lora_dash": (-8, -4), "lora_tsd": (-8, -18), "lora_r8": (8, 6), "everything": (8, 4)}
+"""Where labels stand, in points, that would cover one another."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -106,9 +109,12 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "glorasearch"
+    import numpy as np
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 3.8))
+    figure, axes = pyplot.subplots(figsize=(7.5, 5))
+    axes.set_yscale("function", functions=(lambda y: -np.log10(100.3 - y), lambda v: 100.3 - 10.0**-v))
+    axes.set_yticks([90, 92, 94, 95, 96, 97, 97.5, 98])
     for row in rows:
         label = LABELS.get(row["method"], row["method"])
         test, spread = row["test_accuracy"]["mean"], row["test_accuracy"]["std"]
@@ -124,8 +130,9 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             parameters, 100 * test, yerr=100 * (spread or 0), fmt="D" if found else "o", capsize=3, markersize=5,
             color="tab:red" if found else "tab:blue",
         )  # fmt: skip
-        side = {"xytext": (7, -3), "ha": "left"} if found else {"xytext": (-7, 3), "ha": "right"}
-        axes.annotate(label, (parameters, 100 * test), fontsize=7, textcoords="offset points", **side)
+        x, y = SIDES.get(row["method"], (8, -3) if found else (-8, 3))
+        side = "left" if x > 0 else "right"
+        axes.annotate(label, (parameters, 100 * test), xytext=(x, y), ha=side, fontsize=8, textcoords="offset points")
     axes.set_xscale("log")
     axes.set_xlabel("trainable parameters, head excluded")
     axes.set_ylabel("test accuracy, %")
