@@ -6,11 +6,10 @@ from glorasearch.adapters.layer import (
     AdaptedLayer,
     AdaptedLinear,
     LayerChoices,
-    as_line,
-    as_matrix,
     plain_layer,
 )
 from glorasearch.adapters.support import Method, Storage, SupportTensor, methods_of
+from glorasearch.adapters.values import as_line, as_matrix
 
 __all__ = [
     "AdaptedConv2d",

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from glorasearch.adapters.outside import check_outside_methods
 from glorasearch.adapters.support import Method, Storage, SupportTensor
+from glorasearch.adapters.values import Value, as_line, as_matrix
 from glorasearch.choices import Contribution, Dense, LowRank
 from glorasearch.space import SUPPORT_TENSORS
 
 LayerChoices = tuple[str, str, str, str, str]
 """The choices of one layer for A, B, C, D and E."""
-Value = LowRank | Dense | Tensor
 
 
 class AdaptedLayer(nn.Module):
@@ -243,16 +243,6 @@ def _shift(y: Tensor, x: Tensor, b: Value) -> None:
         assert isinstance(b, Tensor)
         seen, factor = x.sum(-1, keepdim=True), b.expand(1, y.shape[-1])
     y.addmm_(seen.to(y.dtype), factor.to(y.dtype).contiguous())
-
-
-def as_matrix(value: Value) -> Tensor:
-    """A value as something that broadcasts to `(out, in)`: a line has one value for each output row."""
-    return value.unsqueeze(-1) if isinstance(value, Tensor) else value.dense()
-
-
-def as_line(value: Value) -> Tensor:
-    """A value of one column as a line `(rows,)`."""
-    return value if isinstance(value, Tensor) else value.dense().squeeze(-1)
 
 
 def plain_layer(base: nn.Linear | nn.Conv2d, *, bias: bool) -> nn.Linear | nn.Conv2d:

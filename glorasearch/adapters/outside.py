@@ -9,7 +9,8 @@ from torch import Tensor
 
 from glorasearch import choices as shipped
 from glorasearch.adapters.support import Method, SupportTensor
-from glorasearch.choices import Contribution, Dense, LowRank
+from glorasearch.adapters.values import as_matrix
+from glorasearch.choices import Contribution
 from glorasearch.choices.base import RATES
 from glorasearch.errors import SearchSpaceError
 
@@ -56,9 +57,7 @@ def _changes(added: Contribution, base: Tensor) -> list[str]:
         value = getattr(added, slot)
         if value is None:
             continue
-        dense = value.dense() if isinstance(value, (LowRank, Dense)) else value
-        if not isinstance(value, (LowRank, Dense)) and shape.ndim > 1:
-            dense = value.unsqueeze(-1)
+        dense = as_matrix(value) if shape.ndim > 1 else value
         if (dense + shape).shape != shape.shape:
             raise ValueError(f"{slot} has shape {tuple(dense.shape)}, which does not fit {tuple(shape.shape)}")
         if bool(dense.any()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from glorasearch.choices import Choice, Contribution, Part, Site, parse_choice
 from glorasearch.errors import SearchSpaceError
 from glorasearch.space import BoundSpace, Gene
+
+RESERVED: Final = {"down": "lora", "up": "lora", "vector": "vector", "constant": "constant"}
+"""Parts by which the fast paths know GLoRA's own forms, and whose they are."""
 
 
 class Method(NamedTuple):
@@ -76,12 +79,7 @@ class SupportTensor(Storage):
         shared: Storage | None = None,
     ) -> None:
         """Allocate what the layer owns; `shared` holds what its group owns."""
-        owners = {
-            "down": "lora",
-            "up": "lora",
-            "vector": "vector",
-            "constant": "constant",
-        }  # fast paths know these names
+        owners = dict(RESERVED)
         owners |= {f"{kind}_draws": "its own count" for kind, method in methods.items() if method.choice.watches}
         owned: dict[str, Part] = {}
         for kind, method in methods.items():
@@ -139,9 +137,7 @@ class SupportTensor(Storage):
 
     def stepped(self, kind: str, base: Tensor) -> tuple[str, ...]:
         """Count an optimiser step that drew a kind; returns the parts that start anew."""
-        if kind not in self.draws:
-            return ()
-        if self.draws[kind] < 0:  # held
+        if self.draws.get(kind, -1) < 0:  # it counts none, or is held
             return ()
         self.draws[kind] += 1
         method = self._methods[kind]

@@ -10,6 +10,7 @@ from glorasearch.choices.base import (
     Options,
     Part,
     Site,
+    Spectral,
 )
 from glorasearch.choices.table import (
     CHOICES,
@@ -33,6 +34,7 @@ __all__ = [
     "Options",
     "Part",
     "Site",
+    "Spectral",
     "check_allowed",
     "describe_choices",
     "method_sources",

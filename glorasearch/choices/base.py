@@ -160,7 +160,6 @@ class Choice(ABC):
     """Whether a group of layers may own its parts together (`share` in a search space)."""
     watches: ClassVar[bool] = False
     """Whether `stepped` wants to be told of optimiser steps."""
-
     restarts: ClassVar[bool] = False
     """Whether `stepped` may drop what was learned, so that a merged weight is another one after it."""
 
@@ -239,19 +238,6 @@ class Choice(ABC):
         return None
 
     @classmethod
-    def bases(cls, parts: Mapping[str, Part], site: Site) -> tuple[Tensor, Tensor] | None:
-        """For a shift of the form `left·diag(c)·right` with fixed matrices, these: `(out, n)` and `(n, in)`; else None.
-
-        Fast paths then form the shift of all layers of a shape, and its gradient, without what the plain one does.
-        """
-        return None
-
-    @classmethod
-    def spectrum(cls, parts: Mapping[str, Tensor], site: Site) -> Tensor:
-        """For such a shift c, `(..., n)`."""
-        raise NotImplementedError(f"{cls.kind} has no bases")
-
-    @classmethod
     def warming(cls, draws: int, site: Site) -> bool:
         """Whether `stepped` still has something to do after so many draws."""
         return False
@@ -264,3 +250,17 @@ class Choice(ABC):
         their moments.
         """
         return ()
+
+
+class Spectral(Choice):
+    """A choice whose shift is `left·diag(c)·right` with fixed matrices, as the fast paths form it for many layers."""
+
+    @classmethod
+    @abstractmethod
+    def bases(cls, parts: Mapping[str, Part], site: Site) -> tuple[Tensor, Tensor]:
+        """The fixed matrices, `(out, n)` and `(n, in)`."""
+
+    @classmethod
+    @abstractmethod
+    def spectrum(cls, parts: Mapping[str, Tensor], site: Site) -> Tensor:
+        """c, `(..., n)`."""

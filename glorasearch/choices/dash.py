@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from glorasearch.choices.base import Choice, Contribution, LowRank, Options, Part, Site
-from glorasearch.choices.directions import most_directions, task_directions
+from glorasearch.choices.base import Contribution, LowRank, Part, Site
+from glorasearch.choices.directions import Directed, most_directions, task_directions
 from glorasearch.choices.lora import xavier_uniform
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Dash(Choice):
+class Dash(Directed):
     """`W = W0 + s·B·A + U_k·diag(d)·V_kᵀ`: LoRA of rank r, and k directions of W0 that move on their own.
 
     After the warm-up the k singular directions of W0 whose singular values `s·B·A` changes most, relatively, become
@@ -30,12 +30,7 @@ class Dash(Choice):
     """
 
     kind = "dash"
-    tensors = "B"
     arguments = ("rank", "directions")
-    defaults: ClassVar[Options] = {"scale": 1.0, "warmup": 100.0}
-    positive = ("scale",)
-    whole: ClassVar[Mapping[str, int]] = {"warmup": 1}
-    watches = True
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
@@ -60,14 +55,9 @@ class Dash(Choice):
         return Contribution(shift=LowRank(left, torch.cat([parts["dash_up"], parts["dash_right"]], dim=-2)))
 
     @classmethod
-    def warming(cls, draws: int, site: Site) -> bool:
-        """Until the directions are chosen."""
-        return draws < int(site.options["warmup"])
-
-    @classmethod
     def stepped(cls, draws: int, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> tuple[str, ...]:
         """Choose the directions when the warm-up ends; d, which had no gradient so far, is new to the optimiser."""
-        if draws != int(site.options["warmup"]):
+        if cls.ended(draws, site) != 1:
             return ()
         count = parts["dash_gains"].shape[-1]
         chosen = task_directions(base, parts["dash_down"], parts["dash_up"], count, site.layer.stacked)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from glorasearch.choices.base import Choice, Options, Site
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,3 +102,29 @@ _CACHE: Final = _Decompositions()
 def most_directions(outs: int, ins: int, stacked: int) -> int:
     """How many directions a weight has."""
     return stacked * min(outs // stacked, ins)
+
+
+class Directed(Choice):
+    """A method that chooses task-specific directions of B after a warm-up, counted in the steps that drew it.
+
+    Options: `scale` is s, `warmup` the optimiser steps of one phase.
+    """
+
+    tensors = "B"
+    defaults: ClassVar[Options] = {"scale": 1.0, "warmup": 100.0}
+    positive = ("scale",)
+    whole: ClassVar[Mapping[str, int]] = {"warmup": 1}
+    watches = True
+    phases: ClassVar[int] = 1
+    """Warm-ups, one after the other."""
+
+    @classmethod
+    def ended(cls, draws: int, site: Site) -> int:
+        """The number of the phase that ends with this draw, from 1; 0 for none."""
+        phase, rest = divmod(draws, int(site.options["warmup"]))
+        return phase if rest == 0 and phase <= cls.phases else 0
+
+    @classmethod
+    def warming(cls, draws: int, site: Site) -> bool:
+        """Until all directions are chosen."""
+        return draws < cls.phases * int(site.options["warmup"])

@@ -6,14 +6,14 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from glorasearch.choices.base import Choice, Contribution, Dense, Options, Part, Site
+from glorasearch.choices.base import Contribution, Dense, Options, Part, Site, Spectral
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 
-class Fourier(Choice):
+class Fourier(Spectral):
     """`ΔW = α·Re(ifft2(F))` with `F (out, in)` zero but for n coefficients c at entries drawn once from a seed.
 
     The entries are those of PEFT for the same seed: the first n of `randperm(out·in)` by a CPU generator, the same for
@@ -56,7 +56,7 @@ class Fourier(Choice):
         return Contribution(shift=Dense((shift * site.options["scale"]).to(given.dtype)))
 
     @classmethod
-    def bases(cls, parts: Mapping[str, Part], site: Site) -> tuple[Tensor, Tensor] | None:
+    def bases(cls, parts: Mapping[str, Part], site: Site) -> tuple[Tensor, Tensor]:
         """By cos(a + b) = cos a·cos b − sin a·sin b, a and b the phases of an entry's row and column; n = 2·entries."""
         import torch
 

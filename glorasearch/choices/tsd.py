@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from glorasearch.choices.base import Choice, Contribution, LowRank, Options, Part, Site
+from glorasearch.choices.base import Contribution, LowRank, Part, Site
 from glorasearch.choices.dash import Dash
-from glorasearch.choices.directions import task_directions
+from glorasearch.choices.directions import Directed, task_directions
 from glorasearch.choices.tsd_init import TsdInit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Tsd(Choice):
+class Tsd(Directed):
     """`W = W0 − s·B0·A0 + s·B·A + U_k·diag(d)·V_kᵀ`: a LoRA that starts along r directions, and k that move.
 
     When the warm-up ends B and A start anew as those of `tsd_init`; after as many steps again the k directions are
@@ -24,12 +24,8 @@ class Tsd(Choice):
     """
 
     kind = "tsd"
-    tensors = "B"
     arguments = ("rank", "directions")
-    defaults: ClassVar[Options] = {"scale": 1.0, "warmup": 100.0}
-    positive = ("scale",)
-    whole: ClassVar[Mapping[str, int]] = {"warmup": 1}
-    watches = True
+    phases = 2
     restarts = True
 
     @classmethod
@@ -52,14 +48,9 @@ class Tsd(Choice):
         return Contribution(shift=LowRank(*both))
 
     @classmethod
-    def warming(cls, draws: int, site: Site) -> bool:
-        """Until the directions are chosen."""
-        return draws < 2 * int(site.options["warmup"])
-
-    @classmethod
     def stepped(cls, draws: int, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> tuple[str, ...]:
         """The start along directions after the first warm-up, the choice of those that move after the second."""
-        if draws == 2 * int(site.options["warmup"]):
+        if cls.ended(draws, site) == 2:
             shift = TsdInit.contribution(_as(parts, "init_"), base, site).shift
             assert isinstance(shift, LowRank)
             chosen = task_directions(base, shift.down, shift.up, parts["tsd_gains"].shape[-1], site.layer.stacked)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from glorasearch.choices.base import Choice, Contribution, LowRank, Options, Part, Site
-from glorasearch.choices.directions import most_directions, task_directions
+from glorasearch.choices.base import Contribution, LowRank, Part, Site
+from glorasearch.choices.directions import Directed, most_directions, task_directions
 from glorasearch.choices.lora import xavier_uniform
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class TsdInit(Choice):
+class TsdInit(Directed):
     """`W = W_res + s·B·A` with `B = U_r·√(σ_r/s)`, `A = √(σ_r/s)·V_rᵀ` and `W_res = W0 − s·B·A` of that start.
 
     During the warm-up it is a LoRA of rank r. Then the r singular directions of W0 that it changed most, relatively,
@@ -32,12 +32,7 @@ class TsdInit(Choice):
     """
 
     kind = "tsd_init"
-    tensors = "B"
     arguments = ("rank",)
-    defaults: ClassVar[Options] = {"scale": 1.0, "warmup": 100.0}
-    positive = ("scale",)
-    whole: ClassVar[Mapping[str, int]] = {"warmup": 1}
-    watches = True
     restarts = True
 
     @classmethod
@@ -66,14 +61,9 @@ class TsdInit(Choice):
         return Contribution(shift=LowRank(scale * left, right))
 
     @classmethod
-    def warming(cls, draws: int, site: Site) -> bool:
-        """Until the directions are chosen."""
-        return draws < int(site.options["warmup"])
-
-    @classmethod
     def stepped(cls, draws: int, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> tuple[str, ...]:
         """Start anew along the directions when the warm-up ends."""
-        if draws != int(site.options["warmup"]):
+        if cls.ended(draws, site) != 1:
             return ()
         down, up = parts["init_down"], parts["init_up"]
         chosen = task_directions(base, down, up, down.shape[-1], site.layer.stacked)

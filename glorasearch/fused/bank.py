@@ -278,9 +278,16 @@ def banks_of(adapted: Mapping[str, AdaptedLayer]) -> list[Bank]:
 
 def what_cannot_be_fused(adapted: Mapping[str, AdaptedLayer]) -> str | None:
     """Why these layers cannot be put into banks; None if they can."""
+    tried: set[object] = set()
     for name, layer in adapted.items():
         if not isinstance(layer.base, nn.Linear):
             return f"{name} is a convolution"
+        offered = tuple(
+            (t, kind, method.largest) for t in layer.support for kind, method in layer.support_of(t).methods.items()
+        )
+        if (layer.base.weight.shape, offered) in tried:
+            continue
+        tried.add((layer.base.weight.shape, offered))
         for tensor in layer.support:
             others = what_is_not_covered(layer.support_of(tensor).methods, layer.base.weight.detach()[None])
             if others:

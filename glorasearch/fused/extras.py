@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glorasearch.adapters import AdaptedLayer, Method
-from glorasearch.choices import CHOICES, LowRank
+from glorasearch.choices import CHOICES, LowRank, Spectral
 from glorasearch.fused.codes import CODE_WIDTH, OWN_KINDS
 from glorasearch.space import SUPPORT_TENSORS
 
@@ -38,6 +38,11 @@ class Extra:
         """Its kind in the table of codes."""
         return list(CHOICES).index(self.kind)
 
+    @property
+    def spectral(self) -> bool:
+        """Whether it fills the spectrum, not columns."""
+        return issubclass(self.method.choice, Spectral)
+
 
 class Extras:
     """Those of a bank."""
@@ -51,9 +56,6 @@ class Extras:
             if kind not in OWN_KINDS
         ]
         self._base = base
-        self._spectral = {
-            (tensor, kind) for tensor in layer.support for kind in spectral_kinds(layer.support_of(tensor).methods)
-        }
         self.left, self.right = self._bases()
         """Fixed matrices `(out, n)` and `(n, in)` of the spectrum; n is 0 where there is none."""
         self._widths = self._columns_by_tensor()
@@ -77,7 +79,7 @@ class Extras:
         products = spectra = torch.zeros(len(own), dtype=torch.bool, device=own.device)
         for extra in self.all:
             drawn = own[:, SUPPORT_TENSORS.index(extra.tensor), 0] == extra.code
-            if self._is_spectrum(extra):
+            if extra.spectral:
                 spectra = spectra | drawn
             else:
                 products = products | drawn
@@ -91,7 +93,7 @@ class Extras:
         for tensor, width in self._widths.items():
             left, right = self._base.new_zeros(count, outs, width), self._base.new_zeros(count, width, ins)
             for extra in self.all:
-                if extra.tensor == tensor and not self._is_spectrum(extra):
+                if extra.tensor == tensor and not extra.spectral:
                     product = self._product(extra, parts, own)
                     spare = width - product.down.shape[-1]
                     left = left + F.pad(product.down, (0, spare))
@@ -99,10 +101,10 @@ class Extras:
             lefts.append(left)
             rights.append(right)
         for extra in self.all:
-            if self._is_spectrum(extra):
-                given = self._cut(extra, parts, own)
+            choice = extra.method.choice
+            if issubclass(choice, Spectral):
                 on = self._on(extra, own)[:, None]
-                spectrum = spectrum + extra.method.choice.spectrum(given, extra.method.site) * on
+                spectrum = spectrum + choice.spectrum(self._cut(extra, parts, own), extra.method.site) * on
         empty = self._base.new_zeros(count, outs, 0), self._base.new_zeros(count, 0, ins)
         return torch.cat([*lefts, empty[0]], dim=-1), torch.cat([*rights, empty[1]], dim=-2), spectrum
 
@@ -131,21 +133,19 @@ class Extras:
             found[name] = value
         return found
 
-    def _is_spectrum(self, extra: Extra) -> bool:
-        return (extra.tensor, extra.kind) in self._spectral
-
     def _bases(self) -> tuple[Tensor, Tensor]:
         _, outs, ins = self._base.shape
         for extra in self.all:
-            found = extra.method.choice.bases(extra.method.parts, extra.method.site)
-            if found is not None:
-                return found[0].to(self._base), found[1].to(self._base)
+            choice = extra.method.choice
+            if issubclass(choice, Spectral):  # there is one at most
+                left, right = choice.bases(extra.method.parts, extra.method.site)
+                return left.to(self._base), right.to(self._base)
         return self._base.new_zeros(outs, 0), self._base.new_zeros(0, ins)
 
     def _columns_by_tensor(self) -> dict[str, int]:
         widths: dict[str, int] = {}
         for extra in self.all:
-            if not self._is_spectrum(extra):
+            if not extra.spectral:
                 shift = example(extra.method, self._base[:1])
                 assert isinstance(shift, LowRank)
                 widths[extra.tensor] = max(widths.get(extra.tensor, 0), shift.down.shape[-1])
@@ -187,5 +187,4 @@ def what_is_not_covered(methods: Mapping[str, Method], base: Tensor) -> Sequence
 
 def spectral_kinds(methods: Mapping[str, Method]) -> list[str]:
     """The kinds of choices whose shift is a spectrum."""
-    others = ((kind, method) for kind, method in methods.items() if kind not in OWN_KINDS)
-    return [kind for kind, method in others if method.choice.bases(method.parts, method.site) is not None]
+    return [kind for kind, method in methods.items() if issubclass(method.choice, Spectral)]
