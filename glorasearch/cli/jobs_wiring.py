@@ -12,6 +12,7 @@ import click
 
 from glorasearch.db import Database, Run, RunStore
 from glorasearch.errors import RunNotFoundError
+from glorasearch.jobs.placement import Placement, placement_of
 from glorasearch.jobs.records import finished_result, recognise
 from glorasearch.jobs.run_file import RunFile
 from glorasearch.jobs.workspace import Workspace
@@ -24,14 +25,15 @@ def execute(
     database: str | None,
     fresh: bool,
     quiet: bool,
-    executor: str = "local",
-    workers: int = 1,
     only: str | None = None,
+    **options: Any,
 ) -> Mapping[str, Any]:
     """Run all stages, or one, and return the last one's result; progress goes to standard error.
 
-    What can be answered or refused from the database alone is so before torch is imported.
+    What can be answered or refused from the database alone is so before torch is imported. `options` are those of
+    `Placement`.
     """
+    placement = placement_of(options)
     place = Workspace.open(workspace, database)
     stored = Database(place.database_url)
     runs = RunStore(stored)
@@ -43,7 +45,7 @@ def execute(
     if known is not None:
         with runs.lock(known.name):
             pass  # refused here if another process is at it; the lock is taken for good once everything is checked
-    return _work(run_file, place, stored, only, fresh, quiet, executor, workers)
+    return _work(run_file, place, stored, only, fresh, quiet, placement)
 
 
 def _work(
@@ -53,8 +55,7 @@ def _work(
     only: str | None,
     fresh: bool,
     quiet: bool,
-    executor: str,
-    workers: int,
+    placement: Placement,
 ) -> Mapping[str, Any]:
     gc.disable()  # importing torch and timm makes objects that stay: looking for garbage among them takes half a second
     from rich.console import Console
@@ -64,7 +65,7 @@ def _work(
 
     gc.enable()
     progress: Progress = Silent() if quiet else Bars(Console(stderr=True))
-    job = Job(run_file, place, stored, progress=progress, executor=executor, workers=workers)
+    job = Job(run_file, place, stored, progress=progress, placement=placement)
     return run_stages(job, only, fresh=fresh)
 
 

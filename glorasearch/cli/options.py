@@ -36,17 +36,42 @@ def place_options(command: Command) -> Command:
 
 
 def executor_options(command: Command) -> Command:
-    """`--executor` and `--workers`."""
-    command = click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Workers of Ray.")(
-        command
-    )
-    return click.option(
+    """Where a run works: the fields of `glorasearch.jobs.placement.Placement`."""
+    for option in reversed(_PLACEMENT_OPTIONS):
+        command = option(command)
+    return command
+
+
+_PLACEMENT_OPTIONS = (
+    click.option(
         "--executor",
         default="local",
         show_default=True,
         type=click.Choice(["local", "ray"]),
         help="Where candidates are evaluated.",
-    )(command)
+    ),
+    click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Ray actors that evaluate."),
+    click.option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Of a Ray cluster, or auto on one of its nodes.  [default: Ray is started on this machine]",
+    ),
+    click.option("--gpus-per-worker", default=0.0, metavar="SHARE", help="GPUs of each worker; may be a share of one."),
+    click.option(
+        "--evaluation-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="Give an evaluation that has not answered by then to another worker.  [default: never]",
+    ),
+    click.option(
+        "--train-workers",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Ray processes that train the supernet together.",
+    ),
+    click.option("--train-gpus", default=0.0, metavar="COUNT", help="GPUs of each process that trains."),
+)
 
 
 def run_file_options(command: Command) -> Command:

@@ -21,6 +21,7 @@ from glorasearch.errors import ExportError, InputError, SearchSpaceError, Weight
 from glorasearch.evaluation import CandidateEvaluator, EvaluatorSpec, input_spec, load_weights
 from glorasearch.evaluation.residents import Compile
 from glorasearch.export import BackboneFacts, check_exportable
+from glorasearch.jobs.placement import Placement
 from glorasearch.jobs.progress import Progress, Silent
 from glorasearch.jobs.run_file import RunFile
 from glorasearch.jobs.workspace import Workspace
@@ -43,13 +44,12 @@ class Job:
         database: Database,
         *,
         progress: Progress | None = None,
-        executor: str = "local",
-        workers: int = 1,
+        placement: Placement | None = None,
     ) -> None:
         self.run_file, self.workspace, self.database = run_file, workspace, database
         self.runs = RunStore(database)
         self.progress: Progress = progress or Silent()
-        self.executor, self.workers = executor, workers
+        self.placement = placement or Placement()
         self.reuse = True
         """Take over what another run of the workspace has trained already, if it is the same."""
         self._checked: Supernet | None = None

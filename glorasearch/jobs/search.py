@@ -10,10 +10,9 @@ from glorasearch.db import TrialStorage
 from glorasearch.errors import InputError
 from glorasearch.jobs.fixed import NO_SAMPLER, only_subnet
 from glorasearch.jobs.job import Job
+from glorasearch.jobs.placement import EXECUTORS
 from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchProgress
 
-EXECUTORS = {"local": "", "ray": "workers:RayExecutor"}
-"""Executors by name; those of `workers` are reached by their dotted names, so that Ray is imported only when wanted."""
 EVALUATOR = "glorasearch.evaluation:build_evaluator"
 
 
@@ -33,10 +32,10 @@ def search(job: Job) -> dict[str, Any]:
         job.progress.say(f"{space.name} has one subnet: scored once, nothing to search")
     else:
         title = f"search ({config.sampler})"
-    if job.workers > config.capping_lag and job.executor != "local" and config.capped_beyond is not None:
+    if job.placement.workers > config.capping_lag and not job.placement.local and config.capped_beyond is not None:
         job.progress.say(
-            f"search: capping lets {config.capping_lag} candidates be evaluated at once; for {job.workers} workers set "
-            "search.capping_lag"
+            f"search: capping lets {config.capping_lag} candidates be evaluated at once; for {job.placement.workers} "
+            "workers set search.capping_lag"
         )
     with (
         job.progress.task(title, config.trials) as advance,
@@ -110,17 +109,22 @@ def _scorer(job: Job, weights: str) -> Executor:
 
 
 def _executor(job: Job, weights: str) -> Executor:
-    if job.executor == "local":
+    placement = job.placement
+    if placement.local:
         evaluator = job.evaluator(job.load(job.supernet(), weights), weights=weights, hardest_first=True)
         return InProcessExecutor(evaluator)
-    if job.executor not in EXECUTORS:
-        raise InputError(f"unknown executor {job.executor!r}; known are {', '.join(EXECUTORS)}")
-    module, _, name = EXECUTORS[job.executor].partition(":")
+    module, _, name = EXECUTORS[placement.executor].partition(":")
     try:
         factory = getattr(importlib.import_module(module), name)
     except ImportError as error:
         raise InputError(
-            f"executor {job.executor!r} cannot be loaded ({error}); install it by pip install 'glorasearch[ray]'"
+            f"executor {placement.executor!r} cannot be loaded ({error}); install it by pip install 'glorasearch[ray]'"
         ) from error
-    executor: Executor = factory(EVALUATOR, job.evaluator_spec(weights).to_json(), workers=job.workers)
+    executor: Executor = factory(
+        EVALUATOR,
+        job.evaluator_spec(weights).to_json(),
+        workers=placement.workers,
+        address=placement.address,
+        gpus_per_worker=placement.gpus_per_worker,
+    )
     return executor

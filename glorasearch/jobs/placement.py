@@ -1,0 +1,67 @@
+"""Where a run works: in this process, or spread over the workers of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from glorasearch.errors import InputError
+
+EXECUTORS: Final[Mapping[str, str]] = {"local": "", "ray": "workers:RayExecutor"}
+"""Executors by name; those of `workers` are reached by their dotted names, so that Ray is imported only when wanted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """Where candidates are evaluated and the supernet is trained. No part of a run's identity.
+
+    Raises:
+        InputError: if a value is out of its range or belongs to another executor.
+    """
+
+    executor: str = "local"
+    """`local` (this process) or `ray`."""
+    workers: int = 2
+    """Actors that evaluate candidates."""
+    address: str | None = None
+    """Of a Ray cluster; without it Ray is started on this machine."""
+    gpus_per_worker: float = 0.0
+    """GPUs of each actor; may be a share of one."""
+    evaluation_timeout: float | None = None
+    """Seconds after which an evaluation that has not answered is given to another worker; None: never."""
+    train_workers: int = 1
+    """Processes that train the supernet together."""
+    train_gpus: float = 0.0
+    """GPUs of each process that trains."""
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            raise InputError(f"unknown executor {self.executor!r}; known are {', '.join(EXECUTORS)}")
+        for name, number, least in (("workers", self.workers, 1), ("train_workers", self.train_workers, 1)):
+            if number < least:
+                raise InputError(f"{_option(name)} is {number}; allowed are whole numbers from {least}")
+        for name, share in (("gpus_per_worker", self.gpus_per_worker), ("train_gpus", self.train_gpus)):
+            if share < 0:
+                raise InputError(f"{_option(name)} is {share:g}; allowed are numbers from 0")
+        if self.evaluation_timeout is not None and self.evaluation_timeout <= 0:
+            raise InputError(f"--evaluation-timeout is {self.evaluation_timeout:g}; allowed are seconds above 0")
+        if self.executor == "local":
+            default = Placement(executor="ray")
+            for name in ("address", "gpus_per_worker", "evaluation_timeout", "train_workers", "train_gpus"):
+                if getattr(self, name) != getattr(default, name):
+                    raise InputError(f"{_option(name)} is for workers of Ray; add --executor ray")
+
+    @property
+    def local(self) -> bool:
+        """Whether everything happens in this process."""
+        return self.executor == "local"
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def placement_of(options: dict[str, Any]) -> Placement:
+    """Take the fields of a placement out of a command's options."""
+    return Placement(**{name: options.pop(name) for name in Placement.__dataclass_fields__ if name in options})
