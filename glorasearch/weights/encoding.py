@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from collections.abc import Mapping
 
 import safetensors.torch
@@ -14,10 +15,14 @@ from glorasearch.errors import WeightsCorruptError, WeightStoreError
 from glorasearch.weights.digest import TensorEntry, first_difference, storable, tensor_entries
 
 _LENGTH_BYTES = 8
+ALIGNMENT = 64
+"""Bytes; torch's own allocations begin at multiples of it too."""
 
 
 def encode(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    """A safetensors file of the tensors.
+    """A safetensors file of the tensors, laid out for mapping.
+
+    Tensors whose size is a multiple of 64 bytes come first, and so each of them begins at a multiple of 64 bytes.
 
     Raises:
         WeightStoreError: if a tensor's dtype does not exist in safetensors.
@@ -26,7 +31,7 @@ def encode(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
         content: bytes = safetensors.torch.save(storable(tensors), metadata)
     except (KeyError, ValueError, SafetensorError) as error:
         raise WeightStoreError(f"the tensors cannot be written as safetensors: {error}") from error
-    return content
+    return _aligned(content)
 
 
 def decode(content: bytes, expected: Mapping[str, TensorEntry], source: str) -> dict[str, Tensor]:
@@ -57,19 +62,45 @@ def read_metadata(content: bytes) -> dict[str, str] | None:
     return {key: value for key, value in metadata.items() if isinstance(value, str)}
 
 
-def _first_bad_span(content: bytes, expected: Mapping[str, TensorEntry]) -> str | None:
-    """The first tensor, in the order of the file, whose bytes are incomplete or altered, in words."""
+def tensor_spans(content: bytes | mmap.mmap) -> dict[str, tuple[int, int]] | None:
+    """Where each tensor of a safetensors file begins and ends, in bytes of the file; None if the header is damaged."""
     header = _read_header(content)
     if header is None:
         return None
     start_of_data = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
-    spans: list[tuple[int, int, str]] = []
+    spans: dict[str, tuple[int, int]] = {}
     for name, item in header.items():
-        offsets = item.get("data_offsets") if name in expected and isinstance(item, dict) else None
+        offsets = item.get("data_offsets") if isinstance(item, dict) else None
         if isinstance(offsets, list) and len(offsets) == 2 and all(isinstance(offset, int) for offset in offsets):
-            spans.append((offsets[0], offsets[1], name))
-    for begin, end, name in sorted(spans):
-        data = content[start_of_data + begin : start_of_data + end]
+            spans[name] = (start_of_data + offsets[0], start_of_data + offsets[1])
+    return spans
+
+
+def _aligned(content: bytes) -> bytes:
+    """The same file with its tensors in another order, and spaces at the end of its header.
+
+    Otherwise the order stays: safetensors sorts by dtype, so that no number lies across its own alignment.
+    """
+    header, spans = _read_header(content), tensor_spans(content)
+    if header is None or spans is None:
+        raise WeightStoreError("the tensors cannot be written as safetensors: it gave no header")
+    parts: list[bytes | memoryview] = []
+    end = 0
+    for name in sorted(spans, key=lambda name: ((spans[name][1] - spans[name][0]) % ALIGNMENT > 0, spans[name])):
+        part = memoryview(content)[slice(*spans[name])]
+        header[name]["data_offsets"] = [end, end + len(part)]
+        end += len(part)
+        parts.append(part)
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-(_LENGTH_BYTES + len(text)) % ALIGNMENT)
+    return b"".join([len(text).to_bytes(_LENGTH_BYTES, "little"), text, *parts])
+
+
+def _first_bad_span(content: bytes, expected: Mapping[str, TensorEntry]) -> str | None:
+    """The first tensor, in the order of the file, whose bytes are incomplete or altered, in words."""
+    spans = tensor_spans(content) or {}
+    for begin, end, name in sorted((begin, end, name) for name, (begin, end) in spans.items() if name in expected):
+        data = content[begin:end]
         found = hashlib.sha256(data).hexdigest()
         if found != expected[name].sha256:
             size = f"{len(data)} of {end - begin} bytes are there; " if len(data) != end - begin else ""
@@ -77,7 +108,7 @@ def _first_bad_span(content: bytes, expected: Mapping[str, TensorEntry]) -> str 
     return None
 
 
-def _read_header(content: bytes) -> dict[str, dict[str, object]] | None:
+def _read_header(content: bytes | mmap.mmap) -> dict[str, dict[str, object]] | None:
     length = int.from_bytes(content[:_LENGTH_BYTES], "little")
     try:
         header = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])

@@ -54,8 +54,8 @@ class Manifest:
         return (json.dumps(self.to_dict(), sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
 
     @classmethod
-    def decode(cls, content: bytes, digest: str, source: str) -> Self:
-        """Read a manifest file and check that it is the one of `digest`, unaltered to the byte.
+    def decode(cls, content: bytes, digest: str | None, source: str) -> Self:
+        """Read a manifest file and check that it is the one of `digest` (None: of any), unaltered to the byte.
 
         Raises:
             WeightsCorruptError: naming `source`.
@@ -73,7 +73,7 @@ class Manifest:
             unaltered = manifest.encode() == content
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsCorruptError(f"{source}: truncated or altered: not a manifest ({error!r})") from error
-        if manifest.digest != digest or not unaltered:
+        if digest not in (None, manifest.digest) or not unaltered:
             raise WeightsCorruptError(f"{source}: altered: expected digest {digest}, found {manifest.digest}")
         return manifest
 

@@ -44,7 +44,7 @@ class WeightStore:
     A weight set is `<digest>/weights.safetensors` and `<digest>/manifest.json`, and it exists if its manifest does. On
     a local disk both are written to a temporary directory, flushed and renamed in one step; on an object store the
     manifest is put last. So a writer that is killed leaves nothing visible, and what it left behind on a local disk is
-    removed by the next `put`. Weight sets are never changed, and nothing in them is mapped into memory.
+    removed by the next `put`. Weight sets are never changed; `get` copies them, `NodeCache` maps them.
 
     Many processes may read and write one store at once: two that put the same weight set write the same content.
     """
@@ -96,6 +96,19 @@ class WeightStore:
             WeightsNotFoundError: if it is not there.
             WeightsCorruptError: naming the file, the tensor, and the expected and the found checksum.
         """
+        manifest, _, tensors = self._verified(digest)
+        return StoredWeights(digest, {name: tensors[name].to(device) for name in tensors}, manifest.to_dict())
+
+    def read(self, digest: str) -> tuple[bytes, bytes]:
+        """The manifest and the weights file of a weight set, every checksum verified. Raises what `get` raises."""
+        manifest, content, _ = self._verified(digest)
+        return manifest.encode(), content
+
+    def local_folder(self, digest: str) -> Path | None:
+        """Where the files of a weight set lie; None if the store is not on a file system of this machine."""
+        return None if self._local is None else self._local / digest
+
+    def _verified(self, digest: str) -> tuple[Manifest, bytes, dict[str, Tensor]]:
         manifest = self._manifest(digest)
         path = self._path(digest, WEIGHTS_NAME)
         content = self._read(path)
@@ -111,7 +124,7 @@ class WeightStore:
                 f"{path}: every tensor is sound, but the file is not the one that {self._path(digest, MANIFEST_NAME)} "
                 f"describes (one of the two was altered): {difference}; {self._remedy(digest)}"
             )
-        return StoredWeights(digest, {name: tensors[name].to(device) for name in tensors}, manifest.to_dict())
+        return manifest, content, tensors
 
     def verify(self, digest: str) -> None:
         """Read a weight set and check it completely; raises what `get` raises."""
