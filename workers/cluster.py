@@ -12,6 +12,7 @@ from typing import Any, Final
 import ray
 
 from glorasearch.errors import InputError, JobError
+from workers.signals import kept_sigterm
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
             "runtime_env": {"env_vars": {"PYTHONPATH": import_path()}},
         }
     try:
-        ray.init(address=address or "local", **quiet)
+        with kept_sigterm():
+            ray.init(address=address or "local", **quiet)
     except Exception as error:
         where = f"join the Ray cluster at {address!r}" if address else "start Ray on this machine"
         raise JobError(f"cannot {where}: {error}") from error
