@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from glorasearch import __version__
+from glorasearch.cli.termination import Terminated, interrupt_on_sigterm
 from glorasearch.errors import GlorasearchError
 
 COMMANDS: dict[str, str] = {
@@ -22,6 +23,9 @@ COMMANDS: dict[str, str] = {
     "show": "Show one run: stages, scores, curves.",
     "compare": "Compare runs: parameters, accuracy with confidence interval, seconds, adapter size.",
     "space": "Show what a search space offers on a backbone.",
+    "submit": "Send a run file to a Ray cluster as a job, and follow it.",
+    "status": "Show the jobs of a Ray cluster, or those of one run.",
+    "stop": "Stop a run's job on a Ray cluster.",
     "init": "Write a commented run file.",
     "dashboard": "Serve the Optuna dashboard over the workspace's database.",
 }
@@ -55,7 +59,11 @@ def group() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line. Exit codes: 0 success, 1 the job failed, 2 wrong usage or input, 130 interrupted."""
+    """Run the command line, SIGTERM being an interruption too.
+
+    Exit codes: 0 success, 1 the job failed, 2 wrong usage or input, 130 interrupted, 143 terminated by SIGTERM.
+    """
+    interrupt_on_sigterm()
     sys.exit(run(arguments))
 
 
@@ -71,6 +79,9 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except Terminated:
+        click.echo("terminated; the same command goes on where it was", err=True)
+        return 143
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; the same command goes on where it was", err=True)
         return 130

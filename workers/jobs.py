@@ -1,0 +1,327 @@
+"""Runs as jobs of a Ray cluster, through Ray Jobs: sent, followed, found again by run name, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import secrets
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from glorasearch.errors import InputError, JobError, RunLockedError, RunNotFoundError
+
+RUN_KEY: Final = "glorasearch_run"
+"""Key of a job's metadata under which the name of its run stands."""
+REACH_SECONDS: Final = 10.0
+"""How long the head node may take to answer at first."""
+LOST_SECONDS: Final = 120.0
+"""How long a job that is followed may be out of reach."""
+END_SECONDS: Final = 90.0
+"""How long a job that is stopped may take to end: more than its time between SIGTERM and SIGKILL."""
+POLL_SECONDS: Final = 0.25
+_TALKATIVE: Final = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+ENDED: Final = ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobRecord:
+    """One job of a run, as the cluster knows it."""
+
+    run: str
+    id: str
+    """Ray's submission id."""
+    state: str
+    """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
+    message: str
+    """Why it stands there, in Ray's words."""
+    entrypoint: str
+    started: datetime | None
+    ended: datetime | None
+    metadata: Mapping[str, str]
+
+    @property
+    def live(self) -> bool:
+        """Whether it waits or works."""
+        return self.state not in ENDED
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it has worked."""
+        if self.started is None:
+            return None
+        return ((self.ended or datetime.now(UTC)) - self.started).total_seconds()
+
+
+class RunJobs:
+    """The jobs of runs on one Ray cluster.
+
+    Args:
+        address: of the dashboard on the head node, `http://head:8265`; it counts also where RAY_ADDRESS is set.
+
+    Raises:
+        InputError: if the address is none of a dashboard, or Ray is not installed here.
+        JobError: if nothing answers there, or something else than a Ray of today.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address, headers = _reached(address)
+        try:
+            from ray.job_submission import JobSubmissionClient
+        except ImportError as error:
+            raise InputError(
+                f"jobs are sent through Ray, which cannot be imported ({error}); pip install 'glorasearch[ray]'"
+            ) from error
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        with _explicit_address():
+            self._client: Any = self._asked("open its job API", JobSubmissionClient, self.address, headers=headers)
+
+    def submit(
+        self,
+        run: str,
+        entrypoint: str,
+        folder: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        cpus: float = 0.0,
+        gpus: float = 0.0,
+    ) -> JobRecord:
+        """Send a run; `folder` becomes the job's working directory, there and in all its workers.
+
+        Args:
+            run: its name, under which it is found again.
+            entrypoint: the command, for a shell.
+            folder: what travels with it.
+            environment: environment variables of the job and its workers.
+            metadata: further metadata of the job.
+            cpus: reserved for the command's own process.
+            gpus: the same; with either the command may run on another node than the head.
+
+        Raises:
+            RunLockedError: if a job of this run is at work already.
+            JobError: if the cluster refuses it.
+        """
+        live = [job for job in self.of_run(run) if job.live]
+        if live:
+            raise RunLockedError(
+                f"run {run!r} is being worked on by job {live[-1].id} ({live[-1].state.lower()}); follow it by "
+                f"{self.command('status', run)} --follow, or stop it by {self.command('stop', run)}"
+            )
+        number = self._asked(
+            "submit a job",
+            self._client.submit_job,
+            entrypoint=entrypoint,
+            submission_id=_submission_id(run),
+            runtime_env={"working_dir": str(folder), "env_vars": dict(environment or {})},
+            metadata={RUN_KEY: run, **(metadata or {})},
+            entrypoint_num_cpus=cpus or None,
+            entrypoint_num_gpus=gpus or None,
+        )
+        return self._get(number)
+
+    def all(self) -> list[JobRecord]:
+        """The jobs of all runs, oldest first."""
+        found = self._asked("list its jobs", self._client.list_jobs)
+        jobs = [_record(job) for job in found if job.submission_id and RUN_KEY in (job.metadata or {})]
+        return sorted(jobs, key=lambda job: (job.started or datetime.max.replace(tzinfo=UTC), job.id))
+
+    def of_run(self, run: str) -> list[JobRecord]:
+        """The jobs of one run, oldest first."""
+        return [job for job in self.all() if job.run == run]
+
+    def latest(self, run: str) -> JobRecord:
+        """The newest job of a run.
+
+        Raises:
+            RunNotFoundError: naming the runs that the cluster knows.
+        """
+        jobs = self.all()
+        own = [job for job in jobs if job.run == run]
+        if not own:
+            known = ", ".join(dict.fromkeys(job.run for job in reversed(jobs)))
+            raise RunNotFoundError(
+                f"no job of run {run!r} on {self.address}; known are: {known or 'none'}. (A cluster forgets its jobs "
+                "when its head node is started anew; the run itself is in its database)"
+            )
+        return own[-1]
+
+    def log(self, job: JobRecord) -> str:
+        """What a job has written so far."""
+        return str(self._asked("read a job's log", self._client.get_job_logs, job.id))
+
+    def follow(self, job: JobRecord, write: Callable[[str], None]) -> JobRecord:
+        """Write a job's log, from its start, until the job has ended; returns how it ended.
+
+        A connection that breaks is made again, and the log goes on where it was.
+
+        Raises:
+            JobError: if the cluster is out of reach for `LOST_SECONDS`; the job may well go on.
+        """
+        tail = _Tail(write)
+        lost_at: float | None = None
+        while True:
+            try:
+                self._asked("stream a job's log", asyncio.run, tail.read(self._client.tail_job_logs(job.id)))
+                found = self._get(job.id)
+            except JobError as error:
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at > LOST_SECONDS:
+                    raise JobError(
+                        f"job {job.id} is out of reach since {LOST_SECONDS:.0f} s ({error}); it may go on without you: "
+                        f"{self.command('status', job.run)} --follow"
+                    ) from error
+            else:
+                lost_at = None
+                if not found.live:
+                    return found
+            time.sleep(POLL_SECONDS)
+
+    def stop(self, job: JobRecord) -> JobRecord:
+        """Stop a job and wait until it has ended: SIGTERM, and SIGKILL for what is still there after its time.
+
+        Raises:
+            JobError: if it does not end.
+        """
+        self._asked("stop a job", self._client.stop_job, job.id)
+        deadline = time.monotonic() + END_SECONDS
+        while (found := self._get(job.id)).live:
+            if time.monotonic() > deadline:
+                raise JobError(
+                    f"job {job.id} of run {job.run!r} is still {found.state.lower()} {END_SECONDS:.0f} s after it was "
+                    f"asked to stop; see `ray job logs {job.id} --address {self.address}`"
+                )
+            time.sleep(POLL_SECONDS)
+        return found
+
+    def command(self, name: str, run: str) -> str:
+        """A command line of glorasearch for a run of this cluster."""
+        return f"glorasearch {name} {run} --address {self.address}"
+
+    def _get(self, number: str) -> JobRecord:
+        return _record(self._asked("look for a job", self._client.get_job_info, number))
+
+    def _asked(self, what: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Call Ray's client; what it raises becomes an error that says where, what and why."""
+        try:
+            return call(*arguments, **options)
+        except (InputError, JobError):
+            raise
+        except Exception as error:  # requests, aiohttp, Ray and the JSON of something else: one answer for all
+            raise JobError(f"the Ray cluster at {self.address} did not {what}: {_first_lines(error)}") from error
+
+
+@dataclass
+class _Tail:
+    """A log that is read from its start each time, and written once."""
+
+    write: Callable[[str], None]
+    written: int = 0
+    """Characters."""
+
+    async def read(self, parts: AsyncIterator[str]) -> None:
+        seen = 0
+        async for text in parts:
+            new = text[max(0, self.written - seen) :]
+            seen += len(text)
+            if new:
+                self.write(new)
+                self.written = seen
+
+
+def _reached(address: str) -> tuple[str, dict[str, str]]:
+    """The address with its scheme, once a Ray dashboard answers there, and the headers that it wants."""
+    if address == "auto" or address.startswith("ray://"):
+        raise InputError(
+            f"--address {address}: jobs go to the dashboard of the head node; give its address, such as "
+            "http://head:8265"
+        )
+    if "://" not in address:
+        address = f"http://{address}"
+    address = address.rstrip("/")
+    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", address):
+        raise InputError(f"--address {address}: expected the address of a Ray dashboard, such as http://head:8265")
+    headers: dict[str, str] = {}
+    try:
+        urllib.request.urlopen(f"{address}/api/version", timeout=REACH_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            raise JobError(
+                f"{address} answers, but is no Ray dashboard (404 at /api/version); Ray's is on port 8265 of the head "
+                "node, of ray[default] from 2.0 on"
+            ) from error
+        if error.code == 401:
+            headers["Authorization"] = f"Bearer {_token(address)}"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise JobError(
+            f"no Ray dashboard can be reached at {address} ({reason}); it listens on port 8265 of the head node (`ray "
+            "start --head --dashboard-host 0.0.0.0`), for others than itself perhaps through a tunnel: ssh -L "
+            "8265:localhost:8265 HEAD, ray dashboard CLUSTER.yaml, or kubectl port-forward"
+        ) from error
+    return address, headers
+
+
+def _token(address: str) -> str:
+    """The token of a cluster that asks for one, from where Ray looks for it too; others never get to see it."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    try:
+        token = os.environ.get("RAY_AUTH_TOKEN") or path.read_text("utf-8")
+    except OSError as error:
+        raise JobError(
+            f"the Ray cluster at {address} asks for its token, and there is none in RAY_AUTH_TOKEN or {path}; take it "
+            "from the head node (`ray get-auth-token` prints it there)"
+        ) from error
+    return token.strip()
+
+
+@contextmanager
+def _explicit_address() -> Iterator[None]:
+    """Ray would prefer these variables to the address that it is given; the user gave that one."""
+    names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+def _submission_id(run: str) -> str:
+    return f"glorasearch-{run}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _record(job: Any) -> JobRecord:
+    metadata = dict(job.metadata or {})
+    return JobRecord(
+        run=metadata.get(RUN_KEY, ""),
+        id=str(job.submission_id),
+        state=str(getattr(job.status, "value", job.status)),
+        message=str(job.message or ""),
+        entrypoint=job.entrypoint,
+        started=_time(job.start_time),
+        ended=_time(job.end_time),
+        metadata=metadata,
+    )
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+
+
+def _first_lines(error: Exception, most: int = 2000) -> str:
+    """What an error says, without the tail of a long traceback."""
+    text = f"{error}".strip() or type(error).__name__
+    return text if len(text) <= most else f"{text[:most]} ..."
