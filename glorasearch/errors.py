@@ -15,6 +15,7 @@
         │   ├── WeightsNotFoundError
         │   └── WeightsCorruptError
         ├── DatabaseError         the database cannot be reached or read
+        │   ├── ConnectionLostError   operations wait for the server and go on by themselves
         │   ├── SchemaTooNewError
         │   └── RunLockedError    another live process owns the run or the study
         ├── SearchError           the search cannot go on
@@ -79,6 +80,10 @@ class WeightsCorruptError(WeightStoreError):
 
 class DatabaseError(JobError):
     """The database cannot be reached, read or written."""
+
+
+class ConnectionLostError(DatabaseError):
+    """The database's server is out of reach; what was under way has not been done, and may be done again."""
 
 
 class SchemaTooNewError(DatabaseError):

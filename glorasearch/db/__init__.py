@@ -2,6 +2,7 @@
 
 from glorasearch.db.database import Database
 from glorasearch.db.evaluations import Evaluation
+from glorasearch.db.leases import Lease, Leases
 from glorasearch.db.process_identity import ProcessIdentity
 from glorasearch.db.runs import Export, Metric, Run, RunState, RunStore
 from glorasearch.db.summarising_storage import SummarisingStorage
@@ -11,6 +12,8 @@ __all__ = [
     "Database",
     "Evaluation",
     "Export",
+    "Lease",
+    "Leases",
     "Metric",
     "ProcessIdentity",
     "Run",

@@ -1,23 +1,22 @@
-"""A database by its URL: engine, transactions, and the differences between SQLite and servers."""
+"""A database by its URL: transactions, and what they promise when the server breaks off."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError, NoSuchModuleError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import URL, Connection, Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, NoSuchModuleError
 
+from glorasearch.db.engine import in_memory, is_lost, make_engine, read_url
+from glorasearch.db.fences import Fences
+from glorasearch.db.patience import PATIENCE_SECONDS, START_SECONDS, Patience
+from glorasearch.db.receipts import Receipt, drop_old_receipts, leave_receipt, was_committed
 from glorasearch.db.schema import check_schema, migrate
-from glorasearch.errors import DatabaseError, InputError
-
-_BUSY_SECONDS = 60
-"""How long a SQLite writer waits for another one."""
+from glorasearch.errors import ConnectionLostError, DatabaseError, InputError
 
 
 class Database:
@@ -28,25 +27,31 @@ class Database:
 
     `read_only=True` never creates or migrates anything, and the database itself refuses writes.
 
+    Args:
+        url: of the database.
+        read_only: only look.
+        patience: how many seconds the stores of this package wait for a server that was there and is out of reach.
+            Opening, and whoever only looks, waits for `START_SECONDS` at most.
+
     Raises:
         InputError: if the URL cannot be read or its driver is not installed.
         SchemaTooNewError: if a newer glorasearch wrote the database.
         DatabaseError: if the database cannot be reached or belongs to another program.
     """
 
-    def __init__(self, url: str | URL, *, read_only: bool = False) -> None:
-        self._open(_read_url(url), read_only)
+    def __init__(self, url: str | URL, *, read_only: bool = False, patience: float = PATIENCE_SECONDS) -> None:
+        self._open(read_url(url), read_only, patience)
 
-    def _open(self, url: URL, read_only: bool) -> None:
+    def _open(self, url: URL, read_only: bool, patience: float) -> None:
         self.url = url
         self.read_only = read_only
+        self._seconds = patience
+        at_start = min(patience, START_SECONDS)
+        self.patience = Patience(self.name, at_start if read_only else patience)
+        self.fences = Fences()
         self.engine = self._create_engine()
         self._writer = self.engine.execution_options(glorasearch_writes=True)
-        if read_only:
-            with self.read() as connection:
-                check_schema(connection, self.name)
-        else:
-            migrate(self)
+        self.patience.repeat(self._look if read_only else self._migrate, at_start)
 
     @property
     def name(self) -> str:
@@ -55,7 +60,11 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection that sees one consistent state and writes nothing."""
+        """A connection that sees one consistent state and writes nothing.
+
+        Raises:
+            ConnectionLostError: if the server is out of reach; read again (`patient` methods do).
+        """
         try:
             with self.engine.connect() as connection:
                 yield connection
@@ -63,67 +72,90 @@ class Database:
             raise self._error(error) from error
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, fenced: bool = True) -> Iterator[Connection]:
         """One transaction: committed at the end, rolled back by any exception.
 
         On SQLite it holds the write lock from its start, so it never fails for what another process wrote meanwhile.
+        On PostgreSQL a commit whose answer was lost is looked up once the server is back: the transaction has been
+        done, or `ConnectionLostError` says that it has not.
+
+        Args:
+            fenced: refuse it to a thread that has lost a lease.
 
         Raises:
             sqlalchemy.exc.IntegrityError: if a constraint is violated, for the caller to interpret.
+            RunLockedError: if this thread has lost a lease that it took; nothing was written.
+            ConnectionLostError: if the server is out of reach; nothing was written, do it again (`patient` methods do).
         """
         if self.read_only:
             raise DatabaseError(f"database {self.name} was opened read-only; nothing can be changed through it")
+        receipt: Receipt | None = None
         try:
             with self._writer.begin() as connection:
+                if fenced:
+                    self.fences.check(connection)
                 yield connection
+                receipt = leave_receipt(connection)
         except IntegrityError:
             raise
         except (DBAPIError, sqlite3.Error) as error:
-            raise self._error(error) from error
+            found = self._error(error)
+            if receipt is None or not isinstance(found, ConnectionLostError) or not self._was_committed(receipt):
+                raise found from error
 
     def close(self) -> None:
         """Close all pooled connections; the database opens new ones when it is used again."""
         self.engine.dispose()
 
     def __getstate__(self) -> dict[str, Any]:
-        """The URL (with its password) is all that travels to another process."""
-        if self.url.get_backend_name() == "sqlite" and _in_memory(self.url):
+        """The URL (with its password) and how it is opened are all that travels to another process."""
+        if self.url.get_backend_name() == "sqlite" and in_memory(self.url):
             raise TypeError("an in-memory database cannot be given to another process; use sqlite:///path/to/file.db")
-        return {"url": self.url.render_as_string(hide_password=False), "read_only": self.read_only}
+        url = self.url.render_as_string(hide_password=False)
+        return {"url": url, "read_only": self.read_only, "patience": self._seconds}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._open(make_url(state["url"]), state["read_only"])
+        self._open(read_url(state["url"]), state["read_only"], state["patience"])
+
+    def _look(self) -> None:
+        with self.read() as connection:
+            check_schema(connection, self.name)
+
+    def _migrate(self) -> None:
+        migrate(self)
+        if self.url.get_backend_name() == "postgresql":
+            with self.write() as connection:
+                drop_old_receipts(connection)
+
+    def _was_committed(self, receipt: Receipt) -> bool:
+        def look() -> bool:
+            try:
+                with self._writer.begin() as connection:
+                    return was_committed(connection, receipt)
+            except DBAPIError as error:
+                raise self._error(error) from error
+
+        return self.patience.repeat(look)
 
     def _error(self, error: DBAPIError | sqlite3.Error) -> DatabaseError:
-        reason = error.orig if isinstance(error, DBAPIError) else error
+        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip()
+        if is_lost(error):
+            return ConnectionLostError(f"database {self.name}: the server is out of reach ({reason})")
         return DatabaseError(f"database {self.name}: {reason}; is it reachable, writable and not full?")
 
     def _create_engine(self) -> Engine:
-        sqlite = self.url.get_backend_name() == "sqlite"
-        options: dict[str, Any] = {}
-        if sqlite:
+        if self.url.get_backend_name() == "sqlite":
             self._check_file()
-            options["connect_args"] = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
-            if _in_memory(self.url):
-                options |= {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
-        else:
-            options["pool_pre_ping"] = True
         try:
-            engine = create_engine(self.url, **options)
+            return make_engine(self.url, read_only=self.read_only)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise InputError(
                 f"database {self.name}: no driver for {self.url.drivername!r} ({error}); "
                 "for PostgreSQL install glorasearch[postgresql]"
             ) from error
-        _forget_connections_after_fork(engine)
-        if sqlite:
-            _configure_sqlite(engine, read_only=self.read_only)
-        elif self.read_only and self.url.get_backend_name() == "postgresql":
-            engine = engine.execution_options(postgresql_readonly=True)
-        return engine
 
     def _check_file(self) -> None:
-        if _in_memory(self.url) or (self.url.database or "").startswith("file:"):
+        if in_memory(self.url) or (self.url.database or "").startswith("file:"):
             return
         path = Path(self.url.database or "")
         if not path.parent.is_dir():
@@ -135,51 +167,3 @@ class Database:
 def as_database(database: str | URL | Database) -> Database:
     """The database itself, or the one at a URL."""
     return database if isinstance(database, Database) else Database(database)
-
-
-def _read_url(url: str | URL) -> URL:
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise InputError(
-            f"database {str(url)!r} is not a URL; write sqlite:///path/to/file.db or postgresql://user@host/name"
-        ) from error
-    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
-
-
-def _in_memory(url: URL) -> bool:
-    return url.database in (None, "", ":memory:")
-
-
-def _configure_sqlite(engine: Engine, *, read_only: bool) -> None:
-    """WAL, foreign keys, and transactions that begin when SQLAlchemy says so (the driver would begin them too late)."""
-
-    @event.listens_for(engine, "connect")
-    def connect(connection: Any, entry: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
-        if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("glorasearch_writes", False)
-        driver: Any = connection.connection.driver_connection
-        driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _forget_connections_after_fork(engine: Engine) -> None:
-    """A connection must not be shared by a process and its fork: each process opens its own."""
-
-    @event.listens_for(engine, "connect")
-    def connect(connection: Any, entry: ConnectionPoolEntry) -> None:
-        entry.info["pid"] = os.getpid()
-
-    @event.listens_for(engine, "checkout")
-    def checkout(connection: Any, entry: Any, proxy: Any) -> None:
-        if entry.info["pid"] != os.getpid():
-            entry.dbapi_connection = proxy.dbapi_connection = None
-            raise DisconnectionError("the connection belongs to the parent process")

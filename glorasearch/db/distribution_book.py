@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from glorasearch.db.database import Database
 from glorasearch.db.models import DistributionRow, table_of
+from glorasearch.db.patience import patient
 from glorasearch.db.study_storage import require_study
 
 _rows = table_of(DistributionRow)
@@ -101,6 +102,7 @@ class DistributionBook:
             stored[name] = [value, versions.index(distribution)]
         return stored
 
+    @patient
     def _register(self, study_id: int, distributions: Mapping[str, BaseDistribution]) -> None:
         """Write down what is not known yet. Others may do the same: the first one's rows count."""
         known = self._read(study_id, distributions)
@@ -134,6 +136,7 @@ class DistributionBook:
             return
         self._learn(study_id, {name: [*versions, distribution] for name, versions, distribution in new})
 
+    @patient
     def _read(self, study_id: int, names: Collection[str] | None = None) -> dict[str, list[BaseDistribution]]:
         wanted = select(_rows.c.name, _rows.c.distribution).where(_rows.c.study_id == study_id)
         if names is not None and len(names) <= _MANY:

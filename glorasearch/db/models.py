@@ -128,10 +128,6 @@ class RunRow(Base):
     error: Mapped[str | None] = mapped_column(Text)
     created: Mapped[datetime] = mapped_column(UtcDateTime)
     updated: Mapped[datetime] = mapped_column(UtcDateTime)
-    owner_host: Mapped[str | None] = mapped_column(String(255))
-    """The process that owns the run: its host, process id and start; all NULL when none does."""
-    owner_pid: Mapped[int | None]
-    owner_started: Mapped[str | None] = mapped_column(String(255))
 
 
 class StageRow(Base):
@@ -166,3 +162,35 @@ class ExportRow(Base):
     path: Mapped[str] = mapped_column(String(1024), primary_key=True)
     details: Mapped[dict[str, Any]] = mapped_column(JsonText)
     created: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class LeaseRow(Base):
+    """What one process has for itself, a run or a study, as long as its heart beats."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(600), primary_key=True)
+    """`run:<name>` or `study:<name>`."""
+    token: Mapped[str] = mapped_column(String(32))
+    """Of this holding, so that none is taken for another."""
+    host: Mapped[str] = mapped_column(String(255))
+    """The process: its host, process id and start."""
+    pid: Mapped[int]
+    started: Mapped[str] = mapped_column(String(255))
+    seconds: Mapped[float] = mapped_column(Double)
+    """Without a heartbeat for so long, the process is gone."""
+    beats: Mapped[int]
+    """Heartbeats since it was taken."""
+    renewed: Mapped[float] = mapped_column(Double)
+    """When the heart last beat, seconds since 1970 by the database's clock."""
+
+
+class ReceiptRow(Base):
+    """The last transaction of one connection to a server, so that a lost answer to a COMMIT can be made up for."""
+
+    __tablename__ = "receipts"
+
+    connection: Mapped[str] = mapped_column(String(32), primary_key=True)
+    number: Mapped[int]
+    written: Mapped[datetime]
+    """By the database's clock."""

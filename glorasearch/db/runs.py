@@ -15,9 +15,12 @@ from sqlalchemy import URL, Connection, Row, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from glorasearch.db.database import Database, as_database
+from glorasearch.db.lease_rows import Holder, holders
+from glorasearch.db.leases import Lease, Leases
 from glorasearch.db.models import ExportRow, MetricRow, RunRow, StageRow, table_of
+from glorasearch.db.patience import patient
 from glorasearch.db.process_identity import ProcessIdentity
-from glorasearch.errors import DatabaseError, RunLockedError, RunNotFoundError
+from glorasearch.errors import DatabaseError, RunNotFoundError
 
 _runs, _stages, _metrics, _exports = map(table_of, (RunRow, StageRow, MetricRow, ExportRow))
 
@@ -81,6 +84,7 @@ class RunStore:
 
     def __init__(self, database: str | URL | Database) -> None:
         self._database = as_database(database)
+        self._leases = Leases(self._database)
 
     @property
     def database(self) -> Database:
@@ -96,11 +100,15 @@ class RunStore:
         now = datetime.now(UTC)
         row = {"name": name, "config": config, "digest": digest, "state": RunState.CREATED.value}
         try:
-            with self._database.write() as connection:
-                connection.execute(_runs.insert(), row | {"created": now, "updated": now})
+            self._insert(row | {"created": now, "updated": now})
         except IntegrityError as error:
             raise DatabaseError(f"run {name!r} exists already; choose another name, or resume it") from error
         return self._require(name)
+
+    @patient
+    def _insert(self, row: dict[str, Any]) -> None:
+        with self._database.write() as connection:
+            connection.execute(_runs.insert(), row)
 
     def get(self, name: str) -> Run | None:
         """The run of that name, if there is one."""
@@ -110,6 +118,7 @@ class RunStore:
         """All runs, in the order of their creation."""
         return self._select(None)
 
+    @patient
     def delete(self, name: str) -> None:
         """Remove a run with its stages, metrics and exports (not its files, weights or study)."""
         with self._change(name) as (connection, run_id):
@@ -117,8 +126,9 @@ class RunStore:
 
     def set_state(self, name: str, state: RunState | str, error: str | None = None) -> None:
         """Say where a run stands; `error` is why it failed, and None clears it."""
-        self._update(name, state=RunState(state).value, error=error)
+        self._update(name, {"state": RunState(state).value, "error": error})
 
+    @patient
     def set_stage(self, name: str, stage: str, result: Mapping[str, Any]) -> None:
         """Record the result of a finished stage, in place of an earlier one."""
         with self._change(name) as (connection, run_id):
@@ -127,6 +137,7 @@ class RunStore:
             row = {"run_id": run_id, "stage": stage, "result": result, "finished": datetime.now(UTC)}
             connection.execute(_stages.insert(), row)
 
+    @patient
     def record_metrics(self, name: str, stage: str, step: int, values: Mapping[str, float]) -> None:
         """Record numbers of one step, in place of those that an interrupted attempt recorded for the same step."""
         if not values:
@@ -142,6 +153,7 @@ class RunStore:
                 ],
             )
 
+    @patient
     def metrics(self, name: str, stage: str | None = None) -> builtins.list[Metric]:
         """The metrics of a run (of one stage of it), by stage, step and name."""
         wanted = select(_metrics.c.stage, _metrics.c.step, _metrics.c.name, _metrics.c.value)
@@ -152,6 +164,7 @@ class RunStore:
             rows = connection.execute(wanted.order_by(_metrics.c.stage, _metrics.c.step, _metrics.c.name)).all()
         return [Metric(*row) for row in rows]
 
+    @patient
     def record_export(self, name: str, path: str | Path, details: Mapping[str, Any]) -> None:
         """Record an exported model, in place of an earlier one at the same path."""
         with self._change(name) as (connection, run_id):
@@ -159,6 +172,7 @@ class RunStore:
             row = {"run_id": run_id, "path": str(path), "details": details, "created": datetime.now(UTC)}
             connection.execute(_exports.insert(), row)
 
+    @patient
     def exports(self, name: str) -> builtins.list[Export]:
         """The exported models of a run, oldest first."""
         wanted = select(_exports.c.path, _exports.c.details, _exports.c.created)
@@ -168,34 +182,26 @@ class RunStore:
         return [Export(*row) for row in rows]
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
+    def lock(self, name: str) -> Iterator[Lease]:
         """Own a run: no other process (and nothing else in this one) may work on it meanwhile.
 
-        A lock whose process has died is taken over.
+        A lock whose process has died is taken over: at once if it was one of this host, else when its heart has not
+        beaten for a lease's time.
 
         Raises:
             RunLockedError: if a live process owns the run.
         """
-        me = ProcessIdentity.current()
-        with self._change(name) as (connection, run_id):
-            row = connection.execute(select(_runs).where(_runs.c.id == run_id)).one()
-            owner = _owner(row)
-            if owner is not None and owner.is_alive:
-                hint = "" if owner.is_here else f"; if it is gone, release it with RunStore.unlock({name!r})"
-                raise RunLockedError(f"run {name!r} is being worked on by {owner}; wait for it or stop it{hint}")
-            _set_owner(connection, run_id, me)
-        try:
-            yield
-        finally:
-            with self._database.write() as connection:
-                _set_owner(connection, run_id, None, only=me)
+        self._require(name)
+        with self._leases.hold(_lease_of(name), f"run {name!r}") as lease:
+            yield lease
 
     def unlock(self, name: str) -> None:
-        """Take a run from whatever process owns it: for owners on another host, whose death cannot be seen here."""
-        with self._change(name) as (connection, run_id):
-            _set_owner(connection, run_id, None)
+        """Take a run from whatever process owns it, which then cannot write to it any more."""
+        self._require(name)
+        self._leases.release(_lease_of(name))
 
-    def _update(self, name: str, **values: Any) -> None:
+    @patient
+    def _update(self, name: str, values: Mapping[str, Any]) -> None:
         with self._change(name) as (connection, run_id):
             connection.execute(update(_runs).where(_runs.c.id == run_id).values(**values))
 
@@ -209,9 +215,11 @@ class RunStore:
     def _require(self, name: str) -> Run:
         run = self.get(name)
         if run is None:
-            raise RunNotFoundError(f"there is no run {name!r}")
+            known = ", ".join([run.name for run in reversed(self.list())][:10])
+            raise RunNotFoundError(f"there is no run {name!r}; the newest of this database are: {known or 'none'}")
         return run
 
+    @patient
     def _select(self, name: str | None) -> builtins.list[Run]:
         wanted = select(_runs).order_by(_runs.c.id)
         results = select(_stages).order_by(_stages.c.finished, _stages.c.stage)
@@ -220,12 +228,17 @@ class RunStore:
             stages: dict[int, dict[str, Any]] = {row.id: {} for row in rows}
             for stage in connection.execute(results.where(_stages.c.run_id.in_(stages))):
                 stages[stage.run_id][stage.stage] = stage.result
-        return [_run(row, stages[row.id]) for row in rows]
+            held = holders(connection, [_lease_of(row.name) for row in rows])
+        return [_run(row, stages[row.id], held.get(_lease_of(row.name))) for row in rows]
 
 
-def _run(row: Row[Any], stages: dict[str, dict[str, Any]]) -> Run:
-    owner, state = _owner(row), RunState(row.state)
-    if state is RunState.RUNNING and owner is not None and not owner.is_alive:
+def _lease_of(name: str) -> str:
+    return f"run:{name}"
+
+
+def _run(row: Row[Any], stages: dict[str, dict[str, Any]], holder: Holder | None) -> Run:
+    state = RunState(row.state)
+    if state is RunState.RUNNING and holder is not None and not holder.is_alive:
         state = RunState.INTERRUPTED
     return Run(
         name=row.name,
@@ -235,24 +248,9 @@ def _run(row: Row[Any], stages: dict[str, dict[str, Any]]) -> Run:
         error=row.error,
         created=row.created,
         updated=row.updated,
-        owner=owner,
+        owner=None if holder is None else holder.owner,
         stages=stages,
     )
-
-
-def _owner(row: Row[Any]) -> ProcessIdentity | None:
-    return None if row.owner_pid is None else ProcessIdentity(row.owner_host, row.owner_pid, row.owner_started)
-
-
-def _set_owner(
-    connection: Connection, run_id: int, owner: ProcessIdentity | None, *, only: ProcessIdentity | None = None
-) -> None:
-    """Write the owner of a run (None: nobody), if `only` is given then only where that one owns it now."""
-    change = update(_runs).where(_runs.c.id == run_id)
-    if only is not None:
-        change = change.where(_runs.c.owner_pid == only.pid, _runs.c.owner_started == only.started)
-    values = (None, None, None) if owner is None else (owner.host, owner.pid, owner.started)
-    connection.execute(change.values(dict(zip(("owner_host", "owner_pid", "owner_started"), values, strict=True))))
 
 
 def _run_id(connection: Connection, name: str) -> int:

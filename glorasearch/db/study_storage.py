@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from optuna.exceptions import DuplicatedStudyError
@@ -15,7 +16,9 @@ from sqlalchemy import Connection, Update, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from glorasearch.db.database import Database
+from glorasearch.db.leases import Lease, Leases
 from glorasearch.db.models import EvaluationRow, StudyAttributeRow, StudyRow, table_of
+from glorasearch.db.patience import patient
 
 studies = table_of(StudyRow)
 _attributes = table_of(StudyAttributeRow)
@@ -37,6 +40,7 @@ class StudyStorage(BaseStorage):
     def _forget(self, study_id: int) -> None:
         """Drop what this process has cached of a study that was deleted."""
 
+    @patient
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         """Insert a study and return its id."""
         name = f"no-name-{uuid.uuid4()}" if study_name is None else study_name
@@ -47,6 +51,7 @@ class StudyStorage(BaseStorage):
         except IntegrityError as error:
             raise DuplicatedStudyError(f"a study named {name!r} exists already; choose another name") from error
 
+    @patient
     def delete_study(self, study_id: int) -> None:
         """Delete a study with its trials and evaluations."""
         with self._database.write() as connection:
@@ -54,6 +59,16 @@ class StudyStorage(BaseStorage):
             if connection.execute(delete(studies).where(studies.c.id == study_id)).rowcount == 0:
                 raise KeyError(f"there is no study with id {study_id}")
         self._forget(study_id)
+
+    @contextmanager
+    def lock_study(self, study_name: str) -> Iterator[Lease]:
+        """Be the only writer of a study: as `RunStore.lock` is of a run.
+
+        Raises:
+            RunLockedError: if a live process holds it.
+        """
+        with Leases(self._database).hold(f"study:{study_name}", f"study {study_name!r}") as lease:
+            yield lease
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Write an attribute of the user's."""
@@ -63,6 +78,7 @@ class StudyStorage(BaseStorage):
         """Write an attribute of Optuna's."""
         self._set_study_attribute(study_id, "system", key, value)
 
+    @patient
     def get_study_id_from_name(self, study_name: str) -> int:
         """Name → id."""
         with self._database.read() as connection:
@@ -87,6 +103,7 @@ class StudyStorage(BaseStorage):
         """Optuna's attributes."""
         return self._study_attributes(study_id, "system")
 
+    @patient
     def get_all_studies(self) -> list[FrozenStudy]:
         """All studies by id."""
         with self._database.read() as connection:
@@ -106,6 +123,7 @@ class StudyStorage(BaseStorage):
             for row in rows
         ]
 
+    @patient
     def _study_column(self, study_id: int, column: str) -> Any:
         with self._database.read() as connection:
             row = connection.execute(select(studies.c[column]).where(studies.c.id == study_id)).one_or_none()
@@ -113,6 +131,7 @@ class StudyStorage(BaseStorage):
             raise KeyError(f"there is no study with id {study_id}")
         return row[0]
 
+    @patient
     def _study_attributes(self, study_id: int, scope: str) -> dict[str, Any]:
         wanted = select(_attributes.c.key, _attributes.c.value).where(
             _attributes.c.study_id == study_id, _attributes.c.scope == scope
@@ -130,6 +149,7 @@ class StudyStorage(BaseStorage):
             # Another process inserted the key, or deleted the study, in between: look once more.
             self._upsert_attribute(change.values(value=value), where | {"value": value})
 
+    @patient
     def _upsert_attribute(self, change: Update, row: dict[str, Any]) -> None:
         with self._database.write() as connection:
             require_study(connection, row["study_id"])

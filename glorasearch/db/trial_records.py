@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from glorasearch.db.database import Database
 from glorasearch.db.distribution_book import DistributionBook, StoredParams
 from glorasearch.db.evaluations import Evaluation, insert_evaluation, select_evaluation
+from glorasearch.db.patience import patient
 from glorasearch.db.study_storage import require_study, studies
 from glorasearch.db.trial_cache import TrialCache, TrialRecord
 from glorasearch.db.trial_rows import (
@@ -52,6 +53,7 @@ class TrialRecords:
             return record.trial
         return independent_copy(self.read(trial_id).trial)
 
+    @patient
     def all(self, study_id: int) -> list[FrozenTrial]:
         """The trials of a study by number; reads what is new and what was unfinished."""
         complete_to, unfinished = self._cache.to_read(study_id)
@@ -77,6 +79,7 @@ class TrialRecords:
         """
         return (self._cache.get(trial_id) or self.read(trial_id)).study_id
 
+    @patient
     def read(self, trial_id: int) -> TrialRecord:
         """What the database has of a trial now.
 
@@ -91,6 +94,7 @@ class TrialRecords:
         self._cache.put(record)
         return record
 
+    @patient
     def create(self, study_id: int, trial: FrozenTrial) -> int:
         """Insert a trial under the next number of its study; returns its id.
 
@@ -154,6 +158,7 @@ class TrialRecords:
         """Name → first distribution of every parameter that trials of a study have used."""
         return self._book.of_study(study_id)
 
+    @patient
     def _write(self, record: TrialRecord, columns: Mapping[str, Any], evaluation: Evaluation | None) -> bool:
         """Write, unless the row has moved on from the record: False then."""
         trial_id = record.trial._trial_id
@@ -171,6 +176,7 @@ class TrialRecords:
                     raise
                 # Another process recorded the same evaluation at this moment; the next attempt finds it.
 
+    @patient
     def _recorded(self, study_id: int, evaluation: Evaluation) -> bool:
         with self._database.read() as connection:
             return select_evaluation(connection, study_id, evaluation.subnet_digest) is not None

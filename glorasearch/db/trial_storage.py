@@ -14,6 +14,7 @@ from glorasearch.db.columns import json_copy
 from glorasearch.db.database import Database, as_database
 from glorasearch.db.distribution_book import StoredParams
 from glorasearch.db.evaluations import Evaluation, select_evaluation
+from glorasearch.db.patience import patient
 from glorasearch.db.study_storage import StudyStorage
 from glorasearch.db.trial_records import EncodedParams, TrialRecords
 from glorasearch.db.trial_rows import independent_copy, intermediate_values, internal_values, trials
@@ -102,6 +103,7 @@ class TrialStorage(StudyStorage):
 
         self._records.change(trial_id, change, evaluation)
 
+    @patient
     def find_evaluation(self, study_id: int, subnet_digest: str) -> Evaluation | None:
         """The recorded evaluation of a subnet in a study, if there is one."""
         with self._database.read() as connection:
@@ -173,6 +175,7 @@ class TrialStorage(StudyStorage):
         """A trial; if it is unfinished, as the database has it now and for the reader to change."""
         return self._records.get(trial_id)
 
+    @patient
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
         """(Study, number) → id."""
         wanted = select(trials.c.id).where(trials.c.study_id == study_id, trials.c.number == trial_number)

@@ -1,24 +1,29 @@
 import math
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from glorasearch.db import ProcessIdentity, RunState, RunStore
-from glorasearch.db.models import RunRow, table_of
+from glorasearch.db.models import LeaseRow, table_of
 from glorasearch.errors import DatabaseError, RunLockedError, RunNotFoundError
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/runs.db"
+def url(database_url: str) -> str:
+    return database_url
 
 
 @pytest.fixture
-def store(url: str) -> RunStore:
-    return RunStore(url)
+def store(url: str) -> Iterator[RunStore]:
+    store = RunStore(url)
+    yield store
+    store.database.close()
 
 
 def test_a_run_comes_back_as_it_was_made(store: RunStore) -> None:
@@ -153,24 +158,33 @@ def test_the_lock_of_a_killed_process_is_taken_over(store: RunStore, url: str) -
 
 def test_a_process_id_used_again_is_not_its_old_owner(store: RunStore) -> None:
     store.create("run", {}, "")
-    _own(store, started="some other start")
+    place = ProcessIdentity.current().started.rpartition(":")[0]
+    _own(store, started=f"{place}:1")
     with store.lock("run"):
         pass
 
 
-def test_an_owner_on_another_host_is_believed_until_it_is_unlocked(store: RunStore) -> None:
+def test_an_owner_whose_run_was_unlocked_cannot_write_any_more(store: RunStore, url: str) -> None:
     store.create("run", {}, "")
-    _own(store, owner_host="elsewhere")
-    with pytest.raises(RunLockedError, match=r"process \d+ on elsewhere.*unlock\('run'\)"), store.lock("run"):
-        pass
-    store.unlock("run")
-    with store.lock("run"):
-        pass
+
+    def work(unlocked: Callable[[], AbstractContextManager[object]]) -> None:
+        with store.lock("run"):
+            RunStore(url).unlock("run")
+            with unlocked():
+                store.set_stage("run", "train", {})
+
+    with pytest.raises(RunLockedError, match="run 'run' was released by somebody else"):
+        work(nullcontext)
+    with pytest.raises(RunLockedError, match=f"run 'run' was taken over by process {os.getpid()} on"):
+        work(lambda: RunStore(url).lock("run"))
+    run = store.get("run")
+    assert run is not None
+    assert (run.owner, run.stages) == (None, {})
 
 
-def _own(store: RunStore, owner_host: str | None = None, started: str | None = None) -> None:
-    """Write an owner like this process, but for one detail."""
+def _own(store: RunStore, started: str) -> None:
+    """Write an owner like this process, but for its start."""
     me = ProcessIdentity.current()
-    values = {"owner_host": owner_host or me.host, "owner_pid": me.pid, "owner_started": started or me.started}
+    values = {"name": "run:run", "token": "t", "host": me.host, "pid": me.pid, "started": started}
     with store.database.write() as connection:
-        connection.execute(table_of(RunRow).update().values(values))
+        connection.execute(table_of(LeaseRow).insert().values(**values, seconds=30.0, beats=0, renewed=0.0))

@@ -1,0 +1,135 @@
+"""The engine of a database URL: what SQLite and PostgreSQL need to be told, and what their errors mean."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from glorasearch.errors import InputError
+
+_BUSY_SECONDS: Final = 60
+"""How long a SQLite writer waits for another one."""
+
+_CLIENT_OPTIONS: Final = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+"""Of libpq, unless the URL gives others: a server that has vanished is noticed within half a minute."""
+
+_SESSION_OPTIONS: Final = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "idle_in_transaction_session_timeout": "'60s'",
+}
+"""Of PostgreSQL: a client that has vanished, or was paused in a transaction, does not keep rows locked for hours."""
+
+_LOST_STATES: Final = ("57P01", "57P02", "57P03", "53300")
+"""SQLSTATEs (beside class 08) after which a server may answer again: shut down, crashed, starting up, full."""
+
+_REFUSALS: Final = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
+"""What a server says that refuses a connection for good; libpq gives no SQLSTATE for a failed connection."""
+
+
+def read_url(url: str | URL) -> URL:
+    """The URL with its driver; `postgresql` means psycopg 3.
+
+    Raises:
+        InputError: if it is not a URL.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise InputError(
+            f"database {str(url)!r} is not a URL; write sqlite:///path/to/file.db or postgresql://user@host/name"
+        ) from error
+    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
+
+
+def in_memory(url: URL) -> bool:
+    """Whether a SQLite URL names no file."""
+    return url.database in (None, "", ":memory:")
+
+
+def make_engine(url: URL, *, read_only: bool) -> Engine:
+    """An engine whose connections are set up, and never shared by a process and its fork.
+
+    Raises:
+        NoSuchModuleError, ModuleNotFoundError: if the driver is not installed.
+    """
+    backend, options = url.get_backend_name(), dict[str, Any]()
+    if backend == "sqlite":
+        options["connect_args"] = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
+        if in_memory(url):
+            options |= {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
+    else:
+        options["pool_pre_ping"] = True
+    if url.drivername == "postgresql+psycopg":
+        options["connect_args"] = {name: value for name, value in _CLIENT_OPTIONS.items() if name not in url.query}
+    engine = create_engine(url, **options)
+    _forget_connections_after_fork(engine)
+    if backend == "sqlite":
+        _configure_sqlite(engine, read_only=read_only)
+    elif backend == "postgresql":
+        _configure_postgresql(engine)
+        if read_only:
+            engine = engine.execution_options(postgresql_readonly=True)
+    return engine
+
+
+def is_lost(error: DBAPIError | sqlite3.Error) -> bool:
+    """Whether an error says that the server is out of reach, so that the same may work in a while."""
+    if isinstance(error, sqlite3.Error) or isinstance(error.orig, sqlite3.Error):
+        return False
+    if error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith("08") or state in _LOST_STATES
+    return type(error).__name__ == "OperationalError" and not any(text in str(error.orig) for text in _REFUSALS)
+
+
+def _configure_sqlite(engine: Engine, *, read_only: bool) -> None:
+    """WAL, foreign keys, and transactions that begin when SQLAlchemy says so (the driver would begin them too late)."""
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("glorasearch_writes", False)
+        driver: Any = connection.connection.driver_connection
+        driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _configure_postgresql(engine: Engine) -> None:
+    statement = "; ".join(f"SET {name} = {value}" for name, value in _SESSION_OPTIONS.items())
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, entry: ConnectionPoolEntry) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+        connection.commit()
+
+
+def _forget_connections_after_fork(engine: Engine) -> None:
+    """A connection must not be shared by a process and its fork: each process opens its own."""
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, entry: ConnectionPoolEntry) -> None:
+        entry.info["pid"] = os.getpid()
+
+    @event.listens_for(engine, "checkout")
+    def checkout(connection: Any, entry: Any, proxy: Any) -> None:
+        if entry.info["pid"] != os.getpid():
+            entry.dbapi_connection = proxy.dbapi_connection = None
+            raise DisconnectionError("the connection belongs to the parent process")
