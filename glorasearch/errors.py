@@ -11,6 +11,7 @@
     │   └── RunNotFoundError      a run name that the workspace does not know
     └── JobError                  the job was started and failed (exit code 1)
         ├── NonFiniteLossError    training diverged
+        ├── WorkerLostError       a process that trains together with others is gone
         ├── WeightStoreError      the weight store
         │   ├── WeightsNotFoundError
         │   └── WeightsCorruptError
@@ -64,6 +65,10 @@ class JobError(GlorasearchError):
 
 class NonFiniteLossError(JobError):
     """The training loss or a gradient became NaN or infinite."""
+
+
+class WorkerLostError(JobError):
+    """A process of a training on several is gone, or cannot be reached by the others."""
 
 
 class WeightStoreError(JobError):

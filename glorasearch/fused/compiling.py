@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import torch
@@ -69,3 +69,46 @@ class _Apart(nn.Module):
 
     def __getitem__(self, index: int) -> nn.Module:
         return self.stack[index]
+
+
+class Captured:
+    """A computation on fixed places of a GPU, captured in a CUDA graph when it is run for the first time."""
+
+    def __init__(self, compute: Callable[[], None], device: torch.device) -> None:
+        self._compute, self._device = compute, device
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self.done = 0
+        """How often it was run."""
+        self.peak_bytes = 0
+        """Most memory that was allocated on the GPU while it was captured, all that lives outside it included."""
+
+    def __call__(self) -> None:
+        """Run it: by a replay, but for the first time."""
+        if self._graph is None:
+            self._capture()
+        else:
+            self._graph.replay()
+            self.done += 1
+
+    def _capture(self) -> None:
+        """Run it this time outside a graph, as the warm-up that compilation needs, then capture the times to come.
+
+        Activations that a kernel can compute again cheaply (GELU, normalisation) are not kept for the backward pass:
+        the weight gradients read them there, and would double what the floor of a step needs.
+        """
+        with torch._functorch.config.patch(ban_recompute_materialized_backward=False):
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self._compute()
+            torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.synchronize()
+        self.done += 1
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self._device)
+        graph = torch.cuda.CUDAGraph()
+        # What other threads do meanwhile (NCCL's looks at its events) must not spoil the capture.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            self._compute()
+        self._graph = graph
+        self.peak_bytes = torch.cuda.max_memory_allocated(self._device)

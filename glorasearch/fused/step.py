@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from glorasearch.fused.codes import CODE_WIDTH
-from glorasearch.fused.compiling import compile_blocks
+from glorasearch.fused.compiling import Captured, compile_blocks
 from glorasearch.fused.gradients import settle
 from glorasearch.fused.linear import FusedLinear
 from glorasearch.fused.merged import MergedWeights, static_model
@@ -24,6 +24,7 @@ class StepConfig:
     """What does not change from step to step."""
 
     batch_size: int
+    """Images of a step; of one rank's part where a step is cut in two by `gradient` and `move`."""
     paths: tuple[bool, ...] = (False,)
     """One entry a path: whether it is distilled from the step's first path."""
     clip_norm: float = 1.0
@@ -50,6 +51,9 @@ class FusedStep:
 
     Everything is the same sequence of operations whatever the path, so the step can be compiled and captured once. In
     float64 on the CPU it equals the plain step of `SupernetTrainer` to rounding.
+
+    `run` does all of it at once. Where the gradient is the mean of several ranks, `gradient` does 1 to 3 and carries
+    the gradient to the storages; `move` does the rest with the mean. Each of them is captured in a graph of its own.
     """
 
     def __init__(
@@ -88,18 +92,26 @@ class FusedStep:
         self._model = static_model(supernet, layers, config.dtype, share_head=True)
         self._supernet = supernet
         self._head = list(supernet.head_parameters().values())
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self.peak_bytes = 0
-        """Most memory that was allocated on the GPU while the step was captured, all that lives outside it included."""
+        self._row = torch.zeros(1 + len(pool.segments) + len(pool.flat), dtype=pool.flat.dtype, device=device)
+        """Loss, what was drawn, and gradient, of one rank or the mean of all."""
         self.steps_done = 0
         """Steps that have moved the weights since this object was made (counted where they are captured)."""
         self._captures = config.compile and device.type == "cuda"
         if self._captures:
             compile_blocks(self._model)
-        self._carry, self._move = self._carry_back, self._update
+        self._carry, self._move, self._move_drawn = self._carry_back, self._update, self._update_drawn
         if self._captures:
             self._carry = torch.compile(self._carry, dynamic=False)
             self._move = torch.compile(self._move, dynamic=False)
+            self._move_drawn = torch.compile(self._move_drawn, dynamic=False)
+        self._whole = Captured(self._step, device)
+        self._first = Captured(self._gradient_step, device)
+        self._second = Captured(self._move_step, device)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Most memory that was allocated on the GPU while the step was captured, what lives outside it included."""
+        return max(part.peak_bytes for part in (self._whole, self._first, self._second))
 
     def run(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor, rates: dict[str, float]) -> Tensor:
         """One step on `images (N, C, H, W)` and `labels (N,)`; `rates` are the learning rates by group.
@@ -108,6 +120,29 @@ class FusedStep:
             `(2,)`: mean loss in nats and norm of the gradient before clipping, on the device and unread; the next step
             does not change it.
         """
+        self._fill(subnets, images, labels)
+        self._set_rates(rates)
+        self._do(self._whole, self._step)
+        return self.result.clone()
+
+    def gradient(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor) -> Tensor:
+        """What one rank adds to a step: its mean loss, 1 or 0 for every segment it drew, and the flat gradient.
+
+        Rows of several ranks may be averaged and given to `move`; the next call does not change them.
+        """
+        self._fill(subnets, images, labels)
+        self._do(self._first, self._gradient_step)
+        return self._row.clone()
+
+    def move(self, mean: Tensor, rates: dict[str, float]) -> Tensor:
+        """Step the optimiser by the mean of the ranks' rows; returns what `run` does."""
+        self._row.copy_(mean)
+        self._set_rates(rates)
+        self._do(self._second, self._move_step)
+        return self.result.clone()
+
+    def _fill(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor) -> None:
+        """Copy into the fixed places what the forward and backward pass of a step reads."""
         if self.images is None:
             if not self._pool.valid:
                 raise RuntimeError("the supernet was moved after its fused step was made")
@@ -119,17 +154,20 @@ class FusedStep:
             _pinned(torch.tensor([self._pool.codes(subnet) for subnet in subnets], dtype=torch.int32), self.device),
             non_blocking=True,
         )
+        self._follow_mode()
+
+    def _set_rates(self, rates: dict[str, float]) -> None:
         given = torch.tensor([rates.get(group, 0.0) for group in self._groups], dtype=self._rates.dtype)
         self._rates.copy_(_pinned(given, self.device), non_blocking=True)
-        self._follow_mode()
+
+    def _do(self, captured: Captured, compute: Callable[[], None]) -> None:
         if not self._captures:
-            self._step()
-        elif self._graph is None:
-            self._capture()
-        else:
-            self._graph.replay()
-            self.steps_done += 1
-        return self.result.clone()
+            compute()
+            return
+        try:
+            captured()
+        finally:  # the first time may fail after it has been done
+            self.steps_done = self._whole.done + self._second.done
 
     def _follow_mode(self) -> None:
         """Training or evaluation mode as the supernet has it."""
@@ -137,29 +175,22 @@ class FusedStep:
             self._model.train(self._supernet.training)
             freeze_statistics(self._model)
 
-    def _capture(self) -> None:
-        """Run this step outside a graph, as the warm-up that compilation needs, then capture the steps to come.
-
-        Activations that a kernel can compute again cheaply (GELU, normalisation) are not kept for the backward pass:
-        the weight gradients read them there, and would double what the floor of a step needs.
-        """
-        with torch._functorch.config.patch(ban_recompute_materialized_backward=False):
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                self._step()
-            torch.cuda.current_stream().wait_stream(stream)
-        torch.cuda.synchronize()
-        self.steps_done += 1
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(self.device)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._step()
-        self._graph = graph
-        self.peak_bytes = torch.cuda.max_memory_allocated(self.device)
-
     def _step(self) -> None:
+        grad, loss = self._gradient()
+        norm = self._move(grad)
+        self.result.copy_(torch.stack([loss, norm]))
+
+    def _gradient_step(self) -> None:
+        grad, loss = self._gradient()
+        self._row.copy_(torch.cat([loss[None], self._drawn().to(grad.dtype), grad]))
+
+    def _move_step(self) -> None:
+        count = len(self._pool.segments)
+        norm = self._move_drawn(self._row[1 + count :], self._row[1 : 1 + count] > 0)
+        self.result.copy_(torch.stack([self._row[0], norm]))
+
+    def _gradient(self) -> tuple[Tensor, Tensor]:
+        """The flat gradient of the step's paths and their mean loss."""
         config, flat = self._config, self._pool.flat
         assert self.images is not None
         grad = torch.zeros_like(flat)
@@ -178,8 +209,7 @@ class FusedStep:
             grad = self._carry(grad, found[: len(leaves)], found[len(leaves) :], self._codes[number])
             self._carry_extras(grad, found[: len(leaves)], self._codes[number])
             total += loss.detach() * share
-        norm = self._move(grad)
-        self.result.copy_(torch.stack([total, norm]))
+        return grad, total
 
     def _carry_back(self, grad: Tensor, raw: Sequence[Tensor], head: Sequence[Tensor], codes: Tensor) -> Tensor:
         """A flat gradient and what a path adds to it: from the raw gradients of the layers' factors and the head's."""
@@ -211,8 +241,15 @@ class FusedStep:
 
     def _update(self, grad: Tensor) -> Tensor:
         """Clip the gradient and move what was drawn; returns its norm before clipping."""
+        return self._update_drawn(grad, self._drawn())
+
+    def _drawn(self) -> Tensor:
+        """`(segments,)` bool: what the step's paths draw."""
+        count = len(self._pool.segments)
+        return torch.stack([active(self._table, codes, count) for codes in self._codes]).any(0)
+
+    def _update_drawn(self, grad: Tensor, drawn: Tensor) -> Tensor:
         config, state = self._config, self.optimizer
-        drawn = torch.stack([active(self._table, codes, len(state.steps)) for codes in self._codes]).any(0)
         norm, factor = clip_factor(grad, config.clip_norm)
         state.steps.copy_(state.steps + drawn)
         counts = state.steps.to(self._rates.dtype)

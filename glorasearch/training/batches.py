@@ -32,6 +32,10 @@ class BatchOrder:
             missing -= len(part)
         return torch.cat(parts)
 
+    def share(self, step: int, rank: int, ranks: int) -> Tensor:
+        """The indices of a step that one of its ranks sees, `(batch_size / ranks,)`."""
+        return self.indices(step).chunk(ranks)[rank]
+
     def epoch(self, step: int) -> float:
         """Epochs seen before a step."""
         return step * self.batch_size / self._images

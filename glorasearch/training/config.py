@@ -15,7 +15,10 @@ class TrainingConfig:
     steps: int
     """Optimiser steps."""
     batch_size: int = 64
-    """Images per step."""
+    """Images per step, those of all ranks together."""
+    ranks: int = 1
+    """Parts of a step, each with paths of its own on its own share of the step's images; their gradients are averaged.
+    How many processes carry them out is the affair of the trainer's `world`, and changes nothing."""
     lr: float = 1e-3
     """Peak learning rate of the low-rank factors."""
     vector_lr: float = 1e-3
@@ -47,8 +50,13 @@ class TrainingConfig:
     """Steps between checkpoints."""
 
     def __post_init__(self) -> None:
-        least = {"steps": 0, "batch_size": 1, "warmup_steps": 0, "clip_norm": 0}
+        least = {"steps": 0, "batch_size": 1, "ranks": 1, "warmup_steps": 0, "clip_norm": 0}
         least |= {"record_every": 1, "probe_every": 0, "checkpoint_every": 1}
         for name, limit in least.items():
             if not getattr(self, name) >= limit:
                 raise RunFileError(f"train.{name} is {getattr(self, name)!r}; it must be at least {limit}")
+        if self.batch_size % self.ranks:
+            raise RunFileError(
+                f"train.batch_size is {self.batch_size}, which {self.ranks} ranks (train.ranks) cannot share equally; "
+                f"take a multiple of {self.ranks}"
+            )

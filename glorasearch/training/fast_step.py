@@ -9,13 +9,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from glorasearch.errors import GlorasearchError, RunFileError
+from glorasearch.errors import GlorasearchError, JobError, RunFileError
 from glorasearch.fused import FusedStep, StepConfig, UnfusableError
 from glorasearch.supernet import Supernet
 from glorasearch.training.losses import path_loss, teacher_of
 from glorasearch.training.paths import Path
-from glorasearch.training.plain_step import PlainStep, Step
+from glorasearch.training.plain_step import PlainStep, Share, Step
 from glorasearch.training.randomness import drop_probabilities, model_randomness
+from glorasearch.training.world import World
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +54,7 @@ class FastStep(Step):
         Raises:
             ValueError: if these paths are not distilled as those of the first step were.
         """
-        if tuple(path.distilled for path in paths) != self._paths:
-            raise ValueError("the fused step was made for other paths: a strategy has as many in every step")
+        self._check(paths)
         if self._fused is not None:
             try:
                 result = self._run(self._fused, number, paths, images, labels, factor)
@@ -69,6 +69,44 @@ class FastStep(Step):
                 if done is not None:
                     return done
         return self._plain.run(number, paths, images, labels, factor)
+
+    def run_ranks(self, number: int, shares: Sequence[Share], world: World, factor: float) -> Tensor:
+        """See `Step.run_ranks`; the first step shows whether the model can be compiled and captured in every process.
+
+        Raises:
+            ValueError: if these paths are not distilled as those of the first step were.
+            JobError: if the optimiser's part of the step cannot be compiled and captured.
+        """
+        for share in shares:
+            self._check(share.paths)
+        proven, self._proven = self._proven, True
+        rows: Tensor | None = None
+        if self._fused is not None:
+            try:
+                rows = torch.stack([self._gradient(self._fused, number, share) for share in shares])
+            except (GlorasearchError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # compilers and captures fail in many ways, and all in the first step
+                if self._strict or proven:
+                    raise
+                self._give_up(self._fused, error)
+        if not proven:
+            failed = torch.tensor([[float(rows is None)]] * len(shares), device=shares[0].images.device)
+            if float(world.sum(failed)) > 0 and self._fused is not None:
+                self._give_up(self._fused, RuntimeError("another process of this training cannot"))
+        if self._fused is None or rows is None:
+            return self._plain.run_ranks(number, shares, world, factor)
+        mean = world.sum(rows) / (len(shares) * world.size)
+        try:
+            return self._fused.move(mean, self._rates(factor))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise JobError(f"the optimiser's step cannot be compiled here ({error}); set compile to off") from error
+
+    def _check(self, paths: Sequence[Path]) -> None:
+        if tuple(path.distilled for path in paths) != self._paths:
+            raise ValueError("the fused step was made for other paths: a strategy has as many in every step")
 
     def _give_up(self, fused: FusedStep, error: Exception) -> Tensor | None:
         """Go over to the plain step; the result of the step if it was done before the capture failed."""
@@ -101,6 +139,12 @@ class FastStep(Step):
     def _run(
         self, fused: FusedStep, number: int, paths: Sequence[Path], images: Tensor, labels: Tensor, factor: float
     ) -> Tensor:
-        rates = {group: peak * factor for group, peak in self._peaks.items()}
         with model_randomness(self._drops, self._seed, number, 0, images.device):
-            return fused.run([path.subnet for path in paths], images, labels, rates)
+            return fused.run([path.subnet for path in paths], images, labels, self._rates(factor))
+
+    def _gradient(self, fused: FusedStep, number: int, share: Share) -> Tensor:
+        with model_randomness(self._drops, self._seed, number, 0, share.images.device, share.rank):
+            return fused.gradient([path.subnet for path in share.paths], share.images, share.labels)
+
+    def _rates(self, factor: float) -> dict[str, float]:
+        return {group: peak * factor for group, peak in self._peaks.items()}

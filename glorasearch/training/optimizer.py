@@ -50,6 +50,22 @@ class SupernetOptimizer:
         """Forget all gradients; those of undrawn choices stay None."""
         self._adamw.zero_grad(set_to_none=True)
 
+    def row(self) -> Tensor:
+        """For every parameter whether it was drawn, 1 or 0, and then all gradients, zeros where there is none."""
+        parameters = self.parameters
+        drawn = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+        found = (torch.zeros_like(p) if p.grad is None else p.grad for p in parameters)
+        return torch.cat([drawn, *(gradient.flatten() for gradient in found)])
+
+    def set_row(self, row: Tensor) -> None:
+        """Take the gradients from a row, that of `row` or the sum of several; those of undrawn choices are None."""
+        parameters = self.parameters
+        sizes = [p.numel() for p in parameters]
+        for parameter, drawn, own in zip(
+            parameters, row[: len(sizes)].tolist(), row[len(sizes) :].split(sizes), strict=True
+        ):
+            parameter.grad = own.view_as(parameter).to(parameter.dtype) if drawn else None
+
     def clip(self, max_norm: float) -> Tensor:
         """Scale the gradients to a total norm of at most `max_norm` (0: leave them); returns the norm before."""
         present = [p.grad for p in self._named.values() if p.grad is not None]

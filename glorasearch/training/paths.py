@@ -19,11 +19,11 @@ class Path:
 
 
 class PathStrategy(ABC):
-    """Draws the paths of a step; a pure function of the step, so that a resumed training draws the same."""
+    """Draws the paths of a step; a pure function of step and rank, so that a resumed training draws the same."""
 
     @abstractmethod
-    def paths(self, step: int) -> list[Path]:
-        """The subnets whose gradients are averaged in this step, at least one; the first is never distilled."""
+    def paths(self, step: int, rank: int = 0) -> list[Path]:
+        """The subnets whose gradients a rank averages in this step, at least one; the first is never distilled."""
 
     @abstractmethod
     def identity(self) -> str:
@@ -36,8 +36,8 @@ class Fixed(PathStrategy):
 
     subnet: Subnet
 
-    def paths(self, step: int) -> list[Path]:
-        """The subnet, whatever the step."""
+    def paths(self, step: int, rank: int = 0) -> list[Path]:
+        """The subnet, whatever the step and the rank."""
         return [Path(self.subnet)]
 
     def identity(self) -> str:
@@ -52,9 +52,9 @@ class Uniform(PathStrategy):
     space: BoundSpace
     seed: int
 
-    def paths(self, step: int) -> list[Path]:
+    def paths(self, step: int, rank: int = 0) -> list[Path]:
         """One random subnet."""
-        return [Path(sample(self.space, step_generator(self.seed, step)))]
+        return [Path(sample(self.space, step_generator(self.seed, step, rank=rank)))]
 
     def identity(self) -> str:
         """Kind and seed."""
@@ -73,9 +73,9 @@ class Sandwich(PathStrategy):
     seed: int
     middle: int = 1
 
-    def paths(self, step: int) -> list[Path]:
+    def paths(self, step: int, rank: int = 0) -> list[Path]:
         """Largest, random, smallest."""
-        rng = step_generator(self.seed, step)
+        rng = step_generator(self.seed, step, rank=rank)
         drawn = [sample(self.space, rng) for _ in range(self.middle)]
         return [
             Path(self.space.largest()),
@@ -91,6 +91,6 @@ PATH_TAG, ORDER_TAG, MODEL_TAG = 1, 2, 3
 """What a generator is for: drawing paths, ordering images, randomness inside the model (drop path)."""
 
 
-def step_generator(seed: int, step: int, tag: int = PATH_TAG) -> np.random.Generator:
-    """The generator of a step for one purpose: nothing has to be stored to resume."""
-    return np.random.default_rng([seed, tag, step])
+def step_generator(seed: int, step: int, tag: int = PATH_TAG, rank: int = 0) -> np.random.Generator:
+    """The generator of a rank's step for one purpose: nothing has to be stored to resume."""
+    return np.random.default_rng([seed, tag, step, rank] if rank else [seed, tag, step])

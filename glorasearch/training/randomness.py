@@ -27,16 +27,18 @@ def drop_probabilities(model: nn.Module) -> dict[str, float]:
 
 
 @contextmanager
-def model_randomness(enabled: bool, seed: int, step: int, number: int, device: torch.device) -> Iterator[None]:
+def model_randomness(
+    enabled: bool, seed: int, step: int, number: int, device: torch.device, rank: int = 0
+) -> Iterator[None]:
     """Seed torch's global generators for one forward pass and put them back afterwards.
 
     Dropout and drop path draw from the global generators and take none as an argument, so these are seeded from
-    (seed, step, number of the pass) for the time of the pass only.
+    (seed, step, number of the pass, rank) for the time of the pass only.
     """
     if not enabled:
         yield
         return
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(int(step_generator(seed, step, MODEL_TAG + number).integers(2**62)))
+        torch.manual_seed(int(step_generator(seed, step, MODEL_TAG + number, rank).integers(2**62)))
         yield

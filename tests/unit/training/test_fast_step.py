@@ -26,7 +26,7 @@ class FastTrainer(SupernetTrainer):
         assert isinstance(plain, PlainStep)
         config = self._config
         fused = StepConfig(
-            batch_size=config.batch_size,
+            batch_size=config.batch_size // config.ranks,
             paths=tuple(path.distilled for path in self._strategy.paths(0)),
             clip_norm=config.clip_norm,
             weight_decay=config.weight_decay,

@@ -1,0 +1,164 @@
+"""Groups of processes on the CPU that train together.
+
+    python rank_process.py FOLDER
+
+reads `FOLDER/groups.json` (group → `processes`, and `trainings` that these do one after the other), and writes to
+`FOLDER/<group>-<process>.json` how each training ended. The processes are forked from the one that is started, so that
+torch and timm are imported once. Tests import this file too, and so have the same trainings in a process of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
+from glorasearch.errors import GlorasearchError
+from glorasearch.space import SearchSpace
+from glorasearch.supernet import Supernet
+from glorasearch.training import Fixed, PathStrategy, ProcessGroup, Sandwich, SupernetTrainer, Uniform, World
+from glorasearch.training.choose_step import choose_step
+from glorasearch.training.fast_step import FastStep
+from glorasearch.training.plain_step import PlainStep, Step
+from glorasearch.training.world import ALONE
+from glorasearch.weights import tensor_digest
+
+FORMS = ["none", "constant", "vector", "lora:1", "lora:2"]
+SPACES: dict[str, dict[str, Any]] = {
+    "plain": {"choices": {"A": FORMS, "B": FORMS, "E": ["none", "vector"]}},
+    "directions": {
+        "choices": {"B": ["none", "dash:1:2", "tsd:1:2"]},
+        "options": {"dash": {"warmup": 3}, "tsd": {"warmup": 4}},
+    },
+}
+STRATEGIES: dict[str, Callable[[Supernet], PathStrategy]] = {
+    "uniform": lambda supernet: Uniform(supernet.space, 0),
+    "sandwich": lambda supernet: Sandwich(supernet.space, 0),
+    "fixed": lambda supernet: Fixed(supernet.space.largest()),
+}
+
+
+class StoppedError(Exception):
+    """Ends a training where a signal would."""
+
+
+class FastTrainer(SupernetTrainer):
+    """Takes the fused step, which runs uncompiled on the CPU."""
+
+    def _make_step(self) -> Step:
+        from glorasearch.fused import StepConfig
+
+        config = self._config
+        plain = choose_step(self._supernet, self._strategy, config, self._device)
+        assert isinstance(plain, PlainStep)
+        fused = StepConfig(
+            batch_size=config.batch_size // config.ranks,
+            paths=tuple(path.distilled for path in self._strategy.paths(0)),
+            clip_norm=config.clip_norm,
+            weight_decay=config.weight_decay,
+            dtype=torch.float32,
+        )
+        peaks = dict.fromkeys(("factor", "vector", "head"), config.lr) | {"spectrum": 0.0}
+        return FastStep(self._supernet, plain, peaks, fused, label_smoothing=0.0, seed=config.seed, strict=True)
+
+
+def digits() -> SearchData:
+    spec = InputSpec(channels=1, height=14, width=14, mean=(0.5,), std=(0.5,))
+    return load_search_data(DataConfig(source="digits", train=60, search=40), spec)
+
+
+def make_supernet(space: str = "plain", drop_path: float = 0.0, seed: int = 0) -> Supernet:
+    size: dict[str, Any] = {"img_size": 14, "patch_size": 7, "embed_dim": 24, "depth": 2, "num_heads": 3}
+    torch.manual_seed(0)
+    backbone = timm.create_model(
+        "vit_tiny_patch16_224", in_chans=1, num_classes=10, drop_path_rate=drop_path, **size
+    ).eval()
+    return Supernet(backbone, SearchSpace.from_dict({"name": "tiny"} | SPACES[space]), seed=seed)
+
+
+def train(data: SearchData, told: dict[str, Any], world: World = ALONE) -> dict[str, Any]:
+    """Train as `told`; how it ended: `digest` of the weights, `steps` seen, `rows` of records, `error` if any.
+
+    `stop` ends it after a step in every process, `kill` does so with a signal in the process given; `seeds` are those
+    of the supernet by process.
+    """
+    told = {"ranks": 2, "strategy": "uniform", "space": "plain", "drop_path": 0.0, "seeds": [0]} | told
+    seed = told["seeds"][world.process % len(told["seeds"])]
+    supernet = make_supernet(told["space"], told["drop_path"], seed)
+    steps: list[int] = []
+    rows: list[Any] = []
+
+    def on_step(step: int) -> None:
+        steps.append(step)
+        if told.get("break") == step:
+            with torch.no_grad():
+                supernet.head_parameters()["head.weight"].fill_(float("inf"))
+        if told.get("drift") == [world.process, step]:
+            with torch.no_grad():
+                supernet.head_parameters()["head.weight"].mul_(1 + 1e-6)
+        if told.get("stop") == step:
+            raise StoppedError
+        if told.get("kill") == [world.process, step]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    given = {key: told[key] for key in ("steps", "lr", "batch_size", "checkpoint_every", "clip_norm") if key in told}
+    recipe = {"steps": 12, "batch_size": 12, "warmup_steps": 2, "record_every": 3, "checkpoint_every": 4}
+    config = SupernetTrainer.Config(ranks=told["ranks"], **recipe | given)
+    trainer = (FastTrainer if told.get("fast") else SupernetTrainer)(
+        supernet,
+        data.train,
+        STRATEGIES[told["strategy"]](supernet),
+        config,
+        world=world,
+        checkpoint=Path(told["checkpoint"]) if "checkpoint" in told else None,
+        on_record=lambda row: rows.append([row.step, row.values["loss"], row.values["gradient_norm"]]),
+        on_step=on_step,
+    )
+    error = ""
+    try:
+        trainer.run()
+    except (GlorasearchError, StoppedError) as caught:
+        error = f"{type(caught).__name__}: {caught}"
+    return {
+        "digest": tensor_digest(supernet.adapter_state()),
+        "draws": supernet.draws(),
+        "steps": steps,
+        "rows": rows,
+        "error": error,
+    }
+
+
+def join(group: str, process: int, folder: Path, told: dict[str, Any], data: SearchData) -> None:
+    """Be one process of a group."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder / group}", rank=process, world_size=told["processes"]
+    )
+    found = {name: train(data, training, ProcessGroup()) for name, training in told["trainings"].items()}
+    (folder / f"{group}-{process}.json").write_text(json.dumps(found))
+    torch.distributed.destroy_process_group()
+
+
+def main(folder: Path) -> None:
+    data = digits()
+    for group, told in json.loads((folder / "groups.json").read_text()).items():
+        children: list[int] = []
+        for process in range(told["processes"]):
+            child = os.fork()
+            if child == 0:
+                join(group, process, folder, told, data)
+                os._exit(0)
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
