@@ -85,7 +85,8 @@ def forget_run(name: str, workspace: Workspace, database: Database) -> None:
     storage = TrialStorage(database)
     for study in storage.get_all_studies():
         if study.study_name == name:
-            storage.delete_study(study._study_id)
+            with storage.lock_study(name):
+                storage.delete_study(study._study_id)
     folder = workspace.run_folder(name)
     try:
         if folder.exists():

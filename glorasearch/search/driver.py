@@ -93,7 +93,12 @@ class SearchDriver:
         Raises:
             SearchError: if too many evaluations fail, or none succeeds; the message gives the commonest reason.
             JobError: if the executor cannot go on.
+            RunLockedError: if another live process searches this study.
         """
+        with self._storage.lock_study(self._study_name):
+            return self._run()
+
+    def _run(self) -> SearchOutcome:
         started = time.perf_counter()
         self._ledger = Ledger(self._config.fitness)
         self._ledger.load(self._storage.get_all_trials(self._study_id, deepcopy=False), self._genome)
