@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 from workers.factory import build_evaluator
 
+CONTROL: Final = "control"
+"""Concurrency group of the calls that are answered while an evaluation is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where an evaluator is."""
+
+    host: str
+    process: int
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}"
+
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """An exception that is no fault of the candidate, as text: it need not be importable where it is read."""
+    """An exception that is no fault of a candidate, as text: it need not be importable where it is read."""
 
     summary: str
     """Type and message, on one line."""
@@ -35,20 +51,26 @@ class EvaluatorActor:
         self._factory = factory
         self._spec = spec
         self._evaluate: Evaluate | None = None
+        self._withdrawn: set[int] = set()
 
-    def build(self) -> Crash | None:
-        """Build the evaluator; why it cannot be built, if so."""
+    def build(self) -> Home | Crash:
+        """Build the evaluator; says where it is, or why it cannot be built."""
         try:
             self._evaluate = build_evaluator(self._factory, self._spec)
         except Exception as error:
             return Crash.of(error)
-        return None
+        return Home(socket.gethostname(), os.getpid())
 
-    def evaluate(self, task: EvaluationTask) -> EvaluationResult | Crash:
-        """Evaluate one candidate."""
-        try:
-            if self._evaluate is None:
-                raise RuntimeError("the evaluator has not been built")
-            return evaluate_safely(self._evaluate, task)
-        except Exception as error:
-            return Crash.of(error)
+    def evaluate(self, task: EvaluationTask, ticket: int) -> EvaluationResult | None:
+        """Evaluate one candidate; None if its ticket was withdrawn meanwhile. Tickets come in ascending order."""
+        withdrawn = ticket in self._withdrawn
+        self._withdrawn = {later for later in tuple(self._withdrawn) if later > ticket}
+        if withdrawn:
+            return None
+        if self._evaluate is None:
+            return EvaluationResult(task.subnet_digest, error="the worker's evaluator has not been built")
+        return evaluate_safely(self._evaluate, task)
+
+    def withdraw(self, ticket: int) -> None:
+        """Skip a task that has not begun; called while another one is being evaluated."""
+        self._withdrawn.add(ticket)

@@ -23,8 +23,10 @@ OBJECT_STORE_BYTES: Final = 100 * 2**20
 def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
     """Make Ray ready for that many workers; whether it was started here, and so is to be shut down here.
 
-    With an `address` the cluster there is joined; a Ray that this process already uses is used as it is; else one is
-    started on this machine, with a CPU slot for each worker.
+    With an `address` the cluster there is joined, and left as it is but for this process's own job: its workers look
+    for modules in the folders of this process's import path too, where they exist, after those of a Ray job's working
+    directory. A Ray that this process already uses is used as it is; else one is started on this machine, with a CPU
+    slot for each worker.
 
     Raises:
         InputError: if this machine has fewer GPUs than the workers need.
@@ -41,8 +43,10 @@ def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
             "num_cpus": workers,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "runtime_env": {"env_vars": {"PYTHONPATH": import_path()}},
         }
+    if not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):  # in a Ray job, the job says what its workers import
+        path = import_path() if address is None else f"{import_path()}{os.pathsep}${{PYTHONPATH}}"
+        quiet["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
     try:
         with kept_sigterm():
             ray.init(address=address or "local", **quiet)
@@ -55,6 +59,12 @@ def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
         ray.shutdown()
         raise
     return True
+
+
+def free_room() -> str:
+    """What the cluster has free, in words."""
+    free: dict[str, float] = ray.available_resources()
+    return f"the Ray cluster has {free.get('CPU', 0.0):g} CPUs and {free.get('GPU', 0.0):g} GPUs free"
 
 
 def check_room(workers: int, gpus_per_worker: float, grows: bool) -> None:

@@ -2,60 +2,51 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    WorkerCrashedError,
+)
 
 from glorasearch.errors import InputError, JobError
 from glorasearch.search import Executor
 from glorasearch.space import EvaluationResult, EvaluationTask
-from workers.actor import Crash, EvaluatorActor
-from workers.cluster import connect
+from workers.cluster import connect, free_room
 from workers.factory import check_factory_name
+from workers.worker_pool import QUEUED_PER_WORKER, Attempt, Worker, WorkerPool
 
-QUEUED_PER_WORKER: Final = 2
-"""One task is evaluated while the next one already waits at the worker."""
+logger = logging.getLogger(__name__)
+
 LOSSES: Final = 3
-"""A task that was being evaluated when its worker died so often is answered with an error; likewise a build."""
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """A task, and how often its worker died while evaluating it."""
-
-    task: EvaluationTask
-    losses: int = 0
-
-
-@dataclass(slots=True)
-class _Worker:
-    """One place for an actor; when the actor dies, another one takes the place."""
-
-    actor: Any
-    building: Any
-    """Reference of the build under way; None once the evaluator is there."""
-    build_losses: int = 0
-    queue: deque[tuple[Any, _Attempt]] = field(default_factory=deque)
-    """(reference, attempt), in the order in which the actor takes them."""
-
-    @property
-    def reference(self) -> Any:
-        """What the actor answers next, if it has anything to do."""
-        if self.building is not None:
-            return self.building
-        return self.queue[0][0] if self.queue else None
+"""A task whose worker died so often while evaluating it, or whose evaluation took too long so often, has failed."""
+NOTICE_SECONDS: Final = 30.0
+"""How long nothing is said while no worker is ready."""
+_GONE: Final = (RayActorError, WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError)
+"""What Ray raises when a process is gone, or out of reach."""
 
 
 class RayExecutor(Executor):
     """Evaluates in long-lived Ray actors, each with an evaluator of its own that is built once.
 
-    An actor that dies is replaced, and the tasks that it held are given out again: a killed worker costs nothing but
-    time. A task whose evaluation kills its worker 3 times is answered with an error. Results do not depend on which
-    worker they come from, as an evaluation is a pure function of its task.
+    - An actor that dies is replaced, and the tasks that it held are given out again: a killed worker, or a lost node,
+      costs nothing but time. A task whose evaluation kills its worker 3 times is answered with an error.
+    - Each worker evaluates one task while another one waits at it. Tasks that wait behind a slow worker are taken back
+      when another worker has nothing to do.
+    - An evaluation that takes longer than the timeout is given to another worker, and its own worker is replaced. After
+      3 times it is answered with an error.
+    - Workers that find no place in the cluster yet hold no tasks; they join when they can.
+
+    Results do not depend on which worker they come from, as an evaluation is a pure function of its task.
 
     Args:
         factory: `package.module:function`; called with `spec` in each worker, it returns what evaluates a task.
@@ -63,9 +54,10 @@ class RayExecutor(Executor):
         workers: number of actors.
         address: of a Ray cluster; without it one is started on this machine and shut down by `close`.
         gpus_per_worker: GPUs of each actor; may be a fraction.
+        evaluation_timeout: seconds that an evaluation may take from its beginning; None for any number.
 
     Raises:
-        InputError: if `workers`, `gpus_per_worker` or the form of `factory` is not allowed.
+        InputError: if `workers`, `gpus_per_worker`, `evaluation_timeout` or the form of `factory` is not allowed.
         JobError: if Ray cannot be started, or the factory fails in a worker; the message holds the cause.
     """
 
@@ -76,24 +68,23 @@ class RayExecutor(Executor):
         workers: int,
         address: str | None = None,
         gpus_per_worker: float = 0,
+        evaluation_timeout: float | None = None,
     ) -> None:
         check_factory_name(factory)
         if workers < 1:
             raise InputError(f"workers is {workers}; allowed are whole numbers from 1")
         if gpus_per_worker < 0:
             raise InputError(f"gpus_per_worker is {gpus_per_worker}; allowed are numbers from 0")
-        self._factory = factory
-        self._spec = dict(spec)
-        self._waiting: deque[_Attempt] = deque()
-        self._workers: list[_Worker] = []
+        if evaluation_timeout is not None and evaluation_timeout <= 0:
+            raise InputError(f"evaluation_timeout is {evaluation_timeout}; allowed are seconds above 0")
+        self._timeout = evaluation_timeout
+        self._waiting: deque[Attempt] = deque()
+        self._results: deque[EvaluationResult] = deque()
+        self._pool: WorkerPool | None = None
         self._started_ray = connect(workers, gpus_per_worker, address)
         try:
-            remote = ray.remote(num_cpus=1, num_gpus=gpus_per_worker, max_restarts=0, max_task_retries=0)
-            self._actor_class = remote(EvaluatorActor)
-            for _ in range(workers):
-                actor = self._start_actor()
-                self._workers.append(_Worker(actor, actor.build.remote()))
-            while any(worker.building is not None for worker in self._workers):
+            self._pool = WorkerPool(factory, spec, workers, gpus_per_worker)
+            while not self._pool.ready:
                 self._step()
         except BaseException:
             self.close()
@@ -102,93 +93,133 @@ class RayExecutor(Executor):
     @property
     def capacity(self) -> int:
         """Two tasks for each worker: one is evaluated, one waits."""
-        return QUEUED_PER_WORKER * len(self._workers)
+        return QUEUED_PER_WORKER * max(1, 0 if self._pool is None else len(self._pool))
+
+    @property
+    def status(self) -> str:
+        """How many workers there are, if some are not ready."""
+        if self._pool is None or len(self._pool.ready) == len(self._pool):
+            return ""
+        return f"{len(self._pool.ready)} of {len(self._pool)} workers"
 
     def submit(self, task: EvaluationTask) -> None:
         """Give a task to the worker with the least to do; it waits here while all have enough."""
-        self._waiting.append(_Attempt(task))
+        self._waiting.append(Attempt(task))
         self._hand_out()
 
     def next_result(self) -> EvaluationResult:
         """The next result of any worker.
 
         Raises:
-            JobError: if nothing is under way, an evaluator raised something else than `EvaluationError`, a replaced
-                worker cannot be built, or Ray itself fails.
+            JobError: if nothing is under way, no worker is left, or Ray itself fails.
         """
-        while self._waiting or any(worker.queue for worker in self._workers):
-            result = self._step()
-            if result is not None:
-                return result
-        raise JobError("no result to wait for: every submitted task has been answered")
+        while not self._results:
+            if self._pool is None or not (self._waiting or self._pool.busy):
+                raise JobError("no result to wait for: every submitted task has been answered")
+            self._step()
+        return self._noted(self._results.popleft())
 
     def close(self) -> None:
-        """Stop the workers; shut Ray down if it was started here."""
-        workers, self._workers = self._workers, []
+        """Stop the workers; shut Ray down if it was started or joined here."""
+        pool, self._pool = self._pool, None
         self._waiting.clear()
+        self._results.clear()
         if ray.is_initialized():
-            for worker in workers:
-                ray.kill(worker.actor)
+            if pool is not None:
+                pool.close()
             if self._started_ray:
                 ray.shutdown()
 
-    def _start_actor(self) -> Any:
-        return self._actor_class.remote(self._factory, self._spec)
-
-    def _hand_out(self) -> None:
-        while self._waiting:
-            worker = min(self._workers, key=lambda worker: len(worker.queue))
-            if len(worker.queue) >= QUEUED_PER_WORKER:
-                return
-            attempt = self._waiting.popleft()
-            worker.queue.append((worker.actor.evaluate.remote(attempt.task), attempt))
-
-    def _step(self) -> EvaluationResult | None:
-        """Wait until one worker answers or dies, and act on it; a result, if there is one."""
-        by_reference = {worker.reference: worker for worker in self._workers if worker.reference is not None}
+    def _step(self) -> None:
+        """Wait until some worker answers or dies or takes too long, and act on all that did."""
+        pool = self._pool
+        assert pool is not None
+        by_reference = {worker.reference: worker for worker in pool.workers if worker.reference is not None}
+        references = list(by_reference)
         try:
-            ready, _ = ray.wait(list(by_reference), num_returns=1)
-            worker = by_reference[ready[0]]
-            try:
-                answer = ray.get(ready[0])
-            except RayActorError as error:
-                return self._replace(worker, error)
+            answered, _ = ray.wait(references, num_returns=1, timeout=self._patience(pool))
+            if answered:
+                answered, _ = ray.wait(references, num_returns=len(references), timeout=0)
+            for reference in answered:
+                self._take(pool, by_reference[reference], reference)
         except RayError as error:
             raise JobError(f"Ray failed: {error}. Start the search again: it goes on where it was") from error
-        if isinstance(answer, Crash):
-            what = "be built" if worker.building is not None else "evaluate a candidate"
-            trace = f"In the worker:\n{answer.trace}"
-            raise JobError(f"the evaluator of factory {self._factory} cannot {what}: {answer.summary}\n{trace}")
-        if worker.building is not None:
-            worker.building = None
-            worker.build_losses = 0
-            return None
-        worker.queue.popleft()
+        if not answered and not pool.ready:
+            logger.warning("no worker is ready: %d are being placed or built; %s", len(pool), free_room())
+        self._expire(pool)
         self._hand_out()
-        result: EvaluationResult = answer
-        return result
 
-    def _replace(self, worker: _Worker, error: RayActorError) -> EvaluationResult | None:
-        """Put a new actor in the place of a dead one, and give out again what the dead one held."""
-        held = [attempt for _, attempt in worker.queue]
-        worker.queue.clear()
-        answer: EvaluationResult | None = None
+    def _take(self, pool: WorkerPool, worker: Worker, reference: Any) -> None:
+        """Act on what a worker answered, or on its death."""
+        try:
+            answer = ray.get(reference)
+        except RayError as error:
+            if worker.building is not None:
+                pool.build_failed(worker, str(error))
+            elif isinstance(error, _GONE):
+                self._lost(pool, worker, error)
+            else:
+                raise
+            return
         if worker.building is not None:
-            worker.build_losses += 1
-            if worker.build_losses >= LOSSES:
-                raise JobError(
-                    f"workers die while factory {self._factory} builds their evaluator ({LOSSES} times in a row): "
-                    f"{error}. Look for a lack of memory, or use fewer workers"
-                )
-        elif held:
-            # An actor takes its tasks in order: the first was being evaluated, the others only waited behind it.
-            held[0].losses += 1
-            if held[0].losses >= LOSSES:
-                digest = held.pop(0).task.subnet_digest
-                answer = EvaluationResult(digest, error=f"the worker died {LOSSES} times while evaluating this subnet")
-        self._waiting.extendleft(reversed(held))
-        ray.kill(worker.actor)  # it may be out of reach only; a second one must not run beside it
-        worker.actor = self._start_actor()
-        worker.building = worker.actor.build.remote()
-        self._hand_out()
-        return answer
+            pool.built(worker, answer)
+            return
+        handed = pool.pop(worker)
+        if answer is not None and not handed.attempt.answered:
+            self._answer(handed.attempt, answer)
+
+    def _answer(self, attempt: Attempt, result: EvaluationResult) -> None:
+        attempt.answered = True
+        self._results.append(result)
+
+    def _lost(self, pool: WorkerPool, worker: Worker, error: RayError) -> None:
+        """A worker is gone. It took its tasks in order: the first was being evaluated, the other only waited."""
+        first = worker.queue[0]
+        if first.open:
+            first.attempt.losses += 1
+            if first.attempt.losses >= LOSSES:
+                reason = f"the worker died {LOSSES} times while evaluating this subnet"
+                self._answer(first.attempt, EvaluationResult(first.attempt.task.subnet_digest, error=reason))
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        self._waiting.extendleft(reversed(pool.replace(worker, lines[0])))
+
+    def _expire(self, pool: WorkerPool) -> None:
+        """Replace the workers whose evaluation takes too long; whatever they still answer, nobody listens."""
+        if self._timeout is None:
+            return
+        now = time.monotonic()
+        for worker in pool.workers:
+            if not worker.ready or not worker.queue or now - worker.began < self._timeout:
+                continue
+            first = worker.queue[0]
+            if first.open:
+                first.attempt.timeouts += 1
+                if first.attempt.timeouts >= LOSSES:
+                    reason = f"no answer within {self._timeout:g} s, {LOSSES} times"
+                    self._answer(first.attempt, EvaluationResult(first.attempt.task.subnet_digest, error=reason))
+            why = f"no answer within {self._timeout:g} s to subnet {first.attempt.task.subnet_digest[:12]}"
+            self._waiting.extendleft(reversed(pool.replace(worker, why)))
+
+    def _patience(self, pool: WorkerPool) -> float | None:
+        """Seconds until something is to be done though nobody answers; None for never."""
+        ready = pool.ready
+        if not ready:
+            return NOTICE_SECONDS
+        if self._timeout is None:
+            return None
+        now = time.monotonic()
+        return min((max(0.0, w.began + self._timeout - now) for w in ready if w.queue), default=None)
+
+    def _hand_out(self) -> None:
+        """Give what waits to those who have least to do; then, to those who have nothing to do, what waits elsewhere."""
+        ready = [] if self._pool is None else self._pool.ready
+        if self._pool is None or not ready:
+            return
+        while self._waiting:
+            worker = min(ready, key=lambda worker: len(worker.queue))
+            if len(worker.queue) >= QUEUED_PER_WORKER:
+                return
+            self._pool.hand(self._waiting.popleft(), worker)
+        for worker in ready:
+            if not worker.queue and not self._pool.steal(worker):
+                return

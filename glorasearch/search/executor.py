@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from types import TracebackType
@@ -10,19 +11,47 @@ from typing import Protocol, Self, runtime_checkable
 from glorasearch.errors import JobError
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 
+_log = logging.getLogger(__name__)
+
 
 class Executor(ABC):
     """Evaluates tasks, in any order and anywhere; a context manager that closes itself.
 
-    For every submitted task exactly one result is returned. A candidate that cannot be evaluated (`EvaluationError`) is
-    a result with its `error` set; any other exception of an evaluation is a programming error and stops the search. An
-    executor belongs to one thread.
+    For every submitted task exactly one result is returned. An evaluation that raises an exception is a result with its
+    `error` set; the traceback of the first one that was no `EvaluationError` goes to the log. Whether too many fail is
+    judged by the driver. An executor belongs to one thread.
     """
+
+    _traced = False
+    """Whether a traceback has been logged."""
+
+    @property
+    def status(self) -> str:
+        """What is worth telling of the workers at this moment, such as `7 of 8 workers`; empty if nothing is."""
+        return ""
+
+    def _noted(self, result: EvaluationResult) -> EvaluationResult:
+        """The result, its traceback logged if it is the first that has one."""
+        if result.trace is not None and not self._traced:
+            self._traced = True
+            _log.warning(
+                "subnet %s could not be evaluated (%s). Others that fail so are recorded as failed trials without a "
+                "traceback; this one's:\n%s",
+                result.subnet_digest[:12],
+                result.error,
+                result.trace.rstrip(),
+            )
+        return result
 
     @property
     @abstractmethod
     def capacity(self) -> int:
         """How many tasks are worth having under way at once, at least 1; more may be submitted and wait."""
+
+    @property
+    def in_order(self) -> bool:
+        """Whether tasks are evaluated one after the other as they were submitted, so that one waits for no other."""
+        return False
 
     @abstractmethod
     def submit(self, task: EvaluationTask) -> None:
@@ -81,6 +110,11 @@ class InProcessExecutor(Executor):
         """One task at a time, and one more that waits where it can be started ahead."""
         return 1 if self._ahead is None else 2
 
+    @property
+    def in_order(self) -> bool:
+        """One after the other."""
+        return True
+
     def submit(self, task: EvaluationTask) -> None:
         """Take a task over."""
         self._waiting.append(task)
@@ -94,7 +128,7 @@ class InProcessExecutor(Executor):
         result = evaluate_safely(self._evaluate, self._waiting.popleft())
         if self._ahead is not None and self._waiting:
             self._ahead.start(self._waiting[0])
-        return result
+        return self._noted(result)
 
     def close(self) -> None:
         """Drop the tasks that still wait."""

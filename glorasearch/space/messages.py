@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from glorasearch.errors import EvaluationError
 from glorasearch.space.cap import Cap
+
+
+_REASON_LENGTH: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,8 @@ class EvaluationResult:
     """Of a capped candidate: the best fitness that it could still have reached, which is worse than the task's cap."""
     stopped_after: int | None = None
     """Of a capped candidate: the images that were seen."""
+    trace: str | None = None
+    """Traceback, for the log, of an exception that nobody foresaw; its type and message are the `error`."""
 
     @property
     def capped(self) -> bool:
@@ -66,8 +73,21 @@ Evaluate = Callable[[EvaluationTask], EvaluationResult]
 
 
 def evaluate_safely(evaluate: Evaluate, task: EvaluationTask) -> EvaluationResult:
-    """The result of a task, an `EvaluationError` turned into a result that carries it."""
+    """The result of a task; an exception is turned into a result that carries it.
+
+    Whether a fault lies with one candidate or with all of them is seen by how many fail, not by one exception, so none
+    of them stops a search by itself. What is no `Exception` (`KeyboardInterrupt`) passes.
+    """
     try:
         return evaluate(task)
     except EvaluationError as error:
         return EvaluationResult(task.subnet_digest, error=str(error) or type(error).__name__)
+    except Exception as error:
+        return EvaluationResult(task.subnet_digest, error=_reason(error), trace=traceback.format_exc())
+
+
+def _reason(error: Exception) -> str:
+    """Type and message of an exception on one line of at most 500 characters."""
+    message = " ".join(str(error).split())
+    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return text if len(text) <= _REASON_LENGTH else f"{text[: _REASON_LENGTH - 3]}..."

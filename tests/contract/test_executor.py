@@ -66,9 +66,18 @@ def test_a_result_does_not_depend_on_when_it_is_asked_for(executor: Executor) ->
     assert repr(found[0]) == repr(found[1])
 
 
-def test_a_bug_in_the_evaluator_stops_rather_than_counts_as_a_failed_candidate(executor: Executor) -> None:
-    executor.submit(task(7))
-    with pytest.raises((KeyError, JobError), match="a bug"):
-        executor.next_result()
+def test_an_exception_that_nobody_foresaw_is_a_failed_candidate_with_type_and_message(
+    executor: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        executor.submit(task(7))
+        assert executor.next_result().error == "KeyError: 'a bug'"
+    assert caplog.text.count('raise KeyError("a bug")') == 1, "the first traceback is in the log"
+    executor.submit(task(3))
+    assert executor.next_result().error is None
+
+
+def test_closing_twice_is_closing_once(executor: Executor) -> None:
+    executor.submit(task(3))
     executor.close()
     executor.close()

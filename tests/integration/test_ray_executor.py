@@ -1,24 +1,21 @@
-"""Ray actors that are really killed, factories that really fail, and searches that must not notice."""
+"""Ray actors that are fast and slow, factories that really fail, and a cluster that is nobody's to change."""
 
-import os
-import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import ray
+from numpy.random import default_rng
 
-from glorasearch.db import TrialStorage
 from glorasearch.errors import InputError, JobError
-from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome, SearchProgress
-from glorasearch.space import BoundSpace, EvaluationTask, LayerShape, SearchSpace
+from glorasearch.space import BoundSpace, EvaluationTask, LayerShape, SearchSpace, sample
 from workers import RayExecutor
 from workers.cluster import check_room, connect
-from workers.factory import build_evaluator
 
-CONFIG = SearchConfig(trials=60, population=20, parents=5, seed=3)
+DEADLINE_SECONDS = 120
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,62 +23,69 @@ def shared_ray() -> Iterator[None]:
     """One Ray for all, as starting one takes seconds; its workers can import what the tests can."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parent))
-        assert connect(workers=2, gpus_per_worker=0, address=None)
+        assert connect(workers=3, gpus_per_worker=0, address=None)
         yield
     ray.shutdown()
 
 
 def small_space() -> BoundSpace:
     choices = {"A": ["lora:2", "vector", "none"], "B": ["lora:4", "lora:2", "none"], "E": ["vector", "none"]}
-    space = SearchSpace.from_dict({"name": "small", "choices": choices, "budget": {"max": 900}})
+    space = SearchSpace.from_dict({"name": "small", "choices": choices})
     return space.bind([LayerShape(f"blocks.{index}.fc", 32, 32) for index in range(6)])
 
 
-def search(
-    executor: Executor, path: Path, on_progress: Callable[[SearchProgress], None] | None = None
-) -> tuple[SearchOutcome, list[object]]:
-    storage = TrialStorage(f"sqlite:///{path}")
-    driver = SearchDriver(small_space(), storage, executor, "weights", "study", CONFIG, on_progress=on_progress)
-    outcome = driver.run()
-    trials = storage.get_all_trials(storage.get_study_id_from_name("study"))
-    return outcome, [(trial.number, trial.params, trial.values, trial.user_attrs, trial.state) for trial in trials]
+def tasks_of(count: int) -> list[EvaluationTask]:
+    rng = default_rng(0)
+    subnets = [sample(small_space(), rng) for _ in range(count)]
+    assert len(set(subnets)) == count
+    return [EvaluationTask(subnet.to_json(), subnet.digest, "weights") for subnet in subnets]
 
 
-def test_the_same_trials_and_winner_as_in_process_though_a_worker_is_killed(tmp_path: Path) -> None:
-    spec = {"rounds": 60_000, "failing": 10}
-    expected, trials = search(InProcessExecutor(build_evaluator("ray_burn:make", spec)), tmp_path / "here.db")
-    log = tmp_path / "log"
-    log.mkdir()
-    with RayExecutor("ray_burn:make", spec | {"log": str(log)}, workers=2) as executor:
-        assert executor.capacity == 4
-        victims = [int(path.name.split("-")[1]) for path in log.glob("built-*")]
-        assert len(victims) == 2
-
-        def kill(progress: SearchProgress) -> None:
-            if progress.done in (7, 25):
-                os.kill(victims.pop(), signal.SIGKILL)
-
-        outcome, found = search(executor, tmp_path / "ray.db", kill)
-    assert not victims
-    assert len(list(log.glob("built-*"))) == 4, "each killed worker was replaced"
-    begun = [path.name.removeprefix("begun-") for path in log.glob("begun-*")]
-    ended = [path.name.removeprefix("ended-") for path in log.glob("ended-*")]
-    assert len(begun) > len(ended), "at least one was killed in the middle of an evaluation"
-    assert found == trials
-    assert (outcome.best, outcome.subnet, outcome.pareto) == (expected.best, expected.subnet, expected.pareto)
-    assert outcome.failed == expected.failed > 0
-    assert ray.is_initialized(), "a Ray that the executor found is left alone"
+def logged(log: Path, what: str) -> list[tuple[str, str]]:
+    """(Subnet, process) of the files begun-* or ended-*."""
+    return [(path.name.split("-")[1], path.name.split("-")[2]) for path in log.glob(f"{what}-*")]
 
 
-def test_a_subnet_that_kills_its_worker_is_given_up_and_the_others_are_not() -> None:
-    subnets = [small_space().smallest(), small_space().largest()]
-    tasks = [EvaluationTask(subnet.to_json(), subnet.digest, "weights") for subnet in subnets]
-    with RayExecutor("ray_burn:make", {"rounds": 1, "lethal": tasks[0].subnet_digest}, workers=1) as executor:
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "this has not come about in time"
+        time.sleep(0.01)
+
+
+def test_tasks_behind_a_slow_worker_are_taken_by_those_who_have_nothing_to_do(tmp_path: Path) -> None:
+    """One of three workers waits until the gate opens, with one task begun and another one waiting behind it."""
+    tasks, more = tasks_of(40)[:30], tasks_of(40)[30:]
+    spec = {"rounds": 2_000, "log": str(tmp_path), "one_slow": True}
+    with RayExecutor("ray_burn:make", spec, workers=3) as executor:
+        assert executor.capacity == 6
+        wait_until(lambda: len(list(tmp_path.glob("built-*"))) == 3)
         for task in tasks:
             executor.submit(task)
-        results = {result.subnet_digest: result for result in (executor.next_result(), executor.next_result())}
-        assert results[tasks[0].subnet_digest].error == "the worker died 3 times while evaluating this subnet"
-        assert results[tasks[1].subnet_digest].error is None
+        results = [executor.next_result() for _ in range(29)]
+        slow = (tmp_path / "slow").read_text()
+        begun = logged(tmp_path, "begun")
+        assert [process for _, process in begun].count(slow) == 1
+        assert len({process for _, process in begun}) == 3
+        (tmp_path / "gate").touch()
+        results.append(executor.next_result())
+        assert (results[-1].subnet_digest, slow) in logged(tmp_path, "ended")
+        for task in more:
+            executor.submit(task)
+        results += [executor.next_result() for _ in more]
+        assert executor.status == ""
+    assert {result.subnet_digest for result in results} == {task.subnet_digest for task in tasks + more}
+    assert len(results) == len(logged(tmp_path, "begun")) == 40, "what was taken away from the slow worker it skipped"
+
+
+def test_workers_without_a_place_hold_no_tasks(tmp_path: Path) -> None:
+    """Five workers on three CPUs: two never get a place, and the other three do everything."""
+    with RayExecutor("ray_burn:make", {"log": str(tmp_path)}, workers=5) as executor:
+        wait_until(lambda: len(list(tmp_path.glob("built-*"))) == 3)
+        for task in tasks_of(30):
+            executor.submit(task)
+        assert len({executor.next_result().subnet_digest for _ in range(30)}) == 30
+        assert executor.status in ("1 of 5 workers", "2 of 5 workers", "3 of 5 workers")
 
 
 def test_a_factory_that_fails_is_named_with_its_cause() -> None:
@@ -96,6 +100,21 @@ def test_a_factory_that_kills_its_process_is_not_tried_for_ever() -> None:
         RayExecutor("ray_burn:lethal", {}, workers=1)
 
 
+def test_a_worker_that_cannot_be_built_is_given_up_and_the_others_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RayExecutor("ray_burn:broken_here", {"log": str(tmp_path)}, workers=2) as executor:
+        for task in tasks_of(20):
+            executor.submit(task)
+        assert all(executor.next_result().error is None for _ in range(20))
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while executor.capacity == 4:  # builds are looked at while results are waited for
+            assert time.monotonic() < deadline
+            executor.submit(tasks_of(1)[0])
+            executor.next_result()
+    assert "is given up after 3 failed builds in a row: FileNotFoundError: no images on this node" in caplog.text
+
+
 def test_wrong_arguments_are_refused() -> None:
     for factory in ("ray_burn", "ray_burn.make", "ray_burn:make:it", ":make"):
         with pytest.raises(InputError, match=r"package\.module:function"):
@@ -104,6 +123,8 @@ def test_wrong_arguments_are_refused() -> None:
         RayExecutor("ray_burn:make", {}, workers=0)
     with pytest.raises(InputError, match="gpus_per_worker is -1"):
         RayExecutor("ray_burn:make", {}, workers=1, gpus_per_worker=-1)
+    with pytest.raises(InputError, match="evaluation_timeout is 0"):
+        RayExecutor("ray_burn:make", {}, workers=1, evaluation_timeout=0)
 
 
 def test_more_than_this_machine_has_is_refused_and_a_full_cluster_warned_of(caplog: pytest.LogCaptureFixture) -> None:
