@@ -25,6 +25,7 @@ def execute(
     database: str | None,
     fresh: bool,
     quiet: bool,
+    store: str | None = None,
     only: str | None = None,
     **options: Any,
 ) -> Mapping[str, Any]:
@@ -34,7 +35,7 @@ def execute(
     `Placement`.
     """
     placement = placement_of(options)
-    place = Workspace.open(workspace, database)
+    place = Workspace.open(workspace, database, store)
     stored = Database(place.database_url)
     runs = RunStore(stored)
     if not fresh:

@@ -26,6 +26,12 @@ database_option = click.option(
     envvar="GLORASEARCH_DATABASE",
     help="SQLAlchemy URL of the database.  [default: SQLite in the workspace]",
 )
+store_option = click.option(
+    "--store",
+    metavar="URL",
+    envvar="GLORASEARCH_STORE",
+    help="Weight store: a path, or a URL such as s3://bucket/prefix.  [default: weights/ in the workspace]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress bars.")
 
@@ -75,7 +81,7 @@ _PLACEMENT_OPTIONS = (
 
 
 def run_file_options(command: Command) -> Command:
-    """The run file, `--set`, `--compile`, `--fresh`, and where to keep things."""
+    """The run file, `--set`, `--compile`, `--fresh`, and where to keep things: `--store` too."""
     command = click.option("--fresh", is_flag=True, help="Forget what a run of this name has done, and start over.")(
         _compile_is_an_override(command)
     )
@@ -88,7 +94,7 @@ def run_file_options(command: Command) -> Command:
         help="On GPUs: compiled and captured steps and candidates, or the plain ones.  [default: as the run file says]",
     )(command)
     command = click.argument("config", type=click.Path(dir_okay=False, path_type=Path))(command)
-    return place_options(quiet_option(json_option(command)))
+    return place_options(store_option(quiet_option(json_option(command))))
 
 
 def _compile_is_an_override(command: Command) -> Command:

@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
-from glorasearch.cli.options import executor_options, json_option, place_options, quiet_option
+from glorasearch.cli.options import executor_options, json_option, place_options, quiet_option, store_option
 
 
 @click.command("quickstart")
 @place_options
+@store_option
 @executor_options
 @json_option
 @quiet_option

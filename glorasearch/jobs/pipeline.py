@@ -82,6 +82,7 @@ def run_stages(job: Job, only: str | None = None, *, fresh: bool = False) -> Res
 def _check(job: Job, only: str | None, fresh: bool) -> None:
     """Refuse what cannot work before anything is started or forgotten, the cheapest first."""
     search_config(job)
+    job.store.check(write=only not in ("search", "export"))
     for name in job.run_file.report.baselines:
         SearchSpace.load(name)
     for name in itertools.takewhile(lambda name: name != only, STAGES if only is not None else ()):
@@ -146,7 +147,7 @@ def _once(job: Job, name: str, stage: Stage, *, again: bool = False) -> tuple[Re
         job.forget_checkpoint(name)
         return known, False
     if lost:
-        job.progress.say(f"the weights of stage {name!r} are gone from the weight store: running it again")
+        job.progress.say(f"the weights of stage {name!r} are not in the weight store {job.store.url}: running it again")
     result = stage(job)
     used = ("search",) if name == "train" else ("test", "export")
     if known is not None and lost and result["weights"] != known["weights"] and any(other in stages for other in used):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import fsspec.core
 import torch
-from fsspec.implementations.local import LocalFileSystem
 from torch import Tensor
 
 from glorasearch.errors import WeightsCorruptError, WeightsNotFoundError, WeightStoreError
@@ -23,6 +20,7 @@ from glorasearch.weights.atomic import (
 )
 from glorasearch.weights.digest import tensor_entries
 from glorasearch.weights.encoding import decode, encode
+from glorasearch.weights.files import Files
 from glorasearch.weights.manifest import MANIFEST_NAME, WEIGHTS_NAME, Manifest
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -50,15 +48,24 @@ class WeightStore:
     """
 
     def __init__(self, url: str) -> None:
+        """Open a store; nothing is looked at or made yet.
+
+        Raises:
+            WeightStoreError: if there is no such kind of store, or the library for it is not installed.
+        """
         self.url = url
-        try:
-            self._files, self._root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise WeightStoreError(f"weight store {url!r} cannot be opened: {error}") from error
-        self._local = Path(self._root) if isinstance(self._files, LocalFileSystem) else None
+        self._files = Files(url)
 
     def __repr__(self) -> str:
         return f"WeightStore({self.url!r})"
+
+    def check(self, *, write: bool = True) -> None:
+        """Find out, before any work, whether the store can be reached and read, or written.
+
+        Raises:
+            WeightStoreError: saying what is missing: the bucket, the credentials, a right, the connection.
+        """
+        self._files.check(write=write)
 
     def put(self, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> str:
         """Store tensors with the caller's manifest fields (backbone digest, space digest, code version, ...).
@@ -81,12 +88,14 @@ class WeightStore:
         if digest in self:
             self.verify(digest)
             return digest
-        with self._named_errors("written"):
-            if self._local is not None:
-                self._publish_local(self._local, digest, content, entry.encode())
-            else:
-                self._files.pipe_file(self._path(digest, WEIGHTS_NAME), content)
-                self._files.pipe_file(self._path(digest, MANIFEST_NAME), entry.encode())
+        if self._files.local is not None:
+            try:
+                self._publish_local(self._files.local, digest, content, entry.encode())
+            except OSError as error:
+                raise WeightStoreError(f"weight store {self.url!r} cannot be written: {error}") from error
+        else:
+            self._files.write(self._path(digest, WEIGHTS_NAME), content)
+            self._files.write(self._path(digest, MANIFEST_NAME), entry.encode())
         return digest
 
     def get(self, digest: str, device: str | torch.device = "cpu") -> StoredWeights:
@@ -106,12 +115,12 @@ class WeightStore:
 
     def local_folder(self, digest: str) -> Path | None:
         """Where the files of a weight set lie; None if the store is not on a file system of this machine."""
-        return None if self._local is None else self._local / digest
+        return None if self._files.local is None else self._files.local / digest
 
     def _verified(self, digest: str) -> tuple[Manifest, bytes, dict[str, Tensor]]:
         manifest = self._manifest(digest)
         path = self._path(digest, WEIGHTS_NAME)
-        content = self._read(path)
+        content = self._files.read(path)
         if content is None:
             raise WeightsCorruptError(f"{path}: missing, though its manifest is there; {self._remedy(digest)}")
         try:
@@ -136,9 +145,7 @@ class WeightStore:
 
     def digests(self) -> list[str]:
         """Digests of all weight sets of the store, sorted."""
-        with self._named_errors("listed"):
-            self._files.invalidate_cache()
-            paths = [path.split("/") for path in self._files.find(self._root)]
+        paths = [path.split("/") for path in self._files.find()]
         return sorted(
             path[-2] for path in paths if len(path) > 1 and path[-1] == MANIFEST_NAME and _DIGEST.fullmatch(path[-2])
         )
@@ -146,9 +153,7 @@ class WeightStore:
     def __contains__(self, digest: object) -> bool:
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
             return False
-        with self._named_errors("read"):
-            self._files.invalidate_cache()
-            return bool(self._files.exists(self._path(digest, MANIFEST_NAME)))
+        return self._files.exists(self._path(digest, MANIFEST_NAME))
 
     def _publish_local(self, root: Path, digest: str, content: bytes, manifest: bytes) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -162,7 +167,7 @@ class WeightStore:
 
     def _manifest(self, digest: str) -> Manifest:
         path = self._path(digest, MANIFEST_NAME)
-        content = self._read(path) if _DIGEST.fullmatch(digest) else None
+        content = self._files.read(path) if _DIGEST.fullmatch(digest) else None
         if content is None:
             known = self.digests()
             there = f"it holds {len(known)} weight sets" + (f", such as {known[0]}" if known else "")
@@ -172,22 +177,8 @@ class WeightStore:
         except WeightsCorruptError as error:
             raise WeightsCorruptError(f"{error}; {self._remedy(digest)}") from error
 
-    def _read(self, path: str) -> bytes | None:
-        with self._named_errors("read"):
-            try:
-                return bytes(self._files.cat_file(path))
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-
     def _path(self, digest: str, name: str) -> str:
-        return f"{self._root.rstrip('/')}/{digest}/{name}"
+        return f"{self._files.root}/{digest}/{name}"
 
     def _remedy(self, digest: str) -> str:
-        return f"delete {self._root.rstrip('/')}/{digest} and put the weights again"
-
-    @contextmanager
-    def _named_errors(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise WeightStoreError(f"weight store {self.url!r} cannot be {what}: {error}") from error
+        return f"delete {self._files.root}/{digest} and put the weights again"

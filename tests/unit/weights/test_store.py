@@ -5,6 +5,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec.core
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -104,14 +105,15 @@ def test_store_that_cannot_be_written(tmp_path):
 def test_manifest_comes_last_on_an_object_store():
     url = f"memory://{uuid.uuid4()}"
     store = WeightStore(url)
+    files, root = fsspec.core.url_to_fs(url)
     digest = store.put(weights(), FIELDS)
-    manifest = f"{store._root}/{digest}/manifest.json"
-    text = store._files.cat_file(manifest)
-    store._files.rm(manifest)  # as after a kill between the two objects
+    manifest = f"{root}/{digest}/manifest.json"
+    text = files.cat_file(manifest)
+    files.rm(manifest)  # as after a kill between the two objects
     assert digest not in store
     assert store.digests() == []
     assert store.put(weights(), FIELDS) == digest
-    assert store._files.cat_file(manifest) == text
+    assert files.cat_file(manifest) == text
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

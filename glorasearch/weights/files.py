@@ -1,0 +1,190 @@
+"""The files of a weight store behind fsspec: failures that may pass are tried again, the others are explained."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import fsspec.core
+import fsspec.utils
+from fsspec.implementations.local import LocalFileSystem
+
+from glorasearch.errors import WeightStoreError
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+ATTEMPTS: Final = 6
+"""Times that something is tried before it has failed."""
+_FIRST_PAUSE_SECONDS: Final = 0.5
+"""Doubled after each further failure, and drawn between half and all of it: many workers should not come together."""
+_TRANSIENT: Final = frozenset(
+    {  # of aiohttp, botocore, urllib3 and s3fs, none of which is needed for a store on a disk
+        "ClientConnectionError",
+        "ClientPayloadError",
+        "ConnectionError",
+        "HTTPClientError",
+        "IncompleteReadError",
+        "ProtocolError",
+        "ResponseParserError",
+    }
+)
+_TRANSIENT_CODES: Final = frozenset(
+    {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "IncompleteBody"}
+)
+_NO_CREDENTIALS: Final = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
+MARK: Final = ".glorasearch"
+_MARK_CONTENT: Final = b"This is a weight store of glorasearch: weight sets, each named by its digest.\n"
+
+
+class Files:
+    """What a store does with files under its root. Paths are those of fsspec, without the scheme."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        options: dict[str, Any] = {}
+        protocol = fsspec.utils.get_protocol(url)
+        if protocol in ("s3", "s3a") and "AWS_MAX_ATTEMPTS" not in os.environ:
+            options["config_kwargs"] = {"retries": {"total_max_attempts": 2, "mode": "standard"}}
+        try:
+            self._files, root = fsspec.core.url_to_fs(url, **options)
+        except (ValueError, ImportError) as error:
+            raise WeightStoreError(explain_url(url, error)) from error
+        if protocol in ("s3", "s3a"):
+            self._files.retries = 1  # what s3fs repeats it does in silence; the repeating here says so
+        self.root: str = root.rstrip("/")
+        self.local = Path(root) if isinstance(self._files, LocalFileSystem) else None
+
+    def read(self, path: str) -> bytes | None:
+        """All of a file; None if it is not there."""
+        return self._call("read", lambda: bytes(self._files.cat_file(path)))
+
+    def write(self, path: str, content: bytes) -> None:
+        """Put a file, which then is there whole."""
+
+        def put() -> bool:
+            self._files.pipe_file(path, content)
+            return True
+
+        if self._call("written", put) is None:
+            raise WeightStoreError(f"weight store {self.url!r} cannot be written: {self._container()} does not exist")
+
+    def exists(self, path: str) -> bool:
+        """Whether a file is there."""
+        return self._call("read", lambda: bool(self._files.info(path))) is not None
+
+    def find(self) -> list[str]:
+        """All files."""
+        return self._call("listed", lambda: [str(path) for path in self._files.find(self.root)]) or []
+
+    def check(self, *, write: bool) -> None:
+        """Find out whether the store can be reached and read, or written; what cannot be is said at the first failure.
+
+        To an object store it puts a small object for that, always the same.
+        """
+        if self.local is not None:
+            self._check_folder(self.local, write)
+        elif write:
+            self.write(f"{self.root}/{MARK}", _MARK_CONTENT)
+        else:
+            self.exists(f"{self.root}/{MARK}")
+
+    def _check_folder(self, folder: Path, write: bool) -> None:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if not folder.is_dir() or not os.access(folder, (os.W_OK if write else os.R_OK) | os.X_OK):
+            reason = f"{folder} is not a folder that can be {'written' if write else 'read'}"
+            raise WeightStoreError(f"weight store {self.url!r}: {reason}; give another by --store")
+
+    def _call(self, what: str, call: Callable[[], _Result]) -> _Result | None:
+        """The result of a call, repeated while it fails for a reason that may pass; None if there is no such file.
+
+        Raises:
+            WeightStoreError: if it fails for another reason, or too often.
+        """
+        pause = _FIRST_PAUSE_SECONDS
+        for attempt in range(1, ATTEMPTS + 1):
+            self._files.invalidate_cache()
+            try:
+                return call()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except Exception as error:  # of libraries that are not imported here
+                if self.local is not None and not isinstance(error, OSError):
+                    raise
+                reason = self._explain(error)
+                if not _may_pass(error) or attempt == ATTEMPTS:
+                    tried = f" ({attempt} attempts)" if attempt > 1 else ""
+                    raise WeightStoreError(f"weight store {self.url!r} cannot be {what}{tried}: {reason}") from error
+                wait = pause * random.uniform(0.5, 1.0)
+                _log.warning(
+                    "weight store %s cannot be %s: %s; attempt %d of %d in %.1f s",
+                    self.url,
+                    what,
+                    reason,
+                    attempt + 1,
+                    ATTEMPTS,
+                    wait,
+                )
+                time.sleep(wait)
+                pause *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+    def _explain(self, error: Exception) -> str:
+        """The error, and what to do about it where that is known."""
+        names, code = _names(error), _response(error).get("Error", {}).get("Code", "")
+        text = f"{type(error).__name__}: {error}"
+        if names & _NO_CREDENTIALS:
+            advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role"
+            return f"there are no credentials ({text}); {advice}"
+        if isinstance(error, PermissionError) and self.local is None:
+            return f"it refused these credentials ({code or 'no code'}: {error}); they must be allowed to {_RIGHTS}"
+        if "EndpointConnectionError" in names:
+            return f"{text}; AWS_ENDPOINT_URL_S3 says where an S3 service other than Amazon's is"
+        return text
+
+    def _container(self) -> str:
+        return f"bucket {self.root.split('/')[0]!r}" if self.local is None else f"folder {self.root!r}"
+
+
+_RIGHTS: Final = "get, put and list objects there"
+
+
+def explain_url(url: str, error: Exception) -> str:
+    """Why a URL cannot be opened, and what to do."""
+    if isinstance(error, ImportError):
+        s3 = fsspec.utils.get_protocol(url) in ("s3", "s3a")
+        package = "pip install 'glorasearch[s3]'" if s3 else "the package that the message names"
+        return f"weight store {url!r} needs a library that is not installed ({error}); install it by {package}"
+    return f"weight store {url!r} cannot be opened: {error}; allowed are a path and fsspec's URLs, such as s3://bucket/prefix"
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same call may work the next time: the connection failed, or the server said that it is its fault."""
+    response = _response(error)
+    if response:
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= 500 or status == 429 or response.get("Error", {}).get("Code") in _TRANSIENT_CODES
+    passing_numbers = (errno.EBUSY, errno.ETIMEDOUT)
+    if isinstance(error, (ConnectionError, TimeoutError)) or getattr(error, "errno", None) in passing_numbers:
+        return True
+    return bool(_names(error) & _TRANSIENT)
+
+
+def _names(error: Exception) -> frozenset[str]:
+    return frozenset(kind.__name__ for kind in type(error).__mro__)
+
+
+def _response(error: BaseException) -> Mapping[str, Any]:
+    """What an S3 service answered, if it did; s3fs keeps it in the cause."""
+    for part in (error, error.__cause__):
+        response = getattr(part, "response", None)
+        if isinstance(response, dict):
+            return response
+    return {}
