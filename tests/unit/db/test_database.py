@@ -3,6 +3,7 @@ import pickle
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,29 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from optuna.storages import RDBStorage
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
-from glorasearch.db import Database, RunStore, TrialStorage
+from glorasearch.db import Database, ProcessIdentity, RunState, RunStore, TrialStorage
 from glorasearch.db.models import Base
-from glorasearch.db.schema import HEAD, MIGRATIONS, VERSION_TABLE
+from glorasearch.db.schema import HEAD, MIGRATIONS, VERSION_TABLE, upgrade
 from glorasearch.errors import DatabaseError, InputError, SchemaTooNewError
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/test.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without tables."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/test.db"
+        return
+    server = request.getfixturevalue("postgresql")
+    name = server.new_database()
+    yield server.url(name)
+    server.drop(name)
 
 
 def test_sqlite_runs_in_wal_mode_with_foreign_keys(url: str) -> None:
@@ -31,8 +44,8 @@ def test_sqlite_runs_in_wal_mode_with_foreign_keys(url: str) -> None:
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
 
 
-def test_the_migrations_make_the_tables_of_the_models(url: str) -> None:
-    with Database(url).read() as connection:
+def test_the_migrations_make_the_tables_of_the_models(database_url: str) -> None:
+    with Database(database_url).read() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         assert compare_metadata(context, Base.metadata) == []
 
@@ -43,26 +56,47 @@ def test_head_is_the_newest_migration() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
-def test_a_newer_schema_is_refused_and_left_alone(url: str) -> None:
-    with Database(url).write() as connection:
+def test_a_newer_schema_is_refused_and_left_alone(database_url: str) -> None:
+    with Database(database_url).write() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0999'"))
     for read_only in (False, True):
         with pytest.raises(SchemaTooNewError, match=f"schema 0999, written by a newer glorasearch.*up to {HEAD}"):
-            Database(url, read_only=read_only)
+            Database(database_url, read_only=read_only)
 
 
-def test_a_database_of_another_program_is_refused(url: str) -> None:
-    RDBStorage(url)
+def test_a_database_of_another_program_is_refused(empty_url: str) -> None:
+    RDBStorage(empty_url)
     with pytest.raises(DatabaseError, match=r"tables of another program.*trials"):
-        Database(url)
+        Database(empty_url)
 
 
-def test_processes_that_start_together_make_one_schema(url: str) -> None:
-    command = [sys.executable, "-c", f"from glorasearch.db import Database; Database({url!r})"]
+def test_processes_that_start_together_make_one_schema(empty_url: str) -> None:
+    command = [sys.executable, "-c", f"from glorasearch.db import Database; Database({empty_url!r})"]
     starting = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]
     errors = [process.communicate()[1] for process in starting]
     assert [process.returncode for process in starting] == [0] * 4, errors
-    assert Database(url, read_only=True).read_only
+    assert Database(empty_url, read_only=True).read_only
+
+
+def test_processes_that_start_together_upgrade_an_older_schema_once(empty_url: str) -> None:
+    """Owners of runs become leases on the way."""
+    engine = create_engine(empty_url)
+    with engine.begin() as connection:
+        upgrade(connection, "0002")
+        connection.execute(
+            text(
+                "INSERT INTO runs (name, config, digest, state, created, updated, owner_host, owner_pid, owner_started)"
+                " VALUES ('run', '{}', '', 'running', '2026-01-01', '2026-01-01', 'elsewhere', 7, 'then')"
+            )
+        )
+    engine.dispose()
+    command = [sys.executable, "-c", f"from glorasearch.db import Database; Database({empty_url!r})"]
+    starting = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    errors = [process.communicate()[1] for process in starting]
+    assert [process.returncode for process in starting] == [0] * 3, errors
+    run = RunStore(empty_url).get("run")
+    assert run is not None
+    assert (run.owner, run.state) == (ProcessIdentity("elsewhere", 7, "then"), RunState.INTERRUPTED)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +113,7 @@ def test_a_url_that_cannot_be_used_is_the_users_error(url: str, message: str) ->
 
 def test_a_password_is_never_shown() -> None:
     with pytest.raises(DatabaseError, match=r"postgresql\+psycopg://me:\*\*\*@127\.0\.0\.1:1/none") as caught:
-        Database("postgresql://me:secret@127.0.0.1:1/none?connect_timeout=2")
+        Database("postgresql://me:secret@127.0.0.1:1/none?connect_timeout=2", patience=0.2)
     assert "secret" not in str(caught.value)
 
 
@@ -115,8 +149,8 @@ def test_read_only_refuses_writes_in_the_library_and_in_the_database(url: str) -
         connection.execute(text("DELETE FROM runs"))
 
 
-def test_a_failed_transaction_leaves_nothing(url: str) -> None:
-    database = Database(url)
+def test_a_failed_transaction_leaves_nothing(database_url: str) -> None:
+    database = Database(database_url)
     insert = text("INSERT INTO studies (name, directions, trial_count) VALUES ('s', '[]', 0)")
 
     def fail() -> None:
@@ -130,15 +164,15 @@ def test_a_failed_transaction_leaves_nothing(url: str) -> None:
         assert connection.execute(text("SELECT count(*) FROM studies")).scalar() == 0
 
 
-def test_another_connection_reads_while_one_writes(url: str) -> None:
-    database = Database(url)
+def test_another_connection_reads_while_one_writes(database_url: str) -> None:
+    database = Database(database_url)
     with database.write() as writing, database.read() as reading:
         writing.execute(text("INSERT INTO studies (name, directions, trial_count) VALUES ('s', '[]', 0)"))
         assert reading.execute(text("SELECT count(*) FROM studies")).scalar() == 0
 
 
-def test_pickling_opens_the_same_database(url: str) -> None:
-    database = Database(url)
+def test_pickling_opens_the_same_database(database_url: str) -> None:
+    database = Database(database_url)
     RunStore(database).create("run", {}, "digest")
     assert RunStore(pickle.loads(pickle.dumps(database))).get("run") is not None
     with pytest.raises(TypeError, match="in-memory"):

@@ -1,0 +1,275 @@
+"""A search whose database server breaks off, at any moment and for real, makes the trials that it makes undisturbed."""
+
+import itertools
+import logging
+import random
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url, text
+
+from glorasearch.db import Database, RunStore, TrialStorage
+from glorasearch.errors import DatabaseError
+from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
+from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask
+
+CONFIG = SearchConfig(trials=24, population=8, parents=3, seed=4)
+Evaluate = Callable[[EvaluationTask], EvaluationResult]
+HOWS = ("before", "after", "blind")
+"""A COMMIT does not reach the server; or its answer does not reach the client; or nobody waits for the answer."""
+
+
+class Cutter:
+    """A proxy before a PostgreSQL server that cuts connections at chosen messages of their clients."""
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.commits = itertools.count(1)
+        self.messages = itertools.count(1)
+        self.cuts = 0
+        self.choose_commit: Callable[[int], str] = lambda number: ""
+        self.choose_message: Callable[[int], bool] = lambda number: False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
+            server.connect(self._server)
+            muted = threading.Event()
+            answers = threading.Thread(target=self._answers, args=(server, client, muted), daemon=True)
+            answers.start()
+            self._requests(client, server, muted)
+            if muted.is_set():
+                answers.join()
+            for side in (client, server):
+                side.shutdown(socket.SHUT_RDWR)
+
+    def _requests(self, client: socket.socket, server: socket.socket, muted: threading.Event) -> None:
+        stream = client.makefile("rb")
+        (length,) = struct.unpack("!i", _exactly(stream, 4))
+        server.sendall(struct.pack("!i", length) + _exactly(stream, length - 4))
+        while True:
+            head = _exactly(stream, 5)
+            body = _exactly(stream, struct.unpack("!i", head[1:])[0] - 4)
+            how = self.choose_commit(next(self.commits)) if head[:1] == b"Q" and body == b"COMMIT\0" else ""
+            self.cuts += bool(how)
+            if how == "before":
+                return
+            if how == "after":
+                muted.set()
+            server.sendall(head + body)
+            if how:
+                return
+            if self.choose_message(next(self.messages)):
+                self.cuts += 1
+                return
+
+    @staticmethod
+    def _answers(server: socket.socket, client: socket.socket, muted: threading.Event) -> None:
+        with suppress(OSError):
+            while (answer := server.recv(65536)) and not muted.is_set():
+                client.sendall(answer)
+            if not muted.is_set():
+                client.shutdown(socket.SHUT_RDWR)
+
+
+def _exactly(stream: Any, count: int) -> bytes:
+    found = bytes(stream.read(count))
+    if len(found) < count:
+        raise ConnectionError("the client has gone")
+    return found
+
+
+@pytest.fixture
+def cutter(postgresql: Any) -> Iterator[Cutter]:
+    cutter = Cutter(str(postgresql.socket))
+    yield cutter
+    cutter.close()
+
+
+@pytest.fixture
+def cut_url(cutter: Cutter, postgresql_url: str) -> str:
+    """The URL of the test's database, through the proxy."""
+    url = make_url(postgresql_url).set(host="127.0.0.1", port=cutter.port, query={})
+    return str(url.update_query_dict({"sslmode": "disable", "gssencmode": "disable"}))
+
+
+def run_search(url: str, space: BoundSpace, evaluate: Evaluate) -> SearchOutcome:
+    database = Database(url)
+    executor = InProcessExecutor(evaluate)
+    outcome = SearchDriver(space, TrialStorage(database), executor, "weights", "study", CONFIG).run()
+    database.close()
+    return outcome
+
+
+def contents(url: str) -> dict[str, Any]:
+    """What a search left behind, without times."""
+    storage = TrialStorage(url)
+    trials = storage.get_all_trials(storage.get_study_id_from_name("study"), deepcopy=False)
+    with storage.database.read() as connection:
+        count = connection.execute(text("SELECT trial_count FROM studies")).scalar_one()
+        rows = connection.execute(text("SELECT count(*) FROM trials")).scalar_one()
+        wanted = "SELECT subnet_digest, number FROM evaluations JOIN trials ON trials.id = trial_id ORDER BY number"
+        evaluations = [tuple(row) for row in connection.execute(text(wanted))]
+        leases = connection.execute(text("SELECT count(*) FROM leases")).scalar_one()
+    storage.database.close()
+    assert (count, rows) == (len(trials), len(trials))
+    return {
+        "trials": [(trial.number, trial.state, trial.params, trial.values, trial.user_attrs) for trial in trials],
+        "evaluations": evaluations,
+        "leases": leases,
+    }
+
+
+@pytest.fixture
+def space(space_maker: Callable[..., BoundSpace]) -> BoundSpace:
+    return space_maker()
+
+
+@pytest.fixture
+def undisturbed(postgresql: Any, postgresql_template: str, space: BoundSpace, evaluator: Evaluate) -> dict[str, Any]:
+    name = postgresql.new_database(postgresql_template)
+    run_search(postgresql.url(name), space, evaluator)
+    found = contents(postgresql.url(name))
+    postgresql.drop(name)
+    assert [number for number, *_ in found["trials"]] == list(range(CONFIG.trials))
+    return found
+
+
+def test_commits_whose_answers_are_lost(
+    cutter: Cutter,
+    cut_url: str,
+    postgresql_url: str,
+    space: BoundSpace,
+    evaluator: Evaluate,
+    undisturbed: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    generator = random.Random(0)
+    cutter.choose_commit = lambda number: generator.choice(HOWS) if number % 3 == 0 else ""
+
+    run_search(cut_url, space, evaluator)
+
+    assert cutter.cuts >= 10
+    assert contents(postgresql_url) == undisturbed
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("the server is out of reach" in text for text in said) >= 5
+    assert sum("going on" in text and "back after" in text for text in said) >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [*HOWS, "message"])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_every_commit_and_every_message_is_cut_once(
+    offset: int,
+    how: str,
+    cutter: Cutter,
+    cut_url: str,
+    postgresql_url: str,
+    space: BoundSpace,
+    evaluator: Evaluate,
+    undisturbed: dict[str, Any],
+) -> None:
+    if how == "message":
+        cutter.choose_message = lambda number: number > 40 and number % 13 == offset
+    else:
+        cutter.choose_commit = lambda number: how if number % 2 == offset else ""
+
+    run_search(cut_url, space, evaluator)
+
+    assert cutter.cuts >= 20
+    assert contents(postgresql_url) == undisturbed
+
+
+class Crashes:
+    """An evaluator before some of whose evaluations the server crashes, to be back after a while."""
+
+    def __init__(self, evaluate: Evaluate, server: Any, at: Sequence[int], seconds: float) -> None:
+        self._evaluate, self._server, self._at, self._seconds = evaluate, server, at, seconds
+        self._calls = itertools.count()
+        self._outage = threading.Thread()
+
+    def __call__(self, task: EvaluationTask) -> EvaluationResult:
+        if next(self._calls) in self._at:
+            if self._outage.ident is not None:
+                self._outage.join()
+            self._server.stop()
+            self._outage = threading.Thread(target=self._come_back)
+            self._outage.start()
+        return self._evaluate(task)
+
+    def _come_back(self) -> None:
+        time.sleep(self._seconds)  # how long the outage is
+        self._server.start()
+
+
+def test_a_server_that_crashes_again_and_again(
+    postgresql: Any,
+    postgresql_url: str,
+    space: BoundSpace,
+    evaluator: Evaluate,
+    undisturbed: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    crashing = Crashes(evaluator, postgresql, at=(2, 9, 15), seconds=0.6)
+
+    run_search(postgresql_url, space, crashing)
+
+    assert contents(postgresql_url) == undisturbed
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    said = [record.getMessage() for record in warnings]
+    assert [text.startswith("database postgresql+psycopg://") for text in said] == [True] * len(said)
+    assert sum("waiting up to 600 s for it to come back, then going on" in text for text in said) == 3
+    assert sum("back after" in text for text in said) == 3
+
+
+def test_a_server_that_does_not_come_back(postgresql: Any, postgresql_url: str) -> None:
+    store = RunStore(Database(postgresql_url, patience=0.5))
+    store.create("run", {}, "")
+    postgresql.stop()
+    try:
+        with pytest.raises(DatabaseError, match="the server is out of reach"):
+            store.set_state("run", "running")
+        began = time.monotonic()
+        with pytest.raises(DatabaseError, match="the server is out of reach"):
+            store.set_state("run", "failed")
+        again = time.monotonic() - began
+        with pytest.raises(DatabaseError, match=r"out of reach .*No such file or directory"):
+            Database(postgresql_url, patience=0.2)
+    finally:
+        postgresql.start()
+    assert again < 0.5
+    store.set_state("run", "failed")
+
+
+def test_a_server_that_is_still_starting(
+    postgresql: Any, postgresql_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    postgresql.stop()
+    starting = threading.Thread(target=postgresql.start)
+    starting.start()
+    try:
+        RunStore(postgresql_url).create("run", {}, "")
+    finally:
+        starting.join()
+
+
+def test_what_a_server_refuses_is_not_waited_for(postgresql: Any) -> None:
+    with pytest.raises(DatabaseError, match=r'database "none" does not exist; is it reachable'):
+        Database(postgresql.url("none"))
