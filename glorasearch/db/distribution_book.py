@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from glorasearch.db.database import Database
+from glorasearch.db.finished_trial import Layout, PackedParams
 from glorasearch.db.models import DistributionRow, table_of
 from glorasearch.db.patience import patient
 from glorasearch.db.study_storage import require_study
@@ -40,7 +41,7 @@ class DistributionBook:
         self._database = database
         self._lock = threading.Lock()
         self._versions: dict[int, dict[str, list[BaseDistribution]]] = {}
-        self._layouts: dict[int, dict[str, BaseDistribution]] = {}
+        self._layouts: dict[int, Layout] = {}
 
     def of_study(self, study_id: int) -> dict[str, BaseDistribution]:
         """Name → first distribution of every parameter of a study, as the database has it now."""
@@ -59,16 +60,18 @@ class DistributionBook:
             self._register(study_id, distributions)
         return stored
 
+    def pack(self, study_id: int, stored: StoredParams) -> tuple[Layout, PackedParams]:
+        """What is stored → what is kept of a finished trial. Trials with the same parameters share a layout."""
+        layout = self._layout(study_id, stored)
+        return layout, layout.pack(value[0] if type(value) is list else value for value in stored.values())
+
     def decode(self, study_id: int, stored: StoredParams) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
         """What is stored → parameters with external values, and their distributions.
 
         Trials with the same parameters share one dictionary of distributions: nobody may change it.
         """
-        layout = self._layout(study_id, stored)
-        params: dict[str, Any] = {}
-        for (name, distribution), value in zip(layout.items(), stored.values(), strict=True):
-            params[name] = distribution.to_external_repr(value[0] if type(value) is list else value)
-        return params, layout
+        layout, packed = self.pack(study_id, stored)
+        return layout.decode(packed), layout.distributions
 
     def decode_part(self, study_id: int, stored: StoredParams) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
         """The same for some of a trial's parameters; the dictionaries are the caller's own."""
@@ -156,12 +159,12 @@ class DistributionBook:
                 if len(distributions) > len(known.get(name, [])):
                     known[name] = distributions
 
-    def _layout(self, study_id: int, stored: StoredParams) -> dict[str, BaseDistribution]:
+    def _layout(self, study_id: int, stored: StoredParams) -> Layout:
         plain = not any(type(value) is list for value in stored.values())
         last = self._layouts.get(study_id)
-        if plain and last is not None and len(last) == len(stored) and list(last) == list(stored):
+        if plain and last is not None and last.names == list(stored):
             return last
-        layout = self._lookup(study_id, stored)
+        layout = Layout(self._lookup(study_id, stored))
         if plain:
             with self._lock:
                 self._layouts[study_id] = layout

@@ -1,4 +1,4 @@
-"""What a process knows of trials: finished ones for good, unfinished ones as they were last seen."""
+"""What a process knows of trials: unfinished ones as they were last seen, finished ones where they are listed."""
 
 from __future__ import annotations
 
@@ -30,12 +30,17 @@ class TrialRecord:
 class _Study:
     records: dict[int, TrialRecord] = field(default_factory=dict)
     unfinished: set[int] = field(default_factory=set)
+    listed: bool = False
+    """Whether somebody has asked for all trials."""
     complete_to: int = 0
     """All trials with a smaller number are in `records`."""
 
 
 class TrialCache:
     """Records by id and by study. Thread-safe; an older revision never replaces a newer one.
+
+    Finished trials are kept for good once all trials of their study were asked for, as samplers do for every trial and
+    dashboards for every page. A process that only writes trials, as the driver of an evolution, keeps none of them.
 
     The lock is held for look-ups only, never while a database connection is used.
     """
@@ -55,10 +60,23 @@ class TrialCache:
             for record in records:
                 self._put(record)
 
+    def keeps_finished(self, study_id: int) -> bool:
+        """Whether the finished trials of a study are kept."""
+        study = self._studies.get(study_id)
+        return study is not None and study.listed
+
+    def drop(self, record: TrialRecord) -> None:
+        """Keep nothing of a trial that has finished, unless the finished ones are kept after all."""
+        with self._lock:
+            if not self.keeps_finished(record.study_id):
+                self._drop(record)
+
     def to_read(self, study_id: int) -> tuple[int, list[int]]:
         """(n, numbers): the trials from number n on, and those of these numbers, have to be read from the database."""
         with self._lock:
             study = self._studies.setdefault(study_id, _Study())
+            study.listed = True
+            _count(study)
             return study.complete_to, sorted(number for number in study.unfinished if number < study.complete_to)
 
     def trials(self, study_id: int) -> list[FrozenTrial]:
@@ -79,12 +97,25 @@ class TrialCache:
         known = self._by_id.get(trial_id)
         if known is not None and known.revision >= record.revision:
             return
-        self._by_id[trial_id] = record
         study = self._studies.setdefault(record.study_id, _Study())
+        if record.finished and not study.listed:
+            self._drop(record)
+            return
+        self._by_id[trial_id] = record
         study.records[number] = record
         if record.finished:
             study.unfinished.discard(number)
         else:
             study.unfinished.add(number)
-        while study.complete_to in study.records:
-            study.complete_to += 1
+        _count(study)
+
+    def _drop(self, record: TrialRecord) -> None:
+        study = self._studies.setdefault(record.study_id, _Study())
+        self._by_id.pop(record.trial._trial_id, None)
+        study.records.pop(record.trial.number, None)
+        study.unfinished.discard(record.trial.number)
+
+
+def _count(study: _Study) -> None:
+    while study.listed and study.complete_to in study.records:
+        study.complete_to += 1

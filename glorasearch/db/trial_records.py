@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial
-from sqlalchemy import Row, Update, and_, bindparam, or_, select, update
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Row, Select, Update, and_, bindparam, case, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from glorasearch.db.database import Database
 from glorasearch.db.distribution_book import DistributionBook, StoredParams
 from glorasearch.db.evaluations import Evaluation, insert_evaluation, select_evaluation
+from glorasearch.db.finished_trial import FinishedTrial
 from glorasearch.db.patience import patient
 from glorasearch.db.study_storage import require_study, studies
 from glorasearch.db.trial_cache import TrialCache, TrialRecord
@@ -30,6 +32,8 @@ from glorasearch.db.trial_rows import (
 
 _MANY = 500
 """More unfinished trials than this are read as a range of numbers, not one by one."""
+_PIECE = 1_000
+"""Trials that are read at once where all are wanted, and none kept."""
 
 Change = Callable[[FrozenTrial, StoredParams], Mapping[str, Any] | None]
 """Changes a copy of a trial; returns the columns that changed, or None to write nothing."""
@@ -49,9 +53,9 @@ class TrialRecords:
     def get(self, trial_id: int) -> FrozenTrial:
         """A trial: the one and only of a finished trial, a copy of what the database has of an unfinished one."""
         record = self._cache.get(trial_id)
-        if record is not None and record.finished:
-            return record.trial
-        return independent_copy(self.read(trial_id).trial)
+        if record is None or not record.finished:
+            record = self.read(trial_id)
+        return record.trial if record.finished else independent_copy(record.trial)
 
     @patient
     def all(self, study_id: int) -> list[FrozenTrial]:
@@ -116,6 +120,75 @@ class TrialRecords:
         self._cache.put(self._record(study_id, 0, trial, stored))
         return trial._trial_id
 
+    def create_many(
+        self,
+        study_id: int,
+        number: int,
+        params: Sequence[Mapping[str, float]],
+        distributions: Mapping[str, BaseDistribution],
+        user_attrs: Sequence[Mapping[str, Any]],
+    ) -> list[int] | None:
+        """Insert running trials with their parameters (internal values) under the numbers from `number` on.
+
+        Returns their ids; None, with nothing inserted, if the next number of the study is another one.
+
+        Raises:
+            ValueError: if a distribution is incompatible with the one that the study has for that parameter.
+            KeyError: if there is no such study.
+        """
+        stored = [self._book.encode(study_id, values, distributions) for values in params]
+        started = datetime.now()
+        new = [
+            FrozenTrial(number + index, TrialState.RUNNING, None, started, None, {}, {}, dict(attrs), {}, {}, -1)
+            for index, attrs in enumerate(user_attrs)
+        ]
+        ids = self._insert(study_id, number, [row_values(*pair) for pair in zip(new, stored, strict=True)])
+        for trial, trial_id, values in zip(new, ids or [], stored, strict=False):
+            trial._trial_id = trial_id
+            self._cache.put(self._record(study_id, 0, trial, values))
+        return ids
+
+    @patient
+    def _insert(self, study_id: int, number: int, rows: Sequence[Mapping[str, Any]]) -> list[int] | None:
+        raised = update(studies).where(studies.c.id == study_id, studies.c.trial_count == number)
+        with self._database.write() as connection:
+            if connection.execute(raised.values(trial_count=number + len(rows))).rowcount == 0:
+                require_study(connection, study_id)
+                return None
+            numbered = [
+                {"study_id": study_id, "number": number + index, "revision": 0, **row} for index, row in enumerate(rows)
+            ]
+            inserted = connection.execute(trials.insert().returning(trials.c.number, trials.c.id), numbered)
+            ids = {row.number: int(row.id) for row in inserted}
+        return [ids[row["number"]] for row in numbered]
+
+    def outlines(self, study_id: int) -> Iterator[FrozenTrial]:
+        """The trials of a study by number, finished ones without their parameters; read in pieces, kept by nobody.
+
+        Raises:
+            KeyError: if there is no such study.
+        """
+        number = 0
+        while rows := self._outlines(study_id, number):
+            for row in rows:
+                trial = frozen_trial(row)
+                if row.params is not None:
+                    trial.params, trial.distributions = self._book.decode(study_id, row.params)
+                yield trial
+            number = rows[-1].number + 1
+
+    @patient
+    def _outlines(self, study_id: int, number: int) -> Sequence[Row[Any]]:
+        """The next rows of a study from a number on, without the parameters of finished trials."""
+        finished = [state.name.lower() for state in TrialState if state.is_finished()]
+        params = case((trials.c.state.not_in(finished), trials.c.params)).label("params")
+        columns = [column for column in COLUMNS if column.name != "params"]
+        here = and_(trials.c.study_id == study_id, trials.c.number >= number)
+        with self._database.read() as connection:
+            require_study(connection, study_id)
+            wanted: Select[Any] = select(*columns, params).where(here).order_by(trials.c.number).limit(_PIECE)
+            return connection.execute(wanted).all()
+
     def encode(
         self, trial_id: int, params: Mapping[str, float], distributions: Mapping[str, BaseDistribution]
     ) -> EncodedParams:
@@ -142,10 +215,12 @@ class TrialRecords:
             if columns is None:
                 return False
             if self._write(record, columns, evaluation):
-                if trial.state.is_finished():
+                if not trial.state.is_finished():
+                    self._cache.put(TrialRecord(record.study_id, record.revision + 1, stored, trial))
+                elif self._cache.keeps_finished(record.study_id):
                     self._cache.put(self._record(record.study_id, record.revision + 1, trial, stored))
                 else:
-                    self._cache.put(TrialRecord(record.study_id, record.revision + 1, stored, trial))
+                    self._cache.drop(record)
                 return True
             self.read(trial_id)
 
@@ -191,8 +266,10 @@ class TrialRecords:
         return self._record(row.study_id, row.revision, frozen_trial(row), row.params)
 
     def _record(self, study_id: int, revision: int, trial: FrozenTrial, stored: StoredParams) -> TrialRecord:
+        if trial.state.is_finished():
+            return TrialRecord(study_id, revision, None, FinishedTrial(trial, *self._book.pack(study_id, stored)))
         trial.params, trial.distributions = self._book.decode(study_id, stored)
-        return TrialRecord(study_id, revision, None if trial.state.is_finished() else stored, trial)
+        return TrialRecord(study_id, revision, stored, trial)
 
 
 @functools.lru_cache(maxsize=64)

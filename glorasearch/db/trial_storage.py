@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -78,6 +78,36 @@ class TrialStorage(StudyStorage):
             return {"params": stored, "user_attrs": trial.user_attrs}
 
         self._records.change(trial_id, change)
+
+    def create_trials(
+        self,
+        study_id: int,
+        number: int,
+        params: Sequence[Mapping[str, Any]],
+        distributions: Mapping[str, BaseDistribution],
+        user_attrs: Sequence[Mapping[str, Any]],
+    ) -> list[int] | None:
+        """Make running trials with all their parameters (external values) and user attributes in one transaction.
+
+        They get the numbers from `number` on. Returns their ids; None, with nothing made, if the next number of the
+        study is another one, because somebody else makes trials in it.
+
+        Raises:
+            ValueError: if a distribution is incompatible with the one that the study has for that parameter.
+            KeyError: if there is no such study.
+        """
+        internal = [internal_values(values, distributions) for values in params]
+        return self._records.create_many(study_id, number, internal, distributions, [json_copy(a) for a in user_attrs])
+
+    def outlines(self, study_id: int) -> Iterator[FrozenTrial]:
+        """The trials of a study by number, finished ones without parameters and distributions.
+
+        They are read in pieces as they are asked for, and not kept: so a study of any length can be gone through.
+
+        Raises:
+            KeyError: if there is no such study.
+        """
+        return self._records.outlines(study_id)
 
     def finish_trial(
         self,

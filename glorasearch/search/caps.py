@@ -1,57 +1,93 @@
-"""The caps of trials: made of the trials before them, in the order of their numbers."""
+"""The caps of trials: made of the trials before them, in the order of their numbers, or of all that have finished."""
 
 from __future__ import annotations
 
-from bisect import insort
+from abc import ABC, abstractmethod
 
 from glorasearch.search.config import SearchConfig
-from glorasearch.search.fitness import Rank, rank, value
+from glorasearch.search.elite import Elite, EliteByNumber, EliteOfFinished
+from glorasearch.search.fitness import value
 from glorasearch.search.ledger import Ledger
 from glorasearch.space import Cap
 
 
-class Caps:
-    """Says, for trial after trial, whether its cap is known yet, and what it is.
+class Caps(ABC):
+    """Says, for trial after trial, whether its cap is known yet, and what it is."""
 
-    The cap of trial n is the fitness of the k-th best of the distinct subnets that trials 0 to n − lag evaluated to the
-    end; there is none while they are fewer than k. It depends on nothing else: not on other trials that happen to have
-    finished, nor on where the search was cut off.
-    """
-
-    def __init__(self, config: SearchConfig, ledger: Ledger) -> None:
-        self._fitness = config.fitness
-        self._count = config.capped_beyond
-        self._lag = config.capping_lag
-        self._ledger = ledger
-        self._taken = 0
-        """Trials with a smaller number are in `_best`, or do not count."""
-        self._given: dict[int, Cap | None] = {}
-        self._best: list[Rank] = []
-        """The k best."""
-
+    @abstractmethod
     def known(self, number: int) -> bool:
         """Whether all has finished that the cap of this trial is made of; to be asked in the order of numbers."""
-        if self._count is None:
-            return True
-        ledger = self._ledger
-        while self._taken <= number - self._lag:
-            record = ledger.records.get(self._taken)
-            if record is None and self._taken not in ledger.failures:
-                return False
-            if record is not None and not record.capped and record.reused_from is None:
-                insort(self._best, rank(self._fitness, record))
-                del self._best[self._count :]
-            self._taken += 1
+
+    @abstractmethod
+    def cap(self) -> Cap | None:
+        """The cap of the trial for which `known` has said that it is, and None if that has none."""
+
+
+class NoCaps(Caps):
+    """Every candidate is evaluated to its end."""
+
+    def known(self, number: int) -> bool:
+        """Always."""
         return True
 
-    def cap(self, number: int) -> Cap | None:
-        """The cap of a trial, once `known` has said that it is; it stays what it was when it was asked for first."""
-        if number not in self._given:
-            self._given[number] = self._now()
-        return self._given[number]
+    def cap(self) -> None:
+        """None."""
 
-    def _now(self) -> Cap | None:
-        if self._count is None or len(self._best) < self._count:
+
+class _EliteCaps(Caps):
+    """The fitness of the k-th best; None while there are fewer than k."""
+
+    def __init__(self, config: SearchConfig, ledger: Ledger, elite: Elite) -> None:
+        self._fitness = config.fitness
+        self._ledger = ledger
+        self._elite = elite
+
+    def cap(self) -> Cap | None:
+        """The fitness of the k-th best, if there are k."""
+        if not self._elite.full:
             return None
-        worst = self._ledger.records[self._best[-1][-1]]
-        return Cap(self._fitness, value(self._fitness, worst))
+        return Cap(self._fitness, value(self._fitness, self._ledger.records[self._elite.numbers[-1]]))
+
+
+class NumberedCaps(_EliteCaps):
+    """Caps that depend on the numbers of trials only.
+
+    The cap of trial n is the fitness of the k-th best of the distinct subnets that trials 0 to n − lag evaluated to the
+    end; with no lag, that the trials of the batches before its own did. It depends on nothing else: not on other trials
+    that happen to have finished, nor on where the search was cut off.
+    """
+
+    def __init__(self, config: SearchConfig, ledger: Ledger, size: int, lag: int | None) -> None:
+        self._by_number = EliteByNumber(config.fitness, size, ledger)
+        super().__init__(config, ledger, self._by_number)
+        self._lag = lag
+        self._batch = config.batch_size
+
+    def known(self, number: int) -> bool:
+        """Whether the trials have finished that this one's cap is made of."""
+        return self._by_number.reach(number - number % self._batch if self._lag is None else number - self._lag + 1)
+
+
+class SteadyCaps(_EliteCaps):
+    """Caps made of all that has finished when a trial is submitted.
+
+    Exact for the reason that `glorasearch.space.cap` gives: the k subnets that are better than the cap have finished,
+    and stay so. Whatever is bred later, they are ranked before the capped one; it is never a parent, nor the winner.
+    """
+
+    def __init__(self, config: SearchConfig, ledger: Ledger, size: int) -> None:
+        super().__init__(config, ledger, EliteOfFinished(config.fitness, size, ledger))
+
+    def known(self, number: int) -> bool:
+        """Always: nothing is waited for."""
+        return True
+
+
+def make_caps(config: SearchConfig, ledger: Ledger, *, in_order: bool) -> Caps:
+    """The caps of a search; `in_order` says that candidates are evaluated one after the other."""
+    size = config.capped_beyond
+    if size is None:
+        return NoCaps()
+    if config.steady:
+        return SteadyCaps(config, ledger, size)
+    return NumberedCaps(config, ledger, size, config.lag(in_order))

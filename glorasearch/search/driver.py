@@ -3,44 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Final
+from collections.abc import Callable
 
-from optuna.trial import TrialState
-
-from glorasearch.db import Evaluation, TrialStorage
+from glorasearch.db import TrialStorage
 from glorasearch.errors import SearchError
-from glorasearch.search.asker import Asker
-from glorasearch.search.caps import Caps
+from glorasearch.search.asker import Asker, SamplerAsker
+from glorasearch.search.breeder import Breeder
+from glorasearch.search.caps import make_caps
 from glorasearch.search.config import SearchConfig
 from glorasearch.search.executor import Executor
-from glorasearch.search.fitness import value
+from glorasearch.search.failures import FailureGuard
 from glorasearch.search.genome import Genome
-from glorasearch.search.ledger import Ledger, RunningTrial
+from glorasearch.search.ledger import Ledger
 from glorasearch.search.outcome import SearchOutcome, SearchProgress
-from glorasearch.search.record import REASON, TrialRecord, failure_of
+from glorasearch.search.recorder import Recorder
+from glorasearch.search.sources import BatchSource, Candidate, Source, SteadySource
 from glorasearch.search.study import identity_of, open_study
-from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask
-
-FAILURE_WINDOW: Final = 10
-"""The fewest trials of which a share of failures is taken."""
+from glorasearch.space import BoundSpace, EvaluationTask
 
 
 class SearchDriver:
-    """Searches a space; the only writer of its study.
+    """Searches a space; the only writer of its study. A trial draws from its own generator, seeded by (seed, number).
 
-    Trials are made in batches aligned on their numbers: batch k is the numbers from k·B up to (k + 1)·B, all of it is
-    sampled before any of it is told, and the next one starts when all of this one have finished. Each trial draws from
-    a generator of its own, seeded by (seed, number). So the trials and the winner depend neither on the executor, nor
-    on how many workers it has, nor on where the search was cut off and started again.
+    Generational: trials are made in batches aligned on their numbers: batch k is the numbers from k·B up to (k + 1)·B,
+    all of it is sampled before any of it is told, and the next one starts when all of this one have finished. So the
+    trials and the winner depend neither on the executor, nor on how many workers it has, nor on where the search was
+    cut off and started again.
+
+    Steady: as soon as the executor has room a trial is sampled, of what has finished by then. So the trials depend on
+    the order in which evaluations end. Where they end in the order of submission, as in one process, the same seed
+    makes the same trials, also when the search is cut off and started again; and with capping the same as without.
 
     A trial that is certain to be no parent and not the winner is stopped early (`glorasearch.space.cap`) and recorded
-    as pruned, with its bound. The cap is made of trials before it in a way that depends on their numbers only (`Caps`).
+    as pruned, with its bound. What its cap is made of depends on numbers only, or in steady mode on what has finished
+    (`NumberedCaps`, `SteadyCaps`).
 
     A search that was cut off, however, goes on when `run` is called again with the same study: a trial without its
-    subnet is sampled, one without its scores is submitted again under the same number. That holds for
+    subnet is sampled, one without its scores is submitted again under the same number, before new ones. That holds for
     `KeyboardInterrupt`, which `run` lets through.
 
     Args:
@@ -84,8 +83,8 @@ class SearchDriver:
             storage, study_name, identity_of(space, weights_digest, split_digest, config), config
         )
         self._ledger = Ledger(config.fitness)
-        self._caps = Caps(config, self._ledger)
-        self._recent: deque[bool] = deque(maxlen=FAILURE_WINDOW)
+        self._recorder = Recorder(storage, self._ledger, config, on_progress)
+        self._failures = FailureGuard(config)
 
     def run(self) -> SearchOutcome:
         """Make the trials that are not there yet, and name the best of all.
@@ -100,113 +99,62 @@ class SearchDriver:
 
     def _run(self) -> SearchOutcome:
         started = time.perf_counter()
-        self._ledger = Ledger(self._config.fitness)
-        self._ledger.load(self._storage.get_all_trials(self._study_id, deepcopy=False), self._genome)
-        self._caps = Caps(self._config, self._ledger)
-        self._recent.clear()
-        asker = Asker(self._genome, self._storage, self._study_name, self._config)
-        size, trials = self._config.batch_size, self._config.trials
-        for first in range(0, trials, size):
-            numbers = range(first, min(first + size, trials))
-            asker.ask(numbers, self._ledger)
-            self._evaluate(numbers)
+        config, ledger = self._config, Ledger(self._config.fitness)
+        ledger.load(self._storage.outlines(self._study_id), self._genome)
+        self._ledger = ledger
+        self._recorder = Recorder(self._storage, ledger, config, self._on_progress)
+        self._failures = FailureGuard(config)
+        caps = make_caps(config, ledger, in_order=self._executor.in_order)
+        make_asker: type[Asker] = Breeder if config.sampler == "evolution" else SamplerAsker
+        asker = make_asker(self._genome, self._storage, self._study_name, config, ledger)
+        if config.steady:
+            self._evaluate(SteadySource(config.trials, asker, ledger, caps))
+        else:
+            for first in range(0, config.trials, config.batch_size):
+                numbers = range(first, min(first + config.batch_size, config.trials))
+                asker.ask(numbers)
+                self._failures.begin(len(numbers))
+                running = [ledger.running[number] for number in numbers if number in ledger.running]
+                self._evaluate(BatchSource(running, caps))
         return self._outcome(time.perf_counter() - started)
 
-    def _evaluate(self, numbers: Sequence[int]) -> None:
-        """Get the scores of a batch; a subnet that stands in it more than once is evaluated once."""
-        running = self._ledger.running
-        queue = deque(running[number] for number in numbers if number in running)
-        under_way: dict[str, RunningTrial] = {}
-        twins: dict[str, list[RunningTrial]] = {}
-        failed = 0
-        while queue or under_way:
-            while queue and len(under_way) < self._executor.capacity and self._caps.known(queue[0].number):
-                trial = queue.popleft()
-                cap = self._caps.cap(trial.number)
+    def _evaluate(self, source: Source) -> None:
+        """Get the scores of what a source gives; a subnet that it gives more than once is evaluated once."""
+        under_way: dict[str, Candidate] = {}
+        twins: dict[str, list[Candidate]] = {}
+        while True:
+            while len(under_way) < self._executor.capacity and (candidate := source.next()) is not None:
+                trial = candidate.trial
                 if (known := self._ledger.evaluated(trial.digest)) is not None:
-                    self._reuse(trial, known)
+                    self._recorder.reuse(trial, known)
                 elif trial.digest in under_way:
-                    twins.setdefault(trial.digest, []).append(trial)
+                    twins.setdefault(trial.digest, []).append(candidate)
                 else:
-                    task = EvaluationTask(trial.subnet.to_json(), trial.digest, self._weights_digest, cap)
-                    self._executor.submit(task)
-                    under_way[trial.digest] = trial
+                    self._submit(candidate)
+                    under_way[trial.digest] = candidate
             if not under_way:
-                continue
+                return
             result = self._executor.next_result()
             finished = under_way.pop(result.subnet_digest, None)
             if finished is None:  # repeated, or asked for before an interrupt: a pure function's result, thrown away
                 continue
-            queue.extendleft(reversed(twins.pop(result.subnet_digest, [])))
-            failed += not self._record(finished, result)
-            self._check_failures(failed, len(numbers))
+            source.put_back(twins.pop(result.subnet_digest, []))
+            self._failures.count(failed=not self._recorder.record(finished.trial, result))
+            self._check_failures()
 
-    def _record(self, trial: RunningTrial, result: EvaluationResult) -> bool:
-        """Store a result; whether it is a success."""
-        reason = failure_of(result)
-        self._recent.append(reason is not None)
-        if reason is not None:
-            self._storage.finish_trial(trial.trial_id, TrialState.FAIL, None, {REASON: reason})
-            self._ledger.fail(trial.number, reason)
-            self._report()
-            return False
-        evaluation = Evaluation(
-            subnet_digest=trial.digest,
-            parameters=trial.parameters,
-            correct=result.correct,
-            total=result.total,
-            cross_entropy=result.cross_entropy,
-            seconds=result.seconds,
-            bound=result.bound,
-            stopped_after=result.stopped_after,
-        )
-        record = TrialRecord.from_evaluation(trial.number, evaluation)
-        self._finish(trial, record, evaluation)
-        return True
+    def _submit(self, candidate: Candidate) -> None:
+        subnet = candidate.trial.subnet
+        self._executor.submit(EvaluationTask(subnet.to_json(), subnet.digest, self._weights_digest, candidate.cap))
 
-    def _reuse(self, trial: RunningTrial, known: TrialRecord) -> None:
-        record = replace(known, number=trial.number, seconds=0.0, reused_from=known.number)
-        self._finish(trial, record, None)
-
-    def _finish(self, trial: RunningTrial, record: TrialRecord, evaluation: Evaluation | None) -> None:
-        state = TrialState.PRUNED if record.capped else TrialState.COMPLETE
-        if self._config.sampler == "nsga2":
-            values = [record.accuracy, float(record.parameters)]
-        else:
-            values = [value(self._config.fitness, record)]
-        self._storage.finish_trial(trial.trial_id, state, values, record.to_attrs(), evaluation)
-        self._ledger.add(record)
-        self._report()
-
-    def _check_failures(self, failed: int, size: int) -> None:
-        """Stop a search that fails too often; a batch too small for a share is judged by the last evaluations."""
-        share = self._config.max_failure_share
-        if size < FAILURE_WINDOW:
-            failed, size = sum(self._recent), FAILURE_WINDOW
-            if failed < size:
-                return
-        if failed > share * size:
+    def _check_failures(self) -> None:
+        exceeded = self._failures.exceeded
+        if exceeded is not None:
+            failed, size = exceeded
             raise SearchError(
                 f"study {self._study_name!r}: {failed} of {size} evaluations failed, more than the allowed share of "
-                f"{share:g}; the commonest reason: {self._ledger.commonest_reason()}. Mend it and start the search "
-                "again: it goes on where it was; or raise max_failure_share"
+                f"{self._config.max_failure_share:g}; the commonest reason: {self._ledger.commonest_reason()}. Mend it "
+                "and start the search again: it goes on where it was; or raise max_failure_share"
             )
-
-    def _report(self) -> None:
-        if self._on_progress is None:
-            return
-        ledger = self._ledger
-        self._on_progress(
-            SearchProgress(
-                trials=self._config.trials,
-                evaluated=ledger.evaluations,
-                reused=ledger.reused,
-                capped=ledger.capped,
-                failed=len(ledger.failures),
-                best=ledger.best,
-                best_fitness=None if ledger.best is None else value(self._config.fitness, ledger.best),
-            )
-        )
 
     def _outcome(self, seconds: float) -> SearchOutcome:
         ledger = self._ledger

@@ -10,19 +10,16 @@ again a bounded number of times, then replaced by a fresh random subnet.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-from numpy.random import Generator, SeedSequence, default_rng
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseGASampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from glorasearch.search.breeding import Breeding
 from glorasearch.search.genome import Genome
-from glorasearch.space import BoundSpace, Subnet, crossover, mutate, repair, sample_within_budget
-
-ATTEMPTS: Final = 10
-"""Draws of a child until one was not met before; then a fresh random subnet is taken."""
+from glorasearch.space import BoundSpace, Subnet
 
 
 class EvolutionSampler(BaseGASampler):
@@ -30,8 +27,9 @@ class EvolutionSampler(BaseGASampler):
 
     Trial `n` belongs to generation `n // population`, so failed trials do not shift generations. Trials of generation
     0 are random within the budget. In the later ones the first half are mutants, the second half crossover children,
-    both of `select_parent`. A whole generation is meant to be sampled before any of it is told (`SearchDriver` does):
-    then its trials do not depend on the order in which evaluations end.
+    both of `select_parent`. A whole generation is meant to be sampled before any of it is told: then its trials do not
+    depend on the order in which evaluations end. `SearchDriver` makes the same trials, from what it remembers itself
+    (`Breeder`) rather than from all trials of the study.
 
     Ranks by the objective of the study, and breaks ties by the other of the user attributes `accuracy` and
     `cross_entropy`, where trials have them. Not thread-safe.
@@ -43,13 +41,12 @@ class EvolutionSampler(BaseGASampler):
         super().__init__(population)
         self._population = population
         self._parents = parents
-        self._mutation = mutation
-        self._seed = seed
+        self._breeding = Breeding(space, mutation, seed)
         self._space = space
         self._genome = Genome(space)
         self._generation = -1
         self._elite: list[Subnet] = []
-        self._met: dict[tuple[str, ...], int] = {}
+        self._met: dict[str, int] = {}
         self._seen: set[int] = set()
 
     def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
@@ -79,11 +76,15 @@ class EvolutionSampler(BaseGASampler):
     ) -> dict[str, Any]:
         """The parameters of the trial's subnet, which lies within the budget."""
         self._look_back(study, trial)
-        rng = default_rng(SeedSequence((self._seed, trial.number)))
-        subnet = self._child(trial.number, rng)
-        params = self._genome.params(subnet)
-        self._met.setdefault(self._genome.choices(params), trial.number)
-        return params
+        number = trial.number
+
+        def met(subnet: Subnet) -> bool:
+            return self._met.get(subnet.digest, number) != number
+
+        mutant = number % self._population < self._population // 2
+        subnet = self._breeding.child(number, self._elite, mutant, met)
+        self._met.setdefault(subnet.digest, number)
+        return self._genome.params(subnet)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -110,26 +111,8 @@ class EvolutionSampler(BaseGASampler):
             sampled = len(earlier.params) == len(self._genome.distributions)
             if earlier.number < trial.number and earlier.number not in self._seen and sampled:
                 self._seen.add(earlier.number)
-                self._met.setdefault(self._genome.choices(earlier.params), earlier.number)
+                self._met.setdefault(self._genome.subnet(earlier.params).digest, earlier.number)
         self._generation = generation
-
-    def _child(self, number: int, rng: Generator) -> Subnet:
-        for _ in range(ATTEMPTS):
-            subnet = self._draw(number, rng)
-            if self._met.get(self._genome.choices(self._genome.params(subnet)), number) == number:
-                return subnet
-        return sample_within_budget(self._space, rng)
-
-    def _draw(self, number: int, rng: Generator) -> Subnet:
-        if not self._elite:
-            return sample_within_budget(self._space, rng)
-        if number % self._population < self._population // 2:
-            parent = self._elite[int(rng.integers(len(self._elite)))]
-            return repair(self._space, mutate(self._space, parent, self._mutation, rng), rng)
-        if len(self._elite) == 1:
-            return sample_within_budget(self._space, rng)
-        first, second = rng.choice(len(self._elite), size=2, replace=False)
-        return repair(self._space, crossover(self._space, self._elite[first], self._elite[second], rng), rng)
 
     def _order(self, study: Study) -> Callable[[FrozenTrial], tuple[float, float, int]]:
         maximise = study.direction == StudyDirection.MAXIMIZE

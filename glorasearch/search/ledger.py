@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
@@ -30,7 +30,10 @@ class RunningTrial:
 
 
 class Ledger:
-    """The trials of a study by what has become of them."""
+    """The trials of a study by what has become of them: scores of the finished ones, subnets of the running ones.
+
+    Some 600 bytes a finished trial, whatever the number of genes.
+    """
 
     def __init__(self, fitness: Fitness) -> None:
         self._fitness: Fitness = fitness
@@ -41,6 +44,10 @@ class Ledger:
         self.running: dict[int, RunningTrial] = {}
         self.unsampled: dict[int, FrozenTrial] = {}
         """Trials that were created, but whose subnet was not stored before the search was cut off."""
+        self.met: set[str] = set()
+        """Digests of the subnets of all trials."""
+        self.followers: list[Callable[[TrialRecord], None]] = []
+        """Told of every trial that gets its scores."""
         self.best: TrialRecord | None = None
         self.reused = 0
         self.capped = 0
@@ -48,18 +55,25 @@ class Ledger:
         self._evaluated: dict[str, TrialRecord] = {}
 
     def load(self, trials: Iterable[FrozenTrial], genome: Genome) -> None:
-        """Take in what the study holds."""
+        """Take in what the study holds; of finished trials the parameters are not needed."""
         for trial in trials:
+            attrs = trial.user_attrs
             if trial.state == TrialState.COMPLETE or is_capped(trial):
-                self.add(TrialRecord.from_attrs(trial.number, trial.user_attrs))
+                self.met.add(attrs[SUBNET])
+                self.add(TrialRecord.from_attrs(trial.number, attrs))
             elif trial.state.is_finished():
-                self.failures[trial.number] = str(trial.user_attrs.get(REASON, "unknown"))
-            elif SUBNET in trial.user_attrs:
-                parameters = int(trial.user_attrs[PARAMETERS])
+                self.met.add(attrs.get(SUBNET, ""))
+                self.failures[trial.number] = str(attrs.get(REASON, "unknown"))
+            elif SUBNET in attrs:
                 subnet = genome.subnet(trial.params)
-                self.running[trial.number] = RunningTrial(trial.number, trial._trial_id, subnet, parameters)
+                self.start(RunningTrial(trial.number, trial._trial_id, subnet, int(attrs[PARAMETERS])))
             else:
                 self.unsampled[trial.number] = trial
+
+    def start(self, trial: RunningTrial) -> None:
+        """Take in a trial that has got its subnet."""
+        self.met.add(trial.digest)
+        self.running[trial.number] = trial
 
     def add(self, record: TrialRecord) -> None:
         """Take in the scores of a trial."""
@@ -70,6 +84,8 @@ class Ledger:
             self.capped += record.capped
         else:
             self.reused += 1
+        for follower in self.followers:
+            follower(record)
         if record.capped:
             return
         if self.best is None or rank(self._fitness, record) < rank(self._fitness, self.best):
@@ -79,6 +95,10 @@ class Ledger:
         """Take in the failure of a trial."""
         self.running.pop(number, None)
         self.failures[number] = reason
+
+    def sampled(self, number: int) -> bool:
+        """Whether a trial has its subnet."""
+        return number in self.records or number in self.running or number in self.failures
 
     @property
     def evaluations(self) -> int:

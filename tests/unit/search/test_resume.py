@@ -16,6 +16,7 @@ WRITES = (
     "set_study_user_attr",
     "set_study_system_attr",
     "create_new_trial",
+    "create_trials",
     "set_trial_params",
     "set_trial_system_attr",
     "finish_trial",
@@ -107,7 +108,8 @@ def test_cut_off_between_any_two_writes(new_search, space_maker, evaluator, samp
     found, interrupts = until_done(
         lambda: disturbed.run(config, InProcessExecutor(failing), storage=CutOffStorage(disturbed.database, writes))
     )
-    assert interrupts > 28 * 3 // writes - 10
+    # Evolution stores a generation at once; the others create each trial, and then set its parameters.
+    assert interrupts > (28 // writes if sampler == "evolution" else 28 * 3 // writes - 10)
     assert disturbed.trials == undisturbed.trials
     assert outcome_of(found) == outcome_of(expected)
 
@@ -149,7 +151,7 @@ def test_caps_are_the_same_wherever_the_search_was_cut_off(new_search, imagewise
     other, interrupts = until_done(
         lambda: in_writes.run(config, InProcessExecutor(imagewise()), storage=CutOffStorage(in_writes.database, 5))
     )
-    assert interrupts > 20
+    assert interrupts >= 60 // 5
     assert undisturbed.trials == in_results.trials == in_writes.trials
     assert outcome_of(expected) == outcome_of(one) == outcome_of(other)
     assert expected.capped == one.capped == other.capped
