@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from glorasearch.choices import method_sources
 from glorasearch.errors import RunFileError
@@ -86,6 +86,9 @@ class TrainSection(BaseModel):
     middle: int = Field(default=1, ge=0)
     """Random subnets of a sandwich step."""
     batch_size: int = Field(default=64, ge=1)
+    """Images of a step, those of all ranks together."""
+    ranks: int = Field(default=1, ge=1)
+    """Parts of a step of the supernet's training, each with a path of its own on its own share of the images."""
     lr: float = Field(default=1e-3, gt=0)
     vector_lr: float | None = Field(default=None, gt=0)
     """Of vectors and constants; `lr` if not given."""
@@ -103,12 +106,23 @@ class TrainSection(BaseModel):
     probe_every: int = Field(default=250, ge=0)
     checkpoint_every: int = Field(default=200, ge=1)
 
+    @model_validator(mode="after")
+    def _ranks_share_the_images(self) -> Self:
+        if self.batch_size % self.ranks:
+            raise ValueError(
+                f"train.batch_size is {self.batch_size}, which {self.ranks} ranks (train.ranks) cannot share equally; "
+                f"take a multiple of {self.ranks}"
+            )
+        return self
+
 
 class SearchSection(BaseModel):
     """The search for the best subnet."""
 
     model_config = _STRICT
     sampler: str = "evolution"
+    mode: Literal["generational", "steady"] = "generational"
+    """`steady`: a trial is made as soon as a worker has room, of what has finished by then; no waiting for batches."""
     trials: int = Field(default=1_000, ge=1)
     fitness: Literal["accuracy", "cross_entropy"] = "cross_entropy"
     population: int = Field(default=50, ge=2)
@@ -123,8 +137,10 @@ class SearchSection(BaseModel):
     """Images that a candidate scores at once; 25 if not given."""
     capping: bool = True
     """Stop the evaluation of candidates that are certain to be no parents and not the winner."""
-    capping_lag: int = Field(default=4, ge=1)
-    """Candidates that may be evaluated at once when there is capping."""
+    capping_lag: int | None = Field(default=None, ge=1)
+    """Candidates that may be evaluated at once when there is capping; if not given, 4 in one process, else a batch."""
+    max_failure_share: float = Field(default=0.2, ge=0, le=1)
+    """The search stops when more than this share of a batch cannot be evaluated."""
 
 
 class RefitSection(BaseModel):
@@ -243,20 +259,23 @@ def without_labels(configuration: Mapping[str, Any]) -> dict[str, Any]:
 
     Nor is there what a version of before did not know, where it has its default: a run of then is found again.
     """
-    left_out = {"export": ("path",), "search": ("capping", "capping_lag")}
+    left_out = {"export": ("path",), "search": ("capping", "capping_lag", "max_failure_share")}
     content = {key: value for key, value in configuration.items() if key not in ("name", "compile")}
     content |= {
         section: {key: value for key, value in content[section].items() if key not in keys}
         for section, keys in left_out.items()
     }
     content["train"] = recipe(content["train"])
+    if content["search"].get("mode") == "generational":
+        del content["search"]["mode"]
     content["spaces"] = {key: without_later_defaults(space) for key, space in content.get("spaces", {}).items()}
     return content
 
 
 def recipe(train: Mapping[str, Any]) -> dict[str, Any]:
-    """The section `train` without `spectrum_lr` where it is not given, as it was before there was one."""
-    return {key: value for key, value in train.items() if key != "spectrum_lr" or value is not None}
+    """The section `train` without what came later, where it has its default: as it was before there was that."""
+    later = {"spectrum_lr": None, "ranks": 1}
+    return {key: value for key, value in train.items() if key not in later or value != later[key]}
 
 
 def load_space(section: SpaceSection) -> SearchSpace:

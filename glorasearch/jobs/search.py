@@ -27,16 +27,11 @@ def search(job: Job) -> dict[str, Any]:
     space = job.supernet().space
     alone = only_subnet(space) is not None
     if alone:
-        config = replace(config, sampler="random", batch=1, trials=1, capping=False)
+        config = replace(config, sampler="random", mode="generational", batch=1, trials=1, capping=False)
         title = "search split"
         job.progress.say(f"{space.name} has one subnet: scored once, nothing to search")
     else:
-        title = f"search ({config.sampler})"
-    if job.placement.workers > config.capping_lag and not job.placement.local and config.capped_beyond is not None:
-        job.progress.say(
-            f"search: capping lets {config.capping_lag} candidates be evaluated at once; for {job.placement.workers} "
-            "workers set search.capping_lag"
-        )
+        title = f"search ({config.sampler}{', steady' if config.steady else ''})"
     with (
         job.progress.task(title, config.trials) as advance,
         _scorer(job, weights) if alone else _executor(job, weights) as executor,
@@ -49,7 +44,7 @@ def search(job: Job) -> dict[str, Any]:
                 job.progress.say(f"search: goes on at trial {state.done}")
             best = state.best
             note = "" if best is None else f"best {100 * best.accuracy:.1f} %, {best.parameters:,} parameters"
-            advance(state.done, note)
+            advance(state.done, ", ".join(filter(None, (note, executor.status))))
 
         driver = SearchDriver(
             space,
@@ -92,6 +87,7 @@ def search_config(job: Job) -> SearchConfig:
     return SearchConfig(
         trials=section.trials,
         sampler=section.sampler,
+        mode=section.mode,
         fitness=section.fitness,
         population=section.population,
         parents=section.parents,
@@ -100,6 +96,7 @@ def search_config(job: Job) -> SearchConfig:
         seed=job.run_file.seed,
         capping=section.capping,
         capping_lag=section.capping_lag,
+        max_failure_share=section.max_failure_share,
     )
 
 
@@ -126,5 +123,6 @@ def _executor(job: Job, weights: str) -> Executor:
         workers=placement.workers,
         address=placement.address,
         gpus_per_worker=placement.gpus_per_worker,
+        evaluation_timeout=placement.evaluation_timeout,
     )
     return executor

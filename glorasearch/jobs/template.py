@@ -64,6 +64,7 @@ checkpoint_every = 200
 
 [search]                        # on the search split
 sampler = "evolution"           # evolution | random | tpe | nsga2
+mode = "generational"           # generational | steady: no worker waits for the last one of a generation
 trials = 1_000
 fitness = "cross_entropy"       # cross_entropy | accuracy
 population = 50
@@ -73,7 +74,8 @@ batch = 10                      # trials asked for together by random and tpe
 precision = "auto"              # auto (bfloat16 on GPUs) | float32 | bfloat16
 # eval_batch_size = 25          # images that a candidate scores at once; 25 if not given
 capping = true                  # stop candidates that are certain to be no parents and not the winner: same result
-capping_lag = 4                 # candidates that may be evaluated at once then; less stops them sooner
+# capping_lag = 4               # candidates evaluated at once then; less stops sooner; 4, or a batch with workers
+max_failure_share = 0.2         # stop the search when more candidates than this share cannot be evaluated
 
 [refit]                         # the winner alone, on train + search
 steps = 1_000                   # 0 keeps the inherited weights

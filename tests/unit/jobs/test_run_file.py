@@ -110,12 +110,14 @@ def test_the_digest_is_of_what_decides_the_results(tmp_path: Path) -> None:
 
 
 def test_a_run_of_before_is_found_again(tmp_path: Path) -> None:
-    """What a configuration had before there were methods, options, types of layers and rates of spectra."""
+    """What a configuration had before there were methods, options, types of layers, rates of spectra and modes."""
     space = tmp_path / "own.toml"
     space.write_text('[choices]\nB = ["none", "lora:2"]\n[[groups]]\nlayers = ["*.qkv"]\nE = ["vector"]\n')
     run_file = RunFile.from_dict(REQUIRED | {"space": {"name": str(space)}})
     before = run_file.configuration()
-    del before["train"]["spectrum_lr"]
+    for key in ("spectrum_lr", "ranks"):
+        del before["train"][key]
+    del before["search"]["mode"]
     for key in ("methods", "options"):
         del before["spaces"]["space"][key]
     assert before["spaces"]["space"]["layers"].pop("types") == ["linear"]
@@ -128,4 +130,5 @@ def test_a_run_of_before_is_found_again(tmp_path: Path) -> None:
     for addition in ("[options.dash]\nwarmup = 3\n", '[layers]\ntypes = ["conv2d"]\n'):
         space.write_text(addition + text)
         assert run_file.digest() != digest
-    assert RunFile.from_dict(REQUIRED, ["train.spectrum_lr=0.1"]).digest() != RunFile.from_dict(REQUIRED).digest()
+    for override in ("train.spectrum_lr=0.1", "train.ranks=2", "search.mode=steady"):
+        assert RunFile.from_dict(REQUIRED, [override]).digest() != RunFile.from_dict(REQUIRED).digest()
