@@ -19,13 +19,14 @@ def baseline(job: Job, name: str) -> dict[str, Any]:
     Returns:
         `weights` and `split` (digests), `steps`, `seconds`, `parameters`, `space`.
     """
-    space = baseline_space(name, adaptable_layers(job.backbone))
-    supernet = job.supernet(space, training=True)
+    content = SearchSpace.load(name)
+    supernet = job.supernet(baseline_space(name, adaptable_layers(job.backbone)), training=True)
     subnet = supernet.space.largest()
     split = job.data.train_and_search()
     steps = job.run_file.report.steps
     config = job.trainer_config(steps=job.run_file.train.steps if steps is None else steps)
-    result = fit(job, f"baseline:{name}", f"baseline {name}", supernet, split, Fixed(subnet), config)
+    title = f"baseline {name}"
+    result = fit(job, f"baseline:{name}", title, supernet, split, Fixed(subnet), config, space=content)
     weights = job.put(supernet, stage=f"baseline:{name}", steps=result.steps, run=job.name, split=split.digest)
     return {
         "weights": weights,

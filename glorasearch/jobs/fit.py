@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from glorasearch.data import TrainSplit
+from glorasearch.evaluation import CandidateEvaluator
+from glorasearch.jobs.fit_elsewhere import fit_elsewhere, trains_elsewhere
 from glorasearch.jobs.job import Job
+from glorasearch.space import SearchSpace, Subnet
 from glorasearch.supernet import Supernet
 from glorasearch.training import PathStrategy, SupernetTrainer, TrainingRecord, TrainingResult
 
@@ -21,12 +25,26 @@ def fit(
     split: TrainSplit,
     strategy: PathStrategy,
     config: SupernetTrainer.Config,
-    probe: Probe | None = None,
+    *,
+    probed: Mapping[str, Subnet] | None = None,
+    space: SearchSpace | None = None,
 ) -> TrainingResult:
-    """Train for a stage of a run; goes on from the stage's checkpoint if there is one.
+    """Train for a stage of a run, where the run is placed; goes on from the stage's checkpoint if there is one.
+
+    Args:
+        job: the run.
+        stage: its name.
+        title: how it is called where its progress is shown.
+        supernet: what is trained, from the weights that it has.
+        split: the images: those of train, or of train + search.
+        strategy: the paths.
+        config: the recipe.
+        probed: name of a metric → the subnet whose accuracy on the search split it is.
+        space: that of the supernet; the run's if not given.
 
     Raises:
         NonFiniteLossError: if the training diverges.
+        WorkerLostError: if it is placed in other processes and one of them is gone.
     """
     latest: dict[str, float] = {}
     calls = 0
@@ -44,6 +62,9 @@ def fit(
                 job.progress.say(f"{title}: goes on at step {step}")
             advance(step, f"loss {latest['loss']:.3f}" if "loss" in latest else "")
 
+        elsewhere = trains_elsewhere(job, config)
+        if elsewhere:
+            config = replace(config, compile="off")  # this process takes over what was trained, and no step of its own
         trainer = SupernetTrainer(
             supernet,
             split,
@@ -51,12 +72,31 @@ def fit(
             config,
             device=job.device,
             checkpoint=job.checkpoint(stage),
-            probe=probe,
+            probe=_probe(job, probed) if probed else None,
             on_record=record,
             on_step=progress,
         )
+        if elsewhere:
+            content = space or job.space
+            fit_elsewhere(
+                job, stage, trainer, supernet, split, strategy, config, probed or {}, content, record, progress
+            )
         result = trainer.run()
     del trainer
     if job.device.startswith("cuda"):
         gc.collect()  # a captured step holds gigabytes in reference cycles
     return result
+
+
+def _probe(job: Job, subnets: Mapping[str, Subnet]) -> Probe:
+    evaluator: CandidateEvaluator | None = None
+
+    def measure(supernet: Supernet) -> Mapping[str, float]:
+        nonlocal evaluator
+        if evaluator is None:  # one training has one supernet
+            evaluator = job.evaluator(supernet)
+        else:
+            evaluator.refresh()
+        return {name: evaluator.evaluate(subnet).accuracy for name, subnet in subnets.items()}
+
+    return measure

@@ -11,6 +11,7 @@ from glorasearch.db import RunState
 from glorasearch.errors import DataError, InputError, JobError
 from glorasearch.jobs.baselines import baseline, baseline_space
 from glorasearch.jobs.export import export
+from glorasearch.jobs.fit_elsewhere import check_train_workers
 from glorasearch.jobs.fixed import other_baselines
 from glorasearch.jobs.job import Job
 from glorasearch.jobs.records import (
@@ -82,6 +83,7 @@ def run_stages(job: Job, only: str | None = None, *, fresh: bool = False) -> Res
 def _check(job: Job, only: str | None, fresh: bool) -> None:
     """Refuse what cannot work before anything is started or forgotten, the cheapest first."""
     search_config(job)
+    check_train_workers(job)
     job.store.check(write=only not in ("search", "export"))
     for name in job.run_file.report.baselines:
         SearchSpace.load(name)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from glorasearch.choices import method_sources
-from glorasearch.evaluation import CandidateEvaluator
-from glorasearch.jobs.fit import Probe, fit
+from glorasearch.jobs.fit import fit
+from glorasearch.jobs.fit_elsewhere import training_device
 from glorasearch.jobs.fixed import FIXED, only_subnet
 from glorasearch.jobs.job import Job
 from glorasearch.jobs.run_file import recipe
@@ -41,10 +42,10 @@ def train(job: Job) -> dict[str, Any]:
         name, result_of_run = known
         job.progress.say(f"{title}: taken over from run {name!r}, which trained the same")
         return {**result_of_run, "from_run": name}
-    config = job.trainer_config(steps=job.run_file.train.steps)
+    config = replace(job.trainer_config(steps=job.run_file.train.steps), ranks=job.run_file.train.ranks)
     strategy = _strategy(job, supernet.space)
-    probe = _probe(job, probed_subnets(supernet.space, job.run_file.seed))
-    result = fit(job, "train", title, supernet, job.data.train, strategy, config, probe)
+    probed = probed_subnets(supernet.space, job.run_file.seed)
+    result = fit(job, "train", title, supernet, job.data.train, strategy, config, probed=probed)
     weights = job.put(supernet, stage="train", steps=result.steps, run=job.name, split=job.data.train.digest)
     loss = result.loss if result.steps else None
     return {
@@ -67,7 +68,7 @@ def _key(job: Job, supernet: Supernet) -> str:
         "train": recipe(job.run_file.train.model_dump(mode="json")),
         "seed": job.run_file.seed,
         "threads": job.run_file.threads,
-        "device": job.device,
+        "device": training_device(job),
         "versions": job.versions(),
     }
     if job.space.methods:  # code of a method that cannot be told is this run's alone
@@ -108,17 +109,3 @@ def probed_subnets(space: BoundSpace, seed: int) -> dict[str, Subnet]:
         "search_accuracy_random_1": sample_within_budget(space, rng),
         "search_accuracy_random_2": sample_within_budget(space, rng),
     }
-
-
-def _probe(job: Job, subnets: Mapping[str, Subnet]) -> Probe:
-    evaluator: CandidateEvaluator | None = None
-
-    def measure(supernet: Supernet) -> Mapping[str, float]:
-        nonlocal evaluator
-        if evaluator is None:  # one training has one supernet
-            evaluator = job.evaluator(supernet)
-        else:
-            evaluator.refresh()
-        return {name: evaluator.evaluate(subnet).accuracy for name, subnet in subnets.items()}
-
-    return measure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import safetensors.torch
 import torch
@@ -17,6 +17,9 @@ from glorasearch.weights.encoding import encode, read_metadata
 
 State: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]
 """The tensors of a checkpoint and its metadata, which is JSON."""
+
+
+_META: Final = "meta"
 
 
 class Keeper(Protocol):
@@ -80,17 +83,24 @@ class FileKeeper:
         return str(self._path) if self._path.exists() else None
 
 
+def pack(state: State | None) -> bytes:
+    """A state as the bytes of a safetensors file; none at all for None."""
+    return b"" if state is None else encode(state[0], {_META: json.dumps(state[1])})
+
+
+def unpack(content: bytes) -> State | None:
+    """What `pack` was given."""
+    if not content:
+        return None
+    return safetensors.torch.load(content), json.loads((read_metadata(content) or {})[_META])
+
+
 def shared_state(world: World, state: State | None) -> State | None:
     """The state that process 0 has, in every process."""
     if world.size == 1:
         return state
-    content = b""
-    if world.process == 0 and state is not None:
-        content = encode(state[0], {"meta": json.dumps(state[1])})
-    content = world.broadcast(content)
-    if world.process == 0 or not content:
-        return state
-    return safetensors.torch.load(content), json.loads((read_metadata(content) or {})["meta"])
+    content = world.broadcast(b"" if world.process else pack(state))
+    return unpack(content) if world.process else state
 
 
 def all_equal(world: World, content: bytes, device: torch.device) -> bool:

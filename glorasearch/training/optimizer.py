@@ -61,9 +61,8 @@ class SupernetOptimizer:
         """Take the gradients from a row, that of `row` or the sum of several; those of undrawn choices are None."""
         parameters = self.parameters
         sizes = [p.numel() for p in parameters]
-        for parameter, drawn, own in zip(
-            parameters, row[: len(sizes)].tolist(), row[len(sizes) :].split(sizes), strict=True
-        ):
+        gradients = torch.split(row[len(sizes) :], sizes)
+        for parameter, drawn, own in zip(parameters, row[: len(sizes)].tolist(), gradients, strict=True):
             parameter.grad = own.view_as(parameter).to(parameter.dtype) if drawn else None
 
     def clip(self, max_norm: float) -> Tensor:

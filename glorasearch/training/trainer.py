@@ -90,7 +90,8 @@ class SupernetTrainer:
         self._pending: list[Tensor] = []
         self.facts = {} if checkpoint is None and world.size == 1 else self._facts()
         """What makes a training another one, as JSON; nothing where neither a checkpoint nor a process needs it."""
-        self._identity = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()
+        self.identity = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()
+        """Of the training: a checkpoint of another one is not resumed."""
 
     def run(self) -> TrainingResult:
         """Train to the last step, from the checkpoint if there is one of this very training.
@@ -232,7 +233,7 @@ class SupernetTrainer:
         for name, value in copies.items():
             if not bool(torch.isfinite(value).all()):  # the loss of the next step would be the first to show it
                 raise self._not_finite(f"training stopped after step {self._step}: {name} is no longer finite")
-        meta = {"identity": self._identity, "step": self._step, "seconds": self._seconds, "loss": self._loss}
+        meta = {"identity": self.identity, "step": self._step, "seconds": self._seconds, "loss": self._loss}
         if self._world.size > 1 and not all_equal(self._world, tensor_digest(copies).encode(), self._device):
             self._level(copies, meta)
         if self._keeper is not None:
@@ -250,13 +251,13 @@ class SupernetTrainer:
 
     def _resume(self) -> None:
         """Go on from the checkpoint of this very training, if there is one."""
-        if not all_equal(self._world, self._identity.encode(), self._device):
+        if not all_equal(self._world, self.identity.encode(), self._device):
             raise JobError(
                 f"process {self._world.process} of {self._world.size}: the processes of this training do not have the "
                 "same images, backbone, space or configuration; see that every machine finds the same files"
             )
         found = self._keeper.load() if self._keeper is not None else None
-        if found is not None and found[1]["identity"] != self._identity:
+        if found is not None and found[1]["identity"] != self.identity:
             _log.warning(
                 "checkpoint %s belongs to another training (other settings, data, space, backbone or start): "
                 "starting at step 0",
