@@ -63,7 +63,7 @@ def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
 
 def free_room() -> str:
     """What the cluster has free, in words."""
-    free: dict[str, float] = ray.available_resources()
+    free = _free()
     return f"the Ray cluster has {free.get('CPU', 0.0):g} CPUs and {free.get('GPU', 0.0):g} GPUs free"
 
 
@@ -73,8 +73,7 @@ def check_room(workers: int, gpus_per_worker: float, grows: bool) -> None:
     Raises:
         InputError: if they find none, and Ray does not grow.
     """
-    available: Callable[[], dict[str, float]] = ray.available_resources
-    free = available()
+    free = _free()
     for resource, needed in (("CPU", float(workers)), ("GPU", gpus_per_worker * workers)):
         found = free.get(resource, 0.0)
         if found >= needed:
@@ -91,6 +90,11 @@ def check_room(workers: int, gpus_per_worker: float, grows: bool) -> None:
             resource,
             found,
         )
+
+
+def _free() -> dict[str, float]:
+    available: Callable[[], dict[str, float]] = ray.available_resources
+    return available()
 
 
 def import_path() -> str:

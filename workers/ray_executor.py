@@ -211,7 +211,7 @@ class RayExecutor(Executor):
         return min((max(0.0, w.began + self._timeout - now) for w in ready if w.queue), default=None)
 
     def _hand_out(self) -> None:
-        """Give what waits to those who have least to do; then, to those who have nothing to do, what waits elsewhere."""
+        """Give what waits to those who have least to do; then what waits elsewhere to those who have nothing to do."""
         ready = [] if self._pool is None else self._pool.ready
         if self._pool is None or not ready:
             return

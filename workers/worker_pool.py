@@ -94,13 +94,14 @@ class WorkerPool:
 
     def __init__(self, factory: str, spec: Mapping[str, Any], workers: int, gpus_per_worker: float) -> None:
         self._factory, self._spec = factory, dict(spec)
-        remote = ray.remote(
-            num_cpus=1,
-            num_gpus=gpus_per_worker,
-            max_restarts=0,
-            max_task_retries=0,
-            concurrency_groups={CONTROL: 1},
-        )
+        options: dict[str, Any] = {
+            "num_cpus": 1,
+            "num_gpus": gpus_per_worker,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "concurrency_groups": {CONTROL: 1},
+        }
+        remote = ray.remote(**options)
         self._actor_class = remote(EvaluatorActor)
         self._tickets = itertools.count()
         self._ever_ready = False

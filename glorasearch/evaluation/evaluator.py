@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import torch
 
 from glorasearch.data import SearchSplit
-from glorasearch.errors import DataError, GlorasearchError
+from glorasearch.errors import DataError, EvaluationError, GlorasearchError
 from glorasearch.evaluation.chunks import Chunks
 from glorasearch.evaluation.order import hardest_first, natural_order
 from glorasearch.evaluation.residents import Compile, resident_of
@@ -94,7 +94,7 @@ class CandidateEvaluator:
         try:
             subnet = Subnet.from_json(task.subnet_json)
             self.resident.prepare(subnet)
-        except GlorasearchError:
+        except Exception:
             return
         self._parsed[task.subnet_digest] = subnet
 
@@ -109,7 +109,7 @@ class CandidateEvaluator:
         """Begin ahead; what is wrong with this candidate is told when it is evaluated, not while another one is."""
         try:
             return self._begin(subnet)
-        except (GlorasearchError, torch.OutOfMemoryError):
+        except Exception:
             return None
 
     def _begin(self, subnet: Subnet) -> _Started:
@@ -119,13 +119,15 @@ class CandidateEvaluator:
         return _Started(subnet, began, self.resident.forward(chunks.first))
 
     def __call__(self, task: EvaluationTask) -> EvaluationResult:
-        """Evaluate a task; what is wrong with one candidate is told in its result, programming errors are raised."""
+        """Evaluate a task; what is known to be wrong with a candidate is told in its result, the rest is raised."""
         parsed = self._parsed.pop(task.subnet_digest, None)
         if self._weights not in (None, task.weights_digest):
             reason = f"asked for weights {task.weights_digest[:12]}, this evaluator holds {str(self._weights)[:12]}"
             return EvaluationResult(task.subnet_digest, error=reason)
         try:
             return self.evaluate(parsed or Subnet.from_json(task.subnet_json), task.cap)
+        except EvaluationError as error:
+            return EvaluationResult(task.subnet_digest, error=str(error))
         except (GlorasearchError, torch.OutOfMemoryError) as error:
             return EvaluationResult(task.subnet_digest, error=f"{type(error).__name__}: {error}")
 

@@ -97,7 +97,7 @@ class GraphResident(Resident):
             self._merge = self._captured(lambda: self._merged.fill(self._codes))
         self._merge.replay()
 
-    def forward(self, images: Tensor) -> Tensor:
+    def _forward(self, images: Tensor) -> Tensor:
         """Replay the forward; its logits are overwritten when the same images are seen again."""
         place = images.data_ptr()
         if place not in self._graphs:
@@ -110,10 +110,15 @@ class GraphResident(Resident):
         graph.replay()
         return logits
 
+    def _forward_part(self, images: Tensor) -> Tensor:
+        """Neither compiled nor captured, both of which want memory of their own for images of another number."""
+        with torch.compiler.set_stance("force_eager"):
+            return self._run(images)
+
     def _stage(self, images: Tensor) -> tuple[Tensor, int]:
         if self._staging is None:
-            self._graphs.pop(next(iter(self._graphs)))
             self._staging = torch.empty_like(images)
+            self._graphs.pop(next(iter(self._graphs)))
         self._staging.copy_(images)
         return self._staging, self._staging.data_ptr()
 

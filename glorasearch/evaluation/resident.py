@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
+from glorasearch.errors import EvaluationError
 from glorasearch.evaluation.layer_writer import LayerWriter
 from glorasearch.space import BoundSpace, Subnet
 from glorasearch.supernet import Supernet
+
+_log = logging.getLogger(__name__)
+_halved = False
+"""Whether this process has said that it does with less memory."""
 
 
 class Resident(ABC):
@@ -44,12 +50,45 @@ class Resident(ABC):
             SearchSpaceError: if the subnet is not of the space; the resident stays what it was.
         """
 
-    @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Images `(n, C, H, W)` of `dtype`, normalised, on the device, to logits `(n, classes)` float32.
 
-        All calls are made with the same n. The logits may be a buffer that the next call overwrites.
+        All calls are made with the same n. The logits may be a buffer that the next call overwrites. Where the device's
+        memory is not enough for the images at once, they are done in two halves.
+
+        Raises:
+            EvaluationError: if it is not enough for half of them either.
         """
+        try:
+            return self._forward(images)
+        except torch.OutOfMemoryError as error:
+            reason = _first_line(error)
+        # From here on nothing refers to the frames of the attempt that failed, nor to what they held.
+        return self._forward_in_halves(images, reason)
+
+    @abstractmethod
+    def _forward(self, images: Tensor) -> Tensor:
+        """All images at once; raises `torch.OutOfMemoryError`."""
+
+    def _forward_part(self, images: Tensor) -> Tensor:
+        """Some of the images at once; the logits are the caller's."""
+        return self._forward(images)
+
+    def _forward_in_halves(self, images: Tensor, reason: str) -> Tensor:
+        global _halved
+        if not _halved:
+            _halved = True
+            _log.warning("%d images at once: %s; such chunks are scored in two halves", len(images), reason)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            return torch.cat([self._forward_part(half) for half in images.tensor_split(2) if len(half)])
+        except torch.OutOfMemoryError as error:
+            again = _first_line(error)
+        raise EvaluationError(
+            f"out of memory on {self.device} with {len(images)} images at once, and with half of them: {again}. Use "
+            "fewer workers on a GPU, or a smaller search.eval_batch_size"
+        )
 
 
 class EagerResident(Resident):
@@ -80,11 +119,17 @@ class EagerResident(Resident):
         for name, layer in self._layers.items():
             layer.write(subnet.layer(name))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def _forward(self, images: Tensor) -> Tensor:
         """The plain forward."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
             logits: Tensor = self._model(images)
         return logits.float()
+
+
+def _first_line(error: Exception) -> str:
+    """The first sentence of a message that goes on about allocators."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].partition(". ")[0]
 
 
 def _plain(model: nn.Module, name: str) -> nn.Linear | nn.Conv2d:

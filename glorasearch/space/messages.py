@@ -10,7 +10,6 @@ from typing import Final
 from glorasearch.errors import EvaluationError
 from glorasearch.space.cap import Cap
 
-
 _REASON_LENGTH: Final = 500
 
 

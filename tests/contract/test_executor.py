@@ -73,7 +73,7 @@ def test_an_exception_that_nobody_foresaw_is_a_failed_candidate_with_type_and_me
         executor.submit(task(7))
         assert executor.next_result().error == "KeyError: 'a bug'"
     assert caplog.text.count('raise KeyError("a bug")') == 1, "the first traceback is in the log"
-    executor.submit(task(3))
+    executor.submit(task(8))
     assert executor.next_result().error is None
 
 
