@@ -180,6 +180,17 @@ class Bench:
         return content
 
     @property
+    def findings(self) -> dict[str, Any]:
+        """The report without times and places."""
+        content: dict[str, Any] = timeless(self.report)
+        return content
+
+    @property
+    def exported(self) -> dict[str, bytes]:
+        """The files of the exported model."""
+        return {path.name: path.read_bytes() for path in (self.folder / "export").iterdir()}
+
+    @property
     def database_url(self) -> str:
         """Of the workspace."""
         return f"sqlite:///{self.workspace / 'glorasearch.db'}"
@@ -209,7 +220,7 @@ class Bench:
                 if row.name != "images_per_second"
             ],
             "weights": sorted(path.name for path in (self.workspace / "weights").iterdir()),
-            "export": {path.name: path.read_bytes() for path in (self.folder / "export").iterdir()},
+            "export": self.exported,
             "files": sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*")),
         }
 
@@ -246,3 +257,37 @@ def undisturbed(make_bench: Callable[..., Bench]) -> Bench:
     bench = make_bench()
     bench.finish()
     return bench
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[tuple[str, int]]:
+    """Host and port of an S3 service on loopback."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    yield server.get_host_and_port()
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client of the service; the environment names it, and gives credentials."""
+    import boto3
+    import s3fs
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://{}:{}".format(*s3_server))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield boto3.client("s3")
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def s3_bucket(s3: Any) -> str:
+    """A fresh bucket."""
+    name = f"bucket-{os.urandom(6).hex()}"
+    s3.create_bucket(Bucket=name)
+    return name

@@ -1,0 +1,59 @@
+"""A whole run whose weights are on S3; and one whose workspace is lost on the way, while database and store remain."""
+
+import shutil
+from pathlib import Path
+
+from glorasearch.db import TrialStorage
+from glorasearch.weights import WeightStore
+
+
+def test_a_run_with_its_weights_on_s3(make_bench, undisturbed, s3, s3_bucket):
+    bench = make_bench()
+    bench.finish("run", "--store", f"s3://{s3_bucket}/runs")
+    assert not (bench.workspace / "weights").exists()
+    found, wanted = bench.run.stages, undisturbed.run.stages
+    assert bench.findings == undisturbed.findings
+    assert {name: result.get("weights") for name, result in found.items()} == {
+        name: result.get("weights") for name, result in wanted.items()
+    }
+    assert bench.exported == undisturbed.exported
+    digests = {result["weights"] for result in found.values() if "weights" in result}
+    assert digests <= set(WeightStore(f"s3://{s3_bucket}/runs").digests())
+
+
+def test_a_run_goes_on_elsewhere_when_its_workspace_is_lost(make_bench, undisturbed, s3, s3_bucket, tmp_path):
+    url = f"s3://{s3_bucket}/runs"
+    first = make_bench()
+    process = first.start("run", "--store", url)
+    first.stop_when(lambda: first.trials() >= 10, process)
+    assert first.has_stage("train")
+    assert not first.has_stage("search")
+    database = tmp_path / "shared.db"
+    for path in first.workspace.glob("glorasearch.db*"):
+        shutil.copy(path, database.with_name(path.name.replace("glorasearch.db", database.name)))
+    shutil.rmtree(first.workspace)
+
+    second = make_bench()
+    arguments = ("run", "--store", url, "--database", f"sqlite:///{database}")
+    said = second.finish(*arguments)
+    assert "search: goes on at trial" in said
+    assert "running it again" not in said
+    assert second.findings == undisturbed.findings
+    assert trials(database) == trials(undisturbed.workspace / "glorasearch.db")
+    assert second.exported == undisturbed.exported
+
+    # And once everything is finished: a third node has neither report nor export, and makes these alone again.
+    third = make_bench()
+    said = third.finish(*arguments)
+    assert third.findings == undisturbed.findings
+    assert (third.folder / "export" / "config.json").is_file()
+    for stage in ("supernet", "search", "refit"):
+        assert f"{stage}:" not in said
+
+
+def trials(database: Path) -> list[tuple[object, ...]]:
+    storage = TrialStorage(f"sqlite:///{database}")
+    return [
+        (trial.number, trial.state.name, trial.values, trial.params)
+        for trial in storage.get_all_trials(storage.get_study_id_from_name("tiny"))
+    ]
