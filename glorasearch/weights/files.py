@@ -22,6 +22,8 @@ _Result = TypeVar("_Result")
 
 ATTEMPTS: Final = 6
 """Times that something is tried before it has failed."""
+CHECK_ATTEMPTS: Final = 3
+"""Times that the check before any work is tried."""
 _FIRST_PAUSE_SECONDS: Final = 0.5
 """Doubled after each further failure, and drawn between half and all of it: many workers should not come together."""
 _TRANSIENT: Final = frozenset(
@@ -65,19 +67,19 @@ class Files:
         """All of a file; None if it is not there."""
         return self._call("read", lambda: bytes(self._files.cat_file(path)))
 
-    def write(self, path: str, content: bytes) -> None:
+    def write(self, path: str, content: bytes, attempts: int = ATTEMPTS) -> None:
         """Put a file, which then is there whole."""
 
         def put() -> bool:
             self._files.pipe_file(path, content)
             return True
 
-        if self._call("written", put) is None:
+        if self._call("written", put, attempts) is None:
             raise WeightStoreError(f"weight store {self.url!r} cannot be written: {self._container()} does not exist")
 
-    def exists(self, path: str) -> bool:
+    def exists(self, path: str, attempts: int = ATTEMPTS) -> bool:
         """Whether a file is there."""
-        return self._call("read", lambda: bool(self._files.info(path))) is not None
+        return self._call("read", lambda: bool(self._files.info(path)), attempts) is not None
 
     def find(self) -> list[str]:
         """All files."""
@@ -91,9 +93,9 @@ class Files:
         if self.local is not None:
             self._check_folder(self.local, write)
         elif write:
-            self.write(f"{self.root}/{MARK}", _MARK_CONTENT)
+            self.write(f"{self.root}/{MARK}", _MARK_CONTENT, CHECK_ATTEMPTS)
         else:
-            self.exists(f"{self.root}/{MARK}")
+            self.exists(f"{self.root}/{MARK}", CHECK_ATTEMPTS)
 
     def _check_folder(self, folder: Path, write: bool) -> None:
         while not folder.exists() and folder != folder.parent:
@@ -102,14 +104,14 @@ class Files:
             reason = f"{folder} is not a folder that can be {'written' if write else 'read'}"
             raise WeightStoreError(f"weight store {self.url!r}: {reason}; give another by --store")
 
-    def _call(self, what: str, call: Callable[[], _Result]) -> _Result | None:
+    def _call(self, what: str, call: Callable[[], _Result], attempts: int = ATTEMPTS) -> _Result | None:
         """The result of a call, repeated while it fails for a reason that may pass; None if there is no such file.
 
         Raises:
             WeightStoreError: if it fails for another reason, or too often.
         """
         pause = _FIRST_PAUSE_SECONDS
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, attempts + 1):
             self._files.invalidate_cache()
             try:
                 return call()
@@ -119,7 +121,7 @@ class Files:
                 if self.local is not None and not isinstance(error, OSError):
                     raise
                 reason = self._explain(error)
-                if not _may_pass(error) or attempt == ATTEMPTS:
+                if not _may_pass(error) or attempt == attempts:
                     tried = f" ({attempt} attempts)" if attempt > 1 else ""
                     raise WeightStoreError(f"weight store {self.url!r} cannot be {what}{tried}: {reason}") from error
                 wait = pause * random.uniform(0.5, 1.0)
@@ -129,7 +131,7 @@ class Files:
                     what,
                     reason,
                     attempt + 1,
-                    ATTEMPTS,
+                    attempts,
                     wait,
                 )
                 time.sleep(wait)
