@@ -273,8 +273,8 @@ class Supernet(nn.Module):
         return state | counts
 
     @torch.no_grad()
-    def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `adapter_state` gave, copied.
+    def load_adapter_state(self, state: Mapping[str, Tensor], *, share: bool = False) -> None:
+        """Take over what `adapter_state` gave, copied; or the tensors themselves, where they fit and may be shared.
 
         Raises:
             WeightStoreError: if names or shapes differ from this supernet's; nothing is changed then.
@@ -290,8 +290,12 @@ class Supernet(nn.Module):
         if problems:
             first = "; ".join(sorted(problems)[:3])
             raise WeightStoreError(f"these weights belong to another supernet ({len(problems)} differences): {first}")
-        for name, value in own.items():
-            value.copy_(state[name])
+        for name, parameter in (self._kept() | self.head_parameters()).items():
+            given = state[name]
+            if share and (given.dtype, given.device) == (parameter.dtype, parameter.device):
+                parameter.data = given
+            else:
+                parameter.copy_(given)
         for name, (storage, kind) in self._counts().items():
             storage.draws[kind] = int(state[name].item())
 

@@ -21,6 +21,7 @@ from ray.exceptions import (
 from glorasearch.errors import InputError, JobError
 from glorasearch.search import Executor
 from glorasearch.space import EvaluationResult, EvaluationTask
+from workers.actor import Home
 from workers.cluster import connect, free_room
 from workers.factory import check_factory_name
 from workers.worker_pool import QUEUED_PER_WORKER, Attempt, Worker, WorkerPool
@@ -101,6 +102,20 @@ class RayExecutor(Executor):
         if self._pool is None or len(self._pool.ready) == len(self._pool):
             return ""
         return f"{len(self._pool.ready)} of {len(self._pool)} workers"
+
+    @property
+    def homes(self) -> list[Home]:
+        """Where the workers that are ready are."""
+        return [] if self._pool is None else [worker.home for worker in self._pool.ready if worker.home is not None]
+
+    def wait_until_ready(self) -> None:
+        """Wait until all workers are ready; a search does not, it begins with the first one.
+
+        Raises:
+            JobError: if no worker is left, or Ray itself fails.
+        """
+        while self._pool is not None and len(self._pool.ready) < len(self._pool):
+            self._step()
 
     def submit(self, task: EvaluationTask) -> None:
         """Give a task to the worker with the least to do; it waits here while all have enough."""

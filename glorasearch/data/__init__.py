@@ -2,8 +2,16 @@
 
 from glorasearch.data.config import DataConfig
 from glorasearch.data.input_spec import InputSpec
-from glorasearch.data.load import SourceSummary, check_source, load_search_data, load_splits, load_test_split
+from glorasearch.data.load import (
+    SourceSummary,
+    check_source,
+    load_search_data,
+    load_search_split,
+    load_splits,
+    load_test_split,
+)
 from glorasearch.data.overlap import OverlapReport, PairOverlap
+from glorasearch.data.packed import pack_search_split, unpack_search_split
 from glorasearch.data.splits import SearchData, SearchSplit, Splits, TestSplit, TrainSplit
 from glorasearch.data.splitter import stratified_split
 
@@ -20,7 +28,10 @@ __all__ = [
     "TrainSplit",
     "check_source",
     "load_search_data",
+    "load_search_split",
     "load_splits",
     "load_test_split",
+    "pack_search_split",
     "stratified_split",
+    "unpack_search_split",
 ]

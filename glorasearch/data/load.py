@@ -96,6 +96,15 @@ def load_search_data(config: DataConfig, spec: InputSpec, progress: Progress | N
     return SearchData(_train(loaded), _search(loaded), loaded.carved.class_names)
 
 
+def load_search_split(config: DataConfig, spec: InputSpec, progress: Progress | None = None) -> SearchSplit:
+    """The search split of `load_splits`, alone: for a worker. The other splits' images are compared, not decoded.
+
+    Raises:
+        DataError: as `load_splits`.
+    """
+    return _search(_load(config, spec, ("search",), progress))
+
+
 def load_test_split(config: DataConfig, spec: InputSpec, progress: Progress | None = None) -> TestSplit:
     """The test split of `load_splits`, alone: for the final report.
 

@@ -64,6 +64,11 @@ class _Split:
         """Whether the images are kept decoded in memory."""
         return self._pixels.resident
 
+    @property
+    def keeps_normalised(self) -> bool:
+        """Whether all images are kept normalised, as float32, on each device where a batch was asked for."""
+        return self.resident and 4 * len(self) * self.spec.image_bytes <= FLOAT_CACHE_BYTES
+
     def batch(self, indices: Tensor | slice, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Images and labels; the caller owns both tensors.
 
@@ -119,7 +124,7 @@ class _Split:
         return images.sub_(mean).div_(std)
 
     def _normalised_on(self, device: torch.device) -> Tensor | None:
-        if not self.resident or 4 * len(self) * self.spec.image_bytes > FLOAT_CACHE_BYTES:
+        if not self.keeps_normalised:
             return None
         if device not in self._normalised:
             self._normalised[device] = self._normalise(self._pixels.gather(torch.arange(len(self))).to(device))

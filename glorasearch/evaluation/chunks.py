@@ -11,7 +11,8 @@ from torch import Tensor
 from glorasearch.data import SearchSplit
 
 RESIDENT_BYTES: Final = 2**30
-"""Images that take at most this many bytes as float32 are kept on the device, so that a chunk is a slice."""
+"""Images that take at most this many bytes as float32 are kept on the device, so that a chunk is a slice; not on a CPU
+where the split keeps them so itself: taking a chunk out is nothing beside its forward."""
 
 
 class Chunks:
@@ -32,7 +33,8 @@ class Chunks:
         self._split, self._device, self._dtype = split, device, dtype
         self._positions = torch.split(padded, self.size)
         self._resident: list[Tensor] | None = None
-        if 4 * self.images * split.spec.image_bytes <= RESIDENT_BYTES:
+        small = 4 * self.images * split.spec.image_bytes <= RESIDENT_BYTES
+        if small and not (device.type == "cpu" and split.keeps_normalised):  # which one copy is enough of
             first = self._batch(self._positions[0])
             whole = first.new_empty(len(padded), *first.shape[1:])
             self._resident = list(torch.split(whole, self.size))

@@ -189,14 +189,21 @@ class CandidateEvaluator:
         )
 
     @cached_property
+    def order(self) -> torch.Tensor:
+        """`(N,)` positions of the images in the split, in the order in which they are scored; may be set before use."""
+        if self._hardest_first:
+            return hardest_first(self.resident, self._space, self._split, self._size)
+        return natural_order(self._split)
+
+    @cached_property
     def chunks(self) -> Chunks:
-        """The images in the order in which they are scored; made when the first candidate is evaluated."""
-        order = (
-            hardest_first(self.resident, self._space, self._split, self._size)
-            if self._hardest_first
-            else natural_order(self._split)
-        )
-        return Chunks(self._split, self._size, order, self.resident.device, self.resident.dtype)
+        """The images in their order; made when the first candidate is evaluated."""
+        return Chunks(self._split, self._size, self.order, self.resident.device, self.resident.dtype)
+
+    def warm_up(self) -> None:
+        """Do now what is otherwise done when the first candidate is evaluated: order and load the images."""
+        with torch.inference_mode():
+            _ = self.chunks.first
 
 
 class _Started(NamedTuple):

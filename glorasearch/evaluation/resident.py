@@ -111,7 +111,16 @@ class EagerResident(Resident):
         supernet, device = self._supernet, self.device
         model = supernet.merged(supernet.space.largest(), biased=supernet.gains_bias())
         self._model = model.to(device).requires_grad_(False)
+        self._share_frozen()
         self._layers = {name: LayerWriter(layer, _plain(self._model, name)) for name, layer in supernet.adapted.items()}
+
+    def _share_frozen(self) -> None:
+        """Of parameters that no candidate changes the supernet's are enough."""
+        frozen = self._supernet.frozen_state()
+        for name, parameter in self._model.named_parameters():
+            given = frozen.get(name)
+            if given is not None and name.rpartition(".")[0] not in self._supernet.adapted:
+                parameter.data = given
 
     def write(self, subnet: Subnet) -> None:
         """Write the merged weights of the layers whose choices changed."""

@@ -24,11 +24,12 @@ from glorasearch.export import BackboneFacts, check_exportable
 from glorasearch.jobs.placement import Placement
 from glorasearch.jobs.progress import Progress, Silent
 from glorasearch.jobs.run_file import RunFile
+from glorasearch.jobs.shared_backbone import share_backbone
 from glorasearch.jobs.workspace import Workspace
 from glorasearch.space import BoundSpace, SearchSpace
 from glorasearch.supernet import Supernet
 from glorasearch.training import SupernetTrainer
-from glorasearch.weights import WeightStore, frozen_digest
+from glorasearch.weights import NodeCache, WeightStore, frozen_digest
 from glorasearch.weights.checkpoint import previous_checkpoint
 
 QUICKSTART_BACKBONE = "quickstart"
@@ -45,11 +46,23 @@ class Job:
         *,
         progress: Progress | None = None,
         placement: Placement | None = None,
+        share_backbone: bool = False,
     ) -> None:
+        """Take the parts of a run together; nothing is read yet.
+
+        Args:
+            run_file: what the run is asked to do.
+            workspace: where it keeps things.
+            database: of the workspace.
+            progress: what is told as it happens.
+            placement: where its work is done.
+            share_backbone: on the CPU, have the backbone's memory in common with other runs of this machine.
+        """
         self.run_file, self.workspace, self.database = run_file, workspace, database
         self.runs = RunStore(database)
         self.progress: Progress = progress or Silent()
         self.placement = placement or Placement()
+        self._share_backbone = share_backbone
         self.reuse = True
         """Take over what another run of the workspace has trained already, if it is the same."""
         self._checked: Supernet | None = None
@@ -118,7 +131,11 @@ class Job:
     @cached_property
     def backbone(self) -> nn.Module:
         """The frozen backbone for evaluation and export; its memory is shared by all supernets made here."""
-        return build_backbone(self.backbone_config()).to(self.device)
+        return self._built(self.backbone_config())
+
+    def _built(self, config: BackboneConfig) -> nn.Module:
+        backbone = build_backbone(config).to(self.device)
+        return share_backbone(backbone, NodeCache()) if self._share_backbone else backbone
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -131,7 +148,7 @@ class Job:
         if self._checked is not None and space is None and not drops:
             checked, self._checked = self._checked, None
             return checked
-        backbone = build_backbone(self.backbone_config(drop_path=True)).to(self.device) if drops else self.backbone
+        backbone = self._built(self.backbone_config(drop_path=True)) if drops else self.backbone
         return Supernet(backbone, space or self.space, seed=self.run_file.seed)
 
     def load(self, supernet: Supernet, digest: str) -> Supernet:
@@ -221,6 +238,7 @@ class Job:
             compile=self.run_file.compile,
             mixed=self.mixed_search,
             threads=torch.get_num_threads(),
+            shared=True,
         )
 
     def checkpoint(self, stage: str) -> Path:

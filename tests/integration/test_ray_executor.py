@@ -59,7 +59,7 @@ def test_tasks_behind_a_slow_worker_are_taken_by_those_who_have_nothing_to_do(tm
     spec = {"rounds": 2_000, "log": str(tmp_path), "one_slow": True}
     with RayExecutor("ray_burn:make", spec, workers=3) as executor:
         assert executor.capacity == 6
-        wait_until(lambda: len(list(tmp_path.glob("built-*"))) == 3)
+        executor.wait_until_ready()
         for task in tasks:
             executor.submit(task)
         results = [executor.next_result() for _ in range(29)]

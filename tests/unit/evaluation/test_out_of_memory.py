@@ -80,9 +80,7 @@ def test_half_a_chunk_at_once_gives_the_scores_bounds_and_positions_of_a_whole_o
     assert set(Tight.seen) == {chunk, chunk // 2, chunk - chunk // 2}
 
 
-def test_too_little_for_half_a_chunk_fails_the_candidate_and_says_so(
-    splits: Splits, new_supernet: NewSupernet
-) -> None:
+def test_too_little_for_half_a_chunk_fails_the_candidate_and_says_so(splits: Splits, new_supernet: NewSupernet) -> None:
     evaluator = CandidateEvaluator(tight(new_supernet(), 16), splits.search, batch_size=35)
     task = some(new_supernet(), 1)[0]
     result = evaluator(task)

@@ -1,0 +1,70 @@
+"""A search split as nothing but tensors, so that the processes of a machine can share its memory."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from glorasearch.data.input_spec import InputSpec
+from glorasearch.data.pixels import ResidentPixels
+from glorasearch.data.splits import SearchSplit
+from glorasearch.errors import DataError
+
+_MULTIPLE: Final = 64
+_CPU = torch.device("cpu")
+
+
+def pack_search_split(split: SearchSplit, *, normalised: bool) -> dict[str, Tensor]:
+    """The tensors that `unpack_search_split` makes the same split of.
+
+    Args:
+        split: whose images are in memory.
+        normalised: with the images as float32, where a split of this size keeps them at all.
+
+    Raises:
+        DataError: if the images are not in memory.
+    """
+    if not split.resident:
+        raise DataError("the search split is decoded on demand: there is nothing in memory to pack")
+    facts = {"spec": asdict(split.spec), "classes": split.classes, "origin": split.origin}
+    tensors = {
+        "pixels": _filled_up(split._pixels.gather(torch.arange(len(split)))),
+        "labels": split.labels,
+        "fingerprints": torch.frombuffer(bytearray(b"".join(split._fingerprints)), dtype=torch.uint8),
+        "facts": torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8),
+    }
+    ready = split._normalised_on(_CPU) if normalised else None
+    return tensors if ready is None else tensors | {"normalised": _filled_up(ready)}
+
+
+def unpack_search_split(tensors: Mapping[str, Tensor]) -> SearchSplit:
+    """The split, without a copy of its images; its digest is computed anew from what is there."""
+    facts = json.loads(bytes(tensors["facts"].tolist()))
+    joined = bytes(tensors["fingerprints"].tolist())
+    count = len(tensors["labels"])
+    size = len(joined) // count
+    spec = InputSpec(**facts["spec"])
+    shape = (count, spec.channels, spec.height, spec.width)
+    split = SearchSplit(
+        ResidentPixels(tensors["pixels"][: math.prod(shape)].view(shape)),
+        tensors["labels"],
+        spec,
+        [joined[size * index : size * (index + 1)] for index in range(count)],
+        facts["classes"],
+        facts["origin"],
+    )
+    if "normalised" in tensors:
+        split._normalised[_CPU] = tensors["normalised"][: math.prod(shape)].view(shape)
+    return split
+
+
+def _filled_up(images: Tensor) -> Tensor:
+    """Flat, with zeros at the end up to a multiple of 64 elements: what is mapped without a copy is of such a size."""
+    flat = images.reshape(-1)
+    return torch.cat([flat, flat.new_zeros(-len(flat) % _MULTIPLE)])
