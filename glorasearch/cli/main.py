@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "show": "Show one run: stages, scores, curves.",
     "compare": "Compare runs: parameters, accuracy with confidence interval, seconds, adapter size.",
     "space": "Show what a search space offers on a backbone.",
+    "sweep": "Run a run file for many tasks, one run each, here or on a Ray cluster.",
     "submit": "Send a run file to a Ray cluster as a job, and follow it.",
     "status": "Show the jobs of a Ray cluster, or those of one run.",
     "stop": "Stop a run's job on a Ray cluster.",

@@ -198,8 +198,27 @@ class Job:
     @property
     def mixed_search(self) -> bool:
         """Whether candidates are scored in bfloat16."""
+        return self._mixed_on(self.device)
+
+    def _mixed_on(self, device: str) -> bool:
         wanted = self.run_file.search.precision
-        return wanted == "bfloat16" or (wanted == "auto" and self.device.startswith("cuda"))
+        return wanted == "bfloat16" or (wanted == "auto" and device.startswith("cuda"))
+
+    @property
+    def worker_device(self) -> str:
+        """Where workers evaluate: on the GPUs that they are given, whatever this machine has, else on its device.
+
+        Raises:
+            InputError: if they are to use a GPU of a cluster that gives them none.
+        """
+        if self.placement.gpus_per_worker > 0:
+            return "cpu" if self.run_file.device == "cpu" else "cuda"
+        if self.placement.address is not None and self.device.startswith("cuda"):
+            raise InputError(
+                "workers of a Ray cluster see only the GPUs that they are given: add --gpus-per-worker (a share of one "
+                "will do), or set device to cpu"
+            )
+        return self.device
 
     def evaluator(
         self,
@@ -233,10 +252,10 @@ class Job:
             store=self.workspace.store_url,
             weights=weights,
             split=self.data.search.digest,
-            device=self.device,
+            device=self.worker_device,
             batch_size=self.run_file.search.eval_batch_size,
             compile=self.run_file.compile,
-            mixed=self.mixed_search,
+            mixed=self._mixed_on(self.worker_device),
             threads=torch.get_num_threads(),
             shared=True,
         )

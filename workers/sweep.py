@@ -1,0 +1,102 @@
+"""Performs functions of JSON as Ray tasks, each in a process of its own."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from glorasearch.errors import InputError
+from workers.actor import Crash
+from workers.cluster import connect
+from workers.factory import check_factory_name
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS: Final = 20.0
+"""Time for tasks that are stopped."""
+RETRIES: Final = 3
+"""Times that a task is begun again because its process or its node was lost."""
+
+
+def perform_all(
+    function: str,
+    orders: Mapping[str, Mapping[str, Any]],
+    *,
+    address: str | None = None,
+    parallel: int | None = None,
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+) -> Iterator[tuple[str, Any]]:
+    """Call a function with each order, on the nodes of a Ray cluster, and give the answers as they come.
+
+    A task whose process or node is lost is begun again; the function must know how to go on. Nothing is left running
+    when the iteration ends early.
+
+    Args:
+        function: `package.module:function`, which is given an order and returns JSON.
+        orders: name → what the function is called with.
+        address: of a Ray cluster; without it one is started on this machine and shut down at the end.
+        parallel: tasks at a time; without it, on a cluster as many as it has room for, else one.
+        cpus: CPUs of each task.
+        gpus: GPUs of each task; may be a share of one.
+
+    Yields:
+        Name and answer, or name and `Crash` if the task could not be performed.
+
+    Raises:
+        InputError: if a number is out of its range, or this machine has not so many GPUs.
+        JobError: if Ray cannot be started or reached.
+    """
+    check_factory_name(function)
+    for name, number in (("parallel", parallel), ("cpus", cpus), ("gpus", gpus)):
+        if number is not None and (number < 0 or (name != "gpus" and number == 0)):
+            raise InputError(f"{name} is {number}; allowed are numbers above 0 (of GPUs also 0)")
+    slots = parallel or (len(orders) if address else 1)
+    started = connect(max(1, round(min(slots, len(orders)) * cpus)), gpus / cpus, address)
+    try:
+        yield from _perform(function, dict(orders), slots, cpus, gpus)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _perform(
+    function: str, waiting: dict[str, Mapping[str, Any]], slots: int, cpus: float, gpus: float
+) -> Iterator[tuple[str, Any]]:
+    remote = ray.remote(_call).options(
+        num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=RETRIES, scheduling_strategy="SPREAD"
+    )
+    under_way: dict[Any, str] = {}
+    try:
+        while waiting or under_way:
+            while waiting and len(under_way) < slots:
+                name = next(iter(waiting))
+                under_way[remote.options(name=name).remote(function, waiting.pop(name))] = name
+            answered, _ = ray.wait(list(under_way), num_returns=1)
+            for reference in answered:
+                yield under_way.pop(reference), _answer(reference)
+    finally:
+        for reference in under_way:
+            ray.cancel(reference)
+        if under_way:  # they write down that they were stopped
+            ray.wait(list(under_way), num_returns=len(under_way), timeout=STOP_SECONDS)
+
+
+def _answer(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        return Crash(str(error.cause), str(error))
+    except RayError as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return Crash(f"lost {RETRIES + 1} times: {lines[0]}", str(error))
+
+
+def _call(function: str, order: Mapping[str, Any]) -> Any:
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)(order)
