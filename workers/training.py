@@ -134,6 +134,8 @@ def _trainer(
     name: str, config: dict[str, Any], processes: int, gpus: float, folder: str
 ) -> ray.train.torch.TorchTrainer:
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths of a run file mean this directory
+    for unused in ("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "RAY_TRAIN_METRICS_ENABLED"):  # a process each to start
+        os.environ.setdefault(unused, "0")
     return ray.train.torch.TorchTrainer(
         _work,
         train_loop_config=config,
@@ -142,7 +144,10 @@ def _trainer(
             use_gpu=gpus > 0,
             resources_per_worker={"CPU": 1} | ({"GPU": gpus} if gpus else {}),
         ),
-        run_config=ray.train.RunConfig(name=name.replace("/", "-").replace(":", "-"), storage_path=folder),
+        run_config=ray.train.RunConfig(
+            name=name.replace("/", "-").replace(":", "-"),
+            storage_path=folder,
+        ),
         torch_config=ray.train.torch.TorchConfig(backend=BACKENDS["cuda" if gpus else "cpu"]),
     )
 
@@ -153,10 +158,11 @@ def _reason(told: list[tuple[str, str]], failure: BaseException) -> GlorasearchE
         kind = getattr(errors, name, None)
         if isinstance(kind, type) and issubclass(kind, GlorasearchError):
             return kind(message)
-    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+    causes: Mapping[Any, BaseException] = getattr(failure, "worker_failures", {}) or {"Ray Train": failure}
+    what = "; ".join(f"{who}: {(str(error).strip().splitlines() or ['?'])[0]}" for who, error in causes.items())
     return WorkerLostError(
-        f"the training ended before its last step: {' '.join(lines[:4])}. Start the same command again: it goes on "
-        "from the last checkpoint"
+        f"the training's processes ended before the last step ({what}). Start the same command again: it goes on from "
+        "the last checkpoint"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -100,11 +101,17 @@ class ProcessGroup(World):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # gloo and NCCL have no class of their own for a peer that is gone
-            first = (str(error).strip().splitlines() or ["no reason is given"])[0]
             raise WorkerLostError(
-                f"process {self.process} of {self.size} of this training cannot reach the others: {first}. Start the "
-                "same command again: it goes on from the last checkpoint"
+                f"process {self.process} of {self.size} of this training cannot reach the others ({_reason(error)}): "
+                "one of them has failed, was killed or ran out of memory. Start the same command again: it goes on "
+                "from the last checkpoint"
             ) from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """The first sentence of what the library says, without the place in its source."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^\[[^\]]*:\d+\] ", "", lines[0]).partition(". ")[0]
 
 
 def _in_order(rows: Tensor) -> Tensor:

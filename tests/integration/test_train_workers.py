@@ -1,0 +1,97 @@
+"""The supernet trained by several real Ray Train workers: the same weights as one process makes, also after kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glorasearch.db import Database
+from glorasearch.errors import InputError
+from glorasearch.jobs import Job, run_stages
+from glorasearch.jobs.placement import Placement
+from glorasearch.jobs.run_file import RunFile
+from glorasearch.jobs.workspace import Workspace
+
+Bench = Any
+RANKS = "train.ranks=2"
+WORKERS = ("--executor", "ray", "--train-workers", "2")
+
+
+@pytest.fixture
+def in_one_process(tiny_run_file: Path, tmp_path: Path) -> Callable[..., Any]:
+    """The result of the train stage when this process carries out all ranks."""
+
+    def run(*overrides: str, workspace: Path | None = None, placement: Placement | None = None) -> Any:
+        place = Workspace.open(workspace or tmp_path / "alone")
+        job = Job(RunFile.load(tiny_run_file, overrides), place, Database(place.database_url), placement=placement)
+        return run_stages(job, "train")
+
+    return run
+
+
+def test_two_workers_end_with_the_weights_of_one_process(
+    make_bench: Callable[..., Bench], in_one_process: Callable[..., Any]
+) -> None:
+    bench = make_bench(RANKS)
+    bench.finish("train", *WORKERS)
+    found, expected = bench.run.stages["train"], in_one_process(RANKS)
+    for key in ("weights", "steps", "loss", "key"):
+        assert found[key] == expected[key], key
+    assert bench.count("select count(*) from metrics where name = 'loss'") == 80 / 5
+    assert bench.count("select count(*) from metrics where name = 'search_accuracy_largest'") == 80 / 40
+    assert not bench.checkpoint("train").exists()
+
+
+def test_workers_that_cannot_share_the_ranks_are_refused(in_one_process: Callable[..., Any]) -> None:
+    with pytest.raises(InputError, match=r"--train-workers is 2, and a step has 1 rank .*--set train\.ranks=2"):
+        in_one_process(placement=Placement(executor="ray", train_workers=2))
+    with pytest.raises(InputError, match=r"--train-gpus is 0\.5: processes that train together need whole GPUs"):
+        in_one_process(RANKS, placement=Placement(executor="ray", train_workers=2, train_gpus=0.5))
+
+
+def training_workers(root: int) -> Iterator[int]:
+    """Process ids of the Ray Train workers that descend from a process, by what they call themselves."""
+    listing = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listing.splitlines()[1:]]
+    parents = {int(pid): int(parent) for pid, parent, _ in rows}
+    for text, _, name in rows:
+        pid = int(text)
+        if name.startswith("ray::") and "TrainWorker" in name:
+            ancestor = pid
+            while ancestor in parents and ancestor != root:
+                ancestor = parents[ancestor]
+            if ancestor == root:
+                yield pid
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds the workers through ps of Linux")
+def test_a_killed_worker_a_killed_driver_and_one_process_that_finishes(
+    make_bench: Callable[..., Bench], in_one_process: Callable[..., Any], tmp_path: Path
+) -> None:
+    long = (RANKS, "train.steps=600", "train.probe_every=0")
+    bench = make_bench(*long)
+    process = bench.start("train", *WORKERS)
+    bench.wait_until(lambda: bench.steps("train") >= 40, process)
+    os.kill(next(training_workers(process.pid)), signal.SIGKILL)
+    assert process.wait(240) == 1
+    assert "Start the same command again: it goes on from the last checkpoint" in bench.errors()
+    reached = bench.steps("train")
+    assert 40 <= reached < 600
+
+    process = bench.start("train", *WORKERS)
+    bench.wait_until(lambda: bench.steps("train") >= reached + 60, process)
+    workers = list(training_workers(process.pid))
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    bench.poll(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+
+    found = in_one_process(*long, workspace=bench.workspace)
+    assert found["weights"] == in_one_process(*long)["weights"]
