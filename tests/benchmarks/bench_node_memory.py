@@ -1,6 +1,6 @@
 """Memory of evaluation actors on one node: one against several, with what they have in common shared or not.
 
-    python tests/benchmarks/bench_node_memory.py [--json PATH] [--actors 4] [--images 24] [--backbone NAME] [--space NAME]
+    python tests/benchmarks/bench_node_memory.py [--json PATH] [--actors 4] [--images 24] [--backbone ...] [--space ...]
 
 Each row is a search's executor on a Ray of its own: actors that have built their evaluators on the CPU and have
 evaluated candidates with them. From /proc/PID/smaps_rollup, in MiB:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -153,3 +154,38 @@ def test_an_evaluator_of_shared_parts_scores_like_one_of_its_own(
         assert [str(tmp_path) in path for path in mapped_files(held)] == [True]
     shutil.rmtree(tmp_path / "cache")
     assert [scores(evaluators[0](task)) for task in tasks] == expected, "what is mapped stays"
+
+
+@pytest.mark.gpu
+def test_a_worker_on_a_gpu_which_works_in_a_thread_scores_like_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray calls actors that have concurrency groups in threads: compiled and captured there too."""
+    monkeypatch.setenv("GLORASEARCH_CACHE", str(tmp_path / "cache"))
+    supernet = Supernet(build_backbone(BACKBONE), SPACE)
+    with torch.no_grad():
+        for parameter in (supernet.adapter_parameters() | supernet.head_parameters()).values():
+            parameter.normal_(std=0.2)
+    store = WeightStore(str(tmp_path / "weights"))
+    spec = EvaluatorSpec(
+        backbone=asdict(BACKBONE),
+        data=asdict(DATA),
+        space=SPACE.model_dump(mode="json", exclude_none=True),
+        store=store.url,
+        weights=store.put(supernet.adapter_state(), {"backbone_digest": frozen_digest(supernet)}),
+        split=load_search_data(DATA, input_spec(supernet.model, DATA)).search.digest,
+        batch_size=16,
+        device="cuda",
+        compile="on",
+    )
+    tasks = [
+        EvaluationTask(subnet.to_json(), subnet.digest, spec.weights)
+        for subnet in (supernet.space.smallest(), supernet.space.largest())
+    ]
+    here = build_evaluator(spec.to_json())
+    expected = [scores(here(task)) for task in tasks]
+    with ThreadPoolExecutor(1) as thread:
+        there = thread.submit(build_evaluator, replace(spec, shared=True).to_json()).result()
+        for _ in range(3):
+            assert [scores(thread.submit(there, task).result()) for task in tasks] == expected
+    assert expected[0] != expected[1]
