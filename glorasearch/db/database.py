@@ -138,7 +138,7 @@ class Database:
         return self.patience.repeat(look)
 
     def _error(self, error: DBAPIError | sqlite3.Error) -> DatabaseError:
-        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip()
+        reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
         if is_lost(error):
             return ConnectionLostError(f"database {self.name}: the server is out of reach ({reason})")
         return DatabaseError(f"database {self.name}: {reason}; is it reachable, writable and not full?")

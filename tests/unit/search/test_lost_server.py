@@ -175,8 +175,8 @@ def test_commits_whose_answers_are_lost(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [*HOWS, "message"])
-@pytest.mark.parametrize("offset", [0, 1])
-def test_every_commit_and_every_message_is_cut_once(
+@pytest.mark.parametrize("offset", [0, 1, 2, 3])
+def test_every_commit_and_many_other_messages_are_cut(
     offset: int,
     how: str,
     cutter: Cutter,
@@ -187,13 +187,14 @@ def test_every_commit_and_every_message_is_cut_once(
     undisturbed: dict[str, Any],
 ) -> None:
     if how == "message":
-        cutter.choose_message = lambda number: number > 40 and number % 13 == offset
-    else:
-        cutter.choose_commit = lambda number: how if number % 2 == offset else ""
+        generator = random.Random(offset)
+        cutter.choose_message = lambda number: number > 40 and generator.random() < 0.04
+    else:  # a connection commits its settings first, then what was cut is looked up, then done again
+        cutter.choose_commit = lambda number: how if number % 4 == offset else ""
 
     run_search(cut_url, space, evaluator)
 
-    assert cutter.cuts >= 20
+    assert cutter.cuts >= 15
     assert contents(postgresql_url) == undisturbed
 
 
