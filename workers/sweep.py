@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import ray
@@ -31,6 +31,7 @@ def perform_all(
     parallel: int | None = None,
     cpus: float = 1.0,
     gpus: float = 0.0,
+    on_start: Callable[[str], None] = lambda name: None,
 ) -> Iterator[tuple[str, Any]]:
     """Call a function with each order, on the nodes of a Ray cluster, and give the answers as they come.
 
@@ -44,6 +45,7 @@ def perform_all(
         parallel: tasks at a time; without it, on a cluster as many as it has room for, else one.
         cpus: CPUs of each task.
         gpus: GPUs of each task; may be a share of one.
+        on_start: called with the name of each task that is given to the cluster.
 
     Yields:
         Name and answer, or name and `Crash` if the task could not be performed.
@@ -59,23 +61,29 @@ def perform_all(
     slots = parallel or (len(orders) if address else 1)
     started = connect(max(1, round(min(slots, len(orders)) * cpus)), gpus / cpus, address)
     try:
-        yield from _perform(function, dict(orders), slots, cpus, gpus)
+        yield from _perform(function, dict(orders), slots, cpus, gpus, on_start)
     finally:
         if started:
             ray.shutdown()
 
 
 def _perform(
-    function: str, waiting: dict[str, Mapping[str, Any]], slots: int, cpus: float, gpus: float
+    function: str,
+    waiting: dict[str, Mapping[str, Any]],
+    slots: int,
+    cpus: float,
+    gpus: float,
+    on_start: Callable[[str], None],
 ) -> Iterator[tuple[str, Any]]:
-    remote = ray.remote(_call).options(
-        num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=RETRIES, scheduling_strategy="SPREAD"
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(
+        _call
     )
     under_way: dict[Any, str] = {}
     try:
         while waiting or under_way:
             while waiting and len(under_way) < slots:
                 name = next(iter(waiting))
+                on_start(name)
                 under_way[remote.options(name=name).remote(function, waiting.pop(name))] = name
             answered, _ = ray.wait(list(under_way), num_returns=1)
             for reference in answered:

@@ -101,7 +101,7 @@ def _performer(
     from glorasearch.jobs.sweep import on_ray, one_after_the_other
 
     if executor == "ray":
-        return on_ray(address=address, parallel=parallel, cpus=cpus_per_task, gpus=gpus_per_task)
+        return on_ray(progress, address=address, parallel=parallel, cpus=cpus_per_task, gpus=gpus_per_task)
     for option, value, default in (
         ("address", address, None),
         ("parallel", parallel, None),

@@ -143,8 +143,8 @@ def one_after_the_other(progress: Progress) -> Performer:
     return performer
 
 
-def on_ray(*, address: str | None, parallel: int | None, cpus: float, gpus: float) -> Performer:
-    """Performs the tasks on the nodes of a Ray cluster; the arguments are those of `workers.sweep.perform_all`."""
+def on_ray(progress: Progress, *, address: str | None, parallel: int | None, cpus: float, gpus: float) -> Performer:
+    """Performs the tasks on the nodes of a Ray cluster; the numbers are those of `workers.sweep.perform_all`."""
 
     def performer(orders: Mapping[str, TaskOrder]) -> Iterator[tuple[str, TaskAnswer]]:
         try:
@@ -155,7 +155,15 @@ def on_ray(*, address: str | None, parallel: int | None, cpus: float, gpus: floa
                 f"--executor ray cannot be loaded ({error}); install it by pip install 'glorasearch[ray]'"
             ) from error
         told = {name: replace(order, shared=True).to_json() for name, order in orders.items()}
-        for name, answer in perform_all(WORK, told, address=address, parallel=parallel, cpus=cpus, gpus=gpus):
+        for name, answer in perform_all(
+            WORK,
+            told,
+            address=address,
+            parallel=parallel,
+            cpus=cpus,
+            gpus=gpus,
+            on_start=lambda name: progress.say(f"task {name}: run {orders[name].run_file['name']} goes to Ray"),
+        ):
             yield name, TaskAnswer(error=answer.summary) if isinstance(answer, Crash) else TaskAnswer(**answer)
 
     return performer
