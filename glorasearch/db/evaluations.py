@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from glorasearch.db.models import EvaluationRow, TrialRow, table_of
 
 _rows = table_of(EvaluationRow)
 _trials = table_of(TrialRow)
+
+_KNOWN = select(_rows.c.trial_id).where(
+    _rows.c.study_id == bindparam("study"), _rows.c.subnet_digest == bindparam("digest")
+)
+_INSERT = _rows.insert()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,13 +52,10 @@ def insert_evaluation(connection: Connection, study_id: int, trial_id: int, eval
     Raises:
         sqlalchemy.exc.IntegrityError: if another transaction is recording the same one right now; try again.
     """
-    known = select(_rows.c.trial_id).where(
-        _rows.c.study_id == study_id, _rows.c.subnet_digest == evaluation.subnet_digest
-    )
-    if connection.execute(known).first() is not None:
+    if connection.execute(_KNOWN, {"study": study_id, "digest": evaluation.subnet_digest}).first() is not None:
         return
     connection.execute(
-        _rows.insert(),
+        _INSERT,
         {
             "study_id": study_id,
             "subnet_digest": evaluation.subnet_digest,

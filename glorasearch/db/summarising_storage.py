@@ -62,6 +62,11 @@ class SummarisingStorage(TrialStorage):
             found = [trial for trial in found if trial.state in states]
         return [independent_copy(trial) for trial in found] if deepcopy else found
 
+    def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
+        """How many of them there are."""
+        states = (state,) if isinstance(state, TrialState) else state
+        return len(self.get_all_trials(study_id, deepcopy=False, states=states))
+
     def _study(self, study_id: int, trials: list[FrozenTrial]) -> _Study:
         """What is known of the study; from the start again if trials have outgrown it."""
         study = self._studies.get(study_id)

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Row, Select, Update, and_, bindparam, case, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from glorasearch.db.columns import json_copy
 from glorasearch.db.database import Database
 from glorasearch.db.distribution_book import DistributionBook, StoredParams
 from glorasearch.db.evaluations import Evaluation, insert_evaluation, select_evaluation
@@ -34,6 +35,13 @@ _MANY = 500
 """More unfinished trials than this are read as a range of numbers, not one by one."""
 _PIECE = 1_000
 """Trials that are read at once where all are wanted, and none kept."""
+
+_RAISE = (
+    update(studies)
+    .where(studies.c.id == bindparam("of"), studies.c.trial_count == bindparam("at"))
+    .values(trial_count=studies.c.trial_count + bindparam("by"))
+)
+_INSERT = trials.insert().returning(trials.c.number, trials.c.id)
 
 Change = Callable[[FrozenTrial, StoredParams], Mapping[str, Any] | None]
 """Changes a copy of a trial; returns the columns that changed, or None to write nothing."""
@@ -124,11 +132,11 @@ class TrialRecords:
         self,
         study_id: int,
         number: int,
-        params: Sequence[Mapping[str, float]],
+        params: Sequence[Mapping[str, Any]],
         distributions: Mapping[str, BaseDistribution],
         user_attrs: Sequence[Mapping[str, Any]],
     ) -> list[int] | None:
-        """Insert running trials with their parameters (internal values) under the numbers from `number` on.
+        """Insert running trials with their parameters (external values) under the numbers from `number` on.
 
         Returns their ids; None, with nothing inserted, if the next number of the study is another one.
 
@@ -136,29 +144,32 @@ class TrialRecords:
             ValueError: if a distribution is incompatible with the one that the study has for that parameter.
             KeyError: if there is no such study.
         """
-        stored = [self._book.encode(study_id, values, distributions) for values in params]
-        started = datetime.now()
+        stored = [
+            self._book.encode(study_id, internal_values(values, distributions), distributions) for values in params
+        ]
+        started, shared = datetime.now(), dict(distributions)
         new = [
-            FrozenTrial(number + index, TrialState.RUNNING, None, started, None, {}, {}, dict(attrs), {}, {}, -1)
-            for index, attrs in enumerate(user_attrs)
+            FrozenTrial(
+                number + index, TrialState.RUNNING, None, started, None, dict(values), shared, attrs, {}, {}, -1
+            )
+            for index, (values, attrs) in enumerate(zip(params, map(json_copy, user_attrs), strict=True))
         ]
         ids = self._insert(study_id, number, [row_values(*pair) for pair in zip(new, stored, strict=True)])
         for trial, trial_id, values in zip(new, ids or [], stored, strict=False):
             trial._trial_id = trial_id
-            self._cache.put(self._record(study_id, 0, trial, values))
+            self._cache.put(TrialRecord(study_id, 0, values, trial))
         return ids
 
     @patient
     def _insert(self, study_id: int, number: int, rows: Sequence[Mapping[str, Any]]) -> list[int] | None:
-        raised = update(studies).where(studies.c.id == study_id, studies.c.trial_count == number)
         with self._database.write() as connection:
-            if connection.execute(raised.values(trial_count=number + len(rows))).rowcount == 0:
+            if connection.execute(_RAISE, {"of": study_id, "at": number, "by": len(rows)}).rowcount == 0:
                 require_study(connection, study_id)
                 return None
             numbered = [
                 {"study_id": study_id, "number": number + index, "revision": 0, **row} for index, row in enumerate(rows)
             ]
-            inserted = connection.execute(trials.insert().returning(trials.c.number, trials.c.id), numbered)
+            inserted = connection.execute(_INSERT, numbered)
             ids = {row.number: int(row.id) for row in inserted}
         return [ids[row["number"]] for row in numbered]
 

@@ -8,14 +8,14 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import URL, select
+from sqlalchemy import URL, func, select
 
 from glorasearch.db.columns import json_copy
 from glorasearch.db.database import Database, as_database
 from glorasearch.db.distribution_book import StoredParams
 from glorasearch.db.evaluations import Evaluation, select_evaluation
 from glorasearch.db.patience import patient
-from glorasearch.db.study_storage import StudyStorage
+from glorasearch.db.study_storage import StudyStorage, require_study
 from glorasearch.db.trial_records import EncodedParams, TrialRecords
 from glorasearch.db.trial_rows import independent_copy, intermediate_values, internal_values, trials
 
@@ -96,8 +96,7 @@ class TrialStorage(StudyStorage):
             ValueError: if a distribution is incompatible with the one that the study has for that parameter.
             KeyError: if there is no such study.
         """
-        internal = [internal_values(values, distributions) for values in params]
-        return self._records.create_many(study_id, number, internal, distributions, [json_copy(a) for a in user_attrs])
+        return self._records.create_many(study_id, number, params, distributions, user_attrs)
 
     def outlines(self, study_id: int) -> Iterator[FrozenTrial]:
         """The trials of a study by number, finished ones without parameters and distributions.
@@ -223,6 +222,17 @@ class TrialStorage(StudyStorage):
         if states is not None:
             found = [trial for trial in found if trial.state in states]
         return [independent_copy(trial) for trial in found] if deepcopy else found
+
+    @patient
+    def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
+        """How many trials a study has, or how many in these states."""
+        wanted = select(func.count()).select_from(trials).where(trials.c.study_id == study_id)
+        if state is not None:
+            states = (state,) if isinstance(state, TrialState) else state
+            wanted = wanted.where(trials.c.state.in_([one.name.lower() for one in states]))
+        with self._database.read() as connection:
+            require_study(connection, study_id)
+            return int(connection.execute(wanted).scalar_one())
 
     def _forget(self, study_id: int) -> None:
         self._records.forget(study_id)

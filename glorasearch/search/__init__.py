@@ -7,6 +7,7 @@ from glorasearch.search.executor import Executor, InProcessExecutor
 from glorasearch.search.fitness import FITNESSES, Fitness
 from glorasearch.search.outcome import SearchOutcome, SearchProgress
 from glorasearch.search.record import TrialRecord
+from glorasearch.search.simulation import LogNormalSeconds, SimulatedExecutor
 
 __all__ = [
     "FITNESSES",
@@ -15,9 +16,11 @@ __all__ = [
     "Executor",
     "Fitness",
     "InProcessExecutor",
+    "LogNormalSeconds",
     "SearchConfig",
     "SearchDriver",
     "SearchOutcome",
     "SearchProgress",
+    "SimulatedExecutor",
     "TrialRecord",
 ]

@@ -72,6 +72,10 @@ class Subnet:
 
     def to_json(self) -> str:
         """Canonical JSON: `{"<layer>":{"A":"lora:4",...},...}`, keys sorted, no spaces."""
+        return self._json
+
+    @cached_property
+    def _json(self) -> str:
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
     def to_dict(self) -> dict[str, dict[str, str]]:
