@@ -67,8 +67,12 @@ class StudyStorage(BaseStorage):
         Raises:
             RunLockedError: if a live process holds it.
         """
-        with Leases(self._database).hold(f"study:{study_name}", f"study {study_name!r}") as lease:
+        with Leases(self._database).hold(_lease_of(study_name), f"study {study_name!r}") as lease:
             yield lease
+
+    def unlock_study(self, study_name: str) -> None:
+        """Take a study from whatever process holds it, which then cannot write any more."""
+        Leases(self._database).release(_lease_of(study_name))
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Write an attribute of the user's."""
@@ -155,6 +159,10 @@ class StudyStorage(BaseStorage):
             require_study(connection, row["study_id"])
             if connection.execute(change).rowcount == 0:
                 connection.execute(_attributes.insert(), row)
+
+
+def _lease_of(study_name: str) -> str:
+    return f"study:{study_name}"
 
 
 def _directions(names: Sequence[str]) -> list[StudyDirection]:
