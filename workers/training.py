@@ -171,7 +171,7 @@ class _Driver:
 
     def __init__(self, queue: Queue, checkpoint: State | None) -> None:
         self._queue, self._checkpoint = queue, checkpoint
-        self._saved: Any = None
+        self._under_way: list[Any] = []
         self._kept = checkpoint is not None
         self._told = 0.0
 
@@ -191,16 +191,15 @@ class _Driver:
         return self._checkpoint
 
     def save(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Give a checkpoint to the driver, after the one before has arrived."""
+        """Give a checkpoint to the driver, after everything before has arrived."""
         self.wait()
         self._kept = True
-        self._saved = self._send("checkpoint", pack((dict(tensors), dict(meta))))
+        self._send("checkpoint", pack((dict(tensors), dict(meta))))
 
     def wait(self) -> None:
-        """Until the last checkpoint has arrived."""
-        if self._saved is not None:
-            ray.get(self._saved)
-            self._saved = None
+        """Until everything has arrived."""
+        under_way, self._under_way = self._under_way, []
+        ray.get(under_way)
 
     def close(self) -> None:
         """Nothing but to wait."""
@@ -210,9 +209,9 @@ class _Driver:
         """The driver's."""
         return "with the run's driver" if self._kept else None
 
-    def _send(self, *message: Any) -> Any:
+    def _send(self, *message: Any) -> None:
         actor: Any = self._queue.actor
-        return actor.put_nowait.remote(message)
+        self._under_way.append(actor.put_nowait.remote(message))
 
 
 def _work(config: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import timm
 import torch
+from torch import Tensor
 
 from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
 from glorasearch.errors import GlorasearchError
@@ -67,7 +68,22 @@ class FastTrainer(SupernetTrainer):
             dtype=torch.float32,
         )
         peaks = dict.fromkeys(("factor", "vector", "head"), config.lr) | {"spectrum": 0.0}
-        return FastStep(self._supernet, plain, peaks, fused, label_smoothing=0.0, seed=config.seed, strict=True)
+        return FastStep(self._supernet, plain, peaks, fused, label_smoothing=0.0, seed=config.seed, strict=False)
+
+
+class UncapturedTrainer(FastTrainer):
+    """Takes the fused step on a machine that cannot capture it."""
+
+    def _make_step(self) -> Step:
+        step = super()._make_step()
+        assert isinstance(step, FastStep)
+        assert step._fused is not None
+
+        def gradient(*arguments: Any) -> Tensor:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+        step._fused.gradient = gradient  # type: ignore[method-assign]
+        return step
 
 
 def digits() -> SearchData:
@@ -88,7 +104,7 @@ def train(data: SearchData, told: dict[str, Any], world: World = ALONE) -> dict[
     """Train as `told`; how it ended: `digest` of the weights, `steps` seen, `rows` of records, `error` if any.
 
     `stop` ends it after a step in every process, `kill` does so with a signal in the process given; `seeds` are those
-    of the supernet by process.
+    of the supernet by process; the processes in `uncaptured` cannot capture the fused step.
     """
     told = {"ranks": 2, "strategy": "uniform", "space": "plain", "drop_path": 0.0, "seeds": [0]} | told
     seed = told["seeds"][world.process % len(told["seeds"])]
@@ -112,7 +128,10 @@ def train(data: SearchData, told: dict[str, Any], world: World = ALONE) -> dict[
     given = {key: told[key] for key in ("steps", "lr", "batch_size", "checkpoint_every", "clip_norm") if key in told}
     recipe = {"steps": 12, "batch_size": 12, "warmup_steps": 2, "record_every": 3, "checkpoint_every": 4}
     config = SupernetTrainer.Config(ranks=told["ranks"], **recipe | given)
-    trainer = (FastTrainer if told.get("fast") else SupernetTrainer)(
+    kind = FastTrainer if told.get("fast") else SupernetTrainer
+    if world.process in told.get("uncaptured", []):
+        kind = UncapturedTrainer
+    trainer = kind(
         supernet,
         data.train,
         STRATEGIES[told["strategy"]](supernet),

@@ -38,6 +38,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "broken": {"break": 8},
     "drifted": {"drift": [1, 6]},
     "other start": {"seeds": [0, 1]},
+    "one cannot capture": {"fast": True, "uncaptured": [1], "strategy": "sandwich"},
 }
 KILLED: dict[str, Any] = {"drop_path": 0.2}
 SIX: dict[str, Any] = {"ranks": 6, "steps": 6}
@@ -215,6 +216,17 @@ def test_fused_and_plain_ranks_agree(alone: Alone) -> None:
     rows = [alone(fast=fast, ranks=3, steps=6)["rows"] for fast in (False, True)]
     for plain, fused in zip(*rows, strict=True):
         assert plain == pytest.approx(fused, rel=1e-3)
+
+
+def test_what_cannot_be_captured_is_trained_by_the_plain_step(
+    two: list[dict[str, Any]], alone: Alone, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where one process cannot, none does. (The fused step has moved the parameters, which changes last bits.)"""
+    found = alone(**OTHERS["one cannot capture"] | {"uncaptured": [0]})
+    assert "training goes on with the plain step" in caplog.text
+    assert [other["one cannot capture"]["digest"] for other in two] == [found["digest"]] * 2
+    plain = alone(strategy="sandwich")
+    assert found["rows"] == [pytest.approx(row, rel=1e-5) for row in plain["rows"]]
 
 
 @pytest.mark.parametrize(
