@@ -80,12 +80,10 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except Terminated:
-        click.echo("terminated; the same command goes on where it was", err=True)
-        return 143
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; the same command goes on where it was", err=True)
-        return 130
+    except (click.Abort, KeyboardInterrupt) as stop:
+        terminated = isinstance(stop.__cause__ or stop, Terminated)  # click makes an Abort of every KeyboardInterrupt
+        click.echo(f"{'terminated' if terminated else 'interrupted'}; the same command goes on where it was", err=True)
+        return 143 if terminated else 130
     return outcome if isinstance(outcome, int) else 0
 
 
