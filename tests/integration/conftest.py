@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import NullPool, create_engine, text
 
 from glorasearch.db import Run, RunStore, TrialStorage
 
@@ -78,12 +79,20 @@ class Bench:
     workspace: Path
     run_file: Path
     overrides: tuple[str, ...] = ()
+    server_url: str = ""
+    """Of the database, unless it is the workspace's own."""
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def arguments(self, command: str = "run", *more: str) -> list[str]:
         """Of the command line."""
         sets = [text for override in self.overrides for text in ("--set", override)]
-        return [command, str(self.run_file), "--workspace", str(self.workspace), *sets, *more]
+        return [command, str(self.run_file), *self.place, *sets, *more]
+
+    @property
+    def place(self) -> list[str]:
+        """The options that say where the run is kept."""
+        database = ["--database", self.server_url] if self.server_url else []
+        return ["--workspace", str(self.workspace), *database]
 
     def start(self, command: str = "run", *more: str) -> subprocess.Popen[str]:
         """A real process, its output going to files so that it never waits for a reader."""
@@ -140,6 +149,9 @@ class Bench:
 
     def count(self, query: str) -> int:
         """A number out of the database, 0 as long as there is none; read from outside, without any lock."""
+        if self.server_url:
+            with create_engine(self.server_url, poolclass=NullPool).connect() as connection:
+                return int(connection.execute(text(query)).scalar() or 0)
         try:
             path = self.workspace / "glorasearch.db"
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
@@ -193,7 +205,7 @@ class Bench:
     @property
     def database_url(self) -> str:
         """Of the workspace."""
-        return f"sqlite:///{self.workspace / 'glorasearch.db'}"
+        return self.server_url or f"sqlite:///{self.workspace / 'glorasearch.db'}"
 
     @property
     def run(self) -> Run:
@@ -241,9 +253,9 @@ def make_bench(tiny_run_file: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """Makes workspaces of their own for the tiny run; no process outlives the tests."""
     made: list[Bench] = []
 
-    def make(*overrides: str, workspace: Path | None = None) -> Bench:
+    def make(*overrides: str, workspace: Path | None = None, server_url: str = "") -> Bench:
         place = tmp_path_factory.mktemp("workspace") if workspace is None else workspace
-        made.append(Bench(place, tiny_run_file, overrides))
+        made.append(Bench(place, tiny_run_file, overrides, server_url))
         return made[-1]
 
     yield make
