@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 from workers.factory import build_evaluator
 
 CONTROL: Final = "control"
 """Concurrency group of the calls that are answered while an evaluation is under way."""
+
+
+@runtime_checkable
+class KnowsItsHealth(Protocol):
+    """An evaluator that an error may leave unable to evaluate anything, as one of a GPU does a process's context."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it can still evaluate; asked after an exception that nobody foresaw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,12 @@ class EvaluatorActor:
             return None
         if self._evaluate is None:
             return EvaluationResult(task.subnet_digest, error="the worker's evaluator has not been built")
-        return evaluate_safely(self._evaluate, task)
+        result = evaluate_safely(self._evaluate, task)
+        if result.trace is not None and isinstance(self._evaluate, KnowsItsHealth) and not self._evaluate.healthy:
+            # Whatever is evaluated here from now on fails: a new process has to do it, this candidate included.
+            print(f"this process can evaluate no more after:\n{result.trace}", file=sys.stderr, flush=True)
+            os._exit(1)
+        return result
 
     def withdraw(self, ticket: int) -> None:
         """Skip a task that has not begun; called while another one is being evaluated."""

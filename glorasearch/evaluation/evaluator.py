@@ -82,6 +82,19 @@ class CandidateEvaluator:
         """Whether the next candidate is worth starting before the results of this one are dealt with."""
         return self.resident.device.type == "cuda"
 
+    @property
+    def healthy(self) -> bool:
+        """Whether the device still works: some errors of a kernel end a process's use of a GPU for good."""
+        if self.resident.device.type != "cuda":
+            return True
+        try:
+            torch.cuda.synchronize(self.resident.device)
+            return bool(torch.ones(1, device=self.resident.device).sum() == 1)
+        except torch.OutOfMemoryError:
+            return True
+        except RuntimeError:
+            return False
+
     def refresh(self) -> None:
         """Take the supernet's weights as they are now as the candidates' weights."""
         self._started = None

@@ -25,6 +25,7 @@ def make(spec: Mapping[str, Any]) -> Callable[[EvaluationTask], EvaluationResult
     - `failing`, `raising`, `nan`: of 256 subnets so many end in an EvaluationError, in a RuntimeError, in a NaN.
     - `bug`, `lethal`: subnets (digests) that raise a KeyError, or take the process with them.
     - `stuck`: subnets that wait for the file `gate` in the log; `stuck_once`: at their first attempt only.
+    - `poison`: subnets whose first attempt leaves a process that can evaluate nothing any more, and knows it.
     - `one_slow`: all evaluations of the process that builds first wait for the file `gate`.
     """
     rounds, log = int(spec.get("rounds", 1)), Path(spec["log"]) if "log" in spec else None
@@ -34,6 +35,10 @@ def make(spec: Mapping[str, Any]) -> Callable[[EvaluationTask], EvaluationResult
 
     def evaluate(task: EvaluationTask) -> EvaluationResult:
         digest = task.subnet_digest
+        if digest in spec.get("poison", ()) and log is not None and _first(log / f"poisoned-{digest}"):
+            burner.healthy = False
+        if not burner.healthy:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         assert Subnet.from_json(task.subnet_json).digest == digest
         if log is not None:
             (log / f"begun-{digest}-{os.getpid()}").touch()
@@ -55,7 +60,19 @@ def make(spec: Mapping[str, Any]) -> Callable[[EvaluationTask], EvaluationResult
         nats = float("nan") if noise[6] < spec.get("nan", 0) else noise[1] / 256
         return EvaluationResult(digest, correct=100 + noise[0] % 100, total=200, cross_entropy=nats, seconds=0.25)
 
-    return evaluate
+    burner = Burner(evaluate)
+    return burner
+
+
+class Burner:
+    """The evaluator, which knows whether it can go on."""
+
+    def __init__(self, evaluate: Callable[[EvaluationTask], EvaluationResult]) -> None:
+        self._evaluate = evaluate
+        self.healthy = True
+
+    def __call__(self, task: EvaluationTask) -> EvaluationResult:
+        return self._evaluate(task)
 
 
 def broken(spec: Mapping[str, Any]) -> Callable[[EvaluationTask], EvaluationResult]:

@@ -95,11 +95,13 @@ def test_a_factory_that_fails_is_named_with_its_cause() -> None:
         RayExecutor("nowhere:make", {}, workers=1)
 
 
+@pytest.mark.slow
 def test_a_factory_that_kills_its_process_is_not_tried_for_ever() -> None:
     with pytest.raises(JobError, match="workers die while factory ray_burn:lethal builds"):
         RayExecutor("ray_burn:lethal", {}, workers=1)
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_be_built_is_given_up_and_the_others_go_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
