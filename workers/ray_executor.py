@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 LOSSES: Final = 3
 """A task whose worker died so often while evaluating it, or whose evaluation took too long so often, has failed."""
 NOTICE_SECONDS: Final = 30.0
-"""How long nothing is said while no worker is ready."""
+"""How long nothing is said at first while no worker is ready; each time it is twice as long."""
 _GONE: Final = (RayActorError, WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError)
 """What Ray raises when a process is gone, or out of reach."""
 
@@ -79,6 +79,7 @@ class RayExecutor(Executor):
         if evaluation_timeout is not None and evaluation_timeout <= 0:
             raise InputError(f"evaluation_timeout is {evaluation_timeout}; allowed are seconds above 0")
         self._timeout = evaluation_timeout
+        self._notice = NOTICE_SECONDS
         self._waiting: deque[Attempt] = deque()
         self._results: deque[EvaluationResult] = deque()
         self._pool: WorkerPool | None = None
@@ -159,7 +160,10 @@ class RayExecutor(Executor):
                 self._take(pool, by_reference[reference], reference)
         except RayError as error:
             raise JobError(f"Ray failed: {error}. Start the search again: it goes on where it was") from error
-        if not answered and not pool.ready:
+        if pool.ready:
+            self._notice = NOTICE_SECONDS
+        elif not answered:
+            self._notice *= 2
             logger.warning("no worker is ready: %d are being placed or built; %s", len(pool), free_room())
         self._expire(pool)
         self._hand_out()
@@ -219,7 +223,7 @@ class RayExecutor(Executor):
         """Seconds until something is to be done though nobody answers; None for never."""
         ready = pool.ready
         if not ready:
-            return NOTICE_SECONDS
+            return self._notice
         if self._timeout is None:
             return None
         now = time.monotonic()

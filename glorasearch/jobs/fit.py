@@ -10,6 +10,7 @@ from glorasearch.data import TrainSplit
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.jobs.fit_elsewhere import fit_elsewhere, trains_elsewhere
 from glorasearch.jobs.job import Job
+from glorasearch.jobs.scoring import evaluator_of
 from glorasearch.space import SearchSpace, Subnet
 from glorasearch.supernet import Supernet
 from glorasearch.training import PathStrategy, SupernetTrainer, TrainingRecord, TrainingResult
@@ -94,7 +95,7 @@ def _probe(job: Job, subnets: Mapping[str, Subnet]) -> Probe:
     def measure(supernet: Supernet) -> Mapping[str, float]:
         nonlocal evaluator
         if evaluator is None:  # one training has one supernet
-            evaluator = job.evaluator(supernet)
+            evaluator = evaluator_of(job, supernet)
         else:
             evaluator.refresh()
         return {name: evaluator.evaluate(subnet).accuracy for name, subnet in subnets.items()}

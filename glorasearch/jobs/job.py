@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from glorasearch.backbone import BackboneConfig, build_backbone, build_skeleton
 from glorasearch.data import DataConfig, SearchData, load_search_data
 from glorasearch.db import Database, RunStore
 from glorasearch.errors import ExportError, InputError, SearchSpaceError, WeightsCorruptError, WeightsNotFoundError
-from glorasearch.evaluation import CandidateEvaluator, EvaluatorSpec, input_spec, load_weights
-from glorasearch.evaluation.residents import Compile
+from glorasearch.evaluation import input_spec, load_weights
 from glorasearch.export import BackboneFacts, check_exportable
 from glorasearch.jobs.placement import Placement
 from glorasearch.jobs.progress import Progress, Silent
@@ -193,71 +191,6 @@ class Job:
             record_every=section.record_every,
             probe_every=section.probe_every,
             checkpoint_every=section.checkpoint_every,
-        )
-
-    @property
-    def mixed_search(self) -> bool:
-        """Whether candidates are scored in bfloat16."""
-        return self._mixed_on(self.device)
-
-    def _mixed_on(self, device: str) -> bool:
-        wanted = self.run_file.search.precision
-        return wanted == "bfloat16" or (wanted == "auto" and device.startswith("cuda"))
-
-    @property
-    def worker_device(self) -> str:
-        """Where workers evaluate: on the GPUs that they are given, whatever this machine has, else on its device.
-
-        Raises:
-            InputError: if they are to use a GPU of a cluster that gives them none.
-        """
-        if self.placement.gpus_per_worker > 0:
-            return "cpu" if self.run_file.device == "cpu" else "cuda"
-        if self.placement.address is not None and self.device.startswith("cuda"):
-            raise InputError(
-                "workers of a Ray cluster see only the GPUs that they are given: add --gpus-per-worker (a share of one "
-                "will do), or set device to cpu"
-            )
-        return self.device
-
-    def evaluator(
-        self,
-        supernet: Supernet,
-        *,
-        weights: str | None = None,
-        hardest_first: bool = False,
-        compile: Compile | None = None,
-    ) -> CandidateEvaluator:
-        """An evaluator of a supernet's subnets on the search split, as this run scores them; `compile` if given."""
-        return CandidateEvaluator(
-            supernet,
-            self.data.search,
-            device=self.device,
-            batch_size=self.run_file.search.eval_batch_size,
-            weights=weights,
-            hardest_first=hardest_first,
-            compile=compile or self.run_file.compile,
-            mixed=self.mixed_search,
-        )
-
-    def evaluator_spec(self, weights: str) -> EvaluatorSpec:
-        """What a worker needs to evaluate this run's candidates.
-
-        Workers use as many threads as this process, since sums in another order end in other last bits.
-        """
-        return EvaluatorSpec(
-            backbone=asdict(self.backbone_config()),
-            data=asdict(self.data_config),
-            space=self.space.model_dump(mode="json", exclude_none=True),
-            store=self.workspace.store_url,
-            weights=weights,
-            split=self.data.search.digest,
-            device=self.worker_device,
-            batch_size=self.run_file.search.eval_batch_size,
-            compile=self.run_file.compile,
-            mixed=self._mixed_on(self.worker_device),
-            threads=torch.get_num_threads(),
-            shared=True,
         )
 
     def checkpoint(self, stage: str) -> Path:

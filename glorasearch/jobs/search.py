@@ -11,6 +11,7 @@ from glorasearch.errors import InputError
 from glorasearch.jobs.fixed import NO_SAMPLER, only_subnet
 from glorasearch.jobs.job import Job
 from glorasearch.jobs.placement import EXECUTORS
+from glorasearch.jobs.scoring import evaluator_of, evaluator_spec
 from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchProgress
 
 EVALUATOR = "glorasearch.evaluation:build_evaluator"
@@ -102,13 +103,13 @@ def search_config(job: Job) -> SearchConfig:
 
 def _scorer(job: Job, weights: str) -> Executor:
     """Scores one candidate; compiling a model for it would take longer than that."""
-    return InProcessExecutor(job.evaluator(job.load(job.supernet(), weights), weights=weights, compile="off"))
+    return InProcessExecutor(evaluator_of(job, job.load(job.supernet(), weights), weights=weights, compile="off"))
 
 
 def _executor(job: Job, weights: str) -> Executor:
     placement = job.placement
     if placement.local:
-        evaluator = job.evaluator(job.load(job.supernet(), weights), weights=weights, hardest_first=True)
+        evaluator = evaluator_of(job, job.load(job.supernet(), weights), weights=weights, hardest_first=True)
         return InProcessExecutor(evaluator)
     module, _, name = EXECUTORS[placement.executor].partition(":")
     try:
@@ -119,7 +120,7 @@ def _executor(job: Job, weights: str) -> Executor:
         ) from error
     executor: Executor = factory(
         EVALUATOR,
-        job.evaluator_spec(weights).to_json(),
+        evaluator_spec(job, weights).to_json(),
         workers=placement.workers,
         address=placement.address,
         gpus_per_worker=placement.gpus_per_worker,

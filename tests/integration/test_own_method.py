@@ -43,6 +43,7 @@ WORKER = """
 import json, sys
 from glorasearch.evaluation import build_evaluator
 from glorasearch.space import EvaluationTask
+from glorasearch.jobs.scoring import evaluator_spec
 
 spec, task = json.loads(sys.argv[1])
 result = build_evaluator(spec)(EvaluationTask(*task))
@@ -233,7 +234,7 @@ def test_a_worker_is_told_of_it(finished: Bench) -> None:
     result = finished.run.stages["search"]
     weights = finished.run.stages["train"]["weights"]
     task = [json.dumps(result["subnet"]), result["digest"], weights]
-    spec = job_of(finished).evaluator_spec(weights).to_json()
+    spec = evaluator_spec(job_of(finished), weights).to_json()
     worker = subprocess.run(
         [sys.executable, "-c", WORKER, json.dumps([spec, task])], capture_output=True, text=True, check=True
     )
