@@ -48,6 +48,7 @@ _TAKEN = [parameter for parameter in run_command.params if parameter.name not in
 @click.pass_context
 def command(
     context: click.Context,
+    /,
     config: Path,
     address: str,
     workspace: str | None,

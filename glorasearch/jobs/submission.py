@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import shlex
 import sys
@@ -88,6 +89,7 @@ def prepare(
             f"--workspace {folder}: a job has no current directory that stays; give a folder of the cluster, absolute "
             f"or beginning with ~ (such as {DEFAULT_WORKSPACE}, on the head node, or one that all nodes share)"
         )
+    _check_store(options)
     result = Submission(run_file.name, files={config.name: config})
     changes = [*_spaces(run_file, result), *_paths(run_file, result)]
     sets = [part for change in (f"name={run_file.name}", *overrides, *changes) for part in ("--set", change)]
@@ -186,6 +188,15 @@ def _paths(run_file: RunFile, result: Submission) -> list[str]:
     return changes
 
 
+def _check_store(options: Sequence[str]) -> None:
+    store = next((value for name, value in itertools.pairwise(options) if name == "--store"), "/")
+    if "://" not in store and not store.startswith(("/", "~")):
+        raise InputError(
+            f"--store {store}: a job has no current directory that stays; give a URL such as s3://bucket/weights, or "
+            "an absolute path that all nodes share"
+        )
+
+
 def _about_database(database: str) -> list[str]:
     """What to know of a database's URL that is sent with a job.
 
@@ -203,8 +214,9 @@ def _about_database(database: str) -> list[str]:
         )
     if not _has_secret(url):
         return []
+    shown = url.difference_update_query(_SECRET_PARTS).render_as_string(hide_password=True)
     return [
-        f"the password of {url.render_as_string(hide_password=True)} goes with the job as an environment variable: not "
+        f"the password of {shown} goes with the job as an environment variable: not "
         "in its command line, but whoever may use the cluster's job API can read it. To keep it out of the job, set "
         "GLORASEARCH_DATABASE (or PGPASSWORD) on the cluster's nodes and leave --database (or the password) out"
     ]

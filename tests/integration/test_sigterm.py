@@ -1,0 +1,25 @@
+"""SIGTERM, by which clusters stop jobs: as Ctrl+C, with an exit code of its own."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from glorasearch.cli.main import run as command_line
+from glorasearch.db import RunState
+
+Bench = Any
+
+
+def test_sigterm_is_exit_143_and_the_run_goes_on(make_bench: Callable[..., Bench], undisturbed: Bench) -> None:
+    bench = make_bench()
+
+    code = bench.stop_when(lambda: bench.trials() >= 5, bench.start(), signal.SIGTERM)
+
+    assert code == 143
+    assert "terminated; the same command goes on where it was" in bench.errors()
+    assert "Traceback" not in bench.errors()
+    assert (bench.run.state, bench.run.error, bench.run.owner) == (RunState.STOPPED, None, None)
+    assert command_line(bench.arguments("run", "--quiet")) == 0
+    assert bench.outcome() == undisturbed.outcome()

@@ -1,0 +1,239 @@
+"""Ray Jobs for real: a cluster of this machine is sent a run, followed, left, asked, stopped, and sent it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glorasearch.cli.main import run as command_line
+from glorasearch.db import RunState
+
+Bench = Any
+MakeBench = Callable[..., Bench]
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = (REPOSITORY / "README.md").read_text("utf-8")
+METHOD = README.split("## Add a method of your own\n", 1)[1].split("\n## ", 1)[0]
+SHORT = ("train.steps=12", "refit.steps=0", "report.baselines=[]", "search.trials=400", "search.capping=false")
+DEADLINE_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head node of a Ray cluster that wants a token."""
+
+    address: str
+    environment: dict[str, str]
+    """Of who may use it."""
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A real process of glorasearch."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "glorasearch", *arguments, "--address", self.address],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | self.environment,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    """A cluster of one node, with four CPU slots, ports of its own and a token of its own."""
+    port, dashboard, agent, agent_grpc, client = free_ports(5)
+    environment = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with tempfile.TemporaryDirectory(prefix="gs-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        command = {
+            "port": port,
+            "node-ip-address": "127.0.0.1",
+            "dashboard-host": "127.0.0.1",
+            "dashboard-port": dashboard,
+            "dashboard-agent-listen-port": agent,
+            "dashboard-agent-grpc-port": agent_grpc,
+            "ray-client-server-port": client,
+            "temp-dir": folder,  # a short one: it holds the paths of sockets
+            "num-cpus": 4,
+            "object-store-memory": 100 * 2**20,
+        }
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("ray"), "start", "--head", "--block"]
+            + [f"--{name}={value}" for name, value in command.items()],
+            stdout=(Path(folder) / "head.log").open("w"),
+            stderr=subprocess.STDOUT,
+            env=os.environ
+            | environment
+            | {
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                "PYTHONPATH": str(REPOSITORY),
+                "RAY_AUTH_MODE": "token",
+                "RAY_USAGE_STATS_ENABLED": "0",
+                "OMP_NUM_THREADS": "1",
+            },
+        )
+        try:
+            found = Head(f"http://127.0.0.1:{dashboard}", environment)
+            wait_until(lambda: process.poll() is not None or _answers(found), "the dashboard")
+            assert process.poll() is None, (Path(folder) / "head.log").read_text()
+            yield found
+        finally:
+            process.terminate()
+            process.wait(DEADLINE_SECONDS)
+
+
+def _answers(head: Head) -> bool:
+    request = urllib.request.Request(
+        f"{head.address}/api/version", headers={"Authorization": f"Bearer {head.environment['RAY_AUTH_TOKEN']}"}
+    )
+    try:
+        urllib.request.urlopen(request, timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def as_user(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process may use the cluster; Ray's own variable names another one, which must not count."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", head.environment["RAY_AUTH_TOKEN"])
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_run_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run file beside a search space of its own with a method of its own: the README's."""
+    place = tmp_path_factory.mktemp("submitted")
+    for language, name in (("python", "vera.py"), ("toml", "vera.toml")):
+        (block,) = re.findall(rf"^```{language}\n(.*?)^```", METHOD, re.MULTILINE | re.DOTALL)
+        (place / name).write_text(block)
+    space = (place / "vera.toml").read_text().replace("vera:16", "vera:2").replace("vera:64", "vera:4")
+    (place / "vera.toml").write_text(space)
+    (place / "tiny.toml").write_text(tiny_run_file.read_text().replace('"glora_medium"', '"vera.toml"'))
+    return place
+
+
+def test_a_run_is_sent_left_asked_stopped_and_sent_again(
+    head: Head,
+    as_user: None,
+    folder: Path,
+    make_bench: MakeBench,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    here, there = make_bench(*SHORT), make_bench(*SHORT)
+    here.run_file = there.run_file = folder / "tiny.toml"
+    to = ("--address", head.address)
+
+    # sent, followed, and left by Ctrl+C: the job goes on
+    sent = there.arguments("submit", "--workers", "2", "--gpus-per-worker", "0")
+    follower = head.start(*sent)
+    assert follower.stdout is not None
+    for line in follower.stdout:
+        if "Running entrypoint" in line:
+            break
+    follower.send_signal(signal.SIGINT)
+    _, said = follower.communicate(timeout=DEADLINE_SECONDS)
+    assert follower.returncode == 130, said
+    assert f"goes on without you. Follow it: glorasearch status tiny --address {head.address} --follow" in said
+    assert "module vera is sent along" in said
+    assert "Traceback" not in said
+
+    # a second one of its name is refused
+    second = head.start(*sent)
+    _, said = second.communicate(timeout=DEADLINE_SECONDS)
+    assert second.returncode == 1
+    assert "run 'tiny' is being worked on by job glorasearch-tiny-" in said
+
+    # stopped in the middle of the search, cleanly
+    wait_until(lambda: there.trials() >= 5, "the search")
+    assert command_line(["stop", "tiny", *to]) == 0
+    assert "stopped; submit the run again" in capsys.readouterr().out
+    assert there.trials() < 400
+    assert (there.run.state, there.run.error, there.run.owner) == (RunState.STOPPED, None, None)
+    assert command_line(["stop", "tiny", *to]) == 1
+    assert "has no job at work" in capsys.readouterr().err
+    assert command_line(["status", "tiny", *to]) == 0
+    status = capsys.readouterr().out
+    assert "stopped" in status
+    assert "terminated; the same command goes on where it was" in status
+
+    # sent again, it goes on and ends as one that nobody disturbed
+    again = head.start(*sent, "--detach", "--json")
+    out, said = again.communicate(timeout=DEADLINE_SECONDS)
+    assert again.returncode == 0, said
+    assert json.loads(out)["run"] == "tiny"
+    assert command_line(["status", "tiny", "--follow", *to]) == 0
+    assert "search: goes on at trial" in capsys.readouterr().out
+    here.finish()
+    expected, found = here.outcome(), there.outcome()
+    for part in ("trials", "evaluations", "weights", "export"):
+        assert found[part] == expected[part], part
+
+    assert command_line(["status", "--json", *to]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["run"], row["state"], row["workspace"]) == ("tiny", "SUCCEEDED", str(there.workspace))
+
+
+def test_a_job_that_fails_is_exit_1_and_no_password_is_listed(
+    head: Head, as_user: None, tiny_run_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    to = ("--address", head.address)
+    database = "postgresql+psycopg://somebody:secret-word@127.0.0.1:1/none"
+    place = ("--workspace", str(tmp_path), "--database", database, "--set", "name=fails")
+
+    assert command_line(["submit", str(tiny_run_file), *place, *to, "--json"]) == 1
+
+    out, err = capfd.readouterr()
+    row = json.loads(out)
+    assert row["state"] == "FAILED"
+    assert "error:" in err  # the log, which goes there with --json
+    assert "postgresql+psycopg://somebody:***@127.0.0.1:1/none goes with the job as an environment variable" in err
+    assert "secret-word" not in out + err
+    assert command_line(["status", "fails", *to]) == 0
+    assert "failed (Job entrypoint command failed with exit code 1" in capfd.readouterr().out
+
+
+def test_what_is_not_there_is_said(
+    head: Head, as_user: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert command_line(["status", "nobody", "--address", head.address]) == 2
+    assert f"no job of run 'nobody' on {head.address}; known are: " in capsys.readouterr().err
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+    assert command_line(["status", "--address", head.address]) == 1
+    assert f"asks for its token, and there is none in RAY_AUTH_TOKEN or {tmp_path / 'none'}" in capsys.readouterr().err
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    assert command_line(["status", "--address", head.address]) == 1
+    assert "did not open its job API" in capsys.readouterr().err
