@@ -16,20 +16,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import timm
+import torch
 
 HERE = Path(__file__).parent
 DEADLINE_SECONDS = 300
 TASKS = ("patch_camelyon", "kitti", "clevr_dist")
-RUN_FILE = """
+SIZES = {"img_size": 28, "patch_size": 14, "embed_dim": 24, "depth": 2, "num_heads": 2}
+RUN_FILE = f"""
 name = "toy"
 device = "cpu"
 threads = 1
 [backbone]
 name = "vit_tiny_patch16_224"
-pretrained = false
-args = {img_size=28, patch_size=14, embed_dim=24, depth=2, num_heads=2}
+checkpoint = "backbone.safetensors"
+args = {{{", ".join(f"{name} = {value}" for name, value in SIZES.items())}}}
 [data]
-source = "vtab:vtab/{task}"
+source = "vtab:vtab/{{task}}"
 [train]
 steps = 60
 batch_size = 32
@@ -58,7 +62,7 @@ class Sweeps:
             [sys.executable, "-m", "glorasearch", *arguments, "--workspace", str(self.folder / workspace)],
             stdout=(self.folder / f"{number}.out").open("w"),
             stderr=(self.folder / f"{number}.err").open("w"),
-            env=os.environ | {"OMP_NUM_THREADS": "1", "GLORASEARCH_CACHE": str(self.folder / "cache")},
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
             text=True,
         )
         self.processes.append(process)
@@ -94,6 +98,11 @@ class Sweeps:
 def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweeps]:
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "toy.toml").write_text(RUN_FILE)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        safetensors.torch.save_model(
+            timm.create_model("vit_tiny_patch16_224", **SIZES), str(folder / "backbone.safetensors")
+        )
     subprocess.run([sys.executable, str(HERE / "vtab_toy.py"), str(folder / "vtab"), *TASKS], check=True)
     made = Sweeps(folder)
     yield made
@@ -136,9 +145,10 @@ def test_a_task_that_fails_stops_no_other_and_the_same_command_goes_on(here, swe
 
 
 @pytest.mark.slow
-def test_a_cluster_of_two_nodes_loses_a_worker_and_the_sweep_itself(here, sweeps):
+def test_a_cluster_of_two_nodes_loses_a_worker_and_the_sweep_itself(here, sweeps, monkeypatch):
     from ray.cluster_utils import Cluster
 
+    monkeypatch.setenv("GLORASEARCH_CACHE", str(sweeps.folder / "cache"))  # of the nodes
     node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
     try:
