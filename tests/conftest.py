@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What workers share is kept there, and not in the cache of whoever runs the tests.
+os.environ.setdefault("GLORASEARCH_CACHE", f"{tempfile.gettempdir()}/glorasearch-tests-{os.getuid()}")
 
 import torch
 

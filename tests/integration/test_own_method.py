@@ -23,6 +23,7 @@ from glorasearch.choices import CHOICES, parse_choice
 from glorasearch.cli.main import run as command_line
 from glorasearch.db import Database, TrialStorage
 from glorasearch.jobs import Job, RunFile, Workspace
+from glorasearch.jobs.scoring import evaluator_spec
 from glorasearch.space import BoundSpace, SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
 
@@ -43,7 +44,6 @@ WORKER = """
 import json, sys
 from glorasearch.evaluation import build_evaluator
 from glorasearch.space import EvaluationTask
-from glorasearch.jobs.scoring import evaluator_spec
 
 spec, task = json.loads(sys.argv[1])
 result = build_evaluator(spec)(EvaluationTask(*task))
