@@ -161,13 +161,10 @@ class NodeCache:
 
     def _shrink(self, keep: str) -> None:
         """Remove what was used least recently and is not in use, until the folder is within its limit."""
-        sizes = {
-            place.name: sum(file.stat().st_size for file in place.iterdir())
-            for place in self.folder.iterdir()
-            if place.is_dir() and (self.folder / f"{place.name}.lock").exists()
-        }
+        locks = {path.stem: path.stat().st_mtime_ns for path in self.folder.glob("*.lock")}
+        sizes = {name: _size(self.folder / name) for name in locks}
         total = sum(sizes.values())
-        for name in sorted(sizes.keys() - {keep}, key=lambda name: (self.folder / f"{name}.lock").stat().st_mtime_ns):
+        for name in sorted(sizes.keys() - {keep}, key=lambda name: locks[name]):
             if total <= self.limit_bytes:
                 return
             with self._try_lock(name) as free:
@@ -186,9 +183,13 @@ class NodeCache:
     def _lock(self, name: str) -> Iterator[BinaryIO]:
         """Alone with an entry on this node; the file of the lock stays, since others may be waiting at it."""
         with (self.folder / f"{name}.lock").open("ab") as file:
-            if not _flock(file):
-                _log.info("waiting for another process of this node that is at %s", name)
-                fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                if not _flock(file):
+                    _log.info("waiting for another process of this node that is at %s", name)
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                advice = f"give a folder on a disk of this node by {FOLDER_VARIABLE}"
+                raise WeightStoreError(f"node cache {self.folder} has no locks ({error}); {advice}") from error
             yield file
 
     @contextmanager
@@ -208,10 +209,18 @@ def _flock(file: BinaryIO) -> bool:
 def _is_in_use(path: Path) -> bool:
     """Whether some process has mapped the file."""
     try:
-        with path.open("rb") as file:
+        with path.open("r+b") as file:  # as NFS wants it for such a lock
             return not _flock(file)
     except FileNotFoundError:
         return False
+
+
+def _size(place: Path) -> int:
+    """Bytes of an entry; 0 if there is none, or no longer."""
+    try:
+        return sum(file.stat().st_size for file in place.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def _state(path: Path) -> list[int]:
