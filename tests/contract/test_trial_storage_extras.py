@@ -1,5 +1,6 @@
 """What `TrialStorage` promises beyond Optuna's contract: whole trials, evaluations, several processes."""
 
+import copy
 import math
 import multiprocessing
 import pickle
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
@@ -176,6 +177,105 @@ def test_finished_trials_are_read_once(storage: TrialStorage, study_id: int) -> 
     storage.set_trial_user_attr(trial_id, "key", 1)
     assert view.get_all_trials(study_id)[3].user_attrs == {"key": 1}
     assert second[3].user_attrs == {}
+
+
+def test_trials_are_made_with_their_parameters_in_one_transaction(storage: TrialStorage, study_id: int) -> None:
+    storage.create_new_trial(study_id)
+    params = [PARAMS | {"depth": depth} for depth in range(1, 8)]
+    attrs = [{"digest": str(depth)} for depth in range(1, 8)]
+    with counted_statements(storage) as sent:
+        ids = storage.create_trials(study_id, 1, params, DISTRIBUTIONS, attrs)
+    assert ids is not None
+    assert sum(statement.startswith("INSERT INTO trials") for statement in sent) == 1
+    for view in (storage, reopened(storage)):
+        for number, trial_id in enumerate(ids, 1):
+            trial = view.get_trial(trial_id)
+            assert (trial.number, trial.state) == (number, TrialState.RUNNING)
+            assert (trial.params, trial.user_attrs) == (params[number - 1], attrs[number - 1])
+            assert trial.distributions == DISTRIBUTIONS
+            assert trial.datetime_start is not None
+    assert storage.create_trials(study_id, 3, params, DISTRIBUTIONS, attrs) is None
+    assert storage.get_n_trials(study_id) == 8
+    storage.finish_trial(ids[0], TrialState.COMPLETE, [0.5], {"more": 1}, EVALUATION)
+    assert reopened(storage).get_trial(ids[0]).params == params[0]
+    assert storage.create_trials(study_id, 8, params[:1], DISTRIBUTIONS, [{}]) == [ids[-1] + 1]
+    with pytest.raises(ValueError, match="different distribution kind"):
+        storage.create_trials(study_id, 9, [{"depth": 1.0}], {"depth": FloatDistribution(0, 1)}, [{}])
+    with pytest.raises(KeyError):
+        storage.create_trials(study_id + 1, 0, params, DISTRIBUTIONS, attrs)
+
+
+def test_a_study_can_be_gone_through_without_the_parameters_of_finished_trials(
+    storage: TrialStorage, study_id: int
+) -> None:
+    storage.create_trials(study_id, 0, [PARAMS] * 6, DISTRIBUTIONS, [{"n": number} for number in range(6)])
+    whole = storage.get_all_trials(study_id)
+    for number in (0, 2, 3):
+        storage.finish_trial(whole[number]._trial_id, TrialState.COMPLETE, [number], {}, None)
+    whole = storage.get_all_trials(study_id)
+    for view in (storage, reopened(storage)):
+        outlines = list(view.outlines(study_id))
+        for trial, outline in zip(whole, outlines, strict=True):
+            assert (outline.number, outline.state, outline.values) == (trial.number, trial.state, trial.values)
+            assert (outline.user_attrs, outline._trial_id) == (trial.user_attrs, trial._trial_id)
+            assert outline.params == ({} if trial.state.is_finished() else PARAMS)
+    with pytest.raises(KeyError):
+        list(storage.outlines(study_id + 1))
+
+
+def test_trials_are_counted(storage: TrialStorage, study_id: int) -> None:
+    ids = storage.create_trials(study_id, 0, [PARAMS] * 5, DISTRIBUTIONS, [{}] * 5)
+    assert ids is not None
+    storage.finish_trial(ids[1], TrialState.COMPLETE, [1.0], {})
+    storage.finish_trial(ids[2], TrialState.FAIL, None, {})
+    assert storage.get_n_trials(study_id) == 5
+    assert storage.get_n_trials(study_id, TrialState.RUNNING) == 3
+    assert storage.get_n_trials(study_id, (TrialState.COMPLETE, TrialState.FAIL)) == 2
+    with pytest.raises(KeyError):
+        storage.get_n_trials(study_id + 1)
+
+
+def test_a_finished_trial_is_equal_to_a_plain_one_and_copied_as_such(storage: TrialStorage, study_id: int) -> None:
+    ranges = DISTRIBUTIONS | {"rate": FloatDistribution(1e-5, 2.0, log=True)}
+    for distributions in (DISTRIBUTIONS, ranges):
+        trial_id = storage.create_new_trial(study_id)
+        storage.set_trial_params(trial_id, PARAMS, distributions, {"list": [1]})
+        before = storage.get_trial(trial_id)
+        storage.finish_trial(trial_id, TrialState.COMPLETE, [0.5], {})
+        trial, other = storage.get_trial(trial_id), reopened(storage).get_trial(trial_id)
+        plain = [copy.copy(trial), copy.deepcopy(trial), pickle.loads(pickle.dumps(trial))]
+        assert all(type(one) is FrozenTrial for one in plain)
+        assert all(one == trial and trial == one and one == other for one in plain)
+        assert trial == other != before != trial
+        assert (trial.params, trial.distributions) == (PARAMS, distributions)
+        assert list(trial.params) == list(PARAMS)
+        assert repr(trial) == repr(plain[0])
+        plain[1].params = {}
+        plain[1].user_attrs["list"].append(2)
+        assert plain[1] != trial == other
+        with pytest.raises(AttributeError, match="has finished, so its parameters stay"):
+            trial.params = {}
+
+
+def test_who_only_writes_keeps_no_finished_trials_and_still_lists_them_all(
+    storage: TrialStorage, study_id: int
+) -> None:
+    ids = storage.create_trials(study_id, 0, [PARAMS] * 30, DISTRIBUTIONS, [{}] * 30)
+    assert ids is not None
+    for trial_id in ids[::2]:
+        storage.finish_trial(trial_id, TrialState.COMPLETE, [1.0], {})
+    with counted_statements(storage) as sent:
+        assert storage.get_trial(ids[0]).state == TrialState.COMPLETE
+    assert len(sent) == 1, "it has to be read"
+    for listed in range(2):
+        trials = storage.get_all_trials(study_id, deepcopy=False)
+        assert [trial.number for trial in trials] == list(range(30))
+        assert [trial.state.is_finished() for trial in trials] == [n % 2 == 0 or n < listed * 10 for n in range(30)]
+        for trial_id in ids[1:10:2]:
+            if not listed:
+                storage.finish_trial(trial_id, TrialState.COMPLETE, [1.0], {})
+    with pytest.raises(UpdateFinishedTrialError):
+        storage.set_trial_user_attr(ids[0], "key", 1)
 
 
 def test_a_writer_that_was_overtaken_loses_nothing(storage: TrialStorage, study_id: int) -> None:

@@ -11,6 +11,11 @@ from glorasearch.search import SAMPLERS, SearchConfig
     ("values", "message"),
     [
         ({"sampler": "grid"}, "unknown sampler 'grid'; known are evolution, random, tpe, nsga2"),
+        ({"mode": "async"}, "unknown mode 'async'; known are generational, steady"),
+        (
+            {"mode": "steady", "sampler": "nsga2"},
+            "sampler 'nsga2' works by generations and has no mode 'steady'; samplers that have are evolution, random",
+        ),
         ({"fitness": "loss"}, "unknown fitness 'loss'; known are accuracy, cross_entropy"),
         ({"trials": 0}, "trials is 0; allowed are whole numbers from 1"),
         ({"population": 1}, "population is 1; allowed are whole numbers from 2"),
@@ -33,8 +38,17 @@ def test_a_study_may_grow_but_not_change() -> None:
     assert config.identity() == SearchConfig(trials=3, batch=5, max_failure_share=0.5).identity()
     assert config.identity() == SearchConfig(capping=False).identity() == SearchConfig(capping_lag=3).identity()
     assert config.identity() != SearchConfig(mutation=0.1).identity()
+    assert "mode" not in config.identity(), "studies of before there were modes are recognised"
+    assert SearchConfig(mode="steady").identity() == config.identity() | {"mode": "steady"}
     identities = [SearchConfig(sampler=sampler).identity() for sampler in SAMPLERS]
     assert all(first not in identities[:index] for index, first in enumerate(identities))
+
+
+def test_the_lag_of_caps_goes_by_the_executor_unless_it_is_given() -> None:
+    assert (SearchConfig().lag(in_order=True), SearchConfig().lag(in_order=False)) == (4, None)
+    for lag in (1, 9):
+        config = SearchConfig(capping_lag=lag)
+        assert config.lag(in_order=True) == config.lag(in_order=False) == lag
 
 
 def test_public_names() -> None:

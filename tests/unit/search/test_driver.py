@@ -162,15 +162,16 @@ def test_if_nothing_succeeds_there_is_no_winner(new_search):
         new_search().run(SearchConfig(trials=3), InProcessExecutor(failing))
 
 
-def test_a_bug_is_not_a_failed_trial(new_search):
+def test_a_bug_fails_every_trial_and_so_stops_the_search(new_search):
     def buggy(task: EvaluationTask) -> EvaluationResult:
         raise ZeroDivisionError
 
     search = new_search()
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SearchError, match=r"3 of 12 evaluations failed.*ZeroDivisionError"):
         search.run(SearchConfig(**SMALL), InProcessExecutor(buggy))
-    assert {trial[4] for trial in search.trials} == {TrialState.RUNNING}
-    assert search.run(SearchConfig(**SMALL)).failed == 0
+    states = [trial[4] for trial in search.trials]
+    assert (states.count(TrialState.FAIL), states.count(TrialState.RUNNING)) == (3, 9)
+    assert search.run(SearchConfig(**SMALL)).failed == 3
 
 
 def test_a_study_of_another_search_is_refused(new_search, space_maker, evaluator):
