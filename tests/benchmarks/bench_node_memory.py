@@ -9,6 +9,8 @@ evaluated candidates with them. From /proc/PID/smaps_rollup, in MiB:
   add to what the machine needs. Ray's own processes count nothing here, and have their share of the libraries.
 - `private`: pages that one process alone has, the mean over the actors.
 
+The first row is of as many actors with a model of next to nothing: what Python and its libraries take.
+
 The weights are random; they are as many and as large as pretrained ones.
 """
 
@@ -18,7 +20,7 @@ import argparse
 import json
 import os
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +36,14 @@ from glorasearch.supernet import Supernet
 from glorasearch.weights import WeightStore, frozen_digest
 from workers import RayExecutor
 
+SMALL: dict[str, Any] = {"img_size": 32, "patch_size": 16, "embed_dim": 24, "depth": 1, "num_heads": 2}
 FIELDS = {"pss": ("Pss",), "private": ("Private_Clean", "Private_Dirty"), "rss": ("Rss",)}
 
 
 def specify(
-    backbone: str, space_name: str, images: int, folder: Path
+    config: BackboneConfig, space_name: str, images: int, folder: Path
 ) -> tuple[EvaluatorSpec, Supernet, dict[str, float]]:
     """A stored supernet, what workers are told of it, and the MiB of its parts."""
-    config = BackboneConfig(name=backbone, classes=10, pretrained=False)
     space = SearchSpace.load(space_name)
     supernet = Supernet(build_backbone(config), space)
     data = DataConfig(source="digits", train=40, search=images, test=40)
@@ -95,28 +97,36 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--backbone", default="vit_base_patch16_224")
     parser.add_argument("--space", default="glora_medium")
+    parser.add_argument("--only", choices=["none", "no", "yes"], help="only these rows")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         os.environ["GLORASEARCH_CACHE"] = f"{name}/cache"
-        spec, supernet, parts = specify(options.backbone, options.space, options.images, Path(name))
+        config = BackboneConfig(name=options.backbone, classes=10, pretrained=False)
+        spec, supernet, parts = specify(config, options.space, options.images, Path(name))
         sizes = ", ".join(f"{part} {size:.0f} MiB" for part, size in parts.items())
         print(f"{options.backbone}, {options.space}, {options.images} images: {sizes}")
         print("| shared | actors | PSS, all actors | PSS of each further actor | private, each |")
         print("| ------ | ------ | --------------- | ------------------------ | ------------- |")
-        for shared in (False, True):
+        small = BackboneConfig(name="vit_tiny_patch16_224", classes=10, pretrained=False, args=SMALL)
+        for name_of, made, counts in (
+            ("none", specify(small, options.space, options.images, Path(name)), (options.actors,)),
+            ("no", (spec, supernet), (1, options.actors)),
+            ("yes", (replace(spec, shared=True), supernet), (1, options.actors)),
+        ):
             alone = 0.0
-            for actors in (1, options.actors):
-                found = measure(EvaluatorSpec(**asdict(spec) | {"shared": shared}), supernet, actors)
+            for actors in counts if options.only in (None, name_of) else ():
+                found = measure(made[0], made[1], actors)
                 pss = sum(one["pss"] for one in found)
                 private = sum(one["private"] for one in found) / actors
-                further = (pss - alone) / (actors - 1) if actors > 1 else None
+                further = (pss - alone) / (actors - 1) if alone else None
                 alone = alone or pss
-                rows.append({"shared": shared, "actors": actors, "pss": pss, "further": further, "each": found})
+                rows.append({"shared": name_of, "actors": actors, "pss": pss, "further": further, "each": found})
                 more = "" if further is None else f"{further:.0f} MiB"
-                yes = "yes" if shared else "no"
-                print(f"| {yes:<6} | {actors:<6} | {pss:>11.0f} MiB | {more:<24} | {private:>9.0f} MiB |", flush=True)
+                print(
+                    f"| {name_of:<6} | {actors:<6} | {pss:>11.0f} MiB | {more:<24} | {private:>9.0f} MiB |", flush=True
+                )
     if options.json:
         content = {"options": {k: str(v) for k, v in vars(options).items()}, "parts_mib": parts, "rows": rows}
         options.json.write_text(json.dumps(content | {"machine": machine()}, indent=2))
