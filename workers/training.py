@@ -6,6 +6,7 @@ import os
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
 from glorasearch import errors
-from glorasearch.errors import GlorasearchError, WorkerLostError
+from glorasearch.errors import GlorasearchError, JobError, WorkerLostError
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.supernet import Supernet
 from glorasearch.training import BACKENDS, ProcessGroup, SupernetTrainer, TrainingRecord, World
@@ -221,6 +222,11 @@ def _work(config: Mapping[str, Any]) -> None:
         _train(config, queue)
     except GlorasearchError as error:
         queue.put(("error", type(error).__name__, str(error)))
+        raise
+    except Exception as error:
+        process = ray.train.get_context().get_world_rank()
+        summary = "".join(traceback.format_exception_only(error)).strip()
+        queue.put(("error", JobError.__name__, f"process {process} of the training failed: {summary}"))
         raise
 
 
