@@ -30,7 +30,7 @@ MakeBench = Callable[..., Bench]
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text("utf-8")
 METHOD = README.split("## Add a method of your own\n", 1)[1].split("\n## ", 1)[0]
-SHORT = ("train.steps=12", "refit.steps=0", "report.baselines=[]", "search.trials=400", "search.capping=false")
+SHORT = ("train.steps=12", "refit.steps=0", "report.baselines=[]", "search.trials=250", "search.capping=false")
 DEADLINE_SECONDS = 240
 
 
@@ -157,7 +157,7 @@ def test_a_run_is_sent_left_asked_stopped_and_sent_again(
     to = ("--address", head.address)
 
     # sent, followed, and left by Ctrl+C: the job goes on
-    sent = there.arguments("submit", "--workers", "2", "--gpus-per-worker", "0")
+    sent = there.arguments("submit", "--workers", "1", "--gpus-per-worker", "0")
     follower = head.start(*sent)
     assert follower.stdout is not None
     for line in follower.stdout:
@@ -177,10 +177,11 @@ def test_a_run_is_sent_left_asked_stopped_and_sent_again(
     assert "run 'tiny' is being worked on by job glorasearch-tiny-" in said
 
     # stopped in the middle of the search, cleanly
+    assert command_line(["status", *to]) == 0  # and Ray imported here, so that stopping takes no time
     wait_until(lambda: there.trials() >= 5, "the search")
     assert command_line(["stop", "tiny", *to]) == 0
     assert "stopped; submit the run again" in capsys.readouterr().out
-    assert there.trials() < 400
+    assert 5 <= there.trials() < 250
     assert (there.run.state, there.run.error, there.run.owner) == (RunState.STOPPED, None, None)
     assert command_line(["stop", "tiny", *to]) == 1
     assert "has no job at work" in capsys.readouterr().err
@@ -198,8 +199,9 @@ def test_a_run_is_sent_left_asked_stopped_and_sent_again(
     assert "search: goes on at trial" in capsys.readouterr().out
     here.finish()
     expected, found = here.outcome(), there.outcome()
-    for part in ("trials", "evaluations", "weights", "export"):
+    for part in ("trials", "evaluations", "weights"):
         assert found[part] == expected[part], part
+    assert found["export"]["model.safetensors"] == expected["export"]["model.safetensors"]
 
     assert command_line(["status", "--json", *to]) == 0
     (row,) = json.loads(capsys.readouterr().out)
