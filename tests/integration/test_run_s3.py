@@ -3,13 +3,17 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from glorasearch.db import TrialStorage
 from glorasearch.weights import WeightStore
 
 
-def test_a_run_with_its_weights_on_s3(make_bench, undisturbed, s3, s3_bucket):
+@pytest.mark.slow
+def test_a_finished_run_is_reported_and_exported_again_elsewhere(make_bench, undisturbed, s3, s3_bucket):
     bench = make_bench()
-    bench.finish("run", "--store", f"s3://{s3_bucket}/runs")
+    url = f"s3://{s3_bucket}/runs"
+    bench.finish("run", "--store", url)
     assert not (bench.workspace / "weights").exists()
     found, wanted = bench.run.stages, undisturbed.run.stages
     assert bench.findings == undisturbed.findings
@@ -18,7 +22,14 @@ def test_a_run_with_its_weights_on_s3(make_bench, undisturbed, s3, s3_bucket):
     }
     assert bench.exported == undisturbed.exported
     digests = {result["weights"] for result in found.values() if "weights" in result}
-    assert digests <= set(WeightStore(f"s3://{s3_bucket}/runs").digests())
+    assert digests <= set(WeightStore(url).digests())
+
+    other = make_bench()
+    said = other.finish("run", "--store", url, "--database", bench.database_url)
+    assert other.findings == undisturbed.findings
+    assert (other.folder / "export" / "config.json").is_file()
+    for title in ("supernet", "search (", "refit"):
+        assert title not in said
 
 
 def test_a_run_goes_on_elsewhere_when_its_workspace_is_lost(make_bench, undisturbed, s3, s3_bucket, tmp_path):
@@ -41,14 +52,6 @@ def test_a_run_goes_on_elsewhere_when_its_workspace_is_lost(make_bench, undistur
     assert second.findings == undisturbed.findings
     assert trials(database) == trials(undisturbed.workspace / "glorasearch.db")
     assert second.exported == undisturbed.exported
-
-    # And once everything is finished: a third node has neither report nor export, and makes these alone again.
-    third = make_bench()
-    said = third.finish(*arguments)
-    assert third.findings == undisturbed.findings
-    assert (third.folder / "export" / "config.json").is_file()
-    for stage in ("supernet", "search", "refit"):
-        assert f"{stage}:" not in said
 
 
 def trials(database: Path) -> list[tuple[object, ...]]:
