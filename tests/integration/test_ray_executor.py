@@ -13,6 +13,7 @@ from numpy.random import default_rng
 from glorasearch.errors import InputError, JobError
 from glorasearch.space import BoundSpace, EvaluationTask, LayerShape, SearchSpace, sample
 from workers import RayExecutor
+from workers.actor import EvaluatorActor, Home
 from workers.cluster import check_room, connect
 
 DEADLINE_SECONDS = 120
@@ -74,8 +75,20 @@ def test_tasks_behind_a_slow_worker_are_taken_by_those_who_have_nothing_to_do(tm
             executor.submit(task)
         results += [executor.next_result() for _ in more]
         assert executor.status == ""
+    assert len(results) == 40
     assert {result.subnet_digest for result in results} == {task.subnet_digest for task in tasks + more}
-    assert len(results) == len(logged(tmp_path, "begun")) == 40, "what was taken away from the slow worker it skipped"
+
+
+def test_a_withdrawn_task_is_skipped_where_it_waited(tmp_path: Path) -> None:
+    actor = EvaluatorActor("ray_burn:make", {"log": str(tmp_path)})
+    assert isinstance(actor.build(), Home)
+    first, second, third = tasks_of(3)
+    actor.withdraw(1)
+    answers = [actor.evaluate(task, ticket) for ticket, task in enumerate((first, second, third))]
+    assert [answer and answer.subnet_digest for answer in answers] == [first.subnet_digest, None, third.subnet_digest]
+    assert second.subnet_digest not in {subnet for subnet, _ in logged(tmp_path, "begun")}
+    actor.withdraw(1)  # too late, and of no consequence
+    assert actor.evaluate(second, 3) is not None
 
 
 def test_workers_without_a_place_hold_no_tasks(tmp_path: Path) -> None:
