@@ -43,6 +43,8 @@ PARTS: dict[str, dict[str, Part]] = {
         "start": part("bench_start", device="cpu"),
         "driver": part("bench_driver"),
         "storage": part("bench_storage"),
+        "utilisation": part("bench_utilisation"),
+        "scale": part("bench_scale"),
         "candidate": part("bench_candidate_cpu"),
         "step": part("bench_step_cpu"),
     },
@@ -56,6 +58,9 @@ PARTS: dict[str, dict[str, Part]] = {
         "bf16": cuda("bf16"),
     },
 }
+
+LONG = ("utilisation", "scale")
+"""Parts that take more than five minutes each, and are measured only if they are named."""
 
 
 def run(device: str, only: list[str], path: Path, **more: object) -> tuple[list[Row], dict[str, str]]:
@@ -79,11 +84,11 @@ def main() -> int:
     """Measure, print, write; 1 if a part broke."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=sorted(PARTS), default="cpu")
-    parser.add_argument("--only", help="parts, with commas between them (default: all of the device)")
+    parser.add_argument("--only", help="parts, with commas between them (default: all of the device but the long ones)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="default: bench-results/bench-<device>.json")
     parser.add_argument("--threads", type=int, default=1, help="of torch, in what is measured in this process")
     options = parser.parse_args()
-    wanted = options.only.split(",") if options.only else list(PARTS[options.device])
+    wanted = options.only.split(",") if options.only else [name for name in PARTS[options.device] if name not in LONG]
     unknown = sorted(set(wanted) - PARTS[options.device].keys())
     if unknown:
         parser.error(f"no part {', '.join(unknown)} for {options.device}; there are {', '.join(PARTS[options.device])}")
