@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -20,10 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from glorasearch.cli.main import run as command_line
-from glorasearch.db import RunState
+from glorasearch.db import RunState, RunStore
+from glorasearch.weights import WeightStore
 
 Bench = Any
 MakeBench = Callable[..., Bench]
@@ -204,7 +208,8 @@ def test_a_run_is_sent_left_asked_stopped_and_sent_again(
     assert found["export"]["model.safetensors"] == expected["export"]["model.safetensors"]
 
     assert command_line(["status", "--json", *to]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
+    rows = {row["run"]: row for row in json.loads(capsys.readouterr().out)}
+    row = rows["tiny"]
     assert (row["run"], row["state"], row["workspace"]) == ("tiny", "SUCCEEDED", str(there.workspace))
 
 
@@ -239,3 +244,65 @@ def test_what_is_not_there_is_said(
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     assert command_line(["status", "--address", head.address]) == 1
     assert "did not open its job API" in capsys.readouterr().err
+
+
+def readme_commands() -> list[list[str]]:
+    """The commands of the README that need a cluster, as words."""
+    section = README.split("## From laptop to cluster\n", 1)[1].split("\n## ", 1)[0]
+    lines = "\n".join(re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)).splitlines()
+    return [shlex.split(line) for line in lines if "http://head:8265" in line]
+
+
+def test_the_commands_of_the_readme(
+    head: Head,
+    as_user: None,
+    tiny_run_file: Path,
+    tmp_path: Path,
+    postgresql_url: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Sent, asked for and stopped as the README says, with a run of its own and the places of this machine."""
+    make_flowers(tmp_path / "data" / "flowers")
+    content = tiny_run_file.read_text().replace('name = "tiny"', 'name = "flowers"')
+    run_file = tmp_path / "flowers.toml"
+    run_file.write_text(
+        content.replace('"digits"', '"folder:./flowers"').replace("train = 200\nsearch = 100\ntest = 200\n", "")
+    )
+    here = {
+        "http://head:8265": head.address,
+        "folder:/data": f"folder:{tmp_path / 'data'}",
+        "postgresql+psycopg://glorasearch@db/glorasearch": postgresql_url,
+        "s3://bucket/flowers": str(tmp_path / "store"),
+        "flowers.toml": str(run_file),
+    }
+
+    def local(word: str) -> str:
+        for there, place in here.items():
+            word = word.replace(there, place)
+        return word
+
+    submit, status, stop = ([local(word) for word in command[1:]] for command in readme_commands())
+    assert (submit[0], status[0], stop[0]) == ("submit", "status", "stop")
+    smaller = {"32": "1", "0.25": "0"}  # workers, and GPUs of each
+    submit = [smaller.get(word, word) for word in submit]
+    assert command_line([*submit, "--workspace", str(tmp_path / "workspace")]) == 0, capsys.readouterr()
+    capsys.readouterr()
+    assert command_line(status) == 0
+    assert "succeeded" in capsys.readouterr().out
+    assert command_line(stop) == 1  # it has ended
+    assert "has no job at work" in capsys.readouterr().err
+    run = RunStore(postgresql_url).get("flowers")
+    assert run is not None
+    assert (run.state, run.config["data"]["source"]) == (RunState.FINISHED, f"folder:{tmp_path / 'data' / 'flowers'}")
+    assert set(WeightStore(str(tmp_path / "store")).digests()) >= {run.stages["refit"]["weights"]}
+    assert not (tmp_path / "workspace" / "glorasearch.db").exists()
+
+
+def make_flowers(folder: Path) -> None:
+    """Noise of a class's own colour."""
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("daisy", "rose", "tulip")):
+        (folder / name).mkdir(parents=True)
+        for image in range(30):
+            pixels = rng.integers(0, 80, (28, 28, 3)) + np.array([60 * number, 120, 40])
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{image}.png")
