@@ -9,8 +9,9 @@ STAMP := $(VENV)/.installed
 quickstart: $(STAMP)
 	$(BIN)/glorasearch quickstart $(QUICKSTART_OPTIONS)
 
+# One process a core; a file's tests stay together, as they share what is dear to make.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(TEST_OPTIONS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
