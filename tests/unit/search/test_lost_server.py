@@ -162,22 +162,22 @@ def test_commits_whose_answers_are_lost(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     generator = random.Random(0)
-    cutter.choose_commit = lambda number: generator.choice(HOWS) if number % 3 == 0 else ""
+    cutter.choose_commit = lambda number: generator.choice(HOWS) if generator.random() < 0.3 else ""
 
     run_search(cut_url, space, evaluator)
 
-    assert cutter.cuts >= 10
+    assert cutter.cuts >= 6
     assert contents(postgresql_url) == undisturbed
     said = [record.getMessage() for record in caplog.records]
-    assert sum("the server is out of reach" in text for text in said) >= 5
-    assert sum("going on" in text and "back after" in text for text in said) >= 5
+    assert sum("the server is out of reach" in text for text in said) >= 3
+    assert sum("going on" in text and "back after" in text for text in said) >= 3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [*HOWS, "message"])
-@pytest.mark.parametrize("offset", [0, 1, 2, 3])
-def test_every_commit_and_many_other_messages_are_cut(
-    offset: int,
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_many_commits_and_other_messages_are_cut(
+    seed: int,
     how: str,
     cutter: Cutter,
     cut_url: str,
@@ -186,15 +186,15 @@ def test_every_commit_and_many_other_messages_are_cut(
     evaluator: Evaluate,
     undisturbed: dict[str, Any],
 ) -> None:
+    generator = random.Random(seed)  # by chance, since a regular pattern may hit each repetition again
     if how == "message":
-        generator = random.Random(offset)
         cutter.choose_message = lambda number: number > 40 and generator.random() < 0.012
-    else:  # a connection commits its settings first, then what was cut is looked up, then done again
-        cutter.choose_commit = lambda number: how if number % 4 == offset else ""
+    else:
+        cutter.choose_commit = lambda number: how if generator.random() < 0.3 else ""
 
     run_search(cut_url, space, evaluator)
 
-    assert cutter.cuts >= 8
+    assert cutter.cuts >= 5
     assert contents(postgresql_url) == undisturbed
 
 
