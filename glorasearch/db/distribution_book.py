@@ -42,6 +42,8 @@ class DistributionBook:
         self._lock = threading.Lock()
         self._versions: dict[int, dict[str, list[BaseDistribution]]] = {}
         self._layouts: dict[int, Layout] = {}
+        self._alike: dict[int, dict[str, BaseDistribution]] = {}
+        """By study and name, a caller's distribution that equals version 0: comparing all of a trial takes long."""
 
     def of_study(self, study_id: int) -> dict[str, BaseDistribution]:
         """Name → first distribution of every parameter of a study, as the database has it now."""
@@ -84,19 +86,25 @@ class DistributionBook:
         with self._lock:
             self._versions.pop(study_id, None)
             self._layouts.pop(study_id, None)
+            self._alike.pop(study_id, None)
 
     def _find(
         self, study_id: int, params: Mapping[str, float], distributions: Mapping[str, BaseDistribution]
     ) -> StoredParams | None:
         """What is stored, or None if a distribution is not known yet."""
         known = self._versions.get(study_id, {})
+        alike = self._alike.setdefault(study_id, {})
         stored: StoredParams = {}
         for name, value in params.items():
             versions = known.get(name)
             if versions is None:
                 return None
             distribution = distributions[name]
-            if versions[0] is distribution or versions[0] == distribution:
+            if versions[0] is distribution or alike.get(name) is distribution:
+                stored[name] = value
+                continue
+            if versions[0] == distribution:
+                alike[name] = distribution
                 stored[name] = value
                 continue
             check_distribution_compatibility(versions[0], distribution)

@@ -173,6 +173,8 @@ class BoundSpace:
 
     def check(self, subnet: Subnet) -> None:
         """Raise `SearchSpaceError` unless the subnet makes exactly one offered choice for every gene."""
+        if self.complete(subnet) and all(choice in self._prices[key] for key, choice in subnet.items()):
+            return
         for key, choice in subnet.items():
             offered = self._prices.get(key)
             if offered is None and choice != "none":
@@ -185,6 +187,10 @@ class BoundSpace:
         for gene in self.genes:
             if gene.key not in subnet and "none" not in gene.choices:
                 raise SearchSpaceError(f"search space {self.name}: the subnet makes no choice for gene {gene.name}")
+
+    def complete(self, subnet: Subnet) -> bool:
+        """Whether the subnet names every gene of the space, and no other."""
+        return subnet.covers(self._prices.keys())
 
     def check_choices(self) -> None:
         """Raise `SearchSpaceError` if a layer is too small for a choice, or layers cannot share what they should."""
@@ -236,7 +242,7 @@ class BoundSpace:
 
     def subnet(self, choices: Iterable[str]) -> Subnet:
         """The subnet that makes these choices, in the order of `genes`."""
-        return Subnet({gene.key: choice for gene, choice in zip(self.genes, choices, strict=True)})
+        return Subnet(zip(self._prices, choices, strict=True))
 
     @cached_property
     def digest(self) -> str:

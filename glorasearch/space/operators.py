@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from glorasearch.space.bound import BoundSpace, Gene
 from glorasearch.space.subnet import GeneKey, Subnet
@@ -29,14 +31,24 @@ def sample_within_budget(space: BoundSpace, rng: Generator, attempts: int = 20) 
 
 def mutate(space: BoundSpace, parent: Subnet, probability: float, rng: Generator) -> Subnet:
     """The parent with each gene drawn anew, independently, with the given probability."""
-    hits = rng.random(len(space.genes)) < probability
+    hits = (rng.random(len(space.genes)) < probability).tolist()
     return parent.replace({gene.key: _draw(gene, rng) for gene, hit in zip(space.genes, hits, strict=True) if hit})
 
 
 def crossover(space: BoundSpace, first: Subnet, second: Subnet, rng: Generator) -> Subnet:
     """A child that takes each gene from either parent with equal probability."""
-    heads = rng.random(len(space.genes)) < 0.5
-    return space.subnet((first if head else second)[gene.key] for gene, head in zip(space.genes, heads, strict=True))
+    return cross(space, first, second, coins(space, rng))
+
+
+def coins(space: BoundSpace, rng: Generator) -> NDArray[np.bool_]:
+    """What `crossover` draws: for every gene, whether it comes from the first parent."""
+    return rng.random(len(space.genes)) < 0.5
+
+
+def cross(space: BoundSpace, first: Subnet, second: Subnet, heads: NDArray[np.bool_]) -> Subnet:
+    """What `crossover` makes of what it has drawn."""
+    choices = zip(space.genes, heads.tolist(), strict=True)
+    return space.subnet([first[gene.key] if head else second[gene.key] for gene, head in choices])
 
 
 def repair(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:
@@ -51,9 +63,12 @@ def repair(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:
     """
     space.check(subnet)
     least, most = space.budget
-    current: dict[GeneKey, str] = {gene.key: subnet[gene.key] for gene in space.genes}
     total = space.parameters(subnet)
-    for position in _shuffled_twice(len(space.free_genes), rng):
+    positions = repair_order(space, rng)
+    if space.within_budget(total) and space.complete(subnet):
+        return subnet
+    current: dict[GeneKey, str] = {gene.key: subnet[gene.key] for gene in space.genes}
+    for position in positions:
         if space.within_budget(total):
             return Subnet(current)
         gene = space.free_genes[position]
@@ -100,5 +115,7 @@ def _draw(gene: Gene, rng: Generator) -> str:
     return gene.choices[int(rng.integers(len(gene.choices)))]
 
 
-def _shuffled_twice(count: int, rng: Generator) -> list[int]:
+def repair_order(space: BoundSpace, rng: Generator) -> list[int]:
+    """What `repair` draws of a subnet that lies within the budget: the free genes in random order, twice."""
+    count = len(space.free_genes)
     return [*rng.permutation(count).tolist(), *rng.permutation(count).tolist()]

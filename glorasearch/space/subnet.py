@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Set as AbstractSet
+from functools import cached_property, lru_cache
+from itertools import groupby
 from typing import Any, Self
 
 from glorasearch.choices import SUPPORT_TENSORS, check_allowed, parse_choice
@@ -52,6 +54,10 @@ class Subnet:
         """((layer, support tensor), choice) of every gene, sorted."""
         return self._items
 
+    def covers(self, genes: AbstractSet[GeneKey]) -> bool:
+        """Whether these genes are named, and no others."""
+        return self._choices.keys() == genes
+
     def layer(self, name: str) -> tuple[str, str, str, str, str]:
         """The choices of one layer for A, B, C, D and E."""
         a, b, c, d, e = (self._choices.get((name, tensor), "none") for tensor in SUPPORT_TENSORS)
@@ -76,7 +82,12 @@ class Subnet:
 
     @cached_property
     def _json(self) -> str:
-        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        # As `json.dumps` with sorted keys would write `to_dict`: the items are sorted, their texts are few.
+        layers = (
+            f"{_quoted(layer)}:{{{','.join(f'{_quoted(tensor)}:{_quoted(choice)}' for (_, tensor), choice in items)}}}"
+            for layer, items in groupby(self._items, key=_layer)
+        )
+        return f"{{{','.join(layers)}}}"
 
     def to_dict(self) -> dict[str, dict[str, str]]:
         """Layer → support tensor → choice."""
@@ -120,6 +131,15 @@ class Subnet:
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, hexadecimal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+@lru_cache(maxsize=2**16)
+def _quoted(text: str) -> str:
+    return json.dumps(text)
+
+
+def _layer(item: tuple[GeneKey, str]) -> str:
+    return item[0][0]
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
