@@ -18,22 +18,22 @@ MODES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_trial_takes_a_fraction_of_the_memory_of_its_genes(new_search, space_maker, evaluator, mode):
-    """A whole trial of 180 genes would be some 12 KB; what stays of one are its scores and the subnet's digest."""
+    """A whole trial of 120 genes would be some 8 KB; what stays of one are its scores and the subnet's digest."""
     sizes: dict[int, int] = {}
 
     def measure(progress: SearchProgress) -> None:
-        if progress.done in (120, 360):
+        if progress.done in (100, 300):
             gc.collect()
             sizes[progress.done] = tracemalloc.get_traced_memory()[0]
 
-    search = new_search(space_maker(layers=60, budget={}))
+    search = new_search(space_maker(layers=40, budget={}))
     tracemalloc.start()
     try:
         executor = SimulatedExecutor(evaluator, 8, LogNormalSeconds())
-        search.run(SearchConfig(trials=400, **MODES[mode]), executor, on_progress=measure)
+        search.run(SearchConfig(trials=320, **MODES[mode]), executor, on_progress=measure)
     finally:
         tracemalloc.stop()
-    assert (sizes[360] - sizes[120]) / 240 < 2_500
+    assert (sizes[300] - sizes[100]) / 200 < 2_500
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -65,10 +65,7 @@ class CutOff(InProcessExecutor):
 
 
 @pytest.mark.parametrize("sampler", STEADY)
-@pytest.mark.parametrize("results", [2, 7])
-def test_in_one_process_the_same_seed_makes_the_same_trials_however_often_it_is_cut_off(
-    new_search, imagewise, sampler, results
-):
+def test_in_one_process_the_same_seed_makes_the_same_trials_however_often_it_is_cut_off(new_search, imagewise, sampler):
     config = SearchConfig(sampler=sampler, **SMALL | {"trials": 36})
     undisturbed, again, cut, other = (new_search() for _ in range(4))
     expected = undisturbed.run(config, InProcessExecutor(imagewise()))
@@ -76,13 +73,13 @@ def test_in_one_process_the_same_seed_makes_the_same_trials_however_often_it_is_
     interrupts = 0
     while interrupts < 100:
         executor = CutOff(imagewise())
-        executor.left = results
+        executor.left = 4
         try:
             found = cut.run(config, executor)
             break
         except KeyboardInterrupt:
             interrupts += 1
-    assert interrupts >= expected.evaluated // results - 1
+    assert interrupts >= expected.evaluated // 4 - 1
     assert undisturbed.trials == again.trials == cut.trials
     assert (found.best, found.subnet, found.capped) == (expected.best, expected.subnet, expected.capped)
     other.run(SearchConfig(sampler=sampler, seed=1, **SMALL | {"trials": 36}), InProcessExecutor(imagewise()))
@@ -226,7 +223,7 @@ def test_the_mode_is_part_of_the_study(new_search):
 def test_steady_mode_keeps_64_workers_busy_and_generations_do_not(new_search, space_maker, evaluator):
     def utilisation(**config: Any) -> float:
         executor = SimulatedExecutor(evaluator, 64, LogNormalSeconds(sigma=0.5))
-        new_search(space_maker(layers=8, choices={"B": ["lora:2", "vector", "none"]}, budget={})).run(
+        new_search(space_maker(layers=10, choices={"B": ["lora:2", "vector", "none"]}, budget={})).run(
             SearchConfig(**config), executor
         )
         return executor.utilisation

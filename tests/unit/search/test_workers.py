@@ -36,18 +36,18 @@ class Permuted(Executor):
 
 @pytest.mark.parametrize("sampler", ["evolution", "random", "nsga2"])
 @pytest.mark.parametrize("lag", [None, 6])
-def test_1_and_8_and_64_workers(new_search, imagewise, sampler, lag):
+def test_1_and_8_workers(new_search, imagewise, sampler, lag):
     found = []
-    for workers in (1, 8, 64):
+    for workers in (1, 8):
         search = new_search()
         executor = SimulatedExecutor(imagewise(), workers, LogNormalSeconds(sigma=1.0))
-        outcome = search.run(SearchConfig(sampler=sampler, capping_lag=lag, **CONFIG | {"trials": 90}), executor)
+        outcome = search.run(SearchConfig(sampler=sampler, capping_lag=lag, **CONFIG | {"trials": 75}), executor)
         found.append((search.trials, outcome.best, outcome.capped, outcome.images_share))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
     assert (found[0][2] > 0) == (sampler != "nsga2")
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(capacity=st.integers(1, 20), choices=st.lists(st.integers(0, 19), min_size=1, max_size=45))
 def test_any_order_of_completion(new_search, imagewise, capacity, choices):
     config = SearchConfig(**CONFIG)
