@@ -80,12 +80,11 @@ def check_room(workers: int, gpus_per_worker: float, grows: bool) -> None:
             continue
         if not grows:
             raise InputError(
-                f"{workers} workers need {needed:g} {resource}s; this machine has {found:g}. Use fewer workers, or a "
-                "share of a GPU for each"
+                f"{needed:g} {resource}s are needed, this machine has {found:g}: use fewer workers or tasks at a time, "
+                "or a smaller share for each"
             )
         logger.warning(
-            "%d workers need %g %ss, the Ray cluster has %g free: the search starts when it has room",
-            workers,
+            "%g %ss are needed, the Ray cluster has %g free: work starts when it has room",
             needed,
             resource,
             found,

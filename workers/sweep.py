@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ def perform_all(
     parallel: int | None = None,
     cpus: float = 1.0,
     gpus: float = 0.0,
+    retries: int = RETRIES,
     on_start: Callable[[str], None] = lambda name: None,
 ) -> Iterator[tuple[str, Any]]:
     """Call a function with each order, on the nodes of a Ray cluster, and give the answers as they come.
@@ -45,6 +47,7 @@ def perform_all(
         parallel: tasks at a time; without it, on a cluster as many as it has room for, else one.
         cpus: CPUs of each task.
         gpus: GPUs of each task; may be a share of one.
+        retries: times that a task is begun again because its process or its node was lost.
         on_start: called with the name of each task that is given to the cluster.
 
     Yields:
@@ -56,12 +59,14 @@ def perform_all(
     """
     check_factory_name(function)
     for name, number in (("parallel", parallel), ("cpus", cpus), ("gpus", gpus)):
-        if number is not None and (number < 0 or (name != "gpus" and number == 0)):
+        if number is not None and not (0 < number < math.inf or (name == "gpus" and number == 0)):
             raise InputError(f"{name} is {number}; allowed are numbers above 0 (of GPUs also 0)")
     slots = parallel or (len(orders) if address else 1)
-    started = connect(max(1, round(min(slots, len(orders)) * cpus)), gpus / cpus, address)
+    at_once = min(slots, len(orders))
+    whole = math.ceil(at_once * cpus)
+    started = connect(whole, gpus * at_once / whole, address)
     try:
-        yield from _perform(function, dict(orders), slots, cpus, gpus, on_start)
+        yield from _perform(function, dict(orders), slots, cpus, gpus, retries, on_start)
     finally:
         if started:
             ray.shutdown()
@@ -73,9 +78,10 @@ def _perform(
     slots: int,
     cpus: float,
     gpus: float,
+    retries: int,
     on_start: Callable[[str], None],
 ) -> Iterator[tuple[str, Any]]:
-    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=retries, scheduling_strategy="SPREAD")(
         _call
     )
     under_way: dict[Any, str] = {}
@@ -87,7 +93,7 @@ def _perform(
                 under_way[remote.options(name=name).remote(function, waiting.pop(name))] = name
             answered, _ = ray.wait(list(under_way), num_returns=1)
             for reference in answered:
-                yield under_way.pop(reference), _answer(reference)
+                yield under_way.pop(reference), _answer(reference, retries)
     finally:
         for reference in under_way:
             ray.cancel(reference)
@@ -95,14 +101,15 @@ def _perform(
             ray.wait(list(under_way), num_returns=len(under_way), timeout=STOP_SECONDS)
 
 
-def _answer(reference: Any) -> Any:
+def _answer(reference: Any, retries: int) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
         return Crash(str(error.cause), str(error))
     except RayError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return Crash(f"lost {RETRIES + 1} times: {lines[0]}", str(error))
+        times = "once" if retries == 0 else f"{retries + 1} times"
+        return Crash(f"its process was lost {times}: {lines[0]}", str(error))
 
 
 def _call(function: str, order: Mapping[str, Any]) -> Any:

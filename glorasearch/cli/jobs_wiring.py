@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import click
@@ -67,7 +69,8 @@ def _work(
     gc.enable()
     progress: Progress = Silent() if quiet else Bars(Console(stderr=True))
     job = Job(run_file, place, stored, progress=progress, placement=placement)
-    return run_stages(job, only, fresh=fresh)
+    with redirect_stdout(sys.stderr):  # the result alone goes there, whatever libraries print (Ray: deaths of workers)
+        return run_stages(job, only, fresh=fresh)
 
 
 def listed_runs(workspace: str, database: str | None) -> tuple[Workspace, RunStore | None]:

@@ -56,7 +56,7 @@ _PLACEMENT_OPTIONS = (
         type=click.Choice(["local", "ray"]),
         help="Where candidates are evaluated.",
     ),
-    click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Ray actors that evaluate."),
+    click.option("--workers", type=click.IntRange(1), help="Ray actors that evaluate.  [default: 2]"),
     click.option(
         "--address",
         metavar="HOST:PORT",

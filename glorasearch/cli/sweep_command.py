@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +81,10 @@ def command(
     wanted = load_sweep(config, overrides, tasks)
     place = Workspace.open(workspace, database, store)
     performer = _performer(executor, progress, **options)
-    answers = sweep(wanted, place, Database(place.database_url), progress=progress, performer=performer, fresh=fresh)
+    with redirect_stdout(sys.stderr):  # the table alone goes there, whatever libraries print
+        answers = sweep(
+            wanted, place, Database(place.database_url), progress=progress, performer=performer, fresh=fresh
+        )
     result = sweep_result(wanted, answers)
     echo_json(result) if as_json else print_sweep(result)
     for row in result["tasks"]:

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from glorasearch.adapters import adaptable_layers
 from glorasearch.db import RunState
 from glorasearch.errors import DataError, InputError, JobError
@@ -62,11 +64,12 @@ def run_stages(job: Job, only: str | None = None, *, fresh: bool = False) -> Res
         job.reuse = False
     open_run(job.runs, job.run_file)
     result: Result = {}
-    with job.runs.lock(job.name):
+    with job.runs.lock(job.name) as lease:
         job.runs.set_state(job.name, RunState.RUNNING)
         try:
             again = False
             for name, stage in stages.items():
+                lease.check()  # what a stage writes outside of the database is not fenced
                 result, done = _once(job, name, stage, again=again and name == "report")
                 again |= done
         except KeyboardInterrupt:
@@ -84,6 +87,7 @@ def _check(job: Job, only: str | None, fresh: bool) -> None:
     """Refuse what cannot work before anything is started or forgotten, the cheapest first."""
     search_config(job)
     check_train_workers(job)
+    job.placement.check(torch.cuda.device_count())
     job.store.check(write=only not in ("search", "export"))
     for name in job.run_file.report.baselines:
         SearchSpace.load(name)

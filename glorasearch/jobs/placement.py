@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
+import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from glorasearch.errors import InputError
+from glorasearch.errors import InputError, JobError
 
 EXECUTORS: Final[Mapping[str, str]] = {"local": "", "ray": "workers:RayExecutor"}
 """Executors by name; those of `workers` are reached by their dotted names, so that Ray is imported only when wanted."""
+WORKERS: Final = 2
+"""Actors that evaluate candidates, if their number is not given."""
+JOIN_SECONDS: Final = 10.0
+"""How long a cluster may take to answer before work starts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,8 +29,8 @@ class Placement:
 
     executor: str = "local"
     """`local` (this process) or `ray`."""
-    workers: int = 2
-    """Actors that evaluate candidates."""
+    workers: int | None = None
+    """Actors that evaluate candidates; `WORKERS` if not given."""
     address: str | None = None
     """Of a Ray cluster; without it Ray is started on this machine."""
     gpus_per_worker: float = 0.0
@@ -39,7 +46,7 @@ class Placement:
         if self.executor not in EXECUTORS:
             raise InputError(f"unknown executor {self.executor!r}; known are {', '.join(EXECUTORS)}")
         for name, number, least in (("workers", self.workers, 1), ("train_workers", self.train_workers, 1)):
-            if number < least:
+            if number is not None and number < least:
                 raise InputError(f"{_option(name)} is {number}; allowed are whole numbers from {least}")
         for name, share in (("gpus_per_worker", self.gpus_per_worker), ("train_gpus", self.train_gpus)):
             if share < 0:
@@ -48,7 +55,7 @@ class Placement:
             raise InputError(f"--evaluation-timeout is {self.evaluation_timeout:g}; allowed are seconds above 0")
         if self.executor == "local":
             default = Placement(executor="ray")
-            for name in ("address", "gpus_per_worker", "evaluation_timeout", "train_workers", "train_gpus"):
+            for name in ("workers", "address", "gpus_per_worker", "evaluation_timeout", "train_workers", "train_gpus"):
                 if getattr(self, name) != getattr(default, name):
                     raise InputError(f"{_option(name)} is for workers of Ray; add --executor ray")
 
@@ -56,6 +63,56 @@ class Placement:
     def local(self) -> bool:
         """Whether everything happens in this process."""
         return self.executor == "local"
+
+    @property
+    def evaluators(self) -> int:
+        """Actors that evaluate candidates."""
+        return WORKERS if self.workers is None else self.workers
+
+    def check(self, gpus: int) -> None:
+        """Find out, before work starts, what would fail once the workers are needed.
+
+        Args:
+            gpus: of this machine.
+
+        Raises:
+            InputError: if Ray is not installed, or this machine has fewer GPUs than the workers need.
+            JobError: if no cluster answers at the address.
+        """
+        if self.local:
+            return
+        if importlib.util.find_spec("ray") is None:
+            raise InputError(f"--executor {self.executor} needs Ray: pip install 'glorasearch[ray]'")
+        if self.address is not None:
+            _check_address(self.address)
+            return
+        for option, count, share in (
+            ("--gpus-per-worker", self.evaluators, self.gpus_per_worker),
+            ("--train-gpus", self.train_workers, self.train_gpus),
+        ):
+            if count * share > gpus:
+                them = "1 process" if count == 1 else f"{count} processes"
+                raise InputError(
+                    f"{option} {share:g} for {them} makes {count * share:g} GPUs; this machine has {gpus or 'none'}"
+                )
+
+
+def _check_address(address: str) -> None:
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():  # such as auto, for Ray itself to read
+        return
+    deadline = time.monotonic() + JOIN_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=JOIN_SECONDS).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise JobError(
+                    f"no Ray cluster answers at {address} ({error}): --address wants the port of its head node, "
+                    "6379 unless it was started with another one"
+                ) from error
+        time.sleep(0.5)
 
 
 def _option(name: str) -> str:

@@ -125,6 +125,10 @@ def check_export_path(path: Path) -> None:
     raise InputError(f"export.path: {path} exists and is not an exported model; give a directory that is not there yet")
 
 
+def _said(value: Any) -> str:
+    return "not set" if value is None else repr(value)
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Keys whose values differ, each with both values."""
     found: list[str] = []
@@ -133,5 +137,5 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         if isinstance(before, dict) and isinstance(after, dict):
             found += differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            found.append(f"{prefix}{key}: {before!r} then, {after!r} now")
+            found.append(f"{prefix}{key}: {_said(before)} then, {_said(after)} now")
     return found

@@ -121,7 +121,7 @@ def _executor(job: Job, weights: str) -> Executor:
     executor: Executor = factory(
         EVALUATOR,
         evaluator_spec(job, weights).to_json(),
-        workers=placement.workers,
+        workers=placement.evaluators,
         address=placement.address,
         gpus_per_worker=placement.gpus_per_worker,
         evaluation_timeout=placement.evaluation_timeout,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from glorasearch.data.sources.read import check_source
 from glorasearch.data.sources.vtab import CLASSES, GROUPS, LISTS
 from glorasearch.db import Database, RunState, RunStore
 from glorasearch.errors import DataError, InputError, RunFileError
@@ -162,6 +163,8 @@ def on_ray(progress: Progress, *, address: str | None, parallel: int | None, cpu
             parallel=parallel,
             cpus=cpus,
             gpus=gpus,
+            # Begun again, a fresh run would forget what the lost process has done; without --fresh it goes on.
+            **({"retries": 0} if any(order.fresh for order in orders.values()) else {}),
             on_start=lambda name: progress.say(f"task {name}: run {orders[name].run_file['name']} goes to Ray"),
         ):
             yield name, TaskAnswer(error=answer.summary) if isinstance(answer, Crash) else TaskAnswer(**answer)
@@ -217,6 +220,7 @@ def _check_there(tasks: Sequence[SweepTask]) -> None:
         source = task.run_file.data.source
         scheme = next((scheme for scheme in (_VTAB, _FOLDER) if source.startswith(scheme)), None)
         if scheme is None:
+            check_source(source, task.run_file.data.root)
             continue
         folder = Path(source.removeprefix(scheme)).expanduser()
         files = [folder / f"{name}.txt" for name in LISTS] if scheme == _VTAB else []

@@ -86,7 +86,7 @@ def _run(order: TaskOrder, progress: Progress) -> Mapping[str, Any]:
         try:
             return run_stages(job, fresh=order.fresh)
         except RunLockedError as error:
-            if time.monotonic() > deadline:
+            if order.fresh or time.monotonic() > deadline:  # who waits with fresh would forget what another has done
                 raise
             _log.warning("%s; trying again", error)
             time.sleep(1.0)

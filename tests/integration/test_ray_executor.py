@@ -143,10 +143,10 @@ def test_wrong_arguments_are_refused() -> None:
 
 
 def test_more_than_this_machine_has_is_refused_and_a_full_cluster_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(InputError, match="1 workers need 1000 GPUs; this machine has 0"):
+    with pytest.raises(InputError, match="1000 GPUs are needed, this machine has 0"):
         check_room(workers=1, gpus_per_worker=1000, grows=False)
     check_room(workers=50, gpus_per_worker=0, grows=True)
-    assert "50 workers need 50 CPUs, the Ray cluster has" in caplog.text
+    assert "50 CPUs are needed, the Ray cluster has" in caplog.text
 
 
 def test_a_worker_process_needs_no_control_plane() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -37,7 +38,7 @@ def actors(root: int) -> list[int]:
 def test_same_as_in_process_also_when_an_actor_is_killed(make_bench: Callable[..., Bench]) -> None:
     alone, spread = make_bench(*SHORT), make_bench(*SHORT)
     alone.finish()
-    process = spread.start("run", "--executor", "ray", "--workers", "2")
+    process = spread.start("run", "--executor", "ray", "--workers", "2", "--json")
     spread.wait_until(lambda: spread.trials() >= 5 and bool(actors(process.pid)), process)
     os.kill(actors(process.pid)[0], signal.SIGKILL)
     assert process.wait(240) == 0, spread.errors()
@@ -45,3 +46,5 @@ def test_same_as_in_process_also_when_an_actor_is_killed(make_bench: Callable[..
     for part in ("trials", "evaluations", "weights", "export"):
         assert found[part] == expected[part], part
     assert spread.run.stages["search"]["failed"] == 0
+    report = json.loads((spread.workspace / "process-0.out").read_text())
+    assert report["run"] == spread.run.name, "what Ray says of the killed actor does not stand among the result"

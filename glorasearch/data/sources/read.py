@@ -29,17 +29,28 @@ def read_source(config: DataConfig) -> SourceSplits:
         from glorasearch.data.sources.folder import read_folder
 
         return read_folder(source.removeprefix("folder:"))
+    check_source(source, config.root)
+    from glorasearch.data.sources.timm_source import read_timm
+
+    return read_timm(config)
+
+
+def check_source(source: str, root: str | None) -> None:
+    """Refuse what is the name of no source; whether it is there is found out when it is read.
+
+    Raises:
+        DataError: naming the kinds that there are.
+    """
+    if source == "digits" or source.startswith(("vtab:", "folder:")):
+        return
     if ":" in source and "/" not in source.partition(":")[0]:
         raise DataError(
             f"data.source {source!r}: unknown kind {source.partition(':')[0]!r}; allowed are digits, "
             "vtab:<root>/<task>, folder:<path>, and timm's names, such as torch/cifar100 with data.root"
         )
     prefix = source.partition("/")[0].lower() if "/" in source else ""
-    if prefix not in TIMM_PREFIXES or (not prefix and config.root is None):
+    if prefix not in TIMM_PREFIXES or (not prefix and root is None):
         raise DataError(
             f"data.source {source!r}: no such source; allowed are digits, vtab:<root>/<task>, folder:<path>, and "
             "timm's names, such as torch/cifar100 with data.root"
         )
-    from glorasearch.data.sources.timm_source import read_timm
-
-    return read_timm(config)
