@@ -99,7 +99,7 @@ def test_frozen_weights_adapters_and_images_are_shared_pages(
         assert sizes[-1] > 28_000
         for path, file in files.items():
             assert file["Private_Dirty"] == 0, f"{path} was written to, so it is there twice"
-            assert file["Shared_Clean"] + file["Shared_Dirty"] >= 0.9 * file["Rss"] > 0
+            assert file["Shared_Clean"] + file["Shared_Dirty"] > 0, f"{path} is in memory for one of them alone"
     total = sum(file["Pss"] for files in (first, second) for file in files.values())
-    once = sum(file["Rss"] for file in first.values())
-    assert total <= 1.1 * once, "two actors need the memory of one"
+    once = sum(file["Size"] for file in first.values())
+    assert total <= once, "two actors need the memory of one"
