@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from datetime import datetime
 
 import optuna
 from numpy.random import SeedSequence, default_rng
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from glorasearch.db import TrialStorage
 from glorasearch.errors import SearchError
@@ -79,10 +80,10 @@ class SamplerAsker(Asker):
             self._sample(study, self._ledger.unsampled.get(number) or self._create(number))
 
     def _create(self, number: int) -> FrozenTrial:
-        trial = self._storage.get_trial(self._storage.create_new_trial(self._study_id))
-        if trial.number != number:
+        ids = self._storage.create_trials(self._study_id, number, [{}], {}, [{}])
+        if ids is None:
             raise self._other_writer(number)
-        return trial
+        return FrozenTrial(number, TrialState.RUNNING, None, datetime.now(), None, {}, {}, {}, {}, {}, ids[0])
 
     def _sample(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Relative, then independent sampling; then repair to the budget, for samplers that know of none."""
