@@ -27,6 +27,11 @@ def only_subnet(space: BoundSpace) -> Subnet | None:
     return space.largest() if space.size() == 1 else None
 
 
+def has_one_subnet(job: Job) -> bool:
+    """Whether the space of a run has one subnet on its backbone."""
+    return only_subnet(job.space.bind(adaptable_layers(job.backbone))) is not None
+
+
 def is_fixed(job: Job) -> bool:
     """Whether the training of a run, which must have finished, was that of a fixed method."""
     return bool(job.require("train").get(FIXED, False))

@@ -13,8 +13,8 @@ from glorasearch.db import RunState
 from glorasearch.errors import DataError, InputError, JobError
 from glorasearch.jobs.baselines import baseline, baseline_space
 from glorasearch.jobs.export import export
-from glorasearch.jobs.fit_elsewhere import check_train_workers
-from glorasearch.jobs.fixed import other_baselines
+from glorasearch.jobs.fit_elsewhere import check_train_workers, trains_elsewhere
+from glorasearch.jobs.fixed import has_one_subnet, other_baselines
 from glorasearch.jobs.job import Job
 from glorasearch.jobs.records import (
     check_export_path,
@@ -87,7 +87,6 @@ def _check(job: Job, only: str | None, fresh: bool) -> None:
     """Refuse what cannot work before anything is started or forgotten, the cheapest first."""
     search_config(job)
     check_train_workers(job)
-    job.placement.check(torch.cuda.device_count())
     job.store.check(write=only not in ("search", "export"))
     for name in job.run_file.report.baselines:
         SearchSpace.load(name)
@@ -100,10 +99,17 @@ def _check(job: Job, only: str | None, fresh: bool) -> None:
     if only in (None, "export"):
         check_export_path(export_path(job.run_file, job.workspace))
     job.check()
+    if needs_workers(job):
+        job.placement.check(torch.cuda.device_count())
     if not fresh:
         check_data(job)
     for name in job.run_file.report.baselines:
         baseline_space(name, adaptable_layers(job.backbone))
+
+
+def needs_workers(job: Job) -> bool:
+    """Whether a stage of the run may use workers: one candidate alone is scored in this process."""
+    return trains_elsewhere(job) or not has_one_subnet(job)
 
 
 def check_data(job: Job) -> None:
