@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 OBJECT_STORE_BYTES: Final = 100 * 2**20
 """Memory for Ray's object store on this machine: tasks and results are a few kilobytes, weights do not pass by it."""
+JOIN_SECONDS: Final = 10.0
+"""How long a cluster may take to answer; Ray itself would try for minutes, and say nothing."""
 
 
 def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
@@ -44,6 +48,8 @@ def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
         }
+    else:
+        check_address(address)
     if not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):  # in a Ray job, the job says what its workers import
         path = import_path() if address is None else f"{import_path()}{os.pathsep}${{PYTHONPATH}}"
         quiet["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
@@ -59,6 +65,29 @@ def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
         ray.shutdown()
         raise
     return True
+
+
+def check_address(address: str) -> None:
+    """Find out whether something answers where a cluster is said to be.
+
+    Raises:
+        JobError: if nothing does within `JOIN_SECONDS`.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():  # such as auto, for Ray itself to read
+        return
+    deadline = time.monotonic() + JOIN_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=JOIN_SECONDS).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise JobError(
+                    f"no Ray cluster answers at {address} ({error}): --address wants the port of its head node, "
+                    "6379 unless it was started with another one"
+                ) from error
+        time.sleep(0.5)
 
 
 def free_room() -> str:

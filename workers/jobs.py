@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import re
 import secrets
 import time
-import urllib.error
-import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from glorasearch.errors import InputError, JobError, RunLockedError, RunNotFoundError
+from workers.job_address import explicit_address, reached
 
 RUN_KEY: Final = "glorasearch_run"
 """Key of a job's metadata under which the name of its run stands."""
-REACH_SECONDS: Final = 10.0
-"""How long the head node may take to answer at first."""
 LOST_SECONDS: Final = 120.0
 """How long a job that is followed may be out of reach."""
 END_SECONDS: Final = 90.0
@@ -77,7 +71,7 @@ class RunJobs:
     """
 
     def __init__(self, address: str) -> None:
-        self.address, headers = _reached(address)
+        self.address, headers = reached(address)
         try:
             from ray.job_submission import JobSubmissionClient
         except ImportError as error:
@@ -86,7 +80,7 @@ class RunJobs:
             ) from error
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)
-        with _explicit_address():
+        with explicit_address():
             self._client: Any = self._asked("open its job API", JobSubmissionClient, self.address, headers=headers)
 
     def submit(
@@ -240,63 +234,6 @@ class _Tail:
             if new:
                 self.write(new)
                 self.written = seen
-
-
-def _reached(address: str) -> tuple[str, dict[str, str]]:
-    """The address with its scheme, once a Ray dashboard answers there, and the headers that it wants."""
-    if address == "auto" or address.startswith("ray://"):
-        raise InputError(
-            f"--address {address}: jobs go to the dashboard of the head node; give its address, such as "
-            "http://head:8265"
-        )
-    if "://" not in address:
-        address = f"http://{address}"
-    address = address.rstrip("/")
-    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", address):
-        raise InputError(f"--address {address}: expected the address of a Ray dashboard, such as http://head:8265")
-    headers: dict[str, str] = {}
-    try:
-        urllib.request.urlopen(f"{address}/api/version", timeout=REACH_SECONDS).close()
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            raise JobError(
-                f"{address} answers, but is no Ray dashboard (404 at /api/version); Ray's is on port 8265 of the head "
-                "node, of ray[default] from 2.0 on"
-            ) from error
-        if error.code == 401:
-            headers["Authorization"] = f"Bearer {_token(address)}"
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise JobError(
-            f"no Ray dashboard can be reached at {address} ({reason}); it listens on port 8265 of the head node (`ray "
-            "start --head --dashboard-host 0.0.0.0`), for others than itself perhaps through a tunnel: ssh -L "
-            "8265:localhost:8265 HEAD, ray dashboard CLUSTER.yaml, or kubectl port-forward"
-        ) from error
-    return address, headers
-
-
-def _token(address: str) -> str:
-    """The token of a cluster that asks for one, from where Ray looks for it too; others never get to see it."""
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-    try:
-        token = os.environ.get("RAY_AUTH_TOKEN") or path.read_text("utf-8")
-    except OSError as error:
-        raise JobError(
-            f"the Ray cluster at {address} asks for its token, and there is none in RAY_AUTH_TOKEN or {path}; take it "
-            "from the head node (`ray get-auth-token` prints it there)"
-        ) from error
-    return token.strip()
-
-
-@contextmanager
-def _explicit_address() -> Iterator[None]:
-    """Ray would prefer these variables to the address that it is given; the user gave that one."""
-    names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
-    before = {name: os.environ.pop(name) for name in names if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(before)
 
 
 def _submission_id(run: str) -> str:

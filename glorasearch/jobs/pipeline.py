@@ -99,7 +99,7 @@ def _check(job: Job, only: str | None, fresh: bool) -> None:
     if only in (None, "export"):
         check_export_path(export_path(job.run_file, job.workspace))
     job.check()
-    if needs_workers(job):
+    if not job.placement.local and needs_workers(job):
         job.placement.check(torch.cuda.device_count())
     if not fresh:
         check_data(job)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import socket
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from glorasearch.errors import InputError, JobError
+from glorasearch.errors import InputError
 
 EXECUTORS: Final[Mapping[str, str]] = {"local": "", "ray": "workers:RayExecutor"}
 """Executors by name; those of `workers` are reached by their dotted names, so that Ray is imported only when wanted."""
 WORKERS: Final = 2
 """Actors that evaluate candidates, if their number is not given."""
-JOIN_SECONDS: Final = 10.0
-"""How long a cluster may take to answer before work starts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,10 +76,14 @@ class Placement:
         """
         if self.local:
             return
-        if importlib.util.find_spec("ray") is None:
-            raise InputError(f"--executor {self.executor} needs Ray: pip install 'glorasearch[ray]'")
+        try:
+            from workers.cluster import check_address
+        except ImportError as error:
+            raise InputError(
+                f"executor {self.executor!r} cannot be loaded ({error}); install it by pip install 'glorasearch[ray]'"
+            ) from error
         if self.address is not None:
-            _check_address(self.address)
+            check_address(self.address)
             return
         for option, count, share in (
             ("--gpus-per-worker", self.evaluators, self.gpus_per_worker),
@@ -95,24 +94,6 @@ class Placement:
                 raise InputError(
                     f"{option} {share:g} for {them} makes {count * share:g} GPUs; this machine has {gpus or 'none'}"
                 )
-
-
-def _check_address(address: str) -> None:
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not port.isdigit():  # such as auto, for Ray itself to read
-        return
-    deadline = time.monotonic() + JOIN_SECONDS
-    while True:
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=JOIN_SECONDS).close()
-            return
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise JobError(
-                    f"no Ray cluster answers at {address} ({error}): --address wants the port of its head node, "
-                    "6379 unless it was started with another one"
-                ) from error
-        time.sleep(0.5)
 
 
 def _option(name: str) -> str:

@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from glorasearch.errors import InputError, JobError
-from glorasearch.jobs import placement
 from glorasearch.jobs.placement import Placement
+from workers import cluster
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,14 @@ def test_gpus_that_this_machine_does_not_have() -> None:
 
 
 def test_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "JOIN_SECONDS", 0.2)
+    monkeypatch.setattr(cluster, "JOIN_SECONDS", 0.2)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listening.getsockname()[1]}"
         with pytest.raises(JobError, match=f"no Ray cluster answers at {address}"):
             Placement(executor="ray", address=address, gpus_per_worker=8).check(gpus=0)
+        with pytest.raises(JobError, match=f"no Ray cluster answers at {address}"):  # a sweep has no placement
+            cluster.connect(workers=1, gpus_per_worker=0, address=address)
         listening.listen()
         Placement(executor="ray", address=address, gpus_per_worker=8).check(gpus=0)
     Placement(executor="ray", address="auto").check(gpus=0)

@@ -1,0 +1,79 @@
+"""Where a cluster takes jobs: the address of its dashboard, tried before Ray is imported, and the token it may want."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from glorasearch.errors import InputError, JobError
+
+REACH_SECONDS: Final = 10.0
+"""How long the head node may take to answer at first."""
+
+
+def reached(address: str) -> tuple[str, dict[str, str]]:
+    """The address with its scheme, once a Ray dashboard answers there, and the headers that it wants.
+
+    Raises:
+        InputError: if the address is none of a dashboard.
+        JobError: if nothing answers there, something else does, or it asks for a token that there is not.
+    """
+    if address == "auto" or address.startswith("ray://"):
+        raise InputError(
+            f"--address {address}: jobs go to the dashboard of the head node; give its address, such as "
+            "http://head:8265"
+        )
+    if "://" not in address:
+        address = f"http://{address}"
+    address = address.rstrip("/")
+    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", address):
+        raise InputError(f"--address {address}: expected the address of a Ray dashboard, such as http://head:8265")
+    headers: dict[str, str] = {}
+    try:
+        urllib.request.urlopen(f"{address}/api/version", timeout=REACH_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            raise JobError(
+                f"{address} answers, but is no Ray dashboard (404 at /api/version); Ray's is on port 8265 of the head "
+                "node, of ray[default] from 2.0 on"
+            ) from error
+        if error.code == 401:
+            headers["Authorization"] = f"Bearer {_token(address)}"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise JobError(
+            f"no Ray dashboard can be reached at {address} ({reason}); it listens on port 8265 of the head node (`ray "
+            "start --head --dashboard-host 0.0.0.0`), for others than itself perhaps through a tunnel: ssh -L "
+            "8265:localhost:8265 HEAD, ray dashboard CLUSTER.yaml, or kubectl port-forward"
+        ) from error
+    return address, headers
+
+
+def _token(address: str) -> str:
+    """The token of a cluster that asks for one, from where Ray looks for it too; others never get to see it."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    try:
+        token = os.environ.get("RAY_AUTH_TOKEN") or path.read_text("utf-8")
+    except OSError as error:
+        raise JobError(
+            f"the Ray cluster at {address} asks for its token, and there is none in RAY_AUTH_TOKEN or {path}; take it "
+            "from the head node (`ray get-auth-token` prints it there)"
+        ) from error
+    return token.strip()
+
+
+@contextmanager
+def explicit_address() -> Iterator[None]:
+    """Ray would prefer these variables to the address that it is given; the user gave that one."""
+    names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
