@@ -25,7 +25,7 @@ results: $(STAMP)
 
 # The table of speeds, each beside its target; some 10 minutes on 1 core. BENCH_OPTIONS="--device cuda" on a GPU.
 bench: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench.py $(BENCH_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench.py $(BENCH_OPTIONS)
 
 # Makes the small pretrained backbone again; needs the files of Debian's package dataset-fashion-mnist.
 backbone: $(STAMP)

@@ -5,11 +5,11 @@
     GlorasearchError
     ├── InputError                what the user gave is wrong; nothing was started (exit code 2)
     │   ├── SearchSpaceError      a search-space file, a subnet or a budget
-    │   ├── RunFileError          a run file or an override of it
+    │   ├── ConfigError           a run file or an override of it
     │   ├── DataError             a data source, an image, a label, a split
     │   ├── BackboneError         a backbone that cannot be found, built or adapted
     │   └── RunNotFoundError      a run name that the workspace does not know
-    └── JobError                  the job was started and failed (exit code 1)
+    └── RunError                  the run was started and failed (exit code 1)
         ├── NonFiniteLossError    training diverged
         ├── WorkerLostError       a process that trains together with others is gone
         ├── WeightStoreError      the weight store
@@ -43,7 +43,7 @@ class SearchSpaceError(InputError):
     """A search-space file, a subnet or a budget that does not hold together."""
 
 
-class RunFileError(InputError):
+class ConfigError(InputError):
     """A run file, or a `--set` override of it, that cannot be used."""
 
 
@@ -59,19 +59,19 @@ class RunNotFoundError(InputError):
     """A run that the workspace's database does not know."""
 
 
-class JobError(GlorasearchError):
-    """A job that was started and failed; what was finished before is kept."""
+class RunError(GlorasearchError):
+    """A run that was started and failed; what was finished before is kept."""
 
 
-class NonFiniteLossError(JobError):
+class NonFiniteLossError(RunError):
     """The training loss or a gradient became NaN or infinite."""
 
 
-class WorkerLostError(JobError):
+class WorkerLostError(RunError):
     """A process of a training on several is gone, or cannot be reached by the others."""
 
 
-class WeightStoreError(JobError):
+class WeightStoreError(RunError):
     """The weight store cannot be read or written."""
 
 
@@ -83,7 +83,7 @@ class WeightsCorruptError(WeightStoreError):
     """Stored weights differ from their manifest."""
 
 
-class DatabaseError(JobError):
+class DatabaseError(RunError):
     """The database cannot be reached, read or written."""
 
 
@@ -99,13 +99,24 @@ class RunLockedError(DatabaseError):
     """Another live process owns this run or study."""
 
 
-class SearchError(JobError):
+class SearchError(RunError):
     """The search cannot go on."""
 
 
-class EvaluationError(JobError):
+class EvaluationError(RunError):
     """One candidate could not be evaluated."""
 
 
-class ExportError(JobError):
+class ExportError(RunError):
     """A merged model differs from what was searched, or cannot be expressed."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; the name of its type if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def first_sentence(error: BaseException) -> str:
+    """The first sentence of an error's first line: libraries go on about allocators and places in their source."""
+    return first_line(error).partition(". ")[0]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import ray
 
-from glorasearch.errors import InputError, JobError
+from glorasearch.errors import InputError, RunError
 from workers.signals import kept_sigterm
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
 
     Raises:
         InputError: if this machine has fewer GPUs than the workers need.
-        JobError: if Ray cannot be started or reached.
+        RunError: if Ray cannot be started or reached.
     """
     if ray.is_initialized():
         check_room(workers, gpus_per_worker, grows=True)
@@ -58,7 +58,7 @@ def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
             ray.init(address=address or "local", **quiet)
     except Exception as error:
         where = f"join the Ray cluster at {address!r}" if address else "start Ray on this machine"
-        raise JobError(f"cannot {where}: {error}") from error
+        raise RunError(f"cannot {where}: {error}") from error
     try:
         check_room(workers, gpus_per_worker, grows=address is not None)
     except InputError:
@@ -71,7 +71,7 @@ def check_address(address: str) -> None:
     """Find out whether something answers where a cluster is said to be.
 
     Raises:
-        JobError: if nothing does within `JOIN_SECONDS`.
+        RunError: if nothing does within `JOIN_SECONDS`.
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not port.isdigit():  # such as auto, for Ray itself to read
@@ -83,7 +83,7 @@ def check_address(address: str) -> None:
             return
         except OSError as error:
             if time.monotonic() > deadline:
-                raise JobError(
+                raise RunError(
                     f"no Ray cluster answers at {address} ({error}): --address wants the port of its head node, "
                     "6379 unless it was started with another one"
                 ) from error

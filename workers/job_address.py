@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from glorasearch.errors import InputError, JobError
+from glorasearch.errors import InputError, RunError
 
 REACH_SECONDS: Final = 10.0
 """How long the head node may take to answer at first."""
@@ -22,7 +22,7 @@ def reached(address: str) -> tuple[str, dict[str, str]]:
 
     Raises:
         InputError: if the address is none of a dashboard.
-        JobError: if nothing answers there, something else does, or it asks for a token that there is not.
+        RunError: if nothing answers there, something else does, or it asks for a token that there is not.
     """
     if address == "auto" or address.startswith("ray://"):
         raise InputError(
@@ -39,7 +39,7 @@ def reached(address: str) -> tuple[str, dict[str, str]]:
         urllib.request.urlopen(f"{address}/api/version", timeout=REACH_SECONDS).close()
     except urllib.error.HTTPError as error:
         if error.code == 404:
-            raise JobError(
+            raise RunError(
                 f"{address} answers, but is no Ray dashboard (404 at /api/version); Ray's is on port 8265 of the head "
                 "node, of ray[default] from 2.0 on"
             ) from error
@@ -47,7 +47,7 @@ def reached(address: str) -> tuple[str, dict[str, str]]:
             headers["Authorization"] = f"Bearer {_token(address)}"
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise JobError(
+        raise RunError(
             f"no Ray dashboard can be reached at {address} ({reason}); it listens on port 8265 of the head node (`ray "
             "start --head --dashboard-host 0.0.0.0`), for others than itself perhaps through a tunnel: ssh -L "
             "8265:localhost:8265 HEAD, ray dashboard CLUSTER.yaml, or kubectl port-forward"
@@ -61,7 +61,7 @@ def _token(address: str) -> str:
     try:
         token = os.environ.get("RAY_AUTH_TOKEN") or path.read_text("utf-8")
     except OSError as error:
-        raise JobError(
+        raise RunError(
             f"the Ray cluster at {address} asks for its token, and there is none in RAY_AUTH_TOKEN or {path}; take it "
             "from the head node (`ray get-auth-token` prints it there)"
         ) from error

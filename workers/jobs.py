@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from glorasearch.errors import InputError, JobError, RunLockedError, RunNotFoundError
+from glorasearch.errors import InputError, RunError, RunLockedError, RunNotFoundError
 from workers.job_address import explicit_address, reached
 
 RUN_KEY: Final = "glorasearch_run"
@@ -67,7 +67,7 @@ class RunJobs:
 
     Raises:
         InputError: if the address is none of a dashboard, or Ray is not installed here.
-        JobError: if nothing answers there, or something else than a Ray of today.
+        RunError: if nothing answers there, or something else than a Ray of today.
     """
 
     def __init__(self, address: str) -> None:
@@ -107,7 +107,7 @@ class RunJobs:
 
         Raises:
             RunLockedError: if a job of this run is at work already.
-            JobError: if the cluster refuses it.
+            RunError: if the cluster refuses it.
         """
         live = [job for job in self.of_run(run) if job.live]
         if live:
@@ -163,7 +163,7 @@ class RunJobs:
         A connection that breaks is made again, and the log goes on where it was.
 
         Raises:
-            JobError: if the cluster is out of reach for `LOST_SECONDS`; the job may well go on.
+            RunError: if the cluster is out of reach for `LOST_SECONDS`; the job may well go on.
         """
         tail = _Tail(write)
         lost_at: float | None = None
@@ -171,10 +171,10 @@ class RunJobs:
             try:
                 self._asked("stream a job's log", asyncio.run, tail.read(self._client.tail_job_logs(job.id)))
                 found = self._get(job.id)
-            except JobError as error:
+            except RunError as error:
                 lost_at = lost_at or time.monotonic()
                 if time.monotonic() - lost_at > LOST_SECONDS:
-                    raise JobError(
+                    raise RunError(
                         f"job {job.id} is out of reach since {LOST_SECONDS:.0f} s ({error}); it may go on without you: "
                         f"{self.command('status', job.run)} --follow"
                     ) from error
@@ -188,13 +188,13 @@ class RunJobs:
         """Stop a job and wait until it has ended: SIGTERM, and SIGKILL for what is still there after its time.
 
         Raises:
-            JobError: if it does not end.
+            RunError: if it does not end.
         """
         self._asked("stop a job", self._client.stop_job, job.id)
         deadline = time.monotonic() + END_SECONDS
         while (found := self._get(job.id)).live:
             if time.monotonic() > deadline:
-                raise JobError(
+                raise RunError(
                     f"job {job.id} of run {job.run!r} is still {found.state.lower()} {END_SECONDS:.0f} s after it was "
                     f"asked to stop; see `ray job logs {job.id} --address {self.address}`"
                 )
@@ -212,10 +212,10 @@ class RunJobs:
         """Call Ray's client; what it raises becomes an error that says where, what and why."""
         try:
             return call(*arguments, **options)
-        except (InputError, JobError):
+        except (InputError, RunError):
             raise
         except Exception as error:  # requests, aiohttp, Ray and the JSON of something else: one answer for all
-            raise JobError(f"the Ray cluster at {self.address} did not {what}: {_first_lines(error)}") from error
+            raise RunError(f"the Ray cluster at {self.address} did not {what}: {_first_lines(error)}") from error
 
 
 @dataclass

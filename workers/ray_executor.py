@@ -18,7 +18,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from glorasearch.errors import InputError, JobError
+from glorasearch.errors import InputError, RunError
 from glorasearch.search import Executor
 from glorasearch.space import EvaluationResult, EvaluationTask
 from workers.actor import Home
@@ -59,7 +59,7 @@ class RayExecutor(Executor):
 
     Raises:
         InputError: if `workers`, `gpus_per_worker`, `evaluation_timeout` or the form of `factory` is not allowed.
-        JobError: if Ray cannot be started, or the factory fails in a worker; the message holds the cause.
+        RunError: if Ray cannot be started, or the factory fails in a worker; the message holds the cause.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class RayExecutor(Executor):
         """Wait until all workers are ready; a search does not, it begins with the first one.
 
         Raises:
-            JobError: if no worker is left, or Ray itself fails.
+            RunError: if no worker is left, or Ray itself fails.
         """
         while self._pool is not None and len(self._pool.ready) < len(self._pool):
             self._step()
@@ -127,11 +127,11 @@ class RayExecutor(Executor):
         """The next result of any worker.
 
         Raises:
-            JobError: if nothing is under way, no worker is left, or Ray itself fails.
+            RunError: if nothing is under way, no worker is left, or Ray itself fails.
         """
         while not self._results:
             if self._pool is None or not (self._waiting or self._pool.busy):
-                raise JobError("no result to wait for: every submitted task has been answered")
+                raise RunError("no result to wait for: every submitted task has been answered")
             self._step()
         return self._noted(self._results.popleft())
 
@@ -159,7 +159,7 @@ class RayExecutor(Executor):
             for reference in answered:
                 self._take(pool, by_reference[reference], reference)
         except RayError as error:
-            raise JobError(f"Ray failed: {error}. Start the search again: it goes on where it was") from error
+            raise RunError(f"Ray failed: {error}. Start the search again: it goes on where it was") from error
         if pool.ready:
             self._notice = NOTICE_SECONDS
         elif not answered:

@@ -55,7 +55,7 @@ def perform_all(
 
     Raises:
         InputError: if a number is out of its range, or this machine has not so many GPUs.
-        JobError: if Ray cannot be started or reached.
+        RunError: if Ray cannot be started or reached.
     """
     check_factory_name(function)
     for name, number in (("parallel", parallel), ("cpus", cpus), ("gpus", gpus)):

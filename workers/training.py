@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
 from glorasearch import errors
-from glorasearch.errors import GlorasearchError, JobError, WorkerLostError
+from glorasearch.errors import GlorasearchError, RunError, WorkerLostError
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.supernet import Supernet
 from glorasearch.training import BACKENDS, ProcessGroup, SupernetTrainer, TrainingRecord, World
@@ -65,7 +65,7 @@ def train_on_workers(
         GlorasearchError: what a worker raised.
         WorkerLostError: if a worker is gone.
         InputError: if this machine has too few GPUs.
-        JobError: if Ray cannot be started or reached.
+        RunError: if Ray cannot be started or reached.
     """
     started_ray = connect(processes, gpus, address)
     queue: Queue | None = None
@@ -226,7 +226,7 @@ def _work(config: Mapping[str, Any]) -> None:
     except Exception as error:
         process = ray.train.get_context().get_world_rank()
         summary = "".join(traceback.format_exception_only(error)).strip()
-        queue.put(("error", JobError.__name__, f"process {process} of the training failed: {summary}"))
+        queue.put(("error", RunError.__name__, f"process {process} of the training failed: {summary}"))
         raise
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import ray
 
-from glorasearch.errors import JobError
+from glorasearch.errors import RunError
 from glorasearch.space import EvaluationTask
 from workers.actor import CONTROL, Crash, EvaluatorActor, Home
 
@@ -151,7 +151,7 @@ class WorkerPool:
         """Take in what came of a build.
 
         Raises:
-            JobError: if the evaluator cannot be built, and never could.
+            RunError: if the evaluator cannot be built, and never could.
         """
         if isinstance(answer, Crash):
             self.build_failed(worker, answer.summary, answer.trace)
@@ -164,12 +164,12 @@ class WorkerPool:
         could be, and now cannot on some node, is that node's.
 
         Raises:
-            JobError: if no worker is left.
+            RunError: if no worker is left.
         """
         worker.failed_builds += 1
         crashed = bool(trace)
         if not self._ever_ready and (crashed or worker.failed_builds >= BUILDS):
-            raise JobError(self._unbuildable(why, crashed) + (f"\nIn the worker:\n{trace}" if trace else ""))
+            raise RunError(self._unbuildable(why, crashed) + (f"\nIn the worker:\n{trace}" if trace else ""))
         if worker.failed_builds < BUILDS:
             self._renew(worker)
             return
@@ -177,7 +177,7 @@ class WorkerPool:
         self.workers.remove(worker)
         what = f"{worker} is given up after {BUILDS} failed builds in a row: {why}"
         if not self.workers:
-            raise JobError(f"no worker is left; {what}")
+            raise RunError(f"no worker is left; {what}")
         logger.warning("%s; %d workers go on", what, len(self.workers))
 
     def replace(self, worker: Worker, why: str) -> list[Attempt]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from glorasearch.jobs.progress import Advance
+from glorasearch.runs.progress import Advance
 
 
 class Bars:

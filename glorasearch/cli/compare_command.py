@@ -46,8 +46,8 @@ def command(
     Runs that differ in backbone, data, splits, steps or recipe are compared with a warning for each difference.
     """
     from glorasearch.cli.compare_table import print_markdown, print_table
-    from glorasearch.cli.jobs_wiring import echo_json, required_runs
-    from glorasearch.jobs.compare import compare
+    from glorasearch.cli.wiring import echo_json, required_runs
+    from glorasearch.runs.compare import compare
 
     if as_json and markdown:
         raise click.UsageError("--json and --markdown: give one of them")

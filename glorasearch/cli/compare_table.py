@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from glorasearch.db import RunState
-from glorasearch.jobs.compare import Group, Row
+from glorasearch.runs.compare import Group, Row
 
 MISSING = "-"
 """What stands for a number that is not there."""

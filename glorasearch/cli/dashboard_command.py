@@ -15,7 +15,7 @@ from glorasearch.errors import InputError
 def command(workspace: str, database: str | None, host: str, port: int) -> None:
     """Serve the Optuna dashboard over the workspace's database (read-only, a summary of each trial)."""
     from dashboards import serve
-    from glorasearch.jobs.workspace import Workspace
+    from glorasearch.runs.workspace import Workspace
 
     place = Workspace.open(workspace, database, create=False)
     if not place.has_database:

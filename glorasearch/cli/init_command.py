@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from glorasearch.errors import RunFileError
+from glorasearch.errors import ConfigError
 
 
 @click.command("init")
@@ -18,14 +18,14 @@ from glorasearch.errors import RunFileError
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 def command(path: Path, backbone: str, data: str, space: str, force: bool) -> None:
     """Write a commented run file to PATH."""
-    from glorasearch.jobs.template import render
+    from glorasearch.runs.template import render
 
     if path.exists() and not force:
-        raise RunFileError(f"{path} is there already; give another path, or --force to overwrite it")
+        raise ConfigError(f"{path} is there already; give another path, or --force to overwrite it")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "run"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(render(name, backbone, data, space), "utf-8")
     except OSError as error:
-        raise RunFileError(f"{path} cannot be written: {error.strerror}; give another path") from error
+        raise ConfigError(f"{path} cannot be written: {error.strerror}; give another path") from error
     click.echo(f"wrote {path}; edit it, then: glorasearch run {path}")

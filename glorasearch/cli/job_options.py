@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glorasearch.cli.jobs_wiring import echo_json
+from glorasearch.cli.wiring import echo_json
 from glorasearch.errors import RunNotFoundError
 
 if TYPE_CHECKING:

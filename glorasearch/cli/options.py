@@ -42,7 +42,7 @@ def place_options(command: Command) -> Command:
 
 
 def executor_options(command: Command) -> Command:
-    """Where a run works: the fields of `glorasearch.jobs.placement.Placement`."""
+    """Where a run works: the fields of `glorasearch.runs.resources.ResourceConfig`."""
     for option in reversed(_PLACEMENT_OPTIONS):
         command = option(command)
     return command

@@ -20,9 +20,9 @@ from glorasearch.cli.options import executor_options, json_option, place_options
 def command(as_json: bool, overrides: tuple[str, ...], **options: Any) -> None:
     """Adapt the small shipped vision transformer (Fashion-MNIST) to handwritten digits: the whole job, on a CPU."""
     from glorasearch.assets import quickstart_run_file
-    from glorasearch.cli.jobs_wiring import echo_json, execute
     from glorasearch.cli.report_table import print_report
-    from glorasearch.jobs.run_file import RunFile
+    from glorasearch.cli.wiring import echo_json, execute
+    from glorasearch.runs.config import RunConfig
 
-    report = execute(RunFile.load(quickstart_run_file(), overrides), **options)
+    report = execute(RunConfig.load(quickstart_run_file(), overrides), **options)
     echo_json(report) if as_json else print_report(report)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from glorasearch.jobs.paths import space_label
+from glorasearch.runs.paths import space_label
 
 
 def print_report(report: Mapping[str, Any]) -> None:

@@ -18,9 +18,9 @@ def command(config: Path, overrides: tuple[str, ...], as_json: bool, **options: 
 
     A search space with one subnet is a fixed method: it is trained alone, and nothing is searched.
     """
-    from glorasearch.cli.jobs_wiring import echo_json, execute
     from glorasearch.cli.report_table import print_report
-    from glorasearch.jobs.run_file import RunFile
+    from glorasearch.cli.wiring import echo_json, execute
+    from glorasearch.runs.config import RunConfig
 
-    report = execute(RunFile.load(config, overrides), **options)
+    report = execute(RunConfig.load(config, overrides), **options)
     echo_json(report) if as_json else print_report(report)

@@ -15,7 +15,7 @@ def command(workspace: str, database: str | None, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from glorasearch.cli.jobs_wiring import echo_json, listed_runs
+    from glorasearch.cli.wiring import echo_json, listed_runs
 
     place, store = listed_runs(workspace, database)
     runs = [] if store is None else store.list()

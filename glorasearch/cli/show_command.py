@@ -20,8 +20,8 @@ _DIGESTS = ("weights", "digest", "split")
 @json_option
 def command(run: str, workspace: str, database: str | None, as_json: bool) -> None:
     """Show RUN: its state, the results of its stages, its last measurements, and its report when it is finished."""
-    from glorasearch.cli.jobs_wiring import echo_json, required_runs
     from glorasearch.cli.report_table import print_report
+    from glorasearch.cli.wiring import echo_json, required_runs
 
     store, (found,) = required_runs(workspace, database, [run])
     metrics = [

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from glorasearch.cli.jobs_wiring import echo_json, execute
-from glorasearch.jobs.run_file import RunFile
+from glorasearch.cli.wiring import echo_json, execute
+from glorasearch.runs.config import RunConfig
 
 
 def run_stage(stage: str, config: Path, overrides: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Run one stage and print its result."""
-    result = execute(RunFile.load(config, overrides), only=stage, **options)
+    result = execute(RunConfig.load(config, overrides), only=stage, **options)
     if as_json:
         echo_json(result)
         return

@@ -19,7 +19,7 @@ def command(run: str | None, address: str, follows: bool, as_json: bool) -> int:
     from rich.table import Table
 
     from glorasearch.cli.job_options import follow, no_jobs, row, run_jobs, why
-    from glorasearch.cli.jobs_wiring import echo_json
+    from glorasearch.cli.wiring import echo_json
 
     if follows and run is None:
         raise click.UsageError("--follow: say which RUN")

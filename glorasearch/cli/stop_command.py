@@ -15,13 +15,13 @@ from glorasearch.cli.options import json_option
 def command(run: str, address: str, as_json: bool) -> int:
     """Stop RUN's job on a Ray cluster and wait until it has ended; what it has done is kept, and it can go on."""
     from glorasearch.cli.job_options import row, run_jobs
-    from glorasearch.cli.jobs_wiring import echo_json
-    from glorasearch.errors import JobError
+    from glorasearch.cli.wiring import echo_json
+    from glorasearch.errors import RunError
 
     jobs = run_jobs(address)
     job = jobs.latest(run)
     if not job.live:
-        raise JobError(f"run {run!r} has no job at work: the newest, {job.id}, is {job.state.lower()}")
+        raise RunError(f"run {run!r} has no job at work: the newest, {job.id}, is {job.state.lower()}")
     ended = jobs.stop(job)
     if as_json:
         echo_json(row(ended))

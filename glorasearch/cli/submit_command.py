@@ -68,8 +68,8 @@ def command(
     To submit a run whose job was stopped or has failed goes on where it was.
     """
     from glorasearch.cli.job_options import follow, how_to_go_on, row, run_jobs
-    from glorasearch.cli.jobs_wiring import echo_json
-    from glorasearch.jobs.submission import prepare
+    from glorasearch.cli.wiring import echo_json
+    from glorasearch.runs.submission import prepare
 
     sent = prepare(config, overrides, _arguments(context, options), workspace=workspace, database=database)
     if driver_gpus or driver_cpus:

@@ -12,8 +12,8 @@ import click
 from glorasearch.cli.options import run_file_options
 
 if TYPE_CHECKING:
-    from glorasearch.jobs.progress import Progress
-    from glorasearch.jobs.sweep import Performer
+    from glorasearch.runs.progress import Progress
+    from glorasearch.runs.sweep import Performer
 
 
 @click.command("sweep")
@@ -69,13 +69,13 @@ def command(
     from rich.console import Console
 
     from glorasearch.cli.bars import Bars
-    from glorasearch.cli.jobs_wiring import echo_json
     from glorasearch.cli.sweep_table import print_sweep
+    from glorasearch.cli.wiring import echo_json
     from glorasearch.db import Database
-    from glorasearch.jobs.progress import Silent
-    from glorasearch.jobs.sweep import load_sweep, sweep
-    from glorasearch.jobs.sweep_table import sweep_result
-    from glorasearch.jobs.workspace import Workspace
+    from glorasearch.runs.progress import Silent
+    from glorasearch.runs.sweep import load_sweep, sweep
+    from glorasearch.runs.sweep_table import sweep_result
+    from glorasearch.runs.workspace import Workspace
 
     progress: Progress = Silent() if quiet else Bars(Console(stderr=True))
     wanted = load_sweep(config, overrides, tasks)
@@ -103,7 +103,7 @@ def _performer(
     gpus_per_task: float,
 ) -> Performer:
     from glorasearch.errors import InputError
-    from glorasearch.jobs.sweep import on_ray, one_after_the_other
+    from glorasearch.runs.sweep import on_ray, one_after_the_other
 
     if executor == "ray":
         return on_ray(progress, address=address, parallel=parallel, cpus=cpus_per_task, gpus=gpus_per_task)

@@ -4,7 +4,7 @@ from glorasearch.db.database import Database
 from glorasearch.db.evaluations import Evaluation
 from glorasearch.db.leases import Lease, Leases
 from glorasearch.db.process_identity import ProcessIdentity
-from glorasearch.db.runs import Export, Metric, Run, RunState, RunStore
+from glorasearch.db.runs import Export, Metric, RunRecord, RunState, RunStore
 from glorasearch.db.summarising_storage import SummarisingStorage
 from glorasearch.db.trial_storage import TrialStorage
 
@@ -16,7 +16,7 @@ __all__ = [
     "Leases",
     "Metric",
     "ProcessIdentity",
-    "Run",
+    "RunRecord",
     "RunState",
     "RunStore",
     "SummarisingStorage",

@@ -39,7 +39,7 @@ class RunState(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class RunRecord:
     """A run, as the database has it."""
 
     name: str
@@ -91,7 +91,7 @@ class RunStore:
         """The database that holds the runs."""
         return self._database
 
-    def create(self, name: str, config: Mapping[str, Any], digest: str) -> Run:
+    def create(self, name: str, config: Mapping[str, Any], digest: str) -> RunRecord:
         """Add a run.
 
         Raises:
@@ -110,11 +110,11 @@ class RunStore:
         with self._database.write() as connection:
             connection.execute(_runs.insert(), row)
 
-    def get(self, name: str) -> Run | None:
+    def get(self, name: str) -> RunRecord | None:
         """The run of that name, if there is one."""
         return next(iter(self._select(name)), None)
 
-    def list(self) -> builtins.list[Run]:
+    def list(self) -> builtins.list[RunRecord]:
         """All runs, in the order of their creation."""
         return self._select(None)
 
@@ -212,7 +212,7 @@ class RunStore:
             connection.execute(update(_runs).where(_runs.c.name == name).values(updated=datetime.now(UTC)))
             yield connection, _run_id(connection, name)
 
-    def _require(self, name: str) -> Run:
+    def _require(self, name: str) -> RunRecord:
         run = self.get(name)
         if run is None:
             known = ", ".join([run.name for run in reversed(self.list())][:10])
@@ -220,7 +220,7 @@ class RunStore:
         return run
 
     @patient
-    def _select(self, name: str | None) -> builtins.list[Run]:
+    def _select(self, name: str | None) -> builtins.list[RunRecord]:
         wanted = select(_runs).order_by(_runs.c.id)
         results = select(_stages).order_by(_stages.c.finished, _stages.c.stage)
         with self._database.read() as connection:
@@ -236,11 +236,11 @@ def _lease_of(name: str) -> str:
     return f"run:{name}"
 
 
-def _run(row: Row[Any], stages: dict[str, dict[str, Any]], holder: Holder | None) -> Run:
+def _run(row: Row[Any], stages: dict[str, dict[str, Any]], holder: Holder | None) -> RunRecord:
     state = RunState(row.state)
     if state is RunState.RUNNING and holder is not None and not holder.is_alive:
         state = RunState.INTERRUPTED
-    return Run(
+    return RunRecord(
         name=row.name,
         config=row.config,
         digest=row.digest,

@@ -18,7 +18,7 @@ from glorasearch.space import Cap, EvaluationResult, EvaluationTask, Subnet
 from glorasearch.supernet import Supernet
 
 CHUNK: Final = 25
-"""Images that are scored between two looks at the cap (`tests/benchmarks/bench_capping.py`)."""
+"""Images that are scored between two looks at the cap (`benchmarks/bench_capping.py`)."""
 
 
 class CandidateEvaluator:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from glorasearch.errors import GlorasearchError, RunFileError
+from glorasearch.errors import ConfigError, GlorasearchError
 from glorasearch.evaluation.resident import EagerResident, Resident
 from glorasearch.supernet import Supernet
 
@@ -43,7 +43,7 @@ def resident_of(
         raise
     except UnfusableError as error:
         if compile == "on":
-            raise RunFileError(f"{error}; set compile to auto or off") from error
+            raise ConfigError(f"{error}; set compile to auto or off") from error
         _log.warning("%s: candidates are scored by the plain forward", error)
         return EagerResident(supernet, device, mixed=True)
     except Exception as error:  # compilers and captures fail in many ways

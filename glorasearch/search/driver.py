@@ -91,7 +91,7 @@ class SearchDriver:
 
         Raises:
             SearchError: if too many evaluations fail, or none succeeds; the message gives the commonest reason.
-            JobError: if the executor cannot go on.
+            RunError: if the executor cannot go on.
             RunLockedError: if another live process searches this study.
         """
         with self._storage.lock_study(self._study_name):

@@ -8,7 +8,7 @@ from collections import deque
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
-from glorasearch.errors import JobError
+from glorasearch.errors import RunError
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Executor(ABC):
         """The result of any task that was submitted and not yet answered; blocks until there is one.
 
         Raises:
-            JobError: if no task is under way, or the executor cannot go on.
+            RunError: if no task is under way, or the executor cannot go on.
         """
 
     @abstractmethod
@@ -124,7 +124,7 @@ class InProcessExecutor(Executor):
     def next_result(self) -> EvaluationResult:
         """Evaluate the task that has waited longest."""
         if not self._waiting:
-            raise JobError("no result to wait for: every submitted task has been answered")
+            raise RunError("no result to wait for: every submitted task has been answered")
         result = evaluate_safely(self._evaluate, self._waiting.popleft())
         if self._ahead is not None and self._waiting:
             self._ahead.start(self._waiting[0])

@@ -11,7 +11,7 @@ from typing import Final
 
 from numpy.random import SeedSequence, default_rng
 
-from glorasearch.errors import JobError
+from glorasearch.errors import RunError
 from glorasearch.search.executor import Executor
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 
@@ -97,10 +97,10 @@ class SimulatedExecutor(Executor):
         """The result that comes next.
 
         Raises:
-            JobError: if no task is under way.
+            RunError: if no task is under way.
         """
         if not self._ends:
-            raise JobError("no result to wait for: every submitted task has been answered")
+            raise RunError("no result to wait for: every submitted task has been answered")
         self.clock, _, worker, result = heapq.heappop(self._ends)
         task, worker.waiting = worker.waiting, None
         self._single.pop(worker, None)

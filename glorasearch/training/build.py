@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.data import DataConfig, InputSpec, SearchData, TrainSplit, load_search_data
-from glorasearch.errors import JobError
+from glorasearch.errors import RunError
 from glorasearch.space import SearchSpace, Subnet
 from glorasearch.supernet import Supernet
 from glorasearch.training.config import TrainingConfig
@@ -67,12 +67,12 @@ def build_training(told: TrainingSpec, start: Mapping[str, Tensor]) -> BuiltTrai
     """Build what `told` describes, with the weights `start`, on the CPU.
 
     Raises:
-        JobError: if torch here is another version than the driver's.
+        RunError: if torch here is another version than the driver's.
         InputError: if backbone or images are not found here.
         WeightStoreError: if the weights belong to another supernet.
     """
     if torch.__version__ != told.torch:
-        raise JobError(
+        raise RunError(
             f"torch is {torch.__version__} on this machine and {told.torch} where the run was started: install the "
             "same version on every machine"
         )
@@ -95,12 +95,12 @@ def build_training(told: TrainingSpec, start: Mapping[str, Tensor]) -> BuiltTrai
 
 
 def check_facts(told: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Raise `JobError`, saying what differs, unless the training here is the one that was started."""
+    """Raise `RunError`, saying what differs, unless the training here is the one that was started."""
     names = {"data": "the images", "backbone": "the backbone's weights", "space": "the search space"}
     there, here = json.loads(json.dumps([told, found]))
     differs = [names.get(key, key) for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
     if differs:
-        raise JobError(
+        raise RunError(
             f"this machine has not what the run was started with: {', '.join(differs)} differ. See that every machine "
             "finds the same files and has the same version of glorasearch"
         )

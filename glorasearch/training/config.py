@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from glorasearch.errors import RunFileError
+from glorasearch.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig:
-    """How to train; the defaults of a run file are in `glorasearch.jobs.run_file`."""
+    """How to train; the defaults of a run file are in `glorasearch.runs.config`."""
 
     steps: int
     """Optimiser steps."""
@@ -54,9 +54,9 @@ class TrainingConfig:
         least |= {"record_every": 1, "probe_every": 0, "checkpoint_every": 1}
         for name, limit in least.items():
             if not getattr(self, name) >= limit:
-                raise RunFileError(f"train.{name} is {getattr(self, name)!r}; it must be at least {limit}")
+                raise ConfigError(f"train.{name} is {getattr(self, name)!r}; it must be at least {limit}")
         if self.batch_size % self.ranks:
-            raise RunFileError(
+            raise ConfigError(
                 f"train.batch_size is {self.batch_size}, which {self.ranks} ranks (train.ranks) cannot share equally; "
                 f"take a multiple of {self.ranks}"
             )

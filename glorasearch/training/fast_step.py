@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from glorasearch.errors import GlorasearchError, JobError, RunFileError
+from glorasearch.errors import ConfigError, GlorasearchError, RunError
 from glorasearch.fused import FusedStep, StepConfig, UnfusableError
 from glorasearch.supernet import Supernet
 from glorasearch.training.losses import path_loss, teacher_of
@@ -45,7 +45,7 @@ class FastStep(Step):
             self._fused = FusedStep(supernet, config, loss=loss, teacher=teacher_of)
         except UnfusableError as error:
             if strict:
-                raise RunFileError(f"{error}; set compile to auto or off") from error
+                raise ConfigError(f"{error}; set compile to auto or off") from error
             _log.warning("%s: training goes on with the plain step", error)
 
     def run(self, number: int, paths: Sequence[Path], images: Tensor, labels: Tensor, factor: float) -> Tensor:
@@ -75,7 +75,7 @@ class FastStep(Step):
 
         Raises:
             ValueError: if these paths are not distilled as those of the first step were.
-            JobError: if the optimiser's part of the step cannot be compiled and captured.
+            RunError: if the optimiser's part of the step cannot be compiled and captured.
         """
         for share in shares:
             self._check(share.paths)
@@ -102,7 +102,7 @@ class FastStep(Step):
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            raise JobError(f"the optimiser's step cannot be compiled here ({error}); set compile to off") from error
+            raise RunError(f"the optimiser's step cannot be compiled here ({error}); set compile to off") from error
 
     def _check(self, paths: Sequence[Path]) -> None:
         if tuple(path.distilled for path in paths) != self._paths:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from glorasearch.data import TrainSplit
-from glorasearch.errors import JobError, NonFiniteLossError, RunFileError
+from glorasearch.errors import ConfigError, NonFiniteLossError, RunError
 from glorasearch.supernet import Supernet
 from glorasearch.training.batches import BatchOrder
 from glorasearch.training.choose_step import choose_step
@@ -65,10 +65,10 @@ class SupernetTrainer:
         Of the processes of a `world`, process 0 alone probes, and keeps and tells anything.
 
         Raises:
-            RunFileError: if the processes cannot share the ranks equally.
+            ConfigError: if the processes cannot share the ranks equally.
         """
         if config.ranks % world.size:
-            raise RunFileError(
+            raise ConfigError(
                 f"{world.size} processes cannot share {config.ranks} ranks (train.ranks) equally; their number must "
                 "divide that of the ranks"
             )
@@ -101,7 +101,7 @@ class SupernetTrainer:
         Raises:
             NonFiniteLossError: if loss, gradients or weights stop being finite; the last checkpoint is from before.
             BackboneError: if the backbone bypasses an adapted layer.
-            JobError: if the processes of the world do not have the same training.
+            RunError: if the processes of the world do not have the same training.
             WorkerLostError: if another process of the world has gone.
         """
         images, _ = self._data.batch(self._order.indices(0)[:2], self._device)
@@ -252,7 +252,7 @@ class SupernetTrainer:
     def _resume(self) -> None:
         """Go on from the checkpoint of this very training, if there is one."""
         if not all_equal(self._world, self.identity.encode(), self._device):
-            raise JobError(
+            raise RunError(
                 f"process {self._world.process} of {self._world.size}: the processes of this training do not have the "
                 "same images, backbone, space or configuration; see that every machine finds the same files"
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from glorasearch.errors import JobError
+from glorasearch.errors import RunError
 from glorasearch.search import Executor, InProcessExecutor
 from glorasearch.space import EvaluationTask, Subnet
 from workers import RayExecutor
@@ -54,7 +54,7 @@ def test_every_task_gets_one_result_and_failures_are_results(executor: Executor)
 
 
 def test_waiting_for_nothing_is_an_error_and_does_not_hang(executor: Executor) -> None:
-    with pytest.raises(JobError, match="no result to wait for"):
+    with pytest.raises(RunError, match="no result to wait for"):
         executor.next_result()
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from sqlalchemy import NullPool, create_engine, text
 
-from glorasearch.db import Run, RunStore, TrialStorage
+from glorasearch.db import RunRecord, RunStore, TrialStorage
 
 NAME = "tiny"
 RUN_FILE = f"""
@@ -208,7 +208,7 @@ class Bench:
         return self.server_url or f"sqlite:///{self.workspace / 'glorasearch.db'}"
 
     @property
-    def run(self) -> Run:
+    def run(self) -> RunRecord:
         """The run as the database has it."""
         found = RunStore(self.database_url).get(NAME)
         assert found is not None

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from glorasearch.cli.main import run as command_line
 from glorasearch.db import Database, RunState, TrialStorage
-from glorasearch.jobs import Job, RunFile, Workspace
+from glorasearch.runs import Run, RunConfig, Workspace
 from glorasearch.space import Subnet
 
 Bench = Any
@@ -33,9 +33,9 @@ def fixed(make_bench: MakeBench) -> tuple[Bench, str]:
     return bench, bench.finish()
 
 
-def job_of(bench: Bench) -> Job:
+def job_of(bench: Bench) -> Run:
     place = Workspace.open(bench.workspace)
-    return Job(RunFile.load(bench.run_file, bench.overrides), place, Database(place.database_url))
+    return Run(RunConfig.load(bench.run_file, bench.overrides), place, Database(place.database_url))
 
 
 def test_it_says_that_nothing_is_searched(fixed: tuple[Bench, str]) -> None:

@@ -22,8 +22,8 @@ from glorasearch.adapters import adaptable_layers
 from glorasearch.choices import CHOICES, parse_choice
 from glorasearch.cli.main import run as command_line
 from glorasearch.db import Database, TrialStorage
-from glorasearch.jobs import Job, RunFile, Workspace
-from glorasearch.jobs.scoring import evaluator_spec
+from glorasearch.runs import Run, RunConfig, Workspace
+from glorasearch.runs.scoring import evaluator_spec
 from glorasearch.space import BoundSpace, SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
 
@@ -273,6 +273,6 @@ def test_where_it_cannot_be_imported_its_space_is_refused(space_file: Path) -> N
     assert "PYTHONPATH" in done.stderr
 
 
-def job_of(bench: Bench) -> Job:
+def job_of(bench: Bench) -> Run:
     place = Workspace.open(bench.workspace)
-    return Job(RunFile.load(bench.run_file, bench.overrides), place, Database(place.database_url))
+    return Run(RunConfig.load(bench.run_file, bench.overrides), place, Database(place.database_url))

@@ -10,7 +10,7 @@ import pytest
 import ray
 from numpy.random import default_rng
 
-from glorasearch.errors import InputError, JobError
+from glorasearch.errors import InputError, RunError
 from glorasearch.space import BoundSpace, EvaluationTask, LayerShape, SearchSpace, sample
 from workers import RayExecutor
 from workers.actor import EvaluatorActor, Home
@@ -102,15 +102,15 @@ def test_workers_without_a_place_hold_no_tasks(tmp_path: Path) -> None:
 
 
 def test_a_factory_that_fails_is_named_with_its_cause() -> None:
-    with pytest.raises(JobError, match=r"(?s)ray_burn:broken cannot be built: FileNotFoundError: no weights at /x"):
+    with pytest.raises(RunError, match=r"(?s)ray_burn:broken cannot be built: FileNotFoundError: no weights at /x"):
         RayExecutor("ray_burn:broken", {"weights": "/x"}, workers=1)
-    with pytest.raises(JobError, match="No module named 'nowhere'"):
+    with pytest.raises(RunError, match="No module named 'nowhere'"):
         RayExecutor("nowhere:make", {}, workers=1)
 
 
 @pytest.mark.slow
 def test_a_factory_that_kills_its_process_is_not_tried_for_ever() -> None:
-    with pytest.raises(JobError, match="workers die while factory ray_burn:lethal builds"):
+    with pytest.raises(RunError, match="workers die while factory ray_burn:lethal builds"):
         RayExecutor("ray_burn:lethal", {}, workers=1)
 
 

@@ -19,7 +19,7 @@ import pytest
 from glorasearch.cli.main import main as command
 from glorasearch.cli.main import run as command_line
 from glorasearch.db import Database, RunState
-from glorasearch.jobs import Advance, Job, Progress, RunFile, Silent, Workspace, run_stages
+from glorasearch.runs import Advance, Progress, Run, RunConfig, Silent, Workspace, run_stages
 
 KILLED = -signal.SIGKILL
 Bench = Any
@@ -100,7 +100,7 @@ def test_a_run_that_is_killed_at_random_moments(seed: int, make_bench: MakeBench
     thresholds = sorted(random.Random(seed).sample(range(1, undisturbed.progress()), KILLS))
     # Forked from a server that has imported everything, since most of a short process is the import of torch.
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["glorasearch.jobs.pipeline", "glorasearch.cli.bars", "glorasearch.cli.report_table"])
+    server.set_forkserver_preload(["glorasearch.runs.pipeline", "glorasearch.cli.bars", "glorasearch.cli.report_table"])
 
     for threshold in [*thresholds, sys.maxsize]:
         process = server.Process(target=command, args=(bench.arguments("run", "--quiet"),))
@@ -133,9 +133,9 @@ class InterruptAt:
         self.said.append(text)
 
 
-def job(bench: Bench, progress: Progress) -> Job:
+def job(bench: Bench, progress: Progress) -> Run:
     place = Workspace.open(bench.workspace)
-    return Job(RunFile.load(bench.run_file, bench.overrides), place, Database(place.database_url), progress=progress)
+    return Run(RunConfig.load(bench.run_file, bench.overrides), place, Database(place.database_url), progress=progress)
 
 
 @pytest.fixture

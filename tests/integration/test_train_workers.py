@@ -13,10 +13,10 @@ import pytest
 
 from glorasearch.db import Database
 from glorasearch.errors import InputError
-from glorasearch.jobs import Job, run_stages
-from glorasearch.jobs.placement import Placement
-from glorasearch.jobs.run_file import RunFile
-from glorasearch.jobs.workspace import Workspace
+from glorasearch.runs import Run, run_stages
+from glorasearch.runs.config import RunConfig
+from glorasearch.runs.resources import ResourceConfig
+from glorasearch.runs.workspace import Workspace
 
 Bench = Any
 RANKS = "train.ranks=2"
@@ -27,9 +27,9 @@ WORKERS = ("--executor", "ray", "--train-workers", "2")
 def in_one_process(tiny_run_file: Path, tmp_path: Path) -> Callable[..., Any]:
     """The result of the train stage when this process carries out all ranks."""
 
-    def run(*overrides: str, workspace: Path | None = None, placement: Placement | None = None) -> Any:
+    def run(*overrides: str, workspace: Path | None = None, resources: ResourceConfig | None = None) -> Any:
         place = Workspace.open(workspace or tmp_path / "alone")
-        job = Job(RunFile.load(tiny_run_file, overrides), place, Database(place.database_url), placement=placement)
+        job = Run(RunConfig.load(tiny_run_file, overrides), place, Database(place.database_url), resources=resources)
         return run_stages(job, "train")
 
     return run
@@ -50,9 +50,9 @@ def test_two_workers_end_with_the_weights_of_one_process(
 
 def test_workers_that_cannot_share_the_ranks_are_refused(in_one_process: Callable[..., Any]) -> None:
     with pytest.raises(InputError, match=r"--train-workers is 2, and a step has 1 rank .*--set train\.ranks=2"):
-        in_one_process(placement=Placement(executor="ray", train_workers=2))
+        in_one_process(resources=ResourceConfig(executor="ray", train_workers=2))
     with pytest.raises(InputError, match=r"--train-gpus is 0\.5: processes that train together need whole GPUs"):
-        in_one_process(RANKS, placement=Placement(executor="ray", train_workers=2, train_gpus=0.5))
+        in_one_process(RANKS, resources=ResourceConfig(executor="ray", train_workers=2, train_gpus=0.5))
 
 
 def training_workers(root: int) -> Iterator[int]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from glorasearch.errors import InputError, WeightStoreError
-from glorasearch.jobs.workspace import Workspace
+from glorasearch.runs.workspace import Workspace
 from glorasearch.weights import WeightStore
 
 
@@ -64,7 +64,7 @@ def test_urls_that_cannot_be_used(tmp_path):
     assert Workspace.open(tmp_path, store="s3://bucket/x").store_url == "s3://bucket/x"
     assert Workspace.open(tmp_path).store_url == str(tmp_path / "weights")
     for call, error in (
-        ("from glorasearch.jobs.workspace import Workspace; Workspace.open('.', store='s3://b/p')", "InputError"),
+        ("from glorasearch.runs.workspace import Workspace; Workspace.open('.', store='s3://b/p')", "InputError"),
         ("from glorasearch.weights import WeightStore; WeightStore('s3://b/p')", "WeightStoreError"),
     ):
         program = f"import sys; sys.modules['s3fs'] = None; {call}"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-import glorasearch.jobs
+import glorasearch.runs
 from glorasearch.cli.bars import Bars
-from glorasearch.cli.jobs_wiring import echo_json
 from glorasearch.cli.report_table import print_report
+from glorasearch.cli.wiring import echo_json
 
 
 def bars(*, terminal: bool, interval: float = 3600.0) -> tuple[Bars, io.StringIO]:
@@ -123,7 +123,7 @@ def test_json_has_no_numbers_that_json_does_not_have(capsys: pytest.CaptureFixtu
 
 
 def test_names_of_the_jobs_package() -> None:
-    assert all(getattr(glorasearch.jobs, name).__name__ for name in glorasearch.jobs.__all__ if name != "Advance")
+    assert all(getattr(glorasearch.runs, name).__name__ for name in glorasearch.runs.__all__ if name != "Advance")
     unknown = "Jobs"
     with pytest.raises(AttributeError, match="no attribute 'Jobs'"):
-        getattr(glorasearch.jobs, unknown)
+        getattr(glorasearch.runs, unknown)

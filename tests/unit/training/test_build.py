@@ -12,7 +12,7 @@ import torch
 
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
-from glorasearch.errors import JobError
+from glorasearch.errors import RunError
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
 from glorasearch.training import Fixed, PathStrategy, Sandwich, SupernetTrainer, Uniform, World
@@ -94,12 +94,12 @@ def test_what_is_built_from_json_is_the_same_training(told: Any, strategy: str, 
 )
 def test_another_machine_that_has_other_files_is_refused(told: Any, key: str, message: str) -> None:
     spec, _ = told()
-    with pytest.raises(JobError, match=message):
+    with pytest.raises(RunError, match=message):
         check_facts(spec.facts, spec.facts | {key: "something else"})
 
 
 def test_another_version_of_torch_is_refused(told: Any) -> None:
     spec, supernet = told()
     other = TrainingSpec(**spec.to_json() | {"torch": "1.0"})
-    with pytest.raises(JobError, match=r"on this machine and 1\.0 where the run was started: install the same version"):
+    with pytest.raises(RunError, match=r"on this machine and 1\.0 where the run was started: install the same version"):
         build_training(other, supernet.adapter_state())

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from glorasearch.data import SearchData
-from glorasearch.errors import RunFileError
+from glorasearch.errors import ConfigError
 from glorasearch.supernet import Supernet
 from glorasearch.training import Sandwich, SupernetTrainer, Uniform
 from glorasearch.weights import load_checkpoint
@@ -174,7 +174,7 @@ def test_processes_that_round_differently_are_levelled_at_the_next_checkpoint(
 
 def test_processes_with_different_trainings_are_refused(two: list[dict[str, Any]]) -> None:
     for number, found in enumerate(two):
-        assert found["other start"]["error"].startswith(f"JobError: process {number} of 2: the processes of this")
+        assert found["other start"]["error"].startswith(f"RunError: process {number} of 2: the processes of this")
 
 
 def test_the_gradient_of_a_step_is_the_mean_over_the_ranks(digits: SearchData, make_supernet: Any) -> None:
@@ -237,5 +237,5 @@ def test_what_cannot_be_captured_is_trained_by_the_plain_step(
     ],
 )
 def test_ranks_that_cannot_be(given: dict[str, int], message: str) -> None:
-    with pytest.raises(RunFileError, match=message):
+    with pytest.raises(ConfigError, match=message):
         SupernetTrainer.Config(steps=1, **given)

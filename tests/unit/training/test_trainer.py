@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glorasearch.data import SearchData
-from glorasearch.errors import BackboneError, RunFileError
+from glorasearch.errors import BackboneError, ConfigError
 from glorasearch.space import BoundSpace, Gene, LayerShape, Subnet
 from glorasearch.supernet import Supernet
 from glorasearch.training import Fixed, Sandwich, SupernetTrainer, TrainingRecord, Uniform
@@ -235,5 +235,5 @@ def test_a_backbone_that_bypasses_its_layers_is_refused_before_the_first_step(
     ],
 )
 def test_settings_that_cannot_be_used(name: str, value: float) -> None:
-    with pytest.raises(RunFileError, match=rf"train\.{name} is {value!r}; it must be at least"):
+    with pytest.raises(ConfigError, match=rf"train\.{name} is {value!r}; it must be at least"):
         SupernetTrainer.Config(**{"steps": 10, name: value})  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from glorasearch.errors import InputError, JobError
+from glorasearch.errors import InputError, RunError
 from workers.jobs import RunJobs, _Tail
 
 
@@ -46,7 +46,7 @@ def test_what_is_no_address_of_a_dashboard_is_refused(address: str) -> None:
 
 
 def test_where_nothing_listens(server: str) -> None:
-    with pytest.raises(JobError, match=r"no Ray dashboard can be reached at http://127.0.0.1:1 "):
+    with pytest.raises(RunError, match=r"no Ray dashboard can be reached at http://127.0.0.1:1 "):
         RunJobs("127.0.0.1:1/")
 
 
@@ -63,7 +63,7 @@ def test_something_else_or_something_old_listens(
     server: str, answer: tuple[int, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Dashboard, "answer", answer)
-    with pytest.raises(JobError, match=message):
+    with pytest.raises(RunError, match=message):
         RunJobs(server)
 
 

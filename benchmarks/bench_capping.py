@@ -1,0 +1,258 @@
+"""What exact capping saves on the quickstart's supernet, and what the choices behind its defaults are worth.
+
+    python benchmarks/bench_capping.py [--json PATH] [--workspace DIR] [--trials 1050] [--fitness cross_entropy]
+
+One search without capping keeps every image's score of every candidate. From these scores the share of images that a
+search with capping forwards is computed for each way of doing it. Then the search is run with capping, its trials,
+parents and winner are compared, and its wall time for a candidate is set against the plain forward of all images, which
+is measured before and after. The workspace is made if it does not hold a trained quickstart (half a minute).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import default_rng
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, TrialState
+from table import Row, finish, json_option
+
+from glorasearch.assets import quickstart_run_file
+from glorasearch.db import Database, TrialStorage
+from glorasearch.evaluation import CandidateEvaluator
+from glorasearch.evaluation.order import REFERENCES as REFERENCES_USED
+from glorasearch.evaluation.scores import cross_entropies
+from glorasearch.runs import Run, run_stages
+from glorasearch.runs.config import RunConfig
+from glorasearch.runs.workspace import Workspace
+from glorasearch.search import FITNESSES, Fitness, InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
+from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, Subnet, sample_within_budget
+from glorasearch.space.cap import UNIT
+from glorasearch.supernet import Supernet
+
+TARGET = 0.6
+CHUNKS = (10, 20, 25, 50, 100)
+REFERENCES = (1, 2, 4, 8, 16)
+LAGS = (1, 8, 16, 32)
+
+Numbers = NDArray[np.float64]
+OrderOf = Callable[[int], NDArray[np.int64]]
+"""Trial number → the order of its images."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Cross-entropies and errors of candidates (rows) on images (columns) in the order of the split."""
+
+    nats: Numbers
+    wrong: NDArray[np.bool_]
+
+    def order(self, rows: slice | Sequence[int]) -> NDArray[np.int64]:
+        """The images by their mean cross-entropy over these candidates, the hardest first."""
+        return np.argsort(-self.nats[rows].mean(0), kind="stable")
+
+    def fitness(self, fitness: Fitness) -> Numbers:
+        """Of each candidate; less is better."""
+        return self.nats.mean(1) if fitness == "cross_entropy" else self.wrong.mean(1)
+
+
+def trained(workspace: Path) -> tuple[Run, Supernet]:
+    """The quickstart's job and its supernet, trained if it is not yet."""
+    place = Workspace.open(str(workspace), None)
+    job = Run(RunConfig.load(quickstart_run_file()), place, Database(place.database_url))
+    if job.result("train") is None:
+        run_stages(job, "train")
+    return job, job.load(job.supernet(), job.weights("train")).eval()
+
+
+class Recorder:
+    """Evaluates without caps, and keeps the scores of every image."""
+
+    def __init__(self, evaluator: CandidateEvaluator) -> None:
+        self._resident, self._chunks = evaluator.resident, evaluator.chunks
+        self.rows: list[tuple[Numbers, NDArray[np.bool_]]] = []
+
+    @torch.inference_mode()
+    def __call__(self, task: EvaluationTask) -> EvaluationResult:
+        self._resident.write(Subnet.from_json(task.subnet_json))
+        logits = torch.cat([self._resident.forward(images) for images in self._chunks])
+        units = cross_entropies(logits, self._chunks.labels)
+        wrong = logits.argmax(-1) != self._chunks.labels
+        self.rows.append(((units * UNIT).numpy(), wrong.numpy()))
+        total = len(wrong)
+        return EvaluationResult(
+            task.subnet_digest, total - int(wrong.sum()), total, float(units.sum()) * UNIT / total, stopped_after=None
+        )
+
+    def scores(self) -> Scores:
+        """Of everything that was evaluated, in order."""
+        return Scores(np.stack([nats for nats, _ in self.rows]), np.stack([wrong for _, wrong in self.rows]))
+
+
+def share(
+    scores: Scores, fitness: Fitness, config: SearchConfig, lag: Callable[[int], int], order: OrderOf, size: int
+) -> float:
+    """Images forwarded, as a share of all, when trial n is capped by the trials below `lag(n)`."""
+    values, (_, images) = scores.fitness(fitness), scores.nats.shape
+    ends = [*range(size, images, size), images]
+    seen = 0
+    for number in range(config.trials):
+        below = max(0, lag(number))
+        if below < config.parents:
+            seen += images
+            continue
+        cap = np.sort(values[:below])[config.parents - 1]
+        terms = scores.nats[number] if fitness == "cross_entropy" else scores.wrong[number]
+        bounds = np.cumsum(terms[order(number)]) / images
+        seen += next((end for end in ends if bounds[end - 1] > cap), images)
+    return seen / images / config.trials
+
+
+def simulate(scores: Scores, references: Scores, fitness: Fitness, config: SearchConfig) -> dict[str, dict[int, float]]:
+    """Way of doing it → images of a chunk → share of images forwarded."""
+    used, lag = REFERENCES_USED, config.capping_lag
+    population, default = config.population, references.order(slice(REFERENCES_USED))
+    values = scores.fitness(fitness)
+    last: dict[int, NDArray[np.int64]] = {}
+
+    def parents(number: int) -> NDArray[np.int64]:
+        first = number // population * population
+        if first not in last:
+            best = np.argsort(values[:first], kind="stable")[: config.parents].tolist()
+            last[first] = scores.order(best) if best else default
+        return last[first]
+
+    def after(lag: int) -> Callable[[int], int]:
+        return lambda number: number - lag + 1
+
+    ways: dict[str, tuple[Callable[[int], int], OrderOf]] = {
+        f"order of the split, lag {lag}": (after(lag), lambda n: np.arange(scores.nats.shape[1])),
+        **{
+            f"{m} random subnets, lag {lag}": (after(lag), lambda n, m=m: references.order(slice(m)))
+            for m in REFERENCES
+        },  # type: ignore[misc]
+        **{f"{used} random subnets, lag {other}": (after(other), lambda n: default) for other in LAGS},
+        f"{used} random subnets, cap a generation": (lambda n: n // population * population, lambda n: default),
+        f"the parents' mean, lag {lag}": (after(lag), parents),
+        f"oracle: the candidate's own, lag {lag}": (after(lag), lambda n: np.argsort(-scores.nats[n])),
+    }
+    return {
+        name: {size: share(scores, fitness, config, lag, order, size) for size in CHUNKS}
+        for name, (lag, order) in ways.items()
+    }
+
+
+def search(
+    supernet: Supernet, evaluate: Evaluate, config: SearchConfig, folder: Path
+) -> tuple[SearchOutcome, list[FrozenTrial]]:
+    """One search in a database of its own."""
+    storage = TrialStorage(f"sqlite:///{folder}/{config.fitness}-{config.capping}.db")
+    outcome = SearchDriver(supernet.space, storage, InProcessExecutor(evaluate), "w", "study", config).run()
+    return outcome, storage.get_all_trials(storage.get_study_id_from_name("study"), deepcopy=False)
+
+
+class BesidePlainForwards:
+    """Evaluates, and now and then times the plain forward of all images, so that a neighbour slows both."""
+
+    def __init__(self, evaluator: CandidateEvaluator, backbone: torch.nn.Module, every: int = 10) -> None:
+        self._evaluator, self._backbone, self._every = evaluator, backbone, every
+        self._calls = 0
+        self.forwards: list[float] = []
+        """Seconds."""
+
+    @torch.inference_mode()
+    def __call__(self, task: EvaluationTask) -> EvaluationResult:
+        if self._calls % self._every == 0:
+            start = time.perf_counter()
+            for images in self._evaluator.chunks:
+                self._backbone(images)
+            self.forwards.append(time.perf_counter() - start)
+        self._calls += 1
+        return self._evaluator(task)
+
+
+def rows(workspace: Path, trials: int, fitnesses: Sequence[Fitness], *, tables: bool = True) -> list[Row]:
+    """For each fitness: the mean cost of a candidate of a whole search with capping, against the plain forward."""
+    job, supernet = trained(workspace)
+    split, backbone = job.data.search, job.backbone.eval()
+    references = Recorder(CandidateEvaluator(supernet, split))
+    rng = default_rng(2306_07967)
+    for _ in range(max(REFERENCES)):
+        subnet = sample_within_budget(supernet.space, rng)
+        references(EvaluationTask(subnet.to_json(), subnet.digest, "w"))
+    found: list[Row] = []
+    for fitness in fitnesses:
+        with tempfile.TemporaryDirectory() as folder:
+            recorder = Recorder(CandidateEvaluator(supernet, split))
+            config = SearchConfig(trials=trials, fitness=fitness, capping=False)
+            expected, plain_trials = search(supernet, recorder, config, Path(folder))
+            assert len(recorder.rows) == trials, "a subnet was met twice; the simulation takes each trial as evaluated"
+            if tables:
+                _print(simulate(recorder.scores(), references.scores(), fitness, config), fitness, trials)
+            found.append(_real(supernet, job, backbone, fitness, trials, Path(folder), expected, plain_trials))
+    return found
+
+
+def _real(
+    supernet: Supernet,
+    job: Run,
+    backbone: torch.nn.Module,
+    fitness: Fitness,
+    trials: int,
+    folder: Path,
+    expected: SearchOutcome,
+    plain_trials: Sequence[FrozenTrial],
+) -> Row:
+    evaluator = CandidateEvaluator(supernet, job.data.search, hardest_first=True)
+    start = time.perf_counter()
+    assert evaluator.chunks.count > 1  # here the order is made
+    ordering = time.perf_counter() - start
+    beside = BesidePlainForwards(evaluator, backbone)
+    outcome, made = search(supernet, beside, SearchConfig(trials=trials, fitness=fitness), folder)
+    assert [trial.params for trial in made] == [trial.params for trial in plain_trials]
+    assert (outcome.subnet, outcome.best.cross_entropy) == (expected.subnet, expected.best.cross_entropy)
+    completed = [trial for trial in made if trial.state == TrialState.COMPLETE]
+    assert all(trial.values == plain_trials[trial.number].values for trial in completed)
+    cost = (outcome.evaluation_seconds + ordering) / outcome.evaluated
+    return Row(
+        what=f"CPU: a candidate of a search of {trials:,} with capping ({fitness}), quickstart",
+        measured=cost * 1e3,
+        unit="ms",
+        reference=statistics.fmean(beside.forwards) * 1e3,
+        target=TARGET,
+        note=f"{100 * outcome.images_share:.1f} % of the images, {outcome.capped} capped, ordering them "
+        f"{ordering:.2f} s in all; same trials and winner as without",
+    )
+
+
+def _print(shares: dict[str, dict[int, float]], fitness: Fitness, trials: int) -> None:
+    print(f"\nshare of images forwarded, {fitness}, {trials:,} trials; by images of a chunk")
+    print(f"{'':<36}" + "".join(f"{size:>8}" for size in CHUNKS))
+    for name, row in shares.items():
+        print(f"{name:<36}" + "".join(f"{value:>8.3f}" for value in row.values()), flush=True)
+    print()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    json_option(parser)
+    parser.add_argument("--workspace", type=Path, default=Path("/tmp/bench-capping"), help="of a quickstart")
+    parser.add_argument("--trials", type=int, default=1_050)
+    parser.add_argument("--fitness", choices=FITNESSES, action="append", help="default: both")
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    finish(rows(options.workspace, options.trials, options.fitness or FITNESSES), options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Whether runs can be compared: what differs between them besides the method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from glorasearch.db import RunRecord
+
+SECTIONS: Final = ("backbone", "data", "train", "refit")
+"""The sections of a run file in which runs that are compared should agree."""
+NEVER_MATTERS: Final = frozenset(
+    {
+        "data.seed", "data.allow_overlap", "data.max_memory_gib", "train.strategy", "train.middle",
+        "train.record_every", "train.probe_every", "train.checkpoint_every",
+    }
+)  # fmt: skip
+"""What belongs to the method, to bookkeeping, or shows in the images themselves."""
+ROLES: Final = ("train", "search", "test")
+
+
+def incomparabilities(runs: Sequence[RunRecord], groups: Sequence[Sequence[str]] | None = None) -> list[str]:
+    """A line for everything besides the method that differs between runs: data, splits, steps, recipe.
+
+    Args:
+        runs: those that are compared.
+        groups: the names of the runs that are folded into one row, where they are: runs of different seeds are then not
+            expected to have the same images, but every group to have the same seeds.
+    """
+    lines = [_line(key, values) for key, values in _settings(runs).items() if len(values) > 1]
+    lines += _images(runs, apart=groups is not None)
+    if groups is not None:
+        lines += _seeds(runs, groups)
+    return lines
+
+
+def _settings(runs: Sequence[RunRecord]) -> dict[str, dict[str, list[str]]]:
+    """Key of the run file → value, as JSON → the runs that have it."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for run in runs:
+        for section in SECTIONS:
+            for key, value in run.config[section].items():
+                name = f"{section}.{key}"
+                if name not in NEVER_MATTERS:
+                    found.setdefault(name, {}).setdefault(json.dumps(value, sort_keys=True), []).append(run.name)
+    return found
+
+
+def _images(runs: Sequence[RunRecord], *, apart: bool) -> Iterator[str]:
+    """Splits whose images differ; `apart` compares runs of one seed only."""
+    by_seed: list[str] = []
+    for role in ROLES:
+        seen: dict[int, dict[str, list[str]]] = {}
+        for run in runs:
+            digest = split_digest(run, role)
+            if digest is not None:
+                seen.setdefault(run.config["seed"], {}).setdefault(digest[:8], []).append(run.name)
+        unlike = [digests for digests in seen.values() if len(digests) > 1]
+        yield from (_line(f"images of the {role} split", digests) for digests in unlike)
+        if not unlike and len({digest for digests in seen.values() for digest in digests}) > 1:
+            by_seed.append(role)
+    if by_seed and not apart:
+        seeds: dict[str, list[str]] = {}
+        for run in runs:
+            seeds.setdefault(str(run.config["seed"]), []).append(run.name)
+        what = f"images of the split{'s' if len(by_seed) > 1 else ''} {', '.join(by_seed)}, drawn by the seed"
+        yield f"{_line(what, seeds)}; --group folds runs that differ in the seed only"
+
+
+def split_digest(run: RunRecord, role: str) -> str | None:
+    """The content of a split as the run saw it; None as long as no finished stage says."""
+    test: Mapping[str, Any] = run.stages.get("test", {})
+    known = test["splits"][role]["digest"] if "splits" in test else run.stages.get(role, {}).get("split")
+    return None if known is None else str(known)
+
+
+def _seeds(runs: Sequence[RunRecord], groups: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Groups that have other seeds than others, and seeds that a group has twice."""
+    seed_of = {run.name: int(run.config["seed"]) for run in runs}
+    having: dict[str, list[str]] = {}
+    for names in groups:
+        seeds = sorted(seed_of[name] for name in names)
+        having.setdefault(", ".join(map(str, sorted(set(seeds)))), []).append("+".join(names))
+        if len(set(seeds)) < len(seeds):
+            yield f"{', '.join(names)}: a seed stands among them more than once, so the spread is understated"
+    if len(having) > 1:
+        yield _line("seeds", having)
+
+
+def _line(what: str, values: Mapping[str, Sequence[str]]) -> str:
+    return f"{what}: " + ", ".join(f"{value} ({', '.join(names)})" for value, names in values.items())

@@ -1,0 +1,246 @@
+"""Runs side by side: one row a run, or one row for runs that differ in the seed only. Read from the database."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self, TypeVar
+
+from glorasearch.db import RunRecord, RunState
+from glorasearch.runs.comparability import incomparabilities
+from glorasearch.runs.config import without_labels
+from glorasearch.runs.interval import wilson
+from glorasearch.runs.paths import space_label
+
+BYTES_PER_NUMBER: Final = 4
+"""An adapter is stored in float32."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """What a run found. A number that is not there yet is None."""
+
+    run: str
+    state: RunState
+    method: str
+    """The search space, by its name."""
+    fixed_method: bool
+    """Whether the space has one subnet, so that nothing was searched."""
+    seed: int
+    parameters: int | None
+    """Trainable parameters of the winner, the head excluded."""
+    stored: int | None
+    """Numbers that the winner's adapters consist of: its parameters, and directions that are kept and not trained."""
+    search_accuracy: float | None
+    """Of the winner with the weights of the training, on the search split. Searched: the best of many trials."""
+    search_images: int | None
+    test_accuracy: float | None
+    """Of the winner after the refit, if there was one."""
+    test_accuracy_inherited: float | None
+    """Of the winner before the refit."""
+    test_images: int | None
+    training_seconds: float | None
+    """Of the training and the refit, as far as they have finished."""
+    search_seconds: float | None
+
+    @classmethod
+    def of(cls, run: RunRecord) -> Self:
+        """The row of a run, from the results of its stages."""
+        train, search, refit, test = (run.stages.get(name, {}) for name in ("train", "search", "refit", "test"))
+        splits = test.get("splits", {})
+        seconds = [stage["seconds"] for stage in (train, refit) if "seconds" in stage]
+        return cls(
+            run=run.name,
+            state=run.state,
+            method=space_label(run.config["space"]["name"]),
+            fixed_method=train.get("fixed_method", False),
+            seed=run.config["seed"],
+            parameters=search.get("parameters"),
+            stored=search.get("stored", search.get("parameters")),
+            search_accuracy=search.get("search_accuracy"),
+            search_images=search.get("images", splits.get("search", {}).get("images")),
+            test_accuracy=test.get("winner_refitted"),
+            test_accuracy_inherited=test.get("winner"),
+            test_images=splits.get("test", {}).get("images"),
+            training_seconds=sum(seconds) if seconds else None,
+            search_seconds=search.get("seconds"),
+        )
+
+    @property
+    def search_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the search accuracy."""
+        return _interval(self.search_accuracy, self.search_images)
+
+    @property
+    def test_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the test accuracy."""
+        return _interval(self.test_accuracy, self.test_images)
+
+    @property
+    def adapter_bytes(self) -> int | None:
+        """Size of the winner's adapters in float32, head and file header excluded."""
+        return None if self.stored is None else BYTES_PER_NUMBER * self.stored
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON."""
+        return {
+            "run": self.run,
+            "state": self.state.value,
+            "method": self.method,
+            "fixed_method": self.fixed_method,
+            "seed": self.seed,
+            "parameters": self.parameters,
+            "search_accuracy": self.search_accuracy,
+            "search_interval": self.search_interval,
+            "search_images": self.search_images,
+            "test_accuracy": self.test_accuracy,
+            "test_interval": self.test_interval,
+            "test_images": self.test_images,
+            "test_accuracy_inherited": self.test_accuracy_inherited,
+            "training_seconds": self.training_seconds,
+            "search_seconds": self.search_seconds,
+            "adapter_bytes": self.adapter_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A number over the seeds."""
+
+    mean: float
+    std: float | None
+    """Sample standard deviation; None of a single seed."""
+    each: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Self | None:
+        """The mean of those that are there; None if none is."""
+        known = tuple(float(value) for value in values if value is not None)
+        if not known:
+            return None
+        return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON."""
+        return {"mean": self.mean, "std": self.std, "each": list(self.each)}
+
+
+MEASURED: Final = (
+    "parameters", "search_accuracy", "test_accuracy", "test_accuracy_inherited", "training_seconds", "search_seconds",
+    "adapter_bytes",
+)  # fmt: skip
+"""The numbers of a row of which a group has the mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs that differ in the seed only, as one row: the mean over those that are tested, or over all if none is."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def counted(self) -> tuple[Row, ...]:
+        """The runs that the means are of."""
+        return tuple(row for row in self.rows if row.test_accuracy is not None) or self.rows
+
+    @property
+    def method(self) -> str:
+        """The search space, by its name."""
+        return self.rows[0].method
+
+    def mean(self, name: str) -> Mean | None:
+        """The mean of one of `MEASURED`."""
+        return Mean.of(getattr(row, name) for row in self.counted)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON."""
+        means = {name: self.mean(name) for name in MEASURED}
+        return {
+            "method": self.method,
+            "fixed_method": self.rows[0].fixed_method,
+            "runs": [row.run for row in self.counted],
+            "left_out": [row.run for row in self.rows if row not in self.counted],
+            "seeds": [row.seed for row in self.counted],
+        } | {name: None if mean is None else mean.to_dict() for name, mean in means.items()}
+
+
+_RowOrGroup = TypeVar("_RowOrGroup", Row, Group)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Rows, and what has to be known before they are compared."""
+
+    rows: Sequence[Row] | Sequence[Group]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON."""
+        return {"rows": [row.to_dict() for row in self.rows], "warnings": list(self.warnings)}
+
+
+def compare(runs: Sequence[RunRecord], *, group: bool = False, sort: str | None = None) -> Comparison:
+    """Put runs side by side; `group` folds those that differ in the seed only, `sort` is one of `SORTS`."""
+    if not group:
+        rows = [Row.of(run) for run in runs]
+        return Comparison(rows if sort is None else sorted_by(rows, sort), tuple(incomparabilities(runs)))
+    groups = grouped(runs)
+    members = [[row.run for row in group.rows] for group in groups]
+    warnings = (*incomparabilities(runs, members), *left_out(groups))
+    return Comparison(groups if sort is None else sorted_by(groups, sort), warnings)
+
+
+def grouped(runs: Sequence[RunRecord]) -> list[Group]:
+    """Runs folded into groups, in the order of their first members."""
+    groups: dict[str, list[Row]] = {}
+    for run in runs:
+        groups.setdefault(_without_seed(run.config), []).append(Row.of(run))
+    return [Group(tuple(rows)) for rows in groups.values()]
+
+
+def left_out(groups: Iterable[Group]) -> list[str]:
+    """A line for every group of which some runs are in no mean."""
+    outside = [[row.run for row in group.rows if row not in group.counted] for group in groups]
+    return [f"{', '.join(names)}: not tested yet, left out of the mean" for names in outside if names]
+
+
+def _without_seed(config: Mapping[str, Any]) -> str:
+    """What two runs of a group agree in: all that decides the winner but the seed; not the baselines beside it."""
+    content = {key: value for key, value in without_labels(config).items() if key not in ("seed", "report", "export")}
+    content["data"] = {key: value for key, value in content["data"].items() if key != "seed"}
+    content["spaces"] = content["spaces"]["space"]
+    return json.dumps(content, sort_keys=True)
+
+
+SORTS: Final = ("method", "parameters", "search", "test", "seconds")
+"""What a table can be sorted by: accuracies the best first, all else the smallest; what is missing comes last."""
+
+
+def sorted_by(rows: Sequence[_RowOrGroup], key: str) -> list[_RowOrGroup]:
+    """The rows in another order; rows that are equal stay in the order in which they were."""
+
+    def place(row: _RowOrGroup) -> tuple[bool, Any]:
+        if key == "method":
+            return False, row.method
+        if key == "seconds":
+            parts = [_number(row, "training_seconds"), _number(row, "search_seconds")]
+            found = None if None in parts else sum(part or 0.0 for part in parts)
+        else:
+            found = _number(row, {"search": "search_accuracy", "test": "test_accuracy"}.get(key, key))
+        return found is None, (found or 0.0) * (-1 if key in ("search", "test") else 1)
+
+    return sorted(rows, key=place)
+
+
+def _number(row: Row | Group, name: str) -> float | None:
+    if isinstance(row, Row):
+        value: float | None = getattr(row, name)
+        return value
+    mean = row.mean(name)
+    return None if mean is None else mean.mean
+
+
+def _interval(share: float | None, images: int | None) -> tuple[float, float] | None:
+    return None if share is None or not images else wilson(round(share * images), images)

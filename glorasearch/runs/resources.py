@@ -1,0 +1,107 @@
+"""Where a run works: in this process, or spread over the workers of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from glorasearch.errors import InputError
+
+EXECUTORS: Final[Mapping[str, str]] = {"local": "", "ray": "workers:RayExecutor"}
+"""Executors by name; those of `workers` are reached by their dotted names, so that Ray is imported only when wanted."""
+WORKERS: Final = 2
+"""Actors that evaluate candidates, if their number is not given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResourceConfig:
+    """Where candidates are evaluated and the supernet is trained. No part of a run's identity.
+
+    Raises:
+        InputError: if a value is out of its range or belongs to another executor.
+    """
+
+    executor: str = "local"
+    """`local` (this process) or `ray`."""
+    workers: int | None = None
+    """Actors that evaluate candidates; `WORKERS` if not given."""
+    address: str | None = None
+    """Of a Ray cluster; without it Ray is started on this machine."""
+    gpus_per_worker: float = 0.0
+    """GPUs of each actor; may be a share of one."""
+    evaluation_timeout: float | None = None
+    """Seconds after which an evaluation that has not answered is given to another worker; None: never."""
+    train_workers: int = 1
+    """Processes that train the supernet together."""
+    train_gpus: float = 0.0
+    """GPUs of each process that trains."""
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            raise InputError(f"unknown executor {self.executor!r}; known are {', '.join(EXECUTORS)}")
+        for name, number, least in (("workers", self.workers, 1), ("train_workers", self.train_workers, 1)):
+            if number is not None and number < least:
+                raise InputError(f"{_option(name)} is {number}; allowed are whole numbers from {least}")
+        for name, share in (("gpus_per_worker", self.gpus_per_worker), ("train_gpus", self.train_gpus)):
+            if share < 0:
+                raise InputError(f"{_option(name)} is {share:g}; allowed are numbers from 0")
+        if self.evaluation_timeout is not None and self.evaluation_timeout <= 0:
+            raise InputError(f"--evaluation-timeout is {self.evaluation_timeout:g}; allowed are seconds above 0")
+        if self.executor == "local":
+            default = ResourceConfig(executor="ray")
+            for name in ("workers", "address", "gpus_per_worker", "evaluation_timeout", "train_workers", "train_gpus"):
+                if getattr(self, name) != getattr(default, name):
+                    raise InputError(f"{_option(name)} is for workers of Ray; add --executor ray")
+
+    @property
+    def local(self) -> bool:
+        """Whether everything happens in this process."""
+        return self.executor == "local"
+
+    @property
+    def evaluators(self) -> int:
+        """Actors that evaluate candidates."""
+        return WORKERS if self.workers is None else self.workers
+
+    def check(self, gpus: int) -> None:
+        """Find out, before work starts, what would fail once the workers are needed.
+
+        Args:
+            gpus: of this machine.
+
+        Raises:
+            InputError: if Ray is not installed, or this machine has fewer GPUs than the workers need.
+            RunError: if no cluster answers at the address.
+        """
+        if self.local:
+            return
+        try:
+            from workers.cluster import check_address
+        except ImportError as error:
+            raise InputError(
+                f"executor {self.executor!r} cannot be loaded ({error}); install it by pip install 'glorasearch[ray]'"
+            ) from error
+        if self.address is not None:
+            check_address(self.address)
+            return
+        for option, count, share in (
+            ("--gpus-per-worker", self.evaluators, self.gpus_per_worker),
+            ("--train-gpus", self.train_workers, self.train_gpus),
+        ):
+            if count * share > gpus:
+                them = "1 process" if count == 1 else f"{count} processes"
+                raise InputError(
+                    f"{option} {share:g} for {them} makes {count * share:g} GPUs; this machine has {gpus or 'none'}"
+                )
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def resources_of(options: dict[str, Any]) -> ResourceConfig:
+    """Take the fields of a `ResourceConfig` out of a command's options."""
+    return ResourceConfig(
+        **{name: options.pop(name) for name in ResourceConfig.__dataclass_fields__ if name in options}
+    )

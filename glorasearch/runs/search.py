@@ -1,0 +1,129 @@
+"""The stage that searches the best subnet with the supernet's weights, on the search split."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from typing import Any
+
+from glorasearch.db import TrialStorage
+from glorasearch.errors import InputError
+from glorasearch.runs.fixed import NO_SAMPLER, only_subnet
+from glorasearch.runs.resources import EXECUTORS
+from glorasearch.runs.run import Run
+from glorasearch.runs.scoring import evaluator_of, evaluator_spec
+from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchProgress
+
+EVALUATOR = "glorasearch.evaluation:build_evaluator"
+
+
+def search(job: Run) -> dict[str, Any]:
+    """Search; returns `trial`, `subnet`, `digest`, `parameters`, scores, and how many trials were made and how.
+
+    Of a space that has one subnet no trials are asked for: the subnet is scored once, as the study's one trial, in this
+    process whatever the executor.
+    """
+    weights, calls = job.weights("train"), 0
+    config = search_config(job)
+    space = job.supernet().space
+    alone = only_subnet(space) is not None
+    if alone:
+        config = replace(config, sampler="random", mode="generational", batch=1, trials=1, capping=False)
+        title = "search split"
+        job.progress.say(f"{space.name} has one subnet: scored once, nothing to search")
+    else:
+        title = f"search ({config.sampler}{', steady' if config.steady else ''})"
+    with (
+        job.progress.task(title, config.trials) as advance,
+        _scorer(job, weights) if alone else _executor(job, weights) as executor,
+    ):
+
+        def report(state: SearchProgress) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1 and state.done > 1:
+                job.progress.say(f"search: goes on at trial {state.done}")
+            best = state.best
+            note = "" if best is None else f"best {100 * best.accuracy:.1f} %, {best.parameters:,} parameters"
+            advance(state.done, ", ".join(filter(None, (note, executor.status))))
+
+        driver = SearchDriver(
+            space,
+            TrialStorage(job.database),
+            executor,
+            weights,
+            job.name,
+            config,
+            split_digest=job.data.search.digest,
+            on_progress=report,
+        )
+        outcome = driver.run()
+    return {
+        "trial": outcome.best.number,
+        "subnet": outcome.subnet.to_dict(),
+        "digest": outcome.subnet.digest,
+        "parameters": outcome.best.parameters,
+        "stored": space.stored(outcome.subnet),
+        "search_accuracy": outcome.best.accuracy,
+        "search_cross_entropy": outcome.best.cross_entropy,
+        "images": outcome.best.total,
+        "sampler": NO_SAMPLER if alone else config.sampler,
+        "fitness": config.fitness,
+        "trials": outcome.trials,
+        "evaluated": outcome.evaluated,
+        "reused": outcome.reused,
+        "capped": outcome.capped,
+        "images_share": outcome.images_share,
+        "failed": outcome.failed,
+        "seconds": max(outcome.seconds, outcome.evaluation_seconds),
+        "evaluation_seconds": outcome.evaluation_seconds,
+        "split": job.data.search.digest,
+        "pareto": [[record.number, record.parameters, record.accuracy] for record in outcome.pareto],
+    }
+
+
+def search_config(job: Run) -> SearchConfig:
+    """The search section as the driver wants it."""
+    section = job.run_file.search
+    return SearchConfig(
+        trials=section.trials,
+        sampler=section.sampler,
+        mode=section.mode,
+        fitness=section.fitness,
+        population=section.population,
+        parents=section.parents,
+        mutation=section.mutation,
+        batch=section.batch,
+        seed=job.run_file.seed,
+        capping=section.capping,
+        capping_lag=section.capping_lag,
+        max_failure_share=section.max_failure_share,
+    )
+
+
+def _scorer(job: Run, weights: str) -> Executor:
+    """Scores one candidate; compiling a model for it would take longer than that."""
+    return InProcessExecutor(evaluator_of(job, job.load(job.supernet(), weights), weights=weights, compile="off"))
+
+
+def _executor(job: Run, weights: str) -> Executor:
+    resources = job.resources
+    if resources.local:
+        evaluator = evaluator_of(job, job.load(job.supernet(), weights), weights=weights, hardest_first=True)
+        return InProcessExecutor(evaluator)
+    module, _, name = EXECUTORS[resources.executor].partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise InputError(
+            f"executor {resources.executor!r} cannot be loaded ({error}); install it by pip install 'glorasearch[ray]'"
+        ) from error
+    executor: Executor = factory(
+        EVALUATOR,
+        evaluator_spec(job, weights).to_json(),
+        workers=resources.evaluators,
+        address=resources.address,
+        gpus_per_worker=resources.gpus_per_worker,
+        evaluation_timeout=resources.evaluation_timeout,
+    )
+    return executor
