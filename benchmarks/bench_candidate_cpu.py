@@ -2,9 +2,9 @@
 
     python benchmarks/bench_candidate_cpu.py [--json PATH] [--backbones quickstart,vit_tiny] [--threads 1]
 
-200 images in the evaluator's chunks, no cap. Every candidate is drawn anew, so that nearly all of its layers have to be
-written. Candidates and plain forwards over the same chunks take turns, so that a neighbour on the machine slows both;
-the figures are medians.
+200 images in the evaluator's chunks, no early stopping. Every candidate is drawn anew, so that nearly all of its layers
+have to be written. Candidates and plain forwards over the same chunks take turns, so that a neighbour on the machine
+slows both; the figures are medians.
 """
 
 from __future__ import annotations

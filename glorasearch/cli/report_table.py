@@ -60,9 +60,10 @@ def print_report(report: Mapping[str, Any]) -> None:
 
 def _searched(report: Mapping[str, Any]) -> str:
     search, training = report["search"], report["supernet"]
+    counts = f"{search['evaluated']} evaluated, {search['reused']} reused, {search['failed']} failed"
     return (
         f"space {report['space']}, {search['sampler']}: {search['trials']} trials in {search['seconds']:.0f} s "
-        f"({search['evaluated']} evaluated, {search['reused']} reused, {search['failed']} failed{_capped(search)}); "
+        f"({counts}{_stopped_early(search)}); "
         f"supernet {training['steps']} steps in {training['seconds']:.0f} s"
     )
 
@@ -76,11 +77,13 @@ def _alone(report: Mapping[str, Any]) -> str:
     )
 
 
-def _capped(search: Mapping[str, Any]) -> str:
-    """What capping saved; nothing where there was none, or none yet when the report was written."""
-    if not search.get("capped"):
+def _stopped_early(search: Mapping[str, Any]) -> str:
+    """What early stopping saved; empty if no candidate was stopped early."""
+    if not search.get("stopped_early"):
         return ""
-    return f"; {search['capped']} of them capped, {100 * search['images_share']:.0f} % of the images scored"
+    return (
+        f"; {search['stopped_early']} of them stopped early, {100 * search['images_share']:.0f} % of the images scored"
+    )
 
 
 def _percent(share: float) -> str:

@@ -14,11 +14,11 @@ from glorasearch.evaluation.chunks import Chunks
 from glorasearch.evaluation.order import hardest_first, natural_order
 from glorasearch.evaluation.residents import Compile, resident_of
 from glorasearch.evaluation.scores import PendingScores, Scores
-from glorasearch.space import Cap, EvaluationResult, EvaluationTask, Subnet
+from glorasearch.space import EvaluationResult, EvaluationTask, StopThreshold, Subnet
 from glorasearch.supernet import Supernet
 
 CHUNK: Final = 25
-"""Images that are scored between two looks at the cap (`benchmarks/bench_capping.py`)."""
+"""Images that are scored between two checks of the threshold (`benchmarks/bench_early_stopping.py`)."""
 
 
 class CandidateEvaluator:
@@ -29,9 +29,9 @@ class CandidateEvaluator:
     the supernet has when the evaluator is made: after training on, make another evaluator.
 
     Images are scored in chunks of one size and always the same ones, so that the scores of an image are the same bits
-    whether there is a cap or not. (Measured on this project's CPUs, with 1 and 2 threads, for the quickstart's backbone
-    and a ViT-Ti/16 at 224 pixels: an image's logits do not even depend on which images are in its chunk, nor where it
-    stands there, nor on the chunk's size.)
+    with and without a stop threshold. (Measured on this project's CPUs, with 1 and 2 threads, for the quickstart's
+    backbone and a ViT-Ti/16 at 224 pixels: an image's logits do not even depend on which images are in its chunk, nor
+    where it stands there, nor on the chunk's size.)
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class CandidateEvaluator:
             device: where to evaluate.
             batch_size: images of a chunk; `CHUNK` if not given.
             weights: their digest in the weight store: tasks that ask for others are then refused.
-            hardest_first: score the images in the order in which candidates that will be capped are so soonest. It
-                costs the evaluation of a few candidates, before the first one.
+            hardest_first: score the images in the order that stops hopeless candidates soonest. It costs the evaluation
+                of a few candidates, before the first one.
             compile: on a GPU in bfloat16, whether the forward is compiled and captured (`resident_of`).
             mixed: score in bfloat16; on GPUs only, if not given.
 
@@ -138,15 +138,15 @@ class CandidateEvaluator:
             reason = f"asked for weights {task.weights_digest[:12]}, this evaluator holds {str(self._weights)[:12]}"
             return EvaluationResult(task.subnet_digest, error=reason)
         try:
-            return self.evaluate(parsed or Subnet.from_json(task.subnet_json), task.cap)
+            return self.evaluate(parsed or Subnet.from_json(task.subnet_json), task.threshold)
         except EvaluationError as error:
             return EvaluationResult(task.subnet_digest, error=str(error))
         except (GlorasearchError, torch.OutOfMemoryError) as error:
             return EvaluationResult(task.subnet_digest, error=f"{type(error).__name__}: {error}")
 
     @torch.inference_mode()
-    def evaluate(self, subnet: Subnet, cap: Cap | None = None) -> EvaluationResult:
-        """Accuracy and mean cross-entropy of a subnet on the whole search split, or until it is worse than the cap.
+    def evaluate(self, subnet: Subnet, threshold: StopThreshold | None = None) -> EvaluationResult:
+        """Score a subnet on the search split, until it is certain to be worse than the threshold, if there is one.
 
         Raises:
             SearchSpaceError: if the subnet is not of this space.
@@ -164,17 +164,17 @@ class CandidateEvaluator:
             seen = (index + 1) * chunks.size
             logits[seen - chunks.size : seen] = found
             last = seen >= chunks.images
-            if cap is None and not last:
+            if threshold is None and not last:
                 continue
             seen = min(seen, chunks.images)
             pending = PendingScores(logits[:seen], chunks.labels[:seen])
             if last and self.ahead:
                 self._begin_next(subnet)
             scores = pending.wait()
-            if last or cap is None:
+            if last or threshold is None:
                 return self._result(subnet, scores, began)
-            bound = cap.bound(scores.correct, scores.nats, seen, chunks.images)
-            if scores.finite and cap.excludes(bound):
+            bound = threshold.bound(scores.correct, scores.nats, seen, chunks.images)
+            if scores.finite and threshold.excludes(bound):
                 return self._result(subnet, scores, began, bound, seen)
         raise AssertionError("the last chunk has a result")
 

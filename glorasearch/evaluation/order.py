@@ -15,7 +15,7 @@ from glorasearch.evaluation.scores import cross_entropies
 from glorasearch.space import BoundSpace, sample_within_budget
 
 REFERENCES: Final = 4
-"""Random subnets by which images are judged. More of them cost more than they save (`bench_capping.py`)."""
+"""Random subnets by which images are judged. More of them cost more than they save (`bench_early_stopping.py`)."""
 _SEED: Final = 2306_07967
 
 
@@ -31,7 +31,7 @@ def hardest_first(
     """The positions of the images, those of the largest cross-entropy first.
 
     A pure function of weights, space and split: the mean is taken over random subnets that a fixed seed draws. Which
-    order it is decides how early a candidate is capped, never whether it may be.
+    order it is decides how early a candidate is stopped, never whether it may be.
     """
     chunks = Chunks(split, size, natural_order(split), resident.device, resident.dtype)
     hardness = torch.zeros(chunks.images, dtype=torch.float64, device=resident.device)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glorasearch.space.cap import UNIT
+from glorasearch.space.early_stopping import UNIT
 
 
 class Scores(NamedTuple):
@@ -17,7 +17,7 @@ class Scores(NamedTuple):
 
     correct: int
     nats: float
-    """Sum of their cross-entropies, exact as `glorasearch.space.cap` says; nan or inf if one of them is."""
+    """Sum of their cross-entropies, exact as `glorasearch.space.early_stopping` says; nan or inf if one of them is."""
 
     @property
     def finite(self) -> bool:

@@ -135,10 +135,10 @@ class SearchSection(BaseModel):
     """Of the candidates' forward; `auto` is bfloat16 on GPUs and float32 on CPUs."""
     eval_batch_size: int | None = Field(default=None, ge=1)
     """Images that a candidate scores at once; 25 if not given."""
-    capping: bool = True
+    early_stopping: bool = True
     """Stop the evaluation of candidates that are certain to be no parents and not the winner."""
-    capping_lag: int | None = Field(default=None, ge=1)
-    """Candidates that may be evaluated at once when there is capping; if not given, 4 in one process, else a batch."""
+    early_stopping_lag: int | None = Field(default=None, ge=1)
+    """Candidates that may be evaluated at once with early stopping; if not given, 4 in one process, else a batch."""
     max_failure_share: float = Field(default=0.2, ge=0, le=1)
     """The search stops when more than this share of a batch cannot be evaluated."""
 
@@ -255,11 +255,11 @@ class RunConfig(BaseModel):
 
 
 def without_labels(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what does not decide the winner: name, place of the export, capping, compilation.
+    """A configuration without what does not decide the winner: name, place of the export, early stopping, compilation.
 
     Nor is there what a version of before did not know, where it has its default: a run of then is found again.
     """
-    left_out = {"export": ("path",), "search": ("capping", "capping_lag", "max_failure_share")}
+    left_out = {"export": ("path",), "search": ("early_stopping", "early_stopping_lag", "max_failure_share")}
     content = {key: value for key, value in configuration.items() if key not in ("name", "compile")}
     content |= {
         section: {key: value for key, value in content[section].items() if key not in keys}

@@ -12,8 +12,8 @@ from glorasearch.runs.fixed import FIXED, is_fixed, other_baselines
 from glorasearch.runs.records import report_path
 from glorasearch.runs.run import Run
 
-UNCAPPED = {"capped": 0, "images_share": 1.0, "evaluation_seconds": None}
-"""What the search of a run says that was made before there was capping."""
+WITHOUT_EARLY_STOPPING = {"stopped_early": 0, "images_share": 1.0, "evaluation_seconds": None}
+"""What the search of a run says that was made before there was early stopping."""
 
 
 def report(job: Run) -> dict[str, Any]:
@@ -40,14 +40,14 @@ def report(job: Run) -> dict[str, Any]:
         "splits": tested["splits"],
         "supernet": {key: training[key] for key in ("steps", "seconds", "weights")},
         "search": {
-            key: (UNCAPPED | search)[key]
+            key: (WITHOUT_EARLY_STOPPING | search)[key]
             for key in (
                 "sampler",
                 "fitness",
                 "trials",
                 "evaluated",
                 "reused",
-                "capped",
+                "stopped_early",
                 "images_share",
                 "failed",
                 "seconds",

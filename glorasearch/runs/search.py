@@ -28,7 +28,7 @@ def search(job: Run) -> dict[str, Any]:
     space = job.supernet().space
     alone = only_subnet(space) is not None
     if alone:
-        config = replace(config, sampler="random", mode="generational", batch=1, trials=1, capping=False)
+        config = replace(config, sampler="random", mode="generational", batch=1, trials=1, early_stopping=False)
         title = "search split"
         job.progress.say(f"{space.name} has one subnet: scored once, nothing to search")
     else:
@@ -72,7 +72,7 @@ def search(job: Run) -> dict[str, Any]:
         "trials": outcome.trials,
         "evaluated": outcome.evaluated,
         "reused": outcome.reused,
-        "capped": outcome.capped,
+        "stopped_early": outcome.stopped_early,
         "images_share": outcome.images_share,
         "failed": outcome.failed,
         "seconds": max(outcome.seconds, outcome.evaluation_seconds),
@@ -84,21 +84,7 @@ def search(job: Run) -> dict[str, Any]:
 
 def search_config(job: Run) -> SearchConfig:
     """The search section as the driver wants it."""
-    section = job.run_file.search
-    return SearchConfig(
-        trials=section.trials,
-        sampler=section.sampler,
-        mode=section.mode,
-        fitness=section.fitness,
-        population=section.population,
-        parents=section.parents,
-        mutation=section.mutation,
-        batch=section.batch,
-        seed=job.run_file.seed,
-        capping=section.capping,
-        capping_lag=section.capping_lag,
-        max_failure_share=section.max_failure_share,
-    )
+    return SearchConfig(**job.run_file.search.model_dump(), seed=job.run_file.seed)
 
 
 def _scorer(job: Run, weights: str) -> Executor:

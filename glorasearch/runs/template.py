@@ -74,8 +74,8 @@ mutation = 0.2
 batch = 10                      # trials asked for together by random and tpe
 precision = "auto"              # auto (bfloat16 on GPUs) | float32 | bfloat16
 # eval_batch_size = 25          # images that a candidate scores at once; 25 if not given
-capping = true                  # stop candidates that are certain to be no parents and not the winner: same result
-# capping_lag = 4               # candidates evaluated at once then; less stops sooner; 4, or a batch with workers
+early_stopping = true           # stop candidates that are certain to be neither parents nor the winner: same result
+# early_stopping_lag = 4        # candidates evaluated at once then; less stops sooner; 4, or a batch with workers
 max_failure_share = 0.2         # stop the search when more candidates than this share cannot be evaluated
 
 [refit]                         # the winner alone, on train + search

@@ -9,8 +9,8 @@ from glorasearch.db import TrialStorage
 from glorasearch.errors import SearchError
 from glorasearch.search.asker import Asker, SamplerAsker
 from glorasearch.search.breeder import Breeder
-from glorasearch.search.caps import make_caps
 from glorasearch.search.config import SearchConfig
+from glorasearch.search.early_stopping import make_stopping_rule
 from glorasearch.search.executor import Executor
 from glorasearch.search.failures import FailureGuard
 from glorasearch.search.genome import Genome
@@ -34,9 +34,9 @@ class SearchDriver:
     the order in which evaluations end. Where they end in the order of submission, as in one process, the same seed
     makes the same trials, also when the search is cut off and started again; and with capping the same as without.
 
-    A trial that is certain to be no parent and not the winner is stopped early (`glorasearch.space.cap`) and recorded
-    as pruned, with its bound. What its cap is made of depends on numbers only, or in steady mode on what has finished
-    (`NumberedCaps`, `SteadyCaps`).
+    A trial that is certain to be no parent and not the winner is stopped early (`glorasearch.space.early_stopping`)
+    and recorded as pruned, with its bound. What its threshold comes from depends on numbers only,
+    or in steady mode on what has finished (`NumberedCaps`, `SteadyCaps`).
 
     A search that was cut off, however, goes on when `run` is called again with the same study: a trial without its
     subnet is sampled, one without its scores is submitted again under the same number, before new ones. That holds for
@@ -104,7 +104,7 @@ class SearchDriver:
         self._ledger = ledger
         self._recorder = Recorder(self._storage, ledger, config, self._on_progress)
         self._failures = FailureGuard(config)
-        caps = make_caps(config, ledger, in_order=self._executor.in_order)
+        caps = make_stopping_rule(config, ledger, in_order=self._executor.in_order)
         make_asker: type[Asker] = Breeder if config.sampler == "evolution" else SamplerAsker
         asker = make_asker(self._genome, self._storage, self._study_name, config, ledger)
         if config.steady:
@@ -144,7 +144,9 @@ class SearchDriver:
 
     def _submit(self, candidate: Candidate) -> None:
         subnet = candidate.trial.subnet
-        self._executor.submit(EvaluationTask(subnet.to_json(), subnet.digest, self._weights_digest, candidate.cap))
+        self._executor.submit(
+            EvaluationTask(subnet.to_json(), subnet.digest, self._weights_digest, candidate.threshold)
+        )
 
     def _check_failures(self) -> None:
         exceeded = self._failures.exceeded
@@ -172,7 +174,7 @@ class SearchDriver:
             trials=len(ledger.records) + len(ledger.failures),
             evaluated=ledger.evaluations,
             reused=ledger.reused,
-            capped=ledger.capped,
+            stopped_early=ledger.stopped_early,
             failed=len(ledger.failures),
             images_share=ledger.images_share,
             seconds=seconds,

@@ -19,7 +19,7 @@ class Elite:
 
     def take(self, record: TrialRecord) -> None:
         """Look at a trial; capped ones and those that reuse another one's scores do not count."""
-        if record.capped or record.reused_from is not None:
+        if record.stopped_early or record.reused_from is not None:
             return
         found = rank(self._fitness, record)
         if not self.full or found < self._best[-1]:

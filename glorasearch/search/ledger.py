@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from glorasearch.search.fitness import Fitness, rank
 from glorasearch.search.genome import Genome
-from glorasearch.search.record import PARAMETERS, REASON, SUBNET, TrialRecord, is_capped
+from glorasearch.search.record import PARAMETERS, REASON, SUBNET, TrialRecord, is_stopped_early
 from glorasearch.space import Subnet
 
 
@@ -50,7 +50,7 @@ class Ledger:
         """Told of every trial that gets its scores."""
         self.best: TrialRecord | None = None
         self.reused = 0
-        self.capped = 0
+        self.stopped_early = 0
         """Evaluated trials that were capped."""
         self._evaluated: dict[str, TrialRecord] = {}
 
@@ -58,7 +58,7 @@ class Ledger:
         """Take in what the study holds; of finished trials the parameters are not needed."""
         for trial in trials:
             attrs = trial.user_attrs
-            if trial.state == TrialState.COMPLETE or is_capped(trial):
+            if trial.state == TrialState.COMPLETE or is_stopped_early(trial):
                 self.met.add(attrs[SUBNET])
                 self.add(TrialRecord.from_attrs(trial.number, attrs))
             elif trial.state.is_finished():
@@ -81,12 +81,12 @@ class Ledger:
         self.records[record.number] = record
         if record.reused_from is None:
             self._evaluated[record.subnet_digest] = record
-            self.capped += record.capped
+            self.stopped_early += record.stopped_early
         else:
             self.reused += 1
         for follower in self.followers:
             follower(record)
-        if record.capped:
+        if record.stopped_early:
             return
         if self.best is None or rank(self._fitness, record) < rank(self._fitness, self.best):
             self.best = record
@@ -125,7 +125,7 @@ class Ledger:
     def pareto_front(self) -> tuple[TrialRecord, ...]:
         """The trials that none beats in both accuracy and parameters, the smallest first; no capped ones."""
         front: list[TrialRecord] = []
-        known = [record for record in self.records.values() if not record.capped]
+        known = [record for record in self.records.values() if not record.stopped_early]
         for record in sorted(known, key=lambda r: (r.parameters, *rank("accuracy", r))):
             if not front or record.accuracy > front[-1].accuracy:
                 front.append(record)

@@ -17,7 +17,7 @@ class SearchProgress:
     evaluated: int
     reused: int
     """Trials whose subnet was met before."""
-    capped: int
+    stopped_early: int
     """Evaluated trials that were stopped, being certain to be no parents and not the winner."""
     failed: int
     best: TrialRecord | None
@@ -45,7 +45,7 @@ class SearchOutcome:
     evaluated: int
     reused: int
     """Trials whose subnet was met before."""
-    capped: int
+    stopped_early: int
     """Evaluated trials that were stopped, being certain to be no parents and not the winner."""
     failed: int
     images_share: float

@@ -50,7 +50,7 @@ class TrialRecord:
         return self.correct / self.seen
 
     @property
-    def capped(self) -> bool:
+    def stopped_early(self) -> bool:
         """Whether the evaluation stopped early, since the trial was certain to be no parent and not the winner."""
         return self.bound is not None
 
@@ -65,7 +65,7 @@ class TrialRecord:
         Those of a capped one have no `accuracy` and no `cross_entropy`, which would be of its hardest images: what they
         are so far is under `seen_accuracy` and `seen_cross_entropy`.
         """
-        prefix = "seen_" if self.capped else ""
+        prefix = "seen_" if self.stopped_early else ""
         attrs: dict[str, Any] = {
             "origin": "evaluated" if self.reused_from is None else "reused",
             f"{prefix}accuracy": self.accuracy,
@@ -74,7 +74,7 @@ class TrialRecord:
             f"{prefix}cross_entropy": self.cross_entropy,
             "seconds": self.seconds,
         }
-        if self.capped:
+        if self.stopped_early:
             attrs |= {"bound": self.bound, "seen": self.seen}
         return attrs if self.reused_from is None else attrs | {"reused_from": self.reused_from}
 
@@ -111,7 +111,7 @@ class TrialRecord:
         )
 
 
-def is_capped(trial: FrozenTrial) -> bool:
+def is_stopped_early(trial: FrozenTrial) -> bool:
     """Whether a stored trial was capped."""
     return trial.state == TrialState.PRUNED and "bound" in trial.user_attrs
 

@@ -57,7 +57,7 @@ class Recorder:
         self._finish(trial, replace(known, number=trial.number, seconds=0.0, reused_from=known.number), None)
 
     def _finish(self, trial: RunningTrial, record: TrialRecord, evaluation: Evaluation | None) -> None:
-        state = TrialState.PRUNED if record.capped else TrialState.COMPLETE
+        state = TrialState.PRUNED if record.stopped_early else TrialState.COMPLETE
         if self._config.sampler == "nsga2":
             values = [record.accuracy, float(record.parameters)]
         else:
@@ -75,7 +75,7 @@ class Recorder:
                 trials=self._config.trials,
                 evaluated=ledger.evaluations,
                 reused=ledger.reused,
-                capped=ledger.capped,
+                stopped_early=ledger.stopped_early,
                 failed=len(ledger.failures),
                 best=ledger.best,
                 best_fitness=None if ledger.best is None else value(self._config.fitness, ledger.best),

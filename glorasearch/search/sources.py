@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glorasearch.search.asker import Asker
-from glorasearch.search.caps import Caps
+from glorasearch.search.early_stopping import Caps
 from glorasearch.search.ledger import Ledger, RunningTrial
-from glorasearch.space import Cap
+from glorasearch.space import StopThreshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Candidate:
     """A trial that is to be evaluated."""
 
     trial: RunningTrial
-    cap: Cap | None
+    threshold: StopThreshold | None
 
 
 class Source(ABC):

@@ -2,10 +2,11 @@
 
 from glorasearch.choices import SUPPORT_TENSORS, Choice, LayerShape, Site, parse_choice
 from glorasearch.space.bound import BoundSpace, Gene
-from glorasearch.space.cap import Cap, CapFitness
+from glorasearch.space.early_stopping import StopThreshold
 from glorasearch.space.known_backbones import known_layers, known_names, transformer_layers
 from glorasearch.space.messages import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 from glorasearch.space.operators import crossover, mutate, repair, sample, sample_within_budget
+from glorasearch.space.score import Fitness, Score
 from glorasearch.space.search_space import Budget, SearchSpace, shipped_directory, shipped_names, without_later_defaults
 from glorasearch.space.subnet import GeneKey, Subnet
 
@@ -13,17 +14,18 @@ __all__ = [
     "SUPPORT_TENSORS",
     "BoundSpace",
     "Budget",
-    "Cap",
-    "CapFitness",
     "Choice",
     "Evaluate",
     "EvaluationResult",
     "EvaluationTask",
+    "Fitness",
     "Gene",
     "GeneKey",
     "LayerShape",
+    "Score",
     "SearchSpace",
     "Site",
+    "StopThreshold",
     "Subnet",
     "crossover",
     "evaluate_safely",

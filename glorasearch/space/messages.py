@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from glorasearch.errors import EvaluationError
-from glorasearch.space.cap import Cap
+from glorasearch.space.early_stopping import StopThreshold
 
 _REASON_LENGTH: Final = 500
 
@@ -22,7 +22,7 @@ class EvaluationTask:
     subnet_digest: str
     weights_digest: str
     """The weights in the weight store that the candidate inherits."""
-    cap: Cap | None = None
+    threshold: StopThreshold | None = None
     """The evaluation may stop when the candidate is certain to be worse than this; None to see all images."""
 
 
@@ -52,7 +52,7 @@ class EvaluationResult:
     """Traceback, for the log, of an exception that nobody foresaw; its type and message are the `error`."""
 
     @property
-    def capped(self) -> bool:
+    def stopped_early(self) -> bool:
         """Whether the evaluation stopped at the task's cap."""
         return self.bound is not None
 

@@ -18,7 +18,7 @@ from ray.cluster_utils import Cluster
 
 Bench = Any
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-SHORT = ("train.steps=12", "refit.steps=10", "report.baselines=[]", "search.trials=160", "search.capping_lag=16")
+SHORT = ("train.steps=12", "refit.steps=10", "report.baselines=[]", "search.trials=160", "search.early_stopping_lag=16")
 ELSEWHERE = ["unshare", "--uts", "sh", "-c", 'hostname another-node && exec "$@"', "sh"]
 
 

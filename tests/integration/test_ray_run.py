@@ -13,8 +13,8 @@ import pytest
 
 Bench = Any
 
-# The lag is given, as it goes by the executor otherwise, and with it what is recorded of capped trials.
-SHORT = ("train.steps=12", "refit.steps=0", "report.baselines=[]", "search.trials=64", "search.capping_lag=4")
+# The lag is given, as it goes by the executor otherwise, and with it what is recorded of trials stopped early.
+SHORT = ("train.steps=12", "refit.steps=0", "report.baselines=[]", "search.trials=64", "search.early_stopping_lag=4")
 
 
 def actors(root: int) -> list[int]:

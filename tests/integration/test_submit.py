@@ -34,7 +34,7 @@ MakeBench = Callable[..., Bench]
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text("utf-8")
 METHOD = README.split("## Add a method of your own\n", 1)[1].split("\n## ", 1)[0]
-SHORT = ("train.steps=12", "refit.steps=0", "report.baselines=[]", "search.trials=250", "search.capping=false")
+SHORT = ("train.steps=12", "refit.steps=0", "report.baselines=[]", "search.trials=250", "search.early_stopping=false")
 DEADLINE_SECONDS = 240
 
 

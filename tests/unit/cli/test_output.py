@@ -101,11 +101,11 @@ def test_the_final_table_of_a_fixed_method(capsys: pytest.CaptureFixture[str]) -
     assert "winner" not in text
 
 
-def test_what_capping_saved_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_early_stopping_saved_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(report())
-    assert "capped" not in capsys.readouterr().out, "a report of before there was capping"
-    print_report(report(search=report()["search"] | {"capped": 4, "images_share": 0.625}))
-    assert "0 failed; 4 of them capped, 62 % of the images scored)" in " ".join(capsys.readouterr().out.split())
+    assert "stopped early" not in capsys.readouterr().out, "nothing was stopped early"
+    print_report(report(search=report()["search"] | {"stopped_early": 4, "images_share": 0.625}))
+    assert "0 failed; 4 of them stopped early, 62 % of the images scored)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_winner_that_was_not_refitted_is_not_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:

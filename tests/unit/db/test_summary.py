@@ -42,9 +42,9 @@ def test_a_trial_is_told_by_shares_mean_rank_and_parameters() -> None:
     assert (result.number, result.value, result._trial_id) == (0, 1.0, 7)
 
 
-def test_a_capped_trial_is_told_by_its_bound() -> None:
-    capped = trial({"one.A": "vector"}, parameters=1, bound=0.7, seen=20, seen_accuracy=0.1, seen_cross_entropy=3.0)
-    kept = StudySummary(DISTRIBUTIONS, most_parameters=1).summarise(capped).user_attrs
+def test_a_trial_that_was_stopped_early_shows_its_bound() -> None:
+    stopped = trial({"one.A": "vector"}, parameters=1, bound=0.7, seen=20, seen_accuracy=0.1, seen_cross_entropy=3.0)
+    kept = StudySummary(DISTRIBUTIONS, most_parameters=1).summarise(stopped).user_attrs
     assert kept == {"bound": 0.7, "seen": 20}, "scores of the hardest images alone are not to be compared with others"
 
 

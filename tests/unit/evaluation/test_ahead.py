@@ -11,7 +11,7 @@ import pytest
 from glorasearch.data import Splits
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.search import InProcessExecutor
-from glorasearch.space import Cap, EvaluationResult, EvaluationTask, Subnet, sample
+from glorasearch.space import EvaluationResult, EvaluationTask, StopThreshold, Subnet, sample
 from glorasearch.supernet import Supernet
 
 
@@ -47,24 +47,24 @@ def scores(result: EvaluationResult) -> tuple[Any, ...]:
     return result.subnet_digest, result.correct, result.cross_entropy, result.bound, result.stopped_after, result.error
 
 
-@pytest.mark.parametrize("capped", [False, True])
-def test_the_same_results(splits: Splits, fitted: Supernet, capped: bool) -> None:
+@pytest.mark.parametrize("stopping", [False, True])
+def test_the_same_results(splits: Splits, fitted: Supernet, stopping: bool) -> None:
     supernet = fitted
     rng = np.random.default_rng(0)
     subnets = [sample(supernet.space, rng) for _ in range(12)]
     plain = CandidateEvaluator(supernet, splits.search, batch_size=10, weights="w", hardest_first=True)
     middle = sorted(plain.evaluate(subnet).cross_entropy for subnet in subnets)[3]
-    cap = Cap("cross_entropy", middle) if capped else None
-    tasks = [EvaluationTask(subnet.to_json(), subnet.digest, "w", cap) for subnet in subnets]
+    threshold = StopThreshold("cross_entropy", middle) if stopping else None
+    tasks = [EvaluationTask(subnet.to_json(), subnet.digest, "w", threshold) for subnet in subnets]
     foreign = Subnet({("no.such.layer", "A"): "vector"})
-    tasks.insert(3, EvaluationTask(foreign.to_json(), foreign.digest, "w", cap))
-    tasks.insert(6, EvaluationTask("not JSON", "digest", "w", cap))
-    tasks.insert(8, EvaluationTask(subnets[0].to_json(), subnets[0].digest, "other weights", cap))
+    tasks.insert(3, EvaluationTask(foreign.to_json(), foreign.digest, "w", threshold))
+    tasks.insert(6, EvaluationTask("not JSON", "digest", "w", threshold))
+    tasks.insert(8, EvaluationTask(subnets[0].to_json(), subnets[0].digest, "other weights", threshold))
     expected = [scores(plain(task)) for task in tasks]
     ahead = Ahead(supernet, splits.search, batch_size=10, weights="w", hardest_first=True)
     assert [scores(result) for result in results(ahead, tasks)] == expected
     assert sum(error is not None for *_, error in expected) == 3
-    assert any(bound is not None for _, _, _, bound, _, _ in expected) == capped
+    assert any(bound is not None for _, _, _, bound, _, _ in expected) == stopping
     assert ahead.begun == 12 + 1, "each was begun once, the foreign one in vain"
     assert not ahead._parsed
 

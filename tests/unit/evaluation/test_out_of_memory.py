@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from glorasearch.data import Splits
 from glorasearch.evaluation import CandidateEvaluator
-from glorasearch.space import Cap, EvaluationResult, EvaluationTask, SearchSpace, Subnet, sample
+from glorasearch.space import EvaluationResult, EvaluationTask, SearchSpace, StopThreshold, Subnet, sample
 from glorasearch.supernet import Supernet
 
 NewSupernet = Callable[..., Supernet]
@@ -72,7 +72,9 @@ def test_half_a_chunk_at_once_gives_the_scores_bounds_and_positions_of_a_whole_o
     small = CandidateEvaluator(tight(new_supernet(), chunk - 1), splits.search, **options)
     tasks = some(new_supernet(), 6)
     middle = float(np.median([plain(task).cross_entropy for task in tasks]))
-    tasks += [EvaluationTask(t.subnet_json, t.subnet_digest, "w", Cap("cross_entropy", middle / 2)) for t in tasks]
+    tasks += [
+        EvaluationTask(t.subnet_json, t.subnet_digest, "w", StopThreshold("cross_entropy", middle / 2)) for t in tasks
+    ]
     expected = [scores(plain(task)) for task in tasks]
     assert [scores(small(task)) for task in tasks] == expected
     assert {error for *_, error in expected} == {None}

@@ -98,7 +98,7 @@ def test_the_digest_is_of_what_decides_the_results(tmp_path: Path) -> None:
 
     assert (
         RunConfig.from_dict(
-            own, ["name=other", "export.path=there", "search.capping=false", "search.capping_lag=2"]
+            own, ["name=other", "export.path=there", "search.early_stopping=false", "search.early_stopping_lag=2"]
         ).digest()
         == digest
     )
@@ -122,7 +122,7 @@ def test_a_run_of_before_is_found_again(tmp_path: Path) -> None:
         del before["spaces"]["space"][key]
     assert before["spaces"]["space"]["layers"].pop("types") == ["linear"]
     content = {key: value for key, value in before.items() if key not in ("name", "compile")}
-    left_out = ("capping", "capping_lag", "max_failure_share")
+    left_out = ("early_stopping", "early_stopping_lag", "max_failure_share")
     for section, key in (("export", "path"), *(("search", key) for key in left_out)):
         del content[section][key]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from glorasearch.db import Database, TrialStorage
 from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
 from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask, LayerShape, SearchSpace, Subnet
-from glorasearch.space.cap import UNIT
+from glorasearch.space.early_stopping import UNIT
 
 CHOICES = {"A": ["lora:2", "vector", "none"], "B": ["lora:4", "lora:2", "vector", "none"], "E": ["vector", "none"]}
 
@@ -65,13 +65,13 @@ class ImageWise:
     def __call__(self, task: EvaluationTask) -> EvaluationResult:
         nats, right = self.images(task)
         nats, right = nats[self._order], right[self._order]
-        self.caps.append(task.cap.value if task.cap else None)
+        self.caps.append(task.threshold.value if task.threshold else None)
         for seen in range(self._chunk, IMAGES, self._chunk):
             total = float(nats[:seen].sum())
-            if task.cap is None or not np.isfinite(total):
+            if task.threshold is None or not np.isfinite(total):
                 continue
-            bound = task.cap.bound(int(right[:seen].sum()), total, seen, IMAGES)
-            if task.cap.excludes(bound):
+            bound = task.threshold.bound(int(right[:seen].sum()), total, seen, IMAGES)
+            if task.threshold.excludes(bound):
                 self.seen[task.subnet_digest] = seen
                 correct = int(right[:seen].sum())
                 return EvaluationResult(

@@ -143,10 +143,10 @@ def test_the_same_driver_can_go_on_after_an_interrupt(new_search, evaluator):
 @pytest.mark.parametrize("sampler", ["evolution", "random"])
 @pytest.mark.parametrize("lag", [1, 5])
 def test_caps_are_the_same_wherever_the_search_was_cut_off(new_search, imagewise, sampler, lag):
-    config = SearchConfig(sampler=sampler, capping_lag=lag, **SMALL | {"trials": 60})
+    config = SearchConfig(sampler=sampler, early_stopping_lag=lag, **SMALL | {"trials": 60})
     undisturbed, in_results, in_writes = new_search(), new_search(), new_search()
     expected = undisturbed.run(config, InProcessExecutor(imagewise()))
-    assert expected.capped > 5
+    assert expected.stopped_early > 5
     one, _ = until_done(lambda: in_results.run(config, CutOffExecutor(imagewise(), 3, capacity=4)))
     other, interrupts = until_done(
         lambda: in_writes.run(config, InProcessExecutor(imagewise()), storage=CutOffStorage(in_writes.database, 5))
@@ -154,5 +154,5 @@ def test_caps_are_the_same_wherever_the_search_was_cut_off(new_search, imagewise
     assert interrupts >= 60 // 5
     assert undisturbed.trials == in_results.trials == in_writes.trials
     assert outcome_of(expected) == outcome_of(one) == outcome_of(other)
-    assert expected.capped == one.capped == other.capped
+    assert expected.stopped_early == one.stopped_early == other.stopped_early
     assert expected.images_share == one.images_share == other.images_share

@@ -81,7 +81,7 @@ def test_in_one_process_the_same_seed_makes_the_same_trials_however_often_it_is_
             interrupts += 1
     assert interrupts >= expected.evaluated // 4 - 1
     assert undisturbed.trials == again.trials == cut.trials
-    assert (found.best, found.subnet, found.capped) == (expected.best, expected.subnet, expected.capped)
+    assert (found.best, found.subnet, found.stopped_early) == (expected.best, expected.subnet, expected.stopped_early)
     other.run(SearchConfig(sampler=sampler, seed=1, **SMALL | {"trials": 36}), InProcessExecutor(imagewise()))
     assert other.trials != undisturbed.trials
 
@@ -91,11 +91,11 @@ def test_in_one_process_the_same_seed_makes_the_same_trials_however_often_it_is_
 def test_capping_changes_neither_trials_nor_winner(new_search, imagewise, fitness, sampler):
     plain, capped = new_search(), new_search()
     config = {"sampler": sampler, "fitness": fitness, **SMALL, "trials": 100}
-    expected = plain.run(SearchConfig(capping=False, **config), InProcessExecutor(imagewise()))
+    expected = plain.run(SearchConfig(early_stopping=False, **config), InProcessExecutor(imagewise()))
     found = capped.run(SearchConfig(**config), InProcessExecutor(imagewise()))
     assert [trial[1] for trial in capped.trials] == [trial[1] for trial in plain.trials]
     assert (found.best, found.subnet) == (expected.best, expected.subnet)
-    assert found.capped > 10
+    assert found.stopped_early > 10
     assert found.images_share < 0.9
 
 
@@ -109,8 +109,10 @@ def test_the_cap_is_the_kth_best_of_what_has_finished_when_a_trial_is_submitted(
         if isinstance(entry, EvaluationResult):
             finished += [entry.cross_entropy] if entry.bound is None else []
             continue
-        assert (entry.cap.value if entry.cap else None) == (sorted(finished)[3] if len(finished) >= 4 else None)
-        caps += entry.cap is not None
+        assert (entry.threshold.value if entry.threshold else None) == (
+            sorted(finished)[3] if len(finished) >= 4 else None
+        )
+        caps += entry.threshold is not None
     assert caps > 40
 
 
@@ -216,7 +218,7 @@ def test_too_many_failures_in_a_row_stop_the_search_which_can_go_on_later(new_se
 def test_the_mode_is_part_of_the_study(new_search):
     search = new_search()
     search.run(SearchConfig(**SMALL))
-    with pytest.raises(SearchError, match=r"search.mode was 'steady', now 'not set'"):
+    with pytest.raises(SearchError, match=r"search.mode was 'steady', now 'generational'"):
         search.run(SearchConfig(**SMALL | {"mode": "generational"}))
 
 

@@ -41,8 +41,8 @@ def test_1_and_8_workers(new_search, imagewise, sampler, lag):
     for workers in (1, 8):
         search = new_search()
         executor = SimulatedExecutor(imagewise(), workers, LogNormalSeconds(sigma=1.0))
-        outcome = search.run(SearchConfig(sampler=sampler, capping_lag=lag, **CONFIG | {"trials": 75}), executor)
-        found.append((search.trials, outcome.best, outcome.capped, outcome.images_share))
+        outcome = search.run(SearchConfig(sampler=sampler, early_stopping_lag=lag, **CONFIG | {"trials": 75}), executor)
+        found.append((search.trials, outcome.best, outcome.stopped_early, outcome.images_share))
     assert found[0] == found[1]
     assert (found[0][2] > 0) == (sampler != "nsga2")
 
@@ -55,8 +55,12 @@ def test_any_order_of_completion(new_search, imagewise, capacity, choices):
     expected = one.run(config, Permuted(imagewise(), 1, [0]))
     found = other.run(config, Permuted(imagewise(), capacity, choices))
     assert one.trials == other.trials
-    assert (found.best, found.capped, found.images_share) == (expected.best, expected.capped, expected.images_share)
-    assert expected.capped > 0
+    assert (found.best, found.stopped_early, found.images_share) == (
+        expected.best,
+        expected.stopped_early,
+        expected.images_share,
+    )
+    assert expected.stopped_early > 0
 
 
 def test_without_a_lag_caps_are_made_of_the_batches_before_and_nothing_is_waited_for(new_search, imagewise):

@@ -8,7 +8,7 @@ from glorasearch.search.config import SearchConfig
 from glorasearch.search.elite import Elite, EliteByNumber, EliteOfFinished
 from glorasearch.search.fitness import value
 from glorasearch.search.ledger import Ledger
-from glorasearch.space import Cap
+from glorasearch.space import StopThreshold
 
 
 class Caps(ABC):
@@ -19,7 +19,7 @@ class Caps(ABC):
         """Whether all has finished that the cap of this trial is made of; to be asked in the order of numbers."""
 
     @abstractmethod
-    def cap(self) -> Cap | None:
+    def cap(self) -> StopThreshold | None:
         """The cap of the trial for which `known` has said that it is, and None if that has none."""
 
 
@@ -42,11 +42,11 @@ class _EliteCaps(Caps):
         self._ledger = ledger
         self._elite = elite
 
-    def cap(self) -> Cap | None:
+    def cap(self) -> StopThreshold | None:
         """The fitness of the k-th best, if there are k."""
         if not self._elite.full:
             return None
-        return Cap(self._fitness, value(self._fitness, self._ledger.records[self._elite.numbers[-1]]))
+        return StopThreshold(self._fitness, value(self._fitness, self._ledger.records[self._elite.numbers[-1]]))
 
 
 class NumberedCaps(_EliteCaps):
@@ -71,8 +71,8 @@ class NumberedCaps(_EliteCaps):
 class SteadyCaps(_EliteCaps):
     """Caps made of all that has finished when a trial is submitted.
 
-    Exact for the reason that `glorasearch.space.cap` gives: the k subnets that are better than the cap have finished,
-    and stay so. Whatever is bred later, they are ranked before the capped one; it is never a parent, nor the winner.
+    Exact for the reason that `glorasearch.space.early_stopping` gives: the k subnets that are better than the cap
+    have finished, and stay so. Whatever is bred later, they rank before the stopped one.
     """
 
     def __init__(self, config: SearchConfig, ledger: Ledger, size: int) -> None:
@@ -83,11 +83,11 @@ class SteadyCaps(_EliteCaps):
         return True
 
 
-def make_caps(config: SearchConfig, ledger: Ledger, *, in_order: bool) -> Caps:
+def make_stopping_rule(config: SearchConfig, ledger: Ledger, *, in_order: bool) -> Caps:
     """The caps of a search; `in_order` says that candidates are evaluated one after the other."""
-    size = config.capped_beyond
+    size = config.kept
     if size is None:
         return NoCaps()
     if config.steady:
         return SteadyCaps(config, ledger, size)
-    return NumberedCaps(config, ledger, size, config.lag(in_order))
+    return NumberedCaps(config, ledger, size, config.lag(in_order=in_order))

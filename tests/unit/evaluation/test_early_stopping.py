@@ -1,4 +1,4 @@
-"""A capped evaluation stops when the candidate is certain to be worse, and nothing else changes."""
+"""An evaluation stops early once its candidate is certain to be worse, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from glorasearch.evaluation.order import hardest_first, natural_order
 from glorasearch.evaluation.resident import EagerResident
 from glorasearch.evaluation.scores import PendingScores
 from glorasearch.search import FITNESSES, Fitness, InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
-from glorasearch.space import Cap, EvaluationResult, EvaluationTask, Subnet, sample
+from glorasearch.space import EvaluationResult, EvaluationTask, StopThreshold, Subnet, sample
 from glorasearch.supernet import Supernet
 
 NewSupernet = Callable[..., Supernet]
@@ -89,11 +89,11 @@ def test_a_cap_stops_exactly_those_that_are_worse(
     assert len(set(values)) > 3
     stopped = 0
     for value in sorted(values)[:5]:
-        cap = Cap(fitness, sign * value)
+        threshold = StopThreshold(fitness, sign * value)
         for subnet, expected, score in zip(subnets, full, values, strict=True):
-            result = evaluator(EvaluationTask(subnet.to_json(), subnet.digest, "weights", cap))
+            result = evaluator(EvaluationTask(subnet.to_json(), subnet.digest, "weights", threshold))
             assert (result.total, result.error) == (70, None)
-            if not result.capped:
+            if not result.stopped_early:
                 assert scores(result) == scores(expected)
                 assert result.seen == 70
                 continue
@@ -105,25 +105,27 @@ def test_a_cap_stops_exactly_those_that_are_worse(
     assert stopped > 10
 
 
-def test_a_capped_result_speaks_of_the_images_that_were_seen(splits: Splits, new_supernet: NewSupernet) -> None:
+def test_the_score_of_an_evaluation_that_stopped_early_speaks_of_the_images_that_were_seen(
+    splits: Splits, new_supernet: NewSupernet
+) -> None:
     supernet = new_supernet()
     subnet = candidates(supernet, 1)[0]
     logits, labels = logits_of(supernet, subnet, splits)
     evaluator = CandidateEvaluator(supernet, splits.search, batch_size=14)
     for seen in (14, 28, 42, 56):
         nats = float(F.cross_entropy(logits[:seen], labels[:seen], reduction="sum"))
-        result = evaluator.evaluate(subnet, Cap("cross_entropy", nats / 70 - 1e-3))
+        result = evaluator.evaluate(subnet, StopThreshold("cross_entropy", nats / 70 - 1e-3))
         assert (result.seen, result.total) == (seen, 70)
         assert result.bound == pytest.approx(nats / 70, rel=1e-5)
         assert result.cross_entropy == pytest.approx(nats / seen, rel=1e-5)
         assert result.correct == int((logits[:seen].argmax(-1) == labels[:seen]).sum())
         assert result.accuracy == result.correct / seen
-    assert not evaluator.evaluate(subnet, Cap("cross_entropy", nats / 70 + 10)).capped
+    assert not evaluator.evaluate(subnet, StopThreshold("cross_entropy", nats / 70 + 10)).stopped_early
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("fitness", FITNESSES)
-def test_scores_that_are_not_finite_are_an_error_and_never_capped(
+def test_scores_that_are_not_finite_are_an_error_and_never_stop_an_evaluation(
     splits: Splits, new_supernet: NewSupernet, value: float, fitness: Fitness
 ) -> None:
     supernet = new_supernet()
@@ -131,10 +133,10 @@ def test_scores_that_are_not_finite_are_an_error_and_never_capped(
         supernet.adapter_parameters()["blocks.0.mlp.fc1.B.vector"].fill_(value)
     evaluator = CandidateEvaluator(supernet, splits.search, batch_size=16, hardest_first=True)
     subnet = candidates(supernet, 1)[0].replace({("blocks.0.mlp.fc1", "B"): "vector"})
-    cap = Cap(fitness, 1.0 if fitness == "accuracy" else 0.0)
-    result = evaluator.evaluate(subnet, cap)
-    assert (result.error, result.capped) == ("the mean cross-entropy is nan", False)
-    assert evaluator.evaluate(subnet.replace({("blocks.0.mlp.fc1", "B"): "none"}), cap).capped
+    threshold = StopThreshold(fitness, 1.0 if fitness == "accuracy" else 0.0)
+    result = evaluator.evaluate(subnet, threshold)
+    assert (result.error, result.stopped_early) == ("the mean cross-entropy is nan", False)
+    assert evaluator.evaluate(subnet.replace({("blocks.0.mlp.fc1", "B"): "none"}), threshold).stopped_early
 
 
 def test_an_infinite_cross_entropy_is_told(splits: Splits) -> None:
@@ -161,7 +163,7 @@ def test_hard_images_come_first(splits: Splits, fitted: Supernet) -> None:
     evaluator = CandidateEvaluator(fitted, splits.search, batch_size=10, hardest_first=True)
     halves = []
     for subnet in candidates(fitted, 10):
-        first = evaluator.evaluate(subnet, Cap("cross_entropy", 0.0))
+        first = evaluator.evaluate(subnet, StopThreshold("cross_entropy", 0.0))
         halves.append(first.cross_entropy / evaluator.evaluate(subnet).cross_entropy)
         assert first.seen == 10
     assert np.mean(halves) > 1.2
@@ -171,7 +173,7 @@ def test_hard_images_come_first(splits: Splits, fitted: Supernet) -> None:
 def test_a_search_breeds_the_same_parents_and_ends_with_the_same_winner(
     splits: Splits, fitted: Supernet, fitness: Fitness, tmp_path: Path
 ) -> None:
-    def search(capping: bool) -> tuple[SearchOutcome, list[Any], list[tuple[int, int, float]]]:
+    def search(early_stopping: bool) -> tuple[SearchOutcome, list[Any], list[tuple[int, int, float]]]:
         forwarded: list[tuple[int, int, float]] = []
         evaluator = CandidateEvaluator(fitted, splits.search, batch_size=5, hardest_first=True)
 
@@ -180,8 +182,8 @@ def test_a_search_breeds_the_same_parents_and_ends_with_the_same_winner(
             forwarded.append((result.seen, result.correct, result.cross_entropy))
             return result
 
-        config = SearchConfig(trials=160, population=20, parents=5, fitness=fitness, capping=capping)
-        storage = TrialStorage(f"sqlite:///{tmp_path}/{capping}.db")
+        config = SearchConfig(trials=160, population=20, parents=5, fitness=fitness, early_stopping=early_stopping)
+        storage = TrialStorage(f"sqlite:///{tmp_path}/{early_stopping}.db")
         outcome = SearchDriver(fitted.space, storage, InProcessExecutor(evaluate), "w", "study", config).run()
         return outcome, storage.get_all_trials(storage.get_study_id_from_name("study")), forwarded
 
@@ -193,6 +195,6 @@ def test_a_search_breeds_the_same_parents_and_ends_with_the_same_winner(
         if trial.state == TrialState.COMPLETE:
             assert trial.values == other.values
             assert trial.user_attrs["cross_entropy"] == other.user_attrs["cross_entropy"]
-    assert found.capped > 20
+    assert found.stopped_early > 20
     assert sum(seen for seen, *_ in all_images) == 70 * len(all_images)
     assert found.images_share == sum(seen for seen, *_ in images) / (70 * len(images)) < 0.98

@@ -1,11 +1,12 @@
-"""What exact capping saves on the quickstart's supernet, and what the choices behind its defaults are worth.
+"""What exact early stopping saves on the quickstart's supernet, and what the choices behind its defaults are worth.
 
-    python benchmarks/bench_capping.py [--json PATH] [--workspace DIR] [--trials 1050] [--fitness cross_entropy]
+    python benchmarks/bench_early_stopping.py [--json PATH] [--workspace DIR] [--trials 1050] [--fitness cross_entropy]
 
-One search without capping keeps every image's score of every candidate. From these scores the share of images that a
-search with capping forwards is computed for each way of doing it. Then the search is run with capping, its trials,
-parents and winner are compared, and its wall time for a candidate is set against the plain forward of all images, which
-is measured before and after. The workspace is made if it does not hold a trained quickstart (half a minute).
+One search without early stopping keeps every image's score of every candidate. From these scores the share of images
+that a search with early stopping forwards is computed for each way of doing it. Then the search is run with early
+stopping, its trials, parents and winner are compared, and its wall time for a candidate is set against the plain
+forward of all images, which is measured before and after. The workspace is made if it does not hold a trained
+quickstart (half a minute).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from glorasearch.runs.config import RunConfig
 from glorasearch.runs.workspace import Workspace
 from glorasearch.search import FITNESSES, Fitness, InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, Subnet, sample_within_budget
-from glorasearch.space.cap import UNIT
+from glorasearch.space.early_stopping import UNIT
 from glorasearch.supernet import Supernet
 
 TARGET = 0.6
@@ -74,7 +75,7 @@ def trained(workspace: Path) -> tuple[Run, Supernet]:
 
 
 class Recorder:
-    """Evaluates without caps, and keeps the scores of every image."""
+    """Evaluates without early stopping, and keeps the scores of every image."""
 
     def __init__(self, evaluator: CandidateEvaluator) -> None:
         self._resident, self._chunks = evaluator.resident, evaluator.chunks
@@ -100,7 +101,7 @@ class Recorder:
 def share(
     scores: Scores, fitness: Fitness, config: SearchConfig, lag: Callable[[int], int], order: OrderOf, size: int
 ) -> float:
-    """Images forwarded, as a share of all, when trial n is capped by the trials below `lag(n)`."""
+    """Images forwarded, as a share of all, when trial n is stopped by a threshold from the trials below `lag(n)`."""
     values, (_, images) = scores.fitness(fitness), scores.nats.shape
     ends = [*range(size, images, size), images]
     seen = 0
@@ -109,16 +110,16 @@ def share(
         if below < config.parents:
             seen += images
             continue
-        cap = np.sort(values[:below])[config.parents - 1]
+        threshold = np.sort(values[:below])[config.parents - 1]
         terms = scores.nats[number] if fitness == "cross_entropy" else scores.wrong[number]
         bounds = np.cumsum(terms[order(number)]) / images
-        seen += next((end for end in ends if bounds[end - 1] > cap), images)
+        seen += next((end for end in ends if bounds[end - 1] > threshold), images)
     return seen / images / config.trials
 
 
 def simulate(scores: Scores, references: Scores, fitness: Fitness, config: SearchConfig) -> dict[str, dict[int, float]]:
     """Way of doing it → images of a chunk → share of images forwarded."""
-    used, lag = REFERENCES_USED, config.capping_lag
+    used, lag = REFERENCES_USED, config.early_stopping_lag
     population, default = config.population, references.order(slice(REFERENCES_USED))
     values = scores.fitness(fitness)
     last: dict[int, NDArray[np.int64]] = {}
@@ -140,7 +141,7 @@ def simulate(scores: Scores, references: Scores, fitness: Fitness, config: Searc
             for m in REFERENCES
         },  # type: ignore[misc]
         **{f"{used} random subnets, lag {other}": (after(other), lambda n: default) for other in LAGS},
-        f"{used} random subnets, cap a generation": (lambda n: n // population * population, lambda n: default),
+        f"{used} random subnets, threshold a generation": (lambda n: n // population * population, lambda n: default),
         f"the parents' mean, lag {lag}": (after(lag), parents),
         f"oracle: the candidate's own, lag {lag}": (after(lag), lambda n: np.argsort(-scores.nats[n])),
     }
@@ -154,7 +155,7 @@ def search(
     supernet: Supernet, evaluate: Evaluate, config: SearchConfig, folder: Path
 ) -> tuple[SearchOutcome, list[FrozenTrial]]:
     """One search in a database of its own."""
-    storage = TrialStorage(f"sqlite:///{folder}/{config.fitness}-{config.capping}.db")
+    storage = TrialStorage(f"sqlite:///{folder}/{config.fitness}-{config.early_stopping}.db")
     outcome = SearchDriver(supernet.space, storage, InProcessExecutor(evaluate), "w", "study", config).run()
     return outcome, storage.get_all_trials(storage.get_study_id_from_name("study"), deepcopy=False)
 
@@ -180,7 +181,7 @@ class BesidePlainForwards:
 
 
 def rows(workspace: Path, trials: int, fitnesses: Sequence[Fitness], *, tables: bool = True) -> list[Row]:
-    """For each fitness: the mean cost of a candidate of a whole search with capping, against the plain forward."""
+    """For each fitness: the mean cost of a candidate of a search with early stopping, against the plain forward."""
     job, supernet = trained(workspace)
     split, backbone = job.data.search, job.backbone.eval()
     references = Recorder(CandidateEvaluator(supernet, split))
@@ -192,7 +193,7 @@ def rows(workspace: Path, trials: int, fitnesses: Sequence[Fitness], *, tables: 
     for fitness in fitnesses:
         with tempfile.TemporaryDirectory() as folder:
             recorder = Recorder(CandidateEvaluator(supernet, split))
-            config = SearchConfig(trials=trials, fitness=fitness, capping=False)
+            config = SearchConfig(trials=trials, fitness=fitness, early_stopping=False)
             expected, plain_trials = search(supernet, recorder, config, Path(folder))
             assert len(recorder.rows) == trials, "a subnet was met twice; the simulation takes each trial as evaluated"
             if tables:
@@ -223,12 +224,12 @@ def _real(
     assert all(trial.values == plain_trials[trial.number].values for trial in completed)
     cost = (outcome.evaluation_seconds + ordering) / outcome.evaluated
     return Row(
-        what=f"CPU: a candidate of a search of {trials:,} with capping ({fitness}), quickstart",
+        what=f"CPU: a candidate of a search of {trials:,} with early stopping ({fitness}), quickstart",
         measured=cost * 1e3,
         unit="ms",
         reference=statistics.fmean(beside.forwards) * 1e3,
         target=TARGET,
-        note=f"{100 * outcome.images_share:.1f} % of the images, {outcome.capped} capped, ordering them "
+        note=f"{100 * outcome.images_share:.1f} % of the images, {outcome.stopped_early} stopped early, ordering them "
         f"{ordering:.2f} s in all; same trials and winner as without",
     )
 
@@ -245,7 +246,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     json_option(parser)
-    parser.add_argument("--workspace", type=Path, default=Path("/tmp/bench-capping"), help="of a quickstart")
+    parser.add_argument("--workspace", type=Path, default=Path("/tmp/bench-early-stopping"), help="of a quickstart")
     parser.add_argument("--trials", type=int, default=1_050)
     parser.add_argument("--fitness", choices=FITNESSES, action="append", help="default: both")
     parser.add_argument("--threads", type=int, default=1, help="of torch")

@@ -52,16 +52,16 @@ def differences(plain: Any, capped: Any) -> list[str]:
 @pytest.mark.parametrize("lag", [1, 4, 20])
 def test_same_parents_and_same_winner(new_search, imagewise, fitness, seed, lag):
     order = random.Random(seed).sample(range(40), 40) if seed else range(40)
-    config = SearchConfig(fitness=fitness, seed=seed, capping_lag=lag, **SIZE)
-    without = SearchConfig(fitness=fitness, seed=seed, capping=False, **SIZE)
+    config = SearchConfig(fitness=fitness, seed=seed, early_stopping_lag=lag, **SIZE)
+    without = SearchConfig(fitness=fitness, seed=seed, early_stopping=False, **SIZE)
     plain, capped = new_search(), new_search()
     scorer = imagewise(order, chunk=1 + seed)
     expected, found = plain.run(without, InProcessExecutor(imagewise())), capped.run(config, InProcessExecutor(scorer))
     assert differences(plain, capped) == []
     assert parents_of(plain, config) == parents_of(capped, config)
     assert (found.best, found.subnet) == (expected.best, expected.subnet)
-    assert (expected.capped, expected.images_share) == (0, 1)
-    assert found.capped == sum(trial[4] == TrialState.PRUNED for trial in capped.trials) > 0
+    assert (expected.stopped_early, expected.images_share) == (0, 1)
+    assert found.stopped_early == sum(trial[4] == TrialState.PRUNED for trial in capped.trials) > 0
     assert found.images_share == sum(scorer.seen.values()) / (40 * len(scorer.seen)) < 1
 
 
@@ -69,17 +69,17 @@ def test_same_parents_and_same_winner(new_search, imagewise, fitness, seed, lag)
 def test_hard_images_first_save_more(new_search, imagewise, fitness):
     shares = []
     for order in (range(40), range(39, -1, -1)):
-        config = SearchConfig(fitness=fitness, capping_lag=1, **SIZE)
+        config = SearchConfig(fitness=fitness, early_stopping_lag=1, **SIZE)
         shares.append(new_search().run(config, InProcessExecutor(imagewise(order))).images_share)
     assert shares[0] < shares[1] - 0.1
 
 
 @pytest.mark.parametrize("fitness", FITNESSES)
 def test_a_capped_trial_is_recorded_with_its_bound_and_could_not_have_been_a_parent(new_search, imagewise, fitness):
-    config = SearchConfig(fitness=fitness, capping_lag=3, **SIZE)
+    config = SearchConfig(fitness=fitness, early_stopping_lag=3, **SIZE)
     search, plain = new_search(), new_search()
     search.run(config, InProcessExecutor(imagewise()))
-    plain.run(SearchConfig(fitness=fitness, capping=False, **SIZE), InProcessExecutor(imagewise()))
+    plain.run(SearchConfig(fitness=fitness, early_stopping=False, **SIZE), InProcessExecutor(imagewise()))
     sign = -1 if fitness == "accuracy" else 1
     for number, _, values, attrs, state in search.trials:
         if state != TrialState.PRUNED:
@@ -102,12 +102,12 @@ def test_a_capped_trial_is_recorded_with_its_bound_and_could_not_have_been_a_par
 def test_which_samplers_have_a_cap_and_what_it_is_made_of(new_search, imagewise, sampler):
     for fitness in FITNESSES:
         scorer = imagewise()
-        config = SearchConfig(sampler=sampler, fitness=fitness, capping_lag=7, **SIZE | {"trials": 40})
+        config = SearchConfig(sampler=sampler, fitness=fitness, early_stopping_lag=7, **SIZE | {"trials": 40})
         search = new_search()
         outcome = search.run(config, InProcessExecutor(scorer))
         if sampler in ("tpe", "nsga2"):
             assert set(scorer.caps) == {None}
-            assert outcome.capped == 0
+            assert outcome.stopped_early == 0
             continue
         kept, sign = {"evolution": 4, "random": 1}[sampler], -1 if fitness == "accuracy" else 1
         evaluated = [trial for trial in search.trials if trial[3]["origin"] == "evaluated"]
@@ -120,19 +120,19 @@ def test_which_samplers_have_a_cap_and_what_it_is_made_of(new_search, imagewise,
 @pytest.mark.parametrize("sampler", ["evolution", "random"])
 def test_records_do_not_depend_on_the_order_of_results(new_search, imagewise, sampler):
     for lag in (1, 3, 8):
-        config = SearchConfig(sampler=sampler, capping_lag=lag, **SIZE)
+        config = SearchConfig(sampler=sampler, early_stopping_lag=lag, **SIZE)
         first, second = new_search(), new_search()
         expected = first.run(config, InProcessExecutor(imagewise()))
         found = second.run(config, Shuffled(imagewise()))
         assert first.trials == second.trials
-        assert found.capped == expected.capped > 0
+        assert found.stopped_early == expected.stopped_early > 0
 
 
 @pytest.mark.parametrize("broken", ["0", "0123"])
 def test_scores_that_are_not_finite_fail_or_were_capped_before(new_search, imagewise, broken):
     """A NaN in an image that a capped candidate never saw is not met; parents and winner are the same all the same."""
     config = SearchConfig(**SIZE, max_failure_share=1.0)
-    without = SearchConfig(**SIZE, max_failure_share=1.0, capping=False)
+    without = SearchConfig(**SIZE, max_failure_share=1.0, early_stopping=False)
     plain, capped = new_search(), new_search()
     expected = plain.run(without, InProcessExecutor(imagewise(broken=broken)))
     found = capped.run(config, InProcessExecutor(imagewise(broken=broken)))
@@ -151,7 +151,9 @@ def test_a_capped_subnet_that_is_met_again_is_not_evaluated_again(new_search, sp
     config = SearchConfig(**SIZE | {"trials": 120, "parents": 2})
     plain, capped = new_search(space), new_search(space)
     scorer = imagewise(chunk=1)
-    plain.run(SearchConfig(**SIZE | {"trials": 120, "parents": 2}, capping=False), InProcessExecutor(imagewise()))
+    plain.run(
+        SearchConfig(**SIZE | {"trials": 120, "parents": 2}, early_stopping=False), InProcessExecutor(imagewise())
+    )
     found = capped.run(config, InProcessExecutor(scorer))
     assert differences(plain, capped) == []
     assert len(scorer.caps) == len(scorer.seen) == found.evaluated
@@ -166,9 +168,9 @@ def test_a_capped_subnet_that_is_met_again_is_not_evaluated_again(new_search, sp
 def test_capped_trials_are_on_no_pareto_front(new_search, imagewise):
     search = new_search()
     outcome = search.run(SearchConfig(**SIZE), InProcessExecutor(imagewise()))
-    assert outcome.capped
+    assert outcome.stopped_early
     for record in outcome.pareto:
-        assert not record.capped
+        assert not record.stopped_early
         assert search.trials[record.number][4] == TrialState.COMPLETE
 
 
@@ -176,7 +178,7 @@ def test_a_study_can_be_continued_with_and_without_capping(new_search, imagewise
     first, second = new_search(), new_search()
     first.run(SearchConfig(**SIZE), InProcessExecutor(imagewise()))
     for trials, capping in ((35, True), (50, False), (90, True)):
-        config = SearchConfig(**SIZE | {"trials": trials}, capping=capping)
+        config = SearchConfig(**SIZE | {"trials": trials}, early_stopping=capping)
         outcome = second.run(config, InProcessExecutor(imagewise()))
     assert [trial[1] for trial in first.trials] == [trial[1] for trial in second.trials]
     states = [trial[4] for trial in second.trials]

@@ -1,0 +1,68 @@
+"""Exact early stopping: when the evaluation of a candidate may stop with no effect on the search.
+
+A sampler that takes its parents from the top k of what was evaluated needs no score of a candidate that cannot be among
+them. `StopThreshold.value` is the fitness of the k-th best of the distinct subnets that had been evaluated to the end
+when the threshold was set. While the images are scored chunk by chunk,
+
+- with e errors so far, the accuracy on all N images is at most (N − e) / N;
+- as no cross-entropy is negative, its mean over all N images is at least (sum so far) / N.
+
+The evaluation stops as soon as this bound is **strictly** worse than the threshold.
+
+**Same parents, same winner.** Let candidate c be stopped. Then k distinct subnets, all evaluated to the end, are at
+least as good as the threshold, and c is strictly worse: each of them ranks before c, however ties are broken. What was
+evaluated stays evaluated, so they rank before c in every later generation too; c is in no later top k, nor is it the
+winner. That holds for every stopped candidate, so leaving all of them out changes no top k, hence no parents, hence no
+trial (trials are drawn from the seed, their numbers, the parents and the subnets met before, stopped ones included). A
+candidate that is *not* stopped has all its images scored, and the same score as without a threshold. By induction over
+the generations both searches are the same. They differ only in what is recorded of the stopped trials.
+
+**A stopped subnet that is met again** need not be evaluated again: thresholds of later trials come from more subnets,
+so they are at least as good, and its bound is strictly worse than theirs too.
+
+**Rounding does no harm.** Each image's cross-entropy is rounded once to a whole multiple of 2⁻³⁰ nats. A sum of such
+numbers below `EXACT` = 2²³ nats is a float64, so adding them up is exact in any order; a sum that is not below it
+evaluates to no less than it. So with `bound = min(sum so far, EXACT) / N` and the score being `(sum of all) / N`, both
+divided by the same N, a bound above the threshold means a score above the threshold. Values that are not finite stop
+nothing: such a candidate is evaluated to its end and is an error, as without a threshold.
+
+It remains that an image's cross-entropy must be a function of image and candidate. All images are scored in chunks of
+one size that hold the same images in the same places, with or without a threshold, so this holds wherever the same
+computation gives the same bits twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from glorasearch.space.score import Fitness
+
+UNIT: Final = 2.0**-30
+"""Nats. Cross-entropies are whole multiples of this."""
+EXACT: Final = 2.0**23
+"""Nats. Sums of such multiples below this are exact in float64: 2²³ / 2⁻³⁰ = 2⁵³."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopThreshold:
+    """The fitness that a candidate has to reach to matter; JSON-ready."""
+
+    fitness: Fitness
+    """What `value` is: accuracy (share of correct images) or mean cross-entropy in nats."""
+    value: float
+
+    def bound(self, correct: int, nats: float, seen: int, total: int) -> float:
+        """The best fitness that a candidate can still reach, in the unit of `value`.
+
+        Args:
+            correct: images classified correctly among those seen.
+            nats: sum of their cross-entropies, each a multiple of `UNIT`.
+            seen: images seen.
+            total: images of the split.
+        """
+        return (total - (seen - correct)) / total if self.fitness == "accuracy" else min(nats, EXACT) / total
+
+    def excludes(self, bound: float) -> bool:
+        """Whether a candidate with this bound is strictly worse than the threshold."""
+        return bound < self.value if self.fitness == "accuracy" else bound > self.value
