@@ -199,8 +199,8 @@ def job_rows(folder: Path, steps: int = 6_000, trials: int = TRIALS) -> list[Row
     return [Row(what=what, measured=seconds, unit="s", target=240.0)]
 
 
-def open_job(folder: Path) -> Run:
-    """The job that `job_rows` has run; a shorter one if it has not."""
+def open_run(folder: Path) -> Run:
+    """The run that `job_rows` has finished; a shorter one if it has not."""
     if not (folder / "run.toml").exists():
         job_rows(folder, steps=2_000, trials=50)
     place = Workspace.open(folder / "w")
@@ -209,9 +209,9 @@ def open_job(folder: Path) -> Run:
 
 def search_rows(folder: Path) -> list[Row]:
     """A search of 1,050 candidates with and without early stopping: what it costs, and that it finds the same."""
-    job = open_job(folder)
-    supernet = job.load(job.supernet(), job.weights("train"))
-    split = job.data.search
+    run = open_run(folder)
+    supernet = run.load(run.supernet(), run.weights("train"))
+    split = run.data.search
     floor = milliseconds(ForwardFloor(split.batch(slice(0, len(split)), "cuda")[0]).graph.replay, 60)
     found: dict[bool, dict[str, Any]] = {}
     for early_stopping in (False, True):
@@ -261,13 +261,13 @@ def one_search(supernet: Supernet, split: SearchSplit, config: SearchConfig, fol
 
 def bf16_rows(folder: Path) -> list[Row]:
     """The ranking of 200 candidates in bfloat16 against the plain float32 forward."""
-    job = open_job(folder)
-    supernet = job.load(job.supernet(), job.weights("train"))
+    run = open_run(folder)
+    supernet = run.load(run.supernet(), run.weights("train"))
     rng = np.random.default_rng(5)
     nets = [sample_within_budget(supernet.space, rng) for _ in range(200)]
     scores: dict[str, list[EvaluationResult]] = {}
     for name, mode in (("bfloat16", "on"), ("float32", "off")):
-        evaluator = CandidateEvaluator(supernet, job.data.search, device="cuda", compile=mode, mixed=mode == "on")
+        evaluator = CandidateEvaluator(supernet, run.data.search, device="cuda", compile=mode, mixed=mode == "on")
         scores[name] = [evaluator.evaluate(net) for net in nets]
     ranks = {name: sorted(range(200), key=lambda i: found[i].cross_entropy) for name, found in scores.items()}
     shared = len(set(ranks["bfloat16"][:10]) & set(ranks["float32"][:10]))

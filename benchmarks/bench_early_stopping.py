@@ -66,12 +66,12 @@ class Scores:
 
 
 def trained(workspace: Path) -> tuple[Run, Supernet]:
-    """The quickstart's job and its supernet, trained if it is not yet."""
+    """The quickstart's run and its supernet, trained if it is not yet."""
     place = Workspace.open(str(workspace), None)
-    job = Run(RunConfig.load(quickstart_run_file()), place, Database(place.database_url))
-    if job.result("train") is None:
-        run_stages(job, "train")
-    return job, job.load(job.supernet(), job.weights("train")).eval()
+    run = Run(RunConfig.load(quickstart_run_file()), place, Database(place.database_url))
+    if run.result("train") is None:
+        run_stages(run, "train")
+    return run, run.load(run.supernet(), run.weights("train")).eval()
 
 
 class Recorder:
@@ -182,8 +182,8 @@ class BesidePlainForwards:
 
 def rows(workspace: Path, trials: int, fitnesses: Sequence[Fitness], *, tables: bool = True) -> list[Row]:
     """For each fitness: the mean cost of a candidate of a search with early stopping, against the plain forward."""
-    job, supernet = trained(workspace)
-    split, backbone = job.data.search, job.backbone.eval()
+    run, supernet = trained(workspace)
+    split, backbone = run.data.search, run.backbone.eval()
     references = Recorder(CandidateEvaluator(supernet, split))
     rng = default_rng(2306_07967)
     for _ in range(max(REFERENCES)):
@@ -198,13 +198,13 @@ def rows(workspace: Path, trials: int, fitnesses: Sequence[Fitness], *, tables: 
             assert len(recorder.rows) == trials, "a subnet was met twice; the simulation takes each trial as evaluated"
             if tables:
                 _print(simulate(recorder.scores(), references.scores(), fitness, config), fitness, trials)
-            found.append(_real(supernet, job, backbone, fitness, trials, Path(folder), expected, plain_trials))
+            found.append(_real(supernet, run, backbone, fitness, trials, Path(folder), expected, plain_trials))
     return found
 
 
 def _real(
     supernet: Supernet,
-    job: Run,
+    run: Run,
     backbone: torch.nn.Module,
     fitness: Fitness,
     trials: int,
@@ -212,7 +212,7 @@ def _real(
     expected: SearchOutcome,
     plain_trials: Sequence[FrozenTrial],
 ) -> Row:
-    evaluator = CandidateEvaluator(supernet, job.data.search, hardest_first=True)
+    evaluator = CandidateEvaluator(supernet, run.data.search, hardest_first=True)
     start = time.perf_counter()
     assert evaluator.chunks.count > 1  # here the order is made
     ordering = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""From options of the command line to a job."""
+"""From options of the command line to a run."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def _work(
 
     gc.enable()
     progress: Progress = Silent() if quiet else Bars(Console(stderr=True))
-    job = Run(run_file, place, stored, progress=progress, resources=resources)
+    run = Run(run_file, place, stored, progress=progress, resources=resources)
     with redirect_stdout(sys.stderr):  # the result alone goes there, whatever libraries print (Ray: deaths of workers)
-        return run_stages(job, only, fresh=fresh)
+        return run_stages(run, only, fresh=fresh)
 
 
 def listed_runs(workspace: str, database: str | None) -> tuple[Workspace, RunStore | None]:

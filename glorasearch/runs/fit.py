@@ -1,4 +1,4 @@
-"""One training inside a job: with progress, records in the database, a checkpoint to resume from."""
+"""One training inside a run: with progress, records in the database, a checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Probe = Callable[[Supernet], Mapping[str, float]]
 
 
 def fit(
-    job: Run,
+    run: Run,
     stage: str,
     title: str,
     supernet: Supernet,
@@ -33,7 +33,7 @@ def fit(
     """Train for a stage of a run, where the run is placed; goes on from the stage's checkpoint if there is one.
 
     Args:
-        job: the run.
+        run: the run.
         stage: its name.
         title: how it is called where its progress is shown.
         supernet: what is trained, from the weights that it has.
@@ -52,18 +52,18 @@ def fit(
 
     def record(row: TrainingRecord) -> None:
         latest.update(row.values)
-        job.runs.record_metrics(job.name, stage, row.step, row.values)
+        run.runs.record_metrics(run.name, stage, row.step, row.values)
 
-    with job.progress.task(title, config.steps) as advance:
+    with run.progress.task(title, config.steps) as advance:
 
         def progress(step: int) -> None:
             nonlocal calls
             calls += 1
             if calls == 1 and step > 1:
-                job.progress.say(f"{title}: goes on at step {step}")
+                run.progress.say(f"{title}: goes on at step {step}")
             advance(step, f"loss {latest['loss']:.3f}" if "loss" in latest else "")
 
-        elsewhere = trains_elsewhere(job, config)
+        elsewhere = trains_elsewhere(run, config)
         if elsewhere:
             config = replace(config, compile="off")  # this process takes over what was trained, and no step of its own
         trainer = SupernetTrainer(
@@ -71,31 +71,31 @@ def fit(
             split,
             strategy,
             config,
-            device=job.device,
-            checkpoint=job.checkpoint(stage),
-            probe=_probe(job, probed) if probed else None,
+            device=run.device,
+            checkpoint=run.checkpoint(stage),
+            probe=_probe(run, probed) if probed else None,
             on_record=record,
             on_step=progress,
         )
         if elsewhere:
-            content = space or job.space
+            content = space or run.space
             fit_elsewhere(
-                job, stage, trainer, supernet, split, strategy, config, probed or {}, content, record, progress
+                run, stage, trainer, supernet, split, strategy, config, probed or {}, content, record, progress
             )
         result = trainer.run()
     del trainer
-    if job.device.startswith("cuda"):
+    if run.device.startswith("cuda"):
         gc.collect()  # a captured step holds gigabytes in reference cycles
     return result
 
 
-def _probe(job: Run, subnets: Mapping[str, Subnet]) -> Probe:
+def _probe(run: Run, subnets: Mapping[str, Subnet]) -> Probe:
     evaluator: CandidateEvaluator | None = None
 
     def measure(supernet: Supernet) -> Mapping[str, float]:
         nonlocal evaluator
         if evaluator is None:  # one training has one supernet
-            evaluator = evaluator_of(job, supernet)
+            evaluator = evaluator_of(run, supernet)
         else:
             evaluator.refresh()
         return {name: evaluator.evaluate(subnet).accuracy for name, subnet in subnets.items()}

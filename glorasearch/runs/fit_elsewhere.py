@@ -21,13 +21,13 @@ from glorasearch.training.keeper import FileKeeper, State
 TRAIN = "workers.training", "train_on_workers"
 
 
-def check_train_workers(job: Run) -> None:
+def check_train_workers(run: Run) -> None:
     """Refuse numbers of processes that cannot share the ranks of a step.
 
     Raises:
         InputError: saying what to set.
     """
-    resources, ranks = job.resources, job.run_file.train.ranks
+    resources, ranks = run.resources, run.config.train.ranks
     workers = resources.train_workers
     if ranks % workers:
         raise InputError(
@@ -42,25 +42,25 @@ def check_train_workers(job: Run) -> None:
         )
 
 
-def training_device(job: Run) -> str:
+def training_device(run: Run) -> str:
     """The kind of device that the supernet is trained on, wherever that is."""
-    if not trains_elsewhere(job):
-        return job.device
-    return "cuda" if job.resources.train_gpus else "cpu"
+    if not trains_elsewhere(run):
+        return run.device
+    return "cuda" if run.resources.train_gpus else "cpu"
 
 
-def trains_elsewhere(job: Run, config: SupernetTrainer.Config | None = None) -> bool:
+def trains_elsewhere(run: Run, config: SupernetTrainer.Config | None = None) -> bool:
     """Whether a training, that of the supernet if none is given, is done by other processes than this one.
 
     What has one rank (a refit, a baseline) goes elsewhere for a GPU only.
     """
-    ranks = job.run_file.train.ranks if config is None else config.ranks
-    several = job.resources.train_workers > 1 and ranks > 1
-    return not job.resources.local and (several or job.resources.train_gpus > 0)
+    ranks = run.config.train.ranks if config is None else config.ranks
+    several = run.resources.train_workers > 1 and ranks > 1
+    return not run.resources.local and (several or run.resources.train_gpus > 0)
 
 
 def fit_elsewhere(
-    job: Run,
+    run: Run,
     stage: str,
     trainer: SupernetTrainer,
     supernet: Supernet,
@@ -80,25 +80,25 @@ def fit_elsewhere(
         NonFiniteLossError: if the training diverges.
         WorkerLostError: if a process is gone; the same command goes on from the last checkpoint.
     """
-    keeper = FileKeeper(job.checkpoint(stage))
+    keeper = FileKeeper(run.checkpoint(stage))
     found = keeper.load()
     if found is not None and found[1]["identity"] == trainer.identity and found[1]["step"] == config.steps:
         return
-    wanted = job.run_file.search.precision
+    wanted = run.config.search.precision
     spec = TrainingSpec(
-        backbone=asdict(job.backbone_config(drop_path=True)),
-        data=asdict(job.data_config),
+        backbone=asdict(run.backbone_config(drop_path=True)),
+        data=asdict(run.data_config),
         space=space.model_dump(mode="json", exclude_none=True),
         strategy=strategy_to_json(strategy),
-        config=asdict(config) | {"compile": job.run_file.compile},
+        config=asdict(config) | {"compile": run.config.compile},
         facts=trainer.facts,
         torch=str(torch.__version__),
-        with_search=split.digest != job.data.train.digest,
+        with_search=split.digest != run.data.train.digest,
         threads=torch.get_num_threads(),
         probed={name: subnet.to_dict() for name, subnet in probed.items()},
         evaluator={
-            "batch_size": job.run_file.search.eval_batch_size,
-            "compile": job.run_file.compile,
+            "batch_size": run.config.search.eval_batch_size,
+            "compile": run.config.compile,
             "mixed": None if wanted == "auto" else wanted == "bfloat16",
         },
     )
@@ -116,13 +116,13 @@ def fit_elsewhere(
             "pip install 'glorasearch[ray]'"
         ) from error
     resources: dict[str, Any] = {
-        "processes": job.resources.train_workers if config.ranks > 1 else 1,
-        "gpus": job.resources.train_gpus,
-        "address": job.resources.address,
+        "processes": run.resources.train_workers if config.ranks > 1 else 1,
+        "gpus": run.resources.train_gpus,
+        "address": run.resources.address,
     }
     try:
         train_on_workers(
-            f"{job.name}-{stage}",
+            f"{run.name}-{stage}",
             spec,
             supernet.adapter_state(),
             found,

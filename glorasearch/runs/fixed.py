@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from glorasearch.adapters import adaptable_layers
-from glorasearch.runs.baselines import baseline_space
+from glorasearch.runs.stages.baseline import baseline_space
 from glorasearch.space import BoundSpace, Subnet
 
 if TYPE_CHECKING:
@@ -27,18 +27,18 @@ def only_subnet(space: BoundSpace) -> Subnet | None:
     return space.largest() if space.size() == 1 else None
 
 
-def has_one_subnet(job: Run) -> bool:
+def has_one_subnet(run: Run) -> bool:
     """Whether the space of a run has one subnet on its backbone."""
-    return only_subnet(job.space.bind(adaptable_layers(job.backbone))) is not None
+    return only_subnet(run.space.bind(adaptable_layers(run.backbone))) is not None
 
 
-def is_fixed(job: Run) -> bool:
+def is_fixed(run: Run) -> bool:
     """Whether the training of a run, which must have finished, was that of a fixed method."""
-    return bool(job.require("train").get(FIXED, False))
+    return bool(run.require("train").get(FIXED, False))
 
 
-def other_baselines(job: Run) -> tuple[str, ...]:
+def other_baselines(run: Run) -> tuple[str, ...]:
     """The baselines of the run file that have to be trained: a run's own method is not trained a second time."""
-    layers = adaptable_layers(job.backbone)
-    own = job.space.bind(layers).digest
-    return tuple(name for name in job.run_file.report.baselines if baseline_space(name, layers).digest != own)
+    layers = adaptable_layers(run.backbone)
+    own = run.space.bind(layers).digest
+    return tuple(name for name in run.config.report.baselines if baseline_space(name, layers).digest != own)

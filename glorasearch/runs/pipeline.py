@@ -11,8 +11,6 @@ import torch
 from glorasearch.adapters import adaptable_layers
 from glorasearch.db import RunState
 from glorasearch.errors import DataError, InputError, RunError
-from glorasearch.runs.baselines import baseline, baseline_space
-from glorasearch.runs.export import export
 from glorasearch.runs.fit_elsewhere import check_train_workers, trains_elsewhere
 from glorasearch.runs.fixed import has_one_subnet, other_baselines
 from glorasearch.runs.records import (
@@ -23,12 +21,14 @@ from glorasearch.runs.records import (
     is_intact,
     open_run,
 )
-from glorasearch.runs.refit import refit
-from glorasearch.runs.report import report
 from glorasearch.runs.run import Run
-from glorasearch.runs.search import search, search_config
-from glorasearch.runs.test_split import measure
-from glorasearch.runs.train import train
+from glorasearch.runs.stages.baseline import baseline, baseline_space
+from glorasearch.runs.stages.export import export
+from glorasearch.runs.stages.final_test import measure
+from glorasearch.runs.stages.refit import refit
+from glorasearch.runs.stages.report import report
+from glorasearch.runs.stages.search import search, search_config
+from glorasearch.runs.stages.train import train
 from glorasearch.space import SearchSpace
 
 Result = Mapping[str, Any]
@@ -38,13 +38,13 @@ STAGES: dict[str, Stage] = {"train": train, "search": search, "refit": refit, "e
 """The stages that have a command of their own."""
 
 
-def run_stages(job: Run, only: str | None = None, *, fresh: bool = False) -> Result:
+def run_stages(run: Run, only: str | None = None, *, fresh: bool = False) -> Result:
     """Run all stages of a run, or one; returns the result of the last one.
 
     Everything that can be checked is checked before the first stage starts. The process owns the run meanwhile.
 
     Args:
-        job: the run.
+        run: the run.
         only: one of `STAGES`; those before it must have finished.
         fresh: forget, once everything has been checked, what a run of this name has done.
 
@@ -54,113 +54,113 @@ def run_stages(job: Run, only: str | None = None, *, fresh: bool = False) -> Res
         RunError: if a stage fails; what finished before it is kept.
     """
     if not fresh:
-        known = finished_result(job.runs, job.run_file, job.workspace, only)
+        known = finished_result(run.runs, run.config, run.workspace, only)
         if known is not None:
             return known
-    _check(job, only, fresh)
-    stages = _plan(job) if only is None else {only: STAGES[only]}
+    _check(run, only, fresh)
+    stages = _plan(run) if only is None else {only: STAGES[only]}
     if fresh:
-        forget_run(job.name, job.workspace, job.database)
-        job.reuse = False
-    open_run(job.runs, job.run_file)
+        forget_run(run.name, run.workspace, run.database)
+        run.reuse = False
+    open_run(run.runs, run.config)
     result: Result = {}
-    with job.runs.lock(job.name) as lease:
-        job.runs.set_state(job.name, RunState.RUNNING)
+    with run.runs.lock(run.name) as lease:
+        run.runs.set_state(run.name, RunState.RUNNING)
         try:
             again = False
             for name, stage in stages.items():
                 lease.check()  # what a stage writes outside of the database is not fenced
-                result, done = _once(job, name, stage, again=again and name == "report")
+                result, done = _once(run, name, stage, again=again and name == "report")
                 again |= done
         except KeyboardInterrupt:
-            job.runs.set_state(job.name, RunState.STOPPED)
+            run.runs.set_state(run.name, RunState.STOPPED)
             raise
         except BaseException as error:
-            job.runs.set_state(job.name, RunState.FAILED, error=f"{type(error).__name__}: {error}")
+            run.runs.set_state(run.name, RunState.FAILED, error=f"{type(error).__name__}: {error}")
             raise
-        finished = job.result("report") is not None
-        job.runs.set_state(job.name, RunState.FINISHED if finished else RunState.STOPPED)
+        finished = run.result("report") is not None
+        run.runs.set_state(run.name, RunState.FINISHED if finished else RunState.STOPPED)
     return result
 
 
-def _check(job: Run, only: str | None, fresh: bool) -> None:
+def _check(run: Run, only: str | None, fresh: bool) -> None:
     """Refuse what cannot work before anything is started or forgotten, the cheapest first."""
-    search_config(job)
-    check_train_workers(job)
-    job.store.check(write=only not in ("search", "export"))
-    for name in job.run_file.report.baselines:
+    search_config(run)
+    check_train_workers(run)
+    run.store.check(write=only not in ("search", "export"))
+    for name in run.config.report.baselines:
         SearchSpace.load(name)
     for name in itertools.takewhile(lambda name: name != only, STAGES if only is not None else ()):
         if fresh:
             raise InputError(
                 f"--fresh would forget stage {name!r}, which {only!r} needs; start over by `glorasearch train --fresh`"
             )
-        job.require(name)
+        run.require(name)
     if only in (None, "export"):
-        check_export_path(export_path(job.run_file, job.workspace))
-    job.check()
-    if not job.resources.local and needs_workers(job):
-        job.resources.check(torch.cuda.device_count())
+        check_export_path(export_path(run.config, run.workspace))
+    run.check()
+    if not run.resources.local and needs_workers(run):
+        run.resources.check(torch.cuda.device_count())
     if not fresh:
-        check_data(job)
-    for name in job.run_file.report.baselines:
-        baseline_space(name, adaptable_layers(job.backbone))
+        check_data(run)
+    for name in run.config.report.baselines:
+        baseline_space(name, adaptable_layers(run.backbone))
 
 
-def needs_workers(job: Run) -> bool:
+def needs_workers(run: Run) -> bool:
     """Whether a stage of the run may use workers: one candidate alone is scored in this process."""
-    return trains_elsewhere(job) or not has_one_subnet(job)
+    return trains_elsewhere(run) or not has_one_subnet(run)
 
 
-def check_data(job: Run) -> None:
+def check_data(run: Run) -> None:
     """Refuse to go on with other images than the finished stages saw: those of the test split may be among these.
 
     Raises:
         DataError: naming the stage and the source.
     """
-    run = job.runs.get(job.name)
-    for name, result in ({} if run is None else run.stages).items():
+    record = run.runs.get(run.name)
+    for name, result in ({} if record is None else record.stages).items():
         before = result.get("split")
         if before is None:
             continue
-        alone = {"train": job.data.train, "search": job.data.search}.get(name)
-        now = (job.data.train_and_search() if alone is None else alone).digest
+        alone = {"train": run.data.train, "search": run.data.search}.get(name)
+        now = (run.data.train_and_search() if alone is None else alone).digest
         if now != before:
             raise DataError(
-                f"{job.run_file.data.source}: the images are not those that stage {name!r} of run {job.name!r} saw "
+                f"{run.config.data.source}: the images are not those that stage {name!r} of run {run.name!r} saw "
                 f"(digest {before[:12]} then, {now[:12]} now). Put them back as they were, give this run another name "
                 "by --set name=<name>, or start over by --fresh"
             )
 
 
-def _plan(job: Run) -> dict[str, Stage]:
+def _plan(run: Run) -> dict[str, Stage]:
     """The stages of a whole run; the export comes after the test, so that the model card can give its result."""
-    names = other_baselines(job)
-    for name in job.run_file.report.baselines:
+    names = other_baselines(run)
+    for name in run.config.report.baselines:
         if name not in names:
-            job.progress.say(f"baseline {name}: this run's own method, not trained a second time")
-    baselines = {f"baseline:{name}": (lambda job, name=name: baseline(job, name)) for name in names}
+            run.progress.say(f"baseline {name}: this run's own method, not trained a second time")
+    baselines = {f"baseline:{name}": (lambda run, name=name: baseline(run, name)) for name in names}
     return {"train": train, "search": search, "refit": refit, **baselines, "test": measure, "export": export} | {
         "report": report
     }
 
 
-def _once(job: Run, name: str, stage: Stage, *, again: bool = False) -> tuple[Result, bool]:
+def _once(run: Run, name: str, stage: Stage, *, again: bool = False) -> tuple[Result, bool]:
     """The result of a stage, and whether it had to be run.
 
     A stage that has finished is run again if its files or its weights were removed since; weights must come out the
     same then if other stages have used them.
     """
-    run = job.runs.get(job.name)
-    stages = {} if run is None else run.stages
+    record = run.runs.get(run.name)
+    stages = {} if record is None else record.stages
     known = stages.get(name)
-    lost = known is not None and "weights" in known and known["weights"] not in job.store
-    if known is not None and not lost and not again and is_intact(name, stages, job.run_file, job.workspace):
-        job.forget_checkpoint(name)
+    lost = known is not None and "weights" in known and known["weights"] not in run.store
+    if known is not None and not lost and not again and is_intact(name, stages, run.config, run.workspace):
+        run.forget_checkpoint(name)
         return known, False
     if lost:
-        job.progress.say(f"the weights of stage {name!r} are not in the weight store {job.store.url}: running it again")
-    result = stage(job)
+        run.progress.say(f"the weights of stage {name!r} are not in the weight store {run.store.url}: running it again")
+    result = stage(run)
     used = ("search",) if name == "train" else ("test", "export")
     if known is not None and lost and result["weights"] != known["weights"] and any(other in stages for other in used):
         raise RunError(
@@ -168,6 +168,6 @@ def _once(job: Run, name: str, stage: Stage, *, again: bool = False) -> tuple[Re
             f"({result['weights'][:12]}, before {known['weights'][:12]}); what later stages found does not belong to "
             "them. Put the old weights back, or start over by --fresh"
         )
-    job.runs.set_stage(job.name, name, result)
-    job.forget_checkpoint(name)
+    run.runs.set_stage(run.name, name, result)
+    run.forget_checkpoint(name)
     return result, True

@@ -1,4 +1,4 @@
-"""What a job tells the person who waits for it; how it is shown is the command line's affair."""
+"""What a run tells the person who waits for it; how it is shown is the command line's affair."""
 
 from __future__ import annotations
 

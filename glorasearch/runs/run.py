@@ -34,7 +34,7 @@ QUICKSTART_BACKBONE = "quickstart"
 
 
 class Run:
-    """What the stages of a run have in common. The test split is not here: `jobs.test_split` alone loads it."""
+    """What the stages of a run have in common. The test split is not here: `runs.stages.final_test` alone loads it."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Run:
             resources: where its work is done.
             share_backbone: on the CPU, have the backbone's memory in common with other runs of this machine.
         """
-        self.run_file, self.workspace, self.database = run_file, workspace, database
+        self.config, self.workspace, self.database = run_file, workspace, database
         self.runs = RunStore(database)
         self.progress: Progress = progress or Silent()
         self.resources = resources or ResourceConfig()
@@ -74,7 +74,7 @@ class Run:
     @cached_property
     def device(self) -> str:
         """Where to train and evaluate."""
-        wanted = self.run_file.device
+        wanted = self.config.device
         if wanted == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         try:
@@ -93,8 +93,8 @@ class Run:
     @cached_property
     def data_config(self) -> DataConfig:
         """The data section as the data room wants it."""
-        values = self.run_file.data.model_dump()
-        values["seed"] = self.run_file.seed if values["seed"] is None else values["seed"]
+        values = self.config.data.model_dump()
+        values["seed"] = self.config.seed if values["seed"] is None else values["seed"]
         return DataConfig(**values)
 
     @cached_property
@@ -114,7 +114,7 @@ class Run:
         return self._backbone_config(self.data.classes, drop_path=drop_path)
 
     def _backbone_config(self, classes: int, *, drop_path: bool = False) -> BackboneConfig:
-        section = self.run_file.backbone
+        section = self.config.backbone
         name = f"local-dir:{quickstart_backbone_path()}" if section.name == QUICKSTART_BACKBONE else section.name
         return BackboneConfig(
             name=name,
@@ -122,8 +122,8 @@ class Run:
             pretrained=section.pretrained,
             checkpoint=section.checkpoint,
             args=dict(section.args),
-            drop_path=self.run_file.train.drop_path if drop_path else 0.0,
-            seed=self.run_file.seed,
+            drop_path=self.config.train.drop_path if drop_path else 0.0,
+            seed=self.config.seed,
         )
 
     @cached_property
@@ -138,16 +138,16 @@ class Run:
     @cached_property
     def space(self) -> SearchSpace:
         """The search space of the run."""
-        return self.run_file.search_space()
+        return self.config.search_space()
 
     def supernet(self, space: SearchSpace | BoundSpace | None = None, *, training: bool = False) -> Supernet:
         """A supernet with fresh adapters; `training` gives it the run's drop path."""
-        drops = training and self.run_file.train.drop_path > 0
+        drops = training and self.config.train.drop_path > 0
         if self._checked is not None and space is None and not drops:
             checked, self._checked = self._checked, None
             return checked
         backbone = self._built(self.backbone_config(drop_path=True)) if drops else self.backbone
-        return Supernet(backbone, space or self.space, seed=self.run_file.seed)
+        return Supernet(backbone, space or self.space, seed=self.config.seed)
 
     def load(self, supernet: Supernet, digest: str) -> Supernet:
         """Load stored weights into a supernet and return it."""
@@ -170,7 +170,7 @@ class Run:
         self, *, steps: int, lr: float | None = None, warmup: int | None = None
     ) -> SupernetTrainer.Config:
         """The run's recipe for a number of steps; a training shorter than the warm-up spends a tenth on it."""
-        section = self.run_file.train
+        section = self.config.train
         peak = section.lr if lr is None else lr
         scale = peak / section.lr
         warmup = section.warmup_steps if warmup is None else warmup
@@ -186,8 +186,8 @@ class Run:
             label_smoothing=section.label_smoothing,
             clip_norm=section.clip_norm,
             precision=section.precision,
-            compile=self.run_file.compile,
-            seed=self.run_file.seed,
+            compile=self.config.compile,
+            seed=self.config.seed,
             record_every=section.record_every,
             probe_every=section.probe_every,
             checkpoint_every=section.checkpoint_every,
@@ -205,8 +205,8 @@ class Run:
 
     def result(self, stage: str) -> Mapping[str, Any] | None:
         """The result of a stage, if it has finished."""
-        run = self.runs.get(self.name)
-        return None if run is None else run.stages.get(stage)
+        record = self.runs.get(self.name)
+        return None if record is None else record.stages.get(stage)
 
     def require(self, stage: str) -> Mapping[str, Any]:
         """The result of an earlier stage.

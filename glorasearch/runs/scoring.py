@@ -14,7 +14,7 @@ from glorasearch.supernet import Supernet
 
 
 def evaluator_of(
-    job: Run,
+    run: Run,
     supernet: Supernet,
     *,
     weights: str | None = None,
@@ -24,17 +24,17 @@ def evaluator_of(
     """An evaluator of a supernet's subnets on the search split, as the run scores them; `compile` if given."""
     return CandidateEvaluator(
         supernet,
-        job.data.search,
-        device=job.device,
-        batch_size=job.run_file.search.eval_batch_size,
+        run.data.search,
+        device=run.device,
+        batch_size=run.config.search.eval_batch_size,
         weights=weights,
         hardest_first=hardest_first,
-        compile=compile or job.run_file.compile,
-        mixed=_mixed_on(job, job.device),
+        compile=compile or run.config.compile,
+        mixed=_mixed_on(run, run.device),
     )
 
 
-def evaluator_spec(job: Run, weights: str) -> EvaluatorSpec:
+def evaluator_spec(run: Run, weights: str) -> EvaluatorSpec:
     """What a worker needs to evaluate the run's candidates.
 
     Workers use as many threads as this process, since sums in another order end in other last bits.
@@ -42,36 +42,36 @@ def evaluator_spec(job: Run, weights: str) -> EvaluatorSpec:
     Raises:
         InputError: if they are to use a GPU of a cluster that gives them none.
     """
-    device = _worker_device(job)
+    device = _worker_device(run)
     return EvaluatorSpec(
-        backbone=asdict(job.backbone_config()),
-        data=asdict(job.data_config),
-        space=job.space.model_dump(mode="json", exclude_none=True),
-        store=job.workspace.store_url,
+        backbone=asdict(run.backbone_config()),
+        data=asdict(run.data_config),
+        space=run.space.model_dump(mode="json", exclude_none=True),
+        store=run.workspace.store_url,
         weights=weights,
-        split=job.data.search.digest,
+        split=run.data.search.digest,
         device=device,
-        batch_size=job.run_file.search.eval_batch_size,
-        compile=job.run_file.compile,
-        mixed=_mixed_on(job, device),
+        batch_size=run.config.search.eval_batch_size,
+        compile=run.config.compile,
+        mixed=_mixed_on(run, device),
         threads=torch.get_num_threads(),
         shared=True,
     )
 
 
-def _mixed_on(job: Run, device: str) -> bool:
+def _mixed_on(run: Run, device: str) -> bool:
     """Whether candidates are scored in bfloat16."""
-    wanted = job.run_file.search.precision
+    wanted = run.config.search.precision
     return wanted == "bfloat16" or (wanted == "auto" and device.startswith("cuda"))
 
 
-def _worker_device(job: Run) -> str:
+def _worker_device(run: Run) -> str:
     """Where workers evaluate: on the GPUs that they are given, whatever this machine has, else on its device."""
-    if job.resources.gpus_per_worker > 0:
-        return "cpu" if job.run_file.device == "cpu" else "cuda"
-    if job.resources.address is not None and job.device.startswith("cuda"):
+    if run.resources.gpus_per_worker > 0:
+        return "cpu" if run.config.device == "cpu" else "cuda"
+    if run.resources.address is not None and run.device.startswith("cuda"):
         raise InputError(
             "workers of a Ray cluster see only the GPUs that they are given: add --gpus-per-worker (a share of one "
             "will do), or set device to cpu"
         )
-    return job.device
+    return run.device

@@ -82,9 +82,9 @@ def _run(order: TaskOrder, progress: Progress) -> Mapping[str, Any]:
     database = Database(order.database)
     deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
     while True:
-        job = Run(run_file, workspace, database, progress=progress, share_backbone=order.shared)
+        run = Run(run_file, workspace, database, progress=progress, share_backbone=order.shared)
         try:
-            return run_stages(job, fresh=order.fresh)
+            return run_stages(run, fresh=order.fresh)
         except RunLockedError as error:
             if order.fresh or time.monotonic() > deadline:  # who waits with fresh would forget what another has done
                 raise

@@ -208,7 +208,7 @@ class Bench:
         return self.server_url or f"sqlite:///{self.workspace / 'glorasearch.db'}"
 
     @property
-    def run(self) -> RunRecord:
+    def record(self) -> RunRecord:
         """The run as the database has it."""
         found = RunStore(self.database_url).get(NAME)
         assert found is not None
@@ -220,7 +220,7 @@ class Bench:
         trials = storage.get_all_trials(storage.get_study_id_from_name(NAME))
         return {
             "report": timeless(self.report),
-            "stages": timeless(self.run.stages),
+            "stages": timeless(self.record.stages),
             "trials": [
                 (trial.number, trial.state.name, trial.values, trial.params, timeless(trial.user_attrs))
                 for trial in trials

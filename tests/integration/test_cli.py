@@ -159,7 +159,7 @@ def test_a_non_finite_loss_is_exit_1_and_names_the_step(make_bench: Callable[...
     assert " step " in err
     assert "train.lr is 1e+30" in err
     assert "Traceback" not in err
-    assert bench.run.state is RunState.FAILED
+    assert bench.record.state is RunState.FAILED
     code, out, _ = call("runs", "--workspace", str(bench.workspace), "--json")
     assert code == 0
     assert json.loads(out)[0]["error"].startswith("NonFiniteLossError: training stopped ")

@@ -33,7 +33,7 @@ def fixed(make_bench: MakeBench) -> tuple[Bench, str]:
     return bench, bench.finish()
 
 
-def job_of(bench: Bench) -> Run:
+def run_of(bench: Bench) -> Run:
     place = Workspace.open(bench.workspace)
     return Run(RunConfig.load(bench.run_file, bench.overrides), place, Database(place.database_url))
 
@@ -47,23 +47,23 @@ def test_it_says_that_nothing_is_searched(fixed: tuple[Bench, str]) -> None:
     assert "baseline lora: this run's own method, not trained a second time" in said
     assert "supernet" not in said
     assert "winner" not in said
-    assert list(bench.run.stages) == STAGES
-    assert bench.run.state is RunState.FINISHED
+    assert list(bench.record.stages) == STAGES
+    assert bench.record.state is RunState.FINISHED
 
 
 def test_the_search_is_one_finished_trial_with_the_score_of_the_trained_method(fixed: tuple[Bench, str]) -> None:
     bench, _ = fixed
     storage = TrialStorage(bench.database_url)
     (trial,) = storage.get_all_trials(storage.get_study_id_from_name("tiny"))
-    result = bench.run.stages["search"]
+    result = bench.record.stages["search"]
     assert trial.state is TrialState.COMPLETE
     assert trial.user_attrs["accuracy"] == result["search_accuracy"] == bench.report["winner"]["search_accuracy"]
     assert (result["trials"], result["evaluated"], result["sampler"], result["images"]) == (1, 1, "none", 100)
 
-    job = job_of(bench)
+    run = run_of(bench)
     subnet = Subnet.from_dict(result["subnet"])
-    model = job.load(job.supernet(), bench.run.stages["train"]["weights"]).merged(subnet)
-    images, labels = job.data.search.batch(slice(0, 100))
+    model = run.load(run.supernet(), bench.record.stages["train"]["weights"]).merged(subnet)
+    images, labels = run.data.search.batch(slice(0, 100))
     with torch.no_grad():
         assert float((model(images).argmax(-1) == labels).float().mean()) == pytest.approx(result["search_accuracy"])
     assert {choice for _, choice in subnet.items()} == {"lora:4"}
@@ -71,7 +71,7 @@ def test_the_search_is_one_finished_trial_with_the_score_of_the_trained_method(f
 
 def test_it_sees_the_images_and_the_steps_of_a_searched_run(fixed: tuple[Bench, str], undisturbed: Bench) -> None:
     bench, _ = fixed
-    mine, searched = bench.run.stages, undisturbed.run.stages
+    mine, searched = bench.record.stages, undisturbed.record.stages
 
     for stage in ("train", "refit"):
         assert mine[stage]["steps"] == searched[stage]["steps"]
@@ -87,7 +87,7 @@ def test_no_step_is_another_subnets(make_bench: MakeBench, fixed: tuple[Bench, s
     assert command_line(other.arguments("search", "--quiet")) == 0
 
     for stage, key in (("train", "weights"), ("search", "search_cross_entropy")):
-        assert other.run.stages[stage][key] == fixed[0].run.stages[stage][key]
+        assert other.record.stages[stage][key] == fixed[0].record.stages[stage][key]
 
 
 def test_the_report(fixed: tuple[Bench, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +110,7 @@ def test_the_report(fixed: tuple[Bench, str], capsys: pytest.CaptureFixture[str]
 
 def test_a_searched_run_is_told_as_before(undisturbed: Bench) -> None:
     assert undisturbed.report["fixed_method"] is False
-    assert undisturbed.run.stages["train"]["fixed_method"] is False
+    assert undisturbed.record.stages["train"]["fixed_method"] is False
     assert list(undisturbed.report["baselines"]) == ["lora"]
 
 

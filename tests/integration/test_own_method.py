@@ -183,19 +183,19 @@ def test_a_whole_run_ends_in_a_plain_model(finished: Bench, tmp_path: Path) -> N
     chosen = {choice for tensors in report["winner"]["subnet"].values() for choice in tensors.values()}
     assert chosen & {"vera:16", "vera:64"}
 
-    job = job_of(finished)
-    batch, _ = job.data.search.batch(slice(0, 16))
+    run = run_of(finished)
+    batch, _ = run.data.search.batch(slice(0, 16))
     save_file({"x": batch.contiguous()}, tmp_path / "images")
     files = [str(finished.folder / "export"), str(tmp_path / "images"), str(tmp_path / "outputs")]
     subprocess.run([sys.executable, "-I", "-c", CLEAN, *files], check=True)
     subnet = Subnet.from_dict(report["winner"]["subnet"])
-    supernet = job.load(job.supernet(), finished.run.stages["refit"]["weights"]).eval()
+    supernet = run.load(run.supernet(), finished.record.stages["refit"]["weights"]).eval()
     with torch.no_grad(), supernet.activate(subnet):
         expected = supernet(batch)
     found = load_file(tmp_path / "outputs")["y"]
     assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
     with torch.no_grad():
-        assert (found - job.backbone(batch)).abs().max() > 1e-2
+        assert (found - run.backbone(batch)).abs().max() > 1e-2
 
 
 def test_a_run_that_was_killed_goes_on_in_another_process(finished: Bench, make_run: MakeBench) -> None:
@@ -231,10 +231,10 @@ def test_a_worker_is_told_of_it(finished: Bench) -> None:
     storage = TrialStorage(finished.database_url)
     trials = storage.get_all_trials(storage.get_study_id_from_name("tiny"))
     trial = min(trials, key=lambda trial: trial.value or float("inf"))
-    result = finished.run.stages["search"]
-    weights = finished.run.stages["train"]["weights"]
+    result = finished.record.stages["search"]
+    weights = finished.record.stages["train"]["weights"]
     task = [json.dumps(result["subnet"]), result["digest"], weights]
-    spec = evaluator_spec(job_of(finished), weights).to_json()
+    spec = evaluator_spec(run_of(finished), weights).to_json()
     worker = subprocess.run(
         [sys.executable, "-c", WORKER, json.dumps([spec, task])], capture_output=True, text=True, check=True
     )
@@ -273,6 +273,6 @@ def test_where_it_cannot_be_imported_its_space_is_refused(space_file: Path) -> N
     assert "PYTHONPATH" in done.stderr
 
 
-def job_of(bench: Bench) -> Run:
+def run_of(bench: Bench) -> Run:
     place = Workspace.open(bench.workspace)
     return Run(RunConfig.load(bench.run_file, bench.overrides), place, Database(place.database_url))

@@ -24,7 +24,7 @@ def test_a_killed_run_ends_as_on_sqlite(
 ) -> None:
     bench = make_bench(server_url=postgresql_url)
     code = bench.stop_when(lambda: bench.trials() >= 17, bench.start())
-    assert (code, bench.run.state) == (-signal.SIGKILL, RunState.INTERRUPTED)
+    assert (code, bench.record.state) == (-signal.SIGKILL, RunState.INTERRUPTED)
     errors = bench.finish()
     assert "search: goes on at trial " in errors
 
@@ -37,7 +37,7 @@ def test_a_killed_run_ends_as_on_sqlite(
 
 def check_commands(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     """Those that only look work on the server, too."""
-    for command in (["runs"], ["show", bench.run.name], ["compare", bench.run.name]):
+    for command in (["runs"], ["show", bench.record.name], ["compare", bench.record.name]):
         assert command_line([*command, *bench.place, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)
 
@@ -53,4 +53,4 @@ def check_dashboard(bench: Bench) -> None:
         finally:
             server.shutdown()
             thread.join()
-    assert (study["name"], len(study["trials"])) == (bench.run.name, 48)
+    assert (study["name"], len(study["trials"])) == (bench.record.name, 48)

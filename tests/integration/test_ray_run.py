@@ -45,6 +45,6 @@ def test_same_as_in_process_also_when_an_actor_is_killed(make_bench: Callable[..
     expected, found = alone.outcome(), spread.outcome()
     for part in ("trials", "evaluations", "weights", "export"):
         assert found[part] == expected[part], part
-    assert spread.run.stages["search"]["failed"] == 0
+    assert spread.record.stages["search"]["failed"] == 0
     report = json.loads((spread.workspace / "process-0.out").read_text())
-    assert report["run"] == spread.run.name, "what Ray says of the killed actor does not stand among the result"
+    assert report["run"] == spread.record.name, "what Ray says of the killed actor does not stand among the result"

@@ -62,8 +62,8 @@ def play_stages(bench: Bench) -> list[str]:
             found.append(f"before {moment.stage}: did not say {expected!r}:\n{bench.errors()}")
         if code == 0:
             break
-        if code != KILLED or bench.run.state is not RunState.INTERRUPTED:
-            found.append(f"{moment.stage}: ended with {code}, the run is {bench.run.state}:\n{bench.errors()}")
+        if code != KILLED or bench.record.state is not RunState.INTERRUPTED:
+            found.append(f"{moment.stage}: ended with {code}, the run is {bench.record.state}:\n{bench.errors()}")
         caught = not bench.has_stage(moment.stage)
         in_time += caught
         expected = moment.goes_on if caught else ""
@@ -82,8 +82,8 @@ def check_equal(found: Bench, expected: Bench) -> None:
     assert one == other
     assert [number for number, *_ in one["trials"]] == list(range(48))
     assert one["evaluations"] == one["report"]["search"]["evaluated"]
-    assert found.run.state is RunState.FINISHED
-    assert found.run.owner is None
+    assert found.record.state is RunState.FINISHED
+    assert found.record.owner is None
 
 
 def test_a_run_that_is_killed_in_every_stage(make_bench: MakeBench, undisturbed: Bench) -> None:
@@ -133,7 +133,7 @@ class InterruptAt:
         self.said.append(text)
 
 
-def job(bench: Bench, progress: Progress) -> Run:
+def run_of(bench: Bench, progress: Progress) -> Run:
     place = Workspace.open(bench.workspace)
     return Run(RunConfig.load(bench.run_file, bench.overrides), place, Database(place.database_url), progress=progress)
 
@@ -143,8 +143,8 @@ def interrupted(make_bench: MakeBench) -> Bench:
     """A training that was interrupted at step 50, with checkpoints of the steps 40 and 20."""
     bench = make_bench()
     with pytest.raises(KeyboardInterrupt):
-        run_stages(job(bench, InterruptAt("supernet", 50)), "train")
-    assert (bench.run.state, bench.run.error) == (RunState.STOPPED, None)
+        run_stages(run_of(bench, InterruptAt("supernet", 50)), "train")
+    assert (bench.record.state, bench.record.error) == (RunState.STOPPED, None)
     return bench
 
 
@@ -155,11 +155,11 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     newest.write_bytes(newest.read_bytes()[:1000])
     progress = InterruptAt("", 0)
 
-    run_stages(job(interrupted, progress), "train")
+    run_stages(run_of(interrupted, progress), "train")
 
     assert "supernet: goes on at step 20" in progress.said
     assert f"using the previous checkpoint {newest}.previous" in caplog.text
-    assert interrupted.run.stages["train"]["weights"] == undisturbed.run.stages["train"]["weights"]
+    assert interrupted.record.stages["train"]["weights"] == undisturbed.record.stages["train"]["weights"]
 
 
 def test_checkpoints_that_are_all_damaged_are_named(
@@ -178,7 +178,7 @@ def test_checkpoints_that_are_all_damaged_are_named(
     for path in both:
         path.unlink()
     assert command_line(interrupted.arguments("train", "--quiet")) == 0
-    assert interrupted.run.stages["train"]["weights"] == undisturbed.run.stages["train"]["weights"]
+    assert interrupted.record.stages["train"]["weights"] == undisturbed.record.stages["train"]["weights"]
 
 
 def test_ctrl_c_is_exit_130_and_the_run_goes_on(make_bench: MakeBench, undisturbed: Bench) -> None:
@@ -189,7 +189,7 @@ def test_ctrl_c_is_exit_130_and_the_run_goes_on(make_bench: MakeBench, undisturb
     assert code == 130
     assert "interrupted; the same command goes on where it was" in bench.errors()
     assert "Traceback" not in bench.errors()
-    assert (bench.run.state, bench.run.error, bench.run.owner) == (RunState.STOPPED, None, None)
+    assert (bench.record.state, bench.record.error, bench.record.owner) == (RunState.STOPPED, None, None)
     assert command_line(bench.arguments("run", "--quiet")) == 0
     assert bench.outcome() == undisturbed.outcome()
 
@@ -199,8 +199,8 @@ def test_a_sandwich_training_and_a_fresh_refit_go_on_exactly(make_bench: MakeBen
     disturbed, whole = make_bench(*variant, "report.baselines=[]"), make_bench(*variant, "report.baselines=[]")
     for title, step in (("supernet", 70), ("search (random)", 25), ("refit of the winner", 39)):
         with pytest.raises(KeyboardInterrupt):
-            run_stages(job(disturbed, InterruptAt(title, step)))
-    run_stages(job(disturbed, Silent()))
-    run_stages(job(whole, Silent()))
+            run_stages(run_of(disturbed, InterruptAt(title, step)))
+    run_stages(run_of(disturbed, Silent()))
+    run_stages(run_of(whole, Silent()))
 
     assert disturbed.outcome() == whole.outcome()

@@ -88,7 +88,7 @@ def test_report_and_files(undisturbed: Bench) -> None:
     assert report["splits"]["test"]["images"] == 200
     assert report["search"]["trials"] == report["search"]["evaluated"] + report["search"]["reused"] == 48
     assert report["export"]["path"] == str(undisturbed.folder / "export")
-    assert undisturbed.run.stages["report"] == report
+    assert undisturbed.record.stages["report"] == report
     assert undisturbed.outcome()["files"] == [
         "checkpoints",
         "export",
@@ -162,12 +162,12 @@ def test_images_that_changed_between_stages_are_refused(
     error = capsys.readouterr().err
     assert "the images are not those that stage 'train' of run 'tiny' saw" in error
     assert "--fresh" in error
-    assert list(bench.run.stages) == ["train"]
+    assert list(bench.record.stages) == ["train"]
     assert command_line(bench.arguments("train", "--quiet", "--fresh")) == 0
 
     # Images of the search split that go while the training split stays.
     assert command_line(bench.arguments("search", "--quiet")) == 0
-    result = bench.run.stages["search"]
+    result = bench.record.stages["search"]
     RunStore(bench.database_url).set_stage("tiny", "search", {**result, "split": "0" * 64})
     assert command_line(bench.arguments("refit", "--quiet")) == 2
     assert "stage 'search' of run 'tiny' saw" in capsys.readouterr().err
@@ -243,22 +243,22 @@ def test_refit_needs_the_search(
     assert command_line(trained.arguments("refit", "--quiet")) == 2
 
     assert "no finished stage 'search'; run `glorasearch search RUN_FILE` first" in capsys.readouterr().err
-    assert trained.run.state is RunState.STOPPED
+    assert trained.record.state is RunState.STOPPED
 
 
 def test_single_stages_equal_the_whole_run(stages: tuple[Bench, dict[str, Path]], undisturbed: Bench) -> None:
     bench, _ = stages
-    assert list(bench.run.stages) == ["train", "search", "refit", "export"]
-    assert bench.run.state is RunState.STOPPED
+    assert list(bench.record.stages) == ["train", "search", "refit", "export"]
+    assert bench.record.state is RunState.STOPPED
     model = "export/model.safetensors"
     assert (bench.folder / model).read_bytes() == (undisturbed.folder / model).read_bytes()
 
     assert command_line(bench.arguments("run", "--quiet")) == 0
 
     assert bench.outcome() == undisturbed.outcome()
-    assert bench.run.state is RunState.FINISHED
+    assert bench.record.state is RunState.FINISHED
     assert command_line(bench.arguments("export", "--quiet")) == 0
-    assert bench.run.state is RunState.FINISHED
+    assert bench.record.state is RunState.FINISHED
 
 
 def test_a_run_has_one_process(make_bench: MakeBench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,14 +272,14 @@ def test_a_run_has_one_process(make_bench: MakeBench, capsys: pytest.CaptureFixt
     assert command_line(bench.arguments("run", "--quiet", "--fresh")) == 1
     assert f"process {first.pid}" in capsys.readouterr().err
     assert bench.checkpoint("train").exists()
-    assert bench.run.state is RunState.RUNNING
+    assert bench.record.state is RunState.RUNNING
 
 
 def test_weights_that_are_gone_or_damaged_are_named_and_made_again(
     stages: tuple[Bench, dict[str, Path]], undisturbed: Bench, make_bench: MakeBench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench = make_bench(workspace=stages[1]["train"])
-    digest = bench.run.stages["train"]["weights"]
+    digest = bench.record.stages["train"]["weights"]
     weights = bench.workspace / "weights" / digest / "weights.safetensors"
 
     content = weights.read_bytes()
@@ -295,7 +295,7 @@ def test_weights_that_are_gone_or_damaged_are_named_and_made_again(
     error = capsys.readouterr().err
     assert "weights of stage 'train' of run 'tiny' are gone" in error
     assert "`glorasearch train RUN_FILE` makes them again" in error
-    assert bench.run.state is RunState.FAILED
+    assert bench.record.state is RunState.FAILED
 
     assert command_line(bench.arguments("train")) == 0
     assert re.search(r"are not in the weight store .*: running it again", capsys.readouterr().err)
@@ -321,13 +321,13 @@ def test_a_finished_run_needs_no_weights_but_its_files(copied: Bench, undisturbe
 def test_weights_that_come_out_differently_are_refused(copied: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     runs = RunStore(copied.database_url)
     (copied.folder / "report.json").unlink()
-    training = copied.run.stages["train"]
+    training = copied.record.stages["train"]
     runs.set_stage("tiny", "train", training | {"weights": "0" * 64})
 
     assert command_line(copied.arguments("run", "--quiet")) == 1
 
     assert "ended in other weights" in capsys.readouterr().err
-    assert copied.run.stages["train"]["weights"] == "0" * 64
+    assert copied.record.stages["train"]["weights"] == "0" * 64
 
 
 def test_export_goes_where_it_is_told_and_replaces_exports_only(

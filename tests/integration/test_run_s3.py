@@ -15,7 +15,7 @@ def test_a_finished_run_is_reported_and_exported_again_elsewhere(make_bench, und
     url = f"s3://{s3_bucket}/runs"
     bench.finish("run", "--store", url)
     assert not (bench.workspace / "weights").exists()
-    found, wanted = bench.run.stages, undisturbed.run.stages
+    found, wanted = bench.record.stages, undisturbed.record.stages
     assert bench.findings == undisturbed.findings
     assert {name: result.get("weights") for name, result in found.items()} == {
         name: result.get("weights") for name, result in wanted.items()

@@ -20,6 +20,6 @@ def test_sigterm_is_exit_143_and_the_run_goes_on(make_bench: Callable[..., Bench
     assert code == 143
     assert "terminated; the same command goes on where it was" in bench.errors()
     assert "Traceback" not in bench.errors()
-    assert (bench.run.state, bench.run.error, bench.run.owner) == (RunState.STOPPED, None, None)
+    assert (bench.record.state, bench.record.error, bench.record.owner) == (RunState.STOPPED, None, None)
     assert command_line(bench.arguments("run", "--quiet")) == 0
     assert bench.outcome() == undisturbed.outcome()

@@ -186,7 +186,7 @@ def test_a_run_is_sent_left_asked_stopped_and_sent_again(
     assert command_line(["stop", "tiny", *to]) == 0
     assert "stopped; submit the run again" in capsys.readouterr().out
     assert 5 <= there.trials() < 250
-    assert (there.run.state, there.run.error, there.run.owner) == (RunState.STOPPED, None, None)
+    assert (there.record.state, there.record.error, there.record.owner) == (RunState.STOPPED, None, None)
     assert command_line(["stop", "tiny", *to]) == 1
     assert "has no job at work" in capsys.readouterr().err
     assert command_line(["status", "tiny", *to]) == 0

@@ -18,7 +18,7 @@ def test_another_search_takes_the_training_over(make_bench: MakeBench, undisturb
     shutil.copytree(undisturbed.workspace, tmp_path / "workspace")
     bench = make_bench("name=again", "search.fitness=accuracy", "refit.steps=0", workspace=tmp_path / "workspace")
     errors = bench.finish()
-    assert f"supernet: taken over from run '{undisturbed.run.name}'" in errors
+    assert f"supernet: taken over from run '{undisturbed.record.name}'" in errors
     store = RunStore(bench.database_url)
     again, before = store.get("again"), undisturbed.run
     assert again is not None

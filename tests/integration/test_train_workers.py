@@ -29,8 +29,8 @@ def in_one_process(tiny_run_file: Path, tmp_path: Path) -> Callable[..., Any]:
 
     def run(*overrides: str, workspace: Path | None = None, resources: ResourceConfig | None = None) -> Any:
         place = Workspace.open(workspace or tmp_path / "alone")
-        job = Run(RunConfig.load(tiny_run_file, overrides), place, Database(place.database_url), resources=resources)
-        return run_stages(job, "train")
+        run = Run(RunConfig.load(tiny_run_file, overrides), place, Database(place.database_url), resources=resources)
+        return run_stages(run, "train")
 
     return run
 
@@ -40,7 +40,7 @@ def test_two_workers_end_with_the_weights_of_one_process(
 ) -> None:
     bench = make_bench(RANKS)
     bench.finish("train", *WORKERS)
-    found, expected = bench.run.stages["train"], in_one_process(RANKS)
+    found, expected = bench.record.stages["train"], in_one_process(RANKS)
     for key in ("weights", "steps", "loss", "key"):
         assert found[key] == expected[key], key
     assert bench.count("select count(*) from metrics where name = 'loss'") == 80 / 5

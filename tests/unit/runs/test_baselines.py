@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glorasearch.errors import ConfigError
-from glorasearch.runs.baselines import baseline_space
+from glorasearch.runs.stages.baseline import baseline_space
 from glorasearch.space import LayerShape
 
 LAYERS = [LayerShape("blocks.0.attn.qkv", 4, 12), LayerShape("blocks.0.mlp.fc1", 4, 8, bias=False)]

@@ -17,7 +17,7 @@ REAL_INPUTS = 64
 """Images of the search split on which merged and active outputs are compared."""
 
 
-def export(job: Run) -> dict[str, Any]:
+def export(run: Run) -> dict[str, Any]:
     """Export the refitted winner; returns `path`, `max_abs_diff`, `digest`, `bytes`, `files`, `tested`.
 
     `tested` says whether the model card gives the result on the test split. An earlier export is replaced.
@@ -25,12 +25,12 @@ def export(job: Run) -> dict[str, Any]:
     Raises:
         InputError: if something else is where the export is to go.
     """
-    search, refitted = job.require("search"), job.require("refit")
-    path = export_path(job.run_file, job.workspace)
+    search, refitted = run.require("search"), run.require("refit")
+    path = export_path(run.config, run.workspace)
     check_export_path(path)
     winner = Subnet.from_dict(search["subnet"])
-    supernet = job.load(job.supernet(), job.weights("refit")).eval()
-    images, _ = job.data.search.batch(slice(0, min(REAL_INPUTS, len(job.data.search))), job.device)
+    supernet = run.load(run.supernet(), run.weights("refit")).eval()
+    images, _ = run.data.search.batch(slice(0, min(REAL_INPUTS, len(run.data.search))), run.device)
 
     @torch.no_grad()
     def active(inputs: Tensor) -> Tensor:
@@ -38,13 +38,13 @@ def export(job: Run) -> dict[str, Any]:
             outputs: Tensor = supernet(inputs)
         return outputs
 
-    spec = job.data.search.spec
-    with job.progress.task("export", 1) as advance:
+    spec = run.data.search.spec
+    with run.progress.task("export", 1) as advance:
         report = export_timm(
             supernet.merged(winner),
             path,
             backbone=BackboneFacts.from_model(
-                job.backbone,
+                run.backbone,
                 mean=spec.mean,
                 std=spec.std,
                 interpolation=spec.interpolation,
@@ -54,15 +54,15 @@ def export(job: Run) -> dict[str, Any]:
             inputs=images,
             reference=active,
             subnet=winner,
-            metrics=_metrics(job, search),
-            provenance=_provenance(job, search, refitted),
-            class_names=job.data.class_names,
-            tolerance=job.run_file.export.tolerance,
+            metrics=_metrics(run, search),
+            provenance=_provenance(run, search, refitted),
+            class_names=run.data.class_names,
+            tolerance=run.config.export.tolerance,
             replace=True,
         )
         advance(1, "")
-    job.runs.record_export(
-        job.name,
+    run.runs.record_export(
+        run.name,
         str(report.path),
         {"digest": report.digest, "max_abs_diff": report.max_abs_diff, "bytes": report.bytes},
     )
@@ -72,33 +72,33 @@ def export(job: Run) -> dict[str, Any]:
         "digest": report.digest,
         "bytes": report.bytes,
         "files": list(report.files),
-        "tested": job.result("test") is not None,
+        "tested": run.result("test") is not None,
     }
 
 
-def _metrics(job: Run, search: Mapping[str, Any]) -> dict[str, Any]:
+def _metrics(run: Run, search: Mapping[str, Any]) -> dict[str, Any]:
     """Scores of the winner; those of the test split if it was read already."""
     metrics = {
         "parameters": search["parameters"],
         "search_accuracy": search["search_accuracy"],
         "search_cross_entropy": search["search_cross_entropy"],
     }
-    tested = job.result("test")
+    tested = run.result("test")
     if tested is not None:
         metrics |= {"test_accuracy": tested["winner_refitted"], "test_accuracy_inherited": tested["winner"]}
     return metrics
 
 
-def _provenance(job: Run, search: Mapping[str, Any], refitted: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(run: Run, search: Mapping[str, Any], refitted: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "run": job.name,
-        "backbone": job.run_file.backbone.name,
-        "data": job.run_file.data.source,
-        "space": job.run_file.space.name,
-        "seed": job.run_file.seed,
+        "run": run.name,
+        "backbone": run.config.backbone.name,
+        "data": run.config.data.source,
+        "space": run.config.space.name,
+        "seed": run.config.seed,
         "trial": search["trial"],
         "weights": refitted["weights"],
         "refit_steps": refitted["steps"],
-        "configuration_sha256": job.run_file.digest(),
-        "versions": job.versions(),
+        "configuration_sha256": run.config.digest(),
+        "versions": run.versions(),
     }

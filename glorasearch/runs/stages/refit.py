@@ -15,26 +15,26 @@ from glorasearch.space import Subnet
 from glorasearch.training import Fixed
 
 
-def refit(job: Run) -> dict[str, Any]:
+def refit(run: Run) -> dict[str, Any]:
     """Refit the winner; returns `weights` and `split` (digests), `steps`, `seconds`, `loss`, `start`.
 
     With 0 steps the inherited weights are kept.
     """
-    section = job.run_file.refit
-    winner = Subnet.from_dict(job.require("search")["subnet"])
-    inherited = job.weights("train")
+    section = run.config.refit
+    winner = Subnet.from_dict(run.require("search")["subnet"])
+    inherited = run.weights("train")
     if section.steps == 0:
         return {"weights": inherited, "steps": 0, "seconds": 0.0, "loss": None, "start": "inherited", "split": None}
-    supernet = job.supernet(training=True)
+    supernet = run.supernet(training=True)
     if section.start == "inherited":
-        job.load(supernet, inherited)
+        run.load(supernet, inherited)
         supernet.hold_restarts()  # the winner was scored as it is
-    split = job.data.train_and_search()
-    config = job.trainer_config(steps=section.steps, lr=section.lr, warmup=section.warmup_steps)
-    title = f"refit of {supernet.space.name if is_fixed(job) else 'the winner'}"
-    result = fit(job, "refit", title, supernet, split, Fixed(winner), config)
-    weights = job.put(
-        supernet, stage="refit", steps=result.steps, run=job.name, subnet=winner.digest, split=split.digest
+    split = run.data.train_and_search()
+    config = run.trainer_config(steps=section.steps, lr=section.lr, warmup=section.warmup_steps)
+    title = f"refit of {supernet.space.name if is_fixed(run) else 'the winner'}"
+    result = fit(run, "refit", title, supernet, split, Fixed(winner), config)
+    weights = run.put(
+        supernet, stage="refit", steps=result.steps, run=run.name, subnet=winner.digest, split=split.digest
     )
     return {
         "weights": weights,

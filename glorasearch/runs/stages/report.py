@@ -16,13 +16,13 @@ WITHOUT_EARLY_STOPPING = {"stopped_early": 0, "images_share": 1.0, "evaluation_s
 """What the search of a run says that was made before there was early stopping."""
 
 
-def report(job: Run) -> dict[str, Any]:
+def report(run: Run) -> dict[str, Any]:
     """Put the results of the stages together and write `report.json`; returns its content."""
-    training, search, tested = job.require("train"), dict(job.require("search")), job.require("test")
-    refitted, exported = job.require("refit"), job.require("export")
+    training, search, tested = run.require("train"), dict(run.require("search")), run.require("test")
+    refitted, exported = run.require("refit"), run.require("export")
     baselines: dict[str, Any] = {}
-    for name in other_baselines(job):
-        trained = job.require(f"baseline:{name}")
+    for name in other_baselines(run):
+        trained = run.require(f"baseline:{name}")
         baselines[name] = {
             "parameters": trained["parameters"],
             "test_accuracy": tested["baselines"][name],
@@ -31,12 +31,12 @@ def report(job: Run) -> dict[str, Any]:
             "trained_on": "train + search",
         }
     content = {
-        "run": job.name,
-        "seed": job.run_file.seed,
-        "backbone": job.run_file.backbone.name,
-        "task": job.run_file.data.source,
-        "space": job.run_file.space.name,
-        FIXED: is_fixed(job),
+        "run": run.name,
+        "seed": run.config.seed,
+        "backbone": run.config.backbone.name,
+        "task": run.config.data.source,
+        "space": run.config.space.name,
+        FIXED: is_fixed(run),
         "splits": tested["splits"],
         "supernet": {key: training[key] for key in ("steps", "seconds", "weights")},
         "search": {
@@ -60,9 +60,9 @@ def report(job: Run) -> dict[str, Any]:
         "baselines": baselines,
         "random_subnets": tested["random_subnets"],
         "export": {key: exported[key] for key in ("path", "max_abs_diff")},
-        "versions": job.versions(),
+        "versions": run.versions(),
     }
-    _write(report_path(job.name, job.workspace), content)
+    _write(report_path(run.name, run.workspace), content)
     return content
 
 

@@ -13,21 +13,21 @@ from glorasearch.space import BoundSpace, LayerShape, SearchSpace
 from glorasearch.training import Fixed
 
 
-def baseline(job: Run, name: str) -> dict[str, Any]:
+def baseline(run: Run, name: str) -> dict[str, Any]:
     """Train a space with one subnet on train + search, by the supernet's recipe and for as many steps if not told.
 
     Returns:
         `weights` and `split` (digests), `steps`, `seconds`, `parameters`, `space`.
     """
     content = SearchSpace.load(name)
-    supernet = job.supernet(baseline_space(name, adaptable_layers(job.backbone)), training=True)
+    supernet = run.supernet(baseline_space(name, adaptable_layers(run.backbone)), training=True)
     subnet = supernet.space.largest()
-    split = job.data.train_and_search()
-    steps = job.run_file.report.steps
-    config = job.trainer_config(steps=job.run_file.train.steps if steps is None else steps)
+    split = run.data.train_and_search()
+    steps = run.config.report.steps
+    config = run.trainer_config(steps=run.config.train.steps if steps is None else steps)
     title = f"baseline {name}"
-    result = fit(job, f"baseline:{name}", title, supernet, split, Fixed(subnet), config, space=content)
-    weights = job.put(supernet, stage=f"baseline:{name}", steps=result.steps, run=job.name, split=split.digest)
+    result = fit(run, f"baseline:{name}", title, supernet, split, Fixed(subnet), config, space=content)
+    weights = run.put(supernet, stage=f"baseline:{name}", steps=result.steps, run=run.name, split=split.digest)
     return {
         "weights": weights,
         "steps": result.steps,

@@ -17,44 +17,44 @@ from glorasearch.search import Executor, InProcessExecutor, SearchConfig, Search
 EVALUATOR = "glorasearch.evaluation:build_evaluator"
 
 
-def search(job: Run) -> dict[str, Any]:
+def search(run: Run) -> dict[str, Any]:
     """Search; returns `trial`, `subnet`, `digest`, `parameters`, scores, and how many trials were made and how.
 
     Of a space that has one subnet no trials are asked for: the subnet is scored once, as the study's one trial, in this
     process whatever the executor.
     """
-    weights, calls = job.weights("train"), 0
-    config = search_config(job)
-    space = job.supernet().space
+    weights, calls = run.weights("train"), 0
+    config = search_config(run)
+    space = run.supernet().space
     alone = only_subnet(space) is not None
     if alone:
         config = replace(config, sampler="random", mode="generational", batch=1, trials=1, early_stopping=False)
         title = "search split"
-        job.progress.say(f"{space.name} has one subnet: scored once, nothing to search")
+        run.progress.say(f"{space.name} has one subnet: scored once, nothing to search")
     else:
         title = f"search ({config.sampler}{', steady' if config.steady else ''})"
     with (
-        job.progress.task(title, config.trials) as advance,
-        _scorer(job, weights) if alone else _executor(job, weights) as executor,
+        run.progress.task(title, config.trials) as advance,
+        _scorer(run, weights) if alone else _executor(run, weights) as executor,
     ):
 
         def report(state: SearchProgress) -> None:
             nonlocal calls
             calls += 1
             if calls == 1 and state.done > 1:
-                job.progress.say(f"search: goes on at trial {state.done}")
+                run.progress.say(f"search: goes on at trial {state.done}")
             best = state.best
             note = "" if best is None else f"best {100 * best.accuracy:.1f} %, {best.parameters:,} parameters"
             advance(state.done, ", ".join(filter(None, (note, executor.status))))
 
         driver = SearchDriver(
             space,
-            TrialStorage(job.database),
+            TrialStorage(run.database),
             executor,
             weights,
-            job.name,
+            run.name,
             config,
-            split_digest=job.data.search.digest,
+            split_digest=run.data.search.digest,
             on_progress=report,
         )
         outcome = driver.run()
@@ -77,25 +77,25 @@ def search(job: Run) -> dict[str, Any]:
         "failed": outcome.failed,
         "seconds": max(outcome.seconds, outcome.evaluation_seconds),
         "evaluation_seconds": outcome.evaluation_seconds,
-        "split": job.data.search.digest,
+        "split": run.data.search.digest,
         "pareto": [[record.number, record.parameters, record.accuracy] for record in outcome.pareto],
     }
 
 
-def search_config(job: Run) -> SearchConfig:
+def search_config(run: Run) -> SearchConfig:
     """The search section as the driver wants it."""
-    return SearchConfig(**job.run_file.search.model_dump(), seed=job.run_file.seed)
+    return SearchConfig(**run.config.search.model_dump(), seed=run.config.seed)
 
 
-def _scorer(job: Run, weights: str) -> Executor:
+def _scorer(run: Run, weights: str) -> Executor:
     """Scores one candidate; compiling a model for it would take longer than that."""
-    return InProcessExecutor(evaluator_of(job, job.load(job.supernet(), weights), weights=weights, compile="off"))
+    return InProcessExecutor(evaluator_of(run, run.load(run.supernet(), weights), weights=weights, compile="off"))
 
 
-def _executor(job: Run, weights: str) -> Executor:
-    resources = job.resources
+def _executor(run: Run, weights: str) -> Executor:
+    resources = run.resources
     if resources.local:
-        evaluator = evaluator_of(job, job.load(job.supernet(), weights), weights=weights, hardest_first=True)
+        evaluator = evaluator_of(run, run.load(run.supernet(), weights), weights=weights, hardest_first=True)
         return InProcessExecutor(evaluator)
     module, _, name = EXECUTORS[resources.executor].partition(":")
     try:
@@ -106,7 +106,7 @@ def _executor(job: Run, weights: str) -> Executor:
         ) from error
     executor: Executor = factory(
         EVALUATOR,
-        evaluator_spec(job, weights).to_json(),
+        evaluator_spec(run, weights).to_json(),
         workers=resources.evaluators,
         address=resources.address,
         gpus_per_worker=resources.gpus_per_worker,
