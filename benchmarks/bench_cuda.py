@@ -34,7 +34,7 @@ from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.fused import FusedStep, StepConfig
 from glorasearch.runs import Run, RunConfig, Workspace
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver
-from glorasearch.space import EvaluationResult, EvaluationTask, SearchSpace, Subnet, sample, sample_within_budget
+from glorasearch.space import EvaluationResult, EvaluationTask, Score, SearchSpace, Subnet, sample, sample_within_budget
 from glorasearch.supernet import Supernet
 from glorasearch.training.losses import path_loss, teacher_of
 
@@ -265,7 +265,7 @@ def bf16_rows(folder: Path) -> list[Row]:
     supernet = run.load(run.supernet(), run.weights("train"))
     rng = np.random.default_rng(5)
     nets = [sample_within_budget(supernet.space, rng) for _ in range(200)]
-    scores: dict[str, list[EvaluationResult]] = {}
+    scores: dict[str, list[Score]] = {}
     for name, mode in (("bfloat16", "on"), ("float32", "off")):
         evaluator = CandidateEvaluator(supernet, run.data.search, device="cuda", compile=mode, mixed=mode == "on")
         scores[name] = [evaluator.evaluate(net) for net in nets]

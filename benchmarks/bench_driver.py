@@ -17,7 +17,15 @@ from table import Row
 
 from glorasearch.db import TrialStorage
 from glorasearch.search import SAMPLERS, InProcessExecutor, SearchConfig, SearchDriver, SearchProgress
-from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask, LayerShape, SearchSpace, shipped_names
+from glorasearch.space import (
+    BoundSpace,
+    EvaluationResult,
+    EvaluationTask,
+    LayerShape,
+    Score,
+    SearchSpace,
+    shipped_names,
+)
 
 TARGET = 5.0
 """Milliseconds a trial."""
@@ -42,7 +50,7 @@ def vit_base() -> BoundSpace:
 def evaluate(task: EvaluationTask) -> EvaluationResult:
     """Scores from the subnet's digest."""
     noise = hashlib.sha256(task.subnet_digest.encode()).digest()
-    return EvaluationResult(task.subnet_digest, 100 + noise[0] % 100, 200, noise[1] / 256, 0.0)
+    return EvaluationResult(task.subnet_digest, Score(100 + noise[0] % 100, 200, noise[1] / 256))
 
 
 def measure(sampler: str, trials: int, directory: Path) -> dict[str, float]:

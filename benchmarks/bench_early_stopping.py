@@ -34,8 +34,17 @@ from glorasearch.evaluation.scores import cross_entropies
 from glorasearch.runs import Run, run_stages
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.workspace import Workspace
-from glorasearch.search import FITNESSES, Fitness, InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
-from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, Subnet, sample_within_budget
+from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
+from glorasearch.space import (
+    FITNESSES,
+    Evaluate,
+    EvaluationResult,
+    EvaluationTask,
+    Fitness,
+    Score,
+    Subnet,
+    sample_within_budget,
+)
 from glorasearch.space.early_stopping import UNIT
 from glorasearch.supernet import Supernet
 
@@ -89,9 +98,8 @@ class Recorder:
         wrong = logits.argmax(-1) != self._chunks.labels
         self.rows.append(((units * UNIT).numpy(), wrong.numpy()))
         total = len(wrong)
-        return EvaluationResult(
-            task.subnet_digest, total - int(wrong.sum()), total, float(units.sum()) * UNIT / total, stopped_after=None
-        )
+        score = Score(total - int(wrong.sum()), total, float(units.sum()) * UNIT / total)
+        return EvaluationResult(task.subnet_digest, score)
 
     def scores(self) -> Scores:
         """Of everything that was evaluated, in order."""
@@ -219,7 +227,10 @@ def _real(
     beside = BesidePlainForwards(evaluator, backbone)
     outcome, made = search(supernet, beside, SearchConfig(trials=trials, fitness=fitness), folder)
     assert [trial.params for trial in made] == [trial.params for trial in plain_trials]
-    assert (outcome.subnet, outcome.best.cross_entropy) == (expected.subnet, expected.best.cross_entropy)
+    assert (outcome.subnet, outcome.best.score.cross_entropy) == (
+        expected.subnet,
+        expected.best.score.cross_entropy,
+    )
     completed = [trial for trial in made if trial.state == TrialState.COMPLETE]
     assert all(trial.values == plain_trials[trial.number].values for trial in completed)
     cost = (outcome.evaluation_seconds + ordering) / outcome.evaluated

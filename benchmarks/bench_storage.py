@@ -34,7 +34,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 from table import Row
 
-from glorasearch.db import Evaluation, TrialStorage
+from glorasearch.db import TrialStorage
 
 CHOICES = {
     "A": ("none", "constant", "vector", "lora:8"),
@@ -85,17 +85,9 @@ def driver_trials(storage: BaseStorage, study_id: int, count: int) -> list[float
         attrs: dict[str, Any] = {"subnet": f"{index:064}", "parameters": 500_000}
         with timed(times):
             if isinstance(storage, TrialStorage):
-                evaluation = Evaluation(
-                    subnet_digest=attrs["subnet"],
-                    parameters=500_000,
-                    correct=100,
-                    total=200,
-                    cross_entropy=1.5,
-                    seconds=0.02,
-                )
                 trial_id = storage.create_new_trial(study_id)
                 storage.set_trial_params(trial_id, params, GENES, attrs)
-                storage.finish_trial(trial_id, TrialState.COMPLETE, [0.5], scores, evaluation)
+                storage.finish_trial(trial_id, TrialState.COMPLETE, [0.5], scores)
             else:
                 template = create_trial(state=TrialState.RUNNING, params=params, distributions=GENES, user_attrs=attrs)
                 trial_id = storage.create_new_trial(study_id, template)

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask
+from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask, Score
 
 IMAGES = 1_000
 """Of the pretended search split."""
@@ -39,4 +39,4 @@ class Landscape:
         worth = (self._alone[self._genes, chosen] + self._together[self._genes, chosen, first, second]) / 2
         cross_entropy = 3 * (1 - float(worth.mean()))
         correct = round(IMAGES * float(np.exp(-cross_entropy)))
-        return EvaluationResult(task.subnet_digest, correct, IMAGES, cross_entropy, 0.0)
+        return EvaluationResult(task.subnet_digest, Score(correct, IMAGES, cross_entropy))

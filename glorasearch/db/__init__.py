@@ -1,7 +1,6 @@
 """The database: trials and runs in SQLAlchemy tables, and Optuna's storage over them. Control plane: no torch here."""
 
 from glorasearch.db.database import Database
-from glorasearch.db.evaluations import Evaluation
 from glorasearch.db.leases import Lease, Leases
 from glorasearch.db.process_identity import ProcessIdentity
 from glorasearch.db.runs import Export, Metric, RunRecord, RunState, RunStore
@@ -10,7 +9,6 @@ from glorasearch.db.trial_storage import TrialStorage
 
 __all__ = [
     "Database",
-    "Evaluation",
     "Export",
     "Lease",
     "Leases",

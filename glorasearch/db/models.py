@@ -93,26 +93,6 @@ class TrialRow(Base):
     """Name → internal value, or [internal value, version of the distribution] where the version is not 0."""
 
 
-class EvaluationRow(Base):
-    """What the evaluation of a subnet found, once for a study."""
-
-    __tablename__ = "evaluations"
-
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
-    subnet_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
-    trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"))
-    """The trial that paid for it."""
-    parameters: Mapped[int]
-    correct: Mapped[int]
-    total: Mapped[int]
-    cross_entropy: Mapped[float] = mapped_column(Real, nullable=True)
-    seconds: Mapped[float] = mapped_column(Real, nullable=True)
-    bound: Mapped[float | None] = mapped_column(Double)
-    """The best fitness that a capped subnet could still have reached; NULL if it was evaluated to the end."""
-    stopped_after: Mapped[int | None]
-    """The images of which the scores of a capped subnet speak; NULL likewise."""
-
-
 class RunRow(Base):
     """One supernet training and what follows from it."""
 

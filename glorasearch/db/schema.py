@@ -13,7 +13,7 @@ from glorasearch.errors import DatabaseError, SchemaTooNewError
 if TYPE_CHECKING:
     from glorasearch.db.database import Database
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest revision in `migrations/versions`. Written here so that an up-to-date start need not import Alembic."""
 
 VERSION_TABLE: Final = "glorasearch_schema"

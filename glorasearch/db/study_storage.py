@@ -17,12 +17,11 @@ from sqlalchemy.exc import IntegrityError
 
 from glorasearch.db.database import Database
 from glorasearch.db.leases import Lease, Leases
-from glorasearch.db.models import EvaluationRow, StudyAttributeRow, StudyRow, table_of
+from glorasearch.db.models import StudyAttributeRow, StudyRow, table_of
 from glorasearch.db.patience import patient
 
 studies = table_of(StudyRow)
 _attributes = table_of(StudyAttributeRow)
-_evaluations = table_of(EvaluationRow)
 
 
 def require_study(connection: Connection, study_id: int) -> None:
@@ -53,9 +52,8 @@ class StudyStorage(BaseStorage):
 
     @patient
     def delete_study(self, study_id: int) -> None:
-        """Delete a study with its trials and evaluations."""
+        """Delete a study with its trials."""
         with self._database.write() as connection:
-            connection.execute(delete(_evaluations).where(_evaluations.c.study_id == study_id))
             if connection.execute(delete(studies).where(studies.c.id == study_id)).rowcount == 0:
                 raise KeyError(f"there is no study with id {study_id}")
         self._forget(study_id)

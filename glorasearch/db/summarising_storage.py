@@ -41,7 +41,7 @@ class SummarisingStorage(TrialStorage):
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """The summary of a trial."""
         trial = super().get_trial(trial_id)
-        trials = self.get_all_trials(self._records.study_of(trial_id), deepcopy=False)
+        trials = self.get_all_trials(self._trials.study_of(trial_id), deepcopy=False)
         return trials[trial.number] if trial.number < len(trials) else trial
 
     def get_all_trials(
@@ -77,7 +77,7 @@ class SummarisingStorage(TrialStorage):
             if most <= study.summary.most_parameters and all(trial.params.keys() <= names for trial in new):
                 return study
             most = max(most, study.summary.most_parameters)
-        study = _Study(StudySummary(self._records.distributions(study_id), most))
+        study = _Study(StudySummary(self._trials.distributions(study_id), most))
         self._studies[study_id] = study
         return study
 

@@ -19,7 +19,7 @@ PARAMETERS = "parameters"
 """Trainable parameters, as the trial's user attribute of this name says."""
 MEAN_RANK = "mean rank"
 """Mean over the genes whose choice has a rank, as far as it is known; 0 if there is none."""
-KEPT_ATTRIBUTES = ("accuracy", "cross_entropy", "origin", "reason", "bound", "seen")
+KEPT_ATTRIBUTES = ("accuracy", "cross_entropy", "origin", "reason", "bound", "stopped_after")
 """The user attributes that stay."""
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from optuna.trial import FrozenTrial
 
-from glorasearch.db.distribution_book import StoredParams
+from glorasearch.db.distribution_store import StoredParams
 
 
 @dataclass(frozen=True, slots=True)
-class TrialRecord:
+class CachedTrial:
     """A trial as one revision of its row says. Its parts are replaced, never changed."""
 
     study_id: int
@@ -28,7 +28,7 @@ class TrialRecord:
 
 @dataclass(slots=True)
 class _Study:
-    records: dict[int, TrialRecord] = field(default_factory=dict)
+    records: dict[int, CachedTrial] = field(default_factory=dict)
     unfinished: set[int] = field(default_factory=set)
     listed: bool = False
     """Whether somebody has asked for all trials."""
@@ -47,14 +47,14 @@ class TrialCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_id: dict[int, TrialRecord] = {}
+        self._by_id: dict[int, CachedTrial] = {}
         self._studies: dict[int, _Study] = {}
 
-    def get(self, trial_id: int) -> TrialRecord | None:
+    def get(self, trial_id: int) -> CachedTrial | None:
         """The record of a trial, if this process has met it."""
         return self._by_id.get(trial_id)
 
-    def put(self, *records: TrialRecord) -> None:
+    def put(self, *records: CachedTrial) -> None:
         """Take in what was read or written."""
         with self._lock:
             for record in records:
@@ -65,7 +65,7 @@ class TrialCache:
         study = self._studies.get(study_id)
         return study is not None and study.listed
 
-    def drop(self, record: TrialRecord) -> None:
+    def drop(self, record: CachedTrial) -> None:
         """Keep nothing of a trial that has finished, unless the finished ones are kept after all."""
         with self._lock:
             if not self.keeps_finished(record.study_id):
@@ -92,7 +92,7 @@ class TrialCache:
             for record in study.records.values():
                 self._by_id.pop(record.trial._trial_id, None)
 
-    def _put(self, record: TrialRecord) -> None:
+    def _put(self, record: CachedTrial) -> None:
         trial_id, number = record.trial._trial_id, record.trial.number
         known = self._by_id.get(trial_id)
         if known is not None and known.revision >= record.revision:
@@ -109,7 +109,7 @@ class TrialCache:
             study.unfinished.add(number)
         _count(study)
 
-    def _drop(self, record: TrialRecord) -> None:
+    def _drop(self, record: CachedTrial) -> None:
         study = self._studies.setdefault(record.study_id, _Study())
         self._by_id.pop(record.trial._trial_id, None)
         study.records.pop(record.trial.number, None)

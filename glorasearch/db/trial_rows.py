@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Row
 
-from glorasearch.db.distribution_book import StoredParams
+from glorasearch.db.distribution_store import StoredParams
 from glorasearch.db.models import TrialRow, table_of
 
 trials = table_of(TrialRow)

@@ -12,12 +12,11 @@ from sqlalchemy import URL, func, select
 
 from glorasearch.db.columns import json_copy
 from glorasearch.db.database import Database, as_database
-from glorasearch.db.distribution_book import StoredParams
-from glorasearch.db.evaluations import Evaluation, select_evaluation
+from glorasearch.db.distribution_store import StoredParams
 from glorasearch.db.patience import patient
 from glorasearch.db.study_storage import StudyStorage, require_study
-from glorasearch.db.trial_records import EncodedParams, TrialRecords
 from glorasearch.db.trial_rows import independent_copy, intermediate_values, internal_values, trials
+from glorasearch.db.trial_table import EncodedParams, TrialTable
 
 
 class TrialStorage(StudyStorage):
@@ -42,7 +41,7 @@ class TrialStorage(StudyStorage):
 
     def _open(self, database: Database) -> None:
         self._database = database
-        self._records = TrialRecords(database)
+        self._trials = TrialTable(database)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"database": self._database}
@@ -70,14 +69,14 @@ class TrialStorage(StudyStorage):
             ValueError: if a distribution is incompatible with the one that the study has for that parameter.
             KeyError, UpdateFinishedTrialError: if there is no such trial, or it is finished.
         """
-        encoded = self._records.encode(trial_id, internal_values(params, distributions), distributions)
+        encoded = self._trials.encode(trial_id, internal_values(params, distributions), distributions)
 
         def change(trial: FrozenTrial, stored: StoredParams) -> Mapping[str, Any]:
             add_params(trial, stored, encoded)
             trial.user_attrs.update(json_copy(user_attrs or {}))
             return {"params": stored, "user_attrs": trial.user_attrs}
 
-        self._records.change(trial_id, change)
+        self._trials.change(trial_id, change)
 
     def create_trials(
         self,
@@ -96,7 +95,7 @@ class TrialStorage(StudyStorage):
             ValueError: if a distribution is incompatible with the one that the study has for that parameter.
             KeyError: if there is no such study.
         """
-        return self._records.create_many(study_id, number, params, distributions, user_attrs)
+        return self._trials.create_many(study_id, number, params, distributions, user_attrs)
 
     def outlines(self, study_id: int) -> Iterator[FrozenTrial]:
         """The trials of a study by number, finished ones without parameters and distributions.
@@ -106,19 +105,12 @@ class TrialStorage(StudyStorage):
         Raises:
             KeyError: if there is no such study.
         """
-        return self._records.outlines(study_id)
+        return self._trials.outlines(study_id)
 
     def finish_trial(
-        self,
-        trial_id: int,
-        state: TrialState,
-        values: Sequence[float] | None,
-        user_attrs: Mapping[str, Any],
-        evaluation: Evaluation | None = None,
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None, user_attrs: Mapping[str, Any]
     ) -> None:
-        """Finish a trial and record the evaluation that was made for it: both, or neither.
-
-        An evaluation of a subnet that the study has already is not recorded again.
+        """Finish a trial: set its state, objective values and user attributes in one statement.
 
         Raises:
             KeyError, UpdateFinishedTrialError: if there is no such trial, or it is finished already.
@@ -130,13 +122,7 @@ class TrialStorage(StudyStorage):
             trial.user_attrs.update(json_copy(user_attrs))
             return {"user_attrs": trial.user_attrs, **_set_state(trial, state, values)}
 
-        self._records.change(trial_id, change, evaluation)
-
-    @patient
-    def find_evaluation(self, study_id: int, subnet_digest: str) -> Evaluation | None:
-        """The recorded evaluation of a subnet in a study, if there is one."""
-        with self._database.read() as connection:
-            return select_evaluation(connection, study_id, subnet_digest)
+        self._trials.change(trial_id, change)
 
     # Optuna's contract.
 
@@ -147,31 +133,31 @@ class TrialStorage(StudyStorage):
         else:
             trial = independent_copy(template_trial)
             trial.user_attrs, trial.system_attrs = json_copy(trial.user_attrs), json_copy(trial.system_attrs)
-        return self._records.create(study_id, trial)
+        return self._trials.create(study_id, trial)
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         """Set one parameter of an unfinished trial."""
-        encoded = self._records.encode(trial_id, {param_name: param_value_internal}, {param_name: distribution})
+        encoded = self._trials.encode(trial_id, {param_name: param_value_internal}, {param_name: distribution})
 
         def change(trial: FrozenTrial, stored: StoredParams) -> Mapping[str, Any]:
             add_params(trial, stored, encoded)
             return {"params": stored}
 
-        self._records.change(trial_id, change)
+        self._trials.change(trial_id, change)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Change state and objective values. False: it was RUNNING and was to become so, perhaps in another process."""
         if state == TrialState.RUNNING:
-            self._records.read(trial_id)
+            self._trials.read(trial_id)
 
         def change(trial: FrozenTrial, stored: StoredParams) -> Mapping[str, Any] | None:
             if state == TrialState.RUNNING and trial.state != TrialState.WAITING:
                 return None
             return _set_state(trial, state, values)
 
-        return self._records.change(trial_id, change)
+        return self._trials.change(trial_id, change)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """Report an intermediate value."""
@@ -180,7 +166,7 @@ class TrialStorage(StudyStorage):
             trial.intermediate_values[step] = intermediate_value
             return {"intermediate": intermediate_values(trial)}
 
-        self._records.change(trial_id, change)
+        self._trials.change(trial_id, change)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set an attribute of the user's."""
@@ -189,7 +175,7 @@ class TrialStorage(StudyStorage):
             trial.user_attrs[key] = json_copy(value)
             return {"user_attrs": trial.user_attrs}
 
-        self._records.change(trial_id, change)
+        self._trials.change(trial_id, change)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set an attribute of Optuna's."""
@@ -198,11 +184,11 @@ class TrialStorage(StudyStorage):
             trial.system_attrs[key] = json_copy(value)
             return {"system_attrs": trial.system_attrs}
 
-        self._records.change(trial_id, change)
+        self._trials.change(trial_id, change)
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """A trial; if it is unfinished, as the database has it now and for the reader to change."""
-        return self._records.get(trial_id)
+        return self._trials.get(trial_id)
 
     @patient
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
@@ -218,7 +204,7 @@ class TrialStorage(StudyStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """The trials of a study by number."""
-        found = self._records.all(study_id)
+        found = self._trials.all(study_id)
         if states is not None:
             found = [trial for trial in found if trial.state in states]
         return [independent_copy(trial) for trial in found] if deepcopy else found
@@ -235,7 +221,7 @@ class TrialStorage(StudyStorage):
             return int(connection.execute(wanted).scalar_one())
 
     def _forget(self, study_id: int) -> None:
-        self._records.forget(study_id)
+        self._trials.forget(study_id)
 
 
 def add_params(trial: FrozenTrial, stored: StoredParams, encoded: EncodedParams) -> None:

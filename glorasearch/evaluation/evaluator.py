@@ -14,7 +14,7 @@ from glorasearch.evaluation.chunks import Chunks
 from glorasearch.evaluation.order import hardest_first, natural_order
 from glorasearch.evaluation.residents import Compile, resident_of
 from glorasearch.evaluation.scores import PendingScores, Scores
-from glorasearch.space import EvaluationResult, EvaluationTask, StopThreshold, Subnet
+from glorasearch.space import EvaluationResult, EvaluationTask, Score, StopThreshold, Subnet
 from glorasearch.supernet import Supernet
 
 CHUNK: Final = 25
@@ -138,14 +138,15 @@ class CandidateEvaluator:
             reason = f"asked for weights {task.weights_digest[:12]}, this evaluator holds {str(self._weights)[:12]}"
             return EvaluationResult(task.subnet_digest, error=reason)
         try:
-            return self.evaluate(parsed or Subnet.from_json(task.subnet_json), task.threshold)
+            subnet = parsed or Subnet.from_json(task.subnet_json)
+            return EvaluationResult(task.subnet_digest, self.evaluate(subnet, task.threshold))
         except EvaluationError as error:
             return EvaluationResult(task.subnet_digest, error=str(error))
         except (GlorasearchError, torch.OutOfMemoryError) as error:
             return EvaluationResult(task.subnet_digest, error=f"{type(error).__name__}: {error}")
 
     @torch.inference_mode()
-    def evaluate(self, subnet: Subnet, threshold: StopThreshold | None = None) -> EvaluationResult:
+    def evaluate(self, subnet: Subnet, threshold: StopThreshold | None = None) -> Score:
         """Score a subnet on the search split, until it is certain to be worse than the threshold, if there is one.
 
         Raises:
@@ -172,10 +173,10 @@ class CandidateEvaluator:
                 self._begin_next(subnet)
             scores = pending.wait()
             if last or threshold is None:
-                return self._result(subnet, scores, began)
+                return self._score(scores, began)
             bound = threshold.bound(scores.correct, scores.nats, seen, chunks.images)
             if scores.finite and threshold.excludes(bound):
-                return self._result(subnet, scores, began, bound, seen)
+                return self._score(scores, began, bound, seen)
         raise AssertionError("the last chunk has a result")
 
     def _begin_next(self, current: Subnet) -> None:
@@ -184,19 +185,14 @@ class CandidateEvaluator:
         if following is not None:
             self._started = self._try_begin(following)
 
-    def _result(
-        self, subnet: Subnet, scores: Scores, began: float, bound: float | None = None, seen: int | None = None
-    ) -> EvaluationResult:
-        total = self.chunks.images
-        mean = scores.nats / (seen or total)
+    def _score(self, scores: Scores, began: float, bound: float | None = None, seen: int | None = None) -> Score:
         self._idle_since = time.perf_counter()
-        return EvaluationResult(
-            subnet.digest,
+        total = self.chunks.images
+        return Score(
             correct=scores.correct,
             total=total,
-            cross_entropy=mean,
+            cross_entropy=scores.nats / (seen or total),
             seconds=self._idle_since - began,
-            error=None if scores.finite else f"the mean cross-entropy is {mean}",
             bound=bound,
             stopped_after=seen,
         )

@@ -2,19 +2,13 @@
 
 from glorasearch.search.config import SAMPLERS, SearchConfig
 from glorasearch.search.driver import SearchDriver
-from glorasearch.search.evolution import EvolutionSampler
 from glorasearch.search.executor import Executor, InProcessExecutor
-from glorasearch.search.fitness import FITNESSES, Fitness
-from glorasearch.search.outcome import SearchOutcome, SearchProgress
-from glorasearch.search.record import TrialRecord
 from glorasearch.search.simulation import LogNormalSeconds, SimulatedExecutor
+from glorasearch.search.trials import SearchOutcome, SearchProgress, TrialRecord
 
 __all__ = [
-    "FITNESSES",
     "SAMPLERS",
-    "EvolutionSampler",
     "Executor",
-    "Fitness",
     "InProcessExecutor",
     "LogNormalSeconds",
     "SearchConfig",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from glorasearch.errors import InputError
-from glorasearch.search.fitness import FITNESSES, Fitness
+from glorasearch.space import FITNESSES, Fitness
 
 SAMPLERS: Final[Mapping[str, str]] = {
     "evolution": "the evolution of the GLoRA paper: mutants and crossover children of the best so far",

@@ -1,4 +1,4 @@
-"""The search: ask, skip what was met before, submit, record, tell."""
+"""The search: sample, skip what was met before, submit, record."""
 
 from __future__ import annotations
 
@@ -7,39 +7,35 @@ from collections.abc import Callable
 
 from glorasearch.db import TrialStorage
 from glorasearch.errors import SearchError
-from glorasearch.search.asker import Asker, SamplerAsker
-from glorasearch.search.breeder import Breeder
 from glorasearch.search.config import SearchConfig
 from glorasearch.search.early_stopping import make_stopping_rule
+from glorasearch.search.evolution import EvolutionSampler
 from glorasearch.search.executor import Executor
-from glorasearch.search.failures import FailureGuard
-from glorasearch.search.genome import Genome
-from glorasearch.search.ledger import Ledger
-from glorasearch.search.outcome import SearchOutcome, SearchProgress
+from glorasearch.search.history import TrialHistory
 from glorasearch.search.recorder import Recorder
-from glorasearch.search.sources import BatchSource, Candidate, Source, SteadySource
-from glorasearch.search.study import identity_of, open_study
-from glorasearch.space import BoundSpace, EvaluationTask
+from glorasearch.search.sampler import OptunaTrialSampler, TrialSampler
+from glorasearch.search.study import Genome, identity_of, open_study
+from glorasearch.search.trial_queue import BatchQueue, SteadyQueue, TrialQueue
+from glorasearch.search.trials import RunningTrial, SearchOutcome, SearchProgress
+from glorasearch.space import BoundSpace
 
 
 class SearchDriver:
-    """Searches a space; the only writer of its study. A trial draws from its own generator, seeded by (seed, number).
+    """Searches a space; the only writer of its study. Each trial draws from a generator seeded by (seed, number).
 
-    Generational: trials are made in batches aligned on their numbers: batch k is the numbers from k·B up to (k + 1)·B,
-    all of it is sampled before any of it is told, and the next one starts when all of this one have finished. So the
-    trials and the winner depend neither on the executor, nor on how many workers it has, nor on where the search was
-    cut off and started again.
+    Generational: batch k of size B is the trials from k·B up to (k + 1)·B. A whole batch is sampled before any of its
+    results is used, and the next one starts when all of this one have finished. So trials and winner depend neither on
+    the executor, nor on its number of workers, nor on where the search was interrupted and continued.
 
-    Steady: as soon as the executor has room a trial is sampled, of what has finished by then. So the trials depend on
-    the order in which evaluations end. Where they end in the order of submission, as in one process, the same seed
-    makes the same trials, also when the search is cut off and started again; and with capping the same as without.
+    Steady: as soon as the executor has room a trial is sampled, from what has finished by then. So trials depend on the
+    order in which evaluations end. Where that is the order of submission, as in one process, the same seed makes the
+    same trials, also when the search is interrupted and continued, with early stopping or without.
 
-    A trial that is certain to be no parent and not the winner is stopped early (`glorasearch.space.early_stopping`)
-    and recorded as pruned, with its bound. What its threshold comes from depends on numbers only,
-    or in steady mode on what has finished (`NumberedCaps`, `SteadyCaps`).
+    A trial that is certain to be neither a parent nor the winner is stopped early (`glorasearch.space.early_stopping`)
+    and recorded as pruned, with its bound (`StoppingRule`).
 
-    A search that was cut off, however, goes on when `run` is called again with the same study: a trial without its
-    subnet is sampled, one without its scores is submitted again under the same number, before new ones. That holds for
+    However a search was interrupted, it continues when `run` is called again with the same study: a trial without its
+    subnet is sampled, one without its score is submitted again under the same number, before new ones. That holds for
     `KeyboardInterrupt`, which `run` lets through.
 
     Args:
@@ -47,7 +43,7 @@ class SearchDriver:
         storage: where the study lives.
         executor: evaluates the candidates; closed by the caller.
         weights_digest: the supernet's weights in the weight store.
-        study_name: names the study; it is made if there is none.
+        study_name: names the study; it is created if there is none.
         config: how to search.
         split_digest: the search split's content, part of the study's identity.
         on_progress: called after every trial that finishes.
@@ -82,12 +78,9 @@ class SearchDriver:
         self._study_id = open_study(
             storage, study_name, identity_of(space, weights_digest, split_digest, config), config
         )
-        self._ledger = Ledger(config.fitness)
-        self._recorder = Recorder(storage, self._ledger, config, on_progress)
-        self._failures = FailureGuard(config)
 
     def run(self) -> SearchOutcome:
-        """Make the trials that are not there yet, and name the best of all.
+        """Make the trials that are missing, and name the best of all.
 
         Raises:
             SearchError: if too many evaluations fail, or none succeeds; the message gives the commonest reason.
@@ -99,85 +92,65 @@ class SearchDriver:
 
     def _run(self) -> SearchOutcome:
         started = time.perf_counter()
-        config, ledger = self._config, Ledger(self._config.fitness)
-        ledger.load(self._storage.outlines(self._study_id), self._genome)
-        self._ledger = ledger
-        self._recorder = Recorder(self._storage, ledger, config, self._on_progress)
-        self._failures = FailureGuard(config)
-        caps = make_stopping_rule(config, ledger, in_order=self._executor.in_order)
-        make_asker: type[Asker] = Breeder if config.sampler == "evolution" else SamplerAsker
-        asker = make_asker(self._genome, self._storage, self._study_name, config, ledger)
+        config, history = self._config, TrialHistory(self._config.fitness)
+        history.load(self._storage.outlines(self._study_id), self._genome)
+        recorder = Recorder(self._storage, self._study_name, history, config, self._on_progress)
+        rule = make_stopping_rule(config, history, in_order=self._executor.in_order)
+        make_sampler: type[TrialSampler] = EvolutionSampler if config.sampler == "evolution" else OptunaTrialSampler
+        sampler = make_sampler(self._genome, self._storage, self._study_name, config, history)
         if config.steady:
-            self._evaluate(SteadySource(config.trials, asker, ledger, caps))
+            self._evaluate(SteadyQueue(config.trials, sampler, history, rule), history, recorder)
         else:
             for first in range(0, config.trials, config.batch_size):
                 numbers = range(first, min(first + config.batch_size, config.trials))
-                asker.ask(numbers)
-                self._failures.begin(len(numbers))
-                running = [ledger.running[number] for number in numbers if number in ledger.running]
-                self._evaluate(BatchSource(running, caps))
-        return self._outcome(time.perf_counter() - started)
+                sampler.sample(numbers)
+                recorder.begin_batch(len(numbers))
+                running = [history.running[number] for number in numbers if number in history.running]
+                self._evaluate(BatchQueue(running, rule), history, recorder)
+        return self._outcome(history, time.perf_counter() - started)
 
-    def _evaluate(self, source: Source) -> None:
-        """Get the scores of what a source gives; a subnet that it gives more than once is evaluated once."""
-        under_way: dict[str, Candidate] = {}
-        twins: dict[str, list[Candidate]] = {}
+    def _evaluate(self, queue: TrialQueue, history: TrialHistory, recorder: Recorder) -> None:
+        """Have the trials of a queue evaluated; a subnet that it gives more than once is evaluated once."""
+        under_way: dict[str, RunningTrial] = {}
+        twins: dict[str, list[RunningTrial]] = {}
         while True:
-            while len(under_way) < self._executor.capacity and (candidate := source.next()) is not None:
-                trial = candidate.trial
-                if (known := self._ledger.evaluated(trial.digest)) is not None:
-                    self._recorder.reuse(trial, known)
-                elif trial.digest in under_way:
-                    twins.setdefault(trial.digest, []).append(candidate)
+            while len(under_way) < self._executor.capacity and (trial := queue.next()) is not None:
+                digest = trial.subnet.digest
+                if (known := history.evaluated(digest)) is not None:
+                    recorder.reuse(trial, known)
+                elif digest in under_way:
+                    twins.setdefault(digest, []).append(trial)
                 else:
-                    self._submit(candidate)
-                    under_way[trial.digest] = candidate
+                    self._executor.submit(trial.task(self._weights_digest))
+                    under_way[digest] = trial
             if not under_way:
                 return
             result = self._executor.next_result()
             finished = under_way.pop(result.subnet_digest, None)
-            if finished is None:  # repeated, or asked for before an interrupt: a pure function's result, thrown away
+            if finished is None:  # a repeated one, or one submitted before an interrupt: evaluations are pure functions
                 continue
-            source.put_back(twins.pop(result.subnet_digest, []))
-            self._failures.count(failed=not self._recorder.record(finished.trial, result))
-            self._check_failures()
+            queue.put_back(twins.pop(result.subnet_digest, []))
+            recorder.record(finished, result)
 
-    def _submit(self, candidate: Candidate) -> None:
-        subnet = candidate.trial.subnet
-        self._executor.submit(
-            EvaluationTask(subnet.to_json(), subnet.digest, self._weights_digest, candidate.threshold)
-        )
-
-    def _check_failures(self) -> None:
-        exceeded = self._failures.exceeded
-        if exceeded is not None:
-            failed, size = exceeded
-            raise SearchError(
-                f"study {self._study_name!r}: {failed} of {size} evaluations failed, more than the allowed share of "
-                f"{self._config.max_failure_share:g}; the commonest reason: {self._ledger.commonest_reason()}. Mend it "
-                "and start the search again: it goes on where it was; or raise max_failure_share"
-            )
-
-    def _outcome(self, seconds: float) -> SearchOutcome:
-        ledger = self._ledger
-        best = ledger.best
+    def _outcome(self, history: TrialHistory, seconds: float) -> SearchOutcome:
+        best = history.best
         if best is None:
             raise SearchError(
-                f"study {self._study_name!r}: none of {len(ledger.failures)} trials could be evaluated; the commonest "
-                f"reason: {ledger.commonest_reason()}"
+                f"study {self._study_name!r}: none of {len(history.failures)} trials could be evaluated; the commonest "
+                f"reason: {history.commonest_reason()}"
             )
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, best.number)
         return SearchOutcome(
             study=self._study_name,
             best=best,
             subnet=self._genome.subnet(self._storage.get_trial(trial_id).params),
-            trials=len(ledger.records) + len(ledger.failures),
-            evaluated=ledger.evaluations,
-            reused=ledger.reused,
-            stopped_early=ledger.stopped_early,
-            failed=len(ledger.failures),
-            images_share=ledger.images_share,
+            trials=len(history.records) + len(history.failures),
+            evaluated=history.evaluations,
+            reused=history.reused,
+            stopped_early=history.stopped_early,
+            failed=len(history.failures),
+            images_share=history.images_share,
             seconds=seconds,
-            evaluation_seconds=sum(record.seconds for record in ledger.records.values()),
-            pareto=ledger.pareto_front(),
+            evaluation_seconds=sum(record.score.seconds for record in history.records.values()),
+            pareto=history.pareto_front(),
         )

@@ -1,93 +1,78 @@
-"""The caps of trials: made of the trials before them, in the order of their numbers, or of all that have finished."""
+"""The stop threshold of every trial: from the trials before it by number, or from all that have finished."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-
 from glorasearch.search.config import SearchConfig
-from glorasearch.search.elite import Elite, EliteByNumber, EliteOfFinished
-from glorasearch.search.fitness import value
-from glorasearch.search.ledger import Ledger
+from glorasearch.search.history import TrialHistory
+from glorasearch.search.top_k import TopK, TopKByNumber, TopKFinished
+from glorasearch.search.trials import objective
 from glorasearch.space import StopThreshold
 
 
-class Caps(ABC):
-    """Says, for trial after trial, whether its cap is known yet, and what it is."""
+class StoppingRule:
+    """Says when a trial may be submitted, and with which stop threshold. This one never stops a trial."""
 
-    @abstractmethod
-    def known(self, number: int) -> bool:
-        """Whether all has finished that the cap of this trial is made of; to be asked in the order of numbers."""
-
-    @abstractmethod
-    def cap(self) -> StopThreshold | None:
-        """The cap of the trial for which `known` has said that it is, and None if that has none."""
-
-
-class NoCaps(Caps):
-    """Every candidate is evaluated to its end."""
-
-    def known(self, number: int) -> bool:
-        """Always."""
+    def ready(self, number: int) -> bool:
+        """Whether all trials that this one's threshold comes from have finished; asked in the order of numbers."""
         return True
 
-    def cap(self) -> None:
-        """None."""
+    def threshold(self) -> StopThreshold | None:
+        """The threshold of the trial that `ready` was last asked for; None to evaluate it to the end."""
+        return None
 
 
-class _EliteCaps(Caps):
-    """The fitness of the k-th best; None while there are fewer than k."""
+class _TopKRule(StoppingRule):
+    """The threshold is the fitness of the k-th best trial; there is none while there are fewer than k."""
 
-    def __init__(self, config: SearchConfig, ledger: Ledger, elite: Elite) -> None:
+    def __init__(self, config: SearchConfig, history: TrialHistory, top_k: TopK) -> None:
         self._fitness = config.fitness
-        self._ledger = ledger
-        self._elite = elite
+        self._history = history
+        self._top_k = top_k
 
-    def cap(self) -> StopThreshold | None:
-        """The fitness of the k-th best, if there are k."""
-        if not self._elite.full:
+    def threshold(self) -> StopThreshold | None:
+        """The fitness of the k-th best trial, if there are k."""
+        if not self._top_k.full:
             return None
-        return StopThreshold(self._fitness, value(self._fitness, self._ledger.records[self._elite.numbers[-1]]))
+        record = self._history.records[self._top_k.numbers[-1]]
+        return StopThreshold(self._fitness, objective(self._fitness, record.score))
 
 
-class NumberedCaps(_EliteCaps):
-    """Caps that depend on the numbers of trials only.
+class NumberedRule(_TopKRule):
+    """Thresholds that depend only on the numbers of trials.
 
-    The cap of trial n is the fitness of the k-th best of the distinct subnets that trials 0 to n − lag evaluated to the
-    end; with no lag, that the trials of the batches before its own did. It depends on nothing else: not on other trials
-    that happen to have finished, nor on where the search was cut off.
+    The threshold of trial n is the fitness of the k-th best distinct subnet that trials 0 to n − lag evaluated to the
+    end; without a lag, that the trials of the batches before its own did. It depends neither on which other trials
+    happen to have finished nor on where the search was interrupted.
     """
 
-    def __init__(self, config: SearchConfig, ledger: Ledger, size: int, lag: int | None) -> None:
-        self._by_number = EliteByNumber(config.fitness, size, ledger)
-        super().__init__(config, ledger, self._by_number)
+    def __init__(self, config: SearchConfig, history: TrialHistory, k: int, lag: int | None) -> None:
+        self._by_number = TopKByNumber(config.fitness, k, history)
+        super().__init__(config, history, self._by_number)
         self._lag = lag
         self._batch = config.batch_size
 
-    def known(self, number: int) -> bool:
-        """Whether the trials have finished that this one's cap is made of."""
-        return self._by_number.reach(number - number % self._batch if self._lag is None else number - self._lag + 1)
+    def ready(self, number: int) -> bool:
+        """Whether all trials that this one's threshold comes from have finished."""
+        bound = number - number % self._batch if self._lag is None else number - self._lag + 1
+        return self._by_number.advance(bound)
 
 
-class SteadyCaps(_EliteCaps):
-    """Caps made of all that has finished when a trial is submitted.
+class FinishedRule(_TopKRule):
+    """Thresholds from all trials that have finished when one is submitted; nothing is waited for.
 
-    Exact for the reason that `glorasearch.space.early_stopping` gives: the k subnets that are better than the cap
-    have finished, and stay so. Whatever is bred later, they rank before the stopped one.
+    Exact for the reason given in `glorasearch.space.early_stopping`: the k subnets at least as good as the threshold
+    have finished, and stay so. Whatever is bred later, they rank before the trial that was stopped.
     """
 
-    def __init__(self, config: SearchConfig, ledger: Ledger, size: int) -> None:
-        super().__init__(config, ledger, EliteOfFinished(config.fitness, size, ledger))
-
-    def known(self, number: int) -> bool:
-        """Always: nothing is waited for."""
-        return True
+    def __init__(self, config: SearchConfig, history: TrialHistory, k: int) -> None:
+        super().__init__(config, history, TopKFinished(config.fitness, k, history))
 
 
-def make_stopping_rule(config: SearchConfig, ledger: Ledger, *, in_order: bool) -> Caps:
-    """The caps of a search; `in_order` says that candidates are evaluated one after the other."""
-    size = config.kept
-    if size is None:
-        return NoCaps()
+def make_stopping_rule(config: SearchConfig, history: TrialHistory, *, in_order: bool) -> StoppingRule:
+    """The stopping rule of a search; `in_order` says that candidates are evaluated one after the other."""
+    k = config.kept
+    if k is None:
+        return StoppingRule()
     if config.steady:
-        return SteadyCaps(config, ledger, size)
-    return NumberedCaps(config, ledger, size, config.lag(in_order=in_order))
+        return FinishedRule(config, history, k)
+    return NumberedRule(config, history, k, config.lag(in_order=in_order))

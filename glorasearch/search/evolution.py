@@ -1,126 +1,160 @@
-"""The evolution of the GLoRA paper as an Optuna sampler, with its faults mended.
+"""The evolution of the GLoRA paper: children of the best subnets so far, from what the driver remembers.
 
-Population 50, parents the 10 best of everything evaluated so far; half of a generation are mutants (each gene drawn
-anew with probability 0.2), half are crossover children (each gene from either parent). Deviations from the reference
-code: every candidate lies within the budget by bounded rejection and then repair, where the reference rejects without
-end; parents are ranked over all finished generations, so the last one counts; a child that was met before is drawn
-again a bounded number of times, then replaced by a fresh random subnet.
+Half of a generation are mutants (each gene drawn anew with some probability), half are crossover children (each gene
+from either parent). Differences from the reference code: every candidate lies within the budget by bounded rejection
+and then repair, where the reference may reject forever; parents are ranked over all generations so far, so the last one
+counts; a child that was met before is drawn again a bounded number of times, then replaced by a fresh random subnet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseGASampler
-from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+import numpy as np
+from numpy.random import Generator, SeedSequence, default_rng
+from numpy.typing import NDArray
 
-from glorasearch.search.breeding import Breeding
-from glorasearch.search.genome import Genome
-from glorasearch.space import BoundSpace, Subnet
+from glorasearch.db import TrialStorage
+from glorasearch.search.config import SearchConfig
+from glorasearch.search.history import TrialHistory
+from glorasearch.search.sampler import TrialSampler
+from glorasearch.search.study import Genome
+from glorasearch.search.top_k import TopKByNumber, TopKFinished
+from glorasearch.space import BoundSpace, Subnet, mutate, repair, sample_within_budget
+from glorasearch.space.operators import coins, cross, repair_order
+
+ATTEMPTS: Final = 10
+"""Draws of a child until one was not met before; then a fresh random subnet is taken."""
+REMEMBERED: Final = 10_000
+"""Crossover children that are remembered to have been met."""
 
 
-class EvolutionSampler(BaseGASampler):
-    """Samples the trials of one study; a trial's draws depend on (`seed`, its number) and on what came before it.
+class EvolutionSampler(TrialSampler):
+    """Breeds trials from the best k; each is stored with its subnet at once, those of a batch in one transaction.
 
-    Trial `n` belongs to generation `n // population`, so failed trials do not shift generations. Trials of generation
-    0 are random within the budget. In the later ones the first half are mutants, the second half crossover children,
-    both of `select_parent`. A whole generation is meant to be sampled before any of it is told: then its trials do not
-    depend on the order in which evaluations end. `SearchDriver` makes the same trials, from what it remembers itself
-    (`Breeder`) rather than from all trials of the study.
+    - Generational: trial n belongs to generation n // population, so failed trials do not shift generations. The trials
+      of generation 0 are random; the first half of a later one are mutants, the second half crossover children, of the
+      best k of all generations before.
+    - Steady: the first `population` trials are random, and later ones as long as fewer than k distinct subnets have
+      been evaluated. From then on even numbers are mutants, odd ones crossover children, of the best k of all that has
+      finished.
 
-    Ranks by the objective of the study, and breaks ties by the other of the user attributes `accuracy` and
-    `cross_entropy`, where trials have them. Not thread-safe.
+    It keeps the subnets of the parents, and of all other trials their digests: history does not make a trial slower.
     """
 
     def __init__(
-        self, space: BoundSpace, *, population: int = 50, parents: int = 10, mutation: float = 0.2, seed: int = 0
+        self, genome: Genome, storage: TrialStorage, study_name: str, config: SearchConfig, history: TrialHistory
     ) -> None:
-        super().__init__(population)
-        self._population = population
-        self._parents = parents
-        self._breeding = Breeding(space, mutation, seed)
-        self._space = space
-        self._genome = Genome(space)
-        self._generation = -1
-        self._elite: list[Subnet] = []
-        self._met: dict[str, int] = {}
-        self._seen: set[int] = set()
-
-    def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
-        """The generation of a trial, from its number: no write, and the same after a failure or a restart."""
-        return trial.number // self._population
-
-    def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
-        """The completed trials of a generation."""
-        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return [trial for trial in trials if trial.number // self._population == generation]
-
-    def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
-        """The best trials of all generations before this one, each subnet once, the best first."""
-        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        earlier = [trial for trial in trials if trial.number < generation * self._population]
-        distinct: dict[tuple[str, ...], FrozenTrial] = {}
-        for trial in sorted(earlier, key=self._order(study)):
-            distinct.setdefault(self._genome.choices(trial.params), trial)
-        return list(distinct.values())[: self._parents]
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The whole search space: a subnet is sampled at once."""
-        return self._genome.distributions
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """The parameters of the trial's subnet, which lies within the budget."""
-        self._look_back(study, trial)
-        number = trial.number
-
-        def met(subnet: Subnet) -> bool:
-            return self._met.get(subnet.digest, number) != number
-
-        mutant = number % self._population < self._population // 2
-        subnet = self._breeding.child(number, self._elite, mutant, met)
-        self._met.setdefault(subnet.digest, number)
-        return self._genome.params(subnet)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Not used for the genes of the space, which are sampled together.
-
-        Raises:
-            ValueError: for a parameter that is not a gene of the space.
-        """
-        raise ValueError(
-            f"parameter {param_name!r} is not a gene of search space {self._space.name}; EvolutionSampler samples the "
-            "genes of its space and nothing else"
+        super().__init__(genome, storage, study_name, config, history)
+        self._children = ChildGenerator(genome.space, config.mutation, config.seed)
+        self._top_k = (
+            TopKFinished(config.fitness, config.parents, history)
+            if config.steady
+            else TopKByNumber(config.fitness, config.parents, history)
         )
+        self._parent_subnets: dict[int, Subnet] = {}
+        """By trial number."""
 
-    def _look_back(self, study: Study, trial: FrozenTrial) -> None:
-        """Once a generation (and after a restart): who are the parents, and which subnets were met."""
-        generation = self.get_trial_generation(study, trial)
-        if generation == self._generation:
-            return
-        # Optuna keeps the parents as a set; ranked again, they are in the same order in every process.
-        parents = sorted(self.get_parent_population(study, generation), key=self._order(study))
-        self._elite = [self._genome.subnet(parent.params) for parent in parents]
-        for earlier in study.get_trials(deepcopy=False):
-            sampled = len(earlier.params) == len(self._genome.distributions)
-            if earlier.number < trial.number and earlier.number not in self._seen and sampled:
-                self._seen.add(earlier.number)
-                self._met.setdefault(self._genome.subnet(earlier.params).digest, earlier.number)
-        self._generation = generation
+    def _sample(self, numbers: Sequence[int]) -> None:
+        met = self._history.met
+        parents = self._parents(numbers[0])
+        subnets: list[Subnet] = []
+        for number in numbers:
+            subnet = self._children.child(number, parents, self._is_mutant(number), lambda child: child.digest in met)
+            met.add(subnet.digest)
+            subnets.append(subnet)
+        self._store(numbers, subnets)
 
-    def _order(self, study: Study) -> Callable[[FrozenTrial], tuple[float, float, int]]:
-        maximise = study.direction == StudyDirection.MAXIMIZE
+    def _is_mutant(self, number: int) -> bool:
+        if self._config.steady:
+            return number % 2 == 0
+        population = self._config.population
+        return number % population < population // 2
 
-        def key(trial: FrozenTrial) -> tuple[float, float, int]:
-            objective = trial.value if trial.value is not None else float("nan")
-            if maximise:
-                return -objective, trial.user_attrs.get("cross_entropy", 0.0), trial.number
-            return objective, -trial.user_attrs.get("accuracy", 0.0), trial.number
+    def _parents(self, number: int) -> list[Subnet]:
+        """The parents of a trial and of those that are sampled together with it, the best first."""
+        top_k, population = self._top_k, self._config.population
+        if isinstance(top_k, TopKByNumber):
+            top_k.advance(number - number % population)
+        elif number < population or not top_k.full:
+            return []
+        known = self._parent_subnets
+        self._parent_subnets = {number: known.get(number) or self._read(number) for number in top_k.numbers}
+        return list(self._parent_subnets.values())
 
-        return key
+    def _read(self, number: int) -> Subnet:
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        return self._genome.subnet(self._storage.get_trial(trial_id).params)
+
+
+class ChildGenerator:
+    """Makes the child of a trial: all draws come from a generator that is seeded by (seed, number).
+
+    Args:
+        space: with its budget.
+        mutation: probability that a mutant draws a gene anew.
+        seed: of the search.
+    """
+
+    def __init__(self, space: BoundSpace, mutation: float, seed: int) -> None:
+        self._space = space
+        self._mutation = mutation
+        self._seed = seed
+        self._indices = {gene.key: {text: index for index, text in enumerate(gene.choices)} for gene in space.genes}
+        self._coded: dict[str, NDArray[np.uint16]] = {}
+        """Digest of a parent → its choices by index."""
+        self._known: set[bytes] = set()
+        """Choices of crossover children that lie within the budget and were met before. A search that has converged
+        draws hardly any others, ten in a row: no subnet is built for them, but the same numbers are drawn."""
+
+    def child(self, number: int, parents: Sequence[Subnet], mutant: bool, met: Callable[[Subnet], bool]) -> Subnet:
+        """A subnet within the budget for trial `number`.
+
+        Args:
+            number: of the trial.
+            parents: without any the child is random, and so is a crossover child of a single parent.
+            mutant: a mutant of one parent rather than a crossover child of two.
+            met: whether another trial has a subnet already; the child is then drawn again, a bounded number of times.
+                What has been met stays so.
+        """
+        rng = default_rng(SeedSequence((self._seed, number)))
+        for _ in range(ATTEMPTS):
+            if len(parents) < 2 or mutant:
+                subnet = self._mutant(parents, rng) if mutant and parents else sample_within_budget(self._space, rng)
+                if not met(subnet):
+                    return subnet
+            elif (crossed := self._crossed(parents, rng, met)) is not None:
+                return crossed
+        return sample_within_budget(self._space, rng)
+
+    def _mutant(self, parents: Sequence[Subnet], rng: Generator) -> Subnet:
+        parent = parents[int(rng.integers(len(parents)))]
+        return repair(self._space, mutate(self._space, parent, self._mutation, rng), rng)
+
+    def _crossed(self, parents: Sequence[Subnet], rng: Generator, met: Callable[[Subnet], bool]) -> Subnet | None:
+        """A child of two parents; None if it was met before."""
+        first, second = (parents[index] for index in rng.choice(len(parents), size=2, replace=False))
+        heads = coins(self._space, rng)
+        choices = np.where(heads, self._code(first), self._code(second)).tobytes()
+        if choices in self._known:
+            repair_order(self._space, rng)
+            return None
+        child = cross(self._space, first, second, heads)
+        repaired = repair(self._space, child, rng)
+        if not met(repaired):
+            return repaired
+        if repaired is child:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known.add(choices)
+        return None
+
+    def _code(self, parent: Subnet) -> NDArray[np.uint16]:
+        code = self._coded.get(parent.digest)
+        if code is None:
+            if len(self._coded) >= REMEMBERED:
+                self._coded.clear()
+            code = np.array([indices[parent[key]] for key, indices in self._indices.items()], dtype=np.uint16)
+            self._coded[parent.digest] = code
+        return code

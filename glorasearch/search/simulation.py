@@ -136,8 +136,8 @@ class SimulatedExecutor(Executor):
 
     def _begin(self, worker: _Worker, task: EvaluationTask) -> None:
         result = evaluate_safely(self._evaluate, task)
-        seen = 1.0 if result.stopped_after is None else result.stopped_after / result.total
-        seconds = self._seconds(task) * seen
+        score = result.score
+        seconds = self._seconds(task) * (score.seen / score.total if score is not None and score.stopped_early else 1.0)
         self._busy += seconds
         worker.began = self.clock
         self._single[worker] = None

@@ -1,20 +1,43 @@
-"""The study of a search: made once, recognised when it is continued, refused when it belongs to another search."""
+"""A search as an Optuna study: opened or refused by what it searches, subnets as parameters of its trials."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 
 from glorasearch.db import TrialStorage
 from glorasearch.errors import SearchError
 from glorasearch.search.config import SearchConfig
-from glorasearch.search.fitness import direction
-from glorasearch.space import BoundSpace
+from glorasearch.search.trials import direction
+from glorasearch.space import BoundSpace, Subnet
+
+
+class Genome:
+    """Translates between subnets and the parameters of trials; genes with a single choice are not stored."""
+
+    def __init__(self, space: BoundSpace) -> None:
+        self.space = space
+        self.distributions: dict[str, BaseDistribution] = {
+            gene.name: CategoricalDistribution(gene.choices) for gene in space.free_genes
+        }
+        """Parameter name → choices, in the order of the genes."""
+        self._fixed = {gene.key: gene.choices[0] for gene in space.genes if len(gene.choices) == 1}
+        self._free = tuple((gene.key, gene.name) for gene in space.free_genes)
+
+    def subnet(self, params: Mapping[str, Any]) -> Subnet:
+        """The subnet that a trial's parameters describe."""
+        return Subnet(self._fixed | {key: params[name] for key, name in self._free})
+
+    def params(self, subnet: Subnet) -> dict[str, str]:
+        """The parameters of a trial that describe the subnet."""
+        return {name: subnet[key] for key, name in self._free}
 
 
 def identity_of(space: BoundSpace, weights_digest: str, split_digest: str, config: SearchConfig) -> dict[str, Any]:
-    """The user attributes that tell a study from others: what the trials and their scores depend on."""
+    """The user attributes that identify a study: what its trials and their scores depend on."""
     return {
         "space_digest": space.digest,
         "budget": list(space.budget),
@@ -25,7 +48,7 @@ def identity_of(space: BoundSpace, weights_digest: str, split_digest: str, confi
 
 
 def open_study(storage: TrialStorage, name: str, identity: dict[str, Any], config: SearchConfig) -> int:
-    """The id of the study of that name, made if there is none.
+    """The id of the study of that name, created if there is none.
 
     Raises:
         SearchError: if there is one that searches something else; the message says what differs.

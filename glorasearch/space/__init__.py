@@ -6,11 +6,12 @@ from glorasearch.space.early_stopping import StopThreshold
 from glorasearch.space.known_backbones import known_layers, known_names, transformer_layers
 from glorasearch.space.messages import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 from glorasearch.space.operators import crossover, mutate, repair, sample, sample_within_budget
-from glorasearch.space.score import Fitness, Score
+from glorasearch.space.score import FITNESSES, Fitness, Score
 from glorasearch.space.search_space import Budget, SearchSpace, shipped_directory, shipped_names, without_later_defaults
 from glorasearch.space.subnet import GeneKey, Subnet
 
 __all__ = [
+    "FITNESSES",
     "SUPPORT_TENSORS",
     "BoundSpace",
     "Budget",

@@ -1,7 +1,8 @@
-"""What the control plane and the data plane say to each other: plain, picklable, JSON-ready values."""
+"""What the control plane and the data plane exchange: plain, picklable values."""
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Final
 
 from glorasearch.errors import EvaluationError
 from glorasearch.space.early_stopping import StopThreshold
+from glorasearch.space.score import Score
 
 _REASON_LENGTH: Final = 500
 
@@ -23,48 +25,30 @@ class EvaluationTask:
     weights_digest: str
     """The weights in the weight store that the candidate inherits."""
     threshold: StopThreshold | None = None
-    """The evaluation may stop when the candidate is certain to be worse than this; None to see all images."""
+    """The evaluation may stop once the candidate is certain to be worse than this; None to score all images."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """What an evaluation found. An evaluation is a pure function of its task, so it may be repeated or thrown away.
-
-    Of a capped candidate, `correct` and `cross_entropy` speak of the images that were seen, not of the split.
-    """
+    """A score, or why there is none. Evaluations are pure functions of their task, so they may be repeated."""
 
     subnet_digest: str
-    correct: int = 0
-    """Images of the search split that were classified correctly."""
-    total: int = 0
-    """Images of the search split."""
-    cross_entropy: float = float("nan")
-    """Mean cross-entropy over the search split, nats."""
-    seconds: float = 0.0
-    """Wall-clock seconds of the evaluation."""
+    score: Score | None = None
     error: str | None = None
-    """Why the evaluation failed; the other fields mean nothing then."""
-    bound: float | None = None
-    """Of a capped candidate: the best fitness that it could still have reached, which is worse than the task's cap."""
-    stopped_after: int | None = None
-    """Of a capped candidate: the images that were seen."""
+    """Why the evaluation failed."""
     trace: str | None = None
-    """Traceback, for the log, of an exception that nobody foresaw; its type and message are the `error`."""
+    """Traceback, for the log, of an unexpected exception; its type and message are the `error`."""
 
     @property
-    def stopped_early(self) -> bool:
-        """Whether the evaluation stopped at the task's cap."""
-        return self.bound is not None
-
-    @property
-    def seen(self) -> int:
-        """Images that were seen."""
-        return self.total if self.stopped_after is None else self.stopped_after
-
-    @property
-    def accuracy(self) -> float:
-        """Share of correct images among those seen, between 0 and 1."""
-        return self.correct / self.seen if self.seen else float("nan")
+    def failure(self) -> str | None:
+        """Why there is no usable score; None if there is one."""
+        if self.error is not None:
+            return self.error
+        if self.score is None or self.score.total <= 0:
+            return "the evaluation saw no images"
+        if not math.isfinite(self.score.cross_entropy):
+            return f"the mean cross-entropy is {self.score.cross_entropy}"
+        return None
 
 
 Evaluate = Callable[[EvaluationTask], EvaluationResult]
@@ -72,10 +56,10 @@ Evaluate = Callable[[EvaluationTask], EvaluationResult]
 
 
 def evaluate_safely(evaluate: Evaluate, task: EvaluationTask) -> EvaluationResult:
-    """The result of a task; an exception is turned into a result that carries it.
+    """The result of a task; an exception becomes a result that carries it.
 
-    Whether a fault lies with one candidate or with all of them is seen by how many fail, not by one exception, so none
-    of them stops a search by itself. What is no `Exception` (`KeyboardInterrupt`) passes.
+    Whether one candidate or all of them are at fault shows in how many fail, not in one exception, so no exception
+    stops a search by itself. What is not an `Exception` (`KeyboardInterrupt`) is let through.
     """
     try:
         return evaluate(task)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Fitness = Literal["accuracy", "cross_entropy"]
 """What a search optimises: the share of correct images, or the mean cross-entropy in nats."""
+FITNESSES: Final[tuple[Fitness, ...]] = ("accuracy", "cross_entropy")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What `TrialStorage` promises beyond Optuna's contract: whole trials, evaluations, several processes."""
+"""What `TrialStorage` promises beyond Optuna's contract: whole trials at once, several processes."""
 
 import copy
 import math
@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
-from glorasearch.db import Evaluation, TrialStorage
+from glorasearch.db import TrialStorage
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "blocks.0.attn.qkv.B": CategoricalDistribution(("none", "constant", "vector", "lora:8")),
@@ -30,7 +30,6 @@ DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "depth": IntDistribution(1, 12),
 }
 PARAMS = {"blocks.0.attn.qkv.B": "vector", "blocks.0.attn.qkv.A": "lora:8", "rate": 0.1, "depth": 3}
-EVALUATION = Evaluation(subnet_digest="d" * 64, parameters=10, correct=3, total=4, cross_entropy=0.7, seconds=0.02)
 
 
 @pytest.fixture
@@ -100,12 +99,13 @@ def test_each_trial_keeps_the_range_that_it_was_drawn_from(storage: TrialStorage
         storage.set_trial_params(storage.create_new_trial(study_id), {"gene": "none"}, {"gene": other})
 
 
-def test_a_trial_is_finished_together_with_its_evaluation(storage: TrialStorage, study_id: int) -> None:
-    assert storage.find_evaluation(study_id, EVALUATION.subnet_digest) is None
+def test_a_trial_is_finished_in_one_statement(storage: TrialStorage, study_id: int) -> None:
     storage.create_new_trial(study_id)
     trial_id = storage.create_new_trial(study_id)
     storage.set_trial_params(trial_id, PARAMS, DISTRIBUTIONS, {"parameters": 10})
-    storage.finish_trial(trial_id, TrialState.COMPLETE, [0.75], {"accuracy": 0.75}, EVALUATION)
+    with counted_statements(storage) as sent:
+        storage.finish_trial(trial_id, TrialState.COMPLETE, [0.75], {"accuracy": 0.75})
+    assert len(sent) == 1
     for view in (storage, reopened(storage)):
         trial = view.get_trial(trial_id)
         assert (trial.state, trial.values) == (TrialState.COMPLETE, [0.75])
@@ -113,53 +113,36 @@ def test_a_trial_is_finished_together_with_its_evaluation(storage: TrialStorage,
         assert trial.datetime_start is not None
         assert trial.datetime_complete is not None
         assert trial.datetime_start <= trial.datetime_complete
-        found = view.find_evaluation(study_id, EVALUATION.subnet_digest)
-        assert found is not None
-        assert found.trial_number == 1
-        assert (found.parameters, found.accuracy, found.cross_entropy) == (10, 0.75, 0.7)
     with pytest.raises(UpdateFinishedTrialError):
         storage.finish_trial(trial_id, TrialState.FAIL, None, {})
     with pytest.raises(ValueError, match="cannot be finished with state RUNNING"):
         storage.finish_trial(trial_id, TrialState.RUNNING, None, {})
 
 
-def test_the_first_evaluation_of_a_subnet_stays(storage: TrialStorage, study_id: int) -> None:
-    for accuracy in (0.25, 0.75):
-        storage.finish_trial(storage.create_new_trial(study_id), TrialState.COMPLETE, [accuracy], {}, EVALUATION)
-    found = storage.find_evaluation(study_id, EVALUATION.subnet_digest)
-    assert found is not None
-    assert found.trial_number == 0
-    other = storage.create_new_study([StudyDirection.MAXIMIZE], "other")
-    assert storage.find_evaluation(other, EVALUATION.subnet_digest) is None
-
-
-FORBID_EVALUATIONS = {
-    "sqlite": ("CREATE TRIGGER no BEFORE INSERT ON evaluations BEGIN SELECT RAISE(ABORT, 'no'); END",),
-    "postgresql": ("ALTER TABLE evaluations ADD CONSTRAINT no CHECK (correct < 0)",),
+FORBID_FINISHING = {
+    "sqlite": "CREATE TRIGGER no BEFORE UPDATE ON trials BEGIN SELECT RAISE(ABORT, 'no'); END",
+    "postgresql": "ALTER TABLE trials ADD CONSTRAINT no CHECK (state <> 'complete')",
 }
 
 
-def test_neither_trial_nor_evaluation_is_written_if_one_cannot_be(storage: TrialStorage, study_id: int) -> None:
+def test_a_trial_that_cannot_be_finished_stays_as_it_was(storage: TrialStorage, study_id: int) -> None:
     trial_id = storage.create_new_trial(study_id)
     with storage.database.write() as connection:
-        for statement in FORBID_EVALUATIONS[connection.dialect.name]:
-            connection.execute(text(statement))
+        connection.execute(text(FORBID_FINISHING[connection.dialect.name]))
     with pytest.raises(IntegrityError, match="no"):
-        storage.finish_trial(trial_id, TrialState.COMPLETE, [1.0], {}, EVALUATION)
+        storage.finish_trial(trial_id, TrialState.COMPLETE, [1.0], {"accuracy": 1.0})
     for view in (storage, reopened(storage)):
-        assert view.get_trial(trial_id).state == TrialState.RUNNING
+        trial = view.get_trial(trial_id)
+        assert (trial.state, trial.values, trial.user_attrs) == (TrialState.RUNNING, None, {})
 
 
-def test_an_evaluation_may_be_worth_nothing(storage: TrialStorage, study_id: int) -> None:
-    evaluation = Evaluation(
-        subnet_digest="e", parameters=1, correct=0, total=0, cross_entropy=math.nan, seconds=math.inf
-    )
-    storage.finish_trial(storage.create_new_trial(study_id), TrialState.FAIL, None, {}, evaluation)
-    found = storage.find_evaluation(study_id, "e")
-    assert found is not None
-    assert math.isnan(found.cross_entropy)
-    assert math.isnan(found.accuracy)
-    assert found.seconds == math.inf
+def test_attributes_may_be_nan_and_infinite(storage: TrialStorage, study_id: int) -> None:
+    trial_id = storage.create_new_trial(study_id)
+    storage.finish_trial(trial_id, TrialState.FAIL, None, {"cross_entropy": math.nan, "seconds": math.inf})
+    for view in (storage, reopened(storage)):
+        attrs = view.get_trial(trial_id).user_attrs
+        assert math.isnan(attrs["cross_entropy"])
+        assert attrs["seconds"] == math.inf
 
 
 def test_finished_trials_are_read_once(storage: TrialStorage, study_id: int) -> None:
@@ -196,7 +179,7 @@ def test_trials_are_made_with_their_parameters_in_one_transaction(storage: Trial
             assert trial.datetime_start is not None
     assert storage.create_trials(study_id, 3, params, DISTRIBUTIONS, attrs) is None
     assert storage.get_n_trials(study_id) == 8
-    storage.finish_trial(ids[0], TrialState.COMPLETE, [0.5], {"more": 1}, EVALUATION)
+    storage.finish_trial(ids[0], TrialState.COMPLETE, [0.5], {"more": 1})
     assert reopened(storage).get_trial(ids[0]).params == params[0]
     assert storage.create_trials(study_id, 8, params[:1], DISTRIBUTIONS, [{}]) == [ids[-1] + 1]
     with pytest.raises(ValueError, match="different distribution kind"):
@@ -211,7 +194,7 @@ def test_a_study_can_be_gone_through_without_the_parameters_of_finished_trials(
     storage.create_trials(study_id, 0, [PARAMS] * 6, DISTRIBUTIONS, [{"n": number} for number in range(6)])
     whole = storage.get_all_trials(study_id)
     for number in (0, 2, 3):
-        storage.finish_trial(whole[number]._trial_id, TrialState.COMPLETE, [number], {}, None)
+        storage.finish_trial(whole[number]._trial_id, TrialState.COMPLETE, [number], {})
     whole = storage.get_all_trials(study_id)
     for view in (storage, reopened(storage)):
         outlines = list(view.outlines(study_id))
@@ -302,12 +285,11 @@ def test_one_of_two_takes_a_waiting_trial(storage: TrialStorage, study_id: int) 
 
 def test_a_study_deleted_by_another_process_is_gone(storage: TrialStorage, study_id: int) -> None:
     other = reopened(storage)
-    storage.finish_trial(storage.create_new_trial(study_id), TrialState.COMPLETE, [1.0], {}, EVALUATION)
+    storage.finish_trial(storage.create_new_trial(study_id), TrialState.COMPLETE, [1.0], {})
     assert len(other.get_all_trials(study_id)) == 1
     storage.delete_study(study_id)
     with pytest.raises(KeyError, match="no study with id"):
         other.get_all_trials(study_id)
-    assert other.find_evaluation(study_id, EVALUATION.subnet_digest) is None
 
 
 def test_forked_processes_share_one_study(storage: TrialStorage, study_id: int) -> None:
@@ -317,9 +299,7 @@ def test_forked_processes_share_one_study(storage: TrialStorage, study_id: int) 
             storage.set_trial_params(
                 trial_id, PARAMS | {f"own.{seed}": 0.5}, DISTRIBUTIONS | {f"own.{seed}": FloatDistribution(0, 1)}
             )
-            digest = {"subnet_digest": f"{index:064}"}
-            evaluation = Evaluation(**digest, parameters=1, correct=1, total=2, cross_entropy=1.0, seconds=0.1)
-            storage.finish_trial(trial_id, TrialState.COMPLETE, [0.5], {"seed": seed}, evaluation)
+            storage.finish_trial(trial_id, TrialState.COMPLETE, [0.5], {"seed": seed})
             storage.set_study_user_attr(study_id, f"{seed}", index)
 
     processes = [multiprocessing.get_context("fork").Process(target=work, args=(seed,)) for seed in range(3)]
@@ -332,8 +312,6 @@ def test_forked_processes_share_one_study(storage: TrialStorage, study_id: int) 
     assert [trial.number for trial in trials] == list(range(45))
     assert all(trial.params == PARAMS | {f"own.{trial.user_attrs['seed']}": 0.5} for trial in trials)
     assert storage.get_study_user_attrs(study_id) == {"0": 14, "1": 14, "2": 14}
-    with storage.database.read() as connection:
-        assert connection.execute(text("SELECT count(*) FROM evaluations")).scalar() == 15
 
 
 def test_a_pickled_storage_works_in_a_fresh_process(storage: TrialStorage, study_id: int) -> None:

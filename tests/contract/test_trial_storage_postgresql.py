@@ -10,7 +10,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import text
 
-from glorasearch.db import Evaluation, RunStore, SummarisingStorage, TrialStorage
+from glorasearch.db import RunStore, SummarisingStorage, TrialStorage
 from glorasearch.errors import DatabaseError, RunLockedError
 
 
@@ -49,11 +49,7 @@ def test_writers_of_one_study_do_not_disturb_each_other(storage: TrialStorage) -
             trial_id = own.create_new_trial(study_id)
             params = {"shared": "none", f"own.{seed}": "vector"}
             own.set_trial_params(trial_id, params, dict.fromkeys(params, gene))
-            digest = f"{index:064}"
-            evaluation = Evaluation(
-                subnet_digest=digest, parameters=1, correct=1, total=2, cross_entropy=math.nan, seconds=0.1
-            )
-            own.finish_trial(trial_id, TrialState.COMPLETE, [math.inf], {"seed": seed}, evaluation)
+            own.finish_trial(trial_id, TrialState.COMPLETE, [math.inf], {"seed": seed})
             own.set_study_user_attr(study_id, f"key.{index}", seed)
         own.database.close()
 
@@ -63,7 +59,6 @@ def test_writers_of_one_study_do_not_disturb_each_other(storage: TrialStorage) -
     assert all(trial.params == {"shared": "none", f"own.{trial.user_attrs['seed']}": "vector"} for trial in trials)
     assert len(storage.get_study_user_attrs(study_id)) == 15
     with storage.database.read() as connection:
-        assert connection.execute(text("SELECT count(*) FROM evaluations")).scalar() == 15
         assert connection.execute(text("SELECT count(*) FROM distributions")).scalar() == 5
 
 

@@ -225,7 +225,7 @@ class Bench:
                 (trial.number, trial.state.name, trial.values, trial.params, timeless(trial.user_attrs))
                 for trial in trials
             ],
-            "evaluations": self.count("select count(*) from evaluations"),
+            "evaluations": sum(trial.user_attrs.get("origin") == "evaluated" for trial in trials),
             "metrics": [
                 (row.stage, row.step, row.name, row.value)
                 for row in runs.metrics(NAME)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from glorasearch.errors import EvaluationError
-from glorasearch.space import EvaluationResult, EvaluationTask, Subnet
+from glorasearch.space import EvaluationResult, EvaluationTask, Score, Subnet
 
 GATE_SECONDS = 240
 """How long an evaluation waits at most for what the test does."""
@@ -58,7 +58,7 @@ def make(spec: Mapping[str, Any]) -> Callable[[EvaluationTask], EvaluationResult
         if log is not None:
             (log / f"ended-{digest}-{os.getpid()}").touch()
         nats = float("nan") if noise[6] < spec.get("nan", 0) else noise[1] / 256
-        return EvaluationResult(digest, correct=100 + noise[0] % 100, total=200, cross_entropy=nats, seconds=0.25)
+        return EvaluationResult(digest, Score(100 + noise[0] % 100, 200, nats, seconds=0.25))
 
     burner = Burner(evaluate)
     return burner

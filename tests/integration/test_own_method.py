@@ -47,7 +47,7 @@ from glorasearch.space import EvaluationTask
 
 spec, task = json.loads(sys.argv[1])
 result = build_evaluator(spec)(EvaluationTask(*task))
-print(json.dumps([result.error, result.accuracy, result.cross_entropy]))
+print(json.dumps([result.error, result.score.accuracy, result.score.cross_entropy]))
 """
 CLEAN = """
 import sys

@@ -60,7 +60,8 @@ def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
 
 
 def scores(result: EvaluationResult) -> tuple[Any, ...]:
-    return result.correct, result.total, result.cross_entropy, result.error
+    score = result.score
+    return (score and (score.correct, score.total, score.cross_entropy)), result.error
 
 
 def mapped(process: int, folder: Path) -> dict[str, dict[str, int]]:

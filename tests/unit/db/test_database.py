@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from optuna.storages import RDBStorage
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, inspect, text
 
 from glorasearch.db import Database, ProcessIdentity, RunState, RunStore, TrialStorage
 from glorasearch.db.models import Base
@@ -97,6 +97,40 @@ def test_processes_that_start_together_upgrade_an_older_schema_once(empty_url: s
     run = RunStore(empty_url).get("run")
     assert run is not None
     assert (run.owner, run.state) == (ProcessIdentity("elsewhere", 7, "then"), RunState.INTERRUPTED)
+
+
+def test_the_scores_of_trials_outlive_the_table_of_evaluations(empty_url: str) -> None:
+    """And the images that a stopped trial saw are found under the name that they have now."""
+    engine = create_engine(empty_url)
+    attrs = {"running": "{}", "pruned": '{"bound":0.5,"seen":25,"note":"seen"}', "complete": '{"correct":3,"seen":25}'}
+    with engine.begin() as connection:
+        upgrade(connection, "0003")
+        connection.execute(
+            text("INSERT INTO studies (name, directions, trial_count) VALUES ('s', '[\"minimize\"]', 3)")
+        )
+        insert = (
+            "INSERT INTO trials (study_id, number, revision, state, objectives, user_attrs, system_attrs, intermediate,"
+            " params) VALUES (1, :number, 0, :state, 'null', :attrs, '{}', '[]', '{}')"
+        )
+        for number, (state, text_of) in enumerate(attrs.items()):
+            connection.execute(text(insert), {"number": number, "state": state, "attrs": text_of})
+        connection.execute(
+            text(
+                "INSERT INTO evaluations (study_id, subnet_digest, trial_id, parameters, correct, total)"
+                " VALUES (1, 'd', 2, 8, 1, 40)"
+            )
+        )
+    engine.dispose()
+    storage = TrialStorage(empty_url)
+    assert [trial.user_attrs for trial in storage.get_all_trials(1)] == [
+        {},
+        {"bound": 0.5, "stopped_after": 25, "note": "seen"},
+        {"correct": 3, "seen": 25},
+    ]
+    with storage.database.read() as connection:
+        assert not inspect(connection).has_table("evaluations")
+    storage.delete_study(1)
+    storage.database.close()
 
 
 @pytest.mark.parametrize(

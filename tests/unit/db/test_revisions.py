@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from glorasearch.db import Evaluation, RunState, RunStore, TrialStorage
+from glorasearch.db import RunState, RunStore, TrialStorage
 from glorasearch.db.schema import HEAD
 
 REVISIONS = Path(__file__).with_name("revisions")
@@ -21,7 +21,6 @@ DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "rate": FloatDistribution(0.0, 1.0),
 }
 PARAMS = {"blocks.0.attn.qkv.B": "lora:8", "rate": 0.25}
-EVALUATION = Evaluation(subnet_digest="d" * 64, parameters=8, correct=3, total=4, cross_entropy=0.5, seconds=0.02)
 
 
 def fill(url: str) -> None:
@@ -31,7 +30,7 @@ def fill(url: str) -> None:
     storage.set_study_user_attr(study_id, "budget", [0, None])
     trial_id = storage.create_new_trial(study_id)
     storage.set_trial_params(trial_id, PARAMS, DISTRIBUTIONS, {"parameters": 8})
-    storage.finish_trial(trial_id, TrialState.COMPLETE, [0.75], {"origin": "evaluated"}, EVALUATION)
+    storage.finish_trial(trial_id, TrialState.COMPLETE, [0.75], {"origin": "evaluated"})
     storage.create_new_trial(study_id)
     runs.create("run", {"train": {"steps": 10}}, "digest")
     runs.set_state("run", RunState.FAILED, "out of memory")
@@ -52,9 +51,6 @@ def test_a_database_of_an_older_revision_is_upgraded_and_used(path: Path, tmp_pa
     assert (finished.params, finished.distributions, finished.values) == (PARAMS, DISTRIBUTIONS, [0.75])
     assert finished.user_attrs == {"parameters": 8, "origin": "evaluated"}
     assert storage.get_study_user_attrs(study_id) == {"budget": [0, None]}
-    evaluation = storage.find_evaluation(study_id, EVALUATION.subnet_digest)
-    assert evaluation is not None
-    assert (evaluation.accuracy, evaluation.trial_number) == (0.75, 0)
     storage.set_trial_params(running._trial_id, PARAMS, DISTRIBUTIONS)
     run = runs.get("run")
     assert run is not None

@@ -43,9 +43,13 @@ def test_a_trial_is_told_by_shares_mean_rank_and_parameters() -> None:
 
 
 def test_a_trial_that_was_stopped_early_shows_its_bound() -> None:
-    stopped = trial({"one.A": "vector"}, parameters=1, bound=0.7, seen=20, seen_accuracy=0.1, seen_cross_entropy=3.0)
+    stopped = trial(
+        {"one.A": "vector"}, parameters=1, bound=0.7, stopped_after=20, seen_accuracy=0.1, seen_cross_entropy=3.0
+    )
     kept = StudySummary(DISTRIBUTIONS, most_parameters=1).summarise(stopped).user_attrs
-    assert kept == {"bound": 0.7, "seen": 20}, "scores of the hardest images alone are not to be compared with others"
+    assert kept == {"bound": 0.7, "stopped_after": 20}, (
+        "scores of the hardest images alone are not to be compared with others"
+    )
 
 
 def test_without_a_parameter_count_or_a_rank_there_is_none() -> None:

@@ -44,7 +44,10 @@ def results(evaluator: CandidateEvaluator, tasks: list[EvaluationTask]) -> list[
 
 
 def scores(result: EvaluationResult) -> tuple[Any, ...]:
-    return result.subnet_digest, result.correct, result.cross_entropy, result.bound, result.stopped_after, result.error
+    score = result.score
+    if score is None:
+        return result.subnet_digest, None, None, None, None, result.error
+    return result.subnet_digest, score.correct, score.cross_entropy, score.bound, score.stopped_after, result.error
 
 
 @pytest.mark.parametrize("stopping", [False, True])
@@ -81,4 +84,5 @@ def test_a_refresh_drops_what_was_begun(splits: Splits, new_supernet: Callable[.
         parameter.data.normal_(std=0.3)
     evaluator.refresh()
     found = evaluator(EvaluationTask(second.to_json(), second.digest, "w"))
-    assert scores(found) == scores(CandidateEvaluator(supernet, splits.search).evaluate(second))
+    task = EvaluationTask(second.to_json(), second.digest, "w")
+    assert scores(found) == scores(CandidateEvaluator(supernet, splits.search)(task))

@@ -57,8 +57,9 @@ def test_a_worker_scores_like_home(tmp_path: Path) -> None:
         result = there(EvaluationTask(subnet.to_json(), subnet.digest, spec.weights))
         expected = here.evaluate(subnet)
         assert result.error is None
-        assert (result.correct, result.total) == (expected.correct, expected.total)
-        assert result.cross_entropy == expected.cross_entropy
+        assert result.score is not None
+        assert (result.score.correct, result.score.total) == (expected.correct, expected.total)
+        assert result.score.cross_entropy == expected.cross_entropy
 
 
 def test_another_search_split_is_refused(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from glorasearch.evaluation.chunks import Chunks
 from glorasearch.evaluation.order import hardest_first, natural_order
 from glorasearch.evaluation.resident import EagerResident
 from glorasearch.evaluation.scores import PendingScores
-from glorasearch.search import FITNESSES, Fitness, InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
-from glorasearch.space import EvaluationResult, EvaluationTask, StopThreshold, Subnet, sample
+from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
+from glorasearch.space import FITNESSES, EvaluationResult, EvaluationTask, Fitness, Score, StopThreshold, Subnet, sample
 from glorasearch.supernet import Supernet
 
 NewSupernet = Callable[..., Supernet]
@@ -32,7 +32,7 @@ def candidates(supernet: Supernet, count: int) -> list[Subnet]:
     return [sample(supernet.space, rng) for _ in range(count)]
 
 
-def scores(result: EvaluationResult) -> tuple[int, float, float | None]:
+def scores(result: Score) -> tuple[int, float, float | None]:
     return result.correct, result.cross_entropy, result.bound
 
 
@@ -78,7 +78,7 @@ def test_the_scores_do_not_depend_on_order_and_chunks(splits: Splits, new_supern
 
 @pytest.mark.parametrize("fitness", FITNESSES)
 @pytest.mark.parametrize("hardest", [False, True])
-def test_a_cap_stops_exactly_those_that_are_worse(
+def test_a_threshold_stops_exactly_those_that_are_worse(
     splits: Splits, fitted: Supernet, fitness: Fitness, hardest: bool
 ) -> None:
     evaluator = CandidateEvaluator(fitted, splits.search, batch_size=2, hardest_first=hardest)
@@ -91,8 +91,11 @@ def test_a_cap_stops_exactly_those_that_are_worse(
     for value in sorted(values)[:5]:
         threshold = StopThreshold(fitness, sign * value)
         for subnet, expected, score in zip(subnets, full, values, strict=True):
-            result = evaluator(EvaluationTask(subnet.to_json(), subnet.digest, "weights", threshold))
-            assert (result.total, result.error) == (70, None)
+            answer = evaluator(EvaluationTask(subnet.to_json(), subnet.digest, "weights", threshold))
+            assert answer.failure is None
+            result = answer.score
+            assert result is not None
+            assert result.total == 70
             if not result.stopped_early:
                 assert scores(result) == scores(expected)
                 assert result.seen == 70
@@ -134,8 +137,9 @@ def test_scores_that_are_not_finite_are_an_error_and_never_stop_an_evaluation(
     evaluator = CandidateEvaluator(supernet, splits.search, batch_size=16, hardest_first=True)
     subnet = candidates(supernet, 1)[0].replace({("blocks.0.mlp.fc1", "B"): "vector"})
     threshold = StopThreshold(fitness, 1.0 if fitness == "accuracy" else 0.0)
-    result = evaluator.evaluate(subnet, threshold)
-    assert (result.error, result.stopped_early) == ("the mean cross-entropy is nan", False)
+    result = evaluator(EvaluationTask(subnet.to_json(), subnet.digest, "weights", threshold))
+    assert result.score is not None
+    assert (result.failure, result.score.stopped_early) == ("the mean cross-entropy is nan", False)
     assert evaluator.evaluate(subnet.replace({("blocks.0.mlp.fc1", "B"): "none"}), threshold).stopped_early
 
 
@@ -179,7 +183,8 @@ def test_a_search_breeds_the_same_parents_and_ends_with_the_same_winner(
 
         def evaluate(task: EvaluationTask) -> EvaluationResult:
             result = evaluator(task)
-            forwarded.append((result.seen, result.correct, result.cross_entropy))
+            assert result.score is not None
+            forwarded.append((result.score.seen, result.score.correct, result.score.cross_entropy))
             return result
 
         config = SearchConfig(trials=160, population=20, parents=5, fitness=fitness, early_stopping=early_stopping)
@@ -190,7 +195,7 @@ def test_a_search_breeds_the_same_parents_and_ends_with_the_same_winner(
     (expected, plain, all_images), (found, trials, images) = search(False), search(True)
     assert [trial.params for trial in trials] == [trial.params for trial in plain]
     assert (found.best.number, found.subnet) == (expected.best.number, expected.subnet)
-    assert found.best.cross_entropy == expected.best.cross_entropy
+    assert found.best.score.cross_entropy == expected.best.score.cross_entropy
     for trial, other in zip(trials, plain, strict=True):
         if trial.state == TrialState.COMPLETE:
             assert trial.values == other.values

@@ -113,7 +113,8 @@ def test_a_split_that_does_not_fit_into_memory_is_read_by_each(tmp_path: Path) -
 
 
 def scores(result: EvaluationResult) -> tuple[Any, ...]:
-    return result.correct, result.total, result.cross_entropy, result.error
+    score = result.score
+    return (score and (score.correct, score.total, score.cross_entropy)), result.error
 
 
 def test_an_evaluator_of_shared_parts_scores_like_one_of_its_own(

@@ -58,7 +58,10 @@ def some(supernet: Supernet, count: int) -> list[EvaluationTask]:
 
 
 def scores(result: EvaluationResult) -> tuple[Any, ...]:
-    return result.correct, result.total, result.cross_entropy, result.bound, result.stopped_after, result.error
+    score = result.score
+    if score is None:
+        return *[None] * 5, result.error
+    return score.correct, score.total, score.cross_entropy, score.bound, score.stopped_after, result.error
 
 
 @pytest.mark.parametrize("batch_size", [25, 35, 70])
@@ -71,7 +74,7 @@ def test_half_a_chunk_at_once_gives_the_scores_bounds_and_positions_of_a_whole_o
     chunk = plain.chunks.size
     small = CandidateEvaluator(tight(new_supernet(), chunk - 1), splits.search, **options)
     tasks = some(new_supernet(), 6)
-    middle = float(np.median([plain(task).cross_entropy for task in tasks]))
+    middle = float(np.median([plain(task).score.cross_entropy for task in tasks]))
     tasks += [
         EvaluationTask(t.subnet_json, t.subnet_digest, "w", StopThreshold("cross_entropy", middle / 2)) for t in tasks
     ]
@@ -137,8 +140,8 @@ def test_on_a_gpu_that_fills_up(splits: Splits, captured: bool) -> None:
             if result.error is not None:
                 failed.append(result)
                 continue
-            assert result.correct == pytest.approx(expected.correct, abs=1)
-            assert result.cross_entropy == pytest.approx(expected.cross_entropy, rel=2e-2)
+            assert result.score.correct == pytest.approx(expected.score.correct, abs=1)
+            assert result.score.cross_entropy == pytest.approx(expected.score.cross_entropy, rel=2e-2)
             by_halves += [result] * (halves - before == 2)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from glorasearch.db import Database, TrialStorage
 from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
-from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask, LayerShape, SearchSpace, Subnet
+from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask, LayerShape, Score, SearchSpace, Subnet
 from glorasearch.space.early_stopping import UNIT
 
 CHOICES = {"A": ["lora:2", "vector", "none"], "B": ["lora:4", "lora:2", "vector", "none"], "E": ["vector", "none"]}
@@ -24,7 +24,7 @@ def make_space(
     return SearchSpace.from_dict(data).bind([LayerShape(f"blocks.{index}.fc", 16, 32) for index in range(layers)])
 
 
-def score(task: EvaluationTask) -> EvaluationResult:
+def score(task: EvaluationTask) -> Score:
     """Better the more genes are those of a hidden subnet, with some noise: a pure function of the subnet."""
     subnet = Subnet.from_json(task.subnet_json)
     hidden = [hashlib.sha256(repr(gene).encode()).digest()[0] % 3 for gene in subnet]
@@ -33,7 +33,11 @@ def score(task: EvaluationTask) -> EvaluationResult:
     noise = hashlib.sha256(task.subnet_digest.encode()).digest()
     missed = 1 - hits / len(hidden)
     correct = 200 - int(100 * missed) - noise[0] % 8
-    return EvaluationResult(task.subnet_digest, correct, 200, missed + noise[1] / 2560, seconds=0.5)
+    return Score(correct, 200, missed + noise[1] / 2560, seconds=0.5)
+
+
+def evaluate(task: EvaluationTask) -> EvaluationResult:
+    return EvaluationResult(task.subnet_digest, score(task))
 
 
 IMAGES = 40
@@ -42,7 +46,7 @@ IMAGES = 40
 class ImageWise:
     """Scores subnets by `score`, spread over images of different hardness, plus noise.
 
-    `order` and `chunk` say in which order the images are seen, and how many between two looks at the cap.
+    `order` and `chunk` say in which order the images are seen, and how many between two checks of the threshold.
     """
 
     def __init__(self, order: Sequence[int] | None = None, chunk: int = 5, broken: str = "") -> None:
@@ -50,7 +54,7 @@ class ImageWise:
         self._order = list(range(IMAGES)) if order is None else list(order)
         self.seen: dict[str, int] = {}
         """Subnet → images seen, of every subnet that was evaluated."""
-        self.caps: list[float | None] = []
+        self.thresholds: list[float | None] = []
 
     def images(self, task: EvaluationTask) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Cross-entropy and correctness of every image, in the order of the split."""
@@ -65,7 +69,7 @@ class ImageWise:
     def __call__(self, task: EvaluationTask) -> EvaluationResult:
         nats, right = self.images(task)
         nats, right = nats[self._order], right[self._order]
-        self.caps.append(task.threshold.value if task.threshold else None)
+        self.thresholds.append(task.threshold.value if task.threshold else None)
         for seen in range(self._chunk, IMAGES, self._chunk):
             total = float(nats[:seen].sum())
             if task.threshold is None or not np.isfinite(total):
@@ -74,17 +78,11 @@ class ImageWise:
             if task.threshold.excludes(bound):
                 self.seen[task.subnet_digest] = seen
                 correct = int(right[:seen].sum())
-                return EvaluationResult(
-                    task.subnet_digest,
-                    correct,
-                    IMAGES,
-                    total / seen,
-                    seconds=seen / 100,
-                    bound=bound,
-                    stopped_after=seen,
-                )
+                stopped = Score(correct, IMAGES, total / seen, seen / 100, bound=bound, stopped_after=seen)
+                return EvaluationResult(task.subnet_digest, stopped)
         self.seen[task.subnet_digest] = IMAGES
-        return EvaluationResult(task.subnet_digest, int(right.sum()), IMAGES, float(nats.sum()) / IMAGES, IMAGES / 100)
+        full = Score(int(right.sum()), IMAGES, float(nats.sum()) / IMAGES, IMAGES / 100)
+        return EvaluationResult(task.subnet_digest, full)
 
 
 Trials = list[tuple[Any, ...]]
@@ -109,7 +107,7 @@ class Search:
         return SearchDriver(
             self.space,
             storage or TrialStorage(self.database),
-            executor or InProcessExecutor(score),
+            executor or InProcessExecutor(evaluate),
             weights,
             "study",
             config,
@@ -149,7 +147,7 @@ def space_maker() -> Callable[..., BoundSpace]:
 
 @pytest.fixture
 def evaluator() -> Callable[[EvaluationTask], EvaluationResult]:
-    return score
+    return evaluate
 
 
 @pytest.fixture

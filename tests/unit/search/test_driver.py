@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from glorasearch.db import TrialStorage
 from glorasearch.errors import EvaluationError, SearchError, SearchSpaceError
 from glorasearch.search import SAMPLERS, InProcessExecutor, SearchConfig, SearchDriver, SearchProgress
-from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask, Subnet
+from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask, Score, Subnet
 
 SMALL = {"trials": 40, "population": 12, "parents": 4, "batch": 8}
 
@@ -42,12 +42,12 @@ def test_every_trial_stores_its_subnet_and_scores_within_the_budget(new_search, 
     assert [trial[0] for trial in search.trials] == list(range(40))
     for _, params, values, attrs, state in search.trials:
         subnet = search.space.subnet(params[gene.name] for gene in search.space.genes)
-        result = evaluator(EvaluationTask(subnet.to_json(), subnet.digest, "weights"))
+        score = evaluator(EvaluationTask(subnet.to_json(), subnet.digest, "weights")).score
         assert state == TrialState.COMPLETE
         assert attrs["subnet"] == subnet.digest
         assert attrs["parameters"] == search.space.parameters(subnet) <= 900
-        assert (attrs["correct"], attrs["total"], attrs["cross_entropy"]) == (result.correct, 200, result.cross_entropy)
-        assert attrs["accuracy"] == result.accuracy
+        assert (attrs["correct"], attrs["total"], attrs["cross_entropy"]) == (score.correct, 200, score.cross_entropy)
+        assert attrs["accuracy"] == score.accuracy
         assert attrs["seconds"] == (0.5 if attrs["origin"] == "evaluated" else 0)
         expected = [attrs["accuracy"], attrs["parameters"]] if sampler == "nsga2" else [attrs["cross_entropy"]]
         assert values == expected
@@ -56,23 +56,24 @@ def test_every_trial_stores_its_subnet_and_scores_within_the_budget(new_search, 
     assert outcome.evaluation_seconds == 0.5 * outcome.evaluated
     for record in outcome.pareto:
         assert not any(
-            trial[3]["accuracy"] >= record.accuracy
+            trial[3]["accuracy"] >= record.score.accuracy
             and trial[3]["parameters"] <= record.parameters
-            and (trial[3]["accuracy"], trial[3]["parameters"]) != (record.accuracy, record.parameters)
+            and (trial[3]["accuracy"], trial[3]["parameters"]) != (record.score.accuracy, record.parameters)
             for trial in search.trials
         )
 
 
 def test_accuracy_with_ties_broken_by_cross_entropy(new_search):
     def coarse(task: EvaluationTask) -> EvaluationResult:
-        return EvaluationResult(
-            task.subnet_digest, 150 + int(task.subnet_digest[0] < "8"), 200, int(task.subnet_digest[1], 16)
-        )
+        score = Score(150 + int(task.subnet_digest[0] < "8"), 200, int(task.subnet_digest[1], 16))
+        return EvaluationResult(task.subnet_digest, score)
 
     search = new_search()
     outcome = search.run(SearchConfig(fitness="accuracy", **SMALL), InProcessExecutor(coarse))
-    assert outcome.best.correct == 151
-    assert outcome.best.cross_entropy == min(t[3]["cross_entropy"] for t in search.trials if t[3]["correct"] == 151)
+    assert outcome.best.score.correct == 151
+    assert outcome.best.score.cross_entropy == min(
+        t[3]["cross_entropy"] for t in search.trials if t[3]["correct"] == 151
+    )
 
 
 def test_a_subnet_met_before_is_not_evaluated_again(new_search, space_maker, evaluator):
@@ -111,7 +112,7 @@ def test_progress_after_every_trial(new_search):
     assert all(event.trials == 40 for event in seen)
     fitness = [event.best_fitness for event in seen]
     assert fitness == sorted(fitness, reverse=True)
-    assert fitness[-1] == outcome.best.cross_entropy
+    assert fitness[-1] == outcome.best.score.cross_entropy
     assert seen[-1].best == outcome.best
 
 
@@ -129,7 +130,7 @@ def test_failures_are_trials_with_their_reason(new_search, evaluator):
         if task.subnet_digest[0] == "0":
             raise EvaluationError("no memory")
         if task.subnet_digest[0] == "1":
-            return EvaluationResult(task.subnet_digest, 1, 2, float("nan"))
+            return EvaluationResult(task.subnet_digest, Score(1, 2, float("nan")))
         return evaluator(task)
 
     search = new_search()

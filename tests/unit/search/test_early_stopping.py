@@ -1,15 +1,13 @@
-"""A search with capping makes the trials, the parents and the winner of one without."""
+"""A search with early stopping makes the trials, the parents and the winner of one without."""
 
 import random
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
-from glorasearch.db import TrialStorage
-from glorasearch.search import FITNESSES, SAMPLERS, EvolutionSampler, InProcessExecutor, SearchConfig
-from glorasearch.space import EvaluationResult
+from glorasearch.search import SAMPLERS, InProcessExecutor, SearchConfig
+from glorasearch.space import FITNESSES, EvaluationResult
 
 SIZE: dict[str, Any] = {"trials": 90, "population": 15, "parents": 4, "batch": 10}
 
@@ -25,19 +23,20 @@ class Shuffled(InProcessExecutor):
 
 
 def parents_of(search: Any, config: SearchConfig) -> list[list[str]]:
-    """The parents of every generation, as the sampler selects them from what is stored."""
-    study = optuna.load_study(
-        study_name="study", storage=TrialStorage(search.database), sampler=optuna.samplers.RandomSampler()
-    )
-    sampler = EvolutionSampler(search.space, population=config.population, parents=config.parents)
-    generations = range(1, config.trials // config.population + 1)
-    return [[parent.user_attrs["subnet"] for parent in sampler.select_parent(study, n)] for n in generations]
-
-
-def differences(plain: Any, capped: Any) -> list[str]:
-    """What differs between the trials of two searches, but for the scores of the capped ones."""
+    """The parents of every generation: the best distinct subnets of all trials before it that came to their end."""
     found = []
-    for (number, params, values, attrs, state), other in zip(plain.trials, capped.trials, strict=True):
+    for first in range(config.population, config.trials + 1, config.population):
+        complete = [trial for trial in search.trials[:first] if trial[4] == TrialState.COMPLETE]
+        sign, tie = (-1, "cross_entropy") if config.fitness == "accuracy" else (1, "accuracy")
+        complete.sort(key=lambda trial: (sign * trial[2][0], -sign * trial[3][tie], trial[0]))
+        found.append(list(dict.fromkeys(trial[3]["subnet"] for trial in complete))[: config.parents])
+    return found
+
+
+def differences(plain: Any, stopping: Any) -> list[str]:
+    """What differs between the trials of two searches, but for the scores of those stopped early."""
+    found = []
+    for (number, params, values, attrs, state), other in zip(plain.trials, stopping.trials, strict=True):
         if other[4] == TrialState.PRUNED:
             same = (params, attrs["subnet"], attrs["origin"]) == (other[1], other[3]["subnet"], other[3]["origin"])
         else:
@@ -54,14 +53,17 @@ def test_same_parents_and_same_winner(new_search, imagewise, fitness, seed, lag)
     order = random.Random(seed).sample(range(40), 40) if seed else range(40)
     config = SearchConfig(fitness=fitness, seed=seed, early_stopping_lag=lag, **SIZE)
     without = SearchConfig(fitness=fitness, seed=seed, early_stopping=False, **SIZE)
-    plain, capped = new_search(), new_search()
+    plain, stopping = new_search(), new_search()
     scorer = imagewise(order, chunk=1 + seed)
-    expected, found = plain.run(without, InProcessExecutor(imagewise())), capped.run(config, InProcessExecutor(scorer))
-    assert differences(plain, capped) == []
-    assert parents_of(plain, config) == parents_of(capped, config)
+    expected, found = (
+        plain.run(without, InProcessExecutor(imagewise())),
+        stopping.run(config, InProcessExecutor(scorer)),
+    )
+    assert differences(plain, stopping) == []
+    assert parents_of(plain, config) == parents_of(stopping, config)
     assert (found.best, found.subnet) == (expected.best, expected.subnet)
     assert (expected.stopped_early, expected.images_share) == (0, 1)
-    assert found.stopped_early == sum(trial[4] == TrialState.PRUNED for trial in capped.trials) > 0
+    assert found.stopped_early == sum(trial[4] == TrialState.PRUNED for trial in stopping.trials) > 0
     assert found.images_share == sum(scorer.seen.values()) / (40 * len(scorer.seen)) < 1
 
 
@@ -75,7 +77,7 @@ def test_hard_images_first_save_more(new_search, imagewise, fitness):
 
 
 @pytest.mark.parametrize("fitness", FITNESSES)
-def test_a_capped_trial_is_recorded_with_its_bound_and_could_not_have_been_a_parent(new_search, imagewise, fitness):
+def test_a_stopped_trial_is_recorded_with_its_bound_and_could_not_have_been_a_parent(new_search, imagewise, fitness):
     config = SearchConfig(fitness=fitness, early_stopping_lag=3, **SIZE)
     search, plain = new_search(), new_search()
     search.run(config, InProcessExecutor(imagewise()))
@@ -86,35 +88,32 @@ def test_a_capped_trial_is_recorded_with_its_bound_and_could_not_have_been_a_par
             assert "bound" not in attrs
             continue
         assert values == [attrs["bound"]]
-        assert 0 < attrs["seen"] < attrs["total"] == 40
-        assert attrs["seen_accuracy"] == attrs["correct"] / attrs["seen"]
+        assert 0 < attrs["stopped_after"] < attrs["total"] == 40
+        assert attrs["seen_accuracy"] == attrs["correct"] / attrs["stopped_after"]
         assert not {"accuracy", "cross_entropy"} & attrs.keys()
         score = sign * plain.trials[number][3][fitness]
         assert sign * attrs["bound"] <= score
         earlier = {trial[3]["subnet"]: sign * trial[3][fitness] for trial in plain.trials[: max(0, number - 2)]}
         assert sum(other < score for other in earlier.values()) >= 4
-        stored = TrialStorage(search.database).find_evaluation(1, attrs["subnet"])
-        assert (stored.bound, stored.stopped_after) == (attrs["bound"], attrs["seen"])
-        assert (stored.correct, stored.cross_entropy) == (attrs["correct"], attrs["seen_cross_entropy"])
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_which_samplers_have_a_cap_and_what_it_is_made_of(new_search, imagewise, sampler):
+def test_which_samplers_stop_early_and_where_the_threshold_comes_from(new_search, imagewise, sampler):
     for fitness in FITNESSES:
         scorer = imagewise()
         config = SearchConfig(sampler=sampler, fitness=fitness, early_stopping_lag=7, **SIZE | {"trials": 40})
         search = new_search()
         outcome = search.run(config, InProcessExecutor(scorer))
         if sampler in ("tpe", "nsga2"):
-            assert set(scorer.caps) == {None}
+            assert set(scorer.thresholds) == {None}
             assert outcome.stopped_early == 0
             continue
         kept, sign = {"evolution": 4, "random": 1}[sampler], -1 if fitness == "accuracy" else 1
         evaluated = [trial for trial in search.trials if trial[3]["origin"] == "evaluated"]
-        assert len(scorer.caps) == len(evaluated)
-        for cap, (number, *_) in zip(scorer.caps, evaluated, strict=True):
+        assert len(scorer.thresholds) == len(evaluated)
+        for threshold, (number, *_) in zip(scorer.thresholds, evaluated, strict=True):
             known = sorted(sign * t[3][fitness] for t in evaluated if t[0] <= number - 7 and fitness in t[3])
-            assert cap == (None if len(known) < kept else sign * known[kept - 1])
+            assert threshold == (None if len(known) < kept else sign * known[kept - 1])
 
 
 @pytest.mark.parametrize("sampler", ["evolution", "random"])
@@ -129,52 +128,52 @@ def test_records_do_not_depend_on_the_order_of_results(new_search, imagewise, sa
 
 
 @pytest.mark.parametrize("broken", ["0", "0123"])
-def test_scores_that_are_not_finite_fail_or_were_capped_before(new_search, imagewise, broken):
-    """A NaN in an image that a capped candidate never saw is not met; parents and winner are the same all the same."""
+def test_scores_that_are_not_finite_fail_or_were_stopped_before(new_search, imagewise, broken):
+    """A NaN in an image that a stopped candidate never saw goes unnoticed; parents and winner are still the same."""
     config = SearchConfig(**SIZE, max_failure_share=1.0)
     without = SearchConfig(**SIZE, max_failure_share=1.0, early_stopping=False)
-    plain, capped = new_search(), new_search()
+    plain, stopping = new_search(), new_search()
     expected = plain.run(without, InProcessExecutor(imagewise(broken=broken)))
-    found = capped.run(config, InProcessExecutor(imagewise(broken=broken)))
-    assert [trial[1] for trial in plain.trials] == [trial[1] for trial in capped.trials]
-    assert parents_of(plain, config) == parents_of(capped, config)
+    found = stopping.run(config, InProcessExecutor(imagewise(broken=broken)))
+    assert [trial[1] for trial in plain.trials] == [trial[1] for trial in stopping.trials]
+    assert parents_of(plain, config) == parents_of(stopping, config)
     assert found.best == expected.best
     assert 0 < found.failed <= expected.failed
-    for (*_, attrs, state), other in zip(plain.trials, capped.trials, strict=True):
+    for (*_, attrs, state), other in zip(plain.trials, stopping.trials, strict=True):
         if state == TrialState.FAIL:
             assert other[4] in (TrialState.FAIL, TrialState.PRUNED)
             assert attrs["subnet"][0] in broken
 
 
-def test_a_capped_subnet_that_is_met_again_is_not_evaluated_again(new_search, space_maker, imagewise):
+def test_a_stopped_subnet_that_is_met_again_is_not_evaluated_again(new_search, space_maker, imagewise):
     space = space_maker(layers=3, choices={"B": ["lora:2", "vector", "none"]}, budget={})
     config = SearchConfig(**SIZE | {"trials": 120, "parents": 2})
-    plain, capped = new_search(space), new_search(space)
+    plain, stopping = new_search(space), new_search(space)
     scorer = imagewise(chunk=1)
     plain.run(
         SearchConfig(**SIZE | {"trials": 120, "parents": 2}, early_stopping=False), InProcessExecutor(imagewise())
     )
-    found = capped.run(config, InProcessExecutor(scorer))
-    assert differences(plain, capped) == []
-    assert len(scorer.caps) == len(scorer.seen) == found.evaluated
-    again = [trial for trial in capped.trials if trial[4] == TrialState.PRUNED and trial[3]["origin"] == "reused"]
+    found = stopping.run(config, InProcessExecutor(scorer))
+    assert differences(plain, stopping) == []
+    assert len(scorer.thresholds) == len(scorer.seen) == found.evaluated
+    again = [trial for trial in stopping.trials if trial[4] == TrialState.PRUNED and trial[3]["origin"] == "reused"]
     assert len(again) > 5
     for _, params, values, attrs, _ in again:
-        source = capped.trials[attrs["reused_from"]]
+        source = stopping.trials[attrs["reused_from"]]
         assert (source[1], source[2], source[4]) == (params, values, TrialState.PRUNED)
         assert attrs["seconds"] == 0
 
 
-def test_capped_trials_are_on_no_pareto_front(new_search, imagewise):
+def test_stopped_trials_are_on_no_pareto_front(new_search, imagewise):
     search = new_search()
     outcome = search.run(SearchConfig(**SIZE), InProcessExecutor(imagewise()))
     assert outcome.stopped_early
     for record in outcome.pareto:
-        assert not record.stopped_early
+        assert not record.score.stopped_early
         assert search.trials[record.number][4] == TrialState.COMPLETE
 
 
-def test_a_study_can_be_continued_with_and_without_capping(new_search, imagewise):
+def test_a_study_can_be_continued_with_and_without_early_stopping(new_search, imagewise):
     first, second = new_search(), new_search()
     first.run(SearchConfig(**SIZE), InProcessExecutor(imagewise()))
     for trials, capping in ((35, True), (50, False), (90, True)):
@@ -186,5 +185,7 @@ def test_a_study_can_be_continued_with_and_without_capping(new_search, imagewise
     assert TrialState.PRUNED in states[:35]
     assert TrialState.PRUNED in states[50:]
     assert first.trials[:35] == second.trials[:35]
-    assert first.trials[50:] == second.trials[50:], "caps are made of what came to its end, whoever stopped the others"
+    assert first.trials[50:] == second.trials[50:], (
+        "thresholds come from what was evaluated to the end, whatever was stopped"
+    )
     assert outcome.images_share < 1

@@ -1,15 +1,13 @@
-import optuna
+"""The driver's evolution: budget, roles of a generation, parents, and children that were met before."""
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.random import default_rng
 
-from glorasearch.db import TrialStorage
-from glorasearch.search import EvolutionSampler, SearchConfig
-from glorasearch.search.genome import Genome
-from glorasearch.space import BoundSpace, LayerShape, SearchSpace, sample
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+from glorasearch.search import SearchConfig
+from glorasearch.search.evolution import ChildGenerator
+from glorasearch.space import BoundSpace, LayerShape, SearchSpace, Subnet, sample
 
 
 def bind(layers: int, budget: tuple[int, int | None]) -> BoundSpace:
@@ -19,39 +17,45 @@ def bind(layers: int, budget: tuple[int, int | None]) -> BoundSpace:
     return BoundSpace("small", bound.layers, bound.genes, budget=budget)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(layers=st.integers(1, 5), seed=st.integers(0, 10**6), slack=st.integers(0, 30), tight=st.booleans())
-def test_every_candidate_lies_within_the_budget_however_tight(layers, seed, slack, tight):
+def test_every_candidate_lies_within_the_budget_however_tight(new_search, layers, seed, slack, tight):
     wide = bind(layers, (0, None))
     smallest, _, _ = wide.parameter_range()
     target = smallest if tight else wide.parameters(sample(wide, default_rng(seed)))
     space = bind(layers, (max(0, target - slack), target + slack))
-    genome = Genome(space)
-    study = optuna.create_study(sampler=EvolutionSampler(space, population=6, parents=2, seed=seed))
-    for number in range(15):
-        trial = study.ask(genome.distributions)
-        subnet = genome.subnet(trial.params)
+    search = new_search(space)
+    search.run(SearchConfig(trials=15, population=6, parents=2, seed=seed))
+    assert [trial[0] for trial in search.trials] == list(range(15))
+    for _, params, _, attrs, _ in search.trials:
+        subnet = space.subnet(params.get(gene.name, gene.choices[0]) for gene in space.genes)
         space.check(subnet)
+        assert subnet.digest == attrs["subnet"]
         assert space.within_budget(space.parameters(subnet))
-        study.tell(trial, float(hash(subnet.digest) % 100), state=optuna.trial.TrialState.COMPLETE)
-        assert trial.number == number
 
 
-def test_a_plain_optuna_sampler_that_depends_on_seed_and_number():
-    space = bind(5, (0, 200))
-    genome = Genome(space)
-
+def test_trials_depend_on_the_seed(new_search):
     def subnets(seed: int) -> list[str]:
-        study = optuna.create_study(sampler=EvolutionSampler(space, population=5, parents=2, seed=seed))
-        found = []
-        for _ in range(20):
-            trial = study.ask(genome.distributions)
-            found.append(genome.subnet(trial.params).digest)
-            study.tell(trial, int(found[-1][:4], 16))
-        return found
+        search = new_search(bind(5, (0, 200)))
+        search.run(SearchConfig(trials=20, population=5, parents=2, seed=seed))
+        return [trial[3]["subnet"] for trial in search.trials]
 
     assert subnets(1) == subnets(1) != subnets(2)
     assert len(set(subnets(1))) == 20
+
+
+def test_a_child_depends_on_seed_and_number_and_on_nothing_that_was_drawn_before():
+    space = bind(5, (0, 200))
+    parents = [sample(space, default_rng(seed)) for seed in range(3)]
+
+    def child(generator: ChildGenerator, number: int, mutant: bool) -> Subnet:
+        return generator.child(number, parents, mutant, lambda subnet: False)
+
+    for mutant in (True, False):
+        one, other = ChildGenerator(space, 0.2, seed=1), ChildGenerator(space, 0.2, seed=1)
+        children = [child(one, number, mutant) for number in range(20)]
+        assert [child(other, number, mutant) for number in reversed(range(20))] == children[::-1]
+        assert [child(ChildGenerator(space, 0.2, seed=2), number, mutant) for number in range(20)] != children
 
 
 def test_roles_of_a_generation(new_search, space_maker):
@@ -73,22 +77,30 @@ def test_roles_of_a_generation(new_search, space_maker):
         )
 
 
-def test_parents_are_the_best_of_all_generations_and_each_subnet_once(new_search):
-    search = new_search()
-    search.run(SearchConfig(trials=48, population=12, parents=4))
-    study = optuna.load_study(
-        study_name="study", storage=TrialStorage(search.database), sampler=optuna.samplers.RandomSampler()
-    )
-    sampler = EvolutionSampler(search.space, population=12, parents=4)
-    for generation in (1, 2, 3, 4):
-        parents = sampler.select_parent(study, generation)
-        earlier = {
-            trial[3]["subnet"]: (trial[3]["cross_entropy"], -trial[3]["accuracy"])
-            for trial in search.trials[: 12 * generation]
-        }
-        best = sorted(earlier, key=earlier.__getitem__)[:4]
-        assert [parent.user_attrs["subnet"] for parent in parents] == best
-    assert max(parent.number for parent in sampler.select_parent(study, 4)) >= 36, "the last generation is ranked"
+@pytest.mark.parametrize("fitness", ["accuracy", "cross_entropy"])
+def test_parents_are_the_best_of_all_generations_and_each_subnet_once(new_search, space_maker, fitness):
+    """Seen in what the generator of children is given; the trials are those that it makes of it."""
+    search = new_search(space_maker(layers=3, choices={"B": ["lora:2", "vector", "none"]}, budget={}))
+    config = SearchConfig(trials=72, population=12, parents=4, fitness=fitness)
+    outcome = search.run(config)
+    assert outcome.reused, "a subnet that was met again is a parent once"
+    trials, last = search.trials, 0
+    subnets = {trial[3]["subnet"]: search.space.subnet(trial[1].values()) for trial in trials}
+    sign, tie = (-1, "cross_entropy") if fitness == "accuracy" else (1, "accuracy")
+    generator = ChildGenerator(search.space, config.mutation, config.seed)
+    for generation in range(1, 6):
+        earlier = [trial for trial in trials[: 12 * generation] if fitness in trial[3]]
+        earlier.sort(key=lambda trial: (sign * trial[3][fitness], -sign * trial[3][tie], trial[0]))
+        first = {trial[3]["subnet"]: trial[0] for trial in reversed(earlier)}
+        parents = list(dict.fromkeys(trial[3]["subnet"] for trial in earlier))[:4]
+        last = max(last, *(first[digest] // 12 == generation - 1 for digest in parents))
+        for number in range(12 * generation, 12 * generation + 12):
+            met = {trial[3]["subnet"] for trial in trials[:number]}
+            child = generator.child(
+                number, [subnets[digest] for digest in parents], number % 12 < 6, lambda subnet: subnet.digest in met
+            )
+            assert child.digest == trials[number][3]["subnet"]
+    assert last, "the generation just before is ranked, too"
 
 
 def test_evolution_beats_random_search_and_its_last_generation_counts(new_search):
@@ -96,7 +108,7 @@ def test_evolution_beats_random_search_and_its_last_generation_counts(new_search
     for seed in range(4):
         found = new_search().run(SearchConfig(trials=120, population=20, parents=5, seed=seed))
         drawn = new_search().run(SearchConfig(trials=120, sampler="random", batch=20, seed=seed))
-        better += found.best.cross_entropy < drawn.best.cross_entropy
+        better += found.best.score.cross_entropy < drawn.best.score.cross_entropy
         last.append(found.best.number)
     assert better == 4
     assert max(last) >= 100
@@ -108,9 +120,3 @@ def test_children_met_before_are_replaced(space_maker, new_search):
     for mutation in (0, 0.2):
         outcome = new_search(space).run(SearchConfig(trials=60, population=10, parents=2, mutation=mutation))
         assert outcome.evaluated >= 56
-
-
-def test_parameters_that_are_no_genes_are_refused():
-    study = optuna.create_study(sampler=EvolutionSampler(bind(1, (0, None))))
-    with pytest.raises(ValueError, match="'learning_rate' is not a gene of search space small"):
-        study.ask().suggest_float("learning_rate", 0, 1)

@@ -125,14 +125,11 @@ def contents(url: str) -> dict[str, Any]:
     with storage.database.read() as connection:
         count = connection.execute(text("SELECT trial_count FROM studies")).scalar_one()
         rows = connection.execute(text("SELECT count(*) FROM trials")).scalar_one()
-        wanted = "SELECT subnet_digest, number FROM evaluations JOIN trials ON trials.id = trial_id ORDER BY number"
-        evaluations = [tuple(row) for row in connection.execute(text(wanted))]
         leases = connection.execute(text("SELECT count(*) FROM leases")).scalar_one()
     storage.database.close()
     assert (count, rows) == (len(trials), len(trials))
     return {
         "trials": [(trial.number, trial.state, trial.params, trial.values, trial.user_attrs) for trial in trials],
-        "evaluations": evaluations,
         "leases": leases,
     }
 

@@ -142,7 +142,7 @@ def test_the_same_driver_can_go_on_after_an_interrupt(new_search, evaluator):
 
 @pytest.mark.parametrize("sampler", ["evolution", "random"])
 @pytest.mark.parametrize("lag", [1, 5])
-def test_caps_are_the_same_wherever_the_search_was_cut_off(new_search, imagewise, sampler, lag):
+def test_thresholds_are_the_same_wherever_the_search_was_cut_off(new_search, imagewise, sampler, lag):
     config = SearchConfig(sampler=sampler, early_stopping_lag=lag, **SMALL | {"trials": 60})
     undisturbed, in_results, in_writes = new_search(), new_search(), new_search()
     expected = undisturbed.run(config, InProcessExecutor(imagewise()))

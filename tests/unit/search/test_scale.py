@@ -53,5 +53,5 @@ def test_statements_of_a_trial_do_not_grow_in_number(new_search: Callable[..., A
     executor = SimulatedExecutor(evaluator, 8, LogNormalSeconds())
     search.run(SearchConfig(trials=1_000, **MODES[mode]), executor, on_progress=note)
     early, late = at[400] - at[200], at[1_000] - at[800]
-    # Every now and then a subnet of the elite is read back, once for each that gets into it.
+    # Every now and then the subnet of a parent is read back, once for each that becomes one.
     assert 400 < late <= early < 10 * 200

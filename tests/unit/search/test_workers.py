@@ -63,12 +63,12 @@ def test_any_order_of_completion(new_search, imagewise, capacity, choices):
     assert expected.stopped_early > 0
 
 
-def test_without_a_lag_caps_are_made_of_the_batches_before_and_nothing_is_waited_for(new_search, imagewise):
+def test_without_a_lag_thresholds_come_from_the_batches_before_and_nothing_is_waited_for(new_search, imagewise):
     scorer, search = imagewise(), new_search()
     search.run(SearchConfig(**CONFIG), Permuted(scorer, 15, [0]))
     evaluated = [trial for trial in search.trials if trial[3]["origin"] == "evaluated"]
-    assert len(scorer.caps) == len(evaluated)
-    for cap, (number, *_) in zip(scorer.caps, evaluated, strict=True):
+    assert len(scorer.thresholds) == len(evaluated)
+    for threshold, (number, *_) in zip(scorer.thresholds, evaluated, strict=True):
         before = [trial[3] for trial in evaluated if trial[0] < number - number % 15]
         known = sorted(attrs["cross_entropy"] for attrs in before if "cross_entropy" in attrs)
-        assert cap == (known[3] if known else None)
+        assert threshold == (known[3] if known else None)

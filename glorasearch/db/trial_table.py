@@ -11,16 +11,14 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Row, Select, Update, and_, bindparam, case, or_, select, update
-from sqlalchemy.exc import IntegrityError
 
 from glorasearch.db.columns import json_copy
 from glorasearch.db.database import Database
-from glorasearch.db.distribution_book import DistributionBook, StoredParams
-from glorasearch.db.evaluations import Evaluation, insert_evaluation, select_evaluation
+from glorasearch.db.distribution_store import DistributionStore, StoredParams
 from glorasearch.db.finished_trial import FinishedTrial
 from glorasearch.db.patience import patient
 from glorasearch.db.study_storage import require_study, studies
-from glorasearch.db.trial_cache import TrialCache, TrialRecord
+from glorasearch.db.trial_cache import CachedTrial, TrialCache
 from glorasearch.db.trial_rows import (
     COLUMNS,
     changeable_copy,
@@ -38,9 +36,11 @@ _PIECE = 1_000
 
 _RAISE = (
     update(studies)
-    .where(studies.c.id == bindparam("of"), studies.c.trial_count == bindparam("at"))
+    .where(studies.c.id == bindparam("of"))
     .values(trial_count=studies.c.trial_count + bindparam("by"))
+    .returning(studies.c.trial_count)
 )
+_RAISE_FROM = _RAISE.where(studies.c.trial_count == bindparam("at"))
 _INSERT = trials.insert().returning(trials.c.number, trials.c.id)
 
 Change = Callable[[FrozenTrial, StoredParams], Mapping[str, Any] | None]
@@ -50,12 +50,12 @@ EncodedParams = tuple[StoredParams, dict[str, Any], dict[str, BaseDistribution]]
 """Parameters as the row stores them, with external values, and their distributions."""
 
 
-class TrialRecords:
+class TrialTable:
     """The trials of a database, as one process sees them. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._book = DistributionBook(database)
+        self._distributions = DistributionStore(database)
         self._cache = TrialCache()
 
     def get(self, trial_id: int) -> FrozenTrial:
@@ -92,7 +92,7 @@ class TrialRecords:
         return (self._cache.get(trial_id) or self.read(trial_id)).study_id
 
     @patient
-    def read(self, trial_id: int) -> TrialRecord:
+    def read(self, trial_id: int) -> CachedTrial:
         """What the database has of a trial now.
 
         Raises:
@@ -106,7 +106,6 @@ class TrialRecords:
         self._cache.put(record)
         return record
 
-    @patient
     def create(self, study_id: int, trial: FrozenTrial) -> int:
         """Insert a trial under the next number of its study; returns its id.
 
@@ -114,17 +113,10 @@ class TrialRecords:
             KeyError: if there is no such study.
         """
         internal = internal_values(trial.params, trial.distributions)
-        stored = self._book.encode(study_id, internal, trial.distributions)
-        with self._database.write() as connection:
-            # The update comes first: it holds the study's row until the commit, so numbers are given in order.
-            raised = update(studies).where(studies.c.id == study_id).values(trial_count=studies.c.trial_count + 1)
-            if connection.execute(raised).rowcount == 0:
-                raise KeyError(f"there is no study with id {study_id}")
-            count = connection.execute(select(studies.c.trial_count).where(studies.c.id == study_id)).scalar_one()
-            trial.number = count - 1
-            row = {"study_id": study_id, "number": trial.number, "revision": 0, **row_values(trial, stored)}
-            key: Any = connection.execute(trials.insert(), row).inserted_primary_key
-        trial._trial_id = int(key[0])
+        stored = self._distributions.encode(study_id, internal, trial.distributions)
+        inserted = self._insert(study_id, None, [row_values(trial, stored)])
+        assert inserted is not None
+        ((trial.number, trial._trial_id),) = inserted
         self._cache.put(self._record(study_id, 0, trial, stored))
         return trial._trial_id
 
@@ -145,7 +137,8 @@ class TrialRecords:
             KeyError: if there is no such study.
         """
         stored = [
-            self._book.encode(study_id, internal_values(values, distributions), distributions) for values in params
+            self._distributions.encode(study_id, internal_values(values, distributions), distributions)
+            for values in params
         ]
         started, shared = datetime.now(), dict(distributions)
         new = [
@@ -154,24 +147,35 @@ class TrialRecords:
             )
             for index, (values, attrs) in enumerate(zip(params, map(json_copy, user_attrs), strict=True))
         ]
-        ids = self._insert(study_id, number, [row_values(*pair) for pair in zip(new, stored, strict=True)])
-        for trial, trial_id, values in zip(new, ids or [], stored, strict=False):
+        inserted = self._insert(study_id, number, [row_values(*pair) for pair in zip(new, stored, strict=True)])
+        if inserted is None:
+            return None
+        for trial, (_, trial_id), values in zip(new, inserted, stored, strict=True):
             trial._trial_id = trial_id
-            self._cache.put(TrialRecord(study_id, 0, values, trial))
-        return ids
+            self._cache.put(CachedTrial(study_id, 0, values, trial))
+        return [trial._trial_id for trial in new]
 
     @patient
-    def _insert(self, study_id: int, number: int, rows: Sequence[Mapping[str, Any]]) -> list[int] | None:
+    def _insert(
+        self, study_id: int, number: int | None, rows: Sequence[Mapping[str, Any]]
+    ) -> list[tuple[int, int]] | None:
+        """Insert rows under the next numbers of a study; returns (number, id) of each.
+
+        Returns None, with nothing inserted, if the next number is not the one that is expected, if any is.
+        """
         with self._database.write() as connection:
-            if connection.execute(_RAISE, {"of": study_id, "at": number, "by": len(rows)}).rowcount == 0:
+            # The update comes first: it holds the study's row until the commit, so numbers are given in order.
+            raised = _RAISE if number is None else _RAISE_FROM
+            count = connection.scalar(raised, {"of": study_id, "at": number, "by": len(rows)})
+            if count is None:
                 require_study(connection, study_id)
                 return None
+            first = count - len(rows)
             numbered = [
-                {"study_id": study_id, "number": number + index, "revision": 0, **row} for index, row in enumerate(rows)
+                {"study_id": study_id, "number": first + index, "revision": 0, **row} for index, row in enumerate(rows)
             ]
-            inserted = connection.execute(_INSERT, numbered)
-            ids = {row.number: int(row.id) for row in inserted}
-        return [ids[row["number"]] for row in numbered]
+            ids = {row.number: int(row.id) for row in connection.execute(_INSERT, numbered)}
+        return sorted(ids.items())
 
     def outlines(self, study_id: int) -> Iterator[FrozenTrial]:
         """The trials of a study by number, finished ones without their parameters; read in pieces, kept by nobody.
@@ -184,7 +188,7 @@ class TrialRecords:
             for row in rows:
                 trial = frozen_trial(row)
                 if row.params is not None:
-                    trial.params, trial.distributions = self._book.decode(study_id, row.params)
+                    trial.params, trial.distributions = self._distributions.decode(study_id, row.params)
                 yield trial
             number = rows[-1].number + 1
 
@@ -210,10 +214,10 @@ class TrialRecords:
             KeyError, UpdateFinishedTrialError: if there is no such trial, or it is finished.
         """
         study_id = self._unfinished(trial_id).study_id
-        stored = self._book.encode(study_id, params, distributions)
-        return stored, *self._book.decode_part(study_id, stored)
+        stored = self._distributions.encode(study_id, params, distributions)
+        return stored, *self._distributions.decode_part(study_id, stored)
 
-    def change(self, trial_id: int, change: Change, evaluation: Evaluation | None = None) -> bool:
+    def change(self, trial_id: int, change: Change) -> bool:
         """Apply a change to the newest revision of a trial; False if the change found nothing to do.
 
         Raises:
@@ -225,9 +229,9 @@ class TrialRecords:
             columns = change(trial, stored)
             if columns is None:
                 return False
-            if self._write(record, columns, evaluation):
+            if self._write(record, columns):
                 if not trial.state.is_finished():
-                    self._cache.put(TrialRecord(record.study_id, record.revision + 1, stored, trial))
+                    self._cache.put(CachedTrial(record.study_id, record.revision + 1, stored, trial))
                 elif self._cache.keeps_finished(record.study_id):
                     self._cache.put(self._record(record.study_id, record.revision + 1, trial, stored))
                 else:
@@ -238,49 +242,36 @@ class TrialRecords:
     def forget(self, study_id: int) -> None:
         """Drop what is cached of a study that was deleted."""
         self._cache.forget(study_id)
-        self._book.forget(study_id)
+        self._distributions.forget(study_id)
 
     def distributions(self, study_id: int) -> dict[str, BaseDistribution]:
         """Name → first distribution of every parameter that trials of a study have used."""
-        return self._book.of_study(study_id)
+        return self._distributions.of_study(study_id)
 
     @patient
-    def _write(self, record: TrialRecord, columns: Mapping[str, Any], evaluation: Evaluation | None) -> bool:
+    def _write(self, record: CachedTrial, columns: Mapping[str, Any]) -> bool:
         """Write, unless the row has moved on from the record: False then."""
         trial_id = record.trial._trial_id
         row = {**columns, "revision": record.revision + 1, "seen_id": trial_id, "seen_revision": record.revision}
-        statement = _update_of(("revision", *columns))
-        while True:
-            try:
-                with self._database.write() as connection:
-                    written = connection.execute(statement, row).rowcount == 1
-                    if written and evaluation is not None:
-                        insert_evaluation(connection, record.study_id, trial_id, evaluation)
-                return written
-            except IntegrityError:
-                if evaluation is None or not self._recorded(record.study_id, evaluation):
-                    raise
-                # Another process recorded the same evaluation at this moment; the next attempt finds it.
+        with self._database.write() as connection:
+            return connection.execute(_update_of(("revision", *columns)), row).rowcount == 1
 
-    @patient
-    def _recorded(self, study_id: int, evaluation: Evaluation) -> bool:
-        with self._database.read() as connection:
-            return select_evaluation(connection, study_id, evaluation.subnet_digest) is not None
-
-    def _unfinished(self, trial_id: int) -> TrialRecord:
+    def _unfinished(self, trial_id: int) -> CachedTrial:
         record = self._cache.get(trial_id) or self.read(trial_id)
         if record.finished:
             raise UpdateFinishedTrialError(f"trial {record.trial.number} has finished and cannot be changed")
         return record
 
-    def _from_row(self, row: Row[Any]) -> TrialRecord:
+    def _from_row(self, row: Row[Any]) -> CachedTrial:
         return self._record(row.study_id, row.revision, frozen_trial(row), row.params)
 
-    def _record(self, study_id: int, revision: int, trial: FrozenTrial, stored: StoredParams) -> TrialRecord:
+    def _record(self, study_id: int, revision: int, trial: FrozenTrial, stored: StoredParams) -> CachedTrial:
         if trial.state.is_finished():
-            return TrialRecord(study_id, revision, None, FinishedTrial(trial, *self._book.pack(study_id, stored)))
-        trial.params, trial.distributions = self._book.decode(study_id, stored)
-        return TrialRecord(study_id, revision, stored, trial)
+            return CachedTrial(
+                study_id, revision, None, FinishedTrial(trial, *self._distributions.pack(study_id, stored))
+            )
+        trial.params, trial.distributions = self._distributions.decode(study_id, stored)
+        return CachedTrial(study_id, revision, stored, trial)
 
 
 @functools.lru_cache(maxsize=64)

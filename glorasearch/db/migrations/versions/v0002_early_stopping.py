@@ -1,4 +1,4 @@
-"""Evaluations that were capped: their bound, and how many images they saw. Those of before saw all."""
+"""Evaluations that were stopped early: their bound, and how many images they saw. Earlier ones saw all."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -30,7 +30,7 @@ StoredParams = dict[str, Any]
 """Name → internal value, or [internal value, version of the distribution] where the version is not 0."""
 
 
-class DistributionBook:
+class DistributionStore:
     """Turns parameters into what a trial's row stores and back. Thread-safe.
 
     A study's distributions are only ever added to, so what a process has read stays true. Version 0 of a parameter is

@@ -1,4 +1,4 @@
-"""The samplers by name, each made so that a trial's draws depend on the seed, its number and the trials before it."""
+"""Optuna's samplers, made so that a trial's draws depend only on the seed, its number and the trials before it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from glorasearch.search.config import SearchConfig
-from glorasearch.search.evolution import EvolutionSampler
-from glorasearch.search.genome import Genome
+from glorasearch.search.study import Genome
 
 SamplerFor = Callable[[int], BaseSampler]
 """The sampler of a trial, by the trial's number."""
@@ -25,7 +24,7 @@ def trial_seed(config: SearchConfig, number: int) -> int:
 
 
 class KnownSpaceTPESampler(TPESampler):
-    """Optuna's TPE, told the search space rather than inferring it from all trials anew for every trial."""
+    """Optuna's TPE, given the search space, which it would otherwise infer from all trials anew for every trial."""
 
     def __init__(self, genome: Genome, seed: int) -> None:
         super().__init__(seed=seed, multivariate=True)
@@ -62,22 +61,11 @@ class GenerationalNSGAIISampler(NSGAIISampler):
         return [trial for trial in trials if trial.number // self._population == generation]
 
     def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
-        """The parents of a generation by trial number: Optuna's order differs between the first and later questions."""
+        """The parents of a generation by trial number: Optuna's order differs between the first and later calls."""
         if generation not in self._parents:
             population = super().get_parent_population(study, generation)
             self._parents[generation] = sorted(population, key=lambda trial: trial.number)
         return self._parents[generation]
-
-
-def _evolution(genome: Genome, config: SearchConfig) -> SamplerFor:
-    sampler = EvolutionSampler(
-        genome.space,
-        population=config.population,
-        parents=config.parents,
-        mutation=config.mutation,
-        seed=config.seed,
-    )
-    return lambda number: sampler
 
 
 def _random(genome: Genome, config: SearchConfig) -> SamplerFor:
@@ -94,13 +82,12 @@ def _nsga2(genome: Genome, config: SearchConfig) -> SamplerFor:
 
 
 _MAKERS: Final[dict[str, Callable[[Genome, SearchConfig], SamplerFor]]] = {
-    "evolution": _evolution,
     "random": _random,
     "tpe": _tpe,
     "nsga2": _nsga2,
 }
 
 
-def make_samplers(genome: Genome, config: SearchConfig) -> SamplerFor:
-    """The sampler of each trial; Optuna's own are made anew every time, as their state would not survive a restart."""
+def make_optuna_samplers(genome: Genome, config: SearchConfig) -> SamplerFor:
+    """The sampler of each trial, made anew every time: its state would not survive a restart."""
     return _MAKERS[config.sampler](genome, config)

@@ -1,64 +1,47 @@
-"""What the driver remembers of its study, so that it need not ask the database again for every trial."""
+"""What the driver remembers of its study, so that it need not query the database again for every trial."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from glorasearch.search.fitness import Fitness, rank
-from glorasearch.search.genome import Genome
-from glorasearch.search.record import PARAMETERS, REASON, SUBNET, TrialRecord, is_stopped_early
-from glorasearch.space import Subnet
+from glorasearch.search.study import Genome
+from glorasearch.search.trials import PARAMETERS, REASON, SUBNET, RunningTrial, TrialRecord, has_score, rank
+from glorasearch.space import Fitness
 
 
-@dataclass(frozen=True, slots=True)
-class RunningTrial:
-    """A trial that has its subnet and waits for its scores."""
+class TrialHistory:
+    """The trials of a study by their state: scores of the finished ones, subnets of the running ones.
 
-    number: int
-    trial_id: int
-    subnet: Subnet
-    parameters: int
-
-    @property
-    def digest(self) -> str:
-        """The subnet's digest."""
-        return self.subnet.digest
-
-
-class Ledger:
-    """The trials of a study by what has become of them: scores of the finished ones, subnets of the running ones.
-
-    Some 600 bytes a finished trial, whatever the number of genes.
+    Some 700 bytes a finished trial, whatever the number of genes.
     """
 
     def __init__(self, fitness: Fitness) -> None:
         self._fitness: Fitness = fitness
         self.records: dict[int, TrialRecord] = {}
-        """Trial number → scores, of completed and of capped trials."""
+        """Trial number → record, of every trial that has its score."""
         self.failures: dict[int, str] = {}
         """Trial number → why it failed."""
         self.running: dict[int, RunningTrial] = {}
         self.unsampled: dict[int, FrozenTrial] = {}
-        """Trials that were created, but whose subnet was not stored before the search was cut off."""
+        """Trials that were created, but whose subnet is not stored yet."""
         self.met: set[str] = set()
         """Digests of the subnets of all trials."""
-        self.followers: list[Callable[[TrialRecord], None]] = []
-        """Told of every trial that gets its scores."""
+        self.listeners: list[Callable[[TrialRecord], None]] = []
+        """Called with every trial that gets its score."""
         self.best: TrialRecord | None = None
         self.reused = 0
         self.stopped_early = 0
-        """Evaluated trials that were capped."""
+        """Evaluated trials that were stopped early."""
         self._evaluated: dict[str, TrialRecord] = {}
 
     def load(self, trials: Iterable[FrozenTrial], genome: Genome) -> None:
-        """Take in what the study holds; of finished trials the parameters are not needed."""
+        """Add what the study holds; finished trials need not have their parameters."""
         for trial in trials:
             attrs = trial.user_attrs
-            if trial.state == TrialState.COMPLETE or is_stopped_early(trial):
+            if has_score(trial):
                 self.met.add(attrs[SUBNET])
                 self.add(TrialRecord.from_attrs(trial.number, attrs))
             elif trial.state.is_finished():
@@ -66,33 +49,34 @@ class Ledger:
                 self.failures[trial.number] = str(attrs.get(REASON, "unknown"))
             elif SUBNET in attrs:
                 subnet = genome.subnet(trial.params)
-                self.start(RunningTrial(trial.number, trial._trial_id, subnet, int(attrs[PARAMETERS])))
+                self.start(RunningTrial(trial.number, subnet, int(attrs[PARAMETERS]), trial._trial_id))
             else:
                 self.unsampled[trial.number] = trial
 
     def start(self, trial: RunningTrial) -> None:
-        """Take in a trial that has got its subnet."""
-        self.met.add(trial.digest)
+        """Add a trial that is stored with its subnet."""
+        self.unsampled.pop(trial.number, None)
+        self.met.add(trial.subnet.digest)
         self.running[trial.number] = trial
 
     def add(self, record: TrialRecord) -> None:
-        """Take in the scores of a trial."""
+        """Add a trial that has its score."""
         self.running.pop(record.number, None)
         self.records[record.number] = record
         if record.reused_from is None:
             self._evaluated[record.subnet_digest] = record
-            self.stopped_early += record.stopped_early
+            self.stopped_early += record.score.stopped_early
         else:
             self.reused += 1
-        for follower in self.followers:
-            follower(record)
-        if record.stopped_early:
+        for listener in self.listeners:
+            listener(record)
+        if record.score.stopped_early:
             return
         if self.best is None or rank(self._fitness, record) < rank(self._fitness, self.best):
             self.best = record
 
     def fail(self, number: int, reason: str) -> None:
-        """Take in the failure of a trial."""
+        """Add a trial that failed."""
         self.running.pop(number, None)
         self.failures[number] = reason
 
@@ -102,17 +86,17 @@ class Ledger:
 
     @property
     def evaluations(self) -> int:
-        """Trials that were evaluated, not reused; capped ones count."""
+        """Trials that were evaluated rather than reused, stopped ones included."""
         return len(self.records) - self.reused
 
     @property
     def images_share(self) -> float:
-        """Images scored, as a share of what evaluating every trial to its end would have scored."""
-        evaluated = self._evaluated.values()
-        return sum(record.seen for record in evaluated) / max(1, sum(record.total for record in evaluated))
+        """Images scored, as a share of those that evaluating every trial to the end would have scored."""
+        scores = [record.score for record in self._evaluated.values()]
+        return sum(score.seen for score in scores) / max(1, sum(score.total for score in scores))
 
     def evaluated(self, digest: str) -> TrialRecord | None:
-        """The trial that evaluated this subnet, if any did; perhaps a capped one."""
+        """The trial that evaluated this subnet, if any; it may have been stopped early."""
         return self._evaluated.get(digest)
 
     def commonest_reason(self) -> str:
@@ -123,10 +107,10 @@ class Ledger:
         return f"{reason} ({count} of {len(self.failures)} failures)"
 
     def pareto_front(self) -> tuple[TrialRecord, ...]:
-        """The trials that none beats in both accuracy and parameters, the smallest first; no capped ones."""
+        """The trials that no other one beats in both accuracy and parameters, the smallest first; no stopped ones."""
         front: list[TrialRecord] = []
-        known = [record for record in self.records.values() if not record.stopped_early]
-        for record in sorted(known, key=lambda r: (r.parameters, *rank("accuracy", r))):
-            if not front or record.accuracy > front[-1].accuracy:
+        known = [record for record in self.records.values() if not record.score.stopped_early]
+        for record in sorted(known, key=lambda record: (record.parameters, *rank("accuracy", record))):
+            if not front or record.score.accuracy > front[-1].score.accuracy:
                 front.append(record)
         return tuple(front)

@@ -1,0 +1,163 @@
+"""The trials of a search: what is known of one, which of two is better, and what is reported of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, Self
+
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from glorasearch.space import EvaluationTask, Fitness, Score, StopThreshold, Subnet
+
+SUBNET: Final = "subnet"
+"""User attribute: digest of the trial's subnet; a trial without it has not been sampled yet."""
+PARAMETERS: Final = "parameters"
+"""User attribute: trainable parameters, the head excluded."""
+REASON: Final = "reason"
+"""User attribute: why the evaluation failed."""
+
+_SCORE_FIELDS: Final = tuple(field.name for field in fields(Score))
+_OF_IMAGES_SEEN: Final = ("accuracy", "cross_entropy")
+"""Of an evaluation that stopped early these are of its hardest images only, so their attributes start with `seen_`."""
+
+Rank = tuple[float, float, int]
+"""Sorts trials, the best first: fitness, tie-break, trial number."""
+
+
+@dataclass(slots=True)
+class RunningTrial:
+    """A trial that has its subnet and waits for its score."""
+
+    number: int
+    """The trial's number in its study, from 0."""
+    subnet: Subnet
+    parameters: int
+    """Trainable parameters, the head excluded."""
+    trial_id: int = -1
+    """The trial's id in the storage, once it is there."""
+    threshold: StopThreshold | None = None
+    """Set when the trial is about to be submitted."""
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The user attributes that say which subnet the trial has."""
+        return {SUBNET: self.subnet.digest, PARAMETERS: self.parameters}
+
+    def task(self, weights_digest: str) -> EvaluationTask:
+        """What an executor needs to evaluate the trial."""
+        return EvaluationTask(self.subnet.to_json(), self.subnet.digest, weights_digest, self.threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """A trial that has its score on the search split."""
+
+    number: int
+    """The trial's number in its study, from 0."""
+    subnet_digest: str
+    parameters: int
+    """Trainable parameters, the head excluded."""
+    score: Score
+    reused_from: int | None = None
+    """The trial that evaluated the same subnet before, if this one did not."""
+
+    def to_attrs(self) -> dict[str, Any]:
+        """The user attributes that a trial gains when it gets its score."""
+        score = self.score
+        values = {"accuracy": score.accuracy, **{name: getattr(score, name) for name in _SCORE_FIELDS}}
+        attrs: dict[str, Any] = {"origin": "evaluated" if self.reused_from is None else "reused"}
+        attrs |= {_attribute(name, score.stopped_early): value for name, value in values.items() if value is not None}
+        return attrs if self.reused_from is None else attrs | {"reused_from": self.reused_from}
+
+    @classmethod
+    def from_attrs(cls, number: int, attrs: Mapping[str, Any]) -> Self:
+        """The record of a stored trial that has its score."""
+        keys = {name: _attribute(name, "bound" in attrs) for name in _SCORE_FIELDS}
+        score = Score(**{name: attrs[key] for name, key in keys.items() if key in attrs})
+        return cls(number, attrs[SUBNET], attrs[PARAMETERS], score, attrs.get("reused_from"))
+
+
+def has_score(trial: FrozenTrial) -> bool:
+    """Whether a stored trial was evaluated, to the end or until it was stopped early."""
+    return trial.state == TrialState.COMPLETE or (trial.state == TrialState.PRUNED and "bound" in trial.user_attrs)
+
+
+def direction(fitness: Fitness) -> StudyDirection:
+    """The direction in which an Optuna study improves."""
+    return StudyDirection.MAXIMIZE if fitness == "accuracy" else StudyDirection.MINIMIZE
+
+
+def objective(fitness: Fitness, score: Score) -> float:
+    """The objective value of a score; if the evaluation stopped early its bound, the best that it could have been."""
+    if score.bound is not None:
+        return score.bound
+    return score.accuracy if fitness == "accuracy" else score.cross_entropy
+
+
+def rank(fitness: Fitness, record: TrialRecord) -> Rank:
+    """The sorting key of a trial that was evaluated to the end.
+
+    Accuracy: higher is better, ties go to the lower mean cross-entropy. Cross-entropy: lower is better, ties go to the
+    higher accuracy. Remaining ties go to the earlier trial.
+    """
+    accuracy, cross_entropy = -record.score.accuracy, record.score.cross_entropy
+    first, second = (accuracy, cross_entropy) if fitness == "accuracy" else (cross_entropy, accuracy)
+    return first, second, record.number
+
+
+@dataclass(frozen=True, slots=True)
+class SearchProgress:
+    """The state of a search after a trial has finished; trials of earlier processes count."""
+
+    trials: int
+    """Trials to be made in all."""
+    evaluated: int
+    reused: int
+    """Trials whose subnet had been evaluated before."""
+    stopped_early: int
+    """Evaluated trials that were certain to be neither parents nor the winner, and so were stopped."""
+    failed: int
+    best: TrialRecord | None
+    """The best trial so far."""
+    best_fitness: float | None
+    """Its accuracy or mean cross-entropy, whichever is optimised."""
+
+    @property
+    def done(self) -> int:
+        """Finished trials."""
+        return self.evaluated + self.reused + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOutcome:
+    """What a search found; trials of earlier processes count."""
+
+    study: str
+    best: TrialRecord
+    """The winner's number and score."""
+    subnet: Subnet
+    """The winner."""
+    trials: int
+    """Finished trials: evaluated, reused and failed."""
+    evaluated: int
+    reused: int
+    """Trials whose subnet had been evaluated before."""
+    stopped_early: int
+    """Evaluated trials that were certain to be neither parents nor the winner, and so were stopped."""
+    failed: int
+    images_share: float
+    """Images that were scored, as a share of those that evaluating every trial to the end would have scored."""
+    seconds: float
+    """Wall-clock seconds that this process searched."""
+    evaluation_seconds: float
+    """Sum of the wall-clock seconds of all evaluations, those of earlier processes included."""
+    pareto: tuple[TrialRecord, ...]
+    """The trials that no other one beats in both accuracy and trainable parameters, the smallest first. Trials that
+    were stopped early, whose accuracy is not known, do not take part."""
+
+
+def _attribute(name: str, stopped_early: bool) -> str:
+    """The user attribute that holds a field of the score."""
+    return f"seen_{name}" if stopped_early and name in _OF_IMAGES_SEEN else name
