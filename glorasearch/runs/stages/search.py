@@ -44,7 +44,7 @@ def search(run: Run) -> dict[str, Any]:
             if calls == 1 and state.done > 1:
                 run.progress.say(f"search: goes on at trial {state.done}")
             best = state.best
-            note = "" if best is None else f"best {100 * best.accuracy:.1f} %, {best.parameters:,} parameters"
+            note = "" if best is None else f"best {100 * best.score.accuracy:.1f} %, {best.parameters:,} parameters"
             advance(state.done, ", ".join(filter(None, (note, executor.status))))
 
         driver = SearchDriver(
@@ -64,9 +64,9 @@ def search(run: Run) -> dict[str, Any]:
         "digest": outcome.subnet.digest,
         "parameters": outcome.best.parameters,
         "stored": space.stored(outcome.subnet),
-        "search_accuracy": outcome.best.accuracy,
-        "search_cross_entropy": outcome.best.cross_entropy,
-        "images": outcome.best.total,
+        "search_accuracy": outcome.best.score.accuracy,
+        "search_cross_entropy": outcome.best.score.cross_entropy,
+        "images": outcome.best.score.total,
         "sampler": NO_SAMPLER if alone else config.sampler,
         "fitness": config.fitness,
         "trials": outcome.trials,
@@ -78,7 +78,7 @@ def search(run: Run) -> dict[str, Any]:
         "seconds": max(outcome.seconds, outcome.evaluation_seconds),
         "evaluation_seconds": outcome.evaluation_seconds,
         "split": run.data.search.digest,
-        "pareto": [[record.number, record.parameters, record.accuracy] for record in outcome.pareto],
+        "pareto": [[record.number, record.parameters, record.score.accuracy] for record in outcome.pareto],
     }
 
 

@@ -105,9 +105,7 @@ def test_the_scores_of_trials_outlive_the_table_of_evaluations(empty_url: str) -
     attrs = {"running": "{}", "pruned": '{"bound":0.5,"seen":25,"note":"seen"}', "complete": '{"correct":3,"seen":25}'}
     with engine.begin() as connection:
         upgrade(connection, "0003")
-        connection.execute(
-            text("INSERT INTO studies (name, directions, trial_count) VALUES ('s', '[\"minimize\"]', 3)")
-        )
+        connection.execute(text("INSERT INTO studies (name, directions, trial_count) VALUES ('s', '[]', 3)"))
         insert = (
             "INSERT INTO trials (study_id, number, revision, state, objectives, user_attrs, system_attrs, intermediate,"
             " params) VALUES (1, :number, 0, :state, 'null', :attrs, '{}', '[]', '{}')"

@@ -176,8 +176,8 @@ def test_stopped_trials_are_on_no_pareto_front(new_search, imagewise):
 def test_a_study_can_be_continued_with_and_without_early_stopping(new_search, imagewise):
     first, second = new_search(), new_search()
     first.run(SearchConfig(**SIZE), InProcessExecutor(imagewise()))
-    for trials, capping in ((35, True), (50, False), (90, True)):
-        config = SearchConfig(**SIZE | {"trials": trials}, early_stopping=capping)
+    for trials, early_stopping in ((35, True), (50, False), (90, True)):
+        config = SearchConfig(**SIZE | {"trials": trials}, early_stopping=early_stopping)
         outcome = second.run(config, InProcessExecutor(imagewise()))
     assert [trial[1] for trial in first.trials] == [trial[1] for trial in second.trials]
     states = [trial[4] for trial in second.trials]
@@ -185,7 +185,5 @@ def test_a_study_can_be_continued_with_and_without_early_stopping(new_search, im
     assert TrialState.PRUNED in states[:35]
     assert TrialState.PRUNED in states[50:]
     assert first.trials[:35] == second.trials[:35]
-    assert first.trials[50:] == second.trials[50:], (
-        "thresholds come from what was evaluated to the end, whatever was stopped"
-    )
+    assert first.trials[50:] == second.trials[50:], "thresholds come from what was evaluated to the end"
     assert outcome.images_share < 1
