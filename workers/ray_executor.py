@@ -133,7 +133,7 @@ class RayExecutor(Executor):
             if self._pool is None or not (self._waiting or self._pool.busy):
                 raise RunError("no result to wait for: every submitted task has been answered")
             self._step()
-        return self._noted(self._results.popleft())
+        return self._logged(self._results.popleft())
 
     def close(self) -> None:
         """Stop the workers; shut Ray down if it was started or joined here."""

@@ -1,4 +1,4 @@
-"""The distributions of every study's parameters: stored once a study, known once a process."""
+"""The distributions of parameters: stored once per study, read once per process."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from glorasearch.db.study_storage import require_study
 _rows = table_of(DistributionRow)
 
 _MANY = 500
-"""From so many names on, a study's distributions are read together."""
+"""For more names than this, all distributions of the study are read."""
 
 StoredParams = dict[str, Any]
 """Name → internal value, or [internal value, version of the distribution] where the version is not 0."""
 
 
 class DistributionStore:
-    """Turns parameters into what a trial's row stores and back. Thread-safe.
+    """Encodes parameters into what a trial's row stores, and decodes them. Thread-safe.
 
-    A study's distributions are only ever added to, so what a process has read stays true. Version 0 of a parameter is
+    Distributions are only ever added to a study, so what a process has read stays valid. Version 0 of a parameter is
     the first that any trial used; Optuna lets the range of a number change later, which adds a version.
     """
 
@@ -43,7 +43,7 @@ class DistributionStore:
         self._versions: dict[int, dict[str, list[BaseDistribution]]] = {}
         self._layouts: dict[int, Layout] = {}
         self._alike: dict[int, dict[str, BaseDistribution]] = {}
-        """By study and name, a caller's distribution that equals version 0: comparing all of a trial takes long."""
+        """By study and name, a caller's distribution that equals version 0: comparing all those of a trial is slow."""
 
     def of_study(self, study_id: int) -> dict[str, BaseDistribution]:
         """Name → first distribution of every parameter of a study, as the database has it now."""
@@ -52,7 +52,7 @@ class DistributionStore:
     def encode(
         self, study_id: int, params: Mapping[str, float], distributions: Mapping[str, BaseDistribution]
     ) -> StoredParams:
-        """Parameters with internal values → what is stored; distributions not met before are written down.
+        """Parameters with internal values → what is stored; new distributions are stored.
 
         Raises:
             ValueError: if a distribution is incompatible with the one that the study has for that parameter.
@@ -63,26 +63,26 @@ class DistributionStore:
         return stored
 
     def pack(self, study_id: int, stored: StoredParams) -> tuple[Layout, PackedParams]:
-        """What is stored → what is kept of a finished trial. Trials with the same parameters share a layout."""
+        """What is stored → what `FinishedTrial` keeps. Trials with the same parameters share a layout."""
         layout = self._layout(study_id, stored)
         return layout, layout.pack(value[0] if type(value) is list else value for value in stored.values())
 
     def decode(self, study_id: int, stored: StoredParams) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
         """What is stored → parameters with external values, and their distributions.
 
-        Trials with the same parameters share one dictionary of distributions: nobody may change it.
+        Trials with the same parameters share one dictionary of distributions, which must not be modified.
         """
         layout, packed = self.pack(study_id, stored)
         return layout.decode(packed), layout.distributions
 
     def decode_part(self, study_id: int, stored: StoredParams) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-        """The same for some of a trial's parameters; the dictionaries are the caller's own."""
+        """As `decode`, for some of a trial's parameters; the dictionaries are the caller's own."""
         distributions = self._lookup(study_id, stored)
         values = {name: value[0] if type(value) is list else value for name, value in stored.items()}
         return {name: distributions[name].to_external_repr(value) for name, value in values.items()}, distributions
 
     def forget(self, study_id: int) -> None:
-        """Drop what is known of a study that was deleted."""
+        """Drop what is cached of a study that was deleted."""
         with self._lock:
             self._versions.pop(study_id, None)
             self._layouts.pop(study_id, None)
@@ -115,7 +115,7 @@ class DistributionStore:
 
     @patient
     def _register(self, study_id: int, distributions: Mapping[str, BaseDistribution]) -> None:
-        """Write down what is not known yet. Others may do the same: the first one's rows count."""
+        """Store what is not known yet. Other processes may do the same; the first one's rows count."""
         known = self._read(study_id, distributions)
         new = [
             (name, known.get(name, []), distribution)
@@ -143,7 +143,7 @@ class DistributionStore:
         except IntegrityError:
             if self._read(study_id, distributions) == known:
                 raise
-            # Another process wrote one of these versions first: the caller looks again and finds it.
+            # Another process stored one of these versions first: the caller looks again and finds it.
             return
         self._learn(study_id, {name: [*versions, distribution] for name, versions, distribution in new})
 

@@ -1,4 +1,4 @@
-"""A finished trial as a process keeps it: its parameters packed, decoded when somebody asks for them."""
+"""Finished trials in little memory: parameters are packed, and decoded on demand."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 PackedParams = bytes | tuple[float, ...]
-"""Internal values in the order of a layout: bytes where all are indices of choices below 256."""
+"""Internal values in the order of a layout: bytes if all of them are indices of choices below 256."""
 
 DECODED: Final = 1_024
-"""Decoded parameters that a layout keeps; some 10 KB each for 240 genes."""
+"""Decoded parameters that a layout caches; some 10 KB each for 240 genes."""
 
 
 class Layout:
@@ -21,10 +21,10 @@ class Layout:
 
     def __init__(self, distributions: dict[str, BaseDistribution]) -> None:
         self.distributions = distributions
-        """Shared by all trials: nobody may change it."""
+        """Shared by all trials; must not be modified."""
         self.names = list(distributions)
         self.params = lru_cache(maxsize=DECODED)(self.decode)
-        """`decode`, with what was decoded lately kept: shared, nobody may change it."""
+        """`decode` with a cache; the results are shared and must not be modified."""
 
     def decode(self, packed: PackedParams) -> dict[str, Any]:
         """Packed values → parameters with external values."""
@@ -33,7 +33,7 @@ class Layout:
 
     @staticmethod
     def pack(values: Iterable[float]) -> PackedParams:
-        """Internal values → as little as they need."""
+        """Internal values → their most compact form."""
         found = tuple(values)
         indices = [value for value in found if type(value) is int and 0 <= value < 256]
         return bytes(indices) if len(indices) == len(found) else found
@@ -42,11 +42,11 @@ class Layout:
 class FinishedTrial(FrozenTrial):
     """Equal to the plain `FrozenTrial`, copied and pickled as one, and a tenth of its size.
 
-    Its parameters cannot be set: a finished trial does not change, and a copy of it is a plain one.
+    Its parameters cannot be set; a copy of it is a plain trial, whose parameters can.
     """
 
     def __init__(self, trial: FrozenTrial, layout: Layout, packed: PackedParams) -> None:
-        """Takes over all of a trial but its parameters and their distributions."""
+        """Takes everything from a trial but its parameters and their distributions."""
         self._number = trial.number
         self.state = trial.state
         self._values = trial.values
@@ -76,10 +76,10 @@ class FinishedTrial(FrozenTrial):
         raise self._fixed()
 
     def _fixed(self) -> AttributeError:
-        return AttributeError(f"trial {self.number} has finished, so its parameters stay; change a copy of it")
+        return AttributeError(f"trial {self.number} has finished, so its parameters cannot be set; change a copy of it")
 
     def plain(self) -> FrozenTrial:
-        """A plain trial with the same contents; what can be changed inside is shared."""
+        """A plain trial with the same contents; mutable parts are shared."""
         return _plain(*self.__reduce__()[1])
 
     def __eq__(self, other: object) -> bool:

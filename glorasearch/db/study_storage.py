@@ -31,7 +31,7 @@ def require_study(connection: Connection, study_id: int) -> None:
 
 
 class StudyStorage(BaseStorage):
-    """`optuna.storages.BaseStorage`, the methods about studies; docstrings of their contracts are Optuna's."""
+    """The methods of `optuna.storages.BaseStorage` that deal with studies; their contracts are Optuna's."""
 
     _database: Database
 
@@ -60,7 +60,7 @@ class StudyStorage(BaseStorage):
 
     @contextmanager
     def lock_study(self, study_name: str) -> Iterator[Lease]:
-        """Be the only writer of a study: as `RunStore.lock` is of a run.
+        """Be the only writer of a study, as with `RunStore.lock` of a run.
 
         Raises:
             RunLockedError: if a live process holds it.
@@ -68,21 +68,17 @@ class StudyStorage(BaseStorage):
         with Leases(self._database).hold(_lease_of(study_name), f"study {study_name!r}") as lease:
             yield lease
 
-    def unlock_study(self, study_name: str) -> None:
-        """Take a study from whatever process holds it, which then cannot write any more."""
-        Leases(self._database).release(_lease_of(study_name))
-
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Write an attribute of the user's."""
+        """Set a user attribute."""
         self._set_study_attribute(study_id, "user", key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Write an attribute of Optuna's."""
+        """Set a system attribute (Optuna's)."""
         self._set_study_attribute(study_id, "system", key, value)
 
     @patient
     def get_study_id_from_name(self, study_name: str) -> int:
-        """Name → id."""
+        """The id of the study of that name."""
         with self._database.read() as connection:
             found = connection.scalar(select(studies.c.id).where(studies.c.name == study_name))
         if found is None:
@@ -90,7 +86,7 @@ class StudyStorage(BaseStorage):
         return int(found)
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        """Id → name."""
+        """The name of a study."""
         return str(self._study_column(study_id, "name"))
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
@@ -98,11 +94,11 @@ class StudyStorage(BaseStorage):
         return _directions(self._study_column(study_id, "directions"))
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """The user's attributes."""
+        """The user attributes."""
         return self._study_attributes(study_id, "user")
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """Optuna's attributes."""
+        """The system attributes (Optuna's)."""
         return self._study_attributes(study_id, "system")
 
     @patient
@@ -148,7 +144,7 @@ class StudyStorage(BaseStorage):
         try:
             self._upsert_attribute(change.values(value=value), where | {"value": value})
         except IntegrityError:
-            # Another process inserted the key, or deleted the study, in between: look once more.
+            # Another process inserted the key or deleted the study in between: look once more.
             self._upsert_attribute(change.values(value=value), where | {"value": value})
 
     @patient

@@ -1,4 +1,4 @@
-"""What the dashboard is given: the trial storage, read-only, every trial summarised."""
+"""The trial storage as the dashboard sees it: read-only, every trial summarised."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class _Study:
 class SummarisingStorage(TrialStorage):
     """A read-only view of a database in which a trial has some 15 numbers in place of 240 genes.
 
-    With its genes, a study of 1,050 trials is 99 MB of JSON to Optuna's dashboard. Every method that writes raises
-    `DatabaseError`, and the database is opened so that it refuses too.
+    With all genes, a study of 1,050 trials is 99 MB of JSON in Optuna's dashboard. Every method that writes raises
+    `DatabaseError`; the database itself is opened read-only, too.
     """
 
     def __init__(self, database: str | URL | Database) -> None:
@@ -49,8 +49,8 @@ class SummarisingStorage(TrialStorage):
     ) -> list[FrozenTrial]:
         """The summaries of a study's trials by number.
 
-        Trials at the end that have no parameters yet are left out: the dashboard offers to plot what all trials have in
-        common, and remembers that it was nothing.
+        Trials at the end that have no parameters yet are left out: the dashboard plots what all trials have in common,
+        and would remember that this was nothing.
         """
         trials = super().get_all_trials(study_id, deepcopy=False)
         while trials and not trials[-1].state.is_finished() and not trials[-1].params:
@@ -63,12 +63,12 @@ class SummarisingStorage(TrialStorage):
         return [independent_copy(trial) for trial in found] if deepcopy else found
 
     def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
-        """How many of them there are."""
+        """How many trials `get_all_trials` returns."""
         states = (state,) if isinstance(state, TrialState) else state
         return len(self.get_all_trials(study_id, deepcopy=False, states=states))
 
     def _study(self, study_id: int, trials: list[FrozenTrial]) -> _Study:
-        """What is known of the study; from the start again if trials have outgrown it."""
+        """The study's summaries; started over if a trial lies outside their ranges."""
         study = self._studies.get(study_id)
         new = trials if study is None else [trial for trial in trials if trial.number not in study.trials]
         most = round_up(float(trial.user_attrs.get(PARAMETERS, 0)) for trial in new)

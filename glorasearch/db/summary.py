@@ -1,4 +1,4 @@
-"""Some fifteen numbers in place of a trial's genes: what a person can look at, and a browser can plot."""
+"""Some 15 numbers in place of a trial's genes: few enough for a person to read and a browser to plot."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from glorasearch.space import SUPPORT_TENSORS, parse_choice
 PARAMETERS = "parameters"
 """Trainable parameters, as the trial's user attribute of this name says."""
 MEAN_RANK = "mean rank"
-"""Mean over the genes whose choice has a rank, as far as it is known; 0 if there is none."""
+"""Mean over the genes whose choice has a known rank; 0 if there are none."""
 KEPT_ATTRIBUTES = ("accuracy", "cross_entropy", "origin", "reason", "bound", "stopped_after")
-"""The user attributes that stay."""
+"""The user attributes that a summary keeps."""
 
 
 _FORM: Final = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)(:[1-9][0-9]*)*")
@@ -28,7 +28,7 @@ _FORM: Final = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)(:[1-9][0-9]*)*")
 
 
 class _Form(NamedTuple):
-    """What is told of a choice."""
+    """What a summary shows of a choice."""
 
     kind: str
     rank: int
@@ -37,16 +37,16 @@ class _Form(NamedTuple):
 class StudySummary:
     """How the trials of one study are summarised.
 
-    For each support tensor and each kind of choice that it offers, the share of the tensor's genes that make it, named
-    `A lora` and so on; the mean rank; the parameter count. Parameters that are not genes stay as they are.
+    For each support tensor and each kind of choice that it offers: the share of the tensor's genes with that choice,
+    named `A lora` and so on. Also the mean rank and the parameter count. Parameters that are not genes are kept.
 
-    All trials of a study must have the same ranges to be compared, so that of the parameter count is given:
-    `most_parameters` is its upper end.
+    For trials to be comparable, all of a study must have the same ranges; `most_parameters` is the upper end of that of
+    the parameter count.
     """
 
     def __init__(self, distributions: Mapping[str, BaseDistribution], most_parameters: float) -> None:
         self.names = frozenset(distributions)
-        """The parameters that were looked at, genes or not."""
+        """All parameters of the study, genes or not."""
         self.most_parameters = most_parameters
         self._choices: dict[str, _Form] = {}
         self._tensors: dict[str, str] = {}
@@ -112,7 +112,7 @@ def round_up(counts: Iterable[float]) -> float:
 
 
 def _parse(distribution: BaseDistribution) -> dict[str, _Form]:
-    """What the choices of a gene say; nothing if they are not those of a gene."""
+    """The choices of a gene by their text; empty if the distribution is not that of a gene."""
     if not isinstance(distribution, CategoricalDistribution):
         return {}
     found = {text: _form(text) for text in distribution.choices if isinstance(text, str)}
@@ -121,7 +121,7 @@ def _parse(distribution: BaseDistribution) -> dict[str, _Form]:
 
 
 def _form(text: str) -> _Form | None:
-    """A method from outside is told by its name: who only looks at a study need not be able to import it."""
+    """A choice class that is not known here counts by its name: a dashboard need not be able to import it."""
     try:
         choice = parse_choice(text)
         return _Form(choice.kind, choice.rank)

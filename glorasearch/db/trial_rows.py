@@ -20,7 +20,7 @@ COLUMNS = tuple(trials.c)
 
 
 def frozen_trial(row: Row[Any]) -> FrozenTrial:
-    """A row of `COLUMNS` → the trial, its parameters left out."""
+    """A row of `COLUMNS` → the trial without its parameters."""
     return FrozenTrial(
         number=row.number,
         trial_id=row.id,
@@ -38,7 +38,7 @@ def frozen_trial(row: Row[Any]) -> FrozenTrial:
 
 
 def row_values(trial: FrozenTrial, stored: StoredParams) -> dict[str, Any]:
-    """The columns of a trial's row, except those that say which row it is."""
+    """The columns of a trial's row, except those that identify it."""
     return {
         "state": trial.state.name.lower(),
         "started": trial.datetime_start,
@@ -57,12 +57,12 @@ def internal_values(params: Mapping[str, Any], distributions: Mapping[str, BaseD
 
 
 def intermediate_values(trial: FrozenTrial) -> list[tuple[int, float]]:
-    """As the row stores them: JSON objects would turn the steps into text."""
+    """Intermediate values as the row stores them; a JSON object would turn the steps into text."""
     return [(int(step), float(value)) for step, value in trial.intermediate_values.items()]
 
 
 def changeable_copy(trial: FrozenTrial) -> FrozenTrial:
-    """A trial whose values may be replaced (but not changed inside) without changing the original."""
+    """A copy whose values may be replaced, but not modified in place, without changing the original."""
     clone = copy.copy(trial)
     clone.params = dict(trial.params)
     clone.distributions = dict(trial.distributions)
@@ -73,7 +73,7 @@ def changeable_copy(trial: FrozenTrial) -> FrozenTrial:
 
 
 def independent_copy(trial: FrozenTrial) -> FrozenTrial:
-    """A trial that its reader may change. Distributions are shared: they are immutable, and 240 a trial."""
+    """A copy that the caller may change. Distributions are shared: they are immutable, and 240 per trial."""
     clone = changeable_copy(trial)
     clone.user_attrs = copy.deepcopy(trial.user_attrs)
     clone.system_attrs = copy.deepcopy(trial.system_attrs)

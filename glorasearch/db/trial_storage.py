@@ -22,15 +22,15 @@ from glorasearch.db.trial_table import EncodedParams, TrialTable
 class TrialStorage(StudyStorage):
     """`optuna.storages.BaseStorage` with all parameters of a trial in one JSON column of one row.
 
-    Passes Optuna's published storage contract. Any sampler works on it; beyond the contract it writes a whole trial's
-    parameters in one statement (`set_trial_params`) and finishes a trial together with its evaluation in one
-    transaction (`finish_trial`).
+    Passes Optuna's published storage contract, so any sampler works on it. Beyond the contract it creates many trials
+    in one transaction (`create_trials`), and sets all parameters of a trial (`set_trial_params`) or finishes it with
+    its score (`finish_trial`) in one statement.
 
-    Threads and processes may share a database. A write names the revision of the row that it has seen and is repeated
-    on what it finds when another one came first, so no write is lost and none needs to be read back. Finished trials
-    are immutable, and a process keeps them: `get_all_trials` reads what is new and what was unfinished.
+    Threads and processes may share a database. A write names the revision of the row that it has seen; if another write
+    came first, it is repeated on the new revision. So no write is lost, and none needs to be read back. Finished trials
+    are immutable and are cached: `get_all_trials` reads only what is new and what was unfinished.
 
-    The storage can be pickled; the copy opens the same database and starts with nothing cached.
+    The storage can be pickled; the copy opens the same database with an empty cache.
 
     Raises:
         InputError, SchemaTooNewError, DatabaseError: as `Database`, when given a URL.
@@ -86,10 +86,10 @@ class TrialStorage(StudyStorage):
         distributions: Mapping[str, BaseDistribution],
         user_attrs: Sequence[Mapping[str, Any]],
     ) -> list[int] | None:
-        """Make running trials with all their parameters (external values) and user attributes in one transaction.
+        """Create running trials with all their parameters (external values) and user attributes in one transaction.
 
-        They get the numbers from `number` on. Returns their ids; None, with nothing made, if the next number of the
-        study is another one, because somebody else makes trials in it.
+        They get the numbers from `number` on. Returns their ids; None, with nothing created, if the next number of the
+        study is another one because somebody else creates trials in it.
 
         Raises:
             ValueError: if a distribution is incompatible with the one that the study has for that parameter.
@@ -100,7 +100,7 @@ class TrialStorage(StudyStorage):
     def outlines(self, study_id: int) -> Iterator[FrozenTrial]:
         """The trials of a study by number, finished ones without parameters and distributions.
 
-        They are read in pieces as they are asked for, and not kept: so a study of any length can be gone through.
+        They are read in pieces as they are consumed, and not cached, so a study may be of any length.
 
         Raises:
             KeyError: if there is no such study.
@@ -127,7 +127,7 @@ class TrialStorage(StudyStorage):
     # Optuna's contract.
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """Insert a trial, RUNNING or like a template, and return its id."""
+        """Insert a trial, running or a copy of a template, and return its id."""
         if template_trial is None:
             trial = FrozenTrial(-1, TrialState.RUNNING, None, datetime.now(), None, {}, {}, {}, {}, {}, -1)
         else:
@@ -148,7 +148,7 @@ class TrialStorage(StudyStorage):
         self._trials.change(trial_id, change)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Change state and objective values. False: it was RUNNING and was to become so, perhaps in another process."""
+        """Set state and objective values. False if it was to become RUNNING and was not WAITING any more."""
         if state == TrialState.RUNNING:
             self._trials.read(trial_id)
 
@@ -169,7 +169,7 @@ class TrialStorage(StudyStorage):
         self._trials.change(trial_id, change)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Set an attribute of the user's."""
+        """Set a user attribute."""
 
         def change(trial: FrozenTrial, stored: StoredParams) -> Mapping[str, Any]:
             trial.user_attrs[key] = json_copy(value)
@@ -178,7 +178,7 @@ class TrialStorage(StudyStorage):
         self._trials.change(trial_id, change)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Set an attribute of Optuna's."""
+        """Set a system attribute (Optuna's)."""
 
         def change(trial: FrozenTrial, stored: StoredParams) -> Mapping[str, Any]:
             trial.system_attrs[key] = json_copy(value)
@@ -187,7 +187,7 @@ class TrialStorage(StudyStorage):
         self._trials.change(trial_id, change)
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        """A trial; if it is unfinished, as the database has it now and for the reader to change."""
+        """A trial; if it is unfinished, the caller's own copy of what the database has now."""
         return self._trials.get(trial_id)
 
     @patient
@@ -225,7 +225,7 @@ class TrialStorage(StudyStorage):
 
 
 def add_params(trial: FrozenTrial, stored: StoredParams, encoded: EncodedParams) -> None:
-    """Add parameters to a trial and to what its row stores."""
+    """Add parameters to a trial, and to what its row stores."""
     stored.update(encoded[0])
     trial.params.update(encoded[1])
     trial.distributions.update(encoded[2])

@@ -1,4 +1,4 @@
-"""Reading and changing the rows of trials: what is known, what must be read, and writes that lose nothing."""
+"""Reads and writes the rows of trials, through a cache, so that no concurrent write is lost."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from glorasearch.db.trial_rows import (
 )
 
 _MANY = 500
-"""More unfinished trials than this are read as a range of numbers, not one by one."""
+"""More unfinished trials than this are read as a range of numbers rather than as a list."""
 _PIECE = 1_000
-"""Trials that are read at once where all are wanted, and none kept."""
+"""Trials that `outlines` reads at once."""
 
 _RAISE = (
     update(studies)
@@ -59,11 +59,11 @@ class TrialTable:
         self._cache = TrialCache()
 
     def get(self, trial_id: int) -> FrozenTrial:
-        """A trial: the one and only of a finished trial, a copy of what the database has of an unfinished one."""
-        record = self._cache.get(trial_id)
-        if record is None or not record.finished:
-            record = self.read(trial_id)
-        return record.trial if record.finished else independent_copy(record.trial)
+        """A trial: if it is finished, shared with all callers; else a copy of what the database has now."""
+        cached = self._cache.get(trial_id)
+        if cached is None or not cached.finished:
+            cached = self.read(trial_id)
+        return cached.trial if cached.finished else independent_copy(cached.trial)
 
     @patient
     def all(self, study_id: int) -> list[FrozenTrial]:
@@ -102,9 +102,9 @@ class TrialTable:
             row = connection.execute(select(*COLUMNS).where(trials.c.id == trial_id)).one_or_none()
         if row is None:
             raise KeyError(f"there is no trial with id {trial_id}")
-        record = self._from_row(row)
-        self._cache.put(record)
-        return record
+        cached = self._from_row(row)
+        self._cache.put(cached)
+        return cached
 
     def create(self, study_id: int, trial: FrozenTrial) -> int:
         """Insert a trial under the next number of its study; returns its id.
@@ -117,7 +117,7 @@ class TrialTable:
         inserted = self._insert(study_id, None, [row_values(trial, stored)])
         assert inserted is not None
         ((trial.number, trial._trial_id),) = inserted
-        self._cache.put(self._record(study_id, 0, trial, stored))
+        self._cache.put(self._cached(study_id, 0, trial, stored))
         return trial._trial_id
 
     def create_many(
@@ -161,7 +161,7 @@ class TrialTable:
     ) -> list[tuple[int, int]] | None:
         """Insert rows under the next numbers of a study; returns (number, id) of each.
 
-        Returns None, with nothing inserted, if the next number is not the one that is expected, if any is.
+        If `number` is given and is not the next one, nothing is inserted and None is returned.
         """
         with self._database.write() as connection:
             # The update comes first: it holds the study's row until the commit, so numbers are given in order.
@@ -178,7 +178,7 @@ class TrialTable:
         return sorted(ids.items())
 
     def outlines(self, study_id: int) -> Iterator[FrozenTrial]:
-        """The trials of a study by number, finished ones without their parameters; read in pieces, kept by nobody.
+        """The trials of a study by number, finished ones without their parameters; read in pieces and not cached.
 
         Raises:
             KeyError: if there is no such study.
@@ -207,7 +207,7 @@ class TrialTable:
     def encode(
         self, trial_id: int, params: Mapping[str, float], distributions: Mapping[str, BaseDistribution]
     ) -> EncodedParams:
-        """Parameters (internal values) as an unfinished trial is going to store them.
+        """Parameters (internal values) as the row of an unfinished trial stores them.
 
         Raises:
             ValueError: if a distribution is incompatible with the one that the study has for that parameter.
@@ -218,24 +218,24 @@ class TrialTable:
         return stored, *self._distributions.decode_part(study_id, stored)
 
     def change(self, trial_id: int, change: Change) -> bool:
-        """Apply a change to the newest revision of a trial; False if the change found nothing to do.
+        """Apply a change to the newest revision of a trial; False if there was nothing to change.
 
         Raises:
             KeyError, UpdateFinishedTrialError: if there is no such trial, or it is finished.
         """
         while True:
-            record = self._unfinished(trial_id)
-            trial, stored = changeable_copy(record.trial), dict(record.stored or {})
+            cached = self._unfinished(trial_id)
+            trial, stored = changeable_copy(cached.trial), dict(cached.stored or {})
             columns = change(trial, stored)
             if columns is None:
                 return False
-            if self._write(record, columns):
+            if self._write(cached, columns):
                 if not trial.state.is_finished():
-                    self._cache.put(CachedTrial(record.study_id, record.revision + 1, stored, trial))
-                elif self._cache.keeps_finished(record.study_id):
-                    self._cache.put(self._record(record.study_id, record.revision + 1, trial, stored))
+                    self._cache.put(CachedTrial(cached.study_id, cached.revision + 1, stored, trial))
+                elif self._cache.keeps_finished(cached.study_id):
+                    self._cache.put(self._cached(cached.study_id, cached.revision + 1, trial, stored))
                 else:
-                    self._cache.drop(record)
+                    self._cache.drop(cached)
                 return True
             self.read(trial_id)
 
@@ -249,23 +249,23 @@ class TrialTable:
         return self._distributions.of_study(study_id)
 
     @patient
-    def _write(self, record: CachedTrial, columns: Mapping[str, Any]) -> bool:
-        """Write, unless the row has moved on from the record: False then."""
-        trial_id = record.trial._trial_id
-        row = {**columns, "revision": record.revision + 1, "seen_id": trial_id, "seen_revision": record.revision}
+    def _write(self, cached: CachedTrial, columns: Mapping[str, Any]) -> bool:
+        """Write, unless another process has changed the row since it was cached: False then."""
+        trial_id = cached.trial._trial_id
+        row = {**columns, "revision": cached.revision + 1, "seen_id": trial_id, "seen_revision": cached.revision}
         with self._database.write() as connection:
             return connection.execute(_update_of(("revision", *columns)), row).rowcount == 1
 
     def _unfinished(self, trial_id: int) -> CachedTrial:
-        record = self._cache.get(trial_id) or self.read(trial_id)
-        if record.finished:
-            raise UpdateFinishedTrialError(f"trial {record.trial.number} has finished and cannot be changed")
-        return record
+        cached = self._cache.get(trial_id) or self.read(trial_id)
+        if cached.finished:
+            raise UpdateFinishedTrialError(f"trial {cached.trial.number} has finished and cannot be changed")
+        return cached
 
     def _from_row(self, row: Row[Any]) -> CachedTrial:
-        return self._record(row.study_id, row.revision, frozen_trial(row), row.params)
+        return self._cached(row.study_id, row.revision, frozen_trial(row), row.params)
 
-    def _record(self, study_id: int, revision: int, trial: FrozenTrial, stored: StoredParams) -> CachedTrial:
+    def _cached(self, study_id: int, revision: int, trial: FrozenTrial, stored: StoredParams) -> CachedTrial:
         if trial.state.is_finished():
             return CachedTrial(
                 study_id, revision, None, FinishedTrial(trial, *self._distributions.pack(study_id, stored))

@@ -1,4 +1,4 @@
-"""Where candidates are evaluated: the interface that the driver speaks to, and the executor of this very process."""
+"""Where candidates are evaluated: the interface that the driver uses, and the executor of this process."""
 
 from __future__ import annotations
 
@@ -17,26 +17,25 @@ _log = logging.getLogger(__name__)
 class Executor(ABC):
     """Evaluates tasks, in any order and anywhere; a context manager that closes itself.
 
-    For every submitted task exactly one result is returned. An evaluation that raises an exception is a result with its
-    `error` set; the traceback of the first one that was no `EvaluationError` goes to the log. Whether too many fail is
-    judged by the driver. An executor belongs to one thread.
+    Every submitted task is answered by exactly one result. If an evaluation raises an exception, its result has `error`
+    set; the traceback of the first unexpected one (not an `EvaluationError`) goes to the log. Whether too many fail is
+    for the driver to judge. Not thread-safe.
     """
 
-    _traced = False
-    """Whether a traceback has been logged."""
+    _trace_logged = False
 
     @property
     def status(self) -> str:
-        """What is worth telling of the workers at this moment, such as `7 of 8 workers`; empty if nothing is."""
+        """What a user may want to know of the workers now, such as `7 of 8 workers`; usually empty."""
         return ""
 
-    def _noted(self, result: EvaluationResult) -> EvaluationResult:
-        """The result, its traceback logged if it is the first that has one."""
-        if result.trace is not None and not self._traced:
-            self._traced = True
+    def _logged(self, result: EvaluationResult) -> EvaluationResult:
+        """The result; logs its traceback if it is the first one that has any."""
+        if result.trace is not None and not self._trace_logged:
+            self._trace_logged = True
             _log.warning(
-                "subnet %s could not be evaluated (%s). Others that fail so are recorded as failed trials without a "
-                "traceback; this one's:\n%s",
+                "subnet %s could not be evaluated (%s). Others are recorded as failed trials without a traceback; this "
+                "one's:\n%s",
                 result.subnet_digest[:12],
                 result.error,
                 result.trace.rstrip(),
@@ -46,20 +45,20 @@ class Executor(ABC):
     @property
     @abstractmethod
     def capacity(self) -> int:
-        """How many tasks are worth having under way at once, at least 1; more may be submitted and wait."""
+        """How many tasks should be under way at once, at least 1; further ones may be submitted and wait."""
 
     @property
     def in_order(self) -> bool:
-        """Whether tasks are evaluated one after the other as they were submitted, so that one waits for no other."""
+        """Whether tasks are evaluated one after the other in the order of submission."""
         return False
 
     @abstractmethod
     def submit(self, task: EvaluationTask) -> None:
-        """Take a task over; returns at once."""
+        """Accept a task; returns at once."""
 
     @abstractmethod
     def next_result(self) -> EvaluationResult:
-        """The result of any task that was submitted and not yet answered; blocks until there is one.
+        """The result of any submitted task that has not been answered yet; blocks until there is one.
 
         Raises:
             RunError: if no task is under way, or the executor cannot go on.
@@ -67,7 +66,7 @@ class Executor(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release what the executor holds; unanswered tasks are dropped. May be called twice."""
+        """Release all resources; unanswered tasks are dropped. May be called twice."""
 
     def __enter__(self) -> Self:
         return self
@@ -80,24 +79,24 @@ class Executor(ABC):
 
 @runtime_checkable
 class StartsAhead(Protocol):
-    """An evaluator whose device computes while this process does other things."""
+    """An evaluator whose device can compute while this process does something else."""
 
     @property
     def ahead(self) -> bool:
-        """Whether that is so here."""
+        """Whether this one's can."""
 
     def prepare(self, task: EvaluationTask) -> None:
-        """Do what can be done for a task without the device."""
+        """Do the part of a task that does not need the device."""
 
     def start(self, task: EvaluationTask) -> None:
-        """Have the device begin with a prepared task; returns at once."""
+        """Start a prepared task on the device; returns at once."""
 
 
 class InProcessExecutor(Executor):
     """Evaluates in this process, one task after the other, when its result is asked for.
 
-    With an evaluator that starts ahead, the device begins with the next task before a result is handed out, so that it
-    is busy while the driver samples and stores.
+    If the evaluator can start ahead, the device begins the next task before a result is returned, so that it is busy
+    while the driver samples and stores.
     """
 
     def __init__(self, evaluate: Evaluate) -> None:
@@ -107,29 +106,29 @@ class InProcessExecutor(Executor):
 
     @property
     def capacity(self) -> int:
-        """One task at a time, and one more that waits where it can be started ahead."""
+        """One task, and one more if it can be started ahead."""
         return 1 if self._ahead is None else 2
 
     @property
     def in_order(self) -> bool:
-        """One after the other."""
+        """Always."""
         return True
 
     def submit(self, task: EvaluationTask) -> None:
-        """Take a task over."""
+        """Accept a task."""
         self._waiting.append(task)
         if self._ahead is not None:
             self._ahead.prepare(task)
 
     def next_result(self) -> EvaluationResult:
-        """Evaluate the task that has waited longest."""
+        """Evaluate the task that was submitted first."""
         if not self._waiting:
             raise RunError("no result to wait for: every submitted task has been answered")
         result = evaluate_safely(self._evaluate, self._waiting.popleft())
         if self._ahead is not None and self._waiting:
             self._ahead.start(self._waiting[0])
-        return self._noted(result)
+        return self._logged(result)
 
     def close(self) -> None:
-        """Drop the tasks that still wait."""
+        """Drop the waiting tasks."""
         self._waiting.clear()

@@ -15,7 +15,7 @@ from glorasearch.search.config import SearchConfig
 from glorasearch.search.study import Genome
 
 SamplerFor = Callable[[int], BaseSampler]
-"""The sampler of a trial, by the trial's number."""
+"""Trial number → the sampler of that trial."""
 
 
 def trial_seed(config: SearchConfig, number: int) -> int:
@@ -38,7 +38,7 @@ class KnownSpaceTPESampler(TPESampler):
 class GenerationalNSGAIISampler(NSGAIISampler):
     """Optuna's NSGA-II with generations by trial number, so that they do not depend on failures and restarts.
 
-    `parents` keeps the parents of each generation, shared by the samplers of its trials.
+    `parents` caches the parents of each generation; the samplers of all trials share it.
     """
 
     def __init__(self, genome: Genome, population: int, seed: int, parents: dict[int, list[FrozenTrial]]) -> None:

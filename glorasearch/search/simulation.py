@@ -1,4 +1,4 @@
-"""An executor of many workers that do not exist, with a clock of its own: how a search would use a cluster."""
+"""An executor with simulated workers and a simulated clock: how well a search would use a cluster."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from glorasearch.search.executor import Executor
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 
 QUEUED_PER_WORKER: Final = 2
-"""One task is evaluated while the next one already waits at the worker, as with workers of Ray."""
+"""One task is evaluated while the next one already waits at the worker, as with Ray workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogNormalSeconds:
-    """How long the evaluation of a subnet takes: its logarithm is normal, and belongs to the subnet."""
+    """How long the evaluation of a subnet takes: log-normal over the subnets, fixed for each of them."""
 
     median: float = 20.0
     """Seconds."""
     sigma: float = 0.5
-    """Standard deviation of the natural logarithm: at 0.5 one of 100 takes more than 3.2 times the median."""
+    """Standard deviation of the natural logarithm; at 0.5, one in 100 takes more than 3.2 times the median."""
     seed: int = 0
 
     def __call__(self, task: EvaluationTask) -> float:
-        """Seconds of a task, to its end."""
+        """Seconds of a task that is evaluated to the end."""
         rng = default_rng(SeedSequence((self.seed, int(task.subnet_digest[:16], 16))))
         return self.median * float(rng.lognormal(sigma=self.sigma))
 
@@ -38,22 +38,22 @@ class LogNormalSeconds:
 @dataclass(slots=True, eq=False)
 class _Worker:
     began: float = 0.0
-    """When it began with what it evaluates."""
+    """When its current evaluation began."""
     waiting: EvaluationTask | None = None
     """What it evaluates next."""
 
 
 class SimulatedExecutor(Executor):
-    """Evaluates in this process, and answers in the order and at the times at which W workers would have.
+    """Evaluates in this process, and answers in the order and at the times at which so many workers would have.
 
-    Each worker evaluates one task while another one waits at it; a worker that has nothing to do takes over the task
-    that waits behind the one that has been busy longest. Workers are never lost, and handing out costs no time. The
-    clock goes to the next completion when a result is asked for; what the driver does costs none of its time.
+    Each worker evaluates one task while another one waits at it; an idle worker takes the task that waits at the worker
+    that has been busy longest. Workers never die, and dispatching takes no time. The clock advances to the next
+    completion when a result is asked for; the driver's own work takes none of its time.
 
     Args:
         evaluate: gives the result of a task.
         workers: how many.
-        seconds: how long an evaluation takes; a capped one takes the share of it that its images are of all.
+        seconds: how long an evaluation takes to its end; one that stops early takes its images' share of that.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class SimulatedExecutor(Executor):
         self._workers = [_Worker() for _ in range(workers)]
         self._idle = deque(self._workers)
         self._single: dict[_Worker, None] = {}
-        """Busy workers at which nothing waits, in the order in which they became so."""
+        """Busy workers at which no task waits, in the order in which they became so."""
         self._double: dict[_Worker, None] = {}
-        """Those at which a task waits."""
+        """Busy workers at which a task waits."""
         self._waiting: deque[EvaluationTask] = deque()
         self._order = itertools.count()
         self._ends: list[tuple[float, int, _Worker, EvaluationResult]] = []
@@ -84,17 +84,17 @@ class SimulatedExecutor(Executor):
 
     @property
     def utilisation(self) -> float:
-        """The share of its time that a worker has spent on evaluations, mean over the workers; 0 at the start."""
+        """Share of the time so far that workers spent on evaluations, mean over the workers; 0 at the start."""
         ahead = sum(end - self.clock for end, *_ in self._ends)
         return (self._busy - ahead) / (len(self._workers) * self.clock) if self.clock else 0.0
 
     def submit(self, task: EvaluationTask) -> None:
-        """Give a task to the worker with the least to do; it waits here while all have enough."""
+        """Give a task to the least busy worker; it waits here while all of them have two."""
         self._waiting.append(task)
         self._hand_out()
 
     def next_result(self) -> EvaluationResult:
-        """The result that comes next.
+        """The result of the evaluation that ends next.
 
         Raises:
             RunError: if no task is under way.
@@ -110,10 +110,10 @@ class SimulatedExecutor(Executor):
         else:
             self._begin(worker, task)
         self._hand_out()
-        return self._noted(result)
+        return self._logged(result)
 
     def close(self) -> None:
-        """Drop what is under way."""
+        """Drop the tasks under way."""
         self._ends.clear()
         self._waiting.clear()
 

@@ -236,7 +236,7 @@ def test_a_finished_trial_is_equal_to_a_plain_one_and_copied_as_such(storage: Tr
         plain[1].params = {}
         plain[1].user_attrs["list"].append(2)
         assert plain[1] != trial == other
-        with pytest.raises(AttributeError, match="has finished, so its parameters stay"):
+        with pytest.raises(AttributeError, match="has finished, so its parameters cannot be set"):
             trial.params = {}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from glorasearch.db import TrialStorage
 from glorasearch.errors import RunLockedError
@@ -101,7 +102,7 @@ def test_a_second_driver_is_refused_and_a_dead_one_holds_on_to_nothing(drivers: 
 
 
 def test_a_driver_that_was_paused_and_replaced_does_no_harm(drivers: Drivers, alone: Drivers) -> None:
-    """Its lease is taken by hand, as an operator does who is sure that it is gone."""
+    """Its lease is deleted by hand, as an operator does who is sure that the driver is gone."""
     waiting = Waits(drivers.evaluate)
     failures: list[str] = []
 
@@ -115,7 +116,8 @@ def test_a_driver_that_was_paused_and_replaced_does_no_harm(drivers: Drivers, al
     thread.start()
     assert waiting.reached.wait(DEADLINE_SECONDS)
     storage = TrialStorage(drivers.url)
-    storage.unlock_study("study")
+    with storage.database.write(fenced=False) as connection:
+        connection.execute(text("DELETE FROM leases WHERE name = 'study:study'"))
     drivers.driver(storage, "study", 1).run()
     found = drivers.trials("study")
     waiting.go_on.set()
