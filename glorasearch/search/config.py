@@ -18,7 +18,7 @@ SAMPLERS: Final[Mapping[str, str]] = {
 """The samplers by name, and what each does."""
 Mode = Literal["generational", "steady"]
 STEADY_SAMPLERS: Final = ("evolution", "random", "tpe")
-"""The samplers that can sample one trial at a time from whatever has finished by then."""
+"""The samplers that can sample one trial at a time, from what has finished so far."""
 SAMPLED_IN_BATCHES: Final = ("random", "tpe")
 """The samplers without a population: so many trials as `batch` says are sampled together."""
 IN_ORDER_LAG: Final = 4
@@ -38,7 +38,7 @@ class SearchConfig:
     mode: Mode = "generational"
     """`generational`: a whole batch is sampled before any of its results is used, so trials depend neither on the
     number of workers nor on their timing. `steady` (`evolution`, `random`, `tpe`): a trial is sampled as soon as a
-    worker is free, from what has finished by then, so no worker waits for the last one of a batch."""
+    worker is free, from what has finished so far, so no worker waits for the last one of a batch."""
     trials: int = 1_000
     """Trials in all; when a study is continued, those that it has already count."""
     fitness: Fitness = "cross_entropy"
@@ -100,7 +100,7 @@ class SearchConfig:
 
     @property
     def steady(self) -> bool:
-        """Whether trials are sampled one at a time, from what has finished by then."""
+        """Whether trials are sampled one at a time, from what has finished so far."""
         return self.mode == "steady"
 
     @property

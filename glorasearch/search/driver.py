@@ -27,7 +27,7 @@ class SearchDriver:
     results is used, and the next one starts when all of this one have finished. So trials and winner depend neither on
     the executor, nor on its number of workers, nor on where the search was interrupted and continued.
 
-    Steady: as soon as the executor has room a trial is sampled, from what has finished by then. So trials depend on the
+    Steady: a trial is sampled as soon as the executor has room, from what has finished so far. So trials depend on the
     order in which evaluations end. Where that is the order of submission, as in one process, the same seed makes the
     same trials, also when the search is interrupted and continued, with early stopping or without.
 

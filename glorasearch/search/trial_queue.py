@@ -49,7 +49,7 @@ class BatchQueue(TrialQueue):
 
 
 class SteadyQueue(TrialQueue):
-    """Interrupted trials first; then new ones, each sampled when it is asked for, from what has finished by then."""
+    """Interrupted trials first; then new ones, each sampled when it is asked for, from what has finished so far."""
 
     def __init__(self, trials: int, sampler: TrialSampler, history: TrialHistory, rule: StoppingRule) -> None:
         super().__init__(rule)

@@ -21,7 +21,7 @@ def trial(params: dict[str, object], **attrs: object) -> FrozenTrial:
     return FrozenTrial(0, TrialState.COMPLETE, 1.0, now, now, params, used, attrs, {"note": 1}, {}, 7)
 
 
-def test_a_trial_is_told_by_shares_mean_rank_and_parameters() -> None:
+def test_a_summary_has_shares_mean_rank_and_parameters() -> None:
     summary = StudySummary(DISTRIBUTIONS, most_parameters=100)
     params: dict[str, object] = {"one.A": "lora:2", "two.A": "lora:6", "one.E": "constant", "rate": 0.5}
     result = summary.summarise(trial(params, parameters=42, accuracy=0.5, origin="evaluated", subnet="digest"))
@@ -69,16 +69,16 @@ def test_a_study_of_something_else_stays_as_it_is() -> None:
     assert StudySummary(distributions, 1).summarise(other).params == params
 
 
-def test_methods_that_are_not_known_here_are_told_by_their_names() -> None:
-    """The dashboard does not import the methods of those whose studies it shows; what their numbers mean is unknown."""
+def test_choice_classes_that_are_not_known_here_count_by_their_names() -> None:
+    """The dashboard does not import the choice classes of the studies that it shows, so their ranks are unknown."""
     distributions: dict[str, BaseDistribution] = {
         "one.B": CategoricalDistribution(("none", "lora:2", "from-outside:16")),
         "two.B": CategoricalDistribution(("from-outside:16:3", "from-outside:8:3")),
     }
     params = {"one.B": "from-outside:16", "two.B": "from-outside:8:3"}
     other = FrozenTrial(0, TrialState.COMPLETE, 1.0, None, None, params, distributions, {}, {}, {}, 0)
-    told = StudySummary(distributions, 1).summarise(other).params
-    assert told == {"B from-outside": 1.0, "B lora": 0.0, "B none": 0.0, "mean rank": 0.0}
+    summary = StudySummary(distributions, 1).summarise(other).params
+    assert summary == {"B from-outside": 1.0, "B lora": 0.0, "B none": 0.0, "mean rank": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask
 CONFIG = SearchConfig(trials=24, population=8, parents=3, seed=4)
 Evaluate = Callable[[EvaluationTask], EvaluationResult]
 HOWS = ("before", "after", "blind")
-"""A COMMIT does not reach the server; or its answer does not reach the client; or nobody waits for the answer."""
+"""A COMMIT does not reach the server; its answer does not reach the client; or the client does not wait for it."""
 
 
 class Cutter:

@@ -56,7 +56,7 @@ def drivers(database_url: str, space_maker: Callable[..., BoundSpace], evaluator
 
 @pytest.fixture
 def alone(tmp_path: Path, drivers: Drivers) -> Drivers:
-    """The same searches in a database where nobody else is."""
+    """The same searches in a database of their own."""
     (tmp_path / "alone").mkdir()
     return Drivers(f"sqlite:///{tmp_path}/alone/study.db", drivers.space, drivers.evaluate)
 
@@ -72,7 +72,7 @@ def test_drivers_of_different_studies_do_not_disturb_each_other(drivers: Drivers
 
 
 class Waits:
-    """An evaluator that reports its third evaluation, and goes on when it is told to."""
+    """An evaluator that reports its third evaluation, and waits there for `go_on`."""
 
     def __init__(self, evaluate: Evaluate) -> None:
         self.evaluate, self.calls = evaluate, 0

@@ -1,4 +1,4 @@
-"""Steady mode: a trial is sampled as soon as there is room for it, of what has finished by then."""
+"""Steady mode: a trial is sampled as soon as there is room for it, from what has finished so far."""
 
 import random
 from collections import Counter

@@ -11,7 +11,7 @@ CONFIG = {"trials": 45, "population": 15, "parents": 4, "batch": 10}
 
 
 class Permuted(Executor):
-    """Workers that answer in whatever order hypothesis thinks of."""
+    """Workers that answer in an order chosen by hypothesis."""
 
     def __init__(self, evaluate, capacity: int, choices: list[int]) -> None:
         self._evaluate, self._capacity, self._choices = evaluate, capacity, choices

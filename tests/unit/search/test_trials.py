@@ -1,0 +1,76 @@
+"""A trial's record: everything of its score is stored and read back, and what ranks before what."""
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from glorasearch.db.columns import json_copy
+from glorasearch.search import TrialRecord
+from glorasearch.search.trials import PARAMETERS, SUBNET, has_score, objective, rank
+from glorasearch.space import Score
+
+FULL = Score(correct=3, total=4, cross_entropy=0.1 + 0.2, seconds=0.5)
+STOPPED = Score(correct=1, total=4, cross_entropy=1.25, seconds=0.125, bound=0.7, stopped_after=2)
+
+
+def stored(record: TrialRecord) -> dict[str, Any]:
+    """The user attributes of the trial in the database."""
+    attrs = {SUBNET: record.subnet_digest, PARAMETERS: record.parameters} | record.to_attrs()
+    found: dict[str, Any] = json_copy(attrs)
+    return found
+
+
+@pytest.mark.parametrize("score", [FULL, STOPPED])
+@pytest.mark.parametrize("reused_from", [None, 2])
+def test_what_is_stored_is_read_back(score: Score, reused_from: int | None) -> None:
+    record = TrialRecord(7, "digest", 10, score, reused_from)
+    assert TrialRecord.from_attrs(7, stored(record)) == record
+
+
+def test_every_field_of_a_score_is_stored_under_its_name() -> None:
+    """So a field that is added to `Score` needs no change elsewhere to get into the database and back."""
+    assert all(getattr(STOPPED, field.name) is not None for field in fields(Score))
+    attrs = stored(TrialRecord(0, "digest", 10, STOPPED))
+    hidden = {"cross_entropy": "seen_cross_entropy"}
+    for field in fields(Score):
+        assert attrs[hidden.get(field.name, field.name)] == getattr(STOPPED, field.name)
+
+
+def test_scores_of_the_hardest_images_are_not_taken_for_those_of_all() -> None:
+    full, stopped = (stored(TrialRecord(0, "digest", 10, score)) for score in (FULL, STOPPED))
+    assert full.keys() - stopped.keys() == {"accuracy", "cross_entropy"}
+    assert stopped.keys() - full.keys() == {"seen_accuracy", "seen_cross_entropy", "bound", "stopped_after"}
+    assert (full["accuracy"], stopped["seen_accuracy"]) == (0.75, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("state", "attrs", "expected"),
+    [
+        (TrialState.COMPLETE, {}, True),
+        (TrialState.PRUNED, {"bound": 0.5}, True),
+        (TrialState.PRUNED, {}, False),
+        (TrialState.FAIL, {}, False),
+        (TrialState.RUNNING, {}, False),
+    ],
+)
+def test_which_stored_trials_have_a_score(state: TrialState, attrs: dict[str, Any], expected: bool) -> None:
+    assert has_score(FrozenTrial(0, state, None, None, None, {}, {}, attrs, {}, {}, 0, values=[1.0])) == expected
+
+
+def test_ties_go_to_the_other_measure_and_then_to_the_earlier_trial() -> None:
+    def records(*scores: tuple[int, float]) -> list[TrialRecord]:
+        return [TrialRecord(n, "", 0, Score(correct, 10, nats)) for n, (correct, nats) in enumerate(scores)]
+
+    def order(fitness: Any, found: list[TrialRecord]) -> list[int]:
+        return [record.number for record in sorted(found, key=lambda record: rank(fitness, record))]
+
+    found = records((5, 1.0), (6, 2.0), (6, 1.0), (6, 1.0), (5, 0.5))
+    assert order("accuracy", found) == [2, 3, 1, 4, 0]
+    assert order("cross_entropy", found) == [4, 2, 3, 0, 1]
+
+
+def test_the_objective_of_a_stopped_trial_is_its_bound() -> None:
+    assert [objective(fitness, FULL) for fitness in ("accuracy", "cross_entropy")] == [0.75, FULL.cross_entropy]
+    assert [objective(fitness, STOPPED) for fitness in ("accuracy", "cross_entropy")] == [0.7, 0.7]
