@@ -165,8 +165,11 @@ class TrialTable:
         """
         with self._database.write() as connection:
             # The update comes first: it holds the study's row until the commit, so numbers are given in order.
-            raised = _RAISE if number is None else _RAISE_FROM
-            count = connection.scalar(raised, {"of": study_id, "at": number, "by": len(rows)})
+            raised = {"of": study_id, "by": len(rows)}
+            if number is None:
+                count = connection.scalar(_RAISE, raised)
+            else:
+                count = connection.scalar(_RAISE_FROM, raised | {"at": number})
             if count is None:
                 require_study(connection, study_id)
                 return None
