@@ -89,7 +89,7 @@ def test_the_rooms_are_all_of_the_planes() -> None:
     import glorasearch
 
     rooms = {info.name for info in pkgutil.iter_modules(glorasearch.__path__)}
-    assert rooms - set(CONTROL) - set(DATA) == {"__main__", "assets", "cli", "errors", "jobs", "strict_toml"}
+    assert rooms - set(CONTROL) - set(DATA) == {"__main__", "assets", "cli", "dotted", "errors", "runs", "strict_toml"}
 
 
 def test_the_control_plane_imports_neither_torch_nor_ray() -> None:
