@@ -36,7 +36,7 @@ from glorasearch.runs import Run, RunConfig, Workspace
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver
 from glorasearch.space import EvaluationResult, EvaluationTask, Score, SearchSpace, Subnet, sample, sample_within_budget
 from glorasearch.supernet import Supernet
-from glorasearch.training.losses import path_loss, teacher_of
+from glorasearch.training.step import subnet_loss, teacher_of
 
 BATCH, IMAGES, TRIALS = 64, 200, 1_050
 RATES = {"factor": 1e-3, "vector": 1e-3, "spectrum": 1e-1, "head": 1e-3}
@@ -73,7 +73,9 @@ def step_rows() -> list[Row]:
     supernet = Supernet(backbone().cuda(), SearchSpace.load("glora_medium")).train()
     rng = np.random.default_rng(0)
     subnets = [sample(supernet.space, rng) for _ in range(100)]
-    step = FusedStep(supernet, StepConfig(batch_size=BATCH), loss=partial(path_loss, smoothing=0.0), teacher=teacher_of)
+    step = FusedStep(
+        supernet, StepConfig(batch_size=BATCH), loss=partial(subnet_loss, smoothing=0.0), teacher=teacher_of
+    )
     started = time.perf_counter()
     step.run(subnets[:1], images, labels, RATES)
     torch.cuda.synchronize()
@@ -111,7 +113,7 @@ def everything_rows() -> list[Row]:
     for name in ("glora_medium", "everything"):
         supernet = Supernet(backbone().cuda(), SearchSpace.load(name)).train()
         step = FusedStep(
-            supernet, StepConfig(batch_size=BATCH), loss=partial(path_loss, smoothing=0.0), teacher=teacher_of
+            supernet, StepConfig(batch_size=BATCH), loss=partial(subnet_loss, smoothing=0.0), teacher=teacher_of
         )
         rng = np.random.default_rng(0)
         subnets = [sample(supernet.space, rng) for _ in range(50)]

@@ -29,11 +29,11 @@ from glorasearch.data import DataConfig, TrainSplit, load_search_data
 from glorasearch.evaluation import input_spec
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
-from glorasearch.training import Fixed, PathStrategy, Uniform
-from glorasearch.training.batches import BatchOrder
-from glorasearch.training.losses import label_loss
+from glorasearch.training import Fixed, SamplingStrategy, Uniform
 from glorasearch.training.optimizer import SupernetOptimizer
 from glorasearch.training.plain_step import PlainStep
+from glorasearch.training.sampling import BatchOrder
+from glorasearch.training.step import label_loss
 
 BATCH, CLIP, LR, DECAY = 64, 1.0, 1e-3, 1e-4
 TARGET = 1.3
@@ -65,12 +65,12 @@ def supernet_step(backbone: nn.Module, space: str, data: TrainSplit, order: Batc
     """Steps of a supernet, as `SupernetTrainer` takes them on the CPU."""
     supernet = Supernet(backbone, SearchSpace.load(space)).train()
     single = all(len(gene.choices) == 1 for gene in supernet.space.genes)
-    strategy: PathStrategy = Fixed(supernet.space.largest()) if single else Uniform(supernet.space, 0)
+    strategy: SamplingStrategy = Fixed(supernet.space.largest()) if single else Uniform(supernet.space, 0)
     optimizer = SupernetOptimizer(
         supernet, {"factor": LR, "vector": LR, "spectrum": LR, "head": LR}, weight_decay=DECAY
     )
     plain = PlainStep(supernet, optimizer, mixed=False, label_smoothing=0.0, clip_norm=CLIP, seed=0)
-    return lambda number: plain.run(number, strategy.paths(number), *data.batch(order.indices(number)), 1.0)
+    return lambda number: plain.run(number, strategy.sample(number), *data.batch(order.indices(number)), 1.0)
 
 
 def model_step(model: nn.Module, data: TrainSplit, order: BatchOrder) -> Step:

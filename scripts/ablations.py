@@ -33,7 +33,7 @@ from glorasearch.evaluation import CandidateEvaluator, accuracy_on_test, input_s
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver
 from glorasearch.space import SearchSpace, Subnet, sample_within_budget
 from glorasearch.supernet import Supernet
-from glorasearch.training import Fixed, PathStrategy, SupernetTrainer, Uniform
+from glorasearch.training import Fixed, SamplingStrategy, SupernetTrainer, Uniform
 
 Row = dict[str, Any]
 
@@ -45,7 +45,7 @@ def prepare(seed: int) -> tuple[torch.nn.Module, Splits]:
     return backbone, load_splits(data, input_spec(backbone, data))
 
 
-def fit(supernet: Supernet, split: TrainSplit, strategy: PathStrategy, lr: float, steps: int, seed: int) -> None:
+def fit(supernet: Supernet, split: TrainSplit, strategy: SamplingStrategy, lr: float, steps: int, seed: int) -> None:
     config = SupernetTrainer.Config(
         steps=steps, lr=lr, vector_lr=lr, head_lr=lr, warmup_steps=min(50, steps // 10), seed=seed, probe_every=0
     )

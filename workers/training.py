@@ -21,9 +21,9 @@ from glorasearch import errors
 from glorasearch.errors import GlorasearchError, RunError, WorkerLostError
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.supernet import Supernet
-from glorasearch.training import BACKENDS, ProcessGroup, SupernetTrainer, TrainingRecord, World
+from glorasearch.training import BACKENDS, ProcessGroup, SingleProcess, SupernetTrainer, TrainingRecord
 from glorasearch.training.build import BuiltTraining, TrainingSpec, build_training, check_facts
-from glorasearch.training.keeper import State, pack, unpack
+from glorasearch.training.checkpoints import Checkpoint, pack, unpack
 from workers.cluster import connect
 
 POLL_SECONDS: Final = 1.0
@@ -35,14 +35,14 @@ def train_on_workers(
     name: str,
     spec: TrainingSpec,
     start: Mapping[str, Tensor],
-    checkpoint: State | None,
+    checkpoint: Checkpoint | None,
     *,
     processes: int,
     gpus: float,
     address: str | None,
     on_record: Callable[[TrainingRecord], None],
     on_step: Callable[[int], None],
-    on_checkpoint: Callable[[State], None],
+    on_checkpoint: Callable[[Checkpoint], None],
 ) -> None:
     """Train in `processes` Ray Train workers with `gpus` each, until the last checkpoint has been given.
 
@@ -74,7 +74,7 @@ def train_on_workers(
         queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
         config = {
             "spec": spec.to_json(),
-            "start": ray.put(pack((dict(start), {}))),
+            "start": ray.put(pack(Checkpoint(dict(start), {}))),
             "checkpoint": ray.put(pack(checkpoint)),
             "queue": queue,
         }
@@ -94,7 +94,7 @@ def _follow(
     queue: Queue,
     on_record: Callable[[TrainingRecord], None],
     on_step: Callable[[int], None],
-    on_checkpoint: Callable[[State], None],
+    on_checkpoint: Callable[[Checkpoint], None],
 ) -> None:
     """Run Ray Train in a thread, and act here on what the workers say."""
     failures: list[BaseException] = []
@@ -168,9 +168,9 @@ def _reason(told: list[tuple[str, str]], failure: BaseException) -> GlorasearchE
 
 
 class _Driver:
-    """The driver as process 0 sees it; a `Keeper` whose checkpoints the driver keeps."""
+    """The driver as process 0 sees it; a `CheckpointStore` whose checkpoints the driver keeps."""
 
-    def __init__(self, queue: Queue, checkpoint: State | None) -> None:
+    def __init__(self, queue: Queue, checkpoint: Checkpoint | None) -> None:
         self._queue, self._checkpoint = queue, checkpoint
         self._under_way: list[Any] = []
         self._kept = checkpoint is not None
@@ -187,7 +187,7 @@ class _Driver:
             self._told = now
             self._send("step", step)
 
-    def load(self) -> State | None:
+    def load(self) -> Checkpoint | None:
         """The checkpoint that the driver gave."""
         return self._checkpoint
 
@@ -195,7 +195,7 @@ class _Driver:
         """Give a checkpoint to the driver, after everything before has arrived."""
         self.wait()
         self._kept = True
-        self._send("checkpoint", pack((dict(tensors), dict(meta))))
+        self._send("checkpoint", pack(Checkpoint(dict(tensors), dict(meta))))
 
     def wait(self) -> None:
         """Until everything has arrived."""
@@ -206,7 +206,7 @@ class _Driver:
         """Nothing but to wait."""
         self.wait()
 
-    def kept(self) -> str | None:
+    def location(self) -> str | None:
         """The driver's."""
         return "with the run's driver" if self._kept else None
 
@@ -233,25 +233,25 @@ def _work(config: Mapping[str, Any]) -> None:
 def _train(config: Mapping[str, Any], queue: Queue) -> None:
     told = TrainingSpec(**config["spec"])
     context = ray.train.get_context()
-    world = ProcessGroup() if context.get_world_size() > 1 else World()
+    communicator = ProcessGroup() if context.get_world_size() > 1 else SingleProcess()
     start = unpack(ray.get(config["start"]))
     assert start is not None
-    built = build_training(told, start[0])
+    built = build_training(told, start.tensors)
     device = ray.train.torch.get_device()
-    driver = _Driver(queue, unpack(ray.get(config["checkpoint"])) if world.process == 0 else None)
+    driver = _Driver(queue, unpack(ray.get(config["checkpoint"])) if communicator.process == 0 else None)
     trainer = SupernetTrainer(
         built.supernet,
         built.split,
         built.strategy,
         built.config,
         device=device,
-        world=world,
+        communicator=communicator,
         checkpoint=driver,
         probe=_probe(built, told, str(device)) if built.probed else None,
         on_record=driver.record,
-        on_step=driver.step if world.process == 0 else None,
+        on_step=driver.step if communicator.process == 0 else None,
     )
-    if world.process == 0 or trainer.facts:
+    if communicator.process == 0 or trainer.facts:
         check_facts(told.facts, trainer.facts)
     trainer.run()
 

@@ -13,7 +13,7 @@ from glorasearch.runs.run import Run
 from glorasearch.runs.scoring import evaluator_of
 from glorasearch.space import SearchSpace, Subnet
 from glorasearch.supernet import Supernet
-from glorasearch.training import PathStrategy, SupernetTrainer, TrainingRecord, TrainingResult
+from glorasearch.training import SamplingStrategy, SupernetTrainer, TrainingRecord, TrainingResult
 
 Probe = Callable[[Supernet], Mapping[str, float]]
 
@@ -24,7 +24,7 @@ def fit(
     title: str,
     supernet: Supernet,
     split: TrainSplit,
-    strategy: PathStrategy,
+    strategy: SamplingStrategy,
     config: SupernetTrainer.Config,
     *,
     probed: Mapping[str, Subnet] | None = None,

@@ -14,9 +14,9 @@ from glorasearch.errors import InputError, RunError
 from glorasearch.runs.run import Run
 from glorasearch.space import SearchSpace, Subnet
 from glorasearch.supernet import Supernet
-from glorasearch.training import PathStrategy, SupernetTrainer, TrainingRecord
+from glorasearch.training import SamplingStrategy, SupernetTrainer, TrainingRecord
 from glorasearch.training.build import TrainingSpec, strategy_to_json
-from glorasearch.training.keeper import FileKeeper, State
+from glorasearch.training.checkpoints import Checkpoint, FileCheckpointStore
 
 TRAIN = "workers.training", "train_on_workers"
 
@@ -65,7 +65,7 @@ def fit_elsewhere(
     trainer: SupernetTrainer,
     supernet: Supernet,
     split: TrainSplit,
-    strategy: PathStrategy,
+    strategy: SamplingStrategy,
     config: SupernetTrainer.Config,
     probed: Mapping[str, Subnet],
     space: SearchSpace,
@@ -80,9 +80,9 @@ def fit_elsewhere(
         NonFiniteLossError: if the training diverges.
         WorkerLostError: if a process is gone; the same command goes on from the last checkpoint.
     """
-    keeper = FileKeeper(run.checkpoint(stage))
-    found = keeper.load()
-    if found is not None and found[1]["identity"] == trainer.identity and found[1]["step"] == config.steps:
+    checkpoints = FileCheckpointStore(run.checkpoint(stage))
+    found = checkpoints.load()
+    if found is not None and found.meta["identity"] == trainer.identity and found.meta["step"] == config.steps:
         return
     wanted = run.config.search.precision
     spec = TrainingSpec(
@@ -103,9 +103,9 @@ def fit_elsewhere(
         },
     )
 
-    def keep(state: State) -> None:
-        keeper.save(*state)
-        keeper.wait()
+    def keep(state: Checkpoint) -> None:
+        checkpoints.save(*state)
+        checkpoints.wait()
 
     module, name = TRAIN
     try:
@@ -132,7 +132,7 @@ def fit_elsewhere(
             on_checkpoint=keep,
         )
     finally:
-        keeper.close()
-    state = keeper.load()
-    if state is None or state[1]["identity"] != trainer.identity or state[1]["step"] != config.steps:
+        checkpoints.close()
+    state = checkpoints.load()
+    if state is None or state.meta["identity"] != trainer.identity or state.meta["step"] != config.steps:
         raise RunError("the training's processes ended without a last checkpoint; start the same command again")

@@ -1,20 +1,21 @@
 """Training a supernet, or one subnet of it."""
 
-from glorasearch.training.paths import Fixed, Path, PathStrategy, Sandwich, Uniform
+from glorasearch.training.communicator import BACKENDS, Communicator, ProcessGroup, SingleProcess
 from glorasearch.training.records import TrainingRecord, TrainingResult
+from glorasearch.training.sampling import Fixed, SampledSubnet, SamplingStrategy, Sandwich, Uniform
 from glorasearch.training.trainer import SupernetTrainer
-from glorasearch.training.world import BACKENDS, ProcessGroup, World
 
 __all__ = [
     "BACKENDS",
+    "Communicator",
     "Fixed",
-    "Path",
-    "PathStrategy",
     "ProcessGroup",
+    "SampledSubnet",
+    "SamplingStrategy",
     "Sandwich",
+    "SingleProcess",
     "SupernetTrainer",
     "TrainingRecord",
     "TrainingResult",
     "Uniform",
-    "World",
 ]

@@ -1,4 +1,4 @@
-"""A training from plain JSON: what a process on another machine is told, so that it does the driver's training."""
+"""A training as plain JSON, from which a process on another machine builds the driver's training."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from glorasearch.errors import RunError
 from glorasearch.space import SearchSpace, Subnet
 from glorasearch.supernet import Supernet
 from glorasearch.training.config import TrainingConfig
-from glorasearch.training.paths import Fixed, PathStrategy, Sandwich, Uniform
+from glorasearch.training.sampling import Fixed, SamplingStrategy, Sandwich, Uniform
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
-    """Everything that a training is a function of but its first weights; JSON-ready."""
+    """Everything that a training is a function of, except its initial weights; JSON-ready."""
 
     backbone: dict[str, Any]
     """`BackboneConfig` as a dictionary."""
@@ -30,21 +30,21 @@ class TrainingSpec:
     space: dict[str, Any]
     """`SearchSpace` as a dictionary."""
     strategy: dict[str, Any]
-    """As `strategy_to_json` gives it."""
+    """From `strategy_to_json`."""
     config: dict[str, Any]
     """`TrainingConfig` as a dictionary."""
     facts: dict[str, Any]
-    """`SupernetTrainer.facts`, which must come out the same."""
+    """`SupernetTrainer.facts` of the driver, which every worker must reproduce."""
     torch: str
-    """Version of torch, which decides the numbers."""
+    """Version of torch, on which the numbers depend."""
     with_search: bool = False
     """Train on train + search, and not on train alone."""
     threads: int | None = None
-    """Threads of torch on the CPU; None for torch's own default."""
+    """Number of torch's CPU threads; None for torch's default."""
     probed: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
-    """Name → subnet, whose accuracy on the search split is followed."""
+    """Metric name → subnet whose accuracy on the search split it is."""
     evaluator: dict[str, Any] = field(default_factory=dict)
-    """How it is measured: `batch_size`, `compile`, `mixed` of the evaluator."""
+    """Settings of the evaluator that measures it: `batch_size`, `compile`, `mixed`."""
 
     def to_json(self) -> dict[str, Any]:
         """As a dictionary of JSON values."""
@@ -58,55 +58,55 @@ class BuiltTraining:
     supernet: Supernet
     data: SearchData
     split: TrainSplit
-    strategy: PathStrategy
+    strategy: SamplingStrategy
     config: TrainingConfig
     probed: Mapping[str, Subnet]
 
 
-def build_training(told: TrainingSpec, start: Mapping[str, Tensor]) -> BuiltTraining:
-    """Build what `told` describes, with the weights `start`, on the CPU.
+def build_training(spec: TrainingSpec, start: Mapping[str, Tensor]) -> BuiltTraining:
+    """Build the training of a specification on the CPU, with the initial weights `start`.
 
     Raises:
-        RunError: if torch here is another version than the driver's.
+        RunError: if torch here has another version than the driver's.
         InputError: if backbone or images are not found here.
         WeightStoreError: if the weights belong to another supernet.
     """
-    if torch.__version__ != told.torch:
+    if torch.__version__ != spec.torch:
         raise RunError(
-            f"torch is {torch.__version__} on this machine and {told.torch} where the run was started: install the "
+            f"torch is {torch.__version__} on this machine and {spec.torch} where the run was started: install the "
             "same version on every machine"
         )
-    if told.threads is not None:
-        torch.set_num_threads(told.threads)
-    backbone = build_backbone(BackboneConfig(**told.backbone))
-    config = DataConfig(**told.data)
-    spec = InputSpec.from_backbone(backbone).override(size=config.size, mean=config.mean, std=config.std)
-    data = load_search_data(config, spec)
-    supernet = Supernet(backbone, SearchSpace.from_dict(told.space))
+    if spec.threads is not None:
+        torch.set_num_threads(spec.threads)
+    backbone = build_backbone(BackboneConfig(**spec.backbone))
+    config = DataConfig(**spec.data)
+    inputs = InputSpec.from_backbone(backbone).override(size=config.size, mean=config.mean, std=config.std)
+    data = load_search_data(config, inputs)
+    supernet = Supernet(backbone, SearchSpace.from_dict(spec.space))
     supernet.load_adapter_state(start)
     return BuiltTraining(
         supernet,
         data,
-        data.train_and_search() if told.with_search else data.train,
-        strategy_from_json(told.strategy, supernet),
-        TrainingConfig(**told.config),
-        {name: Subnet.from_dict(subnet) for name, subnet in told.probed.items()},
+        data.train_and_search() if spec.with_search else data.train,
+        strategy_from_json(spec.strategy, supernet),
+        TrainingConfig(**spec.config),
+        {name: Subnet.from_dict(subnet) for name, subnet in spec.probed.items()},
     )
 
 
-def check_facts(told: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Raise `RunError`, saying what differs, unless the training here is the one that was started."""
+def check_facts(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise `RunError`, naming what differs, unless the training built here is the driver's."""
     names = {"data": "the images", "backbone": "the backbone's weights", "space": "the search space"}
-    there, here = json.loads(json.dumps([told, found]))
-    differs = [names.get(key, key) for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
-    if differs:
+    there, here = json.loads(json.dumps([expected, found]))
+    differing = [names.get(key, key) for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+    if differing:
         raise RunError(
-            f"this machine has not what the run was started with: {', '.join(differs)} differ. See that every machine "
-            "finds the same files and has the same version of glorasearch"
+            f"this machine does not have what the run was started with: {', '.join(differing)} differ. Make sure that "
+            "every machine finds the same files and has the same version of glorasearch"
         )
 
 
-def strategy_to_json(strategy: PathStrategy) -> dict[str, Any]:
+def strategy_to_json(strategy: SamplingStrategy) -> dict[str, Any]:
     """A strategy of this package as JSON."""
     match strategy:
         case Fixed(subnet):
@@ -118,10 +118,10 @@ def strategy_to_json(strategy: PathStrategy) -> dict[str, Any]:
     raise TypeError(f"{type(strategy).__name__} cannot be sent to other processes")
 
 
-def strategy_from_json(told: Mapping[str, Any], supernet: Supernet) -> PathStrategy:
-    """What `strategy_to_json` was given, over a supernet's space."""
-    if told["kind"] == "fixed":
-        return Fixed(Subnet.from_dict(told["subnet"]))
-    if told["kind"] == "uniform":
-        return Uniform(supernet.space, told["seed"])
-    return Sandwich(supernet.space, told["seed"], told["middle"])
+def strategy_from_json(content: Mapping[str, Any], supernet: Supernet) -> SamplingStrategy:
+    """The inverse of `strategy_to_json`, over a supernet's space."""
+    if content["kind"] == "fixed":
+        return Fixed(Subnet.from_dict(content["subnet"]))
+    if content["kind"] == "uniform":
+        return Uniform(supernet.space, content["seed"])
+    return Sandwich(supernet.space, content["seed"], content["middle"])

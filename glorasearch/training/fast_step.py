@@ -9,114 +9,125 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from glorasearch.errors import ConfigError, GlorasearchError, RunError
+from glorasearch.errors import ConfigError, GlorasearchError, RunError, first_line
 from glorasearch.fused import FusedStep, StepConfig, UnfusableError
 from glorasearch.supernet import Supernet
-from glorasearch.training.losses import path_loss, teacher_of
-from glorasearch.training.paths import Path
-from glorasearch.training.plain_step import PlainStep, Share, Step
-from glorasearch.training.randomness import drop_probabilities, model_randomness
-from glorasearch.training.world import World
+from glorasearch.training.communicator import Communicator
+from glorasearch.training.config import TrainingConfig
+from glorasearch.training.plain_step import PlainStep
+from glorasearch.training.sampling import SampledSubnet, SamplingStrategy
+from glorasearch.training.step import RankBatch, Step, drop_probabilities, model_randomness, subnet_loss, teacher_of
 
 _log = logging.getLogger(__name__)
 
 
 class FastStep(Step):
-    """The fused step, compiled and captured; where that fails in its first step, the plain step with a warning."""
+    """The fused step, compiled and captured; if that fails in the first step, the plain step, with a warning."""
 
     def __init__(
         self,
         supernet: Supernet,
         plain: PlainStep,
         peaks: Mapping[str, float],
-        config: StepConfig,
+        strategy: SamplingStrategy,
+        config: TrainingConfig,
         *,
-        label_smoothing: float,
-        seed: int,
         strict: bool,
     ) -> None:
-        """`peaks` are the learning rates by group; `strict` raises what keeps a model from being compiled."""
-        self._plain, self._peaks, self._seed, self._strict = plain, peaks, seed, strict
+        """Fuse the step of which `plain` is the fallback.
+
+        Args:
+            supernet: what is trained.
+            plain: the fallback; it says whether the step runs in bfloat16.
+            peaks: the peak learning rates by group.
+            strategy: how many subnets a step has, and which of them are distilled.
+            config: the recipe.
+            strict: raise if the model cannot be compiled, in place of falling back.
+
+        Raises:
+            ConfigError: if `strict` and the fused step does not cover the model or the space.
+        """
+        self._plain, self._peaks, self._seed, self._strict = plain, peaks, config.seed, strict
         self._drops = bool(drop_probabilities(supernet))
-        self._paths, self._proven = config.paths, False
+        self._distilled = tuple(each.distilled for each in strategy.sample(0))
+        self._proven = False
         self._fused: FusedStep | None = None
+        fused = StepConfig(
+            batch_size=config.batch_size // config.ranks,
+            paths=self._distilled,
+            clip_norm=config.clip_norm,
+            weight_decay=config.weight_decay,
+            dtype=torch.bfloat16 if plain.mixed else torch.float32,
+        )
         try:
-            loss = partial(path_loss, smoothing=label_smoothing)
-            self._fused = FusedStep(supernet, config, loss=loss, teacher=teacher_of)
+            loss = partial(subnet_loss, smoothing=config.label_smoothing)
+            self._fused = FusedStep(supernet, fused, loss=loss, teacher=teacher_of)
         except UnfusableError as error:
             if strict:
                 raise ConfigError(f"{error}; set compile to auto or off") from error
-            _log.warning("%s: training goes on with the plain step", error)
+            _log.warning("%s: training uses the plain step", error)
 
-    def run(self, number: int, paths: Sequence[Path], images: Tensor, labels: Tensor, factor: float) -> Tensor:
-        """See `Step.run`; the model's own randomness is drawn once a step for all its paths.
+    def run(
+        self, number: int, sampled: Sequence[SampledSubnet], images: Tensor, labels: Tensor, lr_scale: float
+    ) -> Tensor:
+        """See `Step.run`; the model's own randomness is the same for all subnets of a step.
 
         Raises:
-            ValueError: if these paths are not distilled as those of the first step were.
+            ValueError: if the strategy distils other subnets than in the first step.
         """
-        self._check(paths)
+        self._check(sampled)
         if self._fused is not None:
             try:
-                result = self._run(self._fused, number, paths, images, labels, factor)
+                with model_randomness(self._drops, self._seed, number, 0, images.device):
+                    subnets = [each.subnet for each in sampled]
+                    result = self._fused.run(subnets, images, labels, self._rates(lr_scale))
                 self._proven = True
                 return result
             except (GlorasearchError, torch.OutOfMemoryError):
                 raise
-            except Exception as error:  # compilers and captures fail in many ways, and all in the first step
+            except Exception as error:  # compilation and capture fail in many ways, all of them in the first step
                 if self._strict or self._proven:
                     raise
-                done = self._give_up(self._fused, error)
+                done = self._fall_back(self._fused, first_line(error))
                 if done is not None:
                     return done
-        return self._plain.run(number, paths, images, labels, factor)
+        return self._plain.run(number, sampled, images, labels, lr_scale)
 
-    def run_ranks(self, number: int, shares: Sequence[Share], world: World, factor: float) -> Tensor:
-        """See `Step.run_ranks`; the first step shows whether the model can be compiled and captured in every process.
+    def run_ranks(
+        self, number: int, batches: Sequence[RankBatch], communicator: Communicator, lr_scale: float
+    ) -> Tensor:
+        """See `Step.run_ranks`; the first step shows whether every process can compile and capture the model.
 
         Raises:
-            ValueError: if these paths are not distilled as those of the first step were.
+            ValueError: if the strategy distils other subnets than in the first step.
             RunError: if the optimiser's part of the step cannot be compiled and captured.
         """
-        for share in shares:
-            self._check(share.paths)
+        for batch in batches:
+            self._check(batch.sampled)
         proven, self._proven = self._proven, True
         rows: Tensor | None = None
         if self._fused is not None:
             try:
-                rows = torch.stack([self._gradient(self._fused, number, share) for share in shares])
+                rows = torch.stack([self._gradient(self._fused, number, batch) for batch in batches])
             except (GlorasearchError, torch.OutOfMemoryError):
                 raise
-            except Exception as error:  # compilers and captures fail in many ways, and all in the first step
+            except Exception as error:  # compilation and capture fail in many ways, all of them in the first step
                 if self._strict or proven:
                     raise
-                self._give_up(self._fused, error)
+                self._fall_back(self._fused, first_line(error))
         if not proven:
-            failed = torch.tensor([[float(rows is None)]] * len(shares), device=shares[0].images.device)
-            if float(world.sum(failed)) > 0 and self._fused is not None:
-                self._give_up(self._fused, RuntimeError("another process of this training cannot"))
+            failed = torch.tensor([[float(rows is None)]] * len(batches), device=batches[0].images.device)
+            if float(communicator.sum(failed)) > 0 and self._fused is not None:
+                self._fall_back(self._fused, "another process of this training cannot")
         if self._fused is None or rows is None:
-            return self._plain.run_ranks(number, shares, world, factor)
-        mean = world.sum(rows) / (len(shares) * world.size)
+            return self._plain.run_ranks(number, batches, communicator, lr_scale)
+        mean = communicator.sum(rows) / (len(batches) * communicator.size)
         try:
-            return self._fused.move(mean, self._rates(factor))
+            return self._fused.move(mean, self._rates(lr_scale))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
             raise RunError(f"the optimiser's step cannot be compiled here ({error}); set compile to off") from error
-
-    def _check(self, paths: Sequence[Path]) -> None:
-        if tuple(path.distilled for path in paths) != self._paths:
-            raise ValueError("the fused step was made for other paths: a strategy has as many in every step")
-
-    def _give_up(self, fused: FusedStep, error: Exception) -> Tensor | None:
-        """Go over to the plain step; the result of the step if it was done before the capture failed."""
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        _log.warning(
-            "this model cannot be compiled and captured here (%s): training goes on with the plain step", first
-        )
-        self._plain.load_state(fused.optimizer.state())
-        self._fused = None
-        return fused.result.clone() if fused.steps_done else None
 
     def forget(self, names: Sequence[str]) -> None:
         """See `Step.forget`."""
@@ -136,15 +147,20 @@ class FastStep(Step):
         else:
             self._fused.optimizer.load_state(state)
 
-    def _run(
-        self, fused: FusedStep, number: int, paths: Sequence[Path], images: Tensor, labels: Tensor, factor: float
-    ) -> Tensor:
-        with model_randomness(self._drops, self._seed, number, 0, images.device):
-            return fused.run([path.subnet for path in paths], images, labels, self._rates(factor))
+    def _check(self, sampled: Sequence[SampledSubnet]) -> None:
+        if tuple(each.distilled for each in sampled) != self._distilled:
+            raise ValueError("the fused step was built for other subnets: which ones are distilled may not change")
 
-    def _gradient(self, fused: FusedStep, number: int, share: Share) -> Tensor:
-        with model_randomness(self._drops, self._seed, number, 0, share.images.device, share.rank):
-            return fused.gradient([path.subnet for path in share.paths], share.images, share.labels)
+    def _fall_back(self, fused: FusedStep, reason: str) -> Tensor | None:
+        """Switch to the plain step; returns the step's result if it was completed before the capture failed."""
+        _log.warning("this model cannot be compiled and captured here (%s): training uses the plain step", reason)
+        self._plain.load_state(fused.optimizer.state())
+        self._fused = None
+        return fused.result.clone() if fused.steps_done else None
 
-    def _rates(self, factor: float) -> dict[str, float]:
-        return {group: peak * factor for group, peak in self._peaks.items()}
+    def _gradient(self, fused: FusedStep, number: int, batch: RankBatch) -> Tensor:
+        with model_randomness(self._drops, self._seed, number, 0, batch.images.device, batch.rank):
+            return fused.gradient([each.subnet for each in batch.sampled], batch.images, batch.labels)
+
+    def _rates(self, lr_scale: float) -> dict[str, float]:
+        return {group: peak * lr_scale for group, peak in self._peaks.items()}

@@ -1,26 +1,63 @@
-"""The optimiser of a supernet and its state as named tensors."""
+"""The optimiser of a supernet: its learning rates, their schedule, and its state as named tensors."""
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from glorasearch.choices import parse_choice
+from glorasearch.space import BoundSpace
 from glorasearch.supernet import Supernet
+from glorasearch.training.config import TrainingConfig
+
+SPECTRUM_SHARE: Final = 0.04
+"""How far a step of one coefficient of a spectrum moves an entry of the weight, as a share of a low-rank factor's step.
+
+An entry moves by lr·α / (out·in). With the factors' 1e-3, on a ViT-B/16, that makes 0.24 at α = 300 (published are 0.05
+to 0.3); with 1e-2, on the quickstart's backbone, 0.04 (measured: 98.1 % at 0.03, 95.2 at 0.003, 70.1 at 0.3)."""
+
+
+def peak_rates(space: BoundSpace, config: TrainingConfig) -> dict[str, float]:
+    """Peak learning rate by group: those of `Part.rate`, and `head`."""
+    spectrum = _spectrum_rate(space, config.lr) if config.spectrum_lr is None else config.spectrum_lr
+    return {"factor": config.lr, "vector": config.vector_lr, "spectrum": spectrum, "head": config.head_lr}
+
+
+def _spectrum_rate(space: BoundSpace, lr: float) -> float:
+    """`SPECTRUM_SHARE` · lr · out·in / α, averaged over the layers that offer a spectrum; `lr` if none does."""
+    sizes: list[float] = []
+    for gene in space.genes:
+        for choice in map(parse_choice, gene.choices):
+            site = space.site(gene, choice.kind)
+            if any(part.rate == "spectrum" for part in choice.parts(site, **choice.given).values()):
+                sizes.append(site.layer.out_features * site.layer.in_features / site.options.get("scale", 1.0))
+    return SPECTRUM_SHARE * lr * statistics.fmean(sizes) if sizes else lr
+
+
+def lr_scale(step: int, steps: int, warmup_steps: int) -> float:
+    """The factor on the peak learning rates at a step, 0 ≤ step < steps: linear warm-up to 1, then a cosine to 0."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class SupernetOptimizer:
-    """AdamW over the parts of the support tensors, in groups as their choices say (`Part.rate`), and the head.
+    """AdamW over the parts of the support tensors, in groups by `Part.rate`, and the head.
 
-    A parameter that is not on the step's path has no gradient, and AdamW leaves it and its moments alone: each is
-    stepped, and its bias corrected, as often as it was drawn (the factors of several ranks are one parameter, drawn
+    A parameter that is not in a step's subnets has no gradient, and AdamW leaves it and its moments alone: each is
+    stepped, and its bias corrected, as often as it was sampled (the factors of several ranks are one parameter, sampled
     with each of them). The groups differ by learning rate: a vector acts on an output directly, a low-rank product
     starts at zero in one factor, and a coefficient of a spectrum is divided by the size of the weight.
     """
 
     def __init__(self, supernet: Supernet, peaks: Mapping[str, float], *, weight_decay: float) -> None:
-        """`peaks` are the peak learning rates by group: `factor`, `vector`, `spectrum` and `head`."""
+        """`peaks` are the peak learning rates by group, as `peak_rates` gives them."""
         self._named: dict[str, nn.Parameter] = supernet.adapter_parameters() | supernet.head_parameters()
         adapters = supernet.adapter_parameters()
         members: dict[str, list[nn.Parameter]] = {}
@@ -41,29 +78,29 @@ class SupernetOptimizer:
         """Everything that is trained."""
         return list(self._named.values())
 
-    def set_rates(self, factor: float) -> None:
-        """Set the learning rates of a step: the peaks times a factor."""
+    def set_lr(self, scale: float) -> None:
+        """Set the learning rate of every group to its peak times `scale`."""
         for group in self._adamw.param_groups:
-            group["lr"] = group["peak"] * factor
+            group["lr"] = group["peak"] * scale
 
     def zero_grad(self) -> None:
-        """Forget all gradients; those of undrawn choices stay None."""
+        """Clear all gradients; those of choices that are not sampled stay None."""
         self._adamw.zero_grad(set_to_none=True)
 
-    def row(self) -> Tensor:
-        """For every parameter whether it was drawn, 1 or 0, and then all gradients, zeros where there is none."""
+    def flat_gradients(self) -> Tensor:
+        """For every parameter 1 if it has a gradient, else 0; then all gradients, zeros where there is none."""
         parameters = self.parameters
-        drawn = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
-        found = (torch.zeros_like(p) if p.grad is None else p.grad for p in parameters)
-        return torch.cat([drawn, *(gradient.flatten() for gradient in found)])
+        present = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+        gradients = (torch.zeros_like(p) if p.grad is None else p.grad for p in parameters)
+        return torch.cat([present, *(gradient.flatten() for gradient in gradients)])
 
-    def set_row(self, row: Tensor) -> None:
-        """Take the gradients from a row, that of `row` or the sum of several; those of undrawn choices are None."""
+    def set_flat_gradients(self, flat: Tensor) -> None:
+        """Take the gradients from a result of `flat_gradients`, or from the mean of several."""
         parameters = self.parameters
         sizes = [p.numel() for p in parameters]
-        gradients = torch.split(row[len(sizes) :], sizes)
-        for parameter, drawn, own in zip(parameters, row[: len(sizes)].tolist(), gradients, strict=True):
-            parameter.grad = own.view_as(parameter).to(parameter.dtype) if drawn else None
+        gradients = torch.split(flat[len(sizes) :], sizes)
+        for parameter, present, gradient in zip(parameters, flat[: len(sizes)].tolist(), gradients, strict=True):
+            parameter.grad = gradient.view_as(parameter).to(parameter.dtype) if present else None
 
     def clip(self, max_norm: float) -> Tensor:
         """Scale the gradients to a total norm of at most `max_norm` (0: leave them); returns the norm before."""
@@ -80,12 +117,12 @@ class SupernetOptimizer:
         self._adamw.step()
 
     def forget(self, names: Iterable[str]) -> None:
-        """Drop the moments of some parameters: they have started anew."""
+        """Drop the moments of some parameters, which have been initialised again."""
         for name in names:
             self._adamw.state.pop(self._named[name], None)
 
     def state(self) -> dict[str, Tensor]:
-        """`<parameter>/<moment>` → tensor, for the parameters that were ever stepped."""
+        """`<parameter>/<moment>` → tensor, for the parameters that have been stepped."""
         return {
             f"{name}/{key}": value
             for name, parameter in self._named.items()
@@ -93,7 +130,7 @@ class SupernetOptimizer:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave, copied."""
+        """Restore a result of `state`, copied."""
         for name, parameter in self._named.items():
             moments = {
                 key: state[f"{name}/{key}"].clone().to(parameter.device)

@@ -81,7 +81,7 @@ def test_a_killed_worker_a_killed_driver_and_one_process_that_finishes(
     bench.wait_until(lambda: bench.steps("train") >= 40, process)
     os.kill(next(training_workers(process.pid)), signal.SIGKILL)
     assert process.wait(240) == 1
-    assert "Start the same command again: it goes on from the last checkpoint" in bench.errors()
+    assert "Start the same command again: it resumes from the last checkpoint" in bench.errors()
     reached = bench.steps("train")
     assert 40 <= reached < 600
 

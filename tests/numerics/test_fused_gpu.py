@@ -14,10 +14,10 @@ from glorasearch.fused.bank import Shape
 from glorasearch.fused.gradients import merge, raw_gradient
 from glorasearch.space import SearchSpace, sample
 from glorasearch.supernet import Supernet
-from glorasearch.training import Path
-from glorasearch.training.losses import path_loss, teacher_of
+from glorasearch.training import SampledSubnet
 from glorasearch.training.optimizer import SupernetOptimizer
 from glorasearch.training.plain_step import PlainStep
+from glorasearch.training.step import subnet_loss, teacher_of
 
 pytestmark = pytest.mark.gpu
 TOKENS = 64 * 197
@@ -65,7 +65,7 @@ def supernets(count: int, **arguments: float) -> list[Supernet]:
 
 def fused_step(supernet: Supernet, dtype: torch.dtype) -> FusedStep:
     config = StepConfig(batch_size=16, dtype=dtype)
-    return FusedStep(supernet, config, loss=partial(path_loss, smoothing=0.0), teacher=teacher_of)
+    return FusedStep(supernet, config, loss=partial(subnet_loss, smoothing=0.0), teacher=teacher_of)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-3), (torch.bfloat16, 5e-2)])
@@ -78,7 +78,7 @@ def test_the_captured_step_learns_as_the_plain_one(dtype: torch.dtype, tolerance
     images, labels = torch.randn(16, 3, 64, 64, device="cuda"), torch.randint(0, 5, (16,), device="cuda")
     for number in range(30):
         subnet = sample(first.space, rng)
-        expected = plain.run(number, [Path(subnet)], images, labels, 1.0)
+        expected = plain.run(number, [SampledSubnet(subnet)], images, labels, 1.0)
         found = fused.run([subnet], images, labels, PEAKS)
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
     assert found[0] < 0.5, "it has learned"

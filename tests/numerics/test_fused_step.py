@@ -20,10 +20,10 @@ from glorasearch.fused.gradients import dense_gradient, merge, raw_gradient, set
 from glorasearch.fused.pool import pool_of
 from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
-from glorasearch.training import Path
-from glorasearch.training.losses import path_loss, teacher_of
+from glorasearch.training import SampledSubnet
 from glorasearch.training.optimizer import SupernetOptimizer
 from glorasearch.training.plain_step import PlainStep
+from glorasearch.training.step import subnet_loss, teacher_of
 
 CHOICES = {
     "A": ["none", "constant", "vector", "lora:1", "lora:3"],
@@ -168,13 +168,13 @@ def test_steps_move_what_the_plain_steps_move(
     first, second = supernets(entangle, qkv_bias, choices, warmup=2)
     plain = plain_step(first)
     config = StepConfig(batch_size=6, paths=paths, weight_decay=1e-2, dtype=torch.float64)
-    fused = FusedStep(second, config, loss=partial(path_loss, smoothing=0.1), teacher=teacher_of)
+    fused = FusedStep(second, config, loss=partial(subnet_loss, smoothing=0.1), teacher=teacher_of)
     rng = np.random.default_rng(0)
     for number in range(4):
         images = torch.randn(6, 3, 32, 32, dtype=torch.float64)
         labels = torch.randint(0, 5, (6,))
         subnets = [sample(first.space, rng) for _ in paths]
-        drawn = [Path(subnet, distilled) for subnet, distilled in zip(subnets, paths, strict=True)]
+        drawn = [SampledSubnet(subnet, distilled) for subnet, distilled in zip(subnets, paths, strict=True)]
         expected = plain.run(number, drawn, images, labels, 0.5)
         found = fused.run(subnets, images, labels, {group: 0.5 * peak for group, peak in PEAKS.items()})
         # The plain step adds its losses up in float32.
@@ -196,15 +196,15 @@ def test_either_step_goes_on_with_the_others_state() -> None:
         plain_step(first),
         StepConfig(batch_size=6, weight_decay=1e-2, dtype=torch.float64),
     )
-    fused = FusedStep(second, config, loss=partial(path_loss, smoothing=0.1), teacher=teacher_of)
+    fused = FusedStep(second, config, loss=partial(subnet_loss, smoothing=0.1), teacher=teacher_of)
     rng = np.random.default_rng(4)
     images, labels = torch.randn(6, 3, 32, 32, dtype=torch.float64), torch.randint(0, 5, (6,))
-    plain.run(0, [Path(sample(first.space, rng))], images, labels, 1.0)
+    plain.run(0, [SampledSubnet(sample(first.space, rng))], images, labels, 1.0)
     second.load_adapter_state(first.adapter_state())
     fused.optimizer.load_state(plain.state())
     assert worst(plain.state(), fused.optimizer.state()) == 0
     subnet = sample(first.space, rng)
-    plain.run(1, [Path(subnet)], images, labels, 1.0)
+    plain.run(1, [SampledSubnet(subnet)], images, labels, 1.0)
     fused.run([subnet], images, labels, PEAKS)
     assert worst(first.adapter_state(), second.adapter_state()) < 1e-6
     plain.load_state(fused.optimizer.state())

@@ -23,7 +23,7 @@ from glorasearch.data import DataConfig, InputSpec, load_search_data
 from glorasearch.errors import GlorasearchError
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
-from glorasearch.training import BACKENDS, ProcessGroup, Sandwich, SupernetTrainer, Uniform, World
+from glorasearch.training import BACKENDS, Communicator, ProcessGroup, Sandwich, SingleProcess, SupernetTrainer, Uniform
 from glorasearch.weights import tensor_digest
 
 pytestmark = [
@@ -34,7 +34,7 @@ DEADLINE_SECONDS = 400
 Told = dict[str, Any]
 
 
-def train(told: Told, device: str, world: World, folder: Path) -> None:
+def train(told: Told, device: str, communicator: Communicator, folder: Path) -> None:
     """Train; leaves `<process>.pt` in the folder: the state, the losses, and what was warned of."""
     if device != "cpu":
         torch.cuda.set_device(device)
@@ -58,7 +58,7 @@ def train(told: Told, device: str, world: World, folder: Path) -> None:
     losses: list[float] = []
 
     def on_step(step: int) -> None:
-        if told.get("kill") == [world.process, step]:
+        if told.get("kill") == [communicator.process, step]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     error = ""
@@ -69,7 +69,7 @@ def train(told: Told, device: str, world: World, folder: Path) -> None:
             strategy,
             config,
             device=device,
-            world=world,
+            communicator=communicator,
             checkpoint=folder / "train.safetensors",
             on_record=lambda row: losses.append(row.values["loss"]),
             on_step=on_step,
@@ -77,7 +77,9 @@ def train(told: Told, device: str, world: World, folder: Path) -> None:
     except GlorasearchError as caught:
         error = f"{type(caught).__name__}: {caught}"
     state = {name: value.cpu() for name, value in supernet.adapter_state().items()}
-    torch.save({"state": state, "losses": losses, "warnings": warnings, "error": error}, folder / f"{world.process}.pt")
+    torch.save(
+        {"state": state, "losses": losses, "warnings": warnings, "error": error}, folder / f"{communicator.process}.pt"
+    )
 
 
 def main(number: int, processes: int, folder: Path) -> None:
@@ -85,7 +87,7 @@ def main(number: int, processes: int, folder: Path) -> None:
     told = json.loads((folder / "told.json").read_text())
     device = "cpu" if told.get("cpu") else f"cuda:{number}"
     if processes == 1:
-        train(told, device, World(), folder)
+        train(told, device, SingleProcess(), folder)
         return
     if not told.get("cpu"):
         torch.cuda.set_device(number)

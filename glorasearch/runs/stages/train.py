@@ -18,7 +18,7 @@ from glorasearch.runs.fixed import FIXED, only_subnet
 from glorasearch.runs.run import Run
 from glorasearch.space import BoundSpace, Subnet, sample_within_budget
 from glorasearch.supernet import Supernet
-from glorasearch.training import Fixed, PathStrategy, Sandwich, Uniform
+from glorasearch.training import Fixed, SamplingStrategy, Sandwich, Uniform
 from glorasearch.weights import frozen_digest
 
 
@@ -88,7 +88,7 @@ def _trained_before(run: Run, key: str) -> tuple[str, Mapping[str, Any]] | None:
     return None
 
 
-def _strategy(run: Run, space: BoundSpace) -> PathStrategy:
+def _strategy(run: Run, space: BoundSpace) -> SamplingStrategy:
     section, alone = run.config.train, only_subnet(space)
     if alone is not None:
         return Fixed(alone)

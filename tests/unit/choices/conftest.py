@@ -13,7 +13,7 @@ from torch import nn
 from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
-from glorasearch.training import PathStrategy, SupernetTrainer, Uniform
+from glorasearch.training import SamplingStrategy, SupernetTrainer, Uniform
 
 SIZE: dict[str, Any] = {"img_size": 14, "patch_size": 7, "embed_dim": 12, "depth": 1, "num_heads": 3}
 
@@ -45,7 +45,7 @@ def make_trainer(digits: SearchData) -> Callable[..., SupernetTrainer]:
     """A trainer; keywords of its `Config`, or its other arguments."""
     fields = set(SupernetTrainer.Config.__dataclass_fields__)
 
-    def make(supernet: Supernet, strategy: PathStrategy | None = None, **given: Any) -> SupernetTrainer:
+    def make(supernet: Supernet, strategy: SamplingStrategy | None = None, **given: Any) -> SupernetTrainer:
         recipe = {"steps": 12, "batch_size": 16, "warmup_steps": 0, "record_every": 2, "lr": 1e-2}
         config = SupernetTrainer.Config(**recipe | {key: value for key, value in given.items() if key in fields})
         others = {key: value for key, value in given.items() if key not in fields}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glorasearch.space import Subnet
 from glorasearch.supernet import Supernet
-from glorasearch.training import Fixed, Path, PathStrategy, Sandwich, SupernetTrainer, Uniform
+from glorasearch.training import Fixed, SampledSubnet, SamplingStrategy, Sandwich, SupernetTrainer, Uniform
 from glorasearch.weights import WeightStore, load_checkpoint
 
 MakeSupernet = Callable[..., Supernet]
@@ -22,14 +22,14 @@ KINDS = ["dash:2:2", "tsd_init:2", "tsd:2:2"]
 OPTIONS = {kind: {"warmup": 2} for kind in ("dash", "tsd_init", "tsd")}
 
 
-class Cycle(PathStrategy):
+class Cycle(SamplingStrategy):
     """All layers draw one choice of B, the next one in the next step."""
 
     def __init__(self, supernet: Supernet, texts: list[str]) -> None:
         self.subnets = [supernet.space.subnet([text] * len(supernet.space.genes)) for text in texts]
 
-    def paths(self, step: int) -> list[Path]:
-        return [Path(self.subnets[step % len(self.subnets)])]
+    def sample(self, step: int, rank: int = 0) -> list[SampledSubnet]:
+        return [SampledSubnet(self.subnets[step % len(self.subnets)])]
 
     def identity(self) -> str:
         return f"cycle {[subnet.digest for subnet in self.subnets]}"
@@ -72,7 +72,7 @@ def test_layers_count_for_themselves(make_supernet: MakeSupernet, make_trainer: 
     supernet = make_supernet({"B": ["none", "dash:1:1"]}, options={"dash": {"warmup": 4}})
     strategy = Uniform(supernet.space, 3)
     make_trainer(supernet, strategy, steps=9).run()
-    drawn = [path.subnet for step in range(9) for path in strategy.paths(step)]
+    drawn = [path.subnet for step in range(9) for path in strategy.sample(step)]
     counts = {layer: sum(subnet[layer, "B"] != "none" for subnet in drawn) for layer in supernet.adapted}
     assert len(set(counts.values())) > 1
     assert {name: layer.support_of("B").draws["dash"] for name, layer in supernet.adapted.items()} == counts
@@ -83,7 +83,7 @@ def test_layers_count_for_themselves(make_supernet: MakeSupernet, make_trainer: 
 def test_all_paths_of_a_sandwich_are_one_step(make_supernet: MakeSupernet, make_trainer: MakeTrainer) -> None:
     supernet = make_supernet({"B": ["none", "dash:1:1", "dash:2:2"]}, options={"dash": {"warmup": 3}})
     strategy, seen = Sandwich(supernet.space, 0, middle=3), {}
-    drawn = [[path.subnet[layer, "B"] for path in strategy.paths(0)] for layer in supernet.adapted]
+    drawn = [[path.subnet[layer, "B"] for path in strategy.sample(0)] for layer in supernet.adapted]
     assert all(sum(text != "none" for text in texts) > 1 for texts in drawn), "several paths of a step draw it"
     make_trainer(
         supernet, strategy, steps=4, on_step=lambda step: seen.update({step: chosen(supernet, "dash_left")})
@@ -102,7 +102,7 @@ def test_all_paths_of_a_sandwich_are_one_step(make_supernet: MakeSupernet, make_
     ],
 )
 def test_what_starts_anew_is_new_to_the_optimiser(
-    make_supernet: MakeSupernet, make_trainer: MakeTrainer, tmp_path: FilePath, text: str, warmup: int, anew: set[str]
+    make_supernet: MakeSupernet, make_trainer: MakeTrainer, tmp_path: Path, text: str, warmup: int, anew: set[str]
 ) -> None:
     """Moments and step counts in the checkpoints of the step that ends the warm-up, and of the one after it."""
 
@@ -143,7 +143,7 @@ class KilledError(Exception):
 
 @pytest.mark.parametrize("killed", [3, 5, 8, 11])
 def test_killed_and_resumed(
-    make_supernet: MakeSupernet, make_trainer: MakeTrainer, tmp_path: FilePath, killed: int
+    make_supernet: MakeSupernet, make_trainer: MakeTrainer, tmp_path: Path, killed: int
 ) -> None:
     """Each kind is drawn in every third step: directions are chosen in steps 4 to 6, and TSD's own in step 12."""
 
@@ -171,7 +171,7 @@ def test_killed_and_resumed(
     assert [name for name in found if not torch.equal(found[name], expected[name])] == []
 
 
-def test_through_the_weight_store(make_supernet: MakeSupernet, make_trainer: MakeTrainer, tmp_path: FilePath) -> None:
+def test_through_the_weight_store(make_supernet: MakeSupernet, make_trainer: MakeTrainer, tmp_path: Path) -> None:
     """Directions and counts are weights: another supernet that loads them is the same, and goes on the same."""
     trained, fresh = (make_supernet({"B": KINDS}, seed=seed, options=OPTIONS) for seed in (0, 1))
     make_trainer(trained, Cycle(trained, KINDS), steps=6).run()

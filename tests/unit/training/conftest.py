@@ -13,7 +13,7 @@ from torch import nn
 from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
-from glorasearch.training import PathStrategy, SupernetTrainer, Uniform
+from glorasearch.training import SamplingStrategy, SupernetTrainer, Uniform
 
 Build = Callable[..., SupernetTrainer]
 
@@ -48,7 +48,7 @@ def make_trainer(digits: SearchData, make_supernet: Callable[..., Supernet]) -> 
     fields = set(SupernetTrainer.Config.__dataclass_fields__)
 
     def make(
-        supernet: Supernet | None = None, strategy: Callable[[Supernet], PathStrategy] | None = None, **given: Any
+        supernet: Supernet | None = None, strategy: Callable[[Supernet], SamplingStrategy] | None = None, **given: Any
     ) -> SupernetTrainer:
         supernet = supernet or make_supernet()
         recipe = {"steps": 12, "batch_size": 16, "warmup_steps": 2, "record_every": 2}

@@ -25,11 +25,20 @@ from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
 from glorasearch.errors import GlorasearchError
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
-from glorasearch.training import Fixed, PathStrategy, ProcessGroup, Sandwich, SupernetTrainer, Uniform, World
-from glorasearch.training.choose_step import choose_step
+from glorasearch.training import (
+    Communicator,
+    Fixed,
+    ProcessGroup,
+    SamplingStrategy,
+    Sandwich,
+    SingleProcess,
+    SupernetTrainer,
+    Uniform,
+)
 from glorasearch.training.fast_step import FastStep
-from glorasearch.training.plain_step import PlainStep, Step
-from glorasearch.training.world import ALONE
+from glorasearch.training.optimizer import peak_rates
+from glorasearch.training.plain_step import PlainStep
+from glorasearch.training.step import Step
 from glorasearch.weights import tensor_digest
 
 FORMS = ["none", "constant", "vector", "lora:1", "lora:2"]
@@ -40,7 +49,7 @@ SPACES: dict[str, dict[str, Any]] = {
         "options": {"dash": {"warmup": 3}, "tsd": {"warmup": 4}},
     },
 }
-STRATEGIES: dict[str, Callable[[Supernet], PathStrategy]] = {
+STRATEGIES: dict[str, Callable[[Supernet], SamplingStrategy]] = {
     "uniform": lambda supernet: Uniform(supernet.space, 0),
     "sandwich": lambda supernet: Sandwich(supernet.space, 0),
     "fixed": lambda supernet: Fixed(supernet.space.largest()),
@@ -55,20 +64,10 @@ class FastTrainer(SupernetTrainer):
     """Takes the fused step, which runs uncompiled on the CPU."""
 
     def _make_step(self) -> Step:
-        from glorasearch.fused import StepConfig
-
-        config = self._config
-        plain = choose_step(self._supernet, self._strategy, config, self._device)
+        plain = super()._make_step()
         assert isinstance(plain, PlainStep)
-        fused = StepConfig(
-            batch_size=config.batch_size // config.ranks,
-            paths=tuple(path.distilled for path in self._strategy.paths(0)),
-            clip_norm=config.clip_norm,
-            weight_decay=config.weight_decay,
-            dtype=torch.float32,
-        )
-        peaks = dict.fromkeys(("factor", "vector", "head"), config.lr) | {"spectrum": 0.0}
-        return FastStep(self._supernet, plain, peaks, fused, label_smoothing=0.0, seed=config.seed, strict=False)
+        peaks = peak_rates(self._supernet.space, self._config)
+        return FastStep(self._supernet, plain, peaks, self._strategy, self._config, strict=False)
 
 
 class UncapturedTrainer(FastTrainer):
@@ -100,44 +99,45 @@ def make_supernet(space: str = "plain", drop_path: float = 0.0, seed: int = 0) -
     return Supernet(backbone, SearchSpace.from_dict({"name": "tiny"} | SPACES[space]), seed=seed)
 
 
-def train(data: SearchData, told: dict[str, Any], world: World = ALONE) -> dict[str, Any]:
-    """Train as `told`; how it ended: `digest` of the weights, `steps` seen, `rows` of records, `error` if any.
+def train(data: SearchData, spec: dict[str, Any], communicator: Communicator | None = None) -> dict[str, Any]:
+    """Train as `spec` says; returns `digest` of the weights, `steps` seen, `rows` of records, `error` if any.
 
     `stop` ends it after a step in every process, `kill` does so with a signal in the process given; `seeds` are those
     of the supernet by process; the processes in `uncaptured` cannot capture the fused step.
     """
-    told = {"ranks": 2, "strategy": "uniform", "space": "plain", "drop_path": 0.0, "seeds": [0]} | told
-    seed = told["seeds"][world.process % len(told["seeds"])]
-    supernet = make_supernet(told["space"], told["drop_path"], seed)
+    communicator = communicator or SingleProcess()
+    spec = {"ranks": 2, "strategy": "uniform", "space": "plain", "drop_path": 0.0, "seeds": [0]} | spec
+    seed = spec["seeds"][communicator.process % len(spec["seeds"])]
+    supernet = make_supernet(spec["space"], spec["drop_path"], seed)
     steps: list[int] = []
     rows: list[Any] = []
 
     def on_step(step: int) -> None:
         steps.append(step)
-        if told.get("break") == step:
+        if spec.get("break") == step:
             with torch.no_grad():
                 supernet.head_parameters()["head.weight"].fill_(float("inf"))
-        if told.get("drift") == [world.process, step]:
+        if spec.get("drift") == [communicator.process, step]:
             with torch.no_grad():
                 supernet.head_parameters()["head.weight"].mul_(1 + 1e-6)
-        if told.get("stop") == step:
+        if spec.get("stop") == step:
             raise StoppedError
-        if told.get("kill") == [world.process, step]:
+        if spec.get("kill") == [communicator.process, step]:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    given = {key: told[key] for key in ("steps", "lr", "batch_size", "checkpoint_every", "clip_norm") if key in told}
+    given = {key: spec[key] for key in ("steps", "lr", "batch_size", "checkpoint_every", "clip_norm") if key in spec}
     recipe = {"steps": 12, "batch_size": 12, "warmup_steps": 2, "record_every": 3, "checkpoint_every": 4}
-    config = SupernetTrainer.Config(ranks=told["ranks"], **recipe | given)
-    kind = FastTrainer if told.get("fast") else SupernetTrainer
-    if world.process in told.get("uncaptured", []):
+    config = SupernetTrainer.Config(ranks=spec["ranks"], **recipe | given)
+    kind = FastTrainer if spec.get("fast") else SupernetTrainer
+    if communicator.process in spec.get("uncaptured", []):
         kind = UncapturedTrainer
     trainer = kind(
         supernet,
         data.train,
-        STRATEGIES[told["strategy"]](supernet),
+        STRATEGIES[spec["strategy"]](supernet),
         config,
-        world=world,
-        checkpoint=Path(told["checkpoint"]) if "checkpoint" in told else None,
+        communicator=communicator,
+        checkpoint=Path(spec["checkpoint"]) if "checkpoint" in spec else None,
         on_record=lambda row: rows.append([row.step, row.values["loss"], row.values["gradient_norm"]]),
         on_step=on_step,
     )
@@ -155,24 +155,24 @@ def train(data: SearchData, told: dict[str, Any], world: World = ALONE) -> dict[
     }
 
 
-def join(group: str, process: int, folder: Path, told: dict[str, Any], data: SearchData) -> None:
+def join(group: str, process: int, folder: Path, spec: dict[str, Any], data: SearchData) -> None:
     """Be one process of a group."""
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder / group}", rank=process, world_size=told["processes"]
+        "gloo", init_method=f"file://{folder / group}", rank=process, world_size=spec["processes"]
     )
-    found = {name: train(data, training, ProcessGroup()) for name, training in told["trainings"].items()}
+    found = {name: train(data, training, ProcessGroup()) for name, training in spec["trainings"].items()}
     (folder / f"{group}-{process}.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
 
 
 def main(folder: Path) -> None:
     data = digits()
-    for group, told in json.loads((folder / "groups.json").read_text()).items():
+    for group, spec in json.loads((folder / "groups.json").read_text()).items():
         children: list[int] = []
-        for process in range(told["processes"]):
+        for process in range(spec["processes"]):
             child = os.fork()
             if child == 0:
-                join(group, process, folder, told, data)
+                join(group, process, folder, spec, data)
                 os._exit(0)
             children.append(child)
         for child in children:

@@ -15,7 +15,7 @@ from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
 from glorasearch.errors import RunError
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
-from glorasearch.training import Fixed, PathStrategy, Sandwich, SupernetTrainer, Uniform, World
+from glorasearch.training import Fixed, SamplingStrategy, Sandwich, SingleProcess, SupernetTrainer, Uniform
 from glorasearch.training.build import TrainingSpec, build_training, check_facts, strategy_to_json
 
 BACKBONE = BackboneConfig(
@@ -27,21 +27,21 @@ BACKBONE = BackboneConfig(
 )
 DATA = DataConfig(source="digits", train=60, search=40)
 SPACE = SearchSpace.from_dict({"name": "tiny", "choices": {"B": ["none", "lora:1", "lora:2"]}})
-STRATEGIES: dict[str, Callable[[Supernet], PathStrategy]] = {
+STRATEGIES: dict[str, Callable[[Supernet], SamplingStrategy]] = {
     "uniform": lambda supernet: Uniform(supernet.space, 3),
     "sandwich": lambda supernet: Sandwich(supernet.space, 3, 2),
     "fixed": lambda supernet: Fixed(supernet.space.largest()),
 }
 
 
-class Two(World):
+class Two(SingleProcess):
     """Of two processes, so that a trainer states its facts."""
 
     size = 2  # type: ignore[assignment]
 
 
-def facts(supernet: Supernet, data: Any, strategy: PathStrategy, config: Any) -> dict[str, Any]:
-    return SupernetTrainer(supernet, data, strategy, config, world=Two()).facts
+def facts(supernet: Supernet, data: Any, strategy: SamplingStrategy, config: Any) -> dict[str, Any]:
+    return SupernetTrainer(supernet, data, strategy, config, communicator=Two()).facts
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +82,13 @@ def test_what_is_built_from_json_is_the_same_training(told: Any, strategy: str, 
     found = facts(built.supernet, built.split, built.strategy, built.config)
     check_facts(spec.facts, found)
     assert built.probed == {"largest": supernet.space.largest()}
-    assert built.strategy.paths(3, 1) == STRATEGIES[strategy](supernet).paths(3, 1)
+    assert built.strategy.sample(3, 1) == STRATEGIES[strategy](supernet).sample(3, 1)
 
 
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("data", "not what the run was started with: the images differ"),
+        ("data", "does not have what the run was started with: the images differ"),
         ("backbone", "started with: the backbone's weights differ"),
     ],
 )

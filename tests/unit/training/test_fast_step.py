@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from glorasearch.fused import FusedStep, StepConfig
+from glorasearch.fused import FusedStep
 from glorasearch.supernet import Supernet
 from glorasearch.training import Sandwich, SupernetTrainer, TrainingResult, Uniform
 from glorasearch.training.fast_step import FastStep
-from glorasearch.training.plain_step import PlainStep, Step
+from glorasearch.training.optimizer import peak_rates
+from glorasearch.training.plain_step import PlainStep
+from glorasearch.training.step import Step
 
 STEPS = 12
 
@@ -24,17 +25,8 @@ class FastTrainer(SupernetTrainer):
     def _make_step(self) -> Step:
         plain = super()._make_step()
         assert isinstance(plain, PlainStep)
-        config = self._config
-        fused = StepConfig(
-            batch_size=config.batch_size // config.ranks,
-            paths=tuple(path.distilled for path in self._strategy.paths(0)),
-            clip_norm=config.clip_norm,
-            weight_decay=config.weight_decay,
-            dtype=torch.float32,
-        )
-        peaks = {"factor": config.lr, "vector": config.vector_lr, "spectrum": 0.0, "head": config.head_lr}
-        smoothing = config.label_smoothing
-        return FastStep(self._supernet, plain, peaks, fused, label_smoothing=smoothing, seed=config.seed, strict=True)
+        peaks = peak_rates(self._supernet.space, self._config)
+        return FastStep(self._supernet, plain, peaks, self._strategy, self._config, strict=True)
 
 
 def trainer(kind: type[SupernetTrainer], supernet: Supernet, data: Any, sandwich: bool = False, **others: Any) -> Any:
@@ -109,7 +101,7 @@ def after_failing(
 
     monkeypatch.setattr(FusedStep, "run", fail)
     made = trainer(FastTrainer, supernet, digits)
-    made._do._strict = strict
+    made._step._strict = strict
     found: TrainingResult = made.run()
     return found
 
@@ -136,10 +128,10 @@ def test_where_compilation_is_wanted_its_failure_is_raised(
         after_failing(digits, make_supernet(), monkeypatch, done=False, strict=True)
 
 
-def test_other_paths_than_it_was_made_for_are_refused(digits: Any, make_supernet: Callable[..., Supernet]) -> None:
+def test_other_subnets_than_it_was_built_for_are_refused(digits: Any, make_supernet: Callable[..., Supernet]) -> None:
     supernet = make_supernet()
     made = trainer(FastTrainer, supernet, digits)
     images, labels = digits.train.batch(slice(0, 16))
-    paths = Sandwich(supernet.space, 0).paths(0)
-    with pytest.raises(ValueError, match="other paths"):
-        made._do.run(0, paths, images, labels, 1.0)
+    paths = Sandwich(supernet.space, 0).sample(0)
+    with pytest.raises(ValueError, match="other subnets"):
+        made._step.run(0, paths, images, labels, 1.0)

@@ -1,4 +1,4 @@
-"""Losses, parameter groups and clipping, against what they are defined as."""
+"""Parameter groups, schedule, clipping and losses, against their definitions."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from glorasearch.supernet import Supernet
-from glorasearch.training.losses import distillation_loss, label_loss
-from glorasearch.training.optimizer import SupernetOptimizer
+from glorasearch.training.optimizer import SupernetOptimizer, lr_scale
+from glorasearch.training.step import distillation_loss, label_loss
 
 MakeSupernet = Callable[..., Supernet]
 
 
 def optimizer_of(supernet: Supernet, weight_decay: float = 0.0) -> SupernetOptimizer:
     optimizer = SupernetOptimizer(supernet, {"factor": 0.1, "vector": 0.01, "head": 0.001}, weight_decay=weight_decay)
-    optimizer.set_rates(1.0)
+    optimizer.set_lr(1.0)
     return optimizer
 
 
@@ -93,6 +93,18 @@ def test_state_round_trip_goes_on_with_the_same_bits(make_supernet: MakeSupernet
         torch.equal(value, supernets[1].adapter_state()[name]) for name, value in supernets[0].adapter_state().items()
     )
     assert all(torch.equal(value, optimizers[1].state()[name]) for name, value in optimizers[0].state().items())
+
+
+def test_schedule() -> None:
+    """Linear from 1/(warm-up + 1) to 1, then half a cosine that would reach 0 after the last step."""
+    factors = [lr_scale(step, 100, 9) for step in range(100)]
+    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert max(factors) == factors[9] == 1.0
+    assert factors[9:] == sorted(factors[9:], reverse=True)
+    assert factors[9 + 91 // 2] == pytest.approx(0.5, abs=0.02)
+    assert 0 < factors[-1] < 0.001
+    assert lr_scale(0, 1, 0) == 1.0
+    assert [lr_scale(step, 3, 5) for step in range(3)] == pytest.approx([1 / 6, 2 / 6, 3 / 6])
 
 
 def test_label_smoothing() -> None:

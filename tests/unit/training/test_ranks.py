@@ -146,7 +146,7 @@ def test_a_process_that_is_killed_ends_the_others_and_the_training_goes_on_from_
     assert killed is None
     error = first["killed"]["error"]
     assert error.startswith("WorkerLostError: process 0 of 2 of this training cannot reach the others")
-    assert "Start the same command again: it goes on from the last checkpoint" in error
+    assert "Start the same command again: it resumes from the last checkpoint" in error
     resumed = alone(**KILLED, checkpoint=str(kept("killed")))
     assert resumed["steps"][0] == 4
     assert resumed["digest"] == alone(**KILLED)["digest"]
@@ -188,7 +188,7 @@ def test_the_gradient_of_a_step_is_the_mean_over_the_ranks(digits: SearchData, m
     total = torch.zeros(())
     for rank in range(3):
         images, labels = digits.train.batch(indices[5 * rank : 5 * rank + 5])
-        with twin.activate(Uniform(twin.space, 0).paths(0, rank)[0].subnet):
+        with twin.activate(Uniform(twin.space, 0).sample(0, rank)[0].subnet):
             total = total + torch.nn.functional.cross_entropy(twin(images), labels) / 3
     total.backward()  # type: ignore[no-untyped-call]
     expected = {name: p.grad for name, p in _trained(twin).items() if p.grad is not None}
@@ -207,8 +207,8 @@ def _trained(supernet: Supernet) -> dict[str, Any]:
 def test_every_rank_has_paths_of_its_own_and_the_first_those_of_a_step_without_ranks(make_supernet: Any) -> None:
     space = make_supernet().space
     for strategy in (Uniform(space, 3), Sandwich(space, 3)):
-        drawn = [strategy.paths(5, rank) for rank in range(4)]
-        assert drawn[0] == strategy.paths(5)
+        drawn = [strategy.sample(5, rank) for rank in range(4)]
+        assert drawn[0] == strategy.sample(5)
         assert len({tuple(path.subnet.digest for path in paths) for paths in drawn}) == 4
 
 
@@ -223,7 +223,7 @@ def test_what_cannot_be_captured_is_trained_by_the_plain_step(
 ) -> None:
     """Where one process cannot, none does. (The fused step has moved the parameters, which changes last bits.)"""
     found = alone(**OTHERS["one cannot capture"] | {"uncaptured": [0]})
-    assert "training goes on with the plain step" in caplog.text
+    assert "training uses the plain step" in caplog.text
     assert [other["one cannot capture"]["digest"] for other in two] == [found["digest"]] * 2
     plain = alone(strategy="sandwich")
     assert found["rows"] == [pytest.approx(row, rel=1e-5) for row in plain["rows"]]

@@ -14,7 +14,7 @@ from torch import Tensor
 from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
 from glorasearch.errors import NonFiniteLossError
 from glorasearch.supernet import Supernet
-from glorasearch.training import Fixed, PathStrategy, Sandwich, SupernetTrainer, TrainingRecord, Uniform
+from glorasearch.training import Fixed, SamplingStrategy, Sandwich, SupernetTrainer, TrainingRecord, Uniform
 from glorasearch.weights import load_checkpoint
 
 Build = Callable[..., SupernetTrainer]
@@ -42,7 +42,7 @@ def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
-STRATEGIES: dict[str, Callable[[Supernet], PathStrategy]] = {
+STRATEGIES: dict[str, Callable[[Supernet], SamplingStrategy]] = {
     "uniform": lambda supernet: Uniform(supernet.space, 0),
     "sandwich": lambda supernet: Sandwich(supernet.space, 0),
     "fixed": lambda supernet: Fixed(supernet.space.largest()),
@@ -238,6 +238,6 @@ def test_data_that_is_not_finite(make_trainer: Build, tmp_path: Path) -> None:
     spec = InputSpec(channels=1, height=14, width=14, mean=(0.5,), std=(1e-45,))
     data = load_search_data(DataConfig(source="digits", train=60, search=40), spec)
     path = tmp_path / "train.safetensors"
-    with pytest.raises(NonFiniteLossError, match=r"training stopped in step 1: loss nan.*No checkpoint is kept"):
+    with pytest.raises(NonFiniteLossError, match=r"training stopped in step 1: loss nan.*There is no checkpoint"):
         make_trainer(data=data.train, checkpoint=path).run()
     assert load_checkpoint(path) is None

@@ -15,9 +15,8 @@ from glorasearch.errors import BackboneError, ConfigError
 from glorasearch.space import BoundSpace, Gene, LayerShape, Subnet
 from glorasearch.supernet import Supernet
 from glorasearch.training import Fixed, Sandwich, SupernetTrainer, TrainingRecord, Uniform
-from glorasearch.training.losses import distillation_loss
-from glorasearch.training.randomness import drop_probabilities
-from glorasearch.training.schedule import schedule_factor
+from glorasearch.training.optimizer import lr_scale
+from glorasearch.training.step import distillation_loss, drop_probabilities
 
 Build = Callable[..., SupernetTrainer]
 MakeSupernet = Callable[..., Supernet]
@@ -88,7 +87,7 @@ def test_uniform_training_lowers_the_loss_of_every_subnet(
     make_trainer: Build, make_supernet: MakeSupernet, digits: SearchData
 ) -> None:
     supernet = make_supernet()
-    subnets = [supernet.space.smallest(), supernet.space.largest(), Uniform(supernet.space, 9).paths(0)[0].subnet]
+    subnets = [supernet.space.smallest(), supernet.space.largest(), Uniform(supernet.space, 9).sample(0)[0].subnet]
     before = [loss_of(supernet, subnet, digits) for subnet in subnets]
     result = make_trainer(supernet, steps=60, lr=1e-2, head_lr=1e-2).run()
     after = [loss_of(supernet, subnet, digits) for subnet in subnets]
@@ -125,7 +124,7 @@ def test_gradients_of_a_sandwich_step(make_trainer: Build, make_supernet: MakeSu
     )
     trainer.run()
     images, labels = digits.train.batch(trainer._order.indices(0))
-    first, *rest = Sandwich(twin.space, 0).paths(0)
+    first, *rest = Sandwich(twin.space, 0).sample(0)
     with twin.activate(first.subnet):
         logits = twin(images)
     total = F.cross_entropy(logits, labels, label_smoothing=0.1)
@@ -169,7 +168,7 @@ def test_records_and_probes(make_trainer: Build, digits: SearchData) -> None:
     assert [row.step for row in losses] == [3, 6, 9, 12, 13]
     for row in losses:
         assert set(row.values) == {"loss", "lr", "gradient_norm", "images_per_second"}
-        assert row.values["lr"] == pytest.approx(1e-3 * schedule_factor(row.step - 1, 13, 2))
+        assert row.values["lr"] == pytest.approx(1e-3 * lr_scale(row.step - 1, 13, 2))
         assert row.values["loss"] > 0
         assert row.values["gradient_norm"] > 0
     assert result.loss == losses[-1].values["loss"]

@@ -1,4 +1,4 @@
-"""What a step is made of, as pure functions of seed and step: images, learning rate, paths."""
+"""What a step sees, subnets and images, as pure functions of seed and step."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glorasearch.supernet import Supernet
-from glorasearch.training import Fixed, PathStrategy, Sandwich, Uniform
-from glorasearch.training.batches import BatchOrder
-from glorasearch.training.schedule import schedule_factor
+from glorasearch.training import Fixed, SamplingStrategy, Sandwich, Uniform
+from glorasearch.training.sampling import BatchOrder
 
 
 @given(images=st.integers(1, 50), batch_size=st.integers(1, 70), seed=st.integers(0, 2**31))
@@ -26,7 +25,6 @@ def test_every_epoch_is_a_permutation_and_batches_reach_across(images: int, batc
     stream = torch.cat(batches)
     for epoch in range(3):
         assert sorted(stream[epoch * images : (epoch + 1) * images].tolist()) == list(range(images))
-    assert order.epoch(steps) == steps * batch_size / images
 
 
 @given(st.permutations(range(12)))
@@ -42,49 +40,36 @@ def test_epochs_and_seeds_differ_in_order() -> None:
     assert len({tuple(found) for found in orders}) == 3
 
 
-def test_schedule() -> None:
-    """Linear from 1/(warm-up + 1) to 1, then half a cosine that would reach 0 after the last step."""
-    factors = [schedule_factor(step, 100, 9) for step in range(100)]
-    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert max(factors) == factors[9] == 1.0
-    assert factors[9:] == sorted(factors[9:], reverse=True)
-    assert factors[9 + 91 // 2] == pytest.approx(0.5, abs=0.02)
-    assert 0 < factors[-1] < 0.001
-    assert schedule_factor(0, 1, 0) == 1.0
-    assert schedule_factor(99, 100, 0, final=0.1) == pytest.approx(0.1, abs=0.001)
-    assert [schedule_factor(step, 3, 5) for step in range(3)] == pytest.approx([1 / 6, 2 / 6, 3 / 6])
-
-
-def test_uniform_paths(make_supernet: Callable[..., Supernet]) -> None:
+def test_uniform_sampling(make_supernet: Callable[..., Supernet]) -> None:
     space = make_supernet().space
-    paths = [Uniform(space, 0).paths(step) for step in range(200)]
-    assert all(len(path) == 1 and not path[0].distilled for path in paths)
-    assert len({path[0].subnet for path in paths}) == 200
+    steps = [Uniform(space, 0).sample(step) for step in range(200)]
+    assert all(len(sampled) == 1 and not sampled[0].distilled for sampled in steps)
+    assert len({sampled[0].subnet for sampled in steps}) == 200
     gene = space.genes[0]
-    drawn = [path[0].subnet[gene.key] for path in paths]
+    drawn = [sampled[0].subnet[gene.key] for sampled in steps]
     assert all(drawn.count(choice) == pytest.approx(200 / len(gene.choices), rel=0.5) for choice in gene.choices)
-    assert Uniform(space, 0).paths(7) == paths[7]
-    assert Uniform(space, 1).paths(7) != paths[7]
+    assert Uniform(space, 0).sample(7) == steps[7]
+    assert Uniform(space, 1).sample(7) != steps[7]
 
 
-def test_sandwich_paths(make_supernet: Callable[..., Supernet]) -> None:
+def test_sandwich_sampling(make_supernet: Callable[..., Supernet]) -> None:
     space = make_supernet().space
     for middle in (0, 1, 3):
-        first, *rest = Sandwich(space, 0, middle).paths(5)
+        first, *rest = Sandwich(space, 0, middle).sample(5)
         assert (first.subnet, first.distilled) == (space.largest(), False)
         assert rest[-1].subnet == space.smallest()
         assert len(rest) == middle + 1
-        assert all(path.distilled for path in rest)
-    assert Sandwich(space, 0, 2).paths(5) == Sandwich(space, 0, 2).paths(5)
-    assert Sandwich(space, 0, 2).paths(5) != Sandwich(space, 0, 2).paths(6)
+        assert all(sampled.distilled for sampled in rest)
+    assert Sandwich(space, 0, 2).sample(5) == Sandwich(space, 0, 2).sample(5)
+    assert Sandwich(space, 0, 2).sample(5) != Sandwich(space, 0, 2).sample(6)
 
 
-def test_paths_leave_global_generators_alone(make_supernet: Callable[..., Supernet]) -> None:
+def test_sampling_leaves_global_generators_alone(make_supernet: Callable[..., Supernet]) -> None:
     space = make_supernet().space
     np.random.seed(0)
     ours, theirs = torch.get_rng_state(), np.random.get_state(legacy=False)
     for strategy in (Uniform(space, 0), Sandwich(space, 0)):
-        strategy.paths(0)
+        strategy.sample(0)
     BatchOrder(10, 4, 0).indices(0)
     assert torch.equal(torch.get_rng_state(), ours)
     assert str(np.random.get_state(legacy=False)) == str(theirs)
@@ -93,7 +78,7 @@ def test_paths_leave_global_generators_alone(make_supernet: Callable[..., Supern
 def test_identities_tell_strategies_apart_and_are_the_same_in_every_process(
     make_supernet: Callable[..., Supernet],
 ) -> None:
-    def strategies() -> list[PathStrategy]:
+    def strategies() -> list[SamplingStrategy]:
         space = make_supernet().space
         return [
             Uniform(space, 0),
