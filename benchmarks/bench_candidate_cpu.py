@@ -66,7 +66,7 @@ def measure(backbone: nn.Module, space: str, split: SearchSplit, count: int) -> 
         one, other = draw(), draw()
         times["plain"].append(timed(lambda: [backbone(images) for images in chunks]))
         times["candidate"].append(timed(lambda one=one: evaluator.evaluate(one)))  # type: ignore[misc]
-        times["write"].append(timed(lambda other=other: evaluator.resident.write(other)))  # type: ignore[misc]
+        times["write"].append(timed(lambda other=other: evaluator.model.write(other)))  # type: ignore[misc]
     times["whole"] = [timed(lambda: backbone(whole)) for _ in range(max(3, count // 10))]
     return times
 

@@ -106,7 +106,7 @@ def step_rows() -> list[Row]:
 
 
 def everything_rows() -> list[Row]:
-    """A step of the space with every method against one of `glora_medium`."""
+    """A step of the space with every choice against one of `glora_medium`."""
     images = torch.randn(BATCH, 3, 224, 224, device="cuda").to(torch.bfloat16)
     labels = torch.randint(0, CLASSES, (BATCH,), device="cuda")
     steps: dict[str, tuple[FusedStep, list[Subnet]]] = {}

@@ -29,8 +29,8 @@ from table import Row, finish, json_option
 from glorasearch.assets import quickstart_run_file
 from glorasearch.db import Database, TrialStorage
 from glorasearch.evaluation import CandidateEvaluator
-from glorasearch.evaluation.order import REFERENCES as REFERENCES_USED
-from glorasearch.evaluation.scores import cross_entropies
+from glorasearch.evaluation.scoring import REFERENCES as REFERENCES_USED
+from glorasearch.evaluation.scoring import cross_entropies
 from glorasearch.runs import Run, run_stages
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.workspace import Workspace
@@ -87,13 +87,13 @@ class Recorder:
     """Evaluates without early stopping, and keeps the scores of every image."""
 
     def __init__(self, evaluator: CandidateEvaluator) -> None:
-        self._resident, self._chunks = evaluator.resident, evaluator.chunks
+        self._model, self._chunks = evaluator.model, evaluator.chunks
         self.rows: list[tuple[Numbers, NDArray[np.bool_]]] = []
 
     @torch.inference_mode()
     def __call__(self, task: EvaluationTask) -> EvaluationResult:
-        self._resident.write(Subnet.from_json(task.subnet_json))
-        logits = torch.cat([self._resident.forward(images) for images in self._chunks])
+        self._model.write(Subnet.from_json(task.subnet_json))
+        logits = torch.cat([self._model.forward(images) for images in self._chunks])
         units = cross_entropies(logits, self._chunks.labels)
         wrong = logits.argmax(-1) != self._chunks.labels
         self.rows.append(((units * UNIT).numpy(), wrong.numpy()))

@@ -38,7 +38,7 @@ from glorasearch.training.step import label_loss
 BATCH, CLIP, LR, DECAY = 64, 1.0, 1e-3, 1e-4
 TARGET = 1.3
 EVERYTHING = 1.5
-"""What a step of the space with every method may cost, in steps of `glora_medium`."""
+"""What a step of the space with every choice may cost, in steps of `glora_medium`."""
 STEPS = {"quickstart": 100, "vit_tiny": 10}
 """Paths that are drawn, by backbone."""
 

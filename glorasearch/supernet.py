@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from glorasearch.adapters import AdaptedLayer, Storage, SupportTensor, adaptable_layers, head_names, inject, plain_layer
+from glorasearch.adapters import AdaptedLayer, Storage, WarmUps, adaptable_layers, head_names, inject, plain_layer
 from glorasearch.errors import BackboneError, WeightStoreError
 from glorasearch.space import BoundSpace, SearchSpace, Subnet
 
@@ -18,20 +18,20 @@ from glorasearch.space import BoundSpace, SearchSpace, Subnet
 class Supernet(nn.Module):
     """A timm backbone whose linear layers and convolutions carry the support tensors of a search space.
 
-    The backbone that is given stays as it is: the supernet has its own module tree, but its frozen weights are the
-    backbone's own memory, not copies. Trainable are the support tensors and the supernet's own copy of the head.
-    Buffers (batch-norm statistics) are copied and frozen, since batch norm stays in evaluation mode.
+    The given backbone is not changed: the supernet has its own module tree, but shares the memory of the frozen
+    weights. Trainable are the support tensors and the supernet's own copy of the head. Buffers (batch-norm statistics)
+    are copied and frozen, since batch norm stays in evaluation mode.
 
-    Outside `activate` the supernet is the backbone with the current head. At initialisation every subnet is so too, bit
-    for bit.
+    Outside `activate` the supernet is the backbone with the current head; at initialisation so is every subnet, bit for
+    bit.
     """
 
     def __init__(self, backbone: nn.Module, space: SearchSpace | BoundSpace, *, seed: int = 0) -> None:
-        """Inject adapters for every layer that the space names; `seed` decides the initial `up` factors.
+        """Inject adapters for every layer of the space; `seed` draws their initial values.
 
         Raises:
             SearchSpaceError: if the space does not fit the backbone's layers.
-            BackboneError: if the backbone has no head, or a bound space belongs to other layers.
+            BackboneError: if the backbone has no head, or a bound space was bound to other layers.
         """
         super().__init__()
         self.space = space if isinstance(space, BoundSpace) else space.bind(adaptable_layers(backbone))
@@ -39,8 +39,10 @@ class Supernet(nn.Module):
         self.model = _share(backbone, self.heads)
         self._adapted, shared = inject(self.model, self.space, torch.Generator().manual_seed(seed))
         self.shared = nn.ModuleDict({f"of {group}": nn.ModuleDict(owned) for group, owned in shared.items()})
-        """What groups of layers own together, by group and support tensor."""
-        self._watching = {kind for storage, kind in self._counts().values()}
+        """The storage that groups of layers share, by group and support tensor."""
+        self.warm_ups = WarmUps(self._adapted)
+        self.pool: object = None
+        """The flat buffer of its parameters, once the fused paths have made one (`fused.pool_of`)."""
         self._reached = False
         self.train(backbone.training)
 
@@ -55,14 +57,14 @@ class Supernet(nn.Module):
         return logits
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode (drop path, dropout); batch norm stays in evaluation mode, for the backbone is frozen."""
+        """Training mode (drop path, dropout); batch norm stays in evaluation mode, since the backbone is frozen."""
         super().train(mode)
         freeze_statistics(self.model)
         return self
 
     @contextmanager
     def activate(self, subnet: Subnet) -> Iterator[Self]:
-        """Run as the given subnet inside the `with`; before and after it the supernet is as it was.
+        """Run as the given subnet inside the `with`, and as before after it.
 
         Raises:
             SearchSpaceError: if the subnet is not of this space.
@@ -80,8 +82,8 @@ class Supernet(nn.Module):
     def check_reached(self, images: Tensor) -> None:
         """Raise `BackboneError` if a forward pass, of the first of some images, does not call every adapted layer.
 
-        Some models read `layer.weight` and never call the layer; its adapters would train on nothing. What has been
-        found in order once is not looked at again.
+        Some models read `layer.weight` and never call the layer, whose adapters would get no gradient. Once the check
+        has passed it is not repeated.
         """
         if self._reached:
             return
@@ -117,9 +119,9 @@ class Supernet(nn.Module):
 
     @torch.no_grad()
     def merged(self, subnet: Subnet, biased: Collection[str] = ()) -> nn.Module:
-        """The subnet as a plain model of the backbone's class, in evaluation mode: an independent copy, no adapters.
+        """The subnet as a plain model of the backbone's class in evaluation mode: an independent copy, no adapters.
 
-        A layer without a bias gains one only if a choice asks for it, or if it is among `biased`: one of zeros then.
+        A layer without a bias gains one only if a choice adds to it, or if it is among `biased` (then possibly zeros).
 
         Raises:
             SearchSpaceError: if the subnet is not of this space.
@@ -140,7 +142,7 @@ class Supernet(nn.Module):
         return model.eval()
 
     def gains_bias(self) -> list[str]:
-        """Layers without a bias in which some subnet has one."""
+        """Layers without a bias that gain one in some subnet."""
         return sorted(
             name
             for name, layer in self._adapted.items()
@@ -161,11 +163,11 @@ class Supernet(nn.Module):
         }
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
-        """The trainable support tensors, named as in `adapter_state`; what groups share comes last."""
-        return {name: value for name, value in self._kept().items() if value.requires_grad}
+        """The trainable parts of support tensors, named as in `adapter_state`; those that groups share come last."""
+        return {name: value for name, value in self._parts().items() if value.requires_grad}
 
     def rates(self) -> dict[str, str]:
-        """The group of learning rates of every trainable support tensor: `factor`, `vector` or `spectrum`."""
+        """The learning-rate group of every trainable part: `factor`, `vector` or `spectrum`."""
         return {
             f"{prefix}.{name}": storage.rates[name]
             for prefix, storage in self._storages().items()
@@ -174,7 +176,7 @@ class Supernet(nn.Module):
         }
 
     def _storages(self) -> dict[str, Storage]:
-        """Everything that holds parts of choices, by the name that its parts' names begin with."""
+        """The storages of parts, by the prefix of their parts' names."""
         found: dict[str, Storage] = {
             f"{name}.{tensor}": layer.support_of(tensor)
             for name, layer in self._adapted.items()
@@ -186,73 +188,19 @@ class Supernet(nn.Module):
         return found
 
     def shared_parameters(self) -> dict[tuple[str, str], dict[str, nn.Parameter]]:
-        """What groups of layers own together: (group, support tensor) → part → parameter."""
+        """What groups of layers share: (group, support tensor) → part → parameter."""
         return {
             (group.removeprefix("of "), tensor): dict(storage.named_parameters())
             for group, owned in self.shared.named_children()
             for tensor, storage in owned.named_children()
         }
 
-    def _kept(self) -> dict[str, nn.Parameter]:
+    def _parts(self) -> dict[str, nn.Parameter]:
         """The parts of all choices, trained or not."""
         return {
             f"{prefix}.{name}": value
             for prefix, storage in self._storages().items()
             for name, value in storage.named_parameters()
-        }
-
-    @torch.no_grad()
-    def stepped(self, subnets: Iterable[Subnet]) -> list[str]:
-        """Tell the choices that count their steps of an optimiser step that drew these subnets.
-
-        Returns:
-            The parameters, named as in `adapter_state`, that start anew: their moments are to be forgotten.
-        """
-        if not self._watching:
-            return []
-        drawn = {
-            (layer, tensor, kind)
-            for subnet in subnets
-            for (layer, tensor), choice in subnet.items()
-            if (kind := choice.partition(":")[0]) in self._watching
-        }
-        anew: list[str] = []
-        for name, tensor, kind in sorted(drawn):
-            layer = self._adapted[name]
-            parts = layer.support_of(tensor).stepped(kind, layer.weight_view)
-            anew += [f"{name}.{tensor}.{part}" for part in parts]
-        return anew
-
-    def draws(self) -> dict[str, int]:
-        """The optimiser steps that drew the choices that count them, by their names in `adapter_state`."""
-        return {name: storage.draws[kind] for name, (storage, kind) in self._counts().items()}
-
-    def warming(self, since: Mapping[str, int]) -> dict[str, int]:
-        """Kinds of choices that were drawn since `draws` said so and are still warming up → in how many places."""
-        found: dict[str, int] = {}
-        for name, (storage, kind) in self._counts().items():
-            method, draws = storage.methods[kind], storage.draws[kind]
-            if draws > since[name] and method.choice.warming(draws, method.site):
-                found[kind] = found.get(kind, 0) + 1
-        return found
-
-    def hold_restarts(self) -> None:
-        """From now on no choice drops what it has learned: one whose warm-up has not ended stays as it is for good.
-
-        For a training that goes on from a subnet that was scored as it is.
-        """
-        for storage, kind in self._counts().values():
-            method = storage.methods[kind]
-            if method.choice.restarts and method.choice.warming(storage.draws[kind], method.site):
-                storage.draws[kind] = HELD
-
-    def _counts(self) -> dict[str, tuple[SupportTensor, str]]:
-        """Where the steps of choices that count them are kept, by their names in `adapter_state`."""
-        return {
-            f"{prefix}.{kind}_draws": (storage, kind)
-            for prefix, storage in self._storages().items()
-            if isinstance(storage, SupportTensor)
-            for kind in storage.draws
         }
 
     def head_parameters(self) -> dict[str, nn.Parameter]:
@@ -264,20 +212,19 @@ class Supernet(nn.Module):
         }
 
     def adapter_state(self) -> dict[str, Tensor]:
-        """All that was trained: support tensors, what choices keep besides, and the head.
+        """Everything that training changes: the parts of all choices, trained or not, the head, and numbers of draws.
 
         Name → detached tensor (shared memory, not a copy).
         """
-        state = {name: parameter.detach() for name, parameter in (self._kept() | self.head_parameters()).items()}
-        counts = {name: torch.tensor([storage.draws[kind]]) for name, (storage, kind) in self._counts().items()}
-        return state | counts
+        state = {name: parameter.detach() for name, parameter in (self._parts() | self.head_parameters()).items()}
+        return state | self.warm_ups.state()
 
     @torch.no_grad()
     def load_adapter_state(self, state: Mapping[str, Tensor], *, share: bool = False) -> None:
-        """Take over what `adapter_state` gave, copied; or the tensors themselves, where they fit and may be shared.
+        """Load a copy of an adapter state; with `share`, the tensors themselves where dtype and device fit.
 
         Raises:
-            WeightStoreError: if names or shapes differ from this supernet's; nothing is changed then.
+            WeightStoreError: if names or shapes differ from this supernet's; it is unchanged then.
         """
         own = self.adapter_state()
         problems = [f"{name} is missing" for name in own.keys() - state.keys()]
@@ -290,29 +237,24 @@ class Supernet(nn.Module):
         if problems:
             first = "; ".join(sorted(problems)[:3])
             raise WeightStoreError(f"these weights belong to another supernet ({len(problems)} differences): {first}")
-        for name, parameter in (self._kept() | self.head_parameters()).items():
+        for name, parameter in (self._parts() | self.head_parameters()).items():
             given = state[name]
             if share and (given.dtype, given.device) == (parameter.dtype, parameter.device):
                 parameter.data = given
             else:
                 parameter.copy_(given)
-        for name, (storage, kind) in self._counts().items():
-            storage.draws[kind] = int(state[name].item())
-
-
-HELD: Final = -1
-"""Stands for the steps of a choice that does not count them any more."""
+        self.warm_ups.load(state)
 
 
 def freeze_statistics(model: nn.Module) -> None:
-    """Put batch norm into evaluation mode: the backbone is frozen, and so are its statistics."""
+    """Put batch norm into evaluation mode: the backbone is frozen, with its statistics."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
 
 
 def _share(backbone: nn.Module, heads: tuple[str, ...]) -> nn.Module:
-    """A copy of the module tree whose frozen parameters are the backbone's memory and whose head is its own."""
+    """A copy of the module tree that shares the memory of the frozen parameters and has its own head."""
     own = {id(parameter) for head in heads for parameter in backbone.get_submodule(head).parameters()}
     frozen = [parameter for parameter in backbone.parameters() if id(parameter) not in own]
     if not frozen:

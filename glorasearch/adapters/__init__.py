@@ -8,22 +8,21 @@ from glorasearch.adapters.layer import (
     LayerChoices,
     plain_layer,
 )
-from glorasearch.adapters.support import Method, Storage, SupportTensor, methods_of
-from glorasearch.adapters.values import as_line, as_matrix
+from glorasearch.adapters.support import OfferedChoice, Storage, SupportTensor, offered_choices
+from glorasearch.adapters.warm_up import WarmUps
 
 __all__ = [
     "AdaptedConv2d",
     "AdaptedLayer",
     "AdaptedLinear",
     "LayerChoices",
-    "Method",
+    "OfferedChoice",
     "Storage",
     "SupportTensor",
+    "WarmUps",
     "adaptable_layers",
-    "as_line",
-    "as_matrix",
     "head_names",
     "inject",
-    "methods_of",
+    "offered_choices",
     "plain_layer",
 ]

@@ -1,4 +1,4 @@
-"""Finding the layers of a backbone that can be adapted and putting adapters in their places, by exact module name."""
+"""Find the layers of a backbone that can be adapted, and replace them by adapted ones, by exact module name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from glorasearch.adapters.layer import AdaptedConv2d, AdaptedLayer, AdaptedLinear
-from glorasearch.adapters.support import Method, Storage, methods_of
+from glorasearch.adapters.support import OfferedChoice, Storage, offered_choices
 from glorasearch.choices import Part
 from glorasearch.errors import BackboneError
 from glorasearch.space import BoundSpace, LayerShape
@@ -18,7 +18,7 @@ def head_names(model: nn.Module) -> tuple[str, ...]:
     """Module names of a timm model's classifier head (two for a distilled DeiT).
 
     Raises:
-        BackboneError: if the model does not say which modules are its head, or has none.
+        BackboneError: if the model has no `get_classifier`, or no head.
     """
     get_classifier = getattr(model, "get_classifier", None)
     if get_classifier is None:
@@ -41,7 +41,7 @@ def head_names(model: nn.Module) -> tuple[str, ...]:
 def adaptable_layers(model: nn.Module) -> list[LayerShape]:
     """Every `nn.Linear` and `nn.Conv2d` of a backbone outside its head, in the order of `named_modules`.
 
-    Subclasses are left out: they do something else with their weight (standardise it, say).
+    Subclasses are left out: they may transform their weight (standardise it, for instance).
     """
     heads = head_names(model)
     return [
@@ -61,20 +61,20 @@ def _shape(name: str, module: nn.Module) -> LayerShape:
 def inject(
     model: nn.Module, space: BoundSpace, generator: torch.Generator
 ) -> tuple[dict[str, AdaptedLayer], dict[str, dict[str, Storage]]]:
-    """Replace the layers that the space names by adapted ones, in place.
+    """Replace the layers of the space by adapted ones, in place.
 
     Returns:
-        The adapted layers by name; and what groups of layers share, by group and support tensor.
+        The adapted layers by name; and the storage that groups of layers share, by group and support tensor.
 
     Raises:
-        BackboneError: if the space was bound to other layers than the model has.
+        BackboneError: if the space was bound to layers that the model does not have.
     """
     present = {layer.name: layer for layer in adaptable_layers(model)}
-    methods: dict[str, dict[str, dict[str, Method]]] = {}
+    offered: dict[str, dict[str, dict[str, OfferedChoice]]] = {}
     for gene in space.genes:
-        methods.setdefault(gene.layer, {})[gene.tensor] = methods_of(space, gene)
+        offered.setdefault(gene.layer, {})[gene.tensor] = offered_choices(space, gene)
     groups = {(gene.layer, gene.tensor): gene.share for gene in space.genes if gene.share}
-    shared = _shared(model, methods, groups, generator)
+    shared = _shared(model, offered, groups, generator)
     adapted: dict[str, AdaptedLayer] = {}
     for layer in space.layers:
         if present.get(layer.name) != layer:
@@ -82,11 +82,11 @@ def inject(
                 f"the search space is bound to {layer}, the backbone has {present.get(layer.name)}: bind it again"
             )
         base = model.get_submodule(layer.name)
-        own = {t: shared[groups[layer.name, t]][t] for t in methods.get(layer.name, {}) if (layer.name, t) in groups}
-        kind = AdaptedConv2d if layer.convolution else AdaptedLinear
-        adapted[layer.name] = kind(
+        own = {t: shared[groups[layer.name, t]][t] for t in offered.get(layer.name, {}) if (layer.name, t) in groups}
+        adapted_class = AdaptedConv2d if layer.convolution else AdaptedLinear
+        adapted[layer.name] = adapted_class(
             base,  # type: ignore[arg-type]
-            methods.get(layer.name, {}),
+            offered.get(layer.name, {}),
             entangle=space.entangle,
             generator=generator,
             shared=own,
@@ -98,19 +98,19 @@ def inject(
 
 def _shared(
     model: nn.Module,
-    methods: Mapping[str, Mapping[str, Mapping[str, Method]]],
+    offered: Mapping[str, Mapping[str, Mapping[str, OfferedChoice]]],
     groups: Mapping[tuple[str, str], str],
     generator: torch.Generator,
 ) -> dict[str, dict[str, Storage]]:
-    """For every group and support tensor the parts that its layers share, at the largest arguments of any of them."""
+    """For every group and support tensor the parts that its layers share, at the largest arguments of any layer."""
     parts: dict[tuple[str, str], dict[str, Part]] = {}
     likes: dict[str, torch.Tensor] = {}
     for (layer, tensor), group in groups.items():
         likes.setdefault(group, next(model.get_submodule(layer).parameters()))
-        for method in methods[layer][tensor].values():
-            if method.shared:
+        for choice in offered[layer][tensor].values():
+            if choice.shared:
                 known = parts.setdefault((group, tensor), {})
-                for name, part in method.parts.items():
+                for name, part in choice.parts.items():
                     known[name] = max(known.get(name, part), part, key=lambda one: one.shape)
     found: dict[str, dict[str, Storage]] = {}
     for (group, tensor), own in parts.items():

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glorasearch.adapters.outside import check_outside_methods
-from glorasearch.adapters.support import Method, Storage, SupportTensor
-from glorasearch.adapters.values import Value, as_line, as_matrix
-from glorasearch.choices import Contribution, Dense, LowRank
+from glorasearch.adapters.plugins import check_plugins
+from glorasearch.adapters.support import OfferedChoice, Storage, SupportTensor
+from glorasearch.choices import Contribution, Dense, LowRank, as_line, as_matrix
 from glorasearch.space import SUPPORT_TENSORS
+
+if TYPE_CHECKING:
+    from glorasearch.choices.base import Value
 
 LayerChoices = tuple[str, str, str, str, str]
 """The choices of one layer for A, B, C, D and E."""
@@ -27,8 +30,8 @@ class AdaptedLayer(nn.Module):
         W = W0 + W0⊙A + B,    b = b0 + b0⊙D + E + W0·C
 
     A is element-wise as in the published code; the paper writes `W0 A`. A layer without a bias has b0 = 0 and no D.
-    What exactly a choice puts in these places is its own business (`glorasearch.choices`). `choices` names the active
-    ones; None makes it the original layer. It is set by `Supernet.activate` only.
+    `glorasearch.choices` defines what each choice contributes to these terms. `choices` holds the active ones; None
+    makes it the original layer. It is set by `Supernet.activate` only.
 
     `base` is the original module, shared and not copied.
     """
@@ -38,13 +41,13 @@ class AdaptedLayer(nn.Module):
     def __init__(
         self,
         base: nn.Linear | nn.Conv2d,
-        methods: Mapping[str, Mapping[str, Method]],
+        offered: Mapping[str, Mapping[str, OfferedChoice]],
         *,
         entangle: str,
         generator: torch.Generator,
         shared: Mapping[str, Storage],
     ) -> None:
-        """`methods` are the kinds of choices that each support tensor offers, `shared` what groups own of them."""
+        """`offered` has the choice classes of each support tensor, `shared` the parts of groups of layers."""
         super().__init__()
         self.base = base
         weight = base.weight.detach()
@@ -53,32 +56,31 @@ class AdaptedLayer(nn.Module):
         self.support = nn.ModuleDict(
             {
                 tensor: SupportTensor(
-                    offered, entangle=entangle, generator=generator, like=weight, shared=shared.get(tensor)
+                    classes, entangle=entangle, generator=generator, like=weight, shared=shared.get(tensor)
                 )
-                for tensor, offered in methods.items()
+                for tensor, classes in offered.items()
             }
         )
-        for tensor, offered in methods.items():
-            check_outside_methods(tensor, offered, self.support_of(tensor), weight.flatten(1))
+        for tensor, classes in offered.items():
+            check_plugins(tensor, classes, self.support_of(tensor), weight.flatten(1))
         self.choices: LayerChoices | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the base layer, with the active choices.
+        """The base layer with the active choices.
 
-        Only what has no cheaper form needs the dense weight and its full gradient: a scale by a product, or a dense
-        shift. A scale of rows scales the outputs (the scale of a row of W0 is the scale of an output), products and
-        lines are added as low-rank and rank-one terms, the rest is one offset. At a scale of 0 the scaled form is
-        exactly the unscaled one, as `y·1 − b·0 = y`.
+        Only a scale by a product, or a dense shift, needs the dense weight and its full gradient. A scale of rows of W0
+        is a scale of outputs, products and lines are added as low-rank and rank-one terms, and the rest is one offset.
+        At a scale of 0 the scaled form is exactly the unscaled one, since `y·1 − b·0 = y`.
         """
         if self.choices is None:
             result: Tensor = self.base(x)
             return result
         added = self.contributions(self.choices)
-        bias = self._bias(added)
+        bias = self.merge_bias(added)
         scales = [c.scale for c in added if c.scale is not None]
         shifts = [c.shift for c in added if c.shift is not None]
         if self._needs_weight(scales, shifts):
-            return self._run(x, self._weight(added), bias)
+            return self._run(x, self.merge_weight(added), bias)
         return self._run_cheaply(x, bias, scales, shifts)
 
     def _needs_weight(self, scales: Iterable[Value], shifts: Iterable[Value]) -> bool:
@@ -86,11 +88,11 @@ class AdaptedLayer(nn.Module):
 
     @abstractmethod
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer's function with another weight `(out, in)` and bias `(out,)`."""
+        """The layer's function with the given weight `(out, in)` and bias `(out,)`."""
 
     @abstractmethod
     def _run_cheaply(self, x: Tensor, bias: Tensor | None, scales: list[Value], shifts: list[Value]) -> Tensor:
-        """The same with W0 scaled by lines and shifted by products and lines."""
+        """The layer's function with W0 scaled by lines and shifted by products and lines, W never being formed."""
 
     @property
     def weight_view(self) -> Tensor:
@@ -99,11 +101,11 @@ class AdaptedLayer(nn.Module):
 
     def merged_weight(self, choices: LayerChoices) -> Tensor:
         """W, `(out, in)`; W0 itself where nothing is added."""
-        return self._weight(self.contributions(choices))
+        return self.merge_weight(self.contributions(choices))
 
     def merged_bias(self, choices: LayerChoices) -> Tensor | None:
         """b, `(out,)`; None where there is no b0 and nothing is added."""
-        return self._bias(self.contributions(choices))
+        return self.merge_bias(self.contributions(choices))
 
     def contributions(self, choices: LayerChoices) -> list[Contribution]:
         """What these choices add, in the order of the support tensors."""
@@ -113,50 +115,43 @@ class AdaptedLayer(nn.Module):
             if choice != "none"
         ]
 
-    def as_lora(self, choices: LayerChoices) -> tuple[LowRank, Tensor | None] | None:
-        """A LoRA adapter that says the same: lora_B `(out, r)` and lora_A `(r, in)` against W0, and the whole bias.
+    def merge_weight(self, added: Sequence[Contribution], out: Tensor | None = None) -> Tensor:
+        """`W0 + W0⊙A + B`, `(out, in)`, from what choices add; W0 itself where nothing is added and there is no `out`.
 
-        None if there is none: where W0 is scaled (W0⊙A is generally full) or a dense matrix is added.
+        Differentiable, unless it is written into `out`, which must not be W0.
         """
-        added = self.contributions(choices)
-        shifts = [one.shift for one in added if one.shift is not None]
-        if any(one.scale is not None for one in added) or any(isinstance(shift, Dense) for shift in shifts):
-            return None
-        base = self.weight_view
-        products = [shift if isinstance(shift, LowRank) else _ones(shift, self.in_features) for shift in shifts]
-        rows = (product.down.expand(self.out_features, -1) for product in products)
-        down = torch.cat([base.new_zeros(self.out_features, 0), *rows], dim=1)
-        up = torch.cat([base.new_zeros(0, self.in_features), *(product.up for product in products)])
-        return LowRank(down, up), self._bias(added)
-
-    def _weight(self, added: list[Contribution]) -> Tensor:
         weight = base = self.weight_view
         for one in added:
             if one.scale is not None:
-                weight = torch.addcmul(weight, base, as_matrix(one.scale))
+                weight = torch.addcmul(weight, base, as_matrix(one.scale), out=out)
         for one in added:
             if isinstance(one.shift, LowRank):
-                weight = torch.addmm(weight, one.shift.down, one.shift.up)
+                weight = torch.addmm(weight, one.shift.down, one.shift.up, out=out)
             elif one.shift is not None:
-                weight = weight + as_matrix(one.shift)
-        return weight
+                weight = torch.add(weight, as_matrix(one.shift), out=out)
+        if out is None or weight is out:
+            return weight
+        return out.copy_(weight)
 
-    def _bias(self, added: list[Contribution]) -> Tensor | None:
+    def merge_bias(self, added: Sequence[Contribution], out: Tensor | None = None) -> Tensor | None:
+        """`b0 + b0⊙D + E + W0·C`, `(out,)`; where there is no b0 and nothing is added, None, or zeros in `out`."""
         base: Tensor | None = self.base.bias
         bias = base
         for one in added:
             if one.bias_scale is not None and base is not None:  # b0 = 0 has nothing to scale
                 assert bias is not None
-                bias = torch.addcmul(bias, base, one.bias_scale)
-        for one in added:
-            if one.bias_shift is not None:
-                shift = one.bias_shift.expand(self.out_features)
-                bias = shift if bias is None else bias + shift
-        for one in added:
-            if one.prompt is not None:
-                seen = self.weight_view @ as_line(one.prompt)
-                bias = seen if bias is None else bias + seen
-        return bias
+                bias = torch.addcmul(bias, base, one.bias_scale, out=out)
+        shifts = [one.bias_shift.expand(self.out_features) for one in added if one.bias_shift is not None]
+        prompts = [self.through_weight(one.prompt) for one in added if one.prompt is not None]
+        for line in shifts + prompts:
+            bias = line if bias is None else torch.add(bias, line, out=out)
+        if out is None or bias is out:
+            return bias
+        return out.zero_() if bias is None else out.copy_(bias)
+
+    def through_weight(self, prompt: Value) -> Tensor:
+        """`W0·C`, `(out,)`: what a prompt adds to the bias."""
+        return self.weight_view @ as_line(prompt)
 
     def support_of(self, tensor: str) -> SupportTensor:
         """One of its support tensors."""
@@ -189,8 +184,8 @@ class AdaptedLinear(AdaptedLayer):
 class AdaptedConv2d(AdaptedLayer):
     """A convolution with support tensors: the weight is seen as `(out, in / groups · height · width)`.
 
-    `(N, in, H, W)` to `(N, out, H', W')`; the prompt C has one value for every tap of a filter. GLoRA's authors leave
-    convolutions out. The batch norms of the backbone stay in evaluation mode, with the statistics that it came with.
+    `(N, in, H, W)` to `(N, out, H', W')`; the prompt C has one value per tap of a filter. The GLoRA paper does not
+    cover convolutions. Batch norms stay in evaluation mode, with the statistics of the backbone.
     """
 
     base: nn.Conv2d
@@ -200,7 +195,7 @@ class AdaptedConv2d(AdaptedLayer):
         return result
 
     def _needs_weight(self, scales: Iterable[Value], shifts: Iterable[Value]) -> bool:
-        """In a grouped convolution a product is no chain of two convolutions."""
+        """In a grouped convolution a product is not a chain of two convolutions."""
         return super()._needs_weight(scales, shifts) or (self.base.groups > 1 and any(True for _ in shifts))
 
     def _run_cheaply(self, x: Tensor, bias: Tensor | None, scales: list[Value], shifts: list[Value]) -> Tensor:
@@ -226,16 +221,16 @@ def _sum_lines(lines: list[Value]) -> Tensor:
 
 
 def _ones(line: Value, columns: int) -> LowRank:
-    """A line, the same in every column, as a product of rank one."""
+    """A line, repeated in every column, as a product of rank one."""
     assert isinstance(line, Tensor)
     return LowRank(line[:, None], line.new_ones(1, columns))
 
 
 def _shift(y: Tensor, x: Tensor, b: Value) -> None:
-    """Add `x·Bᵀ` to `y (N, out)` in place: one pass over it, whatever the form of B.
+    """Add `x·Bᵀ` to `y (N, out)` in place, in one pass over it, whatever the form of B.
 
-    The factor is laid out as `(rank, out)`, since autograd then computes its gradient as `seenᵀ·g`; as `gᵀ·seen`, which
-    is the gradient of a `linear`, a CPU needs six times as long for the few columns of `seen`.
+    The factor is laid out as `(rank, out)`, so that autograd computes its gradient as `seenᵀ·g`; with few columns in
+    `seen`, a CPU takes six times as long for `gᵀ·seen`, the gradient of a `linear`.
     """
     if isinstance(b, LowRank):
         seen, factor = F.linear(x, b.up), b.down.t()
@@ -246,7 +241,7 @@ def _shift(y: Tensor, x: Tensor, b: Value) -> None:
 
 
 def plain_layer(base: nn.Linear | nn.Conv2d, *, bias: bool) -> nn.Linear | nn.Conv2d:
-    """A layer like another one, with a bias or without; its values are arbitrary."""
+    """A layer with the hyperparameters of `base`, with or without a bias; its values are uninitialised."""
     plain: nn.Linear | nn.Conv2d
     if isinstance(base, nn.Linear):
         plain = nn.Linear(base.in_features, base.out_features, bias, device="meta")

@@ -13,13 +13,15 @@ from glorasearch.errors import SearchSpaceError
 from glorasearch.space import BoundSpace, Gene
 
 RESERVED: Final = {"down": "lora", "up": "lora", "vector": "vector", "constant": "constant"}
-"""Parts by which the fast paths know GLoRA's own forms, and whose they are."""
+"""Names of parts by which the fused paths recognise GLoRA's own forms, and the choice class that owns each."""
+_View = tuple[str, tuple[slice, ...]]
+"""The name of a stored tensor, and the slices of it that a choice uses."""
 
 
-class Method(NamedTuple):
-    """A kind of choice that a support tensor offers."""
+class OfferedChoice(NamedTuple):
+    """A choice class that a support tensor offers."""
 
-    choice: type[Choice]
+    choice_class: type[Choice]
     site: Site
     parts: Mapping[str, Part]
     """At the largest arguments that are offered."""
@@ -29,151 +31,152 @@ class Method(NamedTuple):
     """The largest arguments that are offered."""
 
 
-def methods_of(space: BoundSpace, gene: Gene) -> dict[str, Method]:
-    """The kinds of choices that a gene offers."""
-    offered: dict[str, list[Choice]] = {}
+def offered_choices(space: BoundSpace, gene: Gene) -> dict[str, OfferedChoice]:
+    """The choice classes that a gene offers, by name."""
+    by_name: dict[str, list[Choice]] = {}
     for text in gene.choices:
         choice = parse_choice(text)
-        offered.setdefault(choice.kind, []).append(choice)
-    methods: dict[str, Method] = {}
-    for kind, choices in offered.items():
-        site, first = space.site(gene, kind), type(choices[0])
-        largest = {name: max(choice.given[name] for choice in choices) for name in first.arguments}
-        parts, shared = first.parts(site, **largest), bool(gene.share) and first.shareable
-        methods[kind] = Method(first, site, parts, shared, tuple(largest[name] for name in first.arguments))
-    return methods
+        by_name.setdefault(choice.name, []).append(choice)
+    offered: dict[str, OfferedChoice] = {}
+    for name, choices in by_name.items():
+        site, made = space.site(gene, name), type(choices[0])
+        largest = {argument: max(choice.given[argument] for choice in choices) for argument in made.arguments}
+        parts, shared = made.parts(site, **largest), bool(gene.share) and made.shareable
+        offered[name] = OfferedChoice(made, site, parts, shared, tuple(largest.values()))
+    return offered
 
 
 class Storage(nn.Module):
-    """Tensors by name: parts of choices, those that are trained and those that are only kept."""
+    """The parts of choices by name, trained or not."""
 
     def __init__(self, parts: Mapping[str, Part], generator: torch.Generator, like: Tensor) -> None:
-        """`like` gives device and dtype; `generator` (on the CPU) draws what does not start at zero."""
+        """`like` gives device and dtype; `generator` (on the CPU) draws the parts that do not start at zero."""
         super().__init__()
         self.rates = {name: part.rate for name, part in parts.items()}
         for name, part in parts.items():
             if not name.isidentifier() or hasattr(self, name):
-                raise SearchSpaceError(f"a choice names a part {name!r}, which cannot be; give it another name")
+                raise SearchSpaceError(f"a choice has a part {name!r}, which is not a usable name; give it another one")
             value = torch.zeros(part.shape, dtype=torch.float64)
             part.start(value, generator)
             self.register_parameter(name, nn.Parameter(value.to(like), requires_grad=part.trained))
 
 
 class SupportTensor(Storage):
-    """All choices of one support tensor of a layer; those of one kind share their parts.
+    """All choices of one support tensor of a layer; the choices of one class share its parts.
 
-    - `untied`: every kind has parts of its own.
+    - `untied`: every choice class has its own parts.
     - `reference`: as in the published code of GLoRA, `vector` is column 0 of the LoRA factor `down` and `constant` its
-      first entry (of the vector where there is no `down`), so that one column serves three roles.
+      first entry (of the vector where there is no `down`), so one column has three roles.
 
     Every choice is a no-op at the start: the adapted layer is the original one.
     """
 
     def __init__(
         self,
-        methods: Mapping[str, Method],
+        offered: Mapping[str, OfferedChoice],
         *,
         entangle: str,
         generator: torch.Generator,
         like: Tensor,
         shared: Storage | None = None,
     ) -> None:
-        """Allocate what the layer owns; `shared` holds what its group owns."""
+        """Allocate the layer's own parts; `shared` holds those of its group."""
         owners = dict(RESERVED)
-        owners |= {f"{kind}_draws": "its own count" for kind, method in methods.items() if method.choice.watches}
+        counting = [name for name, choice in offered.items() if choice.choice_class.watches]
+        owners |= {f"{name}_draws": "its own count" for name in counting}
         owned: dict[str, Part] = {}
-        for kind, method in methods.items():
-            for name in method.parts:
-                if owners.setdefault(name, kind) != kind:
+        for name, choice in offered.items():
+            for part in choice.parts:
+                if owners.setdefault(part, name) != name:
                     raise SearchSpaceError(
-                        f"choice {kind!r} has a part {name!r}, and so has {owners[name]!r}: rename it"
+                        f"choice {name!r} has a part {part!r}, and so has {owners[part]!r}: rename it"
                     )
-            owned |= {} if method.shared else method.parts
+            owned |= {} if choice.shared else choice.parts
         self.aliased = entangle == "reference"
         if self.aliased:
-            _alias(methods, owned)
+            _alias(offered, owned)
         super().__init__(owned, generator, like)
-        self._methods = dict(methods)
+        self._offered = dict(offered)
         self._shared = {} if shared is None else dict(shared.named_parameters())
-        self._found: dict[str, tuple[type[Choice], Site, dict[str, tuple[str, tuple[slice, ...]]]]] = {}
-        self.draws = {kind: 0 for kind, method in methods.items() if method.choice.watches}
-        """Optimiser steps that drew a choice of a kind that counts them."""
+        self._views: dict[str, tuple[OfferedChoice, dict[str, _View]]] = {}
+        self.draws = dict.fromkeys(counting, 0)
+        """For each choice class that counts them, the optimiser steps that drew one of its choices."""
 
     @property
-    def methods(self) -> Mapping[str, Method]:
-        """The kinds of choices that it offers."""
-        return self._methods
+    def offered(self) -> Mapping[str, OfferedChoice]:
+        """The choice classes that it offers, by name."""
+        return self._offered
 
     @property
     def shared_parts(self) -> dict[str, Tensor]:
-        """Its parts that belong to a group of layers, as this layer sees them: cut to the largest that it offers."""
+        """Its parts that belong to a group of layers, cut to the largest arguments that this layer offers."""
         return {
             name: self._shared[name][tuple(slice(length) for length in part.shape)]
-            for method in self._methods.values()
-            if method.shared
-            for name, part in method.parts.items()
+            for choice in self._offered.values()
+            if choice.shared
+            for name, part in choice.parts.items()
         }
 
     @torch.no_grad()
     def adds_bias(self, base: Tensor) -> bool:
-        """Whether some choice adds to the bias; `base (out, in)` is W0."""
-        added = (self.contribution(self.largest(kind), base) for kind in self._methods if kind != "none")
+        """Whether any choice adds to the bias; `base (out, in)` is W0."""
+        added = (self.contribution(self.largest(name), base) for name in self._offered if name != "none")
         return any(one.bias_scale is not None or one.bias_shift is not None or one.prompt is not None for one in added)
 
-    def largest(self, kind: str) -> str:
-        """The choice of a kind with the largest arguments that are offered (which itself may not be)."""
-        method = self._methods[kind]
-        return str(method.choice(method.largest))
+    def largest(self, name: str) -> str:
+        """The choice of a class with the largest arguments that are offered (it may not be offered itself)."""
+        offered = self._offered[name]
+        return str(offered.choice_class(offered.largest))
 
     def contribution(self, choice: str, base: Tensor) -> Contribution:
         """What a choice adds to the layer with W0 `base (out, in)`; gradients reach the storage."""
-        method, site, names = self._lookup(choice)
-        return method.contribution({name: self._part(source)[cut] for name, (source, cut) in names.items()}, base, site)
+        offered, _ = self._lookup(choice)
+        return offered.choice_class.contribution(self.parts(choice), base, offered.site)
 
     def parts(self, choice: str) -> dict[str, Tensor]:
         """The parts of a choice, cut to its arguments; views."""
-        _, _, names = self._lookup(choice)
-        return {name: self._part(source)[cut] for name, (source, cut) in names.items()}
+        _, views = self._lookup(choice)
+        return {name: self._part(source)[cut] for name, (source, cut) in views.items()}
 
-    def stepped(self, kind: str, base: Tensor) -> tuple[str, ...]:
-        """Count an optimiser step that drew a kind; returns the parts that start anew."""
-        if self.draws.get(kind, -1) < 0:  # it counts none, or is held
+    def stepped(self, name: str, base: Tensor) -> tuple[str, ...]:
+        """Count an optimiser step that drew a choice of this class; returns the parts that were reset."""
+        if self.draws.get(name, -1) < 0:  # not counted, or held
             return ()
-        self.draws[kind] += 1
-        method = self._methods[kind]
-        parts = {name: self._part(name).detach() for name in method.parts}
-        return method.choice.stepped(self.draws[kind], parts, base.detach(), method.site)
+        self.draws[name] += 1
+        offered = self._offered[name]
+        parts = {part: self._part(part).detach() for part in offered.parts}
+        return offered.choice_class.stepped(self.draws[name], parts, base.detach(), offered.site)
 
     def _part(self, name: str) -> Tensor:
         own = self._parameters.get(name)
         return self._shared[name] if own is None else own
 
-    def _lookup(self, text: str) -> tuple[type[Choice], Site, dict[str, tuple[str, tuple[slice, ...]]]]:
-        """Of a choice its class, its site, and for its parts where they are stored and what is cut off."""
-        found = self._found.get(text)
+    def _lookup(self, text: str) -> tuple[OfferedChoice, dict[str, _View]]:
+        """The class of a choice as it is offered, and for each of its parts the view that the choice has."""
+        found = self._views.get(text)
         if found is None:
             choice = parse_choice(text)
-            method = self._methods[choice.kind]
-            names: dict[str, tuple[str, tuple[slice, ...]]] = {}
-            for name, part in method.parts.items():
+            offered = self._offered[choice.name]
+            views: dict[str, _View] = {}
+            for name, part in offered.parts.items():
                 cut = [slice(None)] * len(part.shape)
                 for argument, axis in part.cut.items():
                     cut[axis] = slice(choice.given[argument])
-                names[name] = name, tuple(cut)
-            if self.aliased and choice.kind in ("vector", "constant"):
-                names = {choice.kind: self._aliased(choice.kind)}
-            found = self._found[text] = method.choice, method.site, names
+                views[name] = name, tuple(cut)
+            if self.aliased and choice.name in ("vector", "constant"):
+                views = {choice.name: self._aliased(choice.name)}
+            found = self._views[text] = offered, views
         return found
 
-    def _aliased(self, kind: str) -> tuple[str, tuple[slice, ...]]:
-        length = slice(1) if kind == "constant" else slice(None)
+    def _aliased(self, name: str) -> _View:
+        length = slice(1) if name == "constant" else slice(None)
         return ("down", (length, 0)) if "down" in self._parameters else ("vector", (length,))  # type: ignore[return-value]
 
 
-def _alias(methods: Mapping[str, Method], owned: dict[str, Part]) -> None:
-    """Leave out what is read from another kind's parts."""
+def _alias(offered: Mapping[str, OfferedChoice], owned: dict[str, Part]) -> None:
+    """Leave out the parts that are read from those of another choice class."""
     if owned.pop("constant", None) is not None and "vector" not in owned and "down" not in owned:
-        rows = methods["constant"].site.rows
+        rows = offered["constant"].site.rows
         owned["vector"] = Part((rows,), rate="vector")
     if "down" in owned:
         owned.pop("vector", None)

@@ -1,4 +1,4 @@
-"""The forms that a support tensor may take: one small class in one file each. Pure Python until tensors come in."""
+"""The forms that a support tensor may take, one small class each. Pure Python until tensors come in."""
 
 from glorasearch.choices.base import (
     SUPPORT_TENSORS,
@@ -11,16 +11,17 @@ from glorasearch.choices.base import (
     Part,
     Site,
     Spectral,
+    as_line,
+    as_matrix,
 )
+from glorasearch.choices.plugins import plugin_sources, register_plugin
 from glorasearch.choices.table import (
     CHOICES,
     check_allowed,
     describe_choices,
-    method_sources,
     options_of,
     parse_choice,
     register,
-    register_named,
 )
 
 __all__ = [
@@ -35,11 +36,13 @@ __all__ = [
     "Part",
     "Site",
     "Spectral",
+    "as_line",
+    "as_matrix",
     "check_allowed",
     "describe_choices",
-    "method_sources",
     "options_of",
     "parse_choice",
+    "plugin_sources",
     "register",
-    "register_named",
+    "register_plugin",
 ]

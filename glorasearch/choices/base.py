@@ -1,8 +1,9 @@
-"""What a choice is: one form of a support tensor, said in one small class.
+"""What a choice is: one form of a support tensor, defined by one small class.
 
-A choice is written as a string: `none`, `vector`, `lora:4`, `dash:4:8`. Its class says which support tensors allow it,
-what it stores and how that starts, what it contributes to weight and bias, and what it costs. Everything else (search
-spaces, counts, sharing, training, merging, export) treats all choices alike.
+A choice is written as a string: `none`, `vector`, `lora:4`, `dash:4:8`. Its class (the part before the colon is the
+class's name) says which support tensors allow it, what it stores and how that is initialised, what it contributes to
+weight and bias, and what it costs. Everything else (search spaces, counts, sharing, training, merging, export) treats
+all choices alike.
 
 The classes import torch inside functions only, since the control plane reads their grammar and their costs.
 """
@@ -24,9 +25,9 @@ SUPPORT_TENSORS: Final = ("A", "B", "C", "D", "E")
 """A scales the weight, B shifts it, C is a prompt seen through it, D scales the bias, E shifts it."""
 
 RATES: Final = ("factor", "vector", "spectrum")
-"""The groups of learning rates that a part may have."""
+"""The learning-rate groups of parts."""
 Options = Mapping[str, float]
-"""The options of a method by name, as a search space sets them."""
+"""The options of a choice class by name, as a search space sets them."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -44,7 +45,7 @@ class LayerShape:
 
     @property
     def stacked(self) -> int:
-        """How many weights of one shape lie one above the other in this one: 3 for a fused qkv, else 1."""
+        """How many weights of equal shape are stacked in this one: 3 for a fused qkv, else 1."""
         return 3 if self.name.endswith("qkv") and self.out_features % 3 == 0 else 1
 
 
@@ -60,7 +61,7 @@ class LowRank(NamedTuple):
 
 
 class Dense(NamedTuple):
-    """A matrix that has no shorter form, `(rows, columns)`."""
+    """A matrix without a factored form, `(rows, columns)`."""
 
     matrix: Tensor
 
@@ -71,14 +72,24 @@ class Dense(NamedTuple):
 
 if TYPE_CHECKING:
     Value = LowRank | Dense | Tensor
-    """A product, a matrix, or a line: a tensor `(..., rows)` or `(..., 1)` with one value for every row."""
+    """A product, a matrix, or a line: a tensor `(..., rows)` or `(..., 1)` with one value per row."""
+
+
+def as_matrix(value: Value) -> Tensor:
+    """A value as a tensor that broadcasts to `(rows, columns)`."""
+    return value.dense() if isinstance(value, (LowRank, Dense)) else value.unsqueeze(-1)
+
+
+def as_line(value: Value) -> Tensor:
+    """A value of one column as a line `(rows,)`."""
+    return value.dense().squeeze(-1) if isinstance(value, (LowRank, Dense)) else value
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
     """What a choice adds: `W = W0 + W0⊙scale + shift`, `b = b0 + b0⊙bias_scale + bias_shift + W0·prompt`.
 
-    Scale and shift are as `(out, in)`, prompt as `(in, 1)`, the others are lines of `out` rows.
+    Scale and shift have the shape `(out, in)`, prompt `(in, 1)`; the others are lines of `out` rows.
     """
 
     scale: Value | None = None
@@ -90,7 +101,7 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a choice sits: a support tensor of a layer; and the options of its method."""
+    """Where a choice is used, a support tensor of a layer, and the options of its class."""
 
     tensor: str
     layer: LayerShape
@@ -107,51 +118,51 @@ class Site:
         return self.layer.in_features if self.tensor in "AB" else 1
 
     def role(self, value: Value) -> Contribution:
-        """What a value is in the place of the support tensor, by GLoRA's equation."""
+        """The contribution of a value in the role that GLoRA's equation gives this support tensor."""
         slots = {"A": "scale", "B": "shift", "C": "prompt", "D": "bias_scale", "E": "bias_shift"}
         return Contribution(**{slots[self.tensor]: value})  # type: ignore[arg-type]
 
 
 LARGEST_WHOLE: Final = 2**53
-"""Options are float64: beyond it they would not be the number that was written."""
+"""Options are float64, which represents whole numbers exactly up to here."""
 
 
 def zeros(value: Tensor, generator: Generator) -> None:
-    """Leave a new part at zero."""
+    """Initialise a new part with zeros."""
 
 
 def uniform(value: Tensor, generator: Generator, bound: float) -> None:
-    """Fill a new part uniformly within ±bound."""
+    """Initialise a new part uniformly within ±bound."""
     value.uniform_(-bound, bound, generator=generator)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One tensor that a kind of choice stores, shared by all its choices of one support tensor."""
+    """One tensor that a choice class stores, shared by all its choices in one support tensor."""
 
     shape: tuple[int, ...]
     start: Callable[[Tensor, Generator], object] = zeros
-    """Fills it in place: a float64 tensor of zeros on the CPU."""
+    """Initialises it in place; it is given a float64 tensor of zeros on the CPU."""
     cut: Mapping[str, int] = field(default_factory=dict)
-    """Argument → axis, counted from the end (negative): a choice sees the first entries, as many as it says."""
+    """Argument → axis, counted from the end (negative): a choice uses the first entries, as many as its argument."""
     rate: str = "factor"
-    """The group whose learning rate it has: `factor`, `vector` or `spectrum`."""
+    """Its learning-rate group: `factor`, `vector` or `spectrum`."""
     trained: bool = True
-    """Otherwise it is kept with the weights, but no gradient reaches it and nobody counts it."""
+    """If not, it is stored with the weights, but has no gradient and is not counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice(ABC):
-    """One form of a support tensor: a kind, given by the class, and the values of its arguments."""
+    """One form of a support tensor: the class, and the values of its arguments."""
 
-    kind: ClassVar[str]
-    """Its name in search spaces."""
+    name: ClassVar[str]
+    """Of the class, in search spaces: `lora` of `lora:4`."""
     tensors: ClassVar[str]
     """The support tensors that allow it, as letters."""
     arguments: ClassVar[tuple[str, ...]] = ()
-    """Names of its whole numbers, in the order in which they are written: `rank` for `lora:4`."""
+    """Names of its arguments, whole numbers, in the order in which they are written: `rank` for `lora:4`."""
     defaults: ClassVar[Options] = {}
-    """Its options, which a search space may set in `[options.<kind>]`, and their defaults."""
+    """Its options, which a search space sets in `[options.<name>]`, and their defaults."""
     positive: ClassVar[tuple[str, ...]] = ()
     """The options that must be above zero."""
     whole: ClassVar[Mapping[str, int]] = {}
@@ -159,14 +170,14 @@ class Choice(ABC):
     shareable: ClassVar[bool] = False
     """Whether a group of layers may own its parts together (`share` in a search space)."""
     watches: ClassVar[bool] = False
-    """Whether `stepped` wants to be told of optimiser steps."""
+    """Whether optimiser steps that draw it are counted and passed to `stepped`."""
     restarts: ClassVar[bool] = False
-    """Whether `stepped` may drop what was learned, so that a merged weight is another one after it."""
+    """Whether `stepped` may discard what was learned, and so change the merged weight."""
 
     values: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        return ":".join([self.kind, *map(str, self.values)])
+        return ":".join([self.name, *map(str, self.values)])
 
     @property
     def given(self) -> dict[str, int]:
@@ -181,14 +192,14 @@ class Choice(ABC):
     @classmethod
     @abstractmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
-        """What the choices of this kind store, by names that no other kind uses; `largest` are the arguments."""
+        """What the choices of this class store, by names that no other class uses, at the `largest` arguments."""
 
     @classmethod
     @abstractmethod
     def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
         """What a choice adds, from its parts (cut to its arguments) and W0, `base (out, in)`; differentiable.
 
-        Parts and base may have one more dimension in front, `(L, ...)`: the same choice of L layers of one shape.
+        Parts and base may have one more leading dimension, `(L, ...)`: the same choice in L layers of one shape.
         """
 
     def parameters(self, site: Site) -> int:
@@ -196,7 +207,7 @@ class Choice(ABC):
         return sum(prod(part.shape) for part in self.parts(site, **self.given).values() if part.trained)
 
     def stored(self, site: Site) -> int:
-        """Numbers that its adapter consists of: its parameters, and what it keeps besides."""
+        """Numbers stored for it: its trainable parameters and its other parts."""
         return sum(prod(part.shape) for part in self.parts(site, **self.given).values())
 
     def check(self, site: Site) -> None:
@@ -218,7 +229,7 @@ class Choice(ABC):
 
     @classmethod
     def check_options(cls, options: Options) -> None:
-        """Raise `SearchSpaceError` if an option has a value with which the method makes no sense."""
+        """Raise `SearchSpaceError` if an option has a value that makes no sense."""
         for name, value in options.items():
             wanted = ""
             if not isfinite(value):
@@ -228,32 +239,25 @@ class Choice(ABC):
             elif name in cls.whole and not (value == int(value) and cls.whole[name] <= value <= LARGEST_WHOLE):
                 wanted = f"a whole number from {cls.whole[name]} to 2^53"
             if wanted:
-                raise SearchSpaceError(f"options.{cls.kind}: {name} is {value:g}; it must be {wanted}")
-
-    def lora_rank(self, tensor: str) -> int | None:
-        """The rank of a LoRA adapter (with a bias) that says the same in the place of a support tensor.
-
-        None if there is none, or the class does not say. `AdaptedLayer.as_lora` gives the adapter itself.
-        """
-        return None
+                raise SearchSpaceError(f"options.{cls.name}: {name} is {value:g}; it must be {wanted}")
 
     @classmethod
     def warming(cls, draws: int, site: Site) -> bool:
-        """Whether `stepped` still has something to do after so many draws."""
+        """Whether the warm-up is still running after so many draws."""
         return False
 
     @classmethod
     def stepped(cls, draws: int, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> tuple[str, ...]:
-        """Called after an optimiser step that drew a choice of this kind, for the `draws`-th time: may set parts.
+        """Called after the `draws`-th optimiser step that drew a choice of this class; may set parts.
 
-        `parts` are whole, not cut; `base (out, in)` is W0. Returns the parts that start anew: the optimiser forgets
+        `parts` are whole, not cut; `base (out, in)` is W0. Returns the parts that were reset: the optimiser drops
         their moments.
         """
         return ()
 
 
 class Spectral(Choice):
-    """A choice whose shift is `left·diag(c)·right` with fixed matrices, as the fast paths form it for many layers."""
+    """A choice whose shift is `left·diag(c)·right` with fixed matrices: the form that the fused paths use."""
 
     @classmethod
     @abstractmethod

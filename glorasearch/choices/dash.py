@@ -7,34 +7,35 @@ from typing import TYPE_CHECKING
 
 from glorasearch.choices.base import Contribution, LowRank, Part, Site
 from glorasearch.choices.directions import Directed, most_directions, task_directions
-from glorasearch.choices.lora import xavier_uniform
+from glorasearch.choices.glora import xavier_uniform
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Dash(Directed):
-    """`W = W0 + s·B·A + U_k·diag(d)·V_kᵀ`: LoRA of rank r, and k directions of W0 that move on their own.
+    """`W = W0 + s·B·A + U_k·diag(d)·V_kᵀ`: LoRA of rank r, and k directions of W0 with trained coefficients d.
 
     After the warm-up the k singular directions of W0 whose singular values `s·B·A` changes most, relatively, become
     `U_k` and `V_k`; d starts at zero. They are chosen once and stored with the weights.
 
-    **In a supernet** the warm-up belongs to the option: it lasts until some `dash` of this support tensor was drawn in
-    `warmup` optimiser steps, and B·A is taken at the largest rank. Steps that drew other options do not count, since
-    they taught B and A nothing; all ranks share one B·A and all k one list of directions, largest change first, so that
-    a smaller k is a prefix of a larger one. Which other options were drawn in the other layers meanwhile changes B·A as
-    it changes every gradient of a supernet: the directions are those of the average path, which is what an inherited
-    adapter has to serve. Trained alone, it is the published method.
+    **In a supernet** the warm-up is counted per gene: it lasts until any `dash` of this support tensor has been drawn
+    in `warmup` optimiser steps, and B·A is taken at the largest rank. Steps that drew other choices do not count, since
+    B and A learned nothing from them. All ranks share one B·A and all k one list of directions, largest change first,
+    so a smaller k is a prefix of a larger one. The choices drawn in other layers influence B·A as they influence every
+    gradient of a supernet: the directions are those of the average subnet, which is what an inherited adapter has to
+    serve. Trained alone, it is the published method.
 
-    Options: `scale` is s, `warmup` the optimiser steps (100 as published). A fused qkv is three weights.
+    Options: `scale` is s, `warmup` the number of optimiser steps (100 as published). A fused qkv counts as three
+    weights.
     """
 
-    kind = "dash"
+    name = "dash"
     arguments = ("rank", "directions")
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
-        """B, A and d; and, not trained, `U_k (out, k)` and `V_kᵀ (k, in)`, zeros until they are chosen."""
+        """B, A and d; and, not trained, `U_k (out, k)` and `V_kᵀ (k, in)`, zero until the directions are chosen."""
         rank, count = largest["rank"], largest["directions"]
         ranks, counts = {"rank": -2}, {"directions": -2}
         return {
@@ -56,7 +57,7 @@ class Dash(Directed):
 
     @classmethod
     def stepped(cls, draws: int, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> tuple[str, ...]:
-        """Choose the directions when the warm-up ends; d, which had no gradient so far, is new to the optimiser."""
+        """Choose the directions when the warm-up ends; d had no gradient until then, so its moments are dropped."""
         if cls.ended(draws, site) != 1:
             return ()
         count = parts["dash_gains"].shape[-1]
@@ -66,10 +67,6 @@ class Dash(Directed):
         return ("dash_gains",)
 
     def check(self, site: Site) -> None:
-        """There are as many directions as singular values."""
+        """A weight has as many directions as singular values."""
         self.at_most(site, "rank", min(site.rows, site.columns))
         self.at_most(site, "directions", most_directions(site.rows, site.columns, site.layer.stacked))
-
-    def lora_rank(self, tensor: str) -> int | None:
-        """r + k: B and U_k·diag(d) side by side."""
-        return sum(self.values)

@@ -1,4 +1,4 @@
-"""Task-specific directions: the singular directions of W0 whose singular values an update changes most (2409.01035)."""
+"""Task-specific directions: the singular directions of W0 that an update changes most (arXiv 2409.01035)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EPSILON: Final = 1e-6
-"""Added to singular values before they divide."""
+"""Added to the singular values in a denominator."""
 NULL: Final = 1e-5
-"""Singular values below this share of the largest are zero but for rounding: their directions come last."""
+"""Singular values below this fraction of the largest count as zero; their directions come last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Directions:
-    """Some directions, those of largest relative change first: `left (out, k)`, `values (k,)`, `right (k, in)`."""
+    """Directions sorted by relative change, largest first: `left (out, k)`, `values (k,)`, `right (k, in)`."""
 
     left: Tensor
     values: Tensor
@@ -35,11 +35,11 @@ def task_directions(base: Tensor, down: Tensor, up: Tensor, count: int, stacked:
         base: W0 `(out, in)`.
         down: `(out, r)`.
         up: `(r, in)`.
-        count: how many.
-        stacked: W0 is this many weights, one above the other, each decomposed by itself (a fused qkv: 3). A left
-            direction is then zero outside its own rows, and the largest changes of all of them are taken.
+        count: number of directions.
+        stacked: number of weights stacked in W0, each decomposed by itself (a fused qkv: 3). A left direction is then
+            zero outside its own rows, and the largest changes over all of the weights are taken.
 
-    Deviation: directions that W0 does not have (σ below `NULL` of the largest) come last, where δ would put them first.
+    Deviation: directions in the null space of W0 (σ below `NULL` of the largest) come last; δ would rank them first.
     """
     import torch
 
@@ -65,17 +65,17 @@ def task_directions(base: Tensor, down: Tensor, up: Tensor, count: int, stacked:
 
 
 class _Decompositions:
-    """Singular value decompositions by the content of what was decomposed, the latest `CACHE_BYTES` of them.
+    """A least-recently-used cache of singular value decompositions, keyed by the content of the weight.
 
-    Several methods decompose one weight, LoRA-TSD twice. All on the CPU: a GPU needs longer for one, and the signs
-    should not depend on who is at work.
+    Several choices decompose the same weight, LoRA-TSD twice. Always on the CPU: a GPU takes longer, and the signs
+    should not depend on the device.
     """
 
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, tuple[Tensor, Tensor, Tensor]] = OrderedDict()
         self._bytes = 0
         self.made = 0
-        """Decompositions that had to be computed."""
+        """Number of decompositions computed."""
 
     def decomposed(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """U, σ and Vᵀ of a weight `(out, in)` on the CPU."""
@@ -95,19 +95,19 @@ class _Decompositions:
 
 
 CACHE_BYTES: Final = 2**30
-"""Memory for decompositions: a ViT-B/16 has 0.7 GB of them."""
+"""Memory for decompositions; those of a ViT-B/16 take 0.7 GB."""
 _CACHE: Final = _Decompositions()
 
 
 def most_directions(outs: int, ins: int, stacked: int) -> int:
-    """How many directions a weight has."""
+    """Number of directions of a weight."""
     return stacked * min(outs // stacked, ins)
 
 
 class Directed(Choice):
-    """A method that chooses task-specific directions of B after a warm-up, counted in the steps that drew it.
+    """A choice in B that selects task-specific directions after a warm-up, counted in optimiser steps that drew it.
 
-    Options: `scale` is s, `warmup` the optimiser steps of one phase.
+    Options: `scale` is s, `warmup` the number of optimiser steps of one phase.
     """
 
     tensors = "B"
@@ -116,15 +116,15 @@ class Directed(Choice):
     whole: ClassVar[Mapping[str, int]] = {"warmup": 1}
     watches = True
     phases: ClassVar[int] = 1
-    """Warm-ups, one after the other."""
+    """Number of consecutive warm-ups."""
 
     @classmethod
     def ended(cls, draws: int, site: Site) -> int:
-        """The number of the phase that ends with this draw, from 1; 0 for none."""
+        """The phase that ends with this draw, counted from 1; 0 if none does."""
         phase, rest = divmod(draws, int(site.options["warmup"]))
         return phase if rest == 0 and phase <= cls.phases else 0
 
     @classmethod
     def warming(cls, draws: int, site: Site) -> bool:
-        """Until all directions are chosen."""
+        """True until all directions are chosen."""
         return draws < cls.phases * int(site.options["warmup"])

@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 class Fourier(Spectral):
-    """`ΔW = α·Re(ifft2(F))` with `F (out, in)` zero but for n coefficients c at entries drawn once from a seed.
+    """`ΔW = α·Re(ifft2(F))` with `F (out, in)` zero except for n coefficients c at entries drawn once from a seed.
 
     The entries are those of PEFT for the same seed: the first n of `randperm(out·in)` by a CPU generator, the same for
     all layers of a shape; so `fourier:100` is a prefix of `fourier:1000`. Options: `scale` is α; `seed`; with `centre`
-    at zero or above, entries are drawn without replacement in proportion to exp(−((D² − centre²) / (D·width))²), D the
-    distance of a frequency (j, k), each the nearer of the two aliases, from zero.
+    at zero or above, entries are drawn without replacement in proportion to exp(−((D² − centre²) / (D·width))²), where
+    D is the distance of the frequency (j, k), aliased to the nearest, from zero.
 
-    ΔW has one inverse transform of the half spectrum, in float32 or wider, and is added to W0: one product, never a
-    second one with ΔW alone.
+    ΔW is one inverse transform of the half spectrum, in float32 or wider, added to W0; there is no second product with
+    ΔW alone.
 
-    Deviations: c starts at zero, not N(0, 1), so that the start is a no-op. It has a learning rate of its own
-    (`spectrum`), far above that of factors, as torch's `ifft2` divides by out·in.
+    Deviations: c starts at zero, not N(0, 1), so that the start is a no-op. It has its own learning-rate group
+    (`spectrum`), with a rate far above that of factors, since torch's `ifft2` divides by out·in.
     """
 
-    kind = "fourier"
+    name = "fourier"
     tensors = "B"
     arguments = ("entries",)
     defaults: ClassVar[Options] = {"scale": 300.0, "seed": 777.0, "centre": -1.0, "width": 100.0}
@@ -57,7 +57,7 @@ class Fourier(Spectral):
 
     @classmethod
     def bases(cls, parts: Mapping[str, Part], site: Site) -> tuple[Tensor, Tensor]:
-        """By cos(a + b) = cos a·cos b − sin a·sin b, a and b the phases of an entry's row and column; n = 2·entries."""
+        """From cos(a + b) = cos a·cos b − sin a·sin b, the phases of an entry's row and column; n = 2·entries."""
         import torch
 
         outs, ins = site.layer.out_features, site.layer.in_features
@@ -68,7 +68,7 @@ class Fourier(Spectral):
 
     @classmethod
     def spectrum(cls, parts: Mapping[str, Tensor], site: Site) -> Tensor:
-        """α·c / (out·in), once for the cosines and once for the sines."""
+        """α·c / (out·in), repeated for cosines and sines."""
         import torch
 
         size = site.layer.out_features * site.layer.in_features
@@ -76,7 +76,7 @@ class Fourier(Spectral):
         return torch.cat([scaled, scaled], dim=-1)
 
     def check(self, site: Site) -> None:
-        """There are out·in entries."""
+        """A weight has out·in entries."""
         self.at_most(site, "entries", site.layer.out_features * site.layer.in_features)
 
 
@@ -89,14 +89,14 @@ def entries(outs: int, ins: int, count: int, seed: int, centre: float, width: fl
     """Rows and columns `(2, count)` of the first entries of the spectrum of an `(outs, ins)` weight."""
     import torch
 
-    with torch.inference_mode(False):  # it is kept: autograd must be able to use what an evaluation asked for first
+    with torch.inference_mode(False):  # cached: autograd must be able to use what an evaluation requested first
         generator = torch.Generator("cpu").manual_seed(seed)
         if centre < 0:
             order = torch.randperm(outs * ins, generator=generator, device="cpu")
         else:
             rows, columns = (torch.fft.fftfreq(n, 1 / n, dtype=torch.float64, device="cpu") for n in (outs, ins))
             distance = (rows[:, None].square() + columns[None, :].square()).sqrt().flatten()
-            # In the limit of no distance the density is 1 for a centre at zero and 0 elsewhere.
+            # As the distance goes to zero, the density goes to 1 for a centre at zero and to 0 elsewhere.
             ratio = (distance.square() - centre**2) / (distance * width).clamp(min=1e-12)
             draws = torch.rand(outs * ins, generator=generator, dtype=torch.float64, device="cpu")
             keys = -ratio.square() - (-draws.log()).log()  # the largest of them: a draw without replacement (Gumbel)
@@ -109,7 +109,7 @@ def entries(outs: int, ins: int, count: int, seed: int, centre: float, width: fl
 def half_spectrum(
     outs: int, ins: int, count: int, seed: int, centre: float, width: float, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """Where half of each entry goes in a half spectrum `(outs, ins // 2 + 1)`, flat, and which entry it is.
+    """Flat positions in the half spectrum `(outs, ins // 2 + 1)` that receive half of an entry, and the entry's index.
 
     Re(ifft2(F)) is ifft2 of (F + its mirror image) / 2, (j, k) being mirrored at (−j, −k); the half spectrum holds the
     columns up to ins // 2 of that.

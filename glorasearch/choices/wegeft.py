@@ -17,16 +17,16 @@ class Wegeft(Choice):
 
     It equals a LoRA whose `down` is `W0·φ (out, r)`, so no `(in, in)` product is ever formed; and it equals editing the
     layer's input, `x + x·ψᵀ·φᵀ`, so per layer it is RepAdapter without its bias, which C=`vector` adds. φ starts
-    Kaiming uniform (a = √5), ψ at zero. ΔW is always made of the original W0.
+    Kaiming uniform (a = √5), ψ at zero. ΔW is always formed from the original W0.
 
-    φ and ψ belong to one layer, or with `share` to a group of layers with one number of inputs. A group's factors learn
-    from every layer that draws them; a member with a smaller rank uses their prefix, one that draws something else
-    leaves them alone. They are counted once, at the largest rank that a member has.
+    φ and ψ belong to one layer, or with `share` to a group of layers with the same number of inputs. A group's factors
+    learn from every layer that draws them; a member with a smaller rank uses their prefix, and one that draws another
+    choice does not touch them. They are counted once, at the largest rank of any member.
 
-    Deviations: the paper shares φ and ψ always, and its language recipe (φ zeros, s = α/r) is not offered.
+    Deviations: the paper always shares φ and ψ, and its language recipe (φ zeros, s = α/r) is not offered.
     """
 
-    kind = "wegeft"
+    name = "wegeft"
     tensors = "A"
     arguments = ("rank",)
     defaults: ClassVar[Options] = {"scale": 1.0}
@@ -45,13 +45,9 @@ class Wegeft(Choice):
 
     @classmethod
     def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
-        """A shift of the weight by `(s·W0·φ)·ψ`."""
+        """The weight is shifted by `(s·W0·φ)·ψ`."""
         return Contribution(shift=LowRank(base @ (site.options["scale"] * parts["phi"]), parts["psi"]))
 
     def check(self, site: Site) -> None:
         """φ·ψ is `(in, in)`: a rank may be as large as `in`."""
         self.at_most(site, "rank", site.layer.in_features)
-
-    def lora_rank(self, tensor: str) -> int | None:
-        """r: lora_B = s·W0·φ, lora_A = ψ."""
-        return self.rank

@@ -30,14 +30,14 @@ _FORM: Final = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)(:[1-9][0-9]*)*")
 class _Form(NamedTuple):
     """What a summary shows of a choice."""
 
-    kind: str
+    name: str
     rank: int
 
 
 class StudySummary:
     """How the trials of one study are summarised.
 
-    For each support tensor and each kind of choice that it offers: the share of the tensor's genes with that choice,
+    For each support tensor and each choice class that it offers: the share of the tensor's genes with that choice,
     named `A lora` and so on. Also the mean rank and the parameter count. Parameters that are not genes are kept.
 
     For trials to be comparable, all of a study must have the same ranges; `most_parameters` is the upper end of that of
@@ -56,7 +56,7 @@ class StudySummary:
             if tensor in SUPPORT_TENSORS and choices:
                 self._tensors[name] = tensor
                 self._choices |= choices
-                offered |= {(tensor, choice.kind) for choice in choices.values()}
+                offered |= {(tensor, choice.name) for choice in choices.values()}
         self._offered = sorted(offered)
         self._sizes = Counter(self._tensors.values())
         self._distributions = self._make_distributions()
@@ -85,16 +85,16 @@ class StudySummary:
         ranks = []
         for name, text in genes.items():
             choice = self._choices[text]
-            counts[self._tensors[name], choice.kind] += 1
+            counts[self._tensors[name], choice.name] += 1
             if choice.rank:
                 ranks.append(choice.rank)
-        numbers = {f"{tensor} {kind}": counts[tensor, kind] / self._sizes[tensor] for tensor, kind in self._offered}
+        numbers = {f"{tensor} {name}": counts[tensor, name] / self._sizes[tensor] for tensor, name in self._offered}
         return numbers | {MEAN_RANK: sum(ranks) / len(ranks) if ranks else 0.0}
 
     def _make_distributions(self) -> dict[str, BaseDistribution]:
         largest_rank = max((choice.rank for choice in self._choices.values()), default=0)
         shares: dict[str, BaseDistribution] = {
-            f"{tensor} {kind}": FloatDistribution(0.0, 1.0) for tensor, kind in self._offered
+            f"{tensor} {name}": FloatDistribution(0.0, 1.0) for tensor, name in self._offered
         }
         return shares | {
             MEAN_RANK: FloatDistribution(0.0, float(largest_rank)),
@@ -124,7 +124,7 @@ def _form(text: str) -> _Form | None:
     """A choice class that is not known here counts by its name: a dashboard need not be able to import it."""
     try:
         choice = parse_choice(text)
-        return _Form(choice.kind, choice.rank)
+        return _Form(choice.name, choice.rank)
     except SearchSpaceError:
         match = _FORM.fullmatch(text)
         return None if match is None else _Form(match[1], 0)

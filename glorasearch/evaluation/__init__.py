@@ -2,6 +2,6 @@
 
 from glorasearch.evaluation.build import EvaluatorSpec, build_evaluator, input_spec, load_weights
 from glorasearch.evaluation.evaluator import CandidateEvaluator
-from glorasearch.evaluation.testing import accuracy_on_test
+from glorasearch.evaluation.scoring import accuracy_on_test
 
 __all__ = ["CandidateEvaluator", "EvaluatorSpec", "accuracy_on_test", "build_evaluator", "input_spec", "load_weights"]

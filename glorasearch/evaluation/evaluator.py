@@ -1,4 +1,4 @@
-"""Scoring candidates: merged weights in one resident backbone, the plain forward on the resident search split."""
+"""Scoring candidates: merged weights in one plain backbone, the plain forward on the search split."""
 
 from __future__ import annotations
 
@@ -10,28 +10,26 @@ import torch
 
 from glorasearch.data import SearchSplit
 from glorasearch.errors import DataError, EvaluationError, GlorasearchError
-from glorasearch.evaluation.chunks import Chunks
-from glorasearch.evaluation.order import hardest_first, natural_order
-from glorasearch.evaluation.residents import Compile, resident_of
-from glorasearch.evaluation.scores import PendingScores, Scores
+from glorasearch.evaluation.merged_model import Compile, make_merged_model
+from glorasearch.evaluation.scoring import Chunks, PendingSums, ScoreSums, hardest_first, natural_order
 from glorasearch.space import EvaluationResult, EvaluationTask, Score, StopThreshold, Subnet
 from glorasearch.supernet import Supernet
 
 CHUNK: Final = 25
-"""Images that are scored between two checks of the threshold (`benchmarks/bench_early_stopping.py`)."""
+"""Images scored between two checks of the threshold (`benchmarks/bench_early_stopping.py`)."""
 
 
 class CandidateEvaluator:
-    """Evaluates subnets of one supernet on the search split and nothing else.
+    """Evaluates subnets of one supernet on the search split, and on no other.
 
-    What is scored is what is exported: the merged model. One plain backbone stays resident; a candidate's merged
-    weights are written into the layers whose choices differ from the candidate before. So the weights are those that
-    the supernet has when the evaluator is made: after training on, make another evaluator.
+    What is scored is what is exported: the merged model. One plain backbone stays in memory; a candidate's merged
+    weights are written into the layers whose choices differ from the previous candidate's. So the weights are those of
+    the supernet when the evaluator was made: after further training, make another evaluator or `refresh` it.
 
-    Images are scored in chunks of one size and always the same ones, so that the scores of an image are the same bits
-    with and without a stop threshold. (Measured on this project's CPUs, with 1 and 2 threads, for the quickstart's
-    backbone and a ViT-Ti/16 at 224 pixels: an image's logits do not even depend on which images are in its chunk, nor
-    where it stands there, nor on the chunk's size.)
+    Images are always scored in the same chunks of one size, so the scores of an image are the same bits with and
+    without a stop threshold. (Measured on this project's CPUs, with 1 and 2 threads, for the quickstart's backbone and
+    a ViT-Ti/16 at 224 pixels: an image's logits depend neither on the other images of its chunk, nor on its position in
+    it, nor on the chunk's size.)
     """
 
     def __init__(
@@ -46,18 +44,18 @@ class CandidateEvaluator:
         compile: Compile = "auto",
         mixed: bool | None = None,
     ) -> None:
-        """Build the resident backbone. The supernet's weights must not change while it is used, but for `refresh`.
+        """Build the merged model. The supernet's weights must not change while it is in use, except before `refresh`.
 
         Args:
             supernet: holds the weights.
             split: the search split.
             device: where to evaluate.
-            batch_size: images of a chunk; `CHUNK` if not given.
-            weights: their digest in the weight store: tasks that ask for others are then refused.
-            hardest_first: score the images in the order that stops hopeless candidates soonest. It costs the evaluation
-                of a few candidates, before the first one.
-            compile: on a GPU in bfloat16, whether the forward is compiled and captured (`resident_of`).
-            mixed: score in bfloat16; on GPUs only, if not given.
+            batch_size: images per chunk; `CHUNK` by default.
+            weights: their digest in the weight store; tasks that name another digest are refused.
+            hardest_first: score the images in the order that stops hopeless candidates soonest. Finding it costs the
+                evaluation of a few candidates, before the first one.
+            compile: on a GPU in bfloat16, whether the forward is compiled and captured (`make_merged_model`).
+            mixed: score in bfloat16; by default on GPUs only.
 
         Raises:
             DataError: if the split is not a `SearchSplit`; in particular the test split is refused.
@@ -70,43 +68,43 @@ class CandidateEvaluator:
         self._size = batch_size or CHUNK
         spec = split.spec
         example = torch.zeros(min(self._size, len(split)), spec.channels, spec.height, spec.width, device=device)
-        self.resident = resident_of(supernet, device, example, compile=compile, mixed=mixed)
-        """What computes: one candidate at a time."""
+        self.model = make_merged_model(supernet, device, example, compile=compile, mixed=mixed)
+        """Holds one candidate at a time."""
         self._parsed: dict[str, Subnet] = {}
         self._started: _Started | None = None
         self._idle_since = 0.0
-        """When the last result was there: what is queued behind a candidate does not cost that candidate's time."""
+        """When the last result arrived: time spent on a candidate is not charged to the one queued behind it."""
 
     @property
     def ahead(self) -> bool:
-        """Whether the next candidate is worth starting before the results of this one are dealt with."""
-        return self.resident.device.type == "cuda"
+        """Whether it pays to start the next candidate before the results of this one are handled."""
+        return self.model.device.type == "cuda"
 
     @property
     def healthy(self) -> bool:
-        """Whether the device still works: some errors of a kernel end a process's use of a GPU for good."""
-        if self.resident.device.type != "cuda":
+        """Whether the device still works: after some kernel errors a process cannot use its GPU any more."""
+        if self.model.device.type != "cuda":
             return True
         try:
-            torch.cuda.synchronize(self.resident.device)
-            return bool(torch.ones(1, device=self.resident.device).sum() == 1)
+            torch.cuda.synchronize(self.model.device)
+            return bool(torch.ones(1, device=self.model.device).sum() == 1)
         except torch.OutOfMemoryError:
             return True
         except RuntimeError:
             return False
 
     def refresh(self) -> None:
-        """Take the supernet's weights as they are now as the candidates' weights."""
+        """Take over the supernet's current weights."""
         self._started = None
-        self.resident.refresh()
+        self.model.refresh()
 
     def prepare(self, task: EvaluationTask) -> None:
-        """Do what can be done for a task without the device, while that is busy; errors wait for its evaluation."""
+        """Prepare a task on the host while the device is busy; errors are raised when the task is evaluated."""
         if self._weights not in (None, task.weights_digest):
             return
         try:
             subnet = Subnet.from_json(task.subnet_json)
-            self.resident.prepare(subnet)
+            self.model.prepare(subnet)
         except Exception:
             return
         self._parsed[task.subnet_digest] = subnet
@@ -119,7 +117,7 @@ class CandidateEvaluator:
             self._started = self._try_begin(subnet)
 
     def _try_begin(self, subnet: Subnet) -> _Started | None:
-        """Begin ahead; what is wrong with this candidate is told when it is evaluated, not while another one is."""
+        """Begin ahead of time; an error is raised when this candidate is evaluated, not during another one."""
         try:
             return self._begin(subnet)
         except Exception:
@@ -128,11 +126,11 @@ class CandidateEvaluator:
     def _begin(self, subnet: Subnet) -> _Started:
         chunks = self.chunks
         began = time.perf_counter()
-        self.resident.write(subnet)
-        return _Started(subnet, began, self.resident.forward(chunks.first))
+        self.model.write(subnet)
+        return _Started(subnet, began, self.model.forward(chunks.first))
 
     def __call__(self, task: EvaluationTask) -> EvaluationResult:
-        """Evaluate a task; what is known to be wrong with a candidate is told in its result, the rest is raised."""
+        """Evaluate a task; a known error of a candidate is returned in its result, any other is raised."""
         parsed = self._parsed.pop(task.subnet_digest, None)
         if self._weights not in (None, task.weights_digest):
             reason = f"asked for weights {task.weights_digest[:12]}, this evaluator holds {str(self._weights)[:12]}"
@@ -147,7 +145,7 @@ class CandidateEvaluator:
 
     @torch.inference_mode()
     def evaluate(self, subnet: Subnet, threshold: StopThreshold | None = None) -> Score:
-        """Score a subnet on the search split, until it is certain to be worse than the threshold, if there is one.
+        """Score a subnet on the search split; with a threshold, stop once the subnet is certain to be worse.
 
         Raises:
             SearchSpaceError: if the subnet is not of this space.
@@ -159,7 +157,7 @@ class CandidateEvaluator:
         began = max(started.began, self._idle_since)
         logits: torch.Tensor | None = None
         for index, images in enumerate(chunks):
-            found = self.resident.forward(images) if index else started.logits
+            found = self.model.forward(images) if index else started.logits
             if logits is None:
                 logits = found.new_empty(chunks.count * chunks.size, found.shape[1])
             seen = (index + 1) * chunks.size
@@ -168,16 +166,16 @@ class CandidateEvaluator:
             if threshold is None and not last:
                 continue
             seen = min(seen, chunks.images)
-            pending = PendingScores(logits[:seen], chunks.labels[:seen])
+            pending = PendingSums(logits[:seen], chunks.labels[:seen])
             if last and self.ahead:
                 self._begin_next(subnet)
-            scores = pending.wait()
+            sums = pending.wait()
             if last or threshold is None:
-                return self._score(scores, began)
-            bound = threshold.bound(scores.correct, scores.nats, seen, chunks.images)
-            if scores.finite and threshold.excludes(bound):
-                return self._score(scores, began, bound, seen)
-        raise AssertionError("the last chunk has a result")
+                return self._score(sums, began)
+            bound = threshold.bound(sums.correct, sums.nats, seen, chunks.images)
+            if sums.finite and threshold.excludes(bound):
+                return self._score(sums, began, bound, seen)
+        raise AssertionError("the last chunk returns a result")
 
     def _begin_next(self, current: Subnet) -> None:
         """Queue the candidate that was prepared after this one behind it."""
@@ -185,13 +183,13 @@ class CandidateEvaluator:
         if following is not None:
             self._started = self._try_begin(following)
 
-    def _score(self, scores: Scores, began: float, bound: float | None = None, seen: int | None = None) -> Score:
+    def _score(self, sums: ScoreSums, began: float, bound: float | None = None, seen: int | None = None) -> Score:
         self._idle_since = time.perf_counter()
         total = self.chunks.images
         return Score(
-            correct=scores.correct,
+            correct=sums.correct,
             total=total,
-            cross_entropy=scores.nats / (seen or total),
+            cross_entropy=sums.nats / (seen or total),
             seconds=self._idle_since - began,
             bound=bound,
             stopped_after=seen,
@@ -199,24 +197,24 @@ class CandidateEvaluator:
 
     @cached_property
     def order(self) -> torch.Tensor:
-        """`(N,)` positions of the images in the split, in the order in which they are scored; may be set before use."""
+        """`(N,)` positions of the images in the split, in the order of scoring; may be set before the first use."""
         if self._hardest_first:
-            return hardest_first(self.resident, self._space, self._split, self._size)
+            return hardest_first(self.model, self._space, self._split, self._size)
         return natural_order(self._split)
 
     @cached_property
     def chunks(self) -> Chunks:
-        """The images in their order; made when the first candidate is evaluated."""
-        return Chunks(self._split, self._size, self.order, self.resident.device, self.resident.dtype)
+        """The images in this order, loaded when the first candidate is evaluated."""
+        return Chunks(self._split, self._size, self.order, self.model.device, self.model.dtype)
 
     def warm_up(self) -> None:
-        """Do now what is otherwise done when the first candidate is evaluated: order and load the images."""
+        """Order and load the images now; otherwise the first candidate does."""
         with torch.inference_mode():
             _ = self.chunks.first
 
 
 class _Started(NamedTuple):
-    """A candidate whose first chunk is under way."""
+    """A candidate whose first chunk is queued."""
 
     subnet: Subnet
     began: float

@@ -1,4 +1,4 @@
-"""What the workers of one machine have in common: made by the first of them, mapped into memory by all."""
+"""What the workers of one machine share: made by the first of them, mapped into memory by all."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from glorasearch.errors import EvaluationError
 from glorasearch.weights import NodeCache, tensor_digest
 
 _FORMAT: Final = 1
-"""Part of all keys: goes up when what is stored under them changes."""
+"""Part of every key; increased when the content stored under it changes."""
 
 
 def shared_backbone(cache: NodeCache, config: BackboneConfig, digest: str) -> nn.Module:
-    """The backbone whose frozen weights have this digest, mapped; its head has arbitrary values.
+    """The backbone whose frozen weights have this digest, memory-mapped; the values of its head are arbitrary.
 
-    The first process of a node builds it (and downloads it, where need be); the others build a model without weights.
+    The first process of a node builds it (and downloads it if necessary); the others build a model without weights.
 
     Raises:
         BackboneError: if it cannot be built.
-        EvaluationError: if what is built here has another digest.
+        EvaluationError: if the backbone built here has another digest.
     """
 
     def make() -> dict[str, Tensor]:
@@ -51,7 +51,9 @@ def shared_backbone(cache: NodeCache, config: BackboneConfig, digest: str) -> nn
     for head in head_names(model):
         model.get_submodule(head).to_empty(device="cpu")
     _fill(model, tensors)
-    if any(tensor.is_meta for tensor in _tensors(model)):  # the model keeps values where nobody finds them
+    if any(
+        tensor.is_meta for tensor in _tensors(model)
+    ):  # the model keeps values in places that `_tensors` does not look at
         model = build_backbone(config)
         _fill(model, tensors)
     return model.eval()
@@ -60,11 +62,11 @@ def shared_backbone(cache: NodeCache, config: BackboneConfig, digest: str) -> nn
 def shared_search_split(
     cache: NodeCache, config: DataConfig, spec: InputSpec, digest: str, *, cpu: bool
 ) -> SearchSplit:
-    """The search split of this digest, its images mapped; of one that does not fit into memory, the images are read.
+    """The search split of this digest, memory-mapped; if it is too large for memory, images are decoded on demand.
 
     Raises:
         DataError: if the source cannot be read.
-        EvaluationError: if what is found here has another digest.
+        EvaluationError: if the split found here has another digest.
     """
     unpacked: list[SearchSplit] = []
 
@@ -85,7 +87,7 @@ def shared_search_split(
 
 
 def check_backbone(expected: str | None, found: str) -> None:
-    """Raise `EvaluationError` unless the backbone is the one that weights were trained on."""
+    """Raise `EvaluationError` unless the backbone is the one on which the weights were trained."""
     if expected != found:
         raise EvaluationError(
             f"the weights were trained on a backbone with digest {str(expected)[:12]}, this one has {found[:12]}: the "
@@ -94,7 +96,7 @@ def check_backbone(expected: str | None, found: str) -> None:
 
 
 def check_split(expected: str, split: SearchSplit, config: DataConfig) -> None:
-    """Raise `EvaluationError` unless the split is the one that the search was started with."""
+    """Raise `EvaluationError` unless the split is the one with which the search was started."""
     if split.digest != expected:
         raise EvaluationError(
             f"the search split found here ({split.digest[:12]}) is not the one of the search ({expected[:12]}): the "
@@ -107,7 +109,7 @@ class _NotInMemoryError(Exception):
 
 
 def _fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put tensors in the places of parameters and buffers, without a copy."""
+    """Replace parameters and buffers by these tensors, without a copy."""
     for name, tensor in tensors.items():
         parent, _, own = name.rpartition(".")
         module = model.get_submodule(parent)
@@ -118,7 +120,7 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    """All tensors that the modules hold: parameters, buffers and plain attributes."""
+    """All tensors of the modules: parameters, buffers and plain attributes."""
     yield from model.parameters()
     yield from model.buffers()
     for module in model.modules():

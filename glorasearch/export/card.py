@@ -50,7 +50,7 @@ def _header(licence: str | None) -> str:
 
 def _adapted(subnet: Subnet) -> str:
     """What was done to the backbone: the kinds of choices that the winner makes, by their names in search spaces."""
-    *others, last = sorted({parse_choice(choice).kind for _, choice in subnet.items()} - {"none"}) or [
+    *others, last = sorted({parse_choice(choice).name for _, choice in subnet.items()} - {"none"}) or [
         "a new head alone"
     ]
     return f"adapted with {', '.join(others)}{' and ' * bool(others)}{last}"

@@ -1,14 +1,15 @@
-"""The fast path: every layer's path as data, so that one static computation serves every subnet.
+"""The fused paths: the choices of every layer as data, so that one static computation serves every subnet.
 
-The equation of a layer and of its gradient is in `gradients`, in plain torch; the plan of a step is in `step`. `bank`
-stacks layers of one shape and turns the drawn choices into factors, `pool` keeps all that is trained in one flat
-buffer, `linear` is the layer that a fused model has, `extras` has the methods beyond GLoRA's own forms, `merge_kernels`
-and `gradient_kernels` are the Triton kernels (only imported on a GPU) that do what `gradients` says, and `optimizer` is
-AdamW on the flat buffer. `tests/numerics/test_fused_*` compare all of it with `Supernet.activate` over all choices.
+The equations of a layer and of its gradient are in `gradients`, in plain torch; the parts of a step are in `step`.
+`layout` says how choices, factors, plans and storages are laid out. `bank` stacks layers of one shape and turns the
+drawn choices into factors, `pool` keeps everything that is trained in one flat buffer, `linear` is the layer of a fused
+model, `extras` has the choices beyond GLoRA's own forms, `merge_kernels` and `gradient_kernels` are the Triton kernels
+of the equations (imported on a GPU only; `kernel_layout` is their side of the layout), and `optimizer` is AdamW on the
+flat buffer. `tests/numerics/test_fused_*` compare all of it with `Supernet.activate` over all choices.
 """
 
-from glorasearch.fused.codes import CODE_WIDTH
 from glorasearch.fused.compiling import compile_blocks
+from glorasearch.fused.layout import CODE_WIDTH
 from glorasearch.fused.merged import MergedLinear, MergedWeights, static_model
 from glorasearch.fused.pool import Pool, UnfusableError, pool_of
 from glorasearch.fused.step import FusedStep, StepConfig

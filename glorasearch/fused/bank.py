@@ -1,89 +1,35 @@
-"""Layers of one shape with the same choices, stacked: their storage, and the factors that a path draws from it."""
+"""Layers of one shape with the same choices, stacked: their storages, and the factors that a subnet makes of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from glorasearch.adapters import AdaptedLayer
-from glorasearch.fused.codes import CONSTANT, LORA, VECTOR
-from glorasearch.fused.extras import Extras, Key, spectral_kinds, what_is_not_covered
+from glorasearch.fused.extras import Extras, Key, spectral_choices, what_is_not_covered
+from glorasearch.fused.layout import CONSTANT, LEAST_SCALE, LORA, PARTS, VECTOR, Shape
 from glorasearch.space import SUPPORT_TENSORS
-
-PARTS: Final = ("down", "up", "vector", "constant")
-"""The storages of a support tensor, as `SupportTensor` names them."""
-LEAST_SCALE: Final = 0.05
-"""A row that is scaled by less than this has its gradient taken from the dense weight gradient."""
-
-DENSE, SCALED, SHIFTED, EXTRA, SPECTRAL = range(5)
-PLAN: Final = ("dense", "scaled", "shifted", "extra", "spectral")
-"""Columns of a plan: needs the dense weight gradient; A scales rows, B shifts rows, which matter only without it; how
-many columns of extras are in use; whether the spectrum is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What the layers of a bank have in common."""
-
-    out_features: int
-    in_features: int
-    scale_rank: int
-    """Largest rank of A's products."""
-    shift_rank: int
-    """Largest rank of products that shift the weight: B's `lora`, and the extras."""
-    entries: int = 0
-    """Coefficients of a spectrum."""
-
-    @property
-    def rank(self) -> int:
-        """Columns of `left`: A's, then those of the shift."""
-        return self.scale_rank + self.shift_rank
-
-    @property
-    def keeps_output(self) -> bool:
-        """Whether the backward pass may use the layer's outputs, which then stay in memory.
-
-        Where a layer widens, what comes after it (attention, an activation) holds them anyway; where it narrows, they
-        are small against the dense gradient that they save.
-        """
-        return self.out_features != self.in_features
-
-    @property
-    def sizes(self) -> tuple[int, int, int, int, int, int]:
-        """Elements of scale, shift, bias, left, right and spectrum in one layer's factors."""
-        out = self.out_features
-        return out, out, out, out * self.rank, self.rank * self.in_features, self.entries
-
-    def split(self, factors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """`scale`, `shift`, `bias (..., out)`, `left (..., out, r)`, `right (..., r, in)`, `spectrum (..., n)`."""
-        lead = factors.shape[:-1]
-        scale, shift, bias, left, right, spectrum = torch.split(factors, list(self.sizes), dim=-1)
-        left = left.reshape(*lead, self.out_features, self.rank)
-        right = right.reshape(*lead, self.rank, self.in_features)
-        return scale, shift, bias, left, right, spectrum
 
 
 class Bank:
     """L layers of one shape that have the same storages, stacked along a first dimension.
 
-    A path's **factors** are what its choices come to in the one form that every layer has (`⊙` element-wise, `·` the
-    matrix product, `1` a row of ones):
+    A subnet's **factors** are what its choices amount to in the one form that all layers have (`⊙` element-wise, `·`
+    the matrix product, `1` a row of ones):
 
         W = W0 ⊙ (1 + scale·1 + left_A·right_A) + shift·1 + left_B·right_B + P·diag(spectrum)·Q
         b = b0 ⊙ (1 + D) + E + W0·C
 
-    where choices that are not drawn are zeros. So one static computation serves every path, and the path is data. They
-    lie in one row a layer: `scale (out,)`, `shift (out,)`, `bias (out,)` (b itself), `left (out, r)`, `right (r, in)`,
-    `spectrum (n,)`. `left_B` has the columns of B's `lora` and then those of the extras (`glorasearch.fused.extras`),
-    which also give the spectrum and the fixed P and Q.
+    where choices that are not drawn are zeros. So one static computation serves every subnet, and the subnet is data.
+    Each layer has one row of factors: `scale (out,)`, `shift (out,)`, `bias (out,)` (b itself), `left (out, r)`,
+    `right (r, in)`, `spectrum (n,)`. `left_B` has the columns of B's `lora` and then those of the extras
+    (`glorasearch.fused.extras`), which also give the spectrum and the fixed P and Q.
     """
 
     def __init__(self, names: Sequence[str], layers: Sequence[AdaptedLayer], positions: Sequence[int]) -> None:
-        """`positions` are the layers' places in the space's order of layers: their rows in the table of codes."""
+        """`positions` are the layers' rows in the codes: their places in the space's order of layers."""
         self.names, self.layers = tuple(names), tuple(layers)
         first = layers[0]
         self.storages: dict[Key, tuple[int, ...]] = {
@@ -110,7 +56,7 @@ class Bank:
         return sum(self.shape.sizes)
 
     def factors(self, parts: Mapping[Key, Tensor], codes: Tensor) -> Tensor:
-        """`(L, width)` from the stacked storages and the table of codes `(layers, 5, 3)`; differentiable in `parts`."""
+        """`(L, width)` from the stacked storages and the codes `(layers, 5, 3)`; differentiable in `parts`."""
         own = codes[self.positions]
         scale = self._vector("A", parts, own)
         shift = self._vector("B", parts, own)
@@ -121,14 +67,14 @@ class Bank:
         return torch.cat([scale, shift, bias, left.flatten(1), right.flatten(1), spectrum], dim=-1)
 
     def plan(self, factors: Tensor, codes: Tensor) -> Tensor:
-        """`(L, 5)` int32: what the gradient of each layer has to form, and its merge to add, by the columns `PLAN`.
+        """`(L, 5)` int32, columns `PLAN`: what each layer's gradient has to compute and its merge to add.
 
-        Products need the dense weight gradient: A's cannot do without; B's could, but reading inputs and output
-        gradients twice more costs a GPU as much. So does any scale whose gradient cannot be had from the layer's
-        outputs: because they are not kept, or because it is near zero.
+        Products need the dense weight gradient: A's always, B's because reading inputs and output gradients two more
+        times costs a GPU as much. So does a scale whose gradient cannot be derived from the layer's outputs, because
+        these are not kept or because 1 + scale is near zero.
         """
-        kinds = codes[self.positions][..., 0]
-        a, b = kinds[:, 0], kinds[:, 1]
+        drawn = codes[self.positions][..., 0]
+        a, b = drawn[:, 0], drawn[:, 1]
         scale = factors[:, : self.shape.out_features]
         scaled = (a == CONSTANT) | (a == VECTOR)
         hidden = (1 + scale).abs().amin(dim=1) < LEAST_SCALE if self.shape.keeps_output else torch.ones_like(scaled)
@@ -138,8 +84,8 @@ class Bank:
         return torch.stack([dense, scaled, shifted, products * self.extras.rank, spectra], dim=1).int()
 
     def _vector(self, tensor: str, parts: Mapping[Key, Tensor], own: Tensor) -> Tensor:
-        """A choice `vector` or `constant` as `(L, rows)`, zeros where another is drawn."""
-        kind = own[:, SUPPORT_TENSORS.index(tensor), 0, None]
+        """A choice `vector` or `constant` as `(L, rows)`, zeros where another one is drawn."""
+        drawn = own[:, SUPPORT_TENSORS.index(tensor), 0, None]
         rows = self.shape.in_features if tensor == "C" else self.shape.out_features
         vector, constant = parts.get((tensor, "vector")), parts.get((tensor, "constant"))
         if self.aliased.get(tensor):
@@ -148,9 +94,9 @@ class Bank:
             constant = None if vector is None else vector[:, :1]
         total = self.base.new_zeros(len(self), rows)
         if vector is not None:
-            total = torch.where(kind == VECTOR, vector, total)
+            total = torch.where(drawn == VECTOR, vector, total)
         if constant is not None:
-            total = torch.where(kind == CONSTANT, constant, total)
+            total = torch.where(drawn == CONSTANT, constant, total)
         return total
 
     def _left(self, tensor: str, parts: Mapping[Key, Tensor], own: Tensor) -> Tensor:
@@ -162,7 +108,7 @@ class Bank:
         return down * self._drawn(tensor, down.shape[-1], own)[:, None]
 
     def _drawn(self, tensor: str, rank: int, own: Tensor) -> Tensor:
-        """`(L, rank)`: which columns of a product are drawn."""
+        """`(L, rank)`: the columns of a product that are drawn."""
         code = own[:, SUPPORT_TENSORS.index(tensor)]
         return torch.arange(rank, device=own.device) < torch.where(code[:, 0] == LORA, code[:, 1], 0)[:, None]
 
@@ -188,7 +134,7 @@ class Bank:
 
     def storage_gradients(self, grad: Tensor, parts: Mapping[Key, Tensor], codes: Tensor) -> dict[Key, Tensor]:
         """The gradients of the stacked storages of GLoRA's own forms from that of the factors, `(L, width)`: the
-        transpose of `factors`. `extra_gradients` has those of the others."""
+        transpose of `factors`. The others' are in `extra_gradients`."""
         own = codes[self.positions]
         scale, shift, bias, left, right, _ = self.shape.split(grad)
         ra = self.shape.scale_rank
@@ -209,8 +155,8 @@ class Bank:
         return found
 
     def extra_gradients(self, grad: Tensor, parts: Mapping[Key, Tensor], codes: Tensor) -> dict[Key, Tensor]:
-        """The gradients of the trained storages of the extras, from that of the factors, `(L, width)`."""
-        parts_of = ((extra.tensor, extra.method.parts.items()) for extra in self.extras.all)
+        """The gradients of the trained storages of the extras from that of the factors, `(L, width)`."""
+        parts_of = ((extra.tensor, extra.offered.parts.items()) for extra in self.extras.all)
         keys = [(tensor, name) for tensor, own in parts_of for name, part in own if part.trained]
         if not keys:
             return {}
@@ -238,10 +184,10 @@ class Bank:
             found[tensor, "up"] = right
 
     def _line_back(self, tensor: str, found: dict[Key, Tensor], line: Tensor, own: Tensor) -> None:
-        """What flows to a vector and a constant; where they are aliased, to the column that they are read from."""
-        kind = own[:, SUPPORT_TENSORS.index(tensor), 0, None]
-        vector = torch.where(kind == VECTOR, line, 0.0)
-        constant = torch.where(kind == CONSTANT, line, 0.0).sum(1, keepdim=True)
+        """The gradients of a vector and a constant; if they are aliased, of the column from which they are read."""
+        drawn = own[:, SUPPORT_TENSORS.index(tensor), 0, None]
+        vector = torch.where(drawn == VECTOR, line, 0.0)
+        constant = torch.where(drawn == CONSTANT, line, 0.0).sum(1, keepdim=True)
         if not self.aliased.get(tensor):
             for part, value in (("vector", vector), ("constant", constant)):
                 if (tensor, part) in self.storages:
@@ -255,20 +201,20 @@ class Bank:
 
 
 def banks_of(adapted: Mapping[str, AdaptedLayer]) -> list[Bank]:
-    """Adapted layers, in the space's order, stacked by what they have in common."""
+    """Adapted layers, given in the space's order, stacked by what they have in common."""
     groups: dict[tuple[object, ...], list[int]] = {}
     names = list(adapted)
     for position, name in enumerate(names):
         layer = adapted[name]
         shapes = tuple((key, tuple(p.shape)) for key, p in storages(layer).items())
         aliased = tuple((tensor, layer.support_of(tensor).aliased) for tensor in layer.support)
-        kinds: tuple[object, ...] = tuple((tensor, *layer.support_of(tensor).methods) for tensor in layer.support)
-        kinds += tuple(
+        classes: tuple[object, ...] = tuple((tensor, *layer.support_of(tensor).offered) for tensor in layer.support)
+        classes += tuple(
             (t, part.data_ptr(), tuple(part.shape))
             for t in layer.support
             for part in layer.support_of(t).shared_parts.values()
         )
-        key = (tuple(layer.base.weight.shape), layer.base.bias is not None, shapes, aliased, kinds)
+        key = (tuple(layer.base.weight.shape), layer.base.bias is not None, shapes, aliased, classes)
         groups.setdefault(key, []).append(position)
     return [
         Bank([names[p] for p in positions], [adapted[names[p]] for p in positions], positions)
@@ -277,22 +223,22 @@ def banks_of(adapted: Mapping[str, AdaptedLayer]) -> list[Bank]:
 
 
 def what_cannot_be_fused(adapted: Mapping[str, AdaptedLayer]) -> str | None:
-    """Why these layers cannot be put into banks; None if they can."""
+    """Why these layers cannot be stacked in banks; None if they can."""
     tried: set[object] = set()
     for name, layer in adapted.items():
         if not isinstance(layer.base, nn.Linear):
             return f"{name} is a convolution"
         offered = tuple(
-            (t, kind, method.largest) for t in layer.support for kind, method in layer.support_of(t).methods.items()
+            (t, choice, one.largest) for t in layer.support for choice, one in layer.support_of(t).offered.items()
         )
         if (layer.base.weight.shape, offered) in tried:
             continue
         tried.add((layer.base.weight.shape, offered))
         for tensor in layer.support:
-            others = what_is_not_covered(layer.support_of(tensor).methods, layer.base.weight.detach()[None])
+            others = what_is_not_covered(layer.support_of(tensor).offered, layer.base.weight.detach()[None])
             if others:
                 return f"{name} offers {', '.join(others)}"
-        spectra = [kind for t in layer.support for kind in spectral_kinds(layer.support_of(t).methods)]
+        spectra = [choice for t in layer.support for choice in spectral_choices(layer.support_of(t).offered)]
         if len(spectra) > 1:
             return f"{name} offers {' and '.join(spectra)}, both spectra"
     return None

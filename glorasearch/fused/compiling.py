@@ -1,4 +1,4 @@
-"""Compiling a model block by block: repeated blocks share one compilation, and what is around them has its own."""
+"""Compile a model block by block: repeated blocks share one compilation, and the rest has its own."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 LIMIT: Final = 64
-"""How often a kind of block may be compiled in a process: for training and scoring, for one model after another."""
+"""How often one type of block may be compiled in a process: for training and scoring, model after model."""
 
 
 def compile_blocks(model: nn.Module) -> int:
     """Compile the repeated blocks of a model in place, and the rest around them; returns how many blocks there are.
 
-    A stack of equal blocks is compiled once and run for each, which takes a fifth of the time that compiling the whole
-    model takes (5 s against 25 s for a ViT-B/16 and its gradient on an H100) and is 2 % slower per step. A model
-    without repeated blocks is compiled whole.
+    A stack of equal blocks is compiled once and run for each, which takes a fifth of the time of compiling the whole
+    model (5 s against 25 s for a ViT-B/16 and its gradient on an H100) and is 2 % slower per step. A model without
+    repeated blocks is compiled whole.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, LIMIT)
     stacks = block_stacks(model)
@@ -26,7 +26,7 @@ def compile_blocks(model: nn.Module) -> int:
         block.compile(dynamic=False)
     for name, stack in stacks.items():
         parent, _, child = name.rpartition(".")
-        if isinstance(stack, nn.Sequential):  # a list is gone through by its parent, which then cannot be compiled
+        if isinstance(stack, nn.Sequential):  # the parent iterates over a list, and then cannot be compiled
             setattr(model.get_submodule(parent), child, _Apart(stack))
     model.compile(dynamic=False)
     return len(blocks)
@@ -51,7 +51,7 @@ def block_stacks(model: nn.Module, prefix: str = "") -> dict[str, nn.Module]:
 
 
 class _Apart(nn.Module):
-    """A sequence of compiled blocks that the compilation of the model around it does not look into."""
+    """A sequence of compiled blocks that is excluded from the compilation of the model around it."""
 
     def __init__(self, stack: nn.Sequential) -> None:
         super().__init__()
@@ -72,18 +72,18 @@ class _Apart(nn.Module):
 
 
 class Captured:
-    """A computation on fixed places of a GPU, captured in a CUDA graph when it is run for the first time."""
+    """A computation on fixed buffers of a GPU, captured in a CUDA graph when it first runs."""
 
     def __init__(self, compute: Callable[[], None], device: torch.device) -> None:
         self._compute, self._device = compute, device
         self._graph: torch.cuda.CUDAGraph | None = None
         self.done = 0
-        """How often it was run."""
+        """How often it has run."""
         self.peak_bytes = 0
-        """Most memory that was allocated on the GPU while it was captured, all that lives outside it included."""
+        """Peak memory allocated on the GPU during the capture, everything outside it included."""
 
     def __call__(self) -> None:
-        """Run it: by a replay, but for the first time."""
+        """Run it; after the first time, by a replay."""
         if self._graph is None:
             self._capture()
         else:
@@ -91,10 +91,10 @@ class Captured:
             self.done += 1
 
     def _capture(self) -> None:
-        """Run it this time outside a graph, as the warm-up that compilation needs, then capture the times to come.
+        """Run it once outside a graph, as the warm-up that compilation needs, then capture it.
 
-        Activations that a kernel can compute again cheaply (GELU, normalisation) are not kept for the backward pass:
-        the weight gradients read them there, and would double what the floor of a step needs.
+        Activations that a kernel can cheaply recompute (GELU, normalisation) are not kept for the backward pass: the
+        weight gradients read them there, and keeping them would double the least memory of a step.
         """
         with torch._functorch.config.patch(ban_recompute_materialized_backward=False):
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -107,7 +107,7 @@ class Captured:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self._device)
         graph = torch.cuda.CUDAGraph()
-        # What other threads do meanwhile (NCCL's looks at its events) must not spoil the capture.
+        # Other threads (NCCL's, which polls its events) must not invalidate the capture.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._compute()
         self._graph = graph

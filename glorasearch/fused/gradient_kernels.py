@@ -1,19 +1,20 @@
 """The Triton kernels of the gradient of a layer's factors; `gradients` has their equations in plain torch.
 
-What a kernel does for a layer depends on the layer's row of the plan, which it reads from the device: a launch whose
-work is not needed ends at once. So the sequence of launches is static and a CUDA graph can hold it, while its cost
-follows the path that is drawn.
+What a kernel does for a layer depends on the layer's row of the plan, as in `merge_kernels`.
 """
 
 from __future__ import annotations
+
+import functools
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from glorasearch.fused.bank import Shape
 from glorasearch.fused.gradients import Bases
+from glorasearch.fused.kernel_layout import BIAS, DENSE, SCALED, SHIFT, SHIFTED, SPECTRAL, left_row, right_start
+from glorasearch.fused.layout import Shape
 
 
 @triton.jit
@@ -21,7 +22,7 @@ def _tile(
     dy, x, o, i, om, im, first, last, outs, ins,
     SUMS: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr, BN: tl.constexpr, LEAST: tl.constexpr,
 ):  # fmt: skip
-    """A tile `(BO, BI)` of dyᵀ·x over some tokens; and, as the columns `(BO, LEAST)` of a product, the sum of dy."""
+    """A tile `(BO, BI)` of dyᵀ·x over some tokens, and the sum of dy as the columns `(BO, LEAST)` of a product."""
     acc = tl.zeros((BO, BI), tl.float32)
     total = tl.zeros((BO, LEAST), tl.float32)
     for start in range(first, last, BN):
@@ -43,11 +44,11 @@ def _dense_kernel(
 ):  # fmt: skip
     """A tile `(BO, BI)` of G over `span` tokens, reduced into the factors' gradients at once; G is never stored.
 
-    Programs that run together go through the same tokens, so that these are read from memory once. The first tiles of
-    every row of tiles sum dy besides. A layer that does not need G has its inputs' rows summed here, if at all.
+    Programs that run together process the same tokens, so that these are read from memory once. The first tile of every
+    row of tiles also sums dy. If a layer does not need G, the rows of its inputs are summed here, if needed.
     """
-    if tl.load(plan) == 0:
-        if tl.load(plan + 2) != 0:
+    if tl.load(plan + DENSE) == 0:
+        if tl.load(plan + SHIFTED) != 0:
             _row_sums(x, sums, tokens, ins, BN, BI)
         return
     split, tile = tl.program_id(0) // (tiles_o * tiles_i), tl.program_id(0) % (tiles_o * tiles_i)
@@ -63,22 +64,23 @@ def _dense_kernel(
     if ti == 0:
         acc, total = _tile(dy, x, o, i, om, im, first, last, outs, ins, True, BO, BI, BN, LEAST)
         column = tl.arange(0, LEAST)[None, :]
-        at_bias = grad + 2 * outs + o[:, None] + 0 * column
+        at_bias = grad + outs * BIAS + o[:, None] + 0 * column
         tl.atomic_add(at_bias, total, mask=om[:, None] & (column == 0), sem="relaxed")
     else:
         acc, total = _tile(dy, x, o, i, om, im, first, last, outs, ins, False, BO, BI, BN, LEAST)
     dtype: tl.constexpr = x.dtype.element_ty
     ta, tb = tl.arange(0, TA), tl.arange(0, TB)
     w = tl.load(base + o[:, None].to(tl.int64) * ins + i[None, :], mask=om[:, None] & im[None, :], other=0.0)
-    left = 3 * outs + o[:, None] * (RA + RB)
-    right = 3 * outs + outs * (RA + RB)
+    columns: tl.constexpr = RA + RB
+    left = left_row(outs, o[:, None], columns)
+    right = right_start(outs, columns)
     scaled, plain = (acc * w).to(dtype), acc.to(dtype)
     _reduce(scaled, factors, grad, grad, left + ta[None, :], right, o, i, ta, outs, ins, dtype, RA, TA)
     left_b, right_b = left + RA + tb[None, :], right + RA * ins
-    _reduce(plain, factors, grad, grad + outs, left_b, right_b, o, i, tb, outs, ins, dtype, RB, TB)
+    _reduce(plain, factors, grad, grad + outs * SHIFT, left_b, right_b, o, i, tb, outs, ins, dtype, RB, TB)
     if ENTRIES > 0:  # noqa: SIM102 - compiled only where there is a spectrum
-        if tl.load(plan + 4) != 0:
-            at = grad + right + (RA + RB) * ins
+        if tl.load(plan + SPECTRAL) != 0:
+            at = grad + right + columns * ins
             for start in range(0, ENTRIES, BN):
                 k = start + tl.arange(0, BN)
                 km = k < ENTRIES
@@ -92,7 +94,7 @@ def _dense_kernel(
 def _reduce(
     g, factors, grad, total, left, right, o, i, t, outs, ins, dtype: tl.constexpr, R: tl.constexpr, T: tl.constexpr
 ):
-    """Multiply `g (BO, BI)` by `[right; 1]ᵀ` and by `leftᵀ`: the gradients of `left`, of a row's total, of `right`."""
+    """Multiply `g (BO, BI)` by `[right; 1]ᵀ` and by `leftᵀ`: the gradients of `left`, of the rows' sums, of `right`."""
     om, im = o < outs, i < ins
     column = t[None, :] * ins + i[:, None]
     q = tl.load(factors + right + column, mask=(t < R)[None, :] & im[:, None], other=0.0)
@@ -110,13 +112,13 @@ def _reduce(
 
 @triton.jit
 def _token_sums_kernel(dy, y, sums, plan, grad, tokens, outs, span, TO: tl.constexpr, TN: tl.constexpr):
-    """Over `span` tokens: the sum of dy; that of dy ⊙ y where A scales rows; dyᵀ·(x·1ᵀ) where B shifts them.
+    """Over `span` tokens: the sum of dy; the sum of dy ⊙ y where A scales rows; dyᵀ·(x·1ᵀ) where B shifts them.
 
-    Nothing for a layer that needs G: there the sum of dy is formed with it.
+    Does nothing for a layer that needs G: there the dense kernel sums dy.
     """
-    if tl.load(plan) != 0:
+    if tl.load(plan + DENSE) != 0:
         return
-    scaled, shifted = tl.load(plan + 1) != 0, tl.load(plan + 2) != 0
+    scaled, shifted = tl.load(plan + SCALED) != 0, tl.load(plan + SHIFTED) != 0
     o = tl.program_id(0) * TO + tl.arange(0, TO)
     om = o < outs
     first = tl.program_id(1) * span
@@ -134,16 +136,16 @@ def _token_sums_kernel(dy, y, sums, plan, grad, tokens, outs, span, TO: tl.const
             seen += a * tl.load(y + place, mask=nm[:, None] & om[None, :], other=0.0).to(tl.float32)
         if shifted:
             moved += a * tl.load(sums + n, mask=nm, other=0.0)[:, None]
-    tl.atomic_add(grad + 2 * outs + o, tl.sum(total, 0), mask=om, sem="relaxed")
+    tl.atomic_add(grad + outs * BIAS + o, tl.sum(total, 0), mask=om, sem="relaxed")
     if scaled:
         tl.atomic_add(grad + o, tl.sum(seen, 0), mask=om, sem="relaxed")
     if shifted:
-        tl.atomic_add(grad + outs + o, tl.sum(moved, 0), mask=om, sem="relaxed")
+        tl.atomic_add(grad + outs * SHIFT + o, tl.sum(moved, 0), mask=om, sem="relaxed")
 
 
 @triton.jit
 def _row_sums(x, sums, tokens, ins, BN: tl.constexpr, BI: tl.constexpr):
-    """`sums (tokens,)` of the rows of x, by all programs of a launch."""
+    """`sums (tokens,)` of the rows of x, spread over all programs of a launch."""
     for first in range(tl.program_id(0) * BN, tokens, tl.num_programs(0) * BN):
         n = first + tl.arange(0, BN)
         acc = tl.zeros((BN, BI), tl.float32)
@@ -166,8 +168,8 @@ def factor_gradient(
 ) -> Tensor:
     """The raw gradient `(width,)` of the factors (`gradients`).
 
-    `dy (N, out)`, `x (N, in)` and, where it is kept, `y (N, out)` in one dtype; `base`, `factors` float32. Partial sums
-    are added up in no fixed order, as in cuDNN's attention: on a GPU no two runs are the same to the last bit.
+    `dy (N, out)`, `x (N, in)` and, if it is kept, `y (N, out)` in one dtype; `base`, `factors` float32. Partial sums
+    are added in no fixed order, as in cuDNN's attention, so runs on a GPU are not reproducible to the last bit.
     """
     dy, x = dy.contiguous(), x.contiguous()
     grad = torch.zeros_like(factors)
@@ -181,7 +183,7 @@ def _sum_tokens(dy: Tensor, y: Tensor, sums: Tensor, plan: Tensor, grad: Tensor)
     tokens, outs = dy.shape
     columns, rows = THIN_TILE
     blocks = triton.cdiv(outs, columns)
-    span = triton.cdiv(triton.cdiv(tokens, max(1, THIN_WAVES * PROCESSORS // blocks)), rows) * rows
+    span = triton.cdiv(triton.cdiv(tokens, max(1, THIN_WAVES * _processors(dy.device) // blocks)), rows) * rows
     _token_sums_kernel[(blocks, triton.cdiv(tokens, span))](
         dy, y, sums, plan, grad, tokens, outs, span, TO=columns, TN=rows, num_warps=8
     )
@@ -201,7 +203,7 @@ def _dense_gradient(
     outs, ins = shape.out_features, shape.in_features
     tile_o, tile_i, tile_n = DENSE_TILE
     tiles_o, tiles_i = triton.cdiv(outs, tile_o), triton.cdiv(ins, tile_i)
-    splits, span = _splits(len(dy), tiles_o * tiles_i, tile_n)
+    splits, span = _splits(len(dy), tiles_o * tiles_i, tile_n, PROGRAMS * _processors(dy.device))
     columns = {
         name: max(LEAST_COLUMNS, triton.next_power_of_2(rank + 1))
         for name, rank in (("TA", shape.scale_rank), ("TB", shape.shift_rank))
@@ -216,22 +218,26 @@ def _dense_gradient(
 DENSE_TILE = 128, 128, 32
 """Outputs, inputs and tokens of a tile of the dense gradient."""
 DENSE_OPTIONS = {"num_warps": 4, "num_stages": 5}
-"""How that tile is compiled."""
+"""How the kernel of that tile is compiled."""
 THIN_TILE, THIN_WAVES = (64, 64), 4
-"""Outputs and tokens of a tile of the sums over tokens, and programs a processor."""
+"""Outputs and tokens of a tile of the sums over tokens, and programs per multiprocessor."""
 LEAST_COLUMNS = 16
-"""Fewest columns that a tensor core multiplies by: the ranks and a one are padded to them."""
-PROCESSORS = 132
-"""Multiprocessors that a launch is spread over (an H100 has 132); only the speed depends on it."""
+"""The fewest columns of a tensor core's operand: the ranks and a column of ones are padded to it."""
 PROGRAMS = 2
-"""Tiles of the dense gradient that a processor works at at a time: while one is reduced, another one multiplies."""
+"""Tiles of the dense gradient that a multiprocessor holds at a time: while one is reduced, another one multiplies."""
 ENOUGH = 0.8
-"""A launch that keeps this share of the processors busy until its end is not cut any finer."""
+"""A launch that keeps this fraction of the multiprocessors busy until its end is not split any further."""
 
 
-def _splits(tokens: int, tiles: int, block: int, most: int = 8) -> tuple[int, int]:
-    """Into how many parts to cut the tokens so that the tiles fill the processors evenly, and the tokens of a part."""
-    best, even, places = 1, 0.0, PROGRAMS * PROCESSORS
+@functools.cache
+def _processors(device: torch.device) -> int:
+    """Multiprocessors of a GPU; on a CPU, where Triton interprets the kernels, those of an H100."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
+
+
+def _splits(tokens: int, tiles: int, block: int, places: int, most: int = 8) -> tuple[int, int]:
+    """The number of parts of the tokens with which the tiles fill `places` evenly, and the tokens of a part."""
+    best, even = 1, 0.0
     for splits in range(1, max(1, min(most, tokens // (4 * block))) + 1):
         programs = tiles * splits
         share = programs / (-(-programs // places) * places)

@@ -1,4 +1,4 @@
-"""The gradient of a layer's factors, and the merge of a bank's weights: the equations, in plain torch.
+"""The merge of a bank's weights and the gradient of a layer's factors: the equations, in plain torch.
 
 With `W = W0 ⊙ (1 + scale·1 + P·Q) + shift·1 + D·U + S·diag(c)·T` and `y = x·Wᵀ + bias`, where `left = [P, D]` and
 `right = [Q; U]`, c is the spectrum, S and T are fixed, the gradient of the loss in `W` is `G = dyᵀ·x`; with `H = G⊙W0`
@@ -6,14 +6,14 @@ With `W = W0 ⊙ (1 + scale·1 + P·Q) + shift·1 + D·U + S·diag(c)·T` and `y
     d scale = H·1ᵀ    d shift = G·1ᵀ    d bias = Σ dy    dP = H·Qᵀ    dQ = Pᵀ·H    dD = G·Uᵀ    dU = Dᵀ·G    dx = dy·W
     dc = diag(Sᵀ·G·Tᵀ)
 
-A layer that has no products and no spectrum (P, Q, D, U, c are zero) can do without the dense G, by associativity and
-summed over tokens:
+A layer without products and spectrum (P, Q, D, U, c are zero) does not need the dense G; by associativity, summed over
+tokens:
 
     d shift = dyᵀ·(x·1ᵀ)    d scale = (Σ dy ⊙ y − bias ⊙ d bias − shift ⊙ d shift) / (1 + scale)
 
-the latter from `y = (1 + scale) ⊙ x·W0ᵀ + shift·(x·1ᵀ) + bias`. What a layer forms is its row of the plan
-(`Bank.plan`). Its gradient is first raw: where A scales rows, the slot of `d scale` holds `Σ dy ⊙ y`; `settle` makes of
-it what it stands for, for all layers of a bank at once.
+the latter from `y = (1 + scale) ⊙ x·W0ᵀ + shift·(x·1ᵀ) + bias`. What is computed for a layer is given by its row of the
+plan (`Bank.plan`). The gradient is first raw: where A scales rows, the slot of `d scale` holds `Σ dy ⊙ y`, from which
+`settle` computes `d scale` for all layers of a bank at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from glorasearch.fused.bank import DENSE, SCALED, SHIFTED, Shape
+from glorasearch.fused.layout import DENSE, SCALED, SHIFTED, Shape
 
 Bases = tuple[Tensor, Tensor]
 """S `(out, n)` and T `(n, in)`."""
@@ -44,7 +44,7 @@ def merge(base: Tensor, factors: Tensor, shape: Shape, bases: Bases | None = Non
 
 
 def dense_gradient(dy: Tensor, x: Tensor, base: Tensor, factors: Tensor, shape: Shape, bases: Bases | None) -> Tensor:
-    """The gradient `(width,)` of one layer's factors by way of G; `dy (N, out)`, `x (N, in)`, `base (out, in)`."""
+    """The gradient `(width,)` of one layer's factors, computed from G; `dy (N, out)`, `x (N, in)`, `base (out, in)`."""
     _, _, _, left, right, _ = shape.split(factors)
     ra = shape.scale_rank
     grad = dy.T @ x
@@ -66,16 +66,16 @@ def raw_gradient(
     shape: Shape,
     bases: Bases | None = None,
 ) -> Tensor:
-    """The raw gradient `(width,)` of one layer's factors as its row of the plan, `(5,)`, says.
+    """The raw gradient `(width,)` of one layer's factors according to its row of the plan, `(5,)`.
 
-    What the plan leaves out is zero: nothing that was drawn depends on it.
+    What the plan leaves out is zero: it does not belong to any drawn choice.
     """
     if plan[DENSE]:
         return dense_gradient(dy, x, base, factors, shape, bases)
     zero = dy.new_zeros(shape.out_features)
     seen = zero
     if plan[SCALED]:
-        assert y is not None, "a layer that keeps no outputs takes the dense way"
+        assert y is not None, "a layer that keeps no outputs needs the dense gradient"
         seen = (dy * y).sum(0)
     d_shift = dy.T @ x.sum(1) if plan[SHIFTED] else zero
     products = dy.new_zeros(shape.rank * (shape.out_features + shape.in_features) + shape.entries)

@@ -1,4 +1,4 @@
-"""A linear layer whose weight is merged beforehand and whose factors are trained."""
+"""A linear layer with a merged weight, whose factors are trained."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glorasearch.fused.bank import Shape
 from glorasearch.fused.gradients import Bases, raw_gradient
+from glorasearch.fused.layout import Shape
 
 
 @torch.library.custom_op("glorasearch::fused_linear", mutates_args=())
@@ -25,11 +25,11 @@ def fused_linear(
     scale_rank: int,
     shift_rank: int,
 ) -> Tensor:
-    """`x·Wᵀ + b`: `x (..., in)`, the merged `weight (out, in)` and `bias (out,)`, and what they were merged from: one
-    layer's `factors`, W0 `base`, its row of the plan, and the spectrum's matrices `left (out, n)`, `right (n, in)`.
+    """`x·Wᵀ + b` with `x (..., in)`, the merged `weight (out, in)` and `bias (out,)`, and what they were merged from:
+    one layer's `factors`, W0 `base`, its row of the plan, and the spectrum's matrices `left (out, n)`, `right (n, in)`.
 
-    Only `x` and `factors` have gradients; that of the factors is raw (`gradients.settle`) and the one of the layer that
-    is merged from them.
+    Only `x` and `factors` have gradients. That of the factors is raw (`gradients.settle`), and it is the gradient of
+    the layer as a function of its factors.
     """
     return F.linear(x, weight, bias)
 
@@ -63,16 +63,16 @@ def fused_linear_gradient(
     scale_rank: int,
     shift_rank: int,
 ) -> Tensor:
-    """The raw gradient of the factors; `y` is the output where it is kept.
+    """The raw gradient of the factors; `y` is the output, if it is kept.
 
-    That of `x` is a product of its own: so a compiler may compute `x` again together with what comes after `dx`.
+    The gradient of `x` is a separate product, so that a compiler may recompute `x` together with what follows `dx`.
     """
     shape = Shape(base.shape[0], base.shape[1], scale_rank, shift_rank, left.shape[1])
     bases = (left, right) if shape.entries else None
     flat_dy, flat_x = dy.reshape(-1, shape.out_features), x.reshape(-1, shape.in_features)
     flat_y = None if y is None else y.reshape(-1, shape.out_features)
     if dy.is_cuda:
-        from glorasearch.fused.gradient_kernels import factor_gradient  # Triton is there where CUDA is
+        from glorasearch.fused.gradient_kernels import factor_gradient  # Triton is installed where CUDA is
 
         return factor_gradient(flat_dy, flat_x, flat_y, base, factors, plan, shape, bases)
     wide = factors.dtype
@@ -117,7 +117,7 @@ fused_linear.register_autograd(_backward, setup_context=_setup)
 
 
 class FusedLinear(nn.Module):
-    """The layer of a model that a fused step runs: all its tensors are views of what the step fills before it."""
+    """A layer of the model that a fused step runs: all its tensors are views of buffers that the step fills first."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor, factors: Tensor, base: Tensor, plan: Tensor, shape: Shape, bases: Bases

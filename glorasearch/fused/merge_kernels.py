@@ -1,8 +1,8 @@
-"""The Triton kernels that turn a path into factors and merged weights; `Bank` and `merge` say what in plain torch.
+"""The Triton kernels of factors and merged weights; their equations in torch are `Bank.factors` and `gradients.merge`.
 
 What a kernel does for a layer depends on the layer's row of the plan, which it reads from the device: a launch whose
-work is not needed ends at once. So the sequence of launches is static and a CUDA graph can hold it, while its cost
-follows the path that is drawn.
+work is not needed returns at once. So the sequence of launches is static and fits in a CUDA graph, while its cost
+depends on the subnet that is drawn.
 """
 
 from __future__ import annotations
@@ -15,27 +15,58 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from glorasearch.fused.bank import DENSE, EXTRA, LEAST_SCALE, PLAN, SPECTRAL, Bank
-from glorasearch.fused.codes import CONSTANT, VECTOR
+from glorasearch.choices import SUPPORT_TENSORS
+from glorasearch.fused import layout
+from glorasearch.fused.bank import Bank
 from glorasearch.fused.extras import Key
+from glorasearch.fused.kernel_layout import (
+    BIAS,
+    CONSTANT,
+    DENSE,
+    DOWN,
+    EXTRA,
+    LAYER_CODES,
+    LAYER_CODES_PADDED,
+    LINE,
+    LORA,
+    PLAN_WIDTH,
+    SCALED,
+    SHIFT,
+    SHIFTED,
+    SPECTRAL,
+    UP,
+    VALUE,
+    VECTOR,
+    A,
+    B,
+    C,
+    D,
+    E,
+    drawn,
+    drawn_rank,
+    element_stride,
+    left_row,
+    right_start,
+    storage,
+)
 
 
 @triton.jit
-def _line(flat, entry, kind, layer, index, mask):
-    """A choice `vector` or `constant` at some indices, zeros where another kind is drawn."""
-    vector = flat + tl.load(entry + 6) + layer * tl.load(entry + 7) + index * tl.load(entry + 8)
-    constant = flat + tl.load(entry + 9) + layer * tl.load(entry + 10) + index * tl.load(entry + 11)
-    kinds = kind + 0 * index
-    found = tl.load(vector, mask=mask & (kinds == 2), other=0.0)
-    return found + tl.load(constant, mask=mask & (kinds == 1), other=0.0)
+def _line(flat, table, choice, layer, index, mask, TENSOR: tl.constexpr):
+    """A choice `vector` or `constant` at some indices, zeros where another choice is drawn."""
+    vector = storage(flat, table, layer, TENSOR, LINE) + index * element_stride(table, TENSOR, LINE)
+    constant = storage(flat, table, layer, TENSOR, VALUE) + index * element_stride(table, TENSOR, VALUE)
+    choices = choice + 0 * index
+    found = tl.load(vector, mask=mask & (choices == VECTOR), other=0.0)
+    return found + tl.load(constant, mask=mask & (choices == CONSTANT), other=0.0)
 
 
 @triton.jit
 def _unchanged(codes, last, row):
     """Whether a layer has the choices that it had in `last`."""
-    t = tl.arange(0, 16)
-    now = tl.load(codes + row + t, mask=t < 15, other=0)
-    before = tl.load(last + row + t, mask=t < 15, other=0)
+    t = tl.arange(0, LAYER_CODES_PADDED)
+    now = tl.load(codes + row + t, mask=t < LAYER_CODES, other=0)
+    before = tl.load(last + row + t, mask=t < LAYER_CODES, other=0)
     return tl.sum((now != before).to(tl.int32), 0) == 0
 
 
@@ -43,16 +74,16 @@ def _unchanged(codes, last, row):
 def _factors_kernel(
     flat, table, base_bias, codes, last, positions, factors, prompts, plan, outs, ins, width, least,
     RA: tl.constexpr, RB: tl.constexpr, RX: tl.constexpr, RC: tl.constexpr, HAS_BIAS: tl.constexpr,
-    HAS_PROMPT: tl.constexpr, PLAN: tl.constexpr, ALL: tl.constexpr, BLOCK: tl.constexpr,
+    HAS_PROMPT: tl.constexpr, ALL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The factors `(L, width)` of a path from the storages, without W0·C in the bias and without the `RX` columns and
+    """The factors `(L, width)` of a subnet from the storages, without W0·C in the bias and without the `RX` columns and
     the spectrum of extras; the prompts `(L, in)`; and the plan.
 
-    `table (5, 4, 3)` says where the parts down, up, vector and constant of A to E lie in `flat`: first element, stride
-    of layers, stride of elements. Unless `ALL`, a layer whose choices are those of `last` is left as it is.
+    `table` says where the storages lie in `flat` (`layout`). Unless `ALL`, a layer whose choices are those of `last` is
+    left unchanged.
     """
     layer = tl.program_id(0).to(tl.int64)
-    row = tl.load(positions + layer) * 15
+    row = tl.load(positions + layer) * LAYER_CODES
     if not ALL:  # noqa: SIM102 - the other test is compiled only where this one says so
         if _unchanged(codes, last, row):
             return
@@ -60,45 +91,45 @@ def _factors_kernel(
     i = o
     om, im = o < outs, i < ins
     own = factors + layer * width
-    a_kind, b_kind, c_kind = tl.load(codes + row), tl.load(codes + row + 3), tl.load(codes + row + 6)
-    a_rank = tl.where(a_kind == 3, tl.load(codes + row + 1), 0)
-    b_rank = tl.where(b_kind == 3, tl.load(codes + row + 4), 0)
-    scale = _line(flat, table, a_kind, layer, o, om)
+    a, b = drawn(codes, row, A), drawn(codes, row, B)
+    a_rank, b_rank = drawn_rank(codes, row, A), drawn_rank(codes, row, B)
+    scale = _line(flat, table, a, layer, o, om, A)
     tl.store(own + o, scale, mask=om)
-    tl.store(own + outs + o, _line(flat, table + 12, b_kind, layer, o, om), mask=om)
-    bias = _line(flat, table + 48, tl.load(codes + row + 12), layer, o, om)
+    tl.store(own + outs * SHIFT + o, _line(flat, table, b, layer, o, om, B), mask=om)
+    bias = _line(flat, table, drawn(codes, row, E), layer, o, om, E)
     if HAS_BIAS:
-        d = _line(flat, table + 36, tl.load(codes + row + 9), layer, o, om)
+        d = _line(flat, table, drawn(codes, row, D), layer, o, om, D)
         bias += tl.load(base_bias + layer * outs + o, mask=om, other=0.0) * (1.0 + d)
-    tl.store(own + 2 * outs + o, bias, mask=om)
+    tl.store(own + outs * BIAS + o, bias, mask=om)
     columns: tl.constexpr = RA + RB + RX
-    left, right = own + 3 * outs + o * columns, own + 3 * outs + outs * columns + i
+    left, right = own + left_row(outs, o, columns), own + right_start(outs, columns) + i
     for k in tl.static_range(RA):
-        down = flat + tl.load(table) + layer * tl.load(table + 1) + o * RA + k
+        down = storage(flat, table, layer, A, DOWN) + o * RA + k
         tl.store(left + k, tl.load(down, mask=om & (0 * o + k < a_rank), other=0.0), mask=om)
-        up = flat + tl.load(table + 3) + layer * tl.load(table + 4) + k * ins + i
+        up = storage(flat, table, layer, A, UP) + k * ins + i
         tl.store(right + k * ins, tl.load(up, mask=im, other=0.0), mask=im)
     for k in tl.static_range(RB):
-        down = flat + tl.load(table + 12) + layer * tl.load(table + 13) + o * RB + k
+        down = storage(flat, table, layer, B, DOWN) + o * RB + k
         tl.store(left + RA + k, tl.load(down, mask=om & (0 * o + k < b_rank), other=0.0), mask=om)
-        up = flat + tl.load(table + 15) + layer * tl.load(table + 16) + k * ins + i
+        up = storage(flat, table, layer, B, UP) + k * ins + i
         tl.store(right + (RA + k) * ins, tl.load(up, mask=im, other=0.0), mask=im)
     if HAS_PROMPT:
-        c = _line(flat, table + 24, c_kind, layer, i, im)
-        c_rank = tl.where(c_kind == 3, tl.load(codes + row + 7), 0)
+        c = _line(flat, table, drawn(codes, row, C), layer, i, im, C)
+        c_rank = drawn_rank(codes, row, C)
         for k in tl.static_range(RC):
-            down = flat + tl.load(table + 24) + layer * tl.load(table + 25) + i * RC + k
-            up = tl.load(flat + tl.load(table + 27) + layer * tl.load(table + 28) + k)
+            down = storage(flat, table, layer, C, DOWN) + i * RC + k
+            up = tl.load(storage(flat, table, layer, C, UP) + k)
             c += tl.load(down, mask=im & (0 * i + k < c_rank), other=0.0) * up
         tl.store(prompts + layer * ins + i, c, mask=im)
-    scaled = (a_kind == 1) | (a_kind == 2)
+    own_plan = plan + layer * PLAN_WIDTH
+    scaled = (a == CONSTANT) | (a == VECTOR)
     if scaled & (tl.min(tl.where(om, tl.abs(1.0 + scale), 1.0), 0) < least):
-        tl.store(plan + layer * PLAN, 1)
+        tl.store(own_plan + DENSE, 1)
     if tl.program_id(1) == 0:
-        if (a_kind == 3) | (b_kind == 3):
-            tl.store(plan + layer * PLAN, 1)
-        tl.store(plan + layer * PLAN + 1, scaled.to(tl.int32))
-        tl.store(plan + layer * PLAN + 2, ((b_kind == 1) | (b_kind == 2)).to(tl.int32))
+        if (a == LORA) | (b == LORA):
+            tl.store(own_plan + DENSE, 1)
+        tl.store(own_plan + SCALED, scaled.to(tl.int32))
+        tl.store(own_plan + SHIFTED, ((b == CONSTANT) | (b == VECTOR)).to(tl.int32))
 
 
 @triton.jit
@@ -122,12 +153,12 @@ def _spectral(
 def _merge_kernel(
     base, factors, prompts, parts, codes, last, positions, weight, plan, bases_left, bases_right, outs, ins, width,
     RA: tl.constexpr, RB: tl.constexpr, RX: tl.constexpr, ENTRIES: tl.constexpr, HAS_PROMPT: tl.constexpr,
-    PLAN: tl.constexpr, ALL: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr, BK: tl.constexpr,
+    ALL: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     """A tile of W from the factors; and this tile's part of W0·C, `parts (L, tiles_in, out)`."""
     layer = tl.program_id(0).to(tl.int64)
     if not ALL:  # noqa: SIM102
-        if _unchanged(codes, last, tl.load(positions + layer) * 15):
+        if _unchanged(codes, last, tl.load(positions + layer) * LAYER_CODES):
             return
     o = tl.program_id(1) * BO + tl.arange(0, BO)
     i = tl.program_id(2) * BI + tl.arange(0, BI)
@@ -137,19 +168,19 @@ def _merge_kernel(
     w0 = tl.load(base + place, mask=both, other=0.0)
     own = factors + layer * width
     columns: tl.constexpr = RA + RB + RX
-    left, right = own + 3 * outs + o * columns, own + 3 * outs + outs * columns + i
+    left, right = own + left_row(outs, o, columns), own + right_start(outs, columns) + i
     gain = tl.zeros((BO, BI), tl.float32) + 1.0 + tl.load(own + o, mask=om, other=0.0)[:, None]
     for k in tl.static_range(RA):
         gain += tl.load(left + k, mask=om, other=0.0)[:, None] * tl.load(right + k * ins, mask=im, other=0.0)[None, :]
-    w = w0 * gain + tl.load(own + outs + o, mask=om, other=0.0)[:, None]
+    w = w0 * gain + tl.load(own + outs * SHIFT + o, mask=om, other=0.0)[:, None]
     for k in tl.static_range(RA, RA + RB):
         w += tl.load(left + k, mask=om, other=0.0)[:, None] * tl.load(right + k * ins, mask=im, other=0.0)[None, :]
     if RX > 0:
-        for k in range(RA + RB, RA + RB + tl.load(plan + layer * PLAN + 3)):
+        for k in range(RA + RB, RA + RB + tl.load(plan + layer * PLAN_WIDTH + EXTRA)):
             rows = tl.load(left + k, mask=om, other=0.0)
             w += rows[:, None] * tl.load(right + k * ins, mask=im, other=0.0)[None, :]
     if ENTRIES > 0:  # noqa: SIM102
-        if tl.load(plan + layer * PLAN + 4) != 0:
+        if tl.load(plan + layer * PLAN_WIDTH + SPECTRAL) != 0:
             w += _spectral(own + width - ENTRIES, bases_left, bases_right, o, i, om, im, ins, ENTRIES, BO, BI, BK)
     tl.store(weight + place, w.to(weight.dtype.element_ty), mask=both)
     if HAS_PROMPT:
@@ -173,32 +204,32 @@ def merge_into(
 ) -> None:
     """Write W and b of every layer of a bank, `weight (L, out, in)` and `bias (L, out)`, its factors and its plan.
 
-    `flat` holds the storages where `Pool.tables` says; `codes (layers, 5, 3)` are the choices; `factors (L, width)` and
-    `plan (L, 5)` are what `Bank.factors` and `Bank.plan` have. Layers whose codes are those of `last` are left alone.
-    The extras come from the stacked storages `parts`, by torch operations.
+    `flat` holds the storages at the places of `table` (`Pool.tables`); `codes (layers, 5, 3)` are the choices; `factors
+    (L, width)` and `plan (L, 5)` are those of `Bank.factors` and `Bank.plan`. Layers whose codes are those of `last`
+    are left unchanged. The extras are computed from the stacked storages `parts`, by torch operations.
     """
     layers, outs, ins = bank.base.shape
     shape, extras = bank.shape, bank.extras
     plan.zero_()
-    if not bank.shape.keeps_output:  # then every scale takes the dense way
-        kinds = codes[bank.positions, 0, 0]
-        plan[:, DENSE] = (kinds == CONSTANT) | (kinds == VECTOR)
+    if not bank.shape.keeps_output:  # then every scale needs the dense gradient
+        a = codes[bank.positions, SUPPORT_TENSORS.index("A"), 0]
+        plan[:, layout.DENSE] = (a == layout.CONSTANT) | (a == layout.VECTOR)
     if extras.all:
         own = codes[bank.positions]
         _write_extras(bank, extras.columns(parts, own), factors)
         products, spectra = extras.drawn(own)
-        plan[:, DENSE] |= products | spectra
-        plan[:, EXTRA], plan[:, SPECTRAL] = products * extras.rank, spectra
+        plan[:, layout.DENSE] |= products | spectra
+        plan[:, layout.EXTRA], plan[:, layout.SPECTRAL] = products * extras.rank, spectra
     prompts = torch.empty(layers, ins if bank.has_prompt else 0, device=flat.device)
     before = codes if last is None else last
     common = {
         "RA": shape.scale_rank, "RB": bank.lora_rank, "RX": extras.rank, "HAS_PROMPT": bank.has_prompt,
-        "PLAN": len(PLAN), "ALL": last is None,
+        "ALL": last is None,
     }  # fmt: skip
     _factors_kernel[(layers, triton.cdiv(max(outs, ins), 128))](
         flat, table, flat if bank.base_bias is None else bank.base_bias, codes, before, bank.positions, factors,
-        prompts, plan, outs, ins, bank.width, LEAST_SCALE, RC=bank.prompt_rank, HAS_BIAS=bank.base_bias is not None,
-        BLOCK=128, **common,
+        prompts, plan, outs, ins, bank.width, layout.LEAST_SCALE, RC=bank.prompt_rank,
+        HAS_BIAS=bank.base_bias is not None, BLOCK=128, **common,
     )  # fmt: skip
     rows, columns = SPECTRAL_TILE if shape.entries else MERGE_TILE
     tiles = triton.cdiv(ins, columns)
@@ -207,8 +238,8 @@ def merge_into(
         bank.base, factors, prompts, partial, codes, before, bank.positions, weight, plan, extras.left, extras.right,
         outs, ins, bank.width, ENTRIES=shape.entries, BO=rows, BI=columns, BK=SPECTRAL_STEP, **common,
     )  # fmt: skip
-    total = factors[:, 2 * outs : 3 * outs]
-    if bank.has_prompt:  # in a fixed order: a candidate's scores are the same bits every time
+    total = bank.shape.split(factors)[layout.BIAS]
+    if bank.has_prompt:  # in a fixed order, so that a candidate's scores are the same bits every time
         total += partial.sum(1)
     bias.copy_(total)
 
@@ -222,8 +253,8 @@ def _write_extras(bank: Bank, columns: tuple[Tensor, Tensor, Tensor], factors: T
 
 
 MERGE_TILE = 8, 256
-"""Outputs and inputs of a tile that is merged at once."""
+"""Outputs and inputs of a tile of the merge."""
 SPECTRAL_TILE = 32, 128
-"""The same where there are spectra."""
+"""The same with spectra."""
 SPECTRAL_STEP: Final = 16
-"""Coefficients of a spectrum that are multiplied at once."""
+"""Coefficients of a spectrum per step."""

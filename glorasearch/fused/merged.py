@@ -1,4 +1,4 @@
-"""The merged weights of the current path, in fixed places, and the model around them."""
+"""The merged weights of the current subnet, in fixed places, and the model around them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glorasearch.fused.bank import PLAN
-from glorasearch.fused.codes import CODE_WIDTH
 from glorasearch.fused.gradients import merge
+from glorasearch.fused.layout import BIAS, CODE_WIDTH, PLAN
 from glorasearch.fused.pool import Pool
 from glorasearch.supernet import Supernet
 
 
 class MergedWeights:
-    """Of one path, for every bank: merged weights `(L, out, in)` and biases `(L, out)`, factors `(L, width)` and plan
-    `(L, 5)`."""
+    """For every bank the merged weights `(L, out, in)` and biases `(L, out)`, factors `(L, width)` and plan `(L, 5)` of
+    one subnet."""
 
     def __init__(self, pool: Pool, dtype: torch.dtype, *, training: bool) -> None:
         """`dtype` is that of weights and biases."""
@@ -34,9 +33,9 @@ class MergedWeights:
 
     @torch.no_grad()
     def fill(self, codes: Tensor) -> None:
-        """Merge the path with these choices, `codes (layers, 5, 3)` int32, two launches a bank on a GPU.
+        """Merge the subnet with these choices, `codes (layers, 5, 3)` int32; on a GPU by two launches per bank.
 
-        On a GPU and outside training, layers whose choices are those of the path before are left as they are.
+        On a GPU and outside training, layers whose choices are those of the previous subnet are left unchanged.
         """
         for index in range(len(self.banks)):
             if codes.is_cuda:
@@ -46,11 +45,11 @@ class MergedWeights:
         self._last.copy_(codes)
 
     def forget(self) -> None:
-        """Merge every layer next time: the storages have changed."""
+        """Merge every layer next time, because the storages have changed."""
         self._last.fill_(-1)
 
     def _launch(self, index: int, codes: Tensor) -> None:
-        from glorasearch.fused.merge_kernels import merge_into  # Triton is there where CUDA is
+        from glorasearch.fused.merge_kernels import merge_into  # Triton is installed where CUDA is
 
         places = self.weights[index], self.biases[index], self.factors[index], self.plans[index]
         last = None if self.training else self._last
@@ -68,13 +67,13 @@ class MergedWeights:
         bank = self.banks[index]
         factors = bank.factors(self._parts[index], codes)
         self.weights[index].copy_(merge(bank.base, factors, bank.shape, (bank.extras.left, bank.extras.right)))
-        self.biases[index].copy_(bank.shape.split(factors)[2])
+        self.biases[index].copy_(bank.shape.split(factors)[BIAS])
         self.factors[index].copy_(factors)
         self.plans[index].copy_(bank.plan(factors, codes))
 
 
 class MergedLinear(nn.Module):
-    """A linear layer whose weight `(out, in)` and bias `(out,)` lie where a path is merged to."""
+    """A linear layer whose weight `(out, in)` and bias `(out,)` lie where subnets are merged."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -89,9 +88,9 @@ class MergedLinear(nn.Module):
 def static_model(
     supernet: Supernet, layers: Mapping[str, nn.Module], dtype: torch.dtype, *, share_head: bool
 ) -> nn.Module:
-    """The supernet's model with other modules for its adapted layers and frozen parameters of another dtype.
+    """The supernet's model with its adapted layers replaced and its frozen parameters copied in another dtype.
 
-    The head is the supernet's own where it is shared, else a copy of that dtype.
+    The head is the supernet's own with `share_head`, otherwise a copy in that dtype.
     """
     memo: dict[int, Any] = {id(layer): layers[name] for name, layer in supernet.adapted.items()}
     skipped = {id(parameter) for layer in supernet.adapted.values() for parameter in layer.parameters()}

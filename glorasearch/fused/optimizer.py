@@ -1,4 +1,4 @@
-"""AdamW on one flat buffer, of which a step moves only what its paths drew."""
+"""AdamW on one flat buffer, of which a step updates only the parameters that its subnets drew."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ EPSILON = 1e-8
 class FlatAdamW:
     """AdamW (arXiv 1711.05101) over a pool, in a handful of launches whatever the number of parameters.
 
-    It does what `training.optimizer.SupernetOptimizer` does: a parameter that was not drawn keeps its value and its
-    moments, and each is corrected for bias by the number of times that it was stepped itself. Its state has the same
-    names and values, so either goes on with the other's.
+    It is equivalent to `training.optimizer.SupernetOptimizer`: a parameter that was not drawn keeps its value and its
+    moments, and the bias correction of each uses its own number of steps. Its state has the same names and values, so
+    either can continue from the other's.
     """
 
     def __init__(self, pool: Pool, *, weight_decay: float) -> None:
@@ -31,7 +31,7 @@ class FlatAdamW:
         self.owner = torch.repeat_interleave(torch.arange(len(pool.segments), device=device), sizes).int()
 
     def state(self) -> dict[str, Tensor]:
-        """`<parameter>/<moment>` → tensor, for the parameters that were ever stepped."""
+        """`<parameter>/<moment>` → tensor, for the parameters that have been stepped."""
         found: dict[str, Tensor] = {}
         for segment, count in zip(self._pool.segments, self.steps.cpu(), strict=True):
             if count > 0:
@@ -41,7 +41,7 @@ class FlatAdamW:
         return found
 
     def forget(self, names: Iterable[str]) -> None:
-        """Drop the moments of some parameters: they have started anew."""
+        """Drop the moments of some parameters, which were reset."""
         wanted = set(names)
         for number, segment in enumerate(self._pool.segments):
             if segment.name in wanted:
@@ -50,7 +50,7 @@ class FlatAdamW:
                 segment.view(self.square).zero_()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` gave, copied.
+        """Load a copy of what `state` returned.
 
         Raises:
             WeightStoreError: if a moment is missing or has another shape.
@@ -69,7 +69,7 @@ class FlatAdamW:
 
 
 def clip_factor(grad: Tensor, max_norm: float) -> tuple[Tensor, Tensor]:
-    """The norm of a flat gradient, and what to scale it by so that it is at most `max_norm` (0: 1)."""
+    """The norm of a flat gradient, and the factor that limits it to `max_norm` (1 if `max_norm` is 0)."""
     norm = torch.linalg.vector_norm(grad)
     return norm, torch.clamp(max_norm / (norm + 1e-6), max=1.0) if max_norm > 0 else torch.ones_like(norm)
 
@@ -78,8 +78,9 @@ def adamw(
     flat: Tensor, grad: Tensor, mean: Tensor, square: Tensor, counts: Tensor, rates: Tensor, drawn: Tensor,
     owner: Tensor, weight_decay: float,
 ) -> None:  # fmt: skip
-    """One step in place: `flat`, `grad`, `mean`, `square (P,)`; for each of S segments its `counts` of steps, this one
-    included, its learning rate `rates` and whether it was `drawn`, `(S,)`; `owner (P,)` is an element's segment.
+    """One step in place: `flat`, `grad`, `mean`, `square (P,)`; for each of S segments its number of steps `counts`,
+    this one included, its learning rate `rates` and whether it was `drawn`, `(S,)`; `owner (P,)` is an element's
+    segment.
     """
     beta1, beta2 = BETAS
     size = rates / (1 - torch.pow(beta1, counts))

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from glorasearch.fused.bank import PARTS, Bank, banks_of, storages, what_cannot_be_fused
-from glorasearch.fused.codes import CONSTANT, LORA, VECTOR, encode
+from glorasearch.fused.bank import Bank, banks_of, storages, what_cannot_be_fused
 from glorasearch.fused.extras import Key, codes_of
+from glorasearch.fused.layout import CONSTANT, LORA, PARTS, VECTOR, encode
 from glorasearch.space import SUPPORT_TENSORS, Subnet
 from glorasearch.supernet import Supernet
 
 
 class UnfusableError(Exception):
-    """The plain step and the eager resident have to do; never reaches a user but as a warning."""
+    """The fused paths do not cover a search space; the plain step and the eager model are used, with a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +28,12 @@ class Segment:
     start: int
     shape: tuple[int, ...]
     group: str
-    """`factor`, `vector`, `spectrum` or `head`: what its learning rate is; `fixed` for what is only kept."""
+    """Its learning-rate group: `factor`, `vector`, `spectrum` or `head`; `fixed` if it is not trained."""
     places: tuple[tuple[int, int], ...]
-    """Rows and columns (layer, support tensor) of its genes in the table of codes: one, several for what layers share;
-    none for the head."""
+    """Rows and columns (layer, support tensor) of its genes in the codes: one, or several if layers share it; none for
+    the head."""
     used_by: tuple[int, ...]
-    """The kinds of choices that are made of it."""
+    """The codes of the choice classes that use it."""
 
     @property
     def size(self) -> int:
@@ -45,20 +44,20 @@ class Segment:
         return size
 
     def view(self, flat: Tensor) -> Tensor:
-        """This parameter's part of a buffer that is laid out like the pool's."""
+        """This parameter's part of a buffer with the pool's layout."""
         return flat[self.start : self.start + self.size].view(self.shape)
 
 
 class Pool:
     """A supernet's trainable parameters as views of one flat buffer, stacked by banks.
 
-    The supernet's parameters are made to point into the buffer, and the frozen weights of its adapted layers into the
-    banks' stacks; names, shapes and values stay as they are. Moving the supernet to another device ends that: ask
-    `pool_of` again.
+    The supernet's parameters become views of the buffer, and the frozen weights of its adapted layers views of the
+    banks' stacks; names, shapes and values do not change. Moving the supernet to another device invalidates the pool:
+    call `pool_of` again.
     """
 
     def __init__(self, supernet: Supernet) -> None:
-        """Raises `UnfusableError` if there is a choice or a layer that the fused paths do not know."""
+        """Raises `UnfusableError` if there is a choice or a layer that the fused paths do not cover."""
         reason = what_cannot_be_fused(supernet.adapted)
         if reason is not None:
             raise UnfusableError(f"the fused paths do not cover this search space: {reason}")
@@ -87,10 +86,10 @@ class Pool:
         for (group, tensor), parts in supernet.shared_parameters().items():
             genes = [gene for gene in supernet.space.genes if (gene.share, gene.tensor) == (group, tensor)]
             rows = tuple((self.layer_names.index(gene.layer), SUPPORT_TENSORS.index(tensor)) for gene in genes)
-            members = [supernet.adapted[gene.layer].support_of(tensor).methods for gene in genes]
+            members = [supernet.adapted[gene.layer].support_of(tensor).offered for gene in genes]
             for part, parameter in parts.items():
                 name = f"shared.{group}.{tensor}.{part}"
-                used = tuple({code for methods in members for code in codes_of(methods, part)})
+                used = tuple({code for offered in members for code in codes_of(offered, part)})
                 segment = Segment(name, start, tuple(parameter.shape), rates.get(name, "fixed"), rows, used)
                 self._shared[group, tensor, part] = segment
                 self.segments.append(segment)
@@ -113,13 +112,13 @@ class Pool:
 
     @property
     def valid(self) -> bool:
-        """Whether the supernet still has its parameters here."""
+        """Whether the supernet's parameters are still views of it."""
         return all(
             self._parameters[segment.name].data_ptr() == segment.view(self.flat).data_ptr() for segment in self.segments
         ) and all(bank.layers[0].base.weight.data_ptr() == bank.base.data_ptr() for bank in self.banks)
 
     def stacked(self, flat: Tensor) -> list[dict[Key, Tensor]]:
-        """For every bank its stacked storages, `(L, ...)`, as views of a buffer that is laid out like the pool's."""
+        """For every bank its stacked storages, `(L, ...)`, as views of a buffer with the pool's layout."""
         found: list[dict[Key, Tensor]] = []
         start = 0
         for bank, keys in zip(self.banks, self._keys, strict=True):
@@ -133,19 +132,19 @@ class Pool:
         return found
 
     def shared(self, flat: Tensor) -> list[dict[Key, Tensor]]:
-        """For every bank the parts that its layers share, one for all of them, as views of such a buffer."""
+        """For every bank the parts that its layers share, one for all layers, as views of such a buffer."""
         found: list[dict[Key, Tensor]] = []
         for bank in self.banks:
             parts: dict[Key, Tensor] = {}
             for extra in bank.extras.all:
-                for name, part in extra.method.parts.items() if extra.method.shared else ():
+                for name, part in extra.offered.parts.items() if extra.offered.shared else ():
                     segment = self._shared[self._groups[bank.names[0], extra.tensor], extra.tensor, name]
                     parts[extra.tensor, name] = segment.view(flat)[tuple(slice(length) for length in part.shape)]
             found.append(parts)
         return found
 
     def parts(self, flat: Tensor) -> list[dict[Key, Tensor]]:
-        """For every bank all parts of its layers' choices, `(L, ...)`, those that they share repeated."""
+        """For every bank all parts of its layers' choices, `(L, ...)`, with shared parts expanded."""
         both = zip(self.banks, self.stacked(flat), self.shared(flat), strict=True)
         return [
             own | {key: value.expand(len(bank), *value.shape) for key, value in shared.items()}
@@ -153,8 +152,8 @@ class Pool:
         ]
 
     def tables(self) -> list[Tensor]:
-        """For every bank where its storages lie in the buffer, `(5, 4, 3)` int64: for A to E, for down, up, vector and
-        constant, the first element and the strides of layers and of elements. Aliased lines are columns of `down`."""
+        """For every bank the places of its storages in the buffer, `(5, 4, 3)` int64: for A to E and each of `PARTS`
+        the first element and the strides of layers and of elements. Aliased lines are columns of `down`."""
         found: list[Tensor] = []
         start = 0
         for bank, keys in zip(self.banks, self._keys, strict=True):
@@ -167,16 +166,16 @@ class Pool:
         return found
 
     def codes(self, subnet: Subnet) -> list[list[tuple[int, ...]]]:
-        """The table of codes of a subnet: for every layer, for A to E, kind and rank; `(layers, 5, 3)`."""
+        """The codes of a subnet, `(layers, 5, 3)`."""
         return [encode(subnet.layer(name)) for name in self.layer_names]
 
 
 def active_table(segments: Sequence[Segment], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What `active` needs, for every gene of a segment: its row and column in the table of codes, the kinds as a bit
-    mask, and the segment. The head has one gene that is drawn always."""
+    """The table for `active`; for every gene of a segment its row and column in the codes, the codes that use it as a
+    bit mask, and the segment. The head has one gene, which is always drawn."""
     always = (1 << 62) - 1
     entries = [
-        (row, column, sum(1 << kind for kind in segment.used_by) if segment.places else always, number)
+        (row, column, sum(1 << code for code in segment.used_by) if segment.places else always, number)
         for number, segment in enumerate(segments)
         for row, column in segment.places or ((0, 0),)
     ]
@@ -185,26 +184,22 @@ def active_table(segments: Sequence[Segment], device: torch.device) -> tuple[Ten
 
 
 def active(table: tuple[Tensor, Tensor, Tensor, Tensor], codes: Tensor, count: int) -> Tensor:
-    """`(count,)` bool: whether a path with these codes `(layers, 5, 3)` draws each of so many segments."""
+    """`(count,)` bool: whether a subnet with these codes `(layers, 5, 3)` draws each segment."""
     rows, columns, masks, owners = table
-    kinds = codes[rows, columns, 0].long()
-    hits = torch.bitwise_right_shift(masks, kinds) & 1
+    drawn = codes[rows, columns, 0].long()
+    hits = torch.bitwise_right_shift(masks, drawn) & 1
     return torch.zeros(count, dtype=hits.dtype, device=hits.device).index_add(0, owners, hits) > 0
 
 
 def pool_of(supernet: Supernet) -> Pool:
-    """The pool of a supernet where it is now; made once."""
-    known = _POOLS.get(supernet)
-    if known is None or not known.valid:
-        known = _POOLS[supernet] = Pool(supernet)
-    return known
-
-
-_POOLS: weakref.WeakKeyDictionary[Supernet, Pool] = weakref.WeakKeyDictionary()
+    """The pool of a supernet on its current device; the supernet owns it."""
+    if not isinstance(supernet.pool, Pool) or not supernet.pool.valid:
+        supernet.pool = Pool(supernet)
+    return supernet.pool
 
 
 def _rows(bank: Bank, tensor: str, places: Mapping[Key, tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """Where the parts of one support tensor lie; what is not there is never read and gets zeros."""
+    """The table entries of one support tensor; missing parts are never read and have zeros."""
     down = places.get((tensor, "down"), (0, 0))
     rank = bank.storages.get((tensor, "down"), (0, 0))[1]
     vector = (*places.get((tensor, "vector"), (0, 0)), 1)

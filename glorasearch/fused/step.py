@@ -1,4 +1,4 @@
-"""One training step as a static computation whose path is data; on a GPU compiled and captured in a CUDA graph."""
+"""One training step as a static computation with the subnet as data; on a GPU compiled and captured in a CUDA graph."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from glorasearch.fused.codes import CODE_WIDTH
 from glorasearch.fused.compiling import Captured, compile_blocks
 from glorasearch.fused.gradients import settle
+from glorasearch.fused.layout import CODE_WIDTH
 from glorasearch.fused.linear import FusedLinear
 from glorasearch.fused.merged import MergedWeights, static_model
 from glorasearch.fused.optimizer import FlatAdamW, adamw, clip_factor
@@ -21,39 +21,39 @@ from glorasearch.supernet import Supernet, freeze_statistics
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepConfig:
-    """What does not change from step to step."""
+    """What is the same in every step."""
 
     batch_size: int
-    """Images of a step; of one rank's part where a step is cut in two by `gradient` and `move`."""
+    """Images of a step; of one rank's part if a step is split into `gradient` and `move`."""
     paths: tuple[bool, ...] = (False,)
-    """One entry a path: whether it is distilled from the step's first path."""
+    """One entry per subnet of a step: whether it is distilled from the first one."""
     clip_norm: float = 1.0
     weight_decay: float = 1e-4
     dtype: torch.dtype = torch.bfloat16
-    """Of frozen weights, merged weights and activations; trained parameters and their gradients stay as they are."""
+    """Of frozen weights, merged weights and activations; trained parameters and their gradients keep theirs."""
     compile: bool = True
     """Compile the model and capture the step (CUDA only)."""
 
 
 class FusedStep:
-    """Runs training steps of a supernet; what a step needs from outside is copied into fixed places beforehand.
+    """Runs training steps of a supernet; the inputs of a step are first copied into fixed buffers.
 
-    The plan of a step, in this order:
+    A step has these parts, in this order:
 
-    1. **Factors.** The drawn choices come as a small table of codes. The factors of every layer (`Bank`) are computed
-       from the storages, all layers of a shape in one launch; choices that are not drawn are zeros.
-    2. **Merge.** One more launch a bank writes every layer's W in the activations' dtype from the frozen float32 W0.
+    1. **Factors.** The drawn choices are given as a small table of codes. The factors of every layer (`Bank`) are
+       computed from the storages, all layers of a shape in one launch; choices that are not drawn are zeros.
+    2. **Merge.** One more launch per bank writes every layer's W in the activations' dtype from the frozen float32 W0.
     3. **Forward and backward** of the plain model, its linear layers replaced by `FusedLinear`: one matrix product
-       forward, one for the gradient of the inputs. The gradient of the factors is formed as each layer's row of the
-       plan says (`gradients`, `Bank.plan`): by way of the dense weight gradient only where it has to be.
+       forward, one for the gradient of the inputs. The gradient of the factors is computed according to each layer's
+       row of the plan (`gradients`, `Bank.plan`), from the dense weight gradient only where that is needed.
     4. **Update.** The gradient of the factors is carried to the storages (the transpose of 1), the whole gradient is
-       clipped, and AdamW moves what was drawn, on one flat buffer.
+       clipped, and AdamW updates what was drawn, on one flat buffer.
 
-    Everything is the same sequence of operations whatever the path, so the step can be compiled and captured once. In
-    float64 on the CPU it equals the plain step of `SupernetTrainer` to rounding.
+    The sequence of operations is the same for every subnet, so the step can be compiled and captured once. In float64
+    on the CPU it equals the plain step of `SupernetTrainer` up to rounding.
 
-    `run` does all of it at once. Where the gradient is the mean of several ranks, `gradient` does 1 to 3 and carries
-    the gradient to the storages; `move` does the rest with the mean. Each of them is captured in a graph of its own.
+    `run` does all of it at once. If the gradient is the mean over several ranks, `gradient` does 1 to 3 and carries the
+    gradient to the storages; `move` does the rest with the mean. Each of them is captured in its own graph.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class FusedStep:
         loss: Callable[[Tensor, Tensor, Tensor | None], Tensor],
         teacher: Callable[[Tensor], Tensor],
     ) -> None:
-        """`loss` is that of a path, of logits, labels and, for a distilled one, what `teacher` made of the first's."""
+        """`loss` takes logits, labels and, for a distilled subnet, what `teacher` makes of the first one's logits."""
         self._config, self._loss, self._teacher = config, loss, teacher
         self._pool = pool = pool_of(supernet)
         self.device = device = pool.flat.device
@@ -76,7 +76,7 @@ class FusedStep:
         self._groups = [segment.group for segment in pool.segments]
         self._table = active_table(pool.segments, device)
         self.images: Tensor | None = None
-        """Where the step reads its images, `(N, C, H, W)`; who fills it directly saves a copy."""
+        """The buffer from which the step reads its images, `(N, C, H, W)`; filling it directly saves a copy."""
         self._labels = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
         self.result = torch.zeros(2, dtype=pool.flat.dtype, device=device)
         self._stacked, self._parts = pool.stacked(pool.flat), pool.parts(pool.flat)
@@ -93,9 +93,9 @@ class FusedStep:
         self._supernet = supernet
         self._head = list(supernet.head_parameters().values())
         self._row = torch.zeros(1 + len(pool.segments) + len(pool.flat), dtype=pool.flat.dtype, device=device)
-        """Loss, what was drawn, and gradient, of one rank or the mean of all."""
+        """Loss, drawn segments and gradient, of one rank or the mean of all."""
         self.steps_done = 0
-        """Steps that have moved the weights since this object was made (counted where they are captured)."""
+        """Steps that have updated the weights since this object was made (counted if they are captured)."""
         self._captures = config.compile and device.type == "cuda"
         if self._captures:
             compile_blocks(self._model)
@@ -110,15 +110,15 @@ class FusedStep:
 
     @property
     def peak_bytes(self) -> int:
-        """Most memory that was allocated on the GPU while the step was captured, what lives outside it included."""
+        """Peak memory allocated on the GPU during the capture of the step, everything outside it included."""
         return max(part.peak_bytes for part in (self._whole, self._first, self._second))
 
     def run(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor, rates: dict[str, float]) -> Tensor:
         """One step on `images (N, C, H, W)` and `labels (N,)`; `rates` are the learning rates by group.
 
         Returns:
-            `(2,)`: mean loss in nats and norm of the gradient before clipping, on the device and unread; the next step
-            does not change it.
+            `(2,)`: mean loss in nats and norm of the gradient before clipping, on the device; the next step does not
+            overwrite it.
         """
         self._fill(subnets, images, labels)
         self._set_rates(rates)
@@ -126,23 +126,23 @@ class FusedStep:
         return self.result.clone()
 
     def gradient(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor) -> Tensor:
-        """What one rank adds to a step: its mean loss, 1 or 0 for every segment it drew, and the flat gradient.
+        """What one rank adds to a step: its mean loss, 1 or 0 for every segment (drawn or not), and the flat gradient.
 
-        Rows of several ranks may be averaged and given to `move`; the next call does not change them.
+        Rows of several ranks may be averaged and passed to `move`; the next call does not overwrite them.
         """
         self._fill(subnets, images, labels)
         self._do(self._first, self._gradient_step)
         return self._row.clone()
 
     def move(self, mean: Tensor, rates: dict[str, float]) -> Tensor:
-        """Step the optimiser by the mean of the ranks' rows; returns what `run` does."""
+        """Step the optimiser with the mean of the ranks' rows; returns the same as `run`."""
         self._row.copy_(mean)
         self._set_rates(rates)
         self._do(self._second, self._move_step)
         return self.result.clone()
 
     def _fill(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor) -> None:
-        """Copy into the fixed places what the forward and backward pass of a step reads."""
+        """Copy into the fixed buffers what the forward and backward pass of a step reads."""
         if self.images is None:
             if not self._pool.valid:
                 raise RuntimeError("the supernet was moved after its fused step was made")
@@ -166,11 +166,11 @@ class FusedStep:
             return
         try:
             captured()
-        finally:  # the first time may fail after it has been done
+        finally:  # the first capture may fail after the step was done
             self.steps_done = self._whole.done + self._second.done
 
     def _follow_mode(self) -> None:
-        """Training or evaluation mode as the supernet has it."""
+        """Take over the supernet's training or evaluation mode."""
         if self._model.training != self._supernet.training:
             self._model.train(self._supernet.training)
             freeze_statistics(self._model)
@@ -190,7 +190,7 @@ class FusedStep:
         self.result.copy_(torch.stack([self._row[0], norm]))
 
     def _gradient(self) -> tuple[Tensor, Tensor]:
-        """The flat gradient of the step's paths and their mean loss."""
+        """The flat gradient of the step's subnets and their mean loss."""
         config, flat = self._config, self._pool.flat
         assert self.images is not None
         grad = torch.zeros_like(flat)
@@ -212,7 +212,7 @@ class FusedStep:
         return grad, total
 
     def _carry_back(self, grad: Tensor, raw: Sequence[Tensor], head: Sequence[Tensor], codes: Tensor) -> Tensor:
-        """A flat gradient and what a path adds to it: from the raw gradients of the layers' factors and the head's."""
+        """A flat gradient plus one subnet's, from the raw gradients of the layers' factors and those of the head."""
         found: list[Tensor] = []
         start = 0
         for index, bank in enumerate(self._pool.banks):
@@ -225,7 +225,7 @@ class FusedStep:
         return grad + torch.cat([part.flatten() for part in (*found, shared, *head)])
 
     def _carry_extras(self, grad: Tensor, raw: Sequence[Tensor], codes: Tensor) -> None:
-        """Add to a flat gradient what flows to the storages of extras (`extras`), by autograd."""
+        """Add the gradients of the extras' storages to a flat gradient, by autograd."""
         own, shared = self._pool.stacked(grad), self._pool.shared(grad)
         start = 0
         for index, bank in enumerate(self._pool.banks):
@@ -240,11 +240,11 @@ class FusedStep:
                         own[index][key].add_(value)
 
     def _update(self, grad: Tensor) -> Tensor:
-        """Clip the gradient and move what was drawn; returns its norm before clipping."""
+        """Clip the gradient and update what was drawn; returns the norm before clipping."""
         return self._update_drawn(grad, self._drawn())
 
     def _drawn(self) -> Tensor:
-        """`(segments,)` bool: what the step's paths draw."""
+        """`(segments,)` bool: what the step's subnets draw."""
         count = len(self._pool.segments)
         return torch.stack([active(self._table, codes, count) for codes in self._codes]).any(0)
 

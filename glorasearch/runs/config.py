@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from glorasearch.choices import method_sources
+from glorasearch.choices import plugin_sources
 from glorasearch.errors import ConfigError
 from glorasearch.runs.paths import anchored
 from glorasearch.space import SearchSpace, without_later_defaults
@@ -230,7 +230,7 @@ class RunConfig(BaseModel):
     def configuration(self) -> dict[str, Any]:
         """Everything that the run is asked to do, as JSON: this file, and under `spaces` what its search spaces hold.
 
-        A space that names methods from elsewhere holds the digests of their `sources` as well.
+        A space with plugins holds the digests of their `sources` as well.
 
         Raises:
             SearchSpaceError: if a space cannot be read.
@@ -240,7 +240,7 @@ class RunConfig(BaseModel):
         }
         contents = {
             key: space.model_dump(mode="json", exclude={"name", "description"}, exclude_none=True)
-            | ({"sources": method_sources(space.methods)} if space.methods else {})
+            | ({"sources": plugin_sources(space.plugins)} if space.plugins else {})
             for key, space in spaces.items()
         }
         return self.model_dump(mode="json") | {"spaces": contents}

@@ -8,7 +8,7 @@ import torch
 
 from glorasearch.errors import InputError
 from glorasearch.evaluation import CandidateEvaluator, EvaluatorSpec
-from glorasearch.evaluation.residents import Compile
+from glorasearch.evaluation.merged_model import Compile
 from glorasearch.runs.run import Run
 from glorasearch.supernet import Supernet
 

@@ -69,7 +69,7 @@ def prepare(
 ) -> Submission:
     """Make a run file ready to be sent.
 
-    The run file travels with the search spaces and the modules of methods that it names here. Data, checkpoints and the
+    The run file travels with the search spaces and the modules of plugins that it names here. Data, checkpoints and the
     export stay where they are: their paths, made absolute, are those of the cluster.
 
     Args:
@@ -105,12 +105,12 @@ def prepare(
 
 
 def _spaces(run_file: RunConfig, result: Submission) -> list[str]:
-    """Take the search spaces that lie here, and the modules of their methods, along; returns the overrides for it."""
+    """Take the search spaces that lie here, and the modules of their plugins, along; returns the overrides for it."""
 
     def taken(name: str) -> str:
-        methods = SearchSpace.load(name).methods
-        for method in methods:
-            _take_module(method.partition(":")[0], result)
+        plugins = SearchSpace.load(name).plugins
+        for plugin in plugins:
+            _take_module(plugin.partition(":")[0], result)
         source = Path(name)
         if not source.is_file():
             return name

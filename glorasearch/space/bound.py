@@ -52,13 +52,13 @@ class BoundSpace:
         budget: tuple[int, int | None] = (0, None),
         options: Mapping[str, Options] | None = None,
     ) -> None:
-        """`options` are those of methods that differ from their defaults, by kind."""
+        """`options` are those of choice classes that differ from their defaults, by name."""
         self.name = name
         self.layers = tuple(layers)
         self.genes = tuple(genes)
         self.entangle = entangle
         self.budget = budget
-        self.options = {kind: dict(values) for kind, values in (options or {}).items()}
+        self.options = {name: dict(values) for name, values in (options or {}).items()}
         self._shapes = {layer.name: layer for layer in layers}
         self._prices: dict[GeneKey, dict[str, Price]] = {
             gene.key: {text: self._price(gene, text) for text in gene.choices} for gene in self.genes
@@ -75,15 +75,15 @@ class BoundSpace:
         """The genes that have more than one choice: what a search decides."""
         return tuple(gene for gene in self.genes if len(gene.choices) > 1)
 
-    def site(self, gene: Gene, kind: str) -> Site:
-        """Where a kind of choice of a gene sits, with the options that it has in this space."""
-        return Site(gene.tensor, self._shapes[gene.layer], options_of(kind, self.options.get(kind, {})))
+    def site(self, gene: Gene, name: str) -> Site:
+        """Where a choice class is used by a gene, with the options that it has in this space."""
+        return Site(gene.tensor, self._shapes[gene.layer], options_of(name, self.options.get(name, {})))
 
     def _price(self, gene: Gene, text: str) -> Price:
         choice = parse_choice(text)
-        cost = choice.parameters(self.site(gene, choice.kind))
+        cost = choice.parameters(self.site(gene, choice.name))
         if gene.share and choice.shareable:
-            return Price(0, f"{gene.share}.{gene.tensor}.{choice.kind}", cost)
+            return Price(0, f"{gene.share}.{gene.tensor}.{choice.name}", cost)
         return Price(cost)
 
     def price(self, gene: Gene, choice: str) -> Price:
@@ -126,7 +126,7 @@ class BoundSpace:
         groups: dict[str, int] = {}
         for gene in self.genes:
             choice = parse_choice(subnet[gene.key])
-            count = choice.stored(self.site(gene, choice.kind))
+            count = choice.stored(self.site(gene, choice.name))
             group = self._prices[gene.key][str(choice)].group
             if group:
                 groups[group] = max(groups.get(group, 0), count)
@@ -197,16 +197,16 @@ class BoundSpace:
         shared: dict[str, tuple[Gene, object]] = {}
         for gene in self.genes:
             for choice in map(parse_choice, gene.choices):
-                site = self.site(gene, choice.kind)
+                site = self.site(gene, choice.name)
                 choice.check(site)
                 if not (gene.share and choice.shareable):
                     continue
                 parts = choice.parts(site, **dict.fromkeys(choice.arguments, 1))
                 shapes = {name: part.shape for name, part in parts.items()}
-                first, expected = shared.setdefault(f"{gene.share}.{gene.tensor}.{choice.kind}", (gene, shapes))
+                first, expected = shared.setdefault(f"{gene.share}.{gene.tensor}.{choice.name}", (gene, shapes))
                 if shapes != expected:
                     raise SearchSpaceError(
-                        f"group {gene.share!r}: layers {first.layer} and {gene.layer} cannot share {choice.kind}: "
+                        f"group {gene.share!r}: layers {first.layer} and {gene.layer} cannot share {choice.name}: "
                         f"their inputs differ ({self._shapes[first.layer].in_features} and {site.layer.in_features})"
                     )
 

@@ -18,7 +18,7 @@ from glorasearch.choices import (
     check_allowed,
     options_of,
     parse_choice,
-    register_named,
+    register_plugin,
 )
 from glorasearch.errors import SearchSpaceError
 from glorasearch.space.bound import BoundSpace, Gene
@@ -42,26 +42,26 @@ def _check_list(choices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ..
     return choices
 
 
-def _register(methods: tuple[str, ...]) -> tuple[str, ...]:
-    for path in methods:
+def _register(plugins: tuple[str, ...]) -> tuple[str, ...]:
+    for path in plugins:
         try:
-            register_named(path)
+            register_plugin(path)
         except SearchSpaceError as error:
             raise ValueError(str(error)) from error
-    return methods
+    return plugins
 
 
 def _check_options(options: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """Those that differ from their defaults: to write a default out makes no other space."""
     differing: dict[str, dict[str, float]] = {}
-    for kind, given in options.items():
+    for name, given in options.items():
         try:
-            options_of(kind, given)
+            options_of(name, given)
         except SearchSpaceError as error:
             raise ValueError(str(error)) from error
-        own = {name: value for name, value in given.items() if value != CHOICES[kind].defaults[name]}
+        own = {key: value for key, value in given.items() if value != CHOICES[name].defaults[key]}
         if own:
-            differing[kind] = own
+            differing[name] = own
     return differing
 
 
@@ -141,10 +141,10 @@ class SearchSpace(BaseModel):
     description: str = ""
     entangle: Entangle = "untied"
     layers: _Layers = _Layers()
-    methods: Annotated[tuple[str, ...], AfterValidator(_register)] = ()
-    """Choices from outside, as `package.module:Class`; they are imported when the space is read."""
+    plugins: Annotated[tuple[str, ...], AfterValidator(_register)] = ()
+    """Choice classes from outside, as `package.module:Class`; they are imported when the space is read."""
     options: Annotated[dict[str, dict[str, _Number]], AfterValidator(_check_options)] = {}
-    """Options of methods that differ from their defaults, by kind."""
+    """Options of choice classes that differ from their defaults, by name."""
     choices: _PerTensor
     groups: tuple[_Group, ...] = ()
     budget: Budget = Budget()
@@ -157,9 +157,9 @@ class SearchSpace(BaseModel):
         for index, group in enumerate(self.groups):
             offers = offers or any(_shareable(group.of(tensor)) for tensor in SUPPORT_TENSORS)
             if group.share is not None and not offers:
-                kinds = ", ".join(kind for kind, choice in CHOICES.items() if choice.shareable)
+                names = ", ".join(name for name, choice in CHOICES.items() if choice.shareable)
                 raise ValueError(
-                    f"key 'groups[{index}].share': the group offers no choice that layers can share; such are: {kinds}"
+                    f"key 'groups[{index}].share': the group offers no choice that layers can share; such are: {names}"
                 )
         return self
 
@@ -230,10 +230,10 @@ class SearchSpace(BaseModel):
         sharing = {(gene.layer, gene.share) for gene in genes}
         for index, (group, names) in enumerate(zip(self.groups, members, strict=True)):
             if group.share is not None and not any((name, group.share) in sharing for name in names):
-                kinds = ", ".join(kind for kind, choice in CHOICES.items() if choice.shareable)
+                shareable = ", ".join(name for name, choice in CHOICES.items() if choice.shareable)
                 raise SearchSpaceError(
                     f"groups[{index}].share: nothing is shared as {group.share!r}: none of the {len(names)} layers of "
-                    f"the group offers a choice that can be, or a later group says otherwise; such are: {kinds}"
+                    f"the group offers a choice that can be, or a later group says otherwise; such are: {shareable}"
                 )
         if not genes:
             raise SearchSpaceError(
@@ -256,7 +256,7 @@ class SearchSpace(BaseModel):
 
 def without_later_defaults(content: Mapping[str, Any]) -> dict[str, Any]:
     """A space as JSON without the keys that came later and say nothing: its digest is that of before."""
-    kept = {key: value for key, value in content.items() if value or key not in ("methods", "options")}
+    kept = {key: value for key, value in content.items() if value or key not in ("plugins", "options")}
     if kept["layers"].get("types") == ["linear"]:
         kept["layers"] = {key: value for key, value in kept["layers"].items() if key != "types"}
     return kept

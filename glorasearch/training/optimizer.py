@@ -33,7 +33,7 @@ def _spectrum_rate(space: BoundSpace, lr: float) -> float:
     sizes: list[float] = []
     for gene in space.genes:
         for choice in map(parse_choice, gene.choices):
-            site = space.site(gene, choice.kind)
+            site = space.site(gene, choice.name)
             if any(part.rate == "spectrum" for part in choice.parts(site, **choice.given).values()):
                 sizes.append(site.layer.out_features * site.layer.in_features / site.options.get("scale", 1.0))
     return SPECTRUM_SHARE * lr * statistics.fmean(sizes) if sizes else lr

@@ -113,7 +113,7 @@ class SupernetTrainer:
         """
         images, _ = self._data.batch(self._order.indices(0)[:2], self._device)
         self._supernet.check_reached(images)
-        draws_before = self._supernet.draws()
+        draws_before = self._supernet.warm_ups.draws()
         self._resume()
         self._supernet.train()
         try:
@@ -122,7 +122,7 @@ class SupernetTrainer:
             self._supernet.eval()
             if self._checkpoints is not None:
                 self._checkpoints.close()
-        for name, places in self._supernet.warming(draws_before).items():
+        for name, places in self._supernet.warm_ups.running(draws_before).items():
             _log.warning(
                 "the warm-up of %s is unfinished in %d places, whose directions are not chosen yet: train for more "
                 "steps, or lower options.%s.warmup in the search space",
@@ -164,7 +164,7 @@ class SupernetTrainer:
             batches = [self._rank_batch(number, rank) for rank in range(first, first + count)]
             result = self._step.run_ranks(number, batches, self._communicator, scale)
             sampled = [one for rank in range(ranks) for one in self._strategy.sample(number, rank)]
-        restarted = self._supernet.stepped([one.subnet for one in sampled])
+        restarted = self._supernet.warm_ups.step([one.subnet for one in sampled])
         if restarted:
             self._step.forget(restarted)
         return result

@@ -33,7 +33,7 @@ Bench = Any
 MakeBench = Callable[..., Bench]
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text("utf-8")
-METHOD = README.split("## Add a method of your own\n", 1)[1].split("\n## ", 1)[0]
+PLUGIN = README.split("## Add a choice of your own\n", 1)[1].split("\n## ", 1)[0]
 SHORT = ("train.steps=12", "refit.steps=0", "report.baselines=[]", "search.trials=250", "search.early_stopping=false")
 DEADLINE_SECONDS = 240
 
@@ -136,10 +136,10 @@ def as_user(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tiny_run_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run file beside a search space of its own with a method of its own: the README's."""
+    """A run file beside a search space of its own with a plugin of its own: the README's."""
     place = tmp_path_factory.mktemp("submitted")
     for language, name in (("python", "vera.py"), ("toml", "vera.toml")):
-        (block,) = re.findall(rf"^```{language}\n(.*?)^```", METHOD, re.MULTILINE | re.DOTALL)
+        (block,) = re.findall(rf"^```{language}\n(.*?)^```", PLUGIN, re.MULTILINE | re.DOTALL)
         (place / name).write_text(block)
     space = (place / "vera.toml").read_text().replace("vera:16", "vera:2").replace("vera:64", "vera:4")
     (place / "vera.toml").write_text(space)

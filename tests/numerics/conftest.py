@@ -127,7 +127,7 @@ class Bench:
         """What `steps` optimiser steps that drew every kind of B do to the directions (warm-ups are of one step)."""
         texts = [text for gene in supernet.space.genes if gene.tensor == "B" for text in gene.choices]
         for _ in range(steps):
-            supernet.stepped([self.subnet(supernet, {"B": text}) for text in texts])
+            supernet.warm_ups.step([self.subnet(supernet, {"B": text}) for text in texts])
 
     def active(self, supernet: Supernet, subnet: Subnet, x: Tensor) -> Tensor:
         with torch.no_grad(), supernet.activate(subnet):

@@ -1,8 +1,9 @@
-"""Every choice on every form of layer, merged and active, against the equations of METHODS.md; in float64."""
+"""Every choice on every form of layer, merged and active, against their equations, in float64."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def check(bench: Any, supernet: Supernet, subnet: Any, options: Any = None) -> N
 def test_every_kind_of_choice_is_tested_where_it_is_allowed(bench: Any) -> None:
     assert set(FORMS) == set(bench.forms)
     for tensor, texts in bench.kinds.items():
-        tested = {parse_choice(text).kind for text in texts}
+        tested = {parse_choice(text).name for text in texts}
         assert tested == {kind for kind, choice in CHOICES.items() if tensor in choice.tensors}
 
 
@@ -152,23 +153,24 @@ def test_the_entries_of_a_smaller_spectrum_come_first(centre: float) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_lora_rank(bench: Any, form: str) -> None:
-    """Where a LoRA says the same, it has that rank and is what the choice contributes; elsewhere the rank is high."""
+def test_the_rank_of_a_shift(bench: Any, form: str) -> None:
+    """A low-rank choice changes the weight by the product that it contributes; other changes have a high rank."""
     for stage in STAGES:
         supernet = made(bench, form, stage)
         layer = bench.layer(supernet)
         (name,) = supernet.adapted
         W0 = layer.weight_view
         for tensor, text, subnet in bench.singles(supernet):
-            rank = parse_choice(text).lora_rank(tensor)
+            choice = parse_choice(text)
             change = supernet.merged_layer(name, subnet)[0].detach() - W0
-            if rank is None:
-                assert text == "fourier:4" or torch.linalg.matrix_rank(change) > 3
-                continue
-            assert torch.linalg.matrix_rank(change, atol=1e-9) <= rank
-            if rank == 0:
+            if tensor in "CDE" or text == "none":
                 assert torch.equal(change, torch.zeros_like(change))
                 continue
+            if choice.name == "fourier" or (tensor == "A" and choice.name != "wegeft"):
+                assert text == "fourier:4" or torch.linalg.matrix_rank(change) > 3
+                continue
+            rank = RANKS.get(choice.name, lambda *_: 1)(*choice.values)
+            assert torch.linalg.matrix_rank(change, atol=1e-9) <= rank
             shift = layer.support_of(tensor).contribution(text, W0).shift
             assert not isinstance(shift, Dense)
             if isinstance(shift, LowRank):
@@ -177,6 +179,16 @@ def test_lora_rank(bench: Any, form: str) -> None:
             else:
                 assert rank == 1
                 torch.testing.assert_close(shift[:, None].expand_as(change), change, rtol=0, atol=1e-12)
+
+
+RANKS: dict[str, Callable[..., int]] = {
+    "lora": lambda r: r,
+    "wegeft": lambda r: r,
+    "dash": lambda r, k: r + k,
+    "tsd_init": lambda r: 2 * r,
+    "tsd": lambda r, k: 2 * r + k,
+}
+"""The rank of the product that a choice adds to the weight."""
 
 
 @pytest.mark.parametrize("stage", ["directions chosen", "all directions chosen"])
@@ -196,7 +208,7 @@ def test_parameters_are_the_elements_with_a_gradient(bench: Any, form: str, stag
         count = sum(int((gradient != 0).sum()) for gradient in touched)
         gene = next(gene for gene in supernet.space.genes if gene.tensor == tensor)
         choice = parse_choice(text)
-        assert count == choice.parameters(supernet.space.site(gene, choice.kind)), (tensor, text)
+        assert count == choice.parameters(supernet.space.site(gene, choice.name)), (tensor, text)
         assert count == supernet.space.parameters(subnet)
 
 
@@ -211,12 +223,12 @@ def test_layers_of_one_shape_at_once(bench: Any) -> None:
     bases = torch.stack([layer.weight_view for layer in layers])
     space = supernets[0].space
     for gene, text in ((one, text) for one in space.genes for text in one.choices if text != "none"):
-        kind = type(parse_choice(text))
-        site = space.site(gene, kind.kind)
+        made_of = type(parse_choice(text))
+        site = space.site(gene, made_of.name)
         each = [layer.support_of(gene.tensor).parts(text) for layer in layers]
-        together = kind.contribution({name: torch.stack([p[name] for p in each]) for name in each[0]}, bases, site)
+        together = made_of.contribution({name: torch.stack([p[name] for p in each]) for name in each[0]}, bases, site)
         for index, layer in enumerate(layers):
-            alone = kind.contribution(each[index], layer.weight_view, site)
+            alone = made_of.contribution(each[index], layer.weight_view, site)
             for slot in ("scale", "shift", "prompt", "bias_scale", "bias_shift"):
                 one, all_of_them = getattr(alone, slot), getattr(together, slot)
                 if one is None:

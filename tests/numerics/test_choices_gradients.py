@@ -37,7 +37,7 @@ def test_gradcheck(bench: Any, form: str) -> None:
             continue
         support = layer.support_of(tensor)
         own = {part: value for part, value in support.named_parameters() if value.requires_grad}
-        drawn = [value for part, value in own.items() if part in support.methods[text.partition(":")[0]].parts]
+        drawn = [value for part, value in own.items() if part in support.offered[text.partition(":")[0]].parts]
         choices = subnet.layer(name)
 
         def active(x: Tensor, *_: Tensor, subnet: Any = subnet) -> Tensor:

@@ -1,4 +1,4 @@
-"""Every choice is a no-op at the start, to the bit; and where METHODS.md says so, when directions are chosen."""
+"""Every choice is a no-op at the start, to the bit; and, for some, when directions are chosen."""
 
 from __future__ import annotations
 

@@ -68,15 +68,15 @@ def transcription(layer: AdaptedLinear, choices: tuple[str, ...], x: Tensor) -> 
 
     def of(tensor: str, choice: str) -> tuple[str, Tensor | None]:
         parsed = parse_choice(choice)
-        if parsed.kind == "lora":
+        if parsed.name == "lora":
             return "lora", stored(tensor, "down")[:, : parsed.rank] @ stored(tensor, "up")[: parsed.rank, :]
-        if parsed.kind == "none":
+        if parsed.name == "none":
             return "none", None
         support = layer.support[tensor]
-        if hasattr(support, "constant") or (parsed.kind == "vector" and hasattr(support, "vector")):
-            return parsed.kind, stored(tensor, parsed.kind)
+        if hasattr(support, "constant") or (parsed.name == "vector" and hasattr(support, "vector")):
+            return parsed.name, stored(tensor, parsed.name)
         column = stored(tensor, "down")[:, 0] if hasattr(support, "down") else stored(tensor, "vector")
-        return parsed.kind, column if parsed.kind == "vector" else column[0]
+        return parsed.name, column if parsed.name == "vector" else column[0]
 
     def matrix(tensor: str, choice: str) -> Tensor:
         kind, value = of(tensor, choice)

@@ -1,4 +1,4 @@
-"""The fused step and the captured resident on a real GPU, in the precision and at the sizes that they are made for."""
+"""The fused step and the captured model on a real GPU, in the precision and at the sizes that they are made for."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import timm
 import torch
 
 from glorasearch.fused import FusedStep, StepConfig
-from glorasearch.fused.bank import Shape
 from glorasearch.fused.gradients import merge, raw_gradient
+from glorasearch.fused.layout import Shape
 from glorasearch.space import SearchSpace, sample
 from glorasearch.supernet import Supernet
 from glorasearch.training import SampledSubnet
@@ -101,8 +101,8 @@ def test_a_capture_draws_new_noise_for_every_step() -> None:
 
 
 def test_scores_repeat_to_the_bit_in_any_order() -> None:
-    from glorasearch.evaluation.graph_resident import GraphResident
-    from glorasearch.evaluation.resident import EagerResident
+    from glorasearch.evaluation.captured_model import CapturedModel
+    from glorasearch.evaluation.eager_model import EagerModel
 
     (supernet,) = supernets(1)
     for parameter in supernet.adapter_parameters().values():
@@ -110,7 +110,7 @@ def test_scores_repeat_to_the_bit_in_any_order() -> None:
     rng = np.random.default_rng(0)
     subnets = [sample(supernet.space, rng) for _ in range(40)]
     images = torch.randn(25, 3, 64, 64, device="cuda")
-    fast, eager = GraphResident(supernet, "cuda"), EagerResident(supernet, "cuda")
+    fast, eager = CapturedModel(supernet, "cuda"), EagerModel(supernet, "cuda")
 
     def logits(index: int) -> torch.Tensor:
         fast.write(subnets[index])

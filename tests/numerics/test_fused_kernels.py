@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glorasearch.fused.bank import Shape
 from glorasearch.fused.gradients import merge, raw_gradient
+from glorasearch.fused.layout import Shape
 from glorasearch.fused.pool import pool_of
 from glorasearch.space import SearchSpace, sample
 from glorasearch.supernet import Supernet
@@ -64,7 +64,7 @@ def test_gradients(
     monkeypatch: pytest.MonkeyPatch, name: str, processors: int,
     tokens: int, outs: int, ins: int, ra: int, rb: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(gradient_kernels, "PROCESSORS", processors)
+    monkeypatch.setattr(gradient_kernels, "_processors", lambda _: processors)
     plan = PLANS[name]
     shape = Shape(outs, ins, ra, rb, 70 if name == "spectral" else 0)
     generator = torch.Generator().manual_seed(0)

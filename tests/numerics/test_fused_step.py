@@ -12,11 +12,11 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from glorasearch.adapters import AdaptedLinear, methods_of
+from glorasearch.adapters import AdaptedLinear, offered_choices
 from glorasearch.fused import FusedStep, MergedWeights, StepConfig
-from glorasearch.fused.bank import DENSE, EXTRA, SPECTRAL, Shape, banks_of, storages
-from glorasearch.fused.codes import encode
+from glorasearch.fused.bank import banks_of, storages
 from glorasearch.fused.gradients import dense_gradient, merge, raw_gradient, settle
+from glorasearch.fused.layout import DENSE, EXTRA, SPECTRAL, Shape, encode
 from glorasearch.fused.pool import pool_of
 from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
@@ -38,7 +38,7 @@ MORE = {
     "C": ["none", "vector"],
     "E": ["vector"],
 }
-"""Methods that are extras on the fused paths."""
+"""Choices that are extras on the fused paths."""
 PEAKS = {"factor": 1e-2, "vector": 2e-2, "spectrum": 1e-1, "head": 3e-3}
 
 
@@ -51,8 +51,8 @@ def layer_of(
         {"name": "all", "entangle": entangle, "layers": {"include": ["layer"]}, "choices": choices}
     ).bind([shape])
     base = nn.Linear(ins, outs, bias).double().requires_grad_(False)
-    methods = {gene.tensor: methods_of(space, gene) for gene in space.genes}
-    layer = AdaptedLinear(base, methods, entangle=entangle, generator=generator, shared={})
+    offered = {gene.tensor: offered_choices(space, gene) for gene in space.genes}
+    layer = AdaptedLinear(base, offered, entangle=entangle, generator=generator, shared={})
     for parameter in layer.support.parameters():
         parameter.data += torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.1
     return layer, space
@@ -180,8 +180,8 @@ def test_steps_move_what_the_plain_steps_move(
         # The plain step adds its losses up in float32.
         torch.testing.assert_close(found, expected.double(), rtol=1e-6, atol=1e-6)
         assert worst(plain.state(), fused.optimizer.state()) < 1e-10
-        anew = first.stepped(subnets)
-        assert anew == second.stepped(subnets)
+        anew = first.warm_ups.step(subnets)
+        assert anew == second.warm_ups.step(subnets)
         plain.forget(anew)
         fused.optimizer.forget(anew)
         assert (

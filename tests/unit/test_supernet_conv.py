@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from glorasearch.adapters import AdaptedConv2d, AdaptedLinear
 from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
 from glorasearch.evaluation import CandidateEvaluator
-from glorasearch.evaluation.resident import EagerResident
+from glorasearch.evaluation.eager_model import EagerModel
 from glorasearch.space import SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
 from glorasearch.training import Fixed, SupernetTrainer, Uniform
@@ -186,14 +186,14 @@ def test_a_candidate_is_scored_as_the_merged_model(name: str, digits: SearchData
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_resident_holds_the_bits_of_the_merged_model(name: str) -> None:
+def test_the_eager_model_holds_the_bits_of_the_merged_model(name: str) -> None:
     """Also after other candidates: a bias that only they gained is zero again."""
     supernet = randomise(Supernet(build(name), space()))
-    resident = EagerResident(supernet, "cpu")
+    model = EagerModel(supernet, "cpu")
     for subnet in subnets(supernet, 12):
         with torch.inference_mode():
-            resident.write(subnet)
-        found = resident._model.state_dict()
+            model.write(subnet)
+        found = model._model.state_dict()
         assert all(torch.equal(found.pop(key), value) for key, value in supernet.merged(subnet).state_dict().items())
         assert all(
             key.removesuffix(".bias") in supernet.gains_bias() and not value.any() for key, value in found.items()
@@ -244,7 +244,7 @@ METHODS = {
 @pytest.mark.parametrize("name", ["convnext, 1x1 convolutions", "resnext, grouped"])
 def test_training_lowers_the_loss(name: str, method: str, digits: SearchData) -> None:
     """By the adapters alone: the head stays as it was drawn."""
-    supernet = Supernet(build(name), space(options={kind: {"warmup": 5} for kind in ("dash", "tsd")}))
+    supernet = Supernet(build(name), space(options={choice: {"warmup": 5} for choice in ("dash", "tsd")}))
     batch, labels = digits.train.batch(slice(None))
     subnet = supernet.space.smallest().replace(
         {gene.key: METHODS[method][gene.tensor] for gene in supernet.space.genes if gene.tensor in METHODS[method]}

@@ -28,7 +28,7 @@ def refit(run: Run) -> dict[str, Any]:
     supernet = run.supernet(training=True)
     if section.start == "inherited":
         run.load(supernet, inherited)
-        supernet.hold_restarts()  # the winner was scored as it is
+        supernet.warm_ups.hold_restarts()  # the winner was scored as it is
     split = run.data.train_and_search()
     config = run.trainer_config(steps=section.steps, lr=section.lr, warmup=section.warmup_steps)
     title = f"refit of {supernet.space.name if is_fixed(run) else 'the winner'}"

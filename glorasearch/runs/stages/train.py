@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from glorasearch.choices import method_sources
+from glorasearch.choices import plugin_sources
 from glorasearch.runs.config import recipe
 from glorasearch.runs.fit import fit
 from glorasearch.runs.fit_elsewhere import training_device
@@ -71,9 +71,9 @@ def _key(run: Run, supernet: Supernet) -> str:
         "device": training_device(run),
         "versions": run.versions(),
     }
-    if run.space.methods:  # code of a method that cannot be told is this run's alone
-        sources = method_sources(run.space.methods)
-        content["methods"] = {path: source or f"of run {run.name}" for path, source in sources.items()}
+    if run.space.plugins:  # weights from code without a digest belong to this run alone
+        sources = plugin_sources(run.space.plugins)
+        content["plugins"] = {path: source or f"of run {run.name}" for path, source in sources.items()}
     if only_subnet(supernet.space) is not None:
         content[FIXED] = True  # it was not always trained alone
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

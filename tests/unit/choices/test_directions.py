@@ -130,7 +130,7 @@ class Layers(nn.Module):
 
 
 def supernet_of(known: Known, choices: list[str], name: str) -> Supernet:
-    options = {kind: {"warmup": 2, "scale": SCALE} for kind in ("dash", "tsd_init", "tsd")}
+    options = {name: {"warmup": 2, "scale": SCALE} for name in ("dash", "tsd_init", "tsd")}
     space: dict[str, Any] = {"name": "one", "layers": {"include": [name]}, "options": options}
     return Supernet(Layers(known.weight, name), SearchSpace.from_dict(space | {"choices": {"B": choices}}))
 
@@ -155,8 +155,8 @@ def test_choices_take_them(name: str) -> None:
 
     for prefix in ("dash", "init", "tsd"):
         learn(prefix, first)
-    assert supernet.stepped(subnets) == []
-    anew = supernet.stepped(subnets)
+    assert supernet.warm_ups.step(subnets) == []
+    anew = supernet.warm_ups.step(subnets)
     expected = [*first]
     left, right = support.get_parameter("dash_left"), support.get_parameter("dash_right")
     assert_directions(left, right, known, expected[:3])
@@ -175,13 +175,13 @@ def test_choices_take_them(name: str) -> None:
         down, up = support.get_parameter("tsd_down"), support.get_parameter("tsd_up")
         down.add_(torch.randn(down.shape, generator=generator, dtype=torch.float64), alpha=0.3)
         learned = down @ up - support.get_parameter("tsd_start_down") @ support.get_parameter("tsd_start_up")
-    assert supernet.stepped(subnets) == []
-    assert supernet.stepped(subnets) == [f"{begin}tsd_gains"]
+    assert supernet.warm_ups.step(subnets) == []
+    assert supernet.warm_ups.step(subnets) == [f"{begin}tsd_gains"]
     order = known.order(SCALE * learned)
     assert order[:2] != known.order((down @ up).detach())[:2], "not what B·A itself would say"
     assert_directions(support.get_parameter("tsd_left"), support.get_parameter("tsd_right"), known, order[:2])
     assert_directions(left, right, known, expected[:3])
     before = {part: value.clone() for part, value in support.named_parameters()}
     for _ in range(10):
-        assert supernet.stepped(subnets) == [], "they are chosen once"
+        assert supernet.warm_ups.step(subnets) == [], "they are chosen once"
     assert all(torch.equal(value, before[part]) for part, value in support.named_parameters())

@@ -204,13 +204,13 @@ def count(space: BoundSpace, subnet: Subnet) -> int:
     shapes = {layer.name: layer for layer in space.layers}
     total, groups = 0, dict[str, int]()
     for gene in space.genes:
-        kind, _, rank = subnet[gene.key].partition(":")
+        name, _, rank = subnet[gene.key].partition(":")
         ins, outs = shapes[gene.layer].in_features, shapes[gene.layer].out_features
-        if kind == "wegeft" and gene.share:
+        if name == "wegeft" and gene.share:
             groups[gene.share] = max(groups.get(gene.share, 0), 2 * ins * int(rank))
         else:
-            total += {"none": 0, "constant": 1, "vector": outs}.get(kind, 0)
-            total += {"wegeft": 2 * ins, "lora": ins + outs}.get(kind, 0) * int(rank or 0)
+            total += {"none": 0, "constant": 1, "vector": outs}.get(name, 0)
+            total += {"wegeft": 2 * ins, "lora": ins + outs}.get(name, 0) * int(rank or 0)
     return total + sum(groups.values())
 
 

@@ -21,10 +21,10 @@ from glorasearch.choices import (
     Contribution,
     Part,
     Site,
-    method_sources,
     parse_choice,
+    plugin_sources,
     register,
-    register_named,
+    register_plugin,
 )
 from glorasearch.errors import SearchSpaceError
 from glorasearch.space import LayerShape, SearchSpace
@@ -35,7 +35,7 @@ BLOCKS = [LayerShape("blocks.0.attn.qkv", 4, 12), LayerShape("blocks.0.attn.proj
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "said"),
+    ("name", "options", "said"),
     [
         ("dash", {"warmup": 0}, "warmup is 0; it must be a whole number from 1 to 2^53"),
         ("tsd_init", {"warmup": 0.5}, "warmup is 0.5; it must be a whole number from 1"),
@@ -55,9 +55,9 @@ BLOCKS = [LayerShape("blocks.0.attn.qkv", 4, 12), LayerShape("blocks.0.attn.proj
         ("dosh", {"scale": 2}, "there is no such choice; known are none, constant"),
     ],
 )
-def test_options_that_make_no_sense(kind: str, options: dict[str, float], said: str) -> None:
-    with pytest.raises(SearchSpaceError, match=rf"key 'options': options\.{kind}: .*{re.escape(said)}"):
-        SearchSpace.from_dict({"name": "mine", "choices": {"B": ["none"]}, "options": {kind: options}})
+def test_options_that_make_no_sense(name: str, options: dict[str, float], said: str) -> None:
+    with pytest.raises(SearchSpaceError, match=rf"key 'options': options\.{name}: .*{re.escape(said)}"):
+        SearchSpace.from_dict({"name": "mine", "choices": {"B": ["none"]}, "options": {name: options}})
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,11 @@ def test_the_largest_arguments_are_taken(make_supernet: MakeSupernet) -> None:
     supernet = make_supernet(
         {"B": ["dash:12:36", "tsd:12:36", "tsd_init:12", "fourier:432"]},
         layers={"include": ["*.qkv"]},
-        options={kind: {"warmup": 1} for kind in ("dash", "tsd", "tsd_init")},
+        options={name: {"warmup": 1} for name in ("dash", "tsd", "tsd_init")},
     )
     subnets = [supernet.space.subnet([text]) for text in supernet.space.genes[0].choices]
     for _ in range(2):
-        supernet.stepped(subnets)
+        supernet.warm_ups.step(subnets)
     for prefix in ("dash", "tsd"):
         left = supernet.adapted["blocks.0.attn.qkv"].support_of("B").get_parameter(f"{prefix}_left").detach()
         torch.testing.assert_close(left.T @ left, torch.eye(36), rtol=0, atol=1e-5)
@@ -126,7 +126,7 @@ def halves(value: Tensor, generator: Generator) -> None:
 class Base(Choice):
     """One part named by the subclass, which shifts the weight."""
 
-    kind = "mine"
+    name = "mine"
     tensors = "B"
     part: ClassVar[str] = "mine"
 
@@ -139,7 +139,7 @@ class Base(Choice):
         return Contribution(shift=parts[cls.part] * parts[f"{cls.part}_gain"])
 
 
-def test_a_method_from_outside(table: None, make_supernet: MakeSupernet) -> None:
+def test_a_plugin(table: None, make_supernet: MakeSupernet) -> None:
     register(type("Mine", (Base,), {}))
     supernet = make_supernet({"B": ["none", "mine"]})
     supernet.adapter_parameters()["blocks.0.mlp.fc1.B.mine_gain"].data.fill_(1.0)
@@ -150,38 +150,38 @@ def test_a_method_from_outside(table: None, make_supernet: MakeSupernet) -> None
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"kind": "my:kind"}, "write letters, digits, _ and -"),
-        ({"kind": "lora"}, "there is a choice 'lora' already"),
-        ({"kind": "both", "shareable": True, "watches": True}, "'both' is shareable and watches"),
-        ({"kind": "nowhere", "tensors": "F"}, "'nowhere': tensors is 'F'; write some of ABCDE"),
-        ({"kind": "word", "arguments": "rank"}, r"'word': arguments is 'rank'; write a tuple of names, such as \("),
-        ({"kind": "list", "arguments": ["rank"]}, "'list': arguments is .'rank'.; write a tuple of names"),
-        ({"kind": "numbers", "arguments": (4,)}, r"'numbers': arguments is \(4,\); write a tuple of names"),
-        ({"kind": 3}, "kind 3: write letters"),
+        ({"name": "my:name"}, "write letters, digits, _ and -"),
+        ({"name": "lora"}, "there is a choice 'lora' already"),
+        ({"name": "both", "shareable": True, "watches": True}, "'both' is shareable and watches"),
+        ({"name": "nowhere", "tensors": "F"}, "'nowhere': tensors is 'F'; write some of ABCDE"),
+        ({"name": "word", "arguments": "rank"}, r"'word': arguments is 'rank'; write a tuple of names, such as \("),
+        ({"name": "list", "arguments": ["rank"]}, "'list': arguments is .'rank'.; write a tuple of names"),
+        ({"name": "numbers", "arguments": (4,)}, r"'numbers': arguments is \(4,\); write a tuple of names"),
+        ({"name": 3}, "name 3: write letters"),
     ],
 )
-def test_methods_that_contradict_themselves(table: None, content: dict[str, Any], said: str) -> None:
+def test_classes_that_contradict_themselves(table: None, content: dict[str, Any], said: str) -> None:
     with pytest.raises(SearchSpaceError, match=said):
         register(type("Made", (Base,), content))
 
 
-def test_names_of_methods(table: None) -> None:
+def test_names_of_plugins(table: None) -> None:
     for path, said in (
         ("glorasearch.choices", "write package.module:Class|cannot be imported|is not a subclass"),
         ("nowhere.at.all:Thing", "cannot be imported"),
         ("glorasearch.choices:Part", "is not a subclass"),
-        ("glorasearch.choices:Choice", "is no choice yet: contribution, kind, parts, tensors missing"),
+        ("glorasearch.choices:Choice", "is not a complete choice: contribution, name, parts, tensors missing"),
     ):
         with pytest.raises(SearchSpaceError, match=said):
-            register_named(path)
+            register_plugin(path)
 
 
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("class Mine(:", "module broken raises SyntaxError: "),
-        ("1 / 0", "module broken raises ZeroDivisionError: "),
-        ("undefined", "module broken raises NameError: "),
+        ("class Mine(:", "its module raises SyntaxError: "),
+        ("1 / 0", "its module raises ZeroDivisionError: "),
+        ("undefined", "its module raises NameError: "),
         ("import nowhere_at_all", "No module named 'nowhere_at_all'; write package.module:Class"),
     ],
 )
@@ -190,41 +190,39 @@ def test_modules_that_cannot_be_imported(
 ) -> None:
     (tmp_path / "broken.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    content = {"name": "mine", "choices": {"B": ["none"]}, "methods": ["broken:Mine"]}
+    content = {"name": "mine", "choices": {"B": ["none"]}, "plugins": ["broken:Mine"]}
     with pytest.raises(
-        SearchSpaceError, match=f"'methods': method 'broken:Mine' cannot be imported: .*{re.escape(said)}"
+        SearchSpaceError, match=f"'plugins': plugin 'broken:Mine' cannot be imported: .*{re.escape(said)}"
     ):
         SearchSpace.from_dict(content)
 
 
-METHOD = (
-    "from glorasearch.choices.vector import Vector\n\nclass Coded(Vector):\n    kind = 'coded'\n    tensors = 'B'\n"
-)
+CODE = "from glorasearch.choices.glora import Vector\n\nclass Coded(Vector):\n    name = 'coded'\n    tensors = 'B'\n"
 
 
-def test_the_code_of_a_method_has_a_digest(table: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_of_a_plugin_has_a_digest(table: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     digests = []
-    for module, code in (("coded_1", METHOD), ("coded_2", METHOD + "# other\n"), ("coded_3", METHOD)):
+    for module, code in (("coded_1", CODE), ("coded_2", CODE + "# other\n"), ("coded_3", CODE)):
         (tmp_path / f"{module}.py").write_text(code)
         CHOICES.pop("coded", None)
-        ((path, digest),) = method_sources([f"{module}:Coded"]).items()
+        ((path, digest),) = plugin_sources([f"{module}:Coded"]).items()
         assert path == f"{module}:Coded"
-        assert method_sources([path]) == {path: digest}
+        assert plugin_sources([path]) == {path: digest}
         digests.append(digest)
     assert digests[0] == digests[2] != digests[1]
 
 
-def test_a_base_of_another_file_is_code_of_the_method(
+def test_a_base_of_another_file_is_code_of_the_plugin(
     table: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "base.py").write_text(METHOD)
-    (tmp_path / "heir.py").write_text("import base\n\nclass Heir(base.Coded):\n    kind = 'heir'\n")
+    (tmp_path / "base.py").write_text(CODE)
+    (tmp_path / "heir.py").write_text("import base\n\nclass Heir(base.Coded):\n    name = 'heir'\n")
     digests = []
     for addition in ("", "# other\n"):
-        (tmp_path / "base.py").write_text(METHOD + addition)
-        digests += method_sources(["heir:Heir"]).values()
+        (tmp_path / "base.py").write_text(CODE + addition)
+        digests += plugin_sources(["heir:Heir"]).values()
         for module in ("heir", "base"):
             sys.modules.pop(module)
         CHOICES.pop("heir")
@@ -244,20 +242,20 @@ def test_a_base_of_another_file_is_code_of_the_method(
             ["dash:1:1"],
             "choice 'own_dash_draws' has a part 'dash_draws', and so has 'its own count'",
         ),
-        ("B", "forward", [], "names a part 'forward', which cannot be"),
-        ("B", "a.b", [], "names a part 'a.b', which cannot be"),
+        ("B", "forward", [], "has a part 'forward', which is not a usable name"),
+        ("B", "a.b", [], "has a part 'a.b', which is not a usable name"),
     ],
 )
 def test_parts_of_one_name(
     table: None, make_supernet: MakeSupernet, tensor: str, part: str, others: list[str], said: str
 ) -> None:
     """Also where a group owns the other's, and where it is a count or a method of the module."""
-    kind = f"own_{part.replace('.', '_')}"
-    register(type("Own", (Base,), {"kind": kind, "part": part, "tensors": tensor}))
-    groups = [{"layers": ["*.proj"], tensor: [*others, kind], "share": "all"}] if tensor == "A" else []
+    name = f"own_{part.replace('.', '_')}"
+    register(type("Own", (Base,), {"name": name, "part": part, "tensors": tensor}))
+    groups = [{"layers": ["*.proj"], tensor: [*others, name], "share": "all"}] if tensor == "A" else []
     for shared in (groups, []):
         with pytest.raises(SearchSpaceError, match=said):
-            make_supernet({tensor: ["none", *others, kind]}, groups=shared)
+            make_supernet({tensor: ["none", *others, name]}, groups=shared)
 
 
 EVERYTHING = {
@@ -279,7 +277,7 @@ def test_evaluated_in_inference_mode_before_it_is_trained(make_supernet: MakeSup
 
 def test_copied_pickled_and_converted(make_supernet: MakeSupernet) -> None:
     """Every copy has parts, directions and counts of its own, and goes on where the original was."""
-    options = {kind: {"warmup": 2} for kind in ("dash", "tsd_init", "tsd")}
+    options = {name: {"warmup": 2} for name in ("dash", "tsd_init", "tsd")}
     groups = [{"layers": ["*.proj", "*.qkv"], "A": ["none", "wegeft:2"], "share": "all"}]
     supernet = make_supernet(EVERYTHING, options=options, groups=groups)
     subnets = [
@@ -289,15 +287,15 @@ def test_copied_pickled_and_converted(make_supernet: MakeSupernet) -> None:
     with torch.no_grad():
         for parameter in supernet.adapter_parameters().values():
             parameter.normal_(std=0.1)
-    supernet.stepped(subnets)
+    supernet.warm_ups.step(subnets)
     copies = [copy.deepcopy(supernet), pickle.loads(pickle.dumps(supernet)), copy.deepcopy(supernet).double().float()]
-    supernet.stepped(subnets)
+    supernet.warm_ups.step(subnets)
     expected = {name: value.clone() for name, value in supernet.adapter_state().items()}
     with torch.no_grad():
         for value in supernet.adapter_parameters().values():
             value.zero_()
     for twin in copies:
-        assert twin.stepped(subnets)
+        assert twin.warm_ups.step(subnets)
         found = twin.adapter_state()
         assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
         images = torch.randn(2, 1, 14, 14)

@@ -19,7 +19,7 @@ MakeSupernet = Callable[..., Supernet]
 MakeTrainer = Callable[..., SupernetTrainer]
 
 KINDS = ["dash:2:2", "tsd_init:2", "tsd:2:2"]
-OPTIONS = {kind: {"warmup": 2} for kind in ("dash", "tsd_init", "tsd")}
+OPTIONS = {name: {"warmup": 2} for name in ("dash", "tsd_init", "tsd")}
 
 
 class Cycle(SamplingStrategy):
@@ -44,8 +44,8 @@ def chosen(supernet: Supernet, name: str) -> set[bool]:
     return {bool(value.any()) for value in parts(supernet, name).values()}
 
 
-def draws(supernet: Supernet, kind: str) -> set[int]:
-    return {layer.support_of("B").draws[kind] for layer in supernet.adapted.values()}
+def draws(supernet: Supernet, name: str) -> set[int]:
+    return {layer.support_of("B").draws[name] for layer in supernet.adapted.values()}
 
 
 def test_steps_that_drew_the_option_count_and_nothing_else(
@@ -107,7 +107,7 @@ def test_what_starts_anew_is_new_to_the_optimiser(
     """Moments and step counts in the checkpoints of the step that ends the warm-up, and of the one after it."""
 
     def steps_of(steps: int) -> dict[str, set[int]]:
-        supernet = make_supernet({"B": [text]}, options={kind: {"warmup": 3} for kind in OPTIONS})
+        supernet = make_supernet({"B": [text]}, options={name: {"warmup": 3} for name in OPTIONS})
         path = tmp_path / f"{steps}.safetensors"
         make_trainer(supernet, Fixed(supernet.space.largest()), steps=steps, checkpoint=path).run()
         found = load_checkpoint(path)
@@ -145,7 +145,7 @@ class KilledError(Exception):
 def test_killed_and_resumed(
     make_supernet: MakeSupernet, make_trainer: MakeTrainer, tmp_path: Path, killed: int
 ) -> None:
-    """Each kind is drawn in every third step: directions are chosen in steps 4 to 6, and TSD's own in step 12."""
+    """Each choice is drawn in every third step: directions are chosen in steps 4 to 6, and TSD's own in step 12."""
 
     def fresh() -> Supernet:
         return make_supernet({"B": KINDS}, options=OPTIONS)
@@ -182,10 +182,10 @@ def test_through_the_weight_store(make_supernet: MakeSupernet, make_trainer: Mak
         return list(supernet.merged(subnet).state_dict().values())
 
     subnets = Cycle(trained, KINDS).subnets
-    assert all(draws(fresh, kind) == {2} for kind in OPTIONS)
+    assert all(draws(fresh, name) == {2} for name in OPTIONS)
     for _ in range(3):  # the second time TSD's own directions are chosen
         for subnet in subnets:
             assert all(map(torch.equal, weights(fresh, subnet), weights(trained, subnet)))
-        assert fresh.stepped(subnets) == trained.stepped(subnets)
+        assert fresh.warm_ups.step(subnets) == trained.warm_ups.step(subnets)
     assert chosen(fresh, "tsd_left") == {True}
     assert all(map(torch.equal, fresh.adapter_state().values(), trained.adapter_state().values()))

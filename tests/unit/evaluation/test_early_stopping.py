@@ -16,10 +16,8 @@ from torch import Tensor
 from glorasearch.data import Splits
 from glorasearch.db import TrialStorage
 from glorasearch.evaluation import CandidateEvaluator
-from glorasearch.evaluation.chunks import Chunks
-from glorasearch.evaluation.order import hardest_first, natural_order
-from glorasearch.evaluation.resident import EagerResident
-from glorasearch.evaluation.scores import PendingScores
+from glorasearch.evaluation.eager_model import EagerModel
+from glorasearch.evaluation.scoring import Chunks, PendingSums, hardest_first, natural_order
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
 from glorasearch.space import FITNESSES, EvaluationResult, EvaluationTask, Fitness, Score, StopThreshold, Subnet, sample
 from glorasearch.supernet import Supernet
@@ -54,7 +52,7 @@ def test_chunks_hold_every_image_once_and_the_last_is_filled_up(splits: Splits, 
     assert torch.equal(torch.cat(found)[:70], expected)
     assert torch.equal(chunks.labels, labels)
     assert all(torch.equal(image, expected[-1]) for image in torch.cat(found)[70:])
-    chunks._resident = None
+    chunks._kept = None
     assert all(torch.equal(one, other) for one, other in zip(chunks, found, strict=True))
 
 
@@ -144,17 +142,17 @@ def test_scores_that_are_not_finite_are_an_error_and_never_stop_an_evaluation(
 
 
 def test_an_infinite_cross_entropy_is_told(splits: Splits) -> None:
-    found = PendingScores(torch.tensor([[0.0, float("-inf")], [0.0, 1.0]]), torch.tensor([1, 1])).wait()
+    found = PendingSums(torch.tensor([[0.0, float("-inf")], [0.0, 1.0]]), torch.tensor([1, 1])).wait()
     assert (found.correct, found.nats, found.finite) == (1, float("inf"), False)
 
 
 def test_the_order_is_a_function_of_the_weights_and_the_split(splits: Splits, new_supernet: NewSupernet) -> None:
     def order(size: int, std: float = 0.2) -> list[int]:
         supernet = new_supernet(std=std).eval()
-        resident = EagerResident(supernet, "cpu")
+        model = EagerModel(supernet, "cpu")
         with torch.inference_mode():
-            resident.write(candidates(supernet, 3)[-1])
-            return hardest_first(resident, supernet.space, splits.search, size).tolist()
+            model.write(candidates(supernet, 3)[-1])
+            return hardest_first(model, supernet.space, splits.search, size).tolist()
 
     found = order(16)
     assert sorted(found) == list(range(70))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from glorasearch.data import Splits
 from glorasearch.errors import DataError, SearchSpaceError
 from glorasearch.evaluation import CandidateEvaluator, accuracy_on_test
-from glorasearch.evaluation.resident import EagerResident
+from glorasearch.evaluation.eager_model import EagerModel
 from glorasearch.space import EvaluationTask, Score, Subnet, sample
 from glorasearch.supernet import Supernet
 
@@ -37,7 +37,7 @@ def numbers(score: Score | None) -> tuple[int, int, float]:
 def test_the_score_is_that_of_the_merged_model(
     splits: Splits, batch_size: int, qkv_bias: bool, new_supernet: NewSupernet
 ) -> None:
-    """Without a qkv bias, candidates with and without a gained one follow each other in the resident backbone."""
+    """Without a qkv bias, candidates with and without a gained one follow each other in the model."""
     supernet = new_supernet(qkv_bias)
     evaluator = CandidateEvaluator(supernet, splits.search, batch_size=batch_size)
     images, labels = splits.search.batch(slice(None))
@@ -55,15 +55,15 @@ def test_the_score_is_that_of_the_merged_model(
 
 
 @pytest.mark.parametrize("qkv_bias", [True, False])
-def test_the_resident_holds_the_bits_of_the_merged_model(qkv_bias: bool, new_supernet: NewSupernet) -> None:
+def test_the_eager_model_holds_the_bits_of_the_merged_model(qkv_bias: bool, new_supernet: NewSupernet) -> None:
     """What is scored is what is exported, to the last bit; a bias that only others have gained is zero."""
     supernet = new_supernet(qkv_bias)
-    resident = EagerResident(supernet, "cpu")
+    model = EagerModel(supernet, "cpu")
     for subnet in candidates(supernet, 40):
         with torch.inference_mode():
-            resident.write(subnet)
+            model.write(subnet)
         merged = supernet.merged(subnet).state_dict()
-        found = resident._model.state_dict()
+        found = model._model.state_dict()
         assert all(torch.equal(found.pop(name), value) for name, value in merged.items())
         assert all(name.endswith("qkv.bias") and not value.any() for name, value in found.items())
 

@@ -146,7 +146,7 @@ def test_an_evaluator_of_shared_parts_scores_like_one_of_its_own(
     for evaluator in evaluators:
         assert [scores(evaluator(task)) for task in tasks] == expected
         assert torch.equal(evaluator.order, own.order)
-        shared: Supernet = evaluator.resident._supernet  # type: ignore[attr-defined]
+        shared: Supernet = evaluator.model._supernet  # type: ignore[attr-defined]
         for tensor in [*shared.frozen_state().values(), *shared.adapter_state().values()]:
             if tensor.nbytes % 64 == 0:
                 assert [str(tmp_path) in path for path in mapped_files(tensor)] == [True]

@@ -110,12 +110,12 @@ def test_on_a_gpu_that_fills_up(splits: Splits, captured: bool) -> None:
     evaluator = CandidateEvaluator(
         supernet, splits.search, device="cuda", batch_size=70, mixed=True, compile="on" if captured else "off"
     )
-    resident: Any = evaluator.resident
+    model: Any = evaluator.model
     task, other = some(supernet, 2)
     expected = evaluator(task)
     assert expected.error is None
     halves = 0
-    forward_part = resident._forward_part
+    forward_part = model._forward_part
 
     def counted(images: Tensor) -> Tensor:
         nonlocal halves
@@ -123,14 +123,14 @@ def test_on_a_gpu_that_fills_up(splits: Splits, captured: bool) -> None:
         halves += 1
         return logits
 
-    resident._forward_part = counted
+    model._forward_part = counted
     by_halves: list[EvaluationResult] = []
     failed: list[EvaluationResult] = []
     total = torch.cuda.get_device_properties(0).total_memory
     try:
         for mebibytes in (512, *range(384, 0, -4)):
             if captured:
-                resident._graphs.clear()  # a captured forward needs no more memory
+                model._graphs.clear()  # a captured forward needs no more memory
             gc.collect()
             torch.cuda.empty_cache()
             limit = torch.cuda.memory_reserved() + mebibytes * 2**20

@@ -110,7 +110,7 @@ def test_the_digest_is_of_what_decides_the_results(tmp_path: Path) -> None:
 
 
 def test_a_run_of_before_is_found_again(tmp_path: Path) -> None:
-    """What a configuration had before there were methods, options, types of layers, rates of spectra and modes."""
+    """What a configuration had before there were plugins, options, types of layers, rates of spectra and modes."""
     space = tmp_path / "own.toml"
     space.write_text('[choices]\nB = ["none", "lora:2"]\n[[groups]]\nlayers = ["*.qkv"]\nE = ["vector"]\n')
     run_file = RunConfig.from_dict(REQUIRED | {"space": {"name": str(space)}})
@@ -118,7 +118,7 @@ def test_a_run_of_before_is_found_again(tmp_path: Path) -> None:
     for key in ("spectrum_lr", "ranks"):
         del before["train"][key]
     del before["search"]["mode"]
-    for key in ("methods", "options"):
+    for key in ("plugins", "options"):
         del before["spaces"]["space"][key]
     assert before["spaces"]["space"]["layers"].pop("types") == ["linear"]
     content = {key: value for key, value in before.items() if key not in ("name", "compile")}

@@ -21,15 +21,15 @@ ALLOWED = {
     "D": {"none", "constant", "vector"},
     "E": {"none", "constant", "vector"},
 }
-"""METHODS, sections 1 and 3 to 5, written down once more."""
+"""As in the paper."""
 
 
 def test_each_support_tensor_has_the_choices_of_the_paper() -> None:
     assert tuple(ALLOWED) == SUPPORT_TENSORS
-    for tensor, kinds in ALLOWED.items():
-        for kind, made in CHOICES.items():
+    for tensor, names in ALLOWED.items():
+        for name, made in CHOICES.items():
             choice = made((3,) * len(made.arguments))
-            if kind in kinds:
+            if name in names:
                 check_allowed(tensor, choice)
             else:
                 with pytest.raises(SearchSpaceError, match=f"support tensor {tensor} has no choice"):
@@ -67,12 +67,12 @@ def test_a_layer_has_432_choices() -> None:
 )
 def test_parameters_of_a_choice(tensor: str, text: str, parameters: int) -> None:
     choice = parse_choice(text)
-    assert choice.parameters(Site(tensor, LAYER, options_of(choice.kind, {}))) == parameters
+    assert choice.parameters(Site(tensor, LAYER, options_of(choice.name, {}))) == parameters
 
 
-@given(st.sampled_from([kind for kind, made in CHOICES.items() if not made.arguments]))
-def test_choices_without_rank_round_trip(kind: str) -> None:
-    assert str(parse_choice(kind)) == kind
+@given(st.sampled_from([name for name, made in CHOICES.items() if not made.arguments]))
+def test_choices_without_rank_round_trip(name: str) -> None:
+    assert str(parse_choice(name)) == name
 
 
 @given(st.sampled_from(list(CHOICES.values())), st.lists(st.integers(1, 999_999), min_size=2, max_size=2))

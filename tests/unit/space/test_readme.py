@@ -59,10 +59,10 @@ def test_the_table_of_keys_is_complete() -> None:
 def test_the_table_of_choices_is_that_of_the_code() -> None:
     rows = {cells[0].partition(":")[0]: cells for cells in table("### Choices")}
     assert set(rows) == set(CHOICES)
-    for kind, made in CHOICES.items():
-        offered = {tensor for tensor, cell in zip("ABCDE", rows[kind][1:6], strict=True) if cell == "yes"}
+    for name, made in CHOICES.items():
+        offered = {tensor for tensor, cell in zip("ABCDE", rows[name][1:6], strict=True) if cell == "yes"}
         assert offered == set(made.tensors)
-        assert rows[kind][0].count(":") == len(made.arguments)
+        assert rows[name][0].count(":") == len(made.arguments)
 
 
 def counts(on_backbone: BoundSpace) -> list[str]:
@@ -87,8 +87,10 @@ def test_the_tables_of_what_is_shipped() -> None:
 
 
 def test_the_table_of_options_is_that_of_the_code() -> None:
-    written = {(method, option): float(default) for method, option, default, _ in table("### Options")}
-    assert written == {(kind, name): value for kind, made in CHOICES.items() for name, value in made.defaults.items()}
+    written = {(name, option): float(default) for name, option, default, _ in table("### Options")}
+    assert written == {
+        (name, option): value for name, made in CHOICES.items() for option, value in made.defaults.items()
+    }
 
 
 def test_the_sharing_example(write_space: SpaceWriter) -> None:

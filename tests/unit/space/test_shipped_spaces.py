@@ -108,8 +108,8 @@ def test_everything_has_every_method_where_it_belongs() -> None:
     bound = SearchSpace.load("everything").bind(LAYERS)
     assert len(bound.genes) == 5 * 48
     for gene in bound.genes:
-        kinds = {parse_choice(choice).kind for choice in gene.choices}
-        assert kinds == {kind for kind, choice in CHOICES.items() if gene.tensor in choice.tensors}
+        names = {parse_choice(choice).name for choice in gene.choices}
+        assert names == {name for name, choice in CHOICES.items() if gene.tensor in choice.tensors}
         assert not gene.share
 
 

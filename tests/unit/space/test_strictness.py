@@ -65,7 +65,7 @@ REST = '\n[choices]\nB = ["none", "lora:2"]\n'
         ("[budget]\nmax = true" + REST, ["'budget.max'", "a whole number", "True"]),
         ("[budget]\nmin = 30\nmax = 20" + REST, ["'budget'", "min 30 is above max 20"]),
         ("[choices\n", ["not valid TOML", "line 1"]),
-        # types of layers, sharing, methods and their options
+        # types of layers, sharing, plugins and their options
         ('[layers]\ntypes = ["conv1d"]' + REST, ["'layers.types[0]'", "'conv1d'", "'linear' or 'conv2d'"]),
         ("[layers]\ntypes = []" + REST, ["'layers.types'", "at least one"]),
         ('[[groups]]\nlayers = ["*"]\nshare = "all"' + REST, ["'groups[0].share'", "no choice that layers can share"]),
@@ -77,9 +77,9 @@ REST = '\n[choices]\nB = ["none", "lora:2"]\n'
         ('[options.fourier]\nscale = "150"' + REST, ["'options.fourier.scale'", "a number", "'150'"]),
         ("[options.fourier]\nseed = true" + REST, ["'options.fourier.seed'", "a number", "True"]),
         ('[layers]\ntypes = ["linear", "linear"]' + REST, ["'layers.types'", "given twice: linear, linear"]),
-        ('methods = ["nowhere:Method"]' + REST, ["'methods'", "'nowhere:Method'", "package.module:Class"]),
-        ('methods = ["math:pi"]' + REST, ["'methods'", "'math:pi'", "not a subclass of glorasearch.choices.Choice"]),
-        ('methods = ["math"]' + REST, ["'methods'", "'math'", "not a subclass of glorasearch.choices.Choice"]),
+        ('plugins = ["nowhere:Choice"]' + REST, ["'plugins'", "'nowhere:Choice'", "package.module:Class"]),
+        ('plugins = ["math:pi"]' + REST, ["'plugins'", "'math:pi'", "not a subclass of glorasearch.choices.Choice"]),
+        ('plugins = ["math"]' + REST, ["'plugins'", "'math'", "write package.module:Class"]),
     ],
 )
 def test_the_error_says_file_key_finding_and_remedy(write_space: SpaceWriter, text: str, said: list[str]) -> None:

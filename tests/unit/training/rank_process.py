@@ -148,7 +148,7 @@ def train(data: SearchData, spec: dict[str, Any], communicator: Communicator | N
         error = f"{type(caught).__name__}: {caught}"
     return {
         "digest": tensor_digest(supernet.adapter_state()),
-        "draws": supernet.draws(),
+        "draws": supernet.warm_ups.draws(),
         "steps": steps,
         "rows": rows,
         "error": error,

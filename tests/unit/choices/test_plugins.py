@@ -1,18 +1,16 @@
-"""What the review of the first version found: biases of outside methods, reserved names, adapters as LoRA, refits."""
+"""Choice classes from outside: their biases, reserved names, what is checked before the start; and held warm-ups."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from glorasearch.adapters import AdaptedLayer
 from glorasearch.choices import CHOICES, Choice, Contribution, LowRank, Part, Site, parse_choice, register
 from glorasearch.errors import SearchSpaceError
-from glorasearch.evaluation.resident import EagerResident
+from glorasearch.evaluation.eager_model import EagerModel
 from glorasearch.space import SearchSpace, Subnet
 from glorasearch.supernet import Supernet
 
@@ -20,7 +18,7 @@ from glorasearch.supernet import Supernet
 class Both(Choice):
     """Adds a product to the weight, and W0 times a prompt to the bias."""
 
-    kind = "both"
+    name = "both"
     tensors = "A"
     arguments = ("rank",)
 
@@ -39,7 +37,7 @@ class Both(Choice):
 class Named(Both):
     """Calls its parts as LoRA does."""
 
-    kind = "named"
+    name = "named"
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
@@ -49,7 +47,7 @@ class Named(Both):
 class Starts(Both):
     """Is no no-op at the start."""
 
-    kind = "starts"
+    name = "starts"
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
@@ -66,7 +64,7 @@ class Starts(Both):
 class Fails(Starts):
     """Has a shape that does not fit."""
 
-    kind = "fails"
+    name = "fails"
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
@@ -80,7 +78,7 @@ class Fails(Starts):
 class Rated(Both):
     """Has a learning rate that nobody knows."""
 
-    kind = "rated"
+    name = "rated"
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
@@ -88,13 +86,13 @@ class Rated(Both):
 
 
 @pytest.fixture
-def methods() -> Iterator[None]:
-    """The two methods in the table of choices, for one test."""
+def plugins() -> Iterator[None]:
+    """These classes in the table of choices, for one test."""
     for choice in (Both, Named, Starts, Fails, Rated):
         register(choice)
     yield
     for choice in (Both, Named, Starts, Fails, Rated):
-        del CHOICES[choice.kind]
+        del CHOICES[choice.name]
     parse_choice.cache_clear()
 
 
@@ -123,26 +121,26 @@ def supernet(bias: bool = False, **choices: list[str]) -> Supernet:
     return net
 
 
-@pytest.mark.usefixtures("methods")
-def test_an_outside_methods_bias_is_announced_and_scored() -> None:
+@pytest.mark.usefixtures("plugins")
+def test_a_plugins_bias_is_announced_and_scored() -> None:
     net = supernet(A=["none", "both:1", "lora:5"])
     assert net.gains_bias() == ["layer"]
     x = torch.randn(4, 6, dtype=torch.float64)
-    resident = EagerResident(net, "cpu")
+    model = EagerModel(net, "cpu")
     with torch.inference_mode():
         for choice in ("both:1", "lora:5", "none"):
             subnet = Subnet({("layer", "A"): choice})
-            resident.write(subnet)
-            torch.testing.assert_close(resident.forward(x), net.merged(subnet)(x).float())
+            model.write(subnet)
+            torch.testing.assert_close(model.forward(x), net.merged(subnet)(x).float())
 
 
-@pytest.mark.usefixtures("methods")
+@pytest.mark.usefixtures("plugins")
 def test_the_names_that_fast_paths_know_are_taken() -> None:
     with pytest.raises(SearchSpaceError, match=r"'named' has a part 'down', and so has 'lora'"):
         supernet(A=["none", "named:2"])
 
 
-@pytest.mark.usefixtures("methods")
+@pytest.mark.usefixtures("plugins")
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
@@ -151,48 +149,24 @@ def test_the_names_that_fast_paths_know_are_taken() -> None:
         ("rated:1", "part 'both_left' has the rate 'fast'; one of factor, vector, spectrum"),
     ],
 )
-def test_what_an_outside_method_gets_wrong_is_said_before_the_start(choice: str, said: str) -> None:
+def test_what_a_plugin_gets_wrong_is_said_before_the_start(choice: str, said: str) -> None:
     with pytest.raises(SearchSpaceError, match=said):
         supernet(A=["none", choice])
-
-
-def test_an_adapter_as_lora_is_the_merged_layer() -> None:
-    offered = {
-        "A": ["none", "vector", "lora:1", "wegeft:2"],
-        "B": ["none", "constant", "vector", "lora:2", "fourier:4", "dash:1:2", "tsd_init:2", "tsd:1:2"],
-        "C": ["none", "vector"],
-    }
-    net = supernet(True, **offered)
-    layer: AdaptedLayer = net.adapted["layer"]
-    expressible = 0
-    for a, b, c in itertools.product(*offered.values()):
-        choices = (a, b, c, "none", "none")
-        found = layer.as_lora(choices)
-        ranks = [parse_choice(text).lora_rank(tensor) for text, tensor in zip((a, b, c), "ABC", strict=True)]
-        assert (found is None) == (None in ranks), choices
-        if found is not None:
-            adapter, bias = found
-            assert adapter.down.shape[1] == sum(rank or 0 for rank in ranks)
-            expected, expected_bias = layer.merged_weight(choices), layer.merged_bias(choices)
-            torch.testing.assert_close(layer.weight_view + adapter.dense(), expected, rtol=0, atol=1e-12)
-            torch.testing.assert_close(bias, expected_bias)
-            expressible += 1
-    assert expressible == 2 * 7 * 2
 
 
 def test_a_held_choice_never_starts_anew() -> None:
     net = supernet(B=["tsd_init:2", "dash:2:2"])
     subnets = [net.space.subnet([choice]) for choice in ("tsd_init:2", "dash:2:2")]
-    net.stepped(subnets)
-    net.hold_restarts()
+    net.warm_ups.step(subnets)
+    net.warm_ups.hold_restarts()
     before = net.merged_layer("layer", subnets[0])[0].clone()
     for _ in range(120):
-        net.stepped(subnets)
+        net.warm_ups.step(subnets)
     assert torch.equal(net.merged_layer("layer", subnets[0])[0], before)
-    assert net.draws() == {"layer.B.tsd_init_draws": -1, "layer.B.dash_draws": 121}
+    assert net.warm_ups.draws() == {"layer.B.tsd_init_draws": -1, "layer.B.dash_draws": 121}
     other = supernet(B=["tsd_init:2", "dash:2:2"])
     other.load_adapter_state(net.adapter_state())
-    assert other.draws() == net.draws()
+    assert other.warm_ups.draws() == net.warm_ups.draws()
 
 
 def test_directions_that_a_weight_does_not_have_come_last() -> None:

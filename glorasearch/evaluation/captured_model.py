@@ -1,4 +1,4 @@
-"""The resident backbone on a GPU: all layers merged by two launches a bank, the forward compiled and captured."""
+"""The merged model on a GPU: all layers merged by two launches per bank, the forward compiled and captured."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from glorasearch.evaluation.resident import Resident
+from glorasearch.evaluation.merged_model import MergedModel
 from glorasearch.fused import CODE_WIDTH, MergedLinear, MergedWeights, compile_blocks, pool_of, static_model
 from glorasearch.space import Subnet
 from glorasearch.supernet import Supernet
 
 GRAPHS: Final = 64
-"""Batches of images that have a CUDA graph of their own, which reads them where they are."""
+"""Batches of images that have their own CUDA graph, which reads them where they are."""
 
 
-class GraphResident(Resident):
+class CapturedModel(MergedModel):
     """A candidate is a small table of codes; CUDA graphs do the rest, in bfloat16 under autocast as in training.
 
-    The weights are merged in float32 from the storages as they are on the device, and rounded once; of the layers, only
-    those whose choices differ from the candidate before are merged.
+    Weights are merged in float32 from the current storages on the device and rounded once; only the layers whose
+    choices differ from the previous candidate's are merged.
     """
 
     dtype = torch.bfloat16
 
     def __init__(self, supernet: Supernet, device: torch.device | str) -> None:
-        """Wants the supernet on that device already."""
+        """The supernet must be on that device already."""
         self._supernet, self.device = supernet, torch.device(device)
         self._build()
 
@@ -56,7 +56,7 @@ class GraphResident(Resident):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take the supernet's weights as they are now."""
+        """Copy the head; the storages are read where they are."""
         if not self._pool.valid:  # it was moved meanwhile
             self._supernet.to(self.device)
             self._build()
@@ -67,7 +67,7 @@ class GraphResident(Resident):
 
     @torch.inference_mode()
     def prove(self, images: Tensor) -> None:
-        """Compile, capture and run for a batch like this one: raises what keeps a model from it."""
+        """Compile, capture and run for a batch of this shape; raises whatever error prevents it."""
         self.write(self._space.largest())
         self.forward(images.to(self.dtype))
         torch.cuda.synchronize()
@@ -79,7 +79,7 @@ class GraphResident(Resident):
         return logits.float()
 
     def prepare(self, subnet: Subnet) -> None:
-        """Make the table of codes."""
+        """Make and keep the table of codes."""
         self._space.check(subnet)
         self._tables[subnet] = torch.tensor(self._pool.codes(subnet), dtype=torch.int32)
 
@@ -88,7 +88,7 @@ class GraphResident(Resident):
         if subnet not in self._tables:
             self.prepare(subnet)
         table = self._tables.pop(subnet)
-        self._uploaded.synchronize()  # the table before has left its place
+        self._uploaded.synchronize()  # the previous table has been copied
         self._staged.copy_(table)
         self._codes.copy_(self._staged, non_blocking=True)
         self._uploaded.record()
@@ -98,10 +98,10 @@ class GraphResident(Resident):
         self._merge.replay()
 
     def _forward(self, images: Tensor) -> Tensor:
-        """Replay the forward; its logits are overwritten when the same images are seen again."""
+        """Replay the forward; the logits are overwritten when the same images are passed again."""
         place = images.data_ptr()
         if place not in self._graphs:
-            if len(self._graphs) == GRAPHS:  # images that are brought anew for every candidate: through one place
+            if len(self._graphs) == GRAPHS:  # images at a new address for every candidate: copied to one place
                 images, place = self._stage(images)
             if place not in self._graphs:
                 logits = self._run(images)
@@ -111,7 +111,7 @@ class GraphResident(Resident):
         return logits
 
     def _forward_part(self, images: Tensor) -> Tensor:
-        """Neither compiled nor captured, both of which want memory of their own for images of another number."""
+        """Run eagerly: compiling and capturing for another batch size would need more memory."""
         with torch.compiler.set_stance("force_eager"):
             return self._run(images)
 
@@ -123,7 +123,7 @@ class GraphResident(Resident):
         return self._staging, self._staging.data_ptr()
 
     def _captured(self, work: Callable[[], object]) -> torch.cuda.CUDAGraph:
-        """A CUDA graph of something that was run once before."""
+        """A CUDA graph of work that has run once before."""
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._memory):

@@ -1,4 +1,4 @@
-"""The README's method from outside the package, word for word: its count, its start, its merging, whole runs of it."""
+"""The README's choice from outside the package, word for word: its count, its start, its merging, whole runs of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from glorasearch.supernet import Supernet
 Bench = Any
 MakeBench = Callable[..., Bench]
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
-SECTION = README.split("## Add a method of your own\n", 1)[1].split("\n## ", 1)[0]
+SECTION = README.split("## Add a choice of your own\n", 1)[1].split("\n## ", 1)[0]
 WIDTH = 64
 BACKBONE = {"img_size": 28, "patch_size": 14, "embed_dim": WIDTH, "depth": 2, "num_heads": 2, "in_chans": 1}
 SUMMARY = """
@@ -75,7 +75,7 @@ def block(language: str) -> str:
 @pytest.fixture(scope="module")
 def space_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The README's files, in a folder that this process and those that it starts import from."""
-    folder = tmp_path_factory.mktemp("own-method")
+    folder = tmp_path_factory.mktemp("plugin")
     (folder / "vera.py").write_text(block("python"))
     (folder / "vera.toml").write_text(block("toml"))
     with pytest.MonkeyPatch.context() as patch:
@@ -88,7 +88,7 @@ def space_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def without(space_file: Path) -> dict[str, str]:
-    """The environment of a process that cannot import the method."""
+    """The environment of a process that cannot import the plugin."""
     others = [place for place in os.environ["PYTHONPATH"].split(os.pathsep) if place != str(space_file.parent)]
     return os.environ | {"PYTHONPATH": os.pathsep.join(others), "OMP_NUM_THREADS": "1"}
 
@@ -269,7 +269,7 @@ def test_where_it_cannot_be_imported_its_space_is_refused(space_file: Path) -> N
         capture_output=True, text=True, env=without(space_file), cwd=space_file.parent.parent,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "method 'vera:Vera' cannot be imported" in done.stderr
+    assert "plugin 'vera:Vera' cannot be imported" in done.stderr
     assert "PYTHONPATH" in done.stderr
 
 

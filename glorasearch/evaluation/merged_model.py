@@ -1,0 +1,135 @@
+"""The plain backbone into which candidate after candidate is merged, and which kind of it a device gets."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from glorasearch.errors import ConfigError, EvaluationError, GlorasearchError, first_line, first_sentence
+from glorasearch.space import BoundSpace, Subnet
+from glorasearch.supernet import Supernet
+
+Compile = Literal["auto", "on", "off"]
+_log = logging.getLogger(__name__)
+_halved = False
+"""Whether this process has reported that it scores in halves."""
+
+
+class MergedModel(ABC):
+    """A plain backbone on a device that holds the merged weights of one candidate at a time.
+
+    Neither `write` nor `forward` waits for the device, so work may be queued well ahead of it. Both are called in
+    inference mode.
+    """
+
+    device: torch.device
+    _space: BoundSpace
+    dtype: torch.dtype = torch.float32
+    """Of the images that it takes."""
+
+    def prepare(self, subnet: Subnet) -> None:
+        """Do what can be done for a candidate on the host, before it is written.
+
+        Raises:
+            SearchSpaceError: if the subnet is not of the space.
+        """
+        self._space.check(subnet)
+
+    @abstractmethod
+    def refresh(self) -> None:
+        """Take over the supernet's current weights."""
+
+    @abstractmethod
+    def write(self, subnet: Subnet) -> None:
+        """Merge a candidate's weights into the model.
+
+        Raises:
+            SearchSpaceError: if the subnet is not of the space; the model is unchanged then.
+        """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `(n, C, H, W)` of `dtype`, normalised, on the device, to logits `(n, classes)` float32.
+
+        All calls have the same n. The logits may be a buffer that the next call overwrites. If the device runs out of
+        memory, the images are processed in two halves.
+
+        Raises:
+            EvaluationError: if half of the images do not fit either.
+        """
+        try:
+            return self._forward(images)
+        except torch.OutOfMemoryError as error:
+            reason = first_sentence(error)
+        # Outside the handler nothing refers to the frames of the failed attempt, nor to the tensors they held.
+        return self._forward_in_halves(images, reason)
+
+    @abstractmethod
+    def _forward(self, images: Tensor) -> Tensor:
+        """All images at once; raises `torch.OutOfMemoryError`."""
+
+    def _forward_part(self, images: Tensor) -> Tensor:
+        """Some of the images; the logits belong to the caller."""
+        return self._forward(images)
+
+    def _forward_in_halves(self, images: Tensor, reason: str) -> Tensor:
+        global _halved
+        if not _halved:
+            _halved = True
+            _log.warning("%d images at once: %s; such chunks are scored in two halves", len(images), reason)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            return torch.cat([self._forward_part(half) for half in images.tensor_split(2) if len(half)])
+        except torch.OutOfMemoryError as error:
+            again = first_sentence(error)
+        raise EvaluationError(
+            f"out of memory on {self.device} with {len(images)} images at once, and with half of them: {again}. Use "
+            "fewer workers on a GPU, or a smaller search.eval_batch_size"
+        )
+
+
+def make_merged_model(
+    supernet: Supernet, device: torch.device | str, example: Tensor, *, compile: Compile, mixed: bool | None
+) -> MergedModel:
+    """`CapturedModel` on a GPU in bfloat16, otherwise `EagerModel`.
+
+    Args:
+        supernet: on that device already.
+        device: where to evaluate.
+        example: a batch `(n, C, H, W)` of the shape to be scored.
+        compile: `auto` falls back to the eager model, with a warning, if the backbone cannot be compiled; `on` raises
+            then; `off` always takes the eager one.
+        mixed: bfloat16; by default on GPUs only.
+    """
+    from glorasearch.evaluation.eager_model import EagerModel
+
+    cuda = torch.device(device).type == "cuda"
+    wanted = cuda if mixed is None else mixed
+    if compile == "off" or not cuda or not wanted:
+        return EagerModel(supernet, device, mixed=wanted)
+    from glorasearch.evaluation.captured_model import CapturedModel
+    from glorasearch.fused import UnfusableError
+
+    try:
+        model = CapturedModel(supernet, device)
+        model.prove(example)
+    except (GlorasearchError, torch.OutOfMemoryError):
+        raise
+    except UnfusableError as error:
+        if compile == "on":
+            raise ConfigError(f"{error}; set compile to auto or off") from error
+        _log.warning("%s: candidates are scored by the plain forward", error)
+        return EagerModel(supernet, device, mixed=True)
+    except Exception as error:  # compilers and captures fail in many ways
+        if compile == "on":
+            raise
+        _log.warning(
+            "this model cannot be compiled and captured here (%s): candidates are scored by the plain forward",
+            first_line(error),
+        )
+        return EagerModel(supernet, device, mixed=True)
+    return model

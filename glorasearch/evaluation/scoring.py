@@ -1,0 +1,152 @@
+"""Images in chunks, in an order that stops hopeless candidates early, and their scores, whose sums do not depend on it.
+
+The final measurement on the test split, `accuracy_on_test`, is here, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from numpy.random import default_rng
+from torch import Tensor, nn
+
+from glorasearch.data import SearchSplit, TestSplit
+from glorasearch.errors import DataError
+from glorasearch.evaluation.merged_model import MergedModel
+from glorasearch.space import BoundSpace, sample_within_budget
+from glorasearch.space.early_stopping import UNIT
+
+DEVICE_BYTES: Final = 2**30
+"""Images that take at most this many bytes as float32 are kept on the device, so that a chunk is a slice. A CPU does
+not keep a second copy if the split holds them as float32 itself: extracting a chunk costs nothing next to its
+forward."""
+REFERENCES: Final = 4
+"""Random subnets by which the hardness of images is judged. More cost more than they save
+(`benchmarks/bench_early_stopping.py`)."""
+_SEED: Final = 2306_07967
+
+
+class Chunks:
+    """N images in ceil(N / size) chunks of equal size; the last one is padded with its last image, without scores."""
+
+    def __init__(
+        self, split: SearchSplit, size: int, order: Tensor, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """`order` holds the N positions in the split, first to last; `dtype` is that of the images."""
+        self.images = len(split)
+        self.count = -(-self.images // size)
+        self.size = -(-self.images // self.count)
+        """Images per chunk: the requested size, or less if that makes the chunks more even."""
+        self.labels = split.labels[order].to(device)
+        """`(N,)`, in the order of the chunks."""
+        padded = torch.cat([order, order[-1:].expand(self.count * self.size - self.images)])
+        self._split, self._device, self._dtype = split, device, dtype
+        self._positions = torch.split(padded, self.size)
+        self._kept: list[Tensor] | None = None
+        small = 4 * self.images * split.spec.image_bytes <= DEVICE_BYTES
+        if small and not (device.type == "cpu" and split.keeps_normalised):
+            first = self._batch(self._positions[0])
+            whole = first.new_empty(len(padded), *first.shape[1:])
+            self._kept = list(torch.split(whole, self.size))
+            for place, positions in zip(self._kept, self._positions, strict=True):
+                place.copy_(self._batch(positions))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The chunks, `(size, C, H, W)` each."""
+        return iter(self._kept or map(self._batch, self._positions))
+
+    def _batch(self, positions: Tensor) -> Tensor:
+        return self._split.batch(positions, self._device)[0].to(self._dtype)
+
+    @property
+    def first(self) -> Tensor:
+        """The first chunk."""
+        return next(iter(self))
+
+
+def natural_order(split: SearchSplit) -> Tensor:
+    """The positions 0 to N − 1."""
+    return torch.arange(len(split))
+
+
+@torch.inference_mode()
+def hardest_first(
+    model: MergedModel, space: BoundSpace, split: SearchSplit, size: int, references: int = REFERENCES
+) -> Tensor:
+    """The positions of the images sorted by cross-entropy, largest first.
+
+    A pure function of weights, space and split: the cross-entropy is the mean over random subnets drawn with a fixed
+    seed. The order determines how early a candidate is stopped, never whether it may be.
+    """
+    chunks = Chunks(split, size, natural_order(split), model.device, model.dtype)
+    hardness = torch.zeros(chunks.images, dtype=torch.float64, device=model.device)
+    rng = default_rng(_SEED)
+    for _ in range(references):
+        model.write(sample_within_budget(space, rng))
+        logits = torch.cat([model.forward(images).clone() for images in chunks])[: chunks.images]
+        hardness += cross_entropies(logits, chunks.labels).nan_to_num(0.0, 0.0, 0.0)
+    return hardness.cpu().argsort(descending=True, stable=True)
+
+
+class ScoreSums(NamedTuple):
+    """What a `Score` is made of: sums over some images."""
+
+    correct: int
+    nats: float
+    """Sum of their cross-entropies, exact as `glorasearch.space.early_stopping` says; nan or inf if one of them is."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether all cross-entropies are finite."""
+        return math.isfinite(self.nats)
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """`(n,)` float64, in whole units of 2⁻³⁰ nats, of logits `(n, classes)` and labels `(n,)`."""
+    return F.cross_entropy(logits.double(), labels, reduction="none").div_(UNIT).round_()
+
+
+class PendingSums:
+    """Sums requested from the device; they are copied while more work is queued behind them."""
+
+    def __init__(self, logits: Tensor, labels: Tensor) -> None:
+        """Of `(n, classes)` logits and `(n,)` labels; does not wait."""
+        found = torch.stack([logits.argmax(-1) == labels, cross_entropies(logits, labels)]).sum(1)
+        self._arrived: torch.cuda.Event | None = None
+        if found.is_cuda:
+            self._found = torch.empty(2, dtype=torch.float64, pin_memory=True)
+            self._found.copy_(found, non_blocking=True)
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+        else:
+            self._found = found
+
+    def wait(self) -> ScoreSums:
+        """The sums, once they have arrived; does not wait for what was queued after them."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        correct, units = self._found.tolist()
+        return ScoreSums(int(correct), units * UNIT)
+
+
+@torch.inference_mode()
+def accuracy_on_test(
+    model: nn.Module, split: TestSplit, *, device: torch.device | str = "cpu", batch_size: int = 256
+) -> float:
+    """Fraction of test images `(N, C, H, W)` that a plain model classifies correctly.
+
+    Raises:
+        DataError: if the split is not the test split.
+    """
+    if not isinstance(split, TestSplit):
+        raise DataError(f"the report measures on the test split only, got a {type(split).__name__}")
+    model = model.to(device).eval()
+    correct = 0
+    for start in range(0, len(split), batch_size):
+        images, labels = split.batch(slice(start, min(start + batch_size, len(split))), device)
+        correct += int((model(images).argmax(-1) == labels).sum())
+    return correct / len(split)

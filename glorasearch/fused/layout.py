@@ -1,0 +1,108 @@
+"""How a subnet, its factors and its storages are laid out as numbers: the one place for Python and the kernels.
+
+- **Codes** `(layers, 5, CODE_WIDTH)`: for every layer and A to E, the drawn choice class and its arguments.
+- **Factors** `(L, width)`: what the choices of a bank's layers amount to, in the layout of `Shape`.
+- **Plan** `(L, len(PLAN))`: what each layer's merge and gradient have to compute.
+- **Table** `(5, len(PARTS), ENTRY_WIDTH)`: where a bank's storages lie in the flat buffer of a `Pool`.
+
+`kernel_layout` has the same numbers for Triton.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from glorasearch.choices import CHOICES
+from glorasearch.space import parse_choice
+
+OWN_CHOICES: Final = ("none", "constant", "vector", "lora")
+"""The choice classes that the kernels implement themselves; all others are `extras`."""
+NONE, CONSTANT, VECTOR, LORA = range(len(OWN_CHOICES))
+"""Their codes; the other choice classes follow in the order of the table of choices."""
+CODE_WIDTH: Final = 3
+"""Numbers per gene: the choice class's position in the table of choices, and up to two arguments."""
+
+PARTS: Final = ("down", "up", "vector", "constant")
+"""The storages of GLoRA's own forms, as `SupportTensor` names them."""
+DOWN, UP, LINE, VALUE = range(len(PARTS))
+"""Rows of a table's support tensor: the factors `down` and `up`, the vector, the constant."""
+ENTRY_WIDTH: Final = 3
+"""Numbers per table entry: the first element in the flat buffer, the strides of layers and of elements."""
+
+DENSE, SCALED, SHIFTED, EXTRA, SPECTRAL = range(5)
+PLAN: Final = ("dense", "scaled", "shifted", "extra", "spectral")
+"""Columns of a plan: whether the dense weight gradient is needed; whether A scales rows and B shifts rows, which
+matters only without it; how many columns of extras are in use; whether the spectrum is."""
+LEAST_SCALE: Final = 0.05
+"""If a row is scaled by less than this, its gradient is computed from the dense weight gradient."""
+
+SCALE, SHIFT, BIAS = range(3)
+"""The lines `(out,)` with which a layer's factors begin; `left`, `right` and `spectrum` follow."""
+LINES: Final = 3
+"""How many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the layers of a bank have in common, and so the layout of their factors."""
+
+    out_features: int
+    in_features: int
+    scale_rank: int
+    """Largest rank of A's products."""
+    shift_rank: int
+    """Largest rank of products that shift the weight: B's `lora`, and the extras."""
+    entries: int = 0
+    """Coefficients of a spectrum."""
+
+    @property
+    def rank(self) -> int:
+        """Columns of `left`: A's, then those of the shift."""
+        return self.scale_rank + self.shift_rank
+
+    @property
+    def keeps_output(self) -> bool:
+        """Whether the backward pass may use the layer's outputs, which are then kept in memory.
+
+        Where a layer widens, the following operation (attention, an activation) keeps them anyway; where it narrows,
+        they are small compared with the dense gradient that they save.
+        """
+        return self.out_features != self.in_features
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int, int, int]:
+        """Elements of scale, shift, bias, left, right and spectrum in one layer's factors."""
+        out = self.out_features
+        return out, out, out, out * self.rank, self.rank * self.in_features, self.entries
+
+    def split(self, factors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """`scale`, `shift`, `bias (..., out)`, `left (..., out, r)`, `right (..., r, in)`, `spectrum (..., n)`."""
+        lead = factors.shape[:-1]
+        scale, shift, bias, left, right, spectrum = torch.split(factors, list(self.sizes), dim=-1)
+        left = left.reshape(*lead, self.out_features, self.rank)
+        right = right.reshape(*lead, self.rank, self.in_features)
+        return scale, shift, bias, left, right, spectrum
+
+
+def code_of(name: str) -> int:
+    """The code of a choice class."""
+    return list(CHOICES).index(name)
+
+
+def encode(choices: Sequence[str]) -> list[tuple[int, ...]]:
+    """A layer's choices of A to E as codes, `CODE_WIDTH` numbers each."""
+    return [_CODES[choice] if choice in _CODES else _encode(choice) for choice in choices]
+
+
+_CODES: dict[str, tuple[int, ...]] = {}
+
+
+def _encode(choice: str) -> tuple[int, ...]:
+    parsed = parse_choice(choice)
+    numbers = (code_of(parsed.name), *parsed.values)
+    return _CODES.setdefault(choice, (numbers + (0,) * CODE_WIDTH)[:CODE_WIDTH])
