@@ -1,4 +1,4 @@
-"""The table of measured results in the README: every fixed method and the searched spaces, over several seeds.
+"""The table of measured results in `docs/results.md`: every fixed method and the searched spaces, over several seeds.
 
 Each method and seed is a run of `scripts/results.toml` with another space; all have the same data and steps. A run that
 is finished is not done again, so the script can be stopped and started. It prints the table of `glorasearch compare` in

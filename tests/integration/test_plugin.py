@@ -1,4 +1,4 @@
-"""The README's choice from outside the package, word for word: its count, its start, its merging, whole runs of it."""
+"""The choice of `docs/methods.md`, from outside the package: its count, its start, its merging, whole runs of it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from glorasearch.supernet import Supernet
 
 Bench = Any
 MakeBench = Callable[..., Bench]
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
-SECTION = README.split("## Add a choice of your own\n", 1)[1].split("\n## ", 1)[0]
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "methods.md").read_text("utf-8")
+SECTION = PAGE.split("## Add a choice of your own\n", 1)[1].split("\n## ", 1)[0]
 WIDTH = 64
 BACKBONE = {"img_size": 28, "patch_size": 14, "embed_dim": WIDTH, "depth": 2, "num_heads": 2, "in_chans": 1}
 SUMMARY = """
@@ -74,7 +74,7 @@ def block(language: str) -> str:
 
 @pytest.fixture(scope="module")
 def space_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The README's files, in a folder that this process and those that it starts import from."""
+    """The files of the page, in a folder that this process and those that it starts import from."""
     folder = tmp_path_factory.mktemp("plugin")
     (folder / "vera.py").write_text(block("python"))
     (folder / "vera.toml").write_text(block("toml"))

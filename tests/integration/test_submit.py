@@ -32,8 +32,9 @@ from glorasearch.weights import WeightStore
 Bench = Any
 MakeBench = Callable[..., Bench]
 REPOSITORY = Path(__file__).resolve().parents[2]
-README = (REPOSITORY / "README.md").read_text("utf-8")
-PLUGIN = README.split("## Add a choice of your own\n", 1)[1].split("\n## ", 1)[0]
+CLUSTER_PAGE = (REPOSITORY / "docs" / "cluster.md").read_text("utf-8")
+METHODS_PAGE = (REPOSITORY / "docs" / "methods.md").read_text("utf-8")
+PLUGIN = METHODS_PAGE.split("## Add a choice of your own\n", 1)[1].split("\n## ", 1)[0]
 SHORT = ("train.steps=12", "refit.steps=0", "report.baselines=[]", "search.trials=250", "search.early_stopping=false")
 DEADLINE_SECONDS = 240
 
@@ -136,7 +137,7 @@ def as_user(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tiny_run_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run file beside a search space of its own with a plugin of its own: the README's."""
+    """A run file beside a search space of its own with a plugin of its own: the documentation's."""
     place = tmp_path_factory.mktemp("submitted")
     for language, name in (("python", "vera.py"), ("toml", "vera.toml")):
         (block,) = re.findall(rf"^```{language}\n(.*?)^```", PLUGIN, re.MULTILINE | re.DOTALL)
@@ -246,14 +247,13 @@ def test_what_is_not_there_is_said(
     assert "did not open its job API" in capsys.readouterr().err
 
 
-def readme_commands() -> list[list[str]]:
-    """The commands of the README that need a cluster, as words."""
-    section = README.split("## From laptop to cluster\n", 1)[1].split("\n## ", 1)[0]
-    lines = "\n".join(re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)).splitlines()
+def documented_commands() -> list[list[str]]:
+    """The commands of the documentation that need a cluster, as words."""
+    lines = "\n".join(re.findall(r"^```sh\n(.*?)^```", CLUSTER_PAGE, re.MULTILINE | re.DOTALL)).splitlines()
     return [shlex.split(line) for line in lines if "http://head:8265" in line]
 
 
-def test_the_commands_of_the_readme(
+def test_the_commands_of_the_documentation(
     head: Head,
     as_user: None,
     tiny_run_file: Path,
@@ -261,7 +261,7 @@ def test_the_commands_of_the_readme(
     postgresql_url: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Sent, asked for and stopped as the README says, with a run of its own and the places of this machine."""
+    """Sent, asked for and stopped as the documentation says, with a run of its own and the places of this machine."""
     make_flowers(tmp_path / "data" / "flowers")
     content = tiny_run_file.read_text().replace('name = "tiny"', 'name = "flowers"')
     run_file = tmp_path / "flowers.toml"
@@ -281,7 +281,7 @@ def test_the_commands_of_the_readme(
             word = word.replace(there, place)
         return word
 
-    submit, status, stop = ([local(word) for word in command[1:]] for command in readme_commands())
+    submit, status, stop = ([local(word) for word in command[1:]] for command in documented_commands())
     assert (submit[0], status[0], stop[0]) == ("submit", "status", "stop")
     smaller = {"32": "1", "0.25": "0"}  # workers, and GPUs of each
     submit = [smaller.get(word, word) for word in submit]
