@@ -29,10 +29,12 @@ from safetensors.torch import save_file
 from table import Row, finish, json_option
 
 from glorasearch.data import SearchSplit
-from glorasearch.db import Database, TrialStorage
+from glorasearch.db import TrialStorage
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.fused import FusedStep, StepConfig
 from glorasearch.runs import Run, RunConfig, Workspace
+from glorasearch.runs.results import TrainResult
+from glorasearch.runs.session import Session
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver
 from glorasearch.space import EvaluationResult, EvaluationTask, Score, SearchSpace, Subnet, sample, sample_within_budget
 from glorasearch.supernet import Supernet
@@ -201,19 +203,18 @@ def job_rows(folder: Path, steps: int = 6_000, trials: int = TRIALS) -> list[Row
     return [Row(what=what, measured=seconds, unit="s", target=240.0)]
 
 
-def open_run(folder: Path) -> Run:
+def open_session(folder: Path) -> Session:
     """The run that `job_rows` has finished; a shorter one if it has not."""
     if not (folder / "run.toml").exists():
         job_rows(folder, steps=2_000, trials=50)
-    place = Workspace.open(folder / "w")
-    return Run(RunConfig.load(folder / "run.toml"), place, Database(place.database_url))
+    return Run(RunConfig.load(folder / "run.toml"), Workspace.open(folder / "w")).session()
 
 
 def search_rows(folder: Path) -> list[Row]:
     """A search of 1,050 candidates with and without early stopping: what it costs, and that it finds the same."""
-    run = open_run(folder)
-    supernet = run.load(run.supernet(), run.weights("train"))
-    split = run.data.search
+    session = open_session(folder)
+    supernet = session.load(session.supernet(), TrainResult)
+    split = session.data.search
     floor = milliseconds(ForwardFloor(split.batch(slice(0, len(split)), "cuda")[0]).graph.replay, 60)
     found: dict[bool, dict[str, Any]] = {}
     for early_stopping in (False, True):
@@ -263,13 +264,13 @@ def one_search(supernet: Supernet, split: SearchSplit, config: SearchConfig, fol
 
 def bf16_rows(folder: Path) -> list[Row]:
     """The ranking of 200 candidates in bfloat16 against the plain float32 forward."""
-    run = open_run(folder)
-    supernet = run.load(run.supernet(), run.weights("train"))
+    session = open_session(folder)
+    supernet = session.load(session.supernet(), TrainResult)
     rng = np.random.default_rng(5)
     nets = [sample_within_budget(supernet.space, rng) for _ in range(200)]
     scores: dict[str, list[Score]] = {}
     for name, mode in (("bfloat16", "on"), ("float32", "off")):
-        evaluator = CandidateEvaluator(supernet, run.data.search, device="cuda", compile=mode, mixed=mode == "on")
+        evaluator = CandidateEvaluator(supernet, session.data.search, device="cuda", compile=mode, mixed=mode == "on")
         scores[name] = [evaluator.evaluate(net) for net in nets]
     ranks = {name: sorted(range(200), key=lambda i: found[i].cross_entropy) for name, found in scores.items()}
     shared = len(set(ranks["bfloat16"][:10]) & set(ranks["float32"][:10]))

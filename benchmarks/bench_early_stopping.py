@@ -27,12 +27,14 @@ from optuna.trial import FrozenTrial, TrialState
 from table import Row, finish, json_option
 
 from glorasearch.assets import quickstart_run_file
-from glorasearch.db import Database, TrialStorage
+from glorasearch.db import TrialStorage
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.evaluation.scoring import REFERENCES as REFERENCES_USED
 from glorasearch.evaluation.scoring import cross_entropies
-from glorasearch.runs import Run, run_stages
+from glorasearch.runs import Run
 from glorasearch.runs.config import RunConfig
+from glorasearch.runs.results import TrainResult
+from glorasearch.runs.session import Session
 from glorasearch.runs.workspace import Workspace
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
 from glorasearch.space import (
@@ -74,26 +76,25 @@ class Scores:
         return self.nats.mean(1) if fitness == "cross_entropy" else self.wrong.mean(1)
 
 
-def trained(workspace: Path) -> tuple[Run, Supernet]:
+def trained(workspace: Path) -> tuple[Session, Supernet]:
     """The quickstart's run and its supernet, trained if it is not yet."""
-    place = Workspace.open(str(workspace), None)
-    run = Run(RunConfig.load(quickstart_run_file()), place, Database(place.database_url))
-    if run.result("train") is None:
-        run_stages(run, "train")
-    return run, run.load(run.supernet(), run.weights("train")).eval()
+    run = Run(RunConfig.load(quickstart_run_file()), Workspace.open(workspace))
+    run.execute("train")
+    session = run.session()
+    return session, session.load(session.supernet(), TrainResult).eval()
 
 
 class Recorder:
     """Evaluates without early stopping, and keeps the scores of every image."""
 
     def __init__(self, evaluator: CandidateEvaluator) -> None:
-        self._model, self._chunks = evaluator.model, evaluator.chunks
+        self._resident, self._chunks = evaluator.resident, evaluator.chunks
         self.rows: list[tuple[Numbers, NDArray[np.bool_]]] = []
 
     @torch.inference_mode()
     def __call__(self, task: EvaluationTask) -> EvaluationResult:
-        self._model.write(Subnet.from_json(task.subnet_json))
-        logits = torch.cat([self._model.forward(images) for images in self._chunks])
+        self._resident.write(Subnet.from_json(task.subnet_json))
+        logits = torch.cat([self._resident.forward(images) for images in self._chunks])
         units = cross_entropies(logits, self._chunks.labels)
         wrong = logits.argmax(-1) != self._chunks.labels
         self.rows.append(((units * UNIT).numpy(), wrong.numpy()))
@@ -190,8 +191,8 @@ class BesidePlainForwards:
 
 def rows(workspace: Path, trials: int, fitnesses: Sequence[Fitness], *, tables: bool = True) -> list[Row]:
     """For each fitness: the mean cost of a candidate of a search with early stopping, against the plain forward."""
-    run, supernet = trained(workspace)
-    split, backbone = run.data.search, run.backbone.eval()
+    session, supernet = trained(workspace)
+    split, backbone = session.data.search, session.backbone.eval()
     references = Recorder(CandidateEvaluator(supernet, split))
     rng = default_rng(2306_07967)
     for _ in range(max(REFERENCES)):
@@ -206,13 +207,13 @@ def rows(workspace: Path, trials: int, fitnesses: Sequence[Fitness], *, tables: 
             assert len(recorder.rows) == trials, "a subnet was met twice; the simulation takes each trial as evaluated"
             if tables:
                 _print(simulate(recorder.scores(), references.scores(), fitness, config), fitness, trials)
-            found.append(_real(supernet, run, backbone, fitness, trials, Path(folder), expected, plain_trials))
+            found.append(_real(supernet, session, backbone, fitness, trials, Path(folder), expected, plain_trials))
     return found
 
 
 def _real(
     supernet: Supernet,
-    run: Run,
+    session: Session,
     backbone: torch.nn.Module,
     fitness: Fitness,
     trials: int,
@@ -220,7 +221,7 @@ def _real(
     expected: SearchOutcome,
     plain_trials: Sequence[FrozenTrial],
 ) -> Row:
-    evaluator = CandidateEvaluator(supernet, run.data.search, hardest_first=True)
+    evaluator = CandidateEvaluator(supernet, session.data.search, hardest_first=True)
     start = time.perf_counter()
     assert evaluator.chunks.count > 1  # here the order is made
     ordering = time.perf_counter() - start

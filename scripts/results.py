@@ -99,7 +99,7 @@ def run(seed: int, space: str, options: argparse.Namespace) -> str:
     for override in overrides:
         arguments += ["--set", override]
     report: dict[str, Any] = json.loads(glorasearch(arguments, options, OMP_NUM_THREADS=str(threads)))
-    print(f"{name}: {100 * report['winner']['refit_test_accuracy']:.2f} %", file=sys.stderr, flush=True)
+    print(f"{name}: {100 * report['winner']['test_accuracy']:.2f} %", file=sys.stderr, flush=True)
     return name
 
 

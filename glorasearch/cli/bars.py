@@ -15,8 +15,9 @@ from glorasearch.runs.progress import Advance
 class Bars:
     """A bar for each piece of work; where there is no terminal, a line every `interval` seconds."""
 
-    def __init__(self, console: Console, interval: float = 10.0) -> None:
-        self._console, self._interval = console, interval
+    def __init__(self, console: Console | None = None, interval: float = 10.0) -> None:
+        """On standard error, if no console is given."""
+        self._console, self._interval = console or Console(stderr=True), interval
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from glorasearch.cli.options import json_option, place_options
+from glorasearch.cli.options import json_option, workspace_options
 
 
 @click.command("compare")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@place_options
+@workspace_options
 @json_option
 @click.option("--markdown", is_flag=True, help="Print a Markdown table.")
 @click.option("--group", is_flag=True, help="One row for runs that differ in the seed only: mean ± standard deviation.")
@@ -46,12 +46,14 @@ def command(
     Runs that differ in backbone, data, splits, steps or recipe are compared with a warning for each difference.
     """
     from glorasearch.cli.compare_table import print_markdown, print_table
-    from glorasearch.cli.wiring import echo_json, required_runs
+    from glorasearch.cli.output import echo_json
     from glorasearch.runs.compare import compare
+    from glorasearch.runs.workspace import Workspace
 
     if as_json and markdown:
         raise click.UsageError("--json and --markdown: give one of them")
-    result = compare(required_runs(workspace, database, runs)[1], group=group, sort=sort)
+    records = Workspace.open(workspace, database, create=False).require_runs(runs)
+    result = compare(records, group=group, sort=sort)
     if as_json:
         echo_json(result.to_dict())
         return

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from glorasearch.cli.options import place_options
+from glorasearch.cli.options import workspace_options
 from glorasearch.errors import InputError
 
 
 @click.command("dashboard")
-@place_options
+@workspace_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no password.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
 def command(workspace: str, database: str | None, host: str, port: int) -> None:
@@ -17,8 +17,8 @@ def command(workspace: str, database: str | None, host: str, port: int) -> None:
     from dashboards import serve
     from glorasearch.runs.workspace import Workspace
 
-    place = Workspace.open(workspace, database, create=False)
-    if not place.has_database:
-        raise InputError(f"workspace {place.path} has no database yet; start a run, or give another by --workspace")
-    click.echo(f"Optuna dashboard of {place.path} on http://{host}:{port} (Ctrl+C stops it)")
-    serve(place.database_url, host=host, port=port)
+    found = Workspace.open(workspace, database, create=False)
+    if not found.has_database:
+        raise InputError(f"workspace {found.path} has no database yet; start a run, or give another by --workspace")
+    click.echo(f"Optuna dashboard of {found.path} on http://{host}:{port} (Ctrl+C stops it)")
+    serve(found.database_url, host=host, port=port)

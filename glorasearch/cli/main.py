@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
-import importlib
+import signal
 import sys
-from typing import Any
+import threading
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any, Final, NamedTuple
 
 import click
 
 from glorasearch import __version__
-from glorasearch.cli.termination import Terminated, interrupt_on_sigterm
+from glorasearch.dotted import load_object
 from glorasearch.errors import GlorasearchError
 
-COMMANDS: dict[str, str] = {
-    "quickstart": "Run the whole job on a small shipped model and data set.",
-    "run": "Run all stages of a run file: train, search, refit, export, report.",
-    "train": "Train the supernet of a run file.",
-    "search": "Search the best subnet of a trained supernet.",
-    "refit": "Train the winner alone on train + search.",
-    "export": "Export the winner as a merged timm model.",
-    "runs": "List the runs of a workspace.",
-    "show": "Show one run: stages, scores, curves.",
-    "compare": "Compare runs: parameters, accuracy with confidence interval, seconds, adapter size.",
-    "space": "Show what a search space offers on a backbone.",
-    "sweep": "Run a run file for many tasks, one run each, here or on a Ray cluster.",
-    "submit": "Send a run file to a Ray cluster as a job, and follow it.",
-    "status": "Show the jobs of a Ray cluster, or those of one run.",
-    "stop": "Stop a run's job on a Ray cluster.",
-    "init": "Write a commented run file.",
-    "dashboard": "Serve the Optuna dashboard over the workspace's database.",
+
+class Command(NamedTuple):
+    """A subcommand that has not been imported."""
+
+    path: str
+    """Its dotted name in this package."""
+    help: str
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "quickstart": Command("run_commands:quickstart", "Run all stages on a small shipped model and data set."),
+    "run": Command("run_commands:run", "Run all stages of a run file: train, search, refit, export, report."),
+    "train": Command("run_commands:train", "Train the supernet of a run file."),
+    "search": Command("run_commands:search", "Search the best subnet of a trained supernet."),
+    "refit": Command("run_commands:refit", "Train the winner alone on train + search."),
+    "export": Command("run_commands:export", "Export the winner as a merged timm model."),
+    "runs": Command("runs_command:command", "List the runs of a workspace."),
+    "show": Command("show_command:command", "Show one run: stages, scores, curves."),
+    "compare": Command(
+        "compare_command:command", "Compare runs: parameters, accuracy with confidence interval, seconds, adapter size."
+    ),
+    "space": Command("space_command:command", "Show what a search space offers on a backbone."),
+    "sweep": Command("sweep_command:command", "Run a run file for many tasks, one run each, here or on a Ray cluster."),
+    "submit": Command("submit_command:command", "Send a run file to a Ray cluster as a job, and follow it."),
+    "status": Command("job_commands:status", "Show the jobs of a Ray cluster, or those of one run."),
+    "stop": Command("job_commands:stop", "Stop a run's job on a Ray cluster."),
+    "init": Command("init_command:command", "Write a commented run file."),
+    "dashboard": Command("dashboard_command:command", "Serve the Optuna dashboard over the workspace's database."),
 }
 
 
@@ -41,12 +55,12 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"glorasearch.cli.{cmd_name}_command").command
+        command: click.Command = load_object(f"glorasearch.cli.{COMMANDS[cmd_name].path}")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
 
 
 @click.group(
@@ -59,10 +73,28 @@ def group() -> None:
     """All commands."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has arrived, by which Ray Jobs, Slurm and Kubernetes stop a process: the run stops as on Ctrl+C."""
+
+
+def interrupt_on_sigterm() -> None:
+    """Raise `Terminated` in the main thread on SIGTERM, once: while the run ends, further ones change nothing.
+
+    In another thread than the main one, where Python takes no handlers, this does nothing.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a run may be told to stop twice: its clean-up runs to its end
+    raise Terminated
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, SIGTERM being an interruption too.
 
-    Exit codes: 0 success, 1 the job failed, 2 wrong usage or input, 130 interrupted, 143 terminated by SIGTERM.
+    Exit codes: 0 success, 1 the run failed, 2 wrong usage or input, 130 interrupted, 143 terminated by SIGTERM.
     """
     interrupt_on_sigterm()
     sys.exit(run(arguments))

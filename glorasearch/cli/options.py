@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from glorasearch.runs.resources import EXECUTORS
+
 Command = Callable[..., Any]
 
 DEFAULT_WORKSPACE = "./glorasearch-runs"
@@ -36,24 +38,24 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 quiet_option = click.option("--quiet", is_flag=True, help="No progress bars.")
 
 
-def place_options(command: Command) -> Command:
+def workspace_options(command: Command) -> Command:
     """`--workspace` and `--database`."""
     return workspace_option(database_option(command))
 
 
 def executor_options(command: Command) -> Command:
     """Where a run works: the fields of `glorasearch.runs.resources.ResourceConfig`."""
-    for option in reversed(_PLACEMENT_OPTIONS):
+    for option in reversed(_EXECUTOR_OPTIONS):
         command = option(command)
     return command
 
 
-_PLACEMENT_OPTIONS = (
+_EXECUTOR_OPTIONS = (
     click.option(
         "--executor",
         default="local",
         show_default=True,
-        type=click.Choice(["local", "ray"]),
+        type=click.Choice(list(EXECUTORS)),
         help="Where candidates are evaluated.",
     ),
     click.option("--workers", type=click.IntRange(1), help="Ray actors that evaluate.  [default: 2]"),
@@ -94,7 +96,7 @@ def run_file_options(command: Command) -> Command:
         help="On GPUs: compiled and captured steps and candidates, or the plain ones.  [default: as the run file says]",
     )(command)
     command = click.argument("config", type=click.Path(dir_okay=False, path_type=Path))(command)
-    return place_options(store_option(quiet_option(json_option(command))))
+    return workspace_options(store_option(quiet_option(json_option(command))))
 
 
 def _compile_is_an_override(command: Command) -> Command:

@@ -4,39 +4,39 @@ from __future__ import annotations
 
 import click
 
-from glorasearch.cli.options import json_option, place_options
+from glorasearch.cli.options import json_option, workspace_options
 
 
 @click.command("runs")
-@place_options
+@workspace_options
 @json_option
 def command(workspace: str, database: str | None, as_json: bool) -> None:
     """List the runs of a workspace."""
     from rich.console import Console
     from rich.table import Table
 
-    from glorasearch.cli.wiring import echo_json, listed_runs
+    from glorasearch.cli.output import echo_json
+    from glorasearch.runs.workspace import Workspace
 
-    place, store = listed_runs(workspace, database)
-    runs = [] if store is None else store.list()
+    found = Workspace.open(workspace, database, create=False)
     rows = [
         {
-            "run": run.name,
-            "state": run.state,
-            "stages": list(run.stages),
-            "backbone": run.config["backbone"]["name"],
-            "task": run.config["data"]["source"],
-            "space": run.config["space"]["name"],
-            "updated": run.updated.isoformat(timespec="seconds"),
-            "error": run.error,
+            "run": record.name,
+            "state": record.state,
+            "stages": list(record.stages),
+            "backbone": record.config["backbone"]["name"],
+            "task": record.config["data"]["source"],
+            "space": record.config["space"]["name"],
+            "updated": record.updated.isoformat(timespec="seconds"),
+            "error": record.error,
         }
-        for run in runs
+        for record in found.list_runs()
     ]
     if as_json:
         echo_json(rows)
         return
     if not rows:
-        click.echo(f"no runs in {place.path}; `glorasearch quickstart` or `glorasearch init` makes the first")
+        click.echo(f"no runs in {found.path}; `glorasearch quickstart` or `glorasearch init` makes the first")
         return
     table = Table()
     for column in ("run", "state", "last stage", "backbone", "task", "space", "updated"):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from glorasearch.cli.options import json_option, place_options
+from glorasearch.cli.options import json_option, workspace_options
+
+if TYPE_CHECKING:
+    from glorasearch.db import Metric
 
 _DIGESTS = ("weights", "digest", "split")
 """Results of which the first characters are enough for a reader."""
@@ -16,37 +20,39 @@ _DIGESTS = ("weights", "digest", "split")
 
 @click.command("show")
 @click.argument("run")
-@place_options
+@workspace_options
 @json_option
 def command(run: str, workspace: str, database: str | None, as_json: bool) -> None:
     """Show RUN: its state, the results of its stages, its last measurements, and its report when it is finished."""
+    from glorasearch.cli.output import echo_json
     from glorasearch.cli.report_table import print_report
-    from glorasearch.cli.wiring import echo_json, required_runs
+    from glorasearch.runs.results import Results
+    from glorasearch.runs.workspace import Workspace
 
-    store, (found,) = required_runs(workspace, database, [run])
-    metrics = [
-        {"stage": row.stage, "step": row.step, "name": row.name, "value": row.value} for row in store.metrics(run)
-    ]
+    found = Workspace.open(workspace, database, create=False)
+    (record,) = found.require_runs([run])
+    metrics = found.runs.metrics(run)
     if as_json:
         echo_json(
             {
-                "run": found.name,
-                "state": found.state,
-                "error": found.error,
-                "config": found.config,
-                "stages": found.stages,
-                "metrics": metrics,
+                "run": record.name,
+                "state": record.state,
+                "error": record.error,
+                "config": record.config,
+                "stages": record.stages,
+                "metrics": [asdict(metric) for metric in metrics],
             }
         )
         return
-    click.echo(f"run {found.name}: {found.state}{f' ({found.error})' if found.error else ''}")
-    for stage, result in found.stages.items():
+    click.echo(f"run {record.name}: {record.state}{f' ({record.error})' if record.error else ''}")
+    for stage, result in record.stages.items():
         if stage != "report":
             click.echo(f"  {stage:<24} {_brief(result)}")
     for stage, step, values in _latest(metrics):
         click.echo(f"  {stage:<24} step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
-    if "report" in found.stages:
-        print_report(found.stages["report"])
+    report = Results(record.stages).report
+    if report is not None:
+        print_report(report)
 
 
 def _brief(result: Mapping[str, Any]) -> str:
@@ -58,11 +64,11 @@ def _brief(result: Mapping[str, Any]) -> str:
     return json.dumps(shown)[1:-1].replace('"', "")
 
 
-def _latest(metrics: list[dict[str, Any]]) -> list[tuple[str, int, dict[str, float]]]:
+def _latest(metrics: Sequence[Metric]) -> list[tuple[str, int, dict[str, float]]]:
     """The last value of each metric of each stage, with the last step."""
     steps: dict[str, int] = {}
     values: dict[str, dict[str, float]] = {}
-    for row in metrics:
-        steps[row["stage"]] = max(steps.get(row["stage"], 0), row["step"])
-        values.setdefault(row["stage"], {})[row["name"]] = row["value"]
+    for metric in metrics:
+        steps[metric.stage] = max(steps.get(metric.stage, 0), metric.step)
+        values.setdefault(metric.stage, {})[metric.name] = metric.value
     return [(stage, step, values[stage]) for stage, step in steps.items()]

@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
-from glorasearch.cli.job_options import address_option
+from glorasearch.cli.job_commands import address_option, follow, job_json, next_commands, open_jobs
 from glorasearch.cli.options import json_option
-from glorasearch.cli.run_command import command as run_command
+from glorasearch.cli.output import echo_json
+from glorasearch.cli.run_commands import run as run_command
 
-_OWN = ("config", "overrides", "workspace", "database", "executor", "address", "as_json")
+_NOT_PASSED_ON = ("config", "overrides", "workspace", "database", "executor", "address", "as_json")
 """Parameters of `run` that mean something else here, or are set for it."""
-_TAKEN = [parameter for parameter in run_command.params if parameter.name not in _OWN]
+_PASSED_ON = [parameter for parameter in run_command.params if parameter.name not in _NOT_PASSED_ON]
 """Options of `run` that go with the job as they are given."""
 
 
@@ -67,14 +68,12 @@ def command(
 
     To submit a run whose job was stopped or has failed goes on where it was.
     """
-    from glorasearch.cli.job_options import follow, how_to_go_on, row, run_jobs
-    from glorasearch.cli.wiring import echo_json
     from glorasearch.runs.submission import prepare
 
     sent = prepare(config, overrides, _arguments(context, options), workspace=workspace, database=database)
     if driver_gpus or driver_cpus:
         sent.notes.append("the job may run on any node: all of them must share its workspace")
-    jobs = run_jobs(address)
+    jobs = open_jobs(address)
     with tempfile.TemporaryDirectory(prefix="glorasearch-submit-") as folder:
         sent.write(Path(folder))
         job = jobs.submit(
@@ -92,8 +91,8 @@ def command(
     if not detach:
         return follow(jobs, job, as_json=as_json)
     if as_json:
-        echo_json(row(job))
-    click.echo(how_to_go_on(jobs, sent.run), err=True)
+        echo_json(job_json(job))
+    click.echo(next_commands(jobs, sent.run), err=True)
     return 0
 
 
@@ -101,7 +100,7 @@ def _arguments(context: click.Context, options: dict[str, Any]) -> list[str]:
     """The options of `run` that were given, by the command line or the environment, as they stand there."""
     given = (click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT)
     result: list[str] = []
-    for parameter in _TAKEN:
+    for parameter in _PASSED_ON:
         name = parameter.name
         if name is None or context.get_parameter_source(name) not in given:
             continue
@@ -113,4 +112,4 @@ def _arguments(context: click.Context, options: dict[str, Any]) -> list[str]:
     return result
 
 
-command.params.extend(_TAKEN)
+command.params.extend(_PASSED_ON)

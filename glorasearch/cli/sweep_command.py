@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glorasearch.cli.options import run_file_options
+from glorasearch.cli.output import MISSING, count, percent
+from glorasearch.errors import InputError
+from glorasearch.runs.resources import EXECUTORS
 
 if TYPE_CHECKING:
     from glorasearch.runs.progress import Progress
-    from glorasearch.runs.sweep import Performer
+    from glorasearch.runs.sweep import SweepResult, TaskRunner
 
 
 @click.command("sweep")
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     "--executor",
     default="local",
     show_default=True,
-    type=click.Choice(["local", "ray"]),
+    type=click.Choice(list(EXECUTORS)),
     help="Where the runs are: one after the other in this process, or as Ray tasks.",
 )
 @click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster.  [default: Ray is started on this machine]")
@@ -66,34 +69,28 @@ def command(
     must then be the same on all of them (a shared folder; or --store and PostgreSQL), and the candidates of a run are
     evaluated in its own process.
     """
-    from rich.console import Console
-
     from glorasearch.cli.bars import Bars
-    from glorasearch.cli.sweep_table import print_sweep
-    from glorasearch.cli.wiring import echo_json
-    from glorasearch.db import Database
+    from glorasearch.cli.output import echo_json
     from glorasearch.runs.progress import Silent
-    from glorasearch.runs.sweep import load_sweep, sweep
-    from glorasearch.runs.sweep_table import sweep_result
+    from glorasearch.runs.sweep import sweep
+    from glorasearch.runs.sweep_tasks import load_sweep
     from glorasearch.runs.workspace import Workspace
 
-    progress: Progress = Silent() if quiet else Bars(Console(stderr=True))
+    progress: Progress = Silent() if quiet else Bars()
     wanted = load_sweep(config, overrides, tasks)
-    place = Workspace.open(workspace, database, store)
-    performer = _performer(executor, progress, **options)
+    runner = _runner(executor, progress, **options)
     with redirect_stdout(sys.stderr):  # the table alone goes there, whatever libraries print
-        answers = sweep(
-            wanted, place, Database(place.database_url), progress=progress, performer=performer, fresh=fresh
+        result = sweep(
+            wanted, Workspace.open(workspace, database, store), progress=progress, runner=runner, fresh=fresh
         )
-    result = sweep_result(wanted, answers)
-    echo_json(result) if as_json else print_sweep(result)
-    for row in result["tasks"]:
-        if row["error"] is not None:
-            click.echo(f"task {row['task']} failed: {row['error']}", err=True)
-    return 1 if result["failed"] else 0
+    echo_json(result.to_json()) if as_json else _print_table(result)
+    for row in result.tasks:
+        if row.error is not None:
+            click.echo(f"task {row.task} failed: {row.error}", err=True)
+    return 1 if result.failed else 0
 
 
-def _performer(
+def _runner(
     executor: str,
     progress: Progress,
     *,
@@ -101,12 +98,11 @@ def _performer(
     parallel: int | None,
     cpus_per_task: float,
     gpus_per_task: float,
-) -> Performer:
-    from glorasearch.errors import InputError
-    from glorasearch.runs.sweep import on_ray, one_after_the_other
+) -> TaskRunner:
+    from glorasearch.runs.sweep import run_here, run_on_ray
 
     if executor == "ray":
-        return on_ray(progress, address=address, parallel=parallel, cpus=cpus_per_task, gpus=gpus_per_task)
+        return run_on_ray(progress, address=address, parallel=parallel, cpus=cpus_per_task, gpus=gpus_per_task)
     for option, value, default in (
         ("address", address, None),
         ("parallel", parallel, None),
@@ -115,4 +111,34 @@ def _performer(
     ):
         if value != default:
             raise InputError(f"--{option} is for Ray; add --executor ray")
-    return one_after_the_other(progress)
+    return run_here(progress)
+
+
+def _print_table(result: SweepResult) -> None:
+    """Print a row for each task, and below them the means."""
+    from rich.console import Console
+    from rich.table import Table
+
+    groups = result.groups
+    table = Table(title="Accuracy of the refitted winners on the test split", title_justify="left")
+    table.add_column("task")
+    if groups:
+        table.add_column("group")
+    for column in ("parameters", "search", "test"):
+        table.add_column(column, justify="right")
+
+    def add(name: str, group: str, *numbers: str, style: str | None = None) -> None:
+        table.add_row(name, *([group] if groups else []), *numbers, style=style)
+
+    for row in result.tasks:
+        numbers = count(row.parameters), percent(row.search_accuracy), percent(row.test_accuracy)
+        add(row.task, row.group or MISSING, *numbers)
+    table.add_section()
+    for name, mean in groups.items():
+        part = "" if mean.tasks == mean.of else f" ({mean.tasks} of {mean.of})"
+        add(f"mean of {name}{part}", "", count(mean.parameters), MISSING, percent(mean.test_accuracy))
+    if groups:
+        add("mean of the groups' means", "", MISSING, MISSING, percent(result.mean_of_groups), style="bold")
+    else:
+        add("mean", "", MISSING, MISSING, percent(result.mean), style="bold")
+    Console().print(table)

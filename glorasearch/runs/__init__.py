@@ -5,30 +5,34 @@ The names are imported when they are asked for: a run file can be read, and a wo
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from glorasearch.dotted import load_object
 
 if TYPE_CHECKING:
     from glorasearch.runs.config import RunConfig
-    from glorasearch.runs.pipeline import run_stages
     from glorasearch.runs.progress import Advance, Progress, Silent
+    from glorasearch.runs.resources import ResourceConfig
+    from glorasearch.runs.results import Report, Results
     from glorasearch.runs.run import Run
     from glorasearch.runs.workspace import Workspace
 
-__all__ = ["Advance", "Progress", "Run", "RunConfig", "Silent", "Workspace", "run_stages"]
+__all__ = ["Advance", "Progress", "Report", "ResourceConfig", "Results", "Run", "RunConfig", "Silent", "Workspace"]
 
-_HOMES = {
+_MODULES = {
     "Advance": "progress",
-    "Run": "run",
     "Progress": "progress",
+    "Report": "results",
+    "ResourceConfig": "resources",
+    "Results": "results",
+    "Run": "run",
     "RunConfig": "config",
     "Silent": "progress",
     "Workspace": "workspace",
-    "run_stages": "pipeline",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return load_object(f"{__name__}.{_MODULES[name]}:{name}")

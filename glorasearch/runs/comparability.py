@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from glorasearch.db import RunRecord
+from glorasearch.runs.results import Results
 
 SECTIONS: Final = ("backbone", "data", "train", "refit")
 """The sections of a run file in which runs that are compared should agree."""
@@ -70,9 +71,12 @@ def _images(runs: Sequence[RunRecord], *, apart: bool) -> Iterator[str]:
 
 def split_digest(run: RunRecord, role: str) -> str | None:
     """The content of a split as the run saw it; None as long as no finished stage says."""
-    test: Mapping[str, Any] = run.stages.get("test", {})
-    known = test["splits"][role]["digest"] if "splits" in test else run.stages.get(role, {}).get("split")
-    return None if known is None else str(known)
+    results = Results(run.stages)
+    if results.test is not None:
+        splits = results.test.splits
+        return {"train": splits.train, "search": splits.search, "test": splits.test}[role].digest
+    seen = {"train": results.train, "search": results.search}.get(role)
+    return None if seen is None else seen.split
 
 
 def _seeds(runs: Sequence[RunRecord], groups: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from glorasearch.runs.comparability import incomparabilities
 from glorasearch.runs.config import without_labels
 from glorasearch.runs.interval import wilson
 from glorasearch.runs.paths import space_label
+from glorasearch.runs.results import Results
 
 BYTES_PER_NUMBER: Final = 4
 """An adapter is stored in float32."""
@@ -48,24 +49,24 @@ class Row:
     @classmethod
     def of(cls, run: RunRecord) -> Self:
         """The row of a run, from the results of its stages."""
-        train, search, refit, test = (run.stages.get(name, {}) for name in ("train", "search", "refit", "test"))
-        splits = test.get("splits", {})
-        seconds = [stage["seconds"] for stage in (train, refit) if "seconds" in stage]
+        results = Results(run.stages)
+        train, search, test = results.train, results.search, results.test
+        seconds = [stage.seconds for stage in (train, results.refit) if stage is not None]
         return cls(
             run=run.name,
             state=run.state,
             method=space_label(run.config["space"]["name"]),
-            fixed_method=train.get("fixed_method", False),
+            fixed_method=train is not None and train.fixed_method,
             seed=run.config["seed"],
-            parameters=search.get("parameters"),
-            stored=search.get("stored", search.get("parameters")),
-            search_accuracy=search.get("search_accuracy"),
-            search_images=search.get("images", splits.get("search", {}).get("images")),
-            test_accuracy=test.get("winner_refitted"),
-            test_accuracy_inherited=test.get("winner"),
-            test_images=splits.get("test", {}).get("images"),
+            parameters=None if search is None else search.parameters,
+            stored=None if search is None else search.stored,
+            search_accuracy=None if search is None else search.search_accuracy,
+            search_images=None if search is None else search.images,
+            test_accuracy=None if test is None else test.test_accuracy,
+            test_accuracy_inherited=None if test is None else test.test_accuracy_inherited,
+            test_images=None if test is None else test.splits.test.images,
             training_seconds=sum(seconds) if seconds else None,
-            search_seconds=search.get("seconds"),
+            search_seconds=None if search is None else search.seconds,
         )
 
     @property

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from glorasearch.dotted import load_object
 from glorasearch.errors import InputError
 
-EXECUTORS: Final[Mapping[str, str]] = {"local": "", "ray": "workers:RayExecutor"}
-"""Executors by name; those of `workers` are reached by their dotted names, so that Ray is imported only when wanted."""
+
+class Backends(NamedTuple):
+    """What does the work of an executor, by dotted names: imported when it is wanted."""
+
+    evaluation: str
+    """A function of a `Session` that gives a `search.Executor` of candidates."""
+    training: str
+    """A `training.TrainingBackend`."""
+
+
+EXECUTORS: Final[Mapping[str, Backends]] = {
+    "local": Backends("glorasearch.runs.evaluation:local_executor", "glorasearch.runs.training:LocalTraining"),
+    "ray": Backends("glorasearch.runs.evaluation:ray_executor", "glorasearch.runs.ray_training:RayTraining"),
+}
 WORKERS: Final = 2
 """Actors that evaluate candidates, if their number is not given."""
 
@@ -36,6 +49,8 @@ class ResourceConfig:
     """Processes that train the supernet together."""
     train_gpus: float = 0.0
     """GPUs of each process that trains."""
+    share_backbone: bool = False
+    """On the CPU, have the backbone's memory in common with other runs of this machine."""
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
@@ -64,6 +79,38 @@ class ResourceConfig:
         """Actors that evaluate candidates."""
         return WORKERS if self.workers is None else self.workers
 
+    def trains_elsewhere(self, ranks: int) -> bool:
+        """Whether a training with so many ranks is done by other processes: one rank goes there for a GPU only."""
+        return (self.train_workers > 1 and ranks > 1) or self.train_gpus > 0
+
+    @property
+    def evaluation_backend(self) -> str:
+        """Dotted name of what makes the executor of candidates."""
+        return EXECUTORS[self.executor].evaluation
+
+    def training_backend(self, ranks: int) -> str:
+        """Dotted name of the backend for a training with so many ranks."""
+        return EXECUTORS[self.executor if self.trains_elsewhere(ranks) else "local"].training
+
+    def check_ranks(self, ranks: int) -> None:
+        """Refuse numbers of processes that cannot share the ranks of a step.
+
+        Raises:
+            InputError: saying what to set.
+        """
+        workers = self.train_workers
+        if ranks % workers:
+            raise InputError(
+                f"--train-workers is {workers}, and a step has {ranks} rank{'s' * (ranks > 1)} (train.ranks): the "
+                f"number of processes must divide that of the ranks. Ranks belong to what a run is: set them in the "
+                f"run file or by --set train.ranks={workers}"
+            )
+        if workers > 1 and self.train_gpus % 1:
+            raise InputError(
+                f"--train-gpus is {self.train_gpus:g}: processes that train together need whole GPUs; use 1, or 0 for "
+                "the CPU"
+            )
+
     def check(self, gpus: int) -> None:
         """Find out, before work starts, what would fail once the workers are needed.
 
@@ -76,12 +123,7 @@ class ResourceConfig:
         """
         if self.local:
             return
-        try:
-            from workers.cluster import check_address
-        except ImportError as error:
-            raise InputError(
-                f"executor {self.executor!r} cannot be loaded ({error}); install it by pip install 'glorasearch[ray]'"
-            ) from error
+        check_address = load_from_workers("workers.cluster:check_address")
         if self.address is not None:
             check_address(self.address)
             return
@@ -96,12 +138,19 @@ class ResourceConfig:
                 )
 
 
+def load_from_workers(path: str) -> Any:
+    """An object of the package `workers`, by its dotted name.
+
+    Raises:
+        InputError: if Ray is not installed.
+    """
+    try:
+        return load_object(path)
+    except ImportError as error:
+        raise InputError(
+            f"executor 'ray' cannot be loaded ({error}); install it by pip install 'glorasearch[ray]'"
+        ) from error
+
+
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def resources_of(options: dict[str, Any]) -> ResourceConfig:
-    """Take the fields of a `ResourceConfig` out of a command's options."""
-    return ResourceConfig(
-        **{name: options.pop(name) for name in ResourceConfig.__dataclass_fields__ if name in options}
-    )

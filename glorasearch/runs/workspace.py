@@ -1,12 +1,19 @@
-"""Where a workspace keeps what: the database, the weight store, a folder for each run."""
+"""Where runs are kept: one database, one weight store and a folder for each run."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from glorasearch.errors import InputError
+from glorasearch.db import Database, RunRecord, RunStore
+from glorasearch.errors import InputError, RunNotFoundError
+
+if TYPE_CHECKING:
+    from glorasearch.weights import WeightStore
 
 DEFAULT_WORKSPACE = "./glorasearch-runs"
 DATABASE_NAME = "glorasearch.db"
@@ -15,7 +22,11 @@ STORE_NAME = "weights"
 
 @dataclass(frozen=True)
 class Workspace:
-    """A folder with `glorasearch.db` and `weights/` (unless other places are given for them) and `runs/<name>/`."""
+    """A folder with `glorasearch.db` and `weights/` (unless they are elsewhere) and `runs/<name>/`.
+
+    Database and weight store are opened once, when they are first needed; neither torch nor any file is needed to list
+    the runs.
+    """
 
     path: Path
     database_url: str
@@ -37,10 +48,12 @@ class Workspace:
             path: of the folder.
             database: SQLAlchemy URL.
             store: path or fsspec URL of the weight store.
-            create: make the folder.
+            create: make the folder, and open the database.
 
         Raises:
-            InputError: if the folder cannot be made or written, or there is no such kind of weight store here.
+            InputError: if the folder cannot be made or written, the database's URL cannot be used, or there is no such
+                kind of weight store here.
+            DatabaseError: if the database cannot be reached.
         """
         folder = Path(path).expanduser().resolve()
         if create:
@@ -50,13 +63,51 @@ class Workspace:
                 raise InputError(f"workspace {folder}: {error.strerror}; give another by --workspace") from error
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise InputError(f"workspace {folder} is not writable; give another by --workspace")
-        return cls(folder, database or f"sqlite:///{folder / DATABASE_NAME}", _store_url(store, folder))
+        workspace = cls(folder, database or f"sqlite:///{folder / DATABASE_NAME}", _store_url(store, folder))
+        if create:
+            _ = workspace.database
+        return workspace
+
+    @cached_property
+    def database(self) -> Database:
+        """The database."""
+        return Database(self.database_url)
+
+    @cached_property
+    def runs(self) -> RunStore:
+        """The runs of the database."""
+        return RunStore(self.database)
+
+    @cached_property
+    def store(self) -> WeightStore:
+        """The weight store; imports torch."""
+        from glorasearch.weights import WeightStore
+
+        return WeightStore(self.store_url)
 
     @property
     def has_database(self) -> bool:
-        """Whether there is a database to look into; of one that is given by its URL this says True."""
+        """Whether there is a database to look into; True of one that was given by its URL."""
         default = self.path / DATABASE_NAME
         return self.database_url != f"sqlite:///{default}" or default.is_file()
+
+    def list_runs(self) -> list[RunRecord]:
+        """All runs, in the order of their creation; makes no database."""
+        return self.runs.list() if self.has_database else []
+
+    def require_runs(self, names: Sequence[str]) -> list[RunRecord]:
+        """The runs of these names, each once and in this order.
+
+        Raises:
+            RunNotFoundError: naming those that the workspace does not know, and those that it does.
+        """
+        known = {record.name: record for record in self.list_runs()}
+        missing = [repr(name) for name in names if name not in known]
+        if missing:
+            raise RunNotFoundError(
+                f"no run {', '.join(missing)} in {self.path}; known are: {', '.join(known) or 'none'}"
+            )
+        return [known[name] for name in dict.fromkeys(names)]
 
     def run_folder(self, name: str) -> Path:
         """The folder of a run: checkpoints, export, report."""

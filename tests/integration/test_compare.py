@@ -77,7 +77,7 @@ def test_a_row_says_what_the_report_says(compared: tuple[Bench, dict[str, Report
         assert row["search_seconds"] == report["search"]["seconds"] > 0
         for key, accuracy, images in (
             ("search", winner["search_accuracy"], 100),
-            ("test", winner["refit_test_accuracy"], 200),
+            ("test", winner["test_accuracy"], 200),
         ):
             assert row[f"{key}_accuracy"] == accuracy
             expected = binomtest(round(accuracy * images), images).proportion_ci(0.95, method="wilson")
@@ -90,7 +90,7 @@ def test_seeds_are_folded(compared: tuple[Bench, dict[str, Report]], compare: An
     assert content["warnings"] == []
     assert [row["method"] for row in content["rows"]] == ["lora", "ssf", "glora_small"]
     for row in content["rows"]:
-        each = [compared[1][f"{row['method']}-{seed}"]["winner"]["refit_test_accuracy"] for seed in (0, 1)]
+        each = [compared[1][f"{row['method']}-{seed}"]["winner"]["test_accuracy"] for seed in (0, 1)]
         assert row["runs"] == [f"{row['method']}-0", f"{row['method']}-1"]
         assert row["test_accuracy"]["mean"] == pytest.approx(np.mean(each))
         assert row["test_accuracy"]["std"] == pytest.approx(np.std(each, ddof=1))
@@ -98,7 +98,7 @@ def test_seeds_are_folded(compared: tuple[Bench, dict[str, Report]], compare: An
 
 def test_tables(compared: tuple[Bench, dict[str, Report]], compare: Any) -> None:
     report = compared[1]["lora-0"]
-    percent = f"{100 * report['winner']['refit_test_accuracy']:.1f} ("
+    percent = f"{100 * report['winner']['test_accuracy']:.1f} ("
     table, warnings = compare("lora-0", "ssf-0")
     assert warnings == []
     (line,) = (line for line in table.splitlines() if "lora-0" in line)
@@ -115,7 +115,7 @@ def test_tables(compared: tuple[Bench, dict[str, Report]], compare: Any) -> None
 
 
 def test_a_table_of_groups_has_the_spread(compared: tuple[Bench, dict[str, Report]], compare: Any) -> None:
-    each = [100 * compared[1][f"ssf-{seed}"]["winner"]["refit_test_accuracy"] for seed in (0, 1)]
+    each = [100 * compared[1][f"ssf-{seed}"]["winner"]["test_accuracy"] for seed in (0, 1)]
 
     _, _, *rows = compare(*FINISHED, "--group", "--markdown", "--sort", "parameters")[0].splitlines()
 

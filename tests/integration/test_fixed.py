@@ -15,8 +15,10 @@ import torch
 from optuna.trial import TrialState
 
 from glorasearch.cli.main import run as command_line
-from glorasearch.db import Database, RunState, TrialStorage
+from glorasearch.db import RunState, TrialStorage
 from glorasearch.runs import Run, RunConfig, Workspace
+from glorasearch.runs.results import TrainResult
+from glorasearch.runs.session import Session
 from glorasearch.space import Subnet
 
 Bench = Any
@@ -33,9 +35,8 @@ def fixed(make_bench: MakeBench) -> tuple[Bench, str]:
     return bench, bench.finish()
 
 
-def run_of(bench: Bench) -> Run:
-    place = Workspace.open(bench.workspace)
-    return Run(RunConfig.load(bench.run_file, bench.overrides), place, Database(place.database_url))
+def session_of(bench: Bench) -> Session:
+    return Run(RunConfig.load(bench.run_file, bench.overrides), Workspace.open(bench.workspace)).session()
 
 
 def test_it_says_that_nothing_is_searched(fixed: tuple[Bench, str]) -> None:
@@ -60,10 +61,10 @@ def test_the_search_is_one_finished_trial_with_the_score_of_the_trained_method(f
     assert trial.user_attrs["accuracy"] == result["search_accuracy"] == bench.report["winner"]["search_accuracy"]
     assert (result["trials"], result["evaluated"], result["sampler"], result["images"]) == (1, 1, "none", 100)
 
-    run = run_of(bench)
+    session = session_of(bench)
     subnet = Subnet.from_dict(result["subnet"])
-    model = run.load(run.supernet(), bench.record.stages["train"]["weights"]).merged(subnet)
-    images, labels = run.data.search.batch(slice(0, 100))
+    model = session.load(session.supernet(), TrainResult).merged(subnet)
+    images, labels = session.data.search.batch(slice(0, 100))
     with torch.no_grad():
         assert float((model(images).argmax(-1) == labels).float().mean()) == pytest.approx(result["search_accuracy"])
     assert {choice for _, choice in subnet.items()} == {"lora:4"}

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from glorasearch.adapters import adaptable_layers
 from glorasearch.choices import CHOICES, parse_choice
 from glorasearch.cli.main import run as command_line
-from glorasearch.db import Database, TrialStorage
+from glorasearch.db import TrialStorage
 from glorasearch.runs import Run, RunConfig, Workspace
-from glorasearch.runs.scoring import evaluator_spec
+from glorasearch.runs.evaluation import evaluator_spec
+from glorasearch.runs.results import RefitResult
+from glorasearch.runs.session import Session
 from glorasearch.space import BoundSpace, SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
 
@@ -183,19 +185,19 @@ def test_a_whole_run_ends_in_a_plain_model(finished: Bench, tmp_path: Path) -> N
     chosen = {choice for tensors in report["winner"]["subnet"].values() for choice in tensors.values()}
     assert chosen & {"vera:16", "vera:64"}
 
-    run = run_of(finished)
-    batch, _ = run.data.search.batch(slice(0, 16))
+    session = session_of(finished)
+    batch, _ = session.data.search.batch(slice(0, 16))
     save_file({"x": batch.contiguous()}, tmp_path / "images")
     files = [str(finished.folder / "export"), str(tmp_path / "images"), str(tmp_path / "outputs")]
     subprocess.run([sys.executable, "-I", "-c", CLEAN, *files], check=True)
     subnet = Subnet.from_dict(report["winner"]["subnet"])
-    supernet = run.load(run.supernet(), finished.record.stages["refit"]["weights"]).eval()
+    supernet = session.load(session.supernet(), RefitResult).eval()
     with torch.no_grad(), supernet.activate(subnet):
         expected = supernet(batch)
     found = load_file(tmp_path / "outputs")["y"]
     assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
     with torch.no_grad():
-        assert (found - run.backbone(batch)).abs().max() > 1e-2
+        assert (found - session.backbone(batch)).abs().max() > 1e-2
 
 
 def test_a_run_that_was_killed_goes_on_in_another_process(finished: Bench, make_run: MakeBench) -> None:
@@ -234,7 +236,7 @@ def test_a_worker_is_told_of_it(finished: Bench) -> None:
     result = finished.record.stages["search"]
     weights = finished.record.stages["train"]["weights"]
     task = [json.dumps(result["subnet"]), result["digest"], weights]
-    spec = evaluator_spec(run_of(finished), weights).to_json()
+    spec = evaluator_spec(session_of(finished)).to_json()
     worker = subprocess.run(
         [sys.executable, "-c", WORKER, json.dumps([spec, task])], capture_output=True, text=True, check=True
     )
@@ -273,6 +275,5 @@ def test_where_it_cannot_be_imported_its_space_is_refused(space_file: Path) -> N
     assert "PYTHONPATH" in done.stderr
 
 
-def run_of(bench: Bench) -> Run:
-    place = Workspace.open(bench.workspace)
-    return Run(RunConfig.load(bench.run_file, bench.overrides), place, Database(place.database_url))
+def session_of(bench: Bench) -> Session:
+    return Run(RunConfig.load(bench.run_file, bench.overrides), Workspace.open(bench.workspace)).session()

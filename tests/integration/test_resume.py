@@ -18,8 +18,8 @@ import pytest
 
 from glorasearch.cli.main import main as command
 from glorasearch.cli.main import run as command_line
-from glorasearch.db import Database, RunState
-from glorasearch.runs import Advance, Progress, Run, RunConfig, Silent, Workspace, run_stages
+from glorasearch.db import RunState
+from glorasearch.runs import Advance, Progress, Run, RunConfig, Silent, Workspace
 
 KILLED = -signal.SIGKILL
 Bench = Any
@@ -134,8 +134,8 @@ class InterruptAt:
 
 
 def run_of(bench: Bench, progress: Progress) -> Run:
-    place = Workspace.open(bench.workspace)
-    return Run(RunConfig.load(bench.run_file, bench.overrides), place, Database(place.database_url), progress=progress)
+    config = RunConfig.load(bench.run_file, bench.overrides)
+    return Run(config, Workspace.open(bench.workspace), progress=progress)
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def interrupted(make_bench: MakeBench) -> Bench:
     """A training that was interrupted at step 50, with checkpoints of the steps 40 and 20."""
     bench = make_bench()
     with pytest.raises(KeyboardInterrupt):
-        run_stages(run_of(bench, InterruptAt("supernet", 50)), "train")
+        run_of(bench, InterruptAt("supernet", 50)).execute("train")
     assert (bench.record.state, bench.record.error) == (RunState.STOPPED, None)
     return bench
 
@@ -155,7 +155,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     newest.write_bytes(newest.read_bytes()[:1000])
     progress = InterruptAt("", 0)
 
-    run_stages(run_of(interrupted, progress), "train")
+    run_of(interrupted, progress).execute("train")
 
     assert "supernet: goes on at step 20" in progress.said
     assert f"using the previous checkpoint {newest}.previous" in caplog.text
@@ -199,8 +199,8 @@ def test_a_sandwich_training_and_a_fresh_refit_go_on_exactly(make_bench: MakeBen
     disturbed, whole = make_bench(*variant, "report.baselines=[]"), make_bench(*variant, "report.baselines=[]")
     for title, step in (("supernet", 70), ("search (random)", 25), ("refit of the winner", 39)):
         with pytest.raises(KeyboardInterrupt):
-            run_stages(run_of(disturbed, InterruptAt(title, step)))
-    run_stages(run_of(disturbed, Silent()))
-    run_stages(run_of(whole, Silent()))
+            run_of(disturbed, InterruptAt(title, step)).execute()
+    run_of(disturbed, Silent()).execute()
+    run_of(whole, Silent()).execute()
 
     assert disturbed.outcome() == whole.outcome()

@@ -122,7 +122,7 @@ def here(sweeps: Sweeps) -> dict[str, Any]:
     assert result["failed"] == ["kitti"]
     assert "task kitti failed" in said
     assert "000003.png" in said
-    assert [row["accuracy"] is None for row in result["tasks"]] == [False, True, False]
+    assert [row["test_accuracy"] is None for row in result["tasks"]] == [False, True, False]
     assert result["mean_of_groups"] is None
     broken.write_bytes(content)
     before = sweeps.ask("here", "select name, updated from runs where name != 'toy-kitti'")
@@ -133,12 +133,12 @@ def here(sweeps: Sweeps) -> dict[str, Any]:
 
 
 def test_a_task_that_fails_stops_no_other_and_the_same_command_goes_on(here, sweeps):
-    accuracy = {row["task"]: row["accuracy"] for row in here["tasks"]}
+    accuracy = {row["task"]: row["test_accuracy"] for row in here["tasks"]}
     assert accuracy["patch_camelyon"] == 1.0  # the bar is at one of two places
     assert accuracy["kitti"] > 0.5
     assert here["failed"] == []
     structured = (accuracy["kitti"] + accuracy["clevr_dist"]) / 2
-    assert here["groups"]["structured"]["accuracy"] == pytest.approx(structured)
+    assert here["groups"]["structured"]["test_accuracy"] == pytest.approx(structured)
     assert here["mean_of_groups"] == pytest.approx((structured + 1.0) / 2)
     for task in TASKS:
         assert (sweeps.folder / "here" / "runs" / f"toy-{task}" / "export" / "config.json").is_file()

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from glorasearch.db import Database
 from glorasearch.errors import InputError
-from glorasearch.runs import Run, run_stages
+from glorasearch.runs import Run
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.resources import ResourceConfig
 from glorasearch.runs.workspace import Workspace
@@ -29,8 +28,8 @@ def in_one_process(tiny_run_file: Path, tmp_path: Path) -> Callable[..., Any]:
 
     def run(*overrides: str, workspace: Path | None = None, resources: ResourceConfig | None = None) -> Any:
         place = Workspace.open(workspace or tmp_path / "alone")
-        run = Run(RunConfig.load(tiny_run_file, overrides), place, Database(place.database_url), resources=resources)
-        return run_stages(run, "train")
+        run = Run(RunConfig.load(tiny_run_file, overrides), place, resources=resources)
+        return run.execute("train").to_json()
 
     return run
 

@@ -6,41 +6,39 @@ trained for as many steps as the winner of a searched run with the same `train.s
 
 from __future__ import annotations
 
-from typing import Any
-
-from glorasearch.runs.fit import fit
-from glorasearch.runs.fixed import is_fixed
-from glorasearch.runs.run import Run
-from glorasearch.space import Subnet
+from glorasearch.runs.results import RefitResult, SearchResult, TrainResult
+from glorasearch.runs.session import Session
+from glorasearch.runs.training import TrainingTask, recipe, train
 from glorasearch.training import Fixed
 
 
-def refit(run: Run) -> dict[str, Any]:
-    """Refit the winner; returns `weights` and `split` (digests), `steps`, `seconds`, `loss`, `start`.
-
-    With 0 steps the inherited weights are kept.
-    """
-    section = run.config.refit
-    winner = Subnet.from_dict(run.require("search")["subnet"])
-    inherited = run.weights("train")
+def refit(session: Session) -> RefitResult:
+    """Refit the winner; with 0 steps the inherited weights are kept."""
+    section = session.config.refit
+    winner = session.require(SearchResult).subnet
     if section.steps == 0:
-        return {"weights": inherited, "steps": 0, "seconds": 0.0, "loss": None, "start": "inherited", "split": None}
-    supernet = run.supernet(training=True)
+        inherited = session.verify(TrainResult)
+        return RefitResult(weights=inherited, steps=0, seconds=0.0, loss=None, split=None, start="inherited")
+    supernet = session.supernet(training=True)
     if section.start == "inherited":
-        run.load(supernet, inherited)
+        session.load(supernet, TrainResult)
         supernet.warm_ups.hold_restarts()  # the winner was scored as it is
-    split = run.data.train_and_search()
-    config = run.trainer_config(steps=section.steps, lr=section.lr, warmup=section.warmup_steps)
-    title = f"refit of {supernet.space.name if is_fixed(run) else 'the winner'}"
-    result = fit(run, "refit", title, supernet, split, Fixed(winner), config)
-    weights = run.put(
-        supernet, stage="refit", steps=result.steps, run=run.name, subnet=winner.digest, split=split.digest
+    split = session.data.train_and_search()
+    task = TrainingTask(
+        stage=RefitResult.stage,
+        title=f"refit of {'the winner' if session.only_subnet is None else supernet.space.name}",
+        supernet=supernet,
+        space=session.space,
+        split=split,
+        strategy=Fixed(winner),
+        config=recipe(session.config, steps=section.steps, lr=section.lr, warmup=section.warmup_steps),
     )
-    return {
-        "weights": weights,
-        "steps": result.steps,
-        "seconds": result.seconds,
-        "loss": result.loss,
-        "start": section.start,
-        "split": split.digest,
-    }
+    result = train(session, task)
+    return RefitResult(
+        weights=session.put(supernet, RefitResult.stage, steps=result.steps, subnet=winner.digest, split=split.digest),
+        steps=result.steps,
+        seconds=result.seconds,
+        loss=result.loss,
+        split=split.digest,
+        start=section.start,
+    )

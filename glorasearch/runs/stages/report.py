@@ -3,75 +3,70 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
-from typing import Any
 
 from glorasearch.errors import RunError
-from glorasearch.runs.fixed import FIXED, is_fixed, other_baselines
-from glorasearch.runs.records import report_path
-from glorasearch.runs.run import Run
+from glorasearch.runs.results import (
+    BaselineResult,
+    BaselineSummary,
+    ExportResult,
+    ExportSummary,
+    RefitResult,
+    RefitSummary,
+    Report,
+    SearchResult,
+    SearchSummary,
+    SupernetSummary,
+    TestResult,
+    TrainResult,
+    Winner,
+)
+from glorasearch.runs.session import Session, versions
+from glorasearch.weights.atomic import replace_file
 
-WITHOUT_EARLY_STOPPING = {"stopped_early": 0, "images_share": 1.0, "evaluation_seconds": None}
-"""What the search of a run says that was made before there was early stopping."""
 
-
-def report(run: Run) -> dict[str, Any]:
-    """Put the results of the stages together and write `report.json`; returns its content."""
-    training, search, tested = run.require("train"), dict(run.require("search")), run.require("test")
-    refitted, exported = run.require("refit"), run.require("export")
-    baselines: dict[str, Any] = {}
-    for name in other_baselines(run):
-        trained = run.require(f"baseline:{name}")
-        baselines[name] = {
-            "parameters": trained["parameters"],
-            "test_accuracy": tested["baselines"][name],
-            "steps": trained["steps"],
-            "seconds": trained["seconds"],
-            "trained_on": "train + search",
-        }
-    content = {
-        "run": run.name,
-        "seed": run.config.seed,
-        "backbone": run.config.backbone.name,
-        "task": run.config.data.source,
-        "space": run.config.space.name,
-        FIXED: is_fixed(run),
-        "splits": tested["splits"],
-        "supernet": {key: training[key] for key in ("steps", "seconds", "weights")},
-        "search": {
-            key: (WITHOUT_EARLY_STOPPING | search)[key]
-            for key in (
-                "sampler",
-                "fitness",
-                "trials",
-                "evaluated",
-                "reused",
-                "stopped_early",
-                "images_share",
-                "failed",
-                "seconds",
-                "evaluation_seconds",
-            )
-        },
-        "winner": {key: search[key] for key in ("trial", "subnet", "digest", "parameters", "search_accuracy")}
-        | {"test_accuracy": tested["winner"], "refit_test_accuracy": tested["winner_refitted"]},
-        "refit": {key: refitted[key] for key in ("steps", "seconds", "start")},
-        "baselines": baselines,
-        "random_subnets": tested["random_subnets"],
-        "export": {key: exported[key] for key in ("path", "max_abs_diff")},
-        "versions": run.versions(),
-    }
-    _write(report_path(run.name, run.workspace), content)
+def report(session: Session) -> Report:
+    """Put the results of the stages together and write `report.json`."""
+    config, trained, found = session.config, session.require(TrainResult), session.require(SearchResult)
+    tested = session.require(TestResult)
+    content = Report(
+        run=session.name,
+        seed=config.seed,
+        backbone=config.backbone.name,
+        task=config.data.source,
+        space=config.space.name,
+        fixed_method=trained.fixed_method,
+        splits=tested.splits,
+        supernet=SupernetSummary.of(trained),
+        search=SearchSummary.of(found),
+        winner=Winner(
+            trial=found.trial,
+            subnet=found.subnet,
+            digest=found.digest,
+            parameters=found.parameters,
+            search_accuracy=found.search_accuracy,
+            test_accuracy=tested.test_accuracy,
+            test_accuracy_inherited=tested.test_accuracy_inherited,
+        ),
+        refit=RefitSummary.of(session.require(RefitResult)),
+        baselines={name: _baseline(session, name, tested.baselines[name]) for name in session.baselines},
+        random_subnets=tested.random_subnets,
+        export=ExportSummary.of(session.require(ExportResult)),
+        versions=versions(),
+    )
+    path = session.files.report
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, (json.dumps(content.to_json(), indent=2) + "\n").encode())
+    except OSError as error:
+        raise RunError(f"report {path} cannot be written: {error.strerror}") from error
     return content
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON to a temporary name and rename it, so that a reader sees all of it or none."""
-    temporary = path.with_suffix(".json.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RunError(f"report {path} cannot be written: {error.strerror}") from error
+def _baseline(session: Session, name: str, test_accuracy: float) -> BaselineSummary:
+    trained = session.require(BaselineResult, name)
+    return BaselineSummary(
+        parameters=trained.parameters,
+        test_accuracy=test_accuracy,
+        steps=trained.steps,
+        seconds=trained.seconds,
+    )

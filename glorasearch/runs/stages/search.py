@@ -2,114 +2,85 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
-from typing import Any
 
 from glorasearch.db import TrialStorage
-from glorasearch.errors import InputError
-from glorasearch.runs.fixed import NO_SAMPLER, only_subnet
-from glorasearch.runs.resources import EXECUTORS
-from glorasearch.runs.run import Run
-from glorasearch.runs.scoring import evaluator_of, evaluator_spec
-from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchProgress
+from glorasearch.runs.evaluation import make_executor, single_executor
+from glorasearch.runs.results import ParetoPoint, SearchResult, TrainResult
+from glorasearch.runs.session import Session
+from glorasearch.search import SearchConfig, SearchDriver, SearchProgress
 
-EVALUATOR = "glorasearch.evaluation:build_evaluator"
+NO_SAMPLER = "none"
+"""What the result of a fixed method gives as its sampler."""
 
 
-def search(run: Run) -> dict[str, Any]:
-    """Search; returns `trial`, `subnet`, `digest`, `parameters`, scores, and how many trials were made and how.
+def search(session: Session) -> SearchResult:
+    """Search; of a space that has one subnet, score that.
 
-    Of a space that has one subnet no trials are asked for: the subnet is scored once, as the study's one trial, in this
-    process whatever the executor.
+    No trials are asked for then: the subnet is scored once, as the study's one trial, in this process whatever the
+    executor.
     """
-    weights, calls = run.weights("train"), 0
-    config = search_config(run)
-    space = run.supernet().space
-    alone = only_subnet(space) is not None
+    config, space, alone = search_config(session), session.bound_space, session.only_subnet is not None
     if alone:
         config = replace(config, sampler="random", mode="generational", batch=1, trials=1, early_stopping=False)
         title = "search split"
-        run.progress.say(f"{space.name} has one subnet: scored once, nothing to search")
+        session.progress.say(f"{space.name} has one subnet: scored once, nothing to search")
     else:
         title = f"search ({config.sampler}{', steady' if config.steady else ''})"
+    begun = False
     with (
-        run.progress.task(title, config.trials) as advance,
-        _scorer(run, weights) if alone else _executor(run, weights) as executor,
+        session.progress.task(title, config.trials) as advance,
+        single_executor(session) if alone else make_executor(session) as executor,
     ):
 
-        def report(state: SearchProgress) -> None:
-            nonlocal calls
-            calls += 1
-            if calls == 1 and state.done > 1:
-                run.progress.say(f"search: goes on at trial {state.done}")
+        def show(state: SearchProgress) -> None:
+            nonlocal begun
+            if not begun and state.done > 1:
+                session.progress.say(f"search: goes on at trial {state.done}")
+            begun = True
             best = state.best
             note = "" if best is None else f"best {100 * best.score.accuracy:.1f} %, {best.parameters:,} parameters"
             advance(state.done, ", ".join(filter(None, (note, executor.status))))
 
         driver = SearchDriver(
             space,
-            TrialStorage(run.database),
+            TrialStorage(session.stored.workspace.database),
             executor,
-            weights,
-            run.name,
+            session.require(TrainResult).weights,
+            session.name,
             config,
-            split_digest=run.data.search.digest,
-            on_progress=report,
+            split_digest=session.data.search.digest,
+            on_progress=show,
         )
         outcome = driver.run()
-    return {
-        "trial": outcome.best.number,
-        "subnet": outcome.subnet.to_dict(),
-        "digest": outcome.subnet.digest,
-        "parameters": outcome.best.parameters,
-        "stored": space.stored(outcome.subnet),
-        "search_accuracy": outcome.best.score.accuracy,
-        "search_cross_entropy": outcome.best.score.cross_entropy,
-        "images": outcome.best.score.total,
-        "sampler": NO_SAMPLER if alone else config.sampler,
-        "fitness": config.fitness,
-        "trials": outcome.trials,
-        "evaluated": outcome.evaluated,
-        "reused": outcome.reused,
-        "stopped_early": outcome.stopped_early,
-        "images_share": outcome.images_share,
-        "failed": outcome.failed,
-        "seconds": max(outcome.seconds, outcome.evaluation_seconds),
-        "evaluation_seconds": outcome.evaluation_seconds,
-        "split": run.data.search.digest,
-        "pareto": [[record.number, record.parameters, record.score.accuracy] for record in outcome.pareto],
-    }
-
-
-def search_config(run: Run) -> SearchConfig:
-    """The search section as the driver wants it."""
-    return SearchConfig(**run.config.search.model_dump(), seed=run.config.seed)
-
-
-def _scorer(run: Run, weights: str) -> Executor:
-    """Scores one candidate; compiling a model for it would take longer than that."""
-    return InProcessExecutor(evaluator_of(run, run.load(run.supernet(), weights), weights=weights, compile="off"))
-
-
-def _executor(run: Run, weights: str) -> Executor:
-    resources = run.resources
-    if resources.local:
-        evaluator = evaluator_of(run, run.load(run.supernet(), weights), weights=weights, hardest_first=True)
-        return InProcessExecutor(evaluator)
-    module, _, name = EXECUTORS[resources.executor].partition(":")
-    try:
-        factory = getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        raise InputError(
-            f"executor {resources.executor!r} cannot be loaded ({error}); install it by pip install 'glorasearch[ray]'"
-        ) from error
-    executor: Executor = factory(
-        EVALUATOR,
-        evaluator_spec(run, weights).to_json(),
-        workers=resources.evaluators,
-        address=resources.address,
-        gpus_per_worker=resources.gpus_per_worker,
-        evaluation_timeout=resources.evaluation_timeout,
+    best, subnet = outcome.best, outcome.subnet
+    return SearchResult(
+        trial=best.number,
+        subnet=subnet,
+        digest=subnet.digest,
+        parameters=best.parameters,
+        stored=space.stored(subnet),
+        search_accuracy=best.score.accuracy,
+        search_cross_entropy=best.score.cross_entropy,
+        images=best.score.total,
+        split=session.data.search.digest,
+        pareto=tuple(
+            ParetoPoint(trial=trial.number, parameters=trial.parameters, search_accuracy=trial.score.accuracy)
+            for trial in outcome.pareto
+        ),
+        sampler=NO_SAMPLER if alone else config.sampler,
+        fitness=config.fitness,
+        trials=outcome.trials,
+        evaluated=outcome.evaluated,
+        reused=outcome.reused,
+        stopped_early=outcome.stopped_early,
+        images_share=outcome.images_share,
+        failed=outcome.failed,
+        seconds=max(outcome.seconds, outcome.evaluation_seconds),
+        evaluation_seconds=outcome.evaluation_seconds,
     )
-    return executor
+
+
+def search_config(session: Session) -> SearchConfig:
+    """The search section as the driver wants it."""
+    return SearchConfig(**session.config.search.model_dump(), seed=session.config.seed)

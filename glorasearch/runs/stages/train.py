@@ -4,100 +4,100 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from glorasearch.choices import plugin_sources
-from glorasearch.runs.config import recipe
-from glorasearch.runs.fit import fit
-from glorasearch.runs.fit_elsewhere import training_device
-from glorasearch.runs.fixed import FIXED, only_subnet
-from glorasearch.runs.run import Run
+from glorasearch.runs.config import recipe as train_recipe
+from glorasearch.runs.fixed_methods import only_subnet
+from glorasearch.runs.results import Results, TrainResult
+from glorasearch.runs.session import Session, versions
+from glorasearch.runs.training import TrainingTask, recipe, training_backend
+from glorasearch.runs.training import train as do_training
 from glorasearch.space import BoundSpace, Subnet, sample_within_budget
 from glorasearch.supernet import Supernet
 from glorasearch.training import Fixed, SamplingStrategy, Sandwich, Uniform
 from glorasearch.weights import frozen_digest
 
 
-def train(run: Run) -> dict[str, Any]:
-    """Train the supernet on the training split, unless a run of this workspace has done just that.
+def train(session: Session) -> TrainResult:
+    """Train the supernet on the training split, unless another run of the workspace has done just that.
 
     The subnet of a space that has one is trained alone: every step is its own, whatever the strategy.
-
-    Returns:
-        `weights` and `split` (digests), `steps`, `seconds`, `loss`, `key` (digest of all that the weights depend on),
-        `from_run` (the run that was taken over, or None) and `fixed_method` (whether the space has one subnet).
     """
-    supernet = run.supernet(training=True)
+    config, split = session.config, session.data.train
+    supernet = session.supernet(training=True)
     alone = only_subnet(supernet.space)
     title = "supernet" if alone is None else supernet.space.name
     if alone is not None:
-        run.progress.say(f"{title} has one subnet: trained alone, nothing to search")
-    key = _key(run, supernet)
-    known = _trained_before(run, key)
+        session.progress.say(f"{title} has one subnet: trained alone, nothing to search")
+    key = _key(session, supernet)
+    known = _trained_before(session, key)
     if known is not None:
-        name, result_of_run = known
-        run.progress.say(f"{title}: taken over from run {name!r}, which trained the same")
-        return {**result_of_run, "from_run": name}
-    config = replace(run.trainer_config(steps=run.config.train.steps), ranks=run.config.train.ranks)
-    strategy = _strategy(run, supernet.space)
-    probed = probed_subnets(supernet.space, run.config.seed)
-    result = fit(run, "train", title, supernet, run.data.train, strategy, config, probed=probed)
-    weights = run.put(supernet, stage="train", steps=result.steps, run=run.name, split=run.data.train.digest)
-    loss = result.loss if result.steps else None
-    return {
-        "weights": weights,
-        "steps": result.steps,
-        "seconds": result.seconds,
-        "loss": loss,
-        "split": run.data.train.digest,
-        "key": key,
-        "from_run": None,
-        FIXED: alone is not None,
-    }
+        session.progress.say(f"{title}: taken over from run {known.from_run!r}, which trained the same")
+        return known
+    task = TrainingTask(
+        stage=TrainResult.stage,
+        title=title,
+        supernet=supernet,
+        space=session.space,
+        split=split,
+        strategy=_strategy(session, supernet.space),
+        config=replace(recipe(config, steps=config.train.steps), ranks=config.train.ranks),
+        probed=_probed_subnets(supernet.space, config.seed),
+    )
+    result = do_training(session, task)
+    return TrainResult(
+        weights=session.put(supernet, TrainResult.stage, steps=result.steps, split=split.digest),
+        steps=result.steps,
+        seconds=result.seconds,
+        loss=result.loss if result.steps else None,
+        split=split.digest,
+        key=key,
+        fixed_method=alone is not None,
+    )
 
 
-def _key(run: Run, supernet: Supernet) -> str:
-    content = {
+def _key(session: Session, supernet: Supernet) -> str:
+    """Digest of all that the weights depend on."""
+    config = session.config
+    content: dict[str, Any] = {
         "backbone": frozen_digest(supernet),
         "space": supernet.space.digest,
-        "split": run.data.train.digest,
-        "train": recipe(run.config.train.model_dump(mode="json")),
-        "seed": run.config.seed,
-        "threads": run.config.threads,
-        "device": training_device(run),
-        "versions": run.versions(),
+        "split": session.data.train.digest,
+        "train": train_recipe(config.train.model_dump(mode="json")),
+        "seed": config.seed,
+        "threads": config.threads,
+        "device": training_backend(session, config.train.ranks).device(session),
+        "versions": versions(),
     }
-    if run.space.plugins:  # weights from code without a digest belong to this run alone
-        sources = plugin_sources(run.space.plugins)
-        content["plugins"] = {path: source or f"of run {run.name}" for path, source in sources.items()}
-    if only_subnet(supernet.space) is not None:
-        content[FIXED] = True  # it was not always trained alone
+    if session.space.plugins:  # weights from code without a digest belong to this run alone
+        sources = plugin_sources(session.space.plugins)
+        content["plugins"] = {path: source or f"of run {session.name}" for path, source in sources.items()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _trained_before(run: Run, key: str) -> tuple[str, Mapping[str, Any]] | None:
-    """The name of another run that trained the same supernet, and its result, if its weights are still there."""
-    for record in run.runs.list() if run.reuse else []:
-        result = record.stages.get("train", {})
-        if record.name != run.name and result.get("key") == key and result["weights"] in run.store:
-            return record.name, result
+def _trained_before(session: Session, key: str) -> TrainResult | None:
+    """The result of another run that trained the same supernet, if its weights are still there."""
+    for record in [] if session.fresh else session.runs.list():
+        result = Results(record.stages).train
+        if record.name != session.name and result is not None and result.key == key and result.weights in session.store:
+            return result.model_copy(update={"from_run": record.name})
     return None
 
 
-def _strategy(run: Run, space: BoundSpace) -> SamplingStrategy:
-    section, alone = run.config.train, only_subnet(space)
+def _strategy(session: Session, space: BoundSpace) -> SamplingStrategy:
+    section, alone = session.config.train, only_subnet(space)
     if alone is not None:
         return Fixed(alone)
     if section.strategy == "sandwich":
-        return Sandwich(space, run.config.seed, section.middle)
-    return Uniform(space, run.config.seed)
+        return Sandwich(space, session.config.seed, section.middle)
+    return Uniform(space, session.config.seed)
 
 
-def probed_subnets(space: BoundSpace, seed: int) -> dict[str, Subnet]:
+def _probed_subnets(space: BoundSpace, seed: int) -> dict[str, Subnet]:
     """Name of a metric → the subnet whose search accuracy it is, followed during the training; few of them."""
     alone = only_subnet(space)
     if alone is not None:

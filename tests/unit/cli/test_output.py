@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
 
 import pytest
 from rich.console import Console
+from support.stage_results import report
 
 import glorasearch.runs
 from glorasearch.cli.bars import Bars
+from glorasearch.cli.output import echo_json
 from glorasearch.cli.report_table import print_report
-from glorasearch.cli.wiring import echo_json
 
 
 def bars(*, terminal: bool, interval: float = 3600.0) -> tuple[Bars, io.StringIO]:
@@ -59,25 +59,9 @@ def test_a_terminal_gets_bars() -> None:
     assert "x" * 100 in written.getvalue()
 
 
-def report(**changes: Any) -> dict[str, Any]:
-    return {
-        "backbone": "vit",
-        "task": "digits",
-        "space": "lean",
-        "splits": {name: {"images": 100} for name in ("train", "search", "test")},
-        "supernet": {"steps": 5, "seconds": 1.0},
-        "search": {"sampler": "evolution", "trials": 9, "evaluated": 7, "reused": 2, "failed": 0, "seconds": 1.0},
-        "winner": {"parameters": 1234, "test_accuracy": 0.5, "refit_test_accuracy": 0.625},
-        "refit": {"steps": 5},
-        "baselines": {},
-        "random_subnets": None,
-        "export": {"path": "/somewhere", "max_abs_diff": 1e-6},
-    } | changes
-
-
 def test_the_final_table(capsys: pytest.CaptureFixture[str]) -> None:
-    lora = {"parameters": 600, "test_accuracy": 0.25, "trained_on": "train + search"}
-    random = {"count": 3, "mean_parameters": 1000.4, "mean_test_accuracy": 0.125}
+    lora = {"parameters": 600, "test_accuracy": 0.25, "steps": 5, "seconds": 1.0}
+    random = {"count": 3, "mean_parameters": 1000.4, "mean_test_accuracy": 0.125, "std_test_accuracy": 0.0}
     print_report(report(baselines={"lora": lora}, random_subnets=random))
 
     text = capsys.readouterr().out
@@ -92,8 +76,7 @@ def test_the_final_table_of_a_run_without_comparisons(capsys: pytest.CaptureFixt
 
 
 def test_the_final_table_of_a_fixed_method(capsys: pytest.CaptureFixture[str]) -> None:
-    winner = report()["winner"] | {"search_accuracy": 0.375}
-    print_report(report(fixed_method=True, space="/some/where/mine.toml", winner=winner))
+    print_report(report(fixed_method=True, space="/some/where/mine.toml", winner={"search_accuracy": 0.375}))
 
     text = " ".join(capsys.readouterr().out.split())
     assert "mine, refitted" in text
@@ -104,7 +87,7 @@ def test_the_final_table_of_a_fixed_method(capsys: pytest.CaptureFixture[str]) -
 def test_what_early_stopping_saved_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(report())
     assert "stopped early" not in capsys.readouterr().out, "nothing was stopped early"
-    print_report(report(search=report()["search"] | {"stopped_early": 4, "images_share": 0.625}))
+    print_report(report(search={"stopped_early": 4, "images_share": 0.625}))
     assert "0 failed; 4 of them stopped early, 62 % of the images scored)" in " ".join(capsys.readouterr().out.split())
 
 
@@ -122,8 +105,8 @@ def test_json_has_no_numbers_that_json_does_not_have(capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 1.5, {"c": [None, True, None, "x"]}]}
 
 
-def test_names_of_the_jobs_package() -> None:
+def test_names_of_the_package_of_runs() -> None:
     assert all(getattr(glorasearch.runs, name).__name__ for name in glorasearch.runs.__all__ if name != "Advance")
-    unknown = "Jobs"
-    with pytest.raises(AttributeError, match="no attribute 'Jobs'"):
+    unknown = "Runs"
+    with pytest.raises(AttributeError, match="no attribute 'Runs'"):
         getattr(glorasearch.runs, unknown)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 import pytest
+from support.stage_results import SPLIT, SPLITS, result
 
 from glorasearch.cli.compare_command import command
 from glorasearch.db import RunRecord, RunState
@@ -23,17 +24,15 @@ def run(name: str, *overrides: str, test: float | None = 0.75, parameters: int =
     run_file = RunConfig.from_dict(content, overrides)
     seed = run_file.data.seed if run_file.data.seed is not None else run_file.seed
     digests = {role: f"{role}-{run_file.data.source}-{seed}".encode().hex() for role in IMAGES}
-    splits = {role: {"images": count, "digest": digests[role][::-1]} for role, count in IMAGES.items()}
-    done: dict[str, dict[str, Any]] = {
-        "train": {"seconds": 10.0, "split": splits["train"]["digest"], "fixed_method": True},
-        "search": {
-            "parameters": parameters, "search_accuracy": 0.5, "images": 200, "seconds": 3.0,
-            "split": splits["search"]["digest"],
-        },
-    }  # fmt: skip
+    splits = {role: SPLIT | {"images": count, "digest": digests[role][::-1]} for role, count in IMAGES.items()}
+    done = {
+        "train": result("train", seconds=10.0, split=splits["train"]["digest"], fixed_method=True),
+        "search": search(parameters=parameters, split=splits["search"]["digest"]),
+    }
     if test is not None:
-        done["refit"] = {"seconds": 5.0}
-        done["test"] = {"winner": 0.5, "winner_refitted": test, "splits": splits}
+        done["refit"] = result("refit", seconds=5.0)
+        accuracies = {"test_accuracy": test, "test_accuracy_inherited": 0.5}
+        done["test"] = result("test", splits=SPLITS | splits, **accuracies)
     return RunRecord(
         name=name,
         config=run_file.configuration(),
@@ -43,8 +42,13 @@ def run(name: str, *overrides: str, test: float | None = 0.75, parameters: int =
         created=NOW,
         updated=NOW,
         owner=None,
-        stages=done | stages,
+        stages={stage: content for stage, content in (done | stages).items() if content is not None},
     )
+
+
+def search(*, parameters: int = 100, **changes: Any) -> dict[str, Any]:
+    changes = {"search_accuracy": 0.5, "images": 200, "seconds": 3.0} | changes
+    return result("search", parameters=parameters, stored=parameters, **changes)
 
 
 def test_a_finished_run() -> None:
@@ -58,19 +62,11 @@ def test_a_finished_run() -> None:
 
 
 def test_a_run_that_has_only_been_trained_or_not_even_that() -> None:
-    row = Row.of(run("a", test=None, search={}))
+    row = Row.of(run("a", test=None, search=None))
     assert (row.training_seconds, row.parameters, row.test_interval, row.adapter_bytes) == (10.0, None, None, None)
 
-    empty = Row.of(run("a", test=None, search={}, train={}))
+    empty = Row.of(run("a", test=None, search=None, train=None))
     assert (empty.training_seconds, empty.search_interval) == (None, None)
-
-
-def test_a_run_of_before_its_search_told_its_images() -> None:
-    stages = run("a").stages
-    search = {key: value for key, value in stages["search"].items() if key != "images"}
-
-    assert Row.of(run("a", search=search)).search_images == 200, "the report of the test split tells them too"
-    assert Row.of(run("a", test=None, search=search)).search_interval is None
 
 
 def test_runs_that_differ_in_seed_name_and_report_are_one_row() -> None:
@@ -119,7 +115,7 @@ def test_sorting(key: str | None, order: list[str]) -> None:
     train = run("x").stages["train"]
     runs = [
         run("z", test=0.7, parameters=900, train=train | {"seconds": 1.0}),
-        run("none", test=None, parameters=300, search=run("x").stages["search"] | {"parameters": 300, "seconds": None}),
+        run("none", test=None, parameters=300, train=None),
         run("a", test=0.7, parameters=100),
         run("m", "space.name=bitfit", test=0.9, parameters=200),
     ]

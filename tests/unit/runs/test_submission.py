@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from glorasearch.cli.run_command import command as run_command
+from glorasearch.cli.run_commands import run as run_command
 from glorasearch.errors import ConfigError, InputError
 from glorasearch.runs.submission import DEFAULT_WORKSPACE, LARGEST_BYTES, prepare
 from glorasearch.space import SearchSpace

@@ -4,15 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.stage_results import report
 
 from glorasearch.data.sources.vtab import CLASSES, GROUPS, LISTS
-from glorasearch.db import Database, RunState, RunStore
+from glorasearch.db import RunState
 from glorasearch.errors import ConfigError, DataError, InputError
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.progress import Silent
-from glorasearch.runs.sweep import SweepTask, load_sweep, sweep
-from glorasearch.runs.sweep_table import sweep_result
-from glorasearch.runs.sweep_task import TaskAnswer, TaskOrder
+from glorasearch.runs.sweep import SweepResult, TaskRow, sweep
+from glorasearch.runs.sweep_tasks import load_sweep
+from glorasearch.runs.sweep_worker import TaskOutcome, TaskSpec
 from glorasearch.runs.workspace import Workspace
 
 
@@ -38,7 +39,7 @@ def test_a_run_for_each_task(folder):
     tasks = load_sweep(path, ["search.trials=7"], "svhn, kitti,svhn")
     assert [task.name for task in tasks] == ["svhn", "kitti"]
     assert [task.group for task in tasks] == ["natural", "structured"]
-    kitti = tasks[1].run_file
+    kitti = tasks[1].config
     assert kitti.name == "my-kitti"
     assert kitti.data.source == f"vtab:{folder}/vtab/kitti"
     assert kitti.export.path == f"{folder}/models/kitti"
@@ -70,22 +71,22 @@ def test_relative_sources_mean_what_they_mean_in_a_run_file(where, folder, monke
     overrides = ["data.source=vtab:vtab/{task}"] if where == "overridden" else []
     (task,) = load_sweep(path, overrides, "dtd")
     expected = f"vtab:{folder}/vtab/dtd" if where == "beside the run file" else "vtab:vtab/dtd"
-    assert task.run_file.data.source == expected
+    assert task.config.data.source == expected
 
 
 def test_one_task_of_vtab_stands_for_all(folder):
     (task,) = load_sweep(run_file(folder, "vtab:vtab/cifar"), (), "dtd")
-    assert task.run_file.data.source == f"vtab:{folder}/vtab/dtd"
+    assert task.config.data.source == f"vtab:{folder}/vtab/dtd"
 
 
 def test_other_sources(folder):
     (folder / "images" / "a").mkdir(parents=True)
     (task,) = load_sweep(run_file(folder, "folder:images/{task}"), (), "a")
-    assert task.run_file.data.source == f"folder:{folder}/images/a"
+    assert task.config.data.source == f"folder:{folder}/images/a"
     assert task.group is None
     tasks = load_sweep(run_file(folder, "torch/{task}", 'root = "/data/{task}"\n'), (), "x,y")
-    assert [task.run_file.data.source for task in tasks] == ["torch/x", "torch/y"]
-    assert tasks[1].run_file.data.root == "/data/y"
+    assert [task.config.data.source for task in tasks] == ["torch/x", "torch/y"]
+    assert tasks[1].config.data.root == "/data/y"
 
 
 def test_what_is_refused(folder):
@@ -110,63 +111,69 @@ def test_what_is_refused(folder):
 def test_what_has_finished_is_not_done_again_and_other_runs_are_refused(folder):
     path = run_file(folder, "vtab:vtab/{task}")
     place = Workspace.open(folder / "workspace")
-    database = Database(place.database_url)
     tasks = load_sweep(path, (), "dtd,svhn")
     asked: list[str] = []
 
-    def performer(orders: Mapping[str, TaskOrder]) -> Iterator[tuple[str, TaskAnswer]]:
-        asked.extend(orders)
-        for name, order in orders.items():
-            assert RunConfig.from_dict(order.run_file).digest() == tasks[1].run_file.digest()
-            assert (order.workspace, order.store) == (str(place.path), place.store_url)
-            yield name, answer(0.25, 3)
+    def runner(specs: Mapping[str, TaskSpec]) -> Iterator[tuple[str, TaskOutcome]]:
+        asked.extend(specs)
+        for name, spec in specs.items():
+            assert RunConfig.from_dict(spec.config).digest() == tasks[1].config.digest()
+            assert (spec.workspace, spec.store) == (str(place.path), place.store_url)
+            yield name, outcome(0.25, 3)
 
-    runs = RunStore(database)
-    runs.create("my-dtd", tasks[0].run_file.configuration(), tasks[0].run_file.digest())
-    runs.set_stage("my-dtd", "report", answer(0.5, 10).report or {})
+    runs = place.runs
+    runs.create("my-dtd", tasks[0].config.configuration(), tasks[0].config.digest())
+    runs.set_stage("my-dtd", "report", report(winner={"test_accuracy": 0.5}).to_json())
     runs.set_state("my-dtd", RunState.FINISHED)
-    answers = sweep(tasks, place, database, progress=Silent(), performer=performer)
+    result = sweep(tasks, place, progress=Silent(), runner=runner)
     assert asked == ["svhn"]
-    assert {name: found.accuracy for name, found in answers.items()} == {"dtd": 0.5, "svhn": 0.25}
+    assert {row.task: row.test_accuracy for row in result.tasks} == {"dtd": 0.5, "svhn": 0.25}
 
     other = load_sweep(path, ["search.trials=25"], "svhn,dtd")
     with pytest.raises(ConfigError, match="run 'my-dtd' was started with another configuration"):
-        sweep(other, place, database, progress=Silent(), performer=performer)
+        sweep(other, place, progress=Silent(), runner=runner)
     assert asked == ["svhn"]
 
 
-def answer(accuracy: float, parameters: int) -> TaskAnswer:
-    winner = {"parameters": parameters, "search_accuracy": 0.9, "refit_test_accuracy": accuracy}
-    return TaskAnswer(report={"winner": winner})
+def outcome(accuracy: float, parameters: int) -> TaskOutcome:
+    return TaskOutcome(report=report(winner={"parameters": parameters, "test_accuracy": accuracy}))
 
 
-def result_of(folder: Path, answers: dict[str, TaskAnswer]) -> dict[str, Any]:
-    tasks: list[SweepTask] = load_sweep(run_file(folder, "vtab:vtab/{task}"), (), ",".join(answers))
-    result: dict[str, Any] = json.loads(json.dumps(sweep_result(tasks, answers)))
-    return result
+def result_of(folder: Path, outcomes: dict[str, TaskOutcome]) -> dict[str, Any]:
+    tasks = load_sweep(run_file(folder, "vtab:vtab/{task}"), (), ",".join(outcomes))
+    result = SweepResult(tuple(TaskRow.of(task, outcomes[task.name]) for task in tasks))
+    content: dict[str, Any] = json.loads(json.dumps(result.to_json()))
+    return content
 
 
 def test_means_of_groups_and_of_their_means(folder):
-    answers = {"dtd": answer(0.5, 10), "svhn": answer(0.7, 30), "eurosat": answer(0.9, 40), "kitti": answer(0.2, 60)}
-    result = result_of(folder, answers)
+    outcomes = {
+        "dtd": outcome(0.5, 10),
+        "svhn": outcome(0.7, 30),
+        "eurosat": outcome(0.9, 40),
+        "kitti": outcome(0.2, 60),
+    }
+    result = result_of(folder, outcomes)
     assert [(row["task"], row["group"], row["run"]) for row in result["tasks"]] == [
         ("dtd", "natural", "my-dtd"),
         ("svhn", "natural", "my-svhn"),
         ("eurosat", "specialized", "my-eurosat"),
         ("kitti", "structured", "my-kitti"),
     ]
-    assert result["groups"]["natural"] == {"tasks": 2, "of": 7, "parameters": 20.0, "accuracy": pytest.approx(0.6)}
+    assert result["groups"]["natural"] == {"tasks": 2, "of": 7, "parameters": 20.0, "test_accuracy": pytest.approx(0.6)}
     assert result["mean_of_groups"] == pytest.approx((0.6 + 0.9 + 0.2) / 3)
     assert result["mean"] == pytest.approx(0.575)
     assert result["failed"] == []
 
 
 def test_a_failed_task_leaves_no_mean_of_its_group(folder):
-    result = result_of(folder, {"dtd": answer(0.5, 10), "svhn": TaskAnswer(error="broken"), "kitti": answer(0.2, 60)})
+    result = result_of(
+        folder, {"dtd": outcome(0.5, 10), "svhn": TaskOutcome(error="broken"), "kitti": outcome(0.2, 60)}
+    )
     assert result["failed"] == ["svhn"]
     assert result["tasks"][1]["error"] == "broken"
-    assert result["tasks"][1]["accuracy"] is None
-    assert result["groups"]["natural"]["accuracy"] is None
-    assert result["groups"]["structured"]["accuracy"] == 0.2
+    assert result["tasks"][1]["test_accuracy"] is None
+    assert result["groups"]["natural"]["test_accuracy"] is None
+    assert result["groups"]["structured"]["test_accuracy"] == 0.2
     assert result["mean_of_groups"] is None
     assert result["mean"] is None

@@ -1,0 +1,134 @@
+"""`glorasearch run` and `quickstart`, which run all stages; `train`, `search`, `refit` and `export`, which run one."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from glorasearch.cli.options import (
+    executor_options,
+    json_option,
+    quiet_option,
+    run_file_options,
+    store_option,
+    workspace_options,
+)
+
+if TYPE_CHECKING:
+    from glorasearch.runs.config import RunConfig
+    from glorasearch.runs.run import Run
+
+
+@click.command("run")
+@run_file_options
+@executor_options
+def run(config: Path, overrides: tuple[str, ...], **options: Any) -> None:
+    """Run all stages of a run file; the same command goes on where an earlier one was cut off.
+
+    A search space with one subnet is a fixed method: it is trained alone, and nothing is searched.
+    """
+    from glorasearch.runs.config import RunConfig
+
+    _run_all(RunConfig.load(config, overrides), **options)
+
+
+@click.command("quickstart")
+@workspace_options
+@store_option
+@executor_options
+@json_option
+@quiet_option
+@click.option("--fresh", is_flag=True, help="Forget an earlier quickstart in this workspace, and start over.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, such as search.trials=50.")
+def quickstart(overrides: tuple[str, ...], **options: Any) -> None:
+    """Adapt the small shipped vision transformer (Fashion-MNIST) to handwritten digits: all stages, on a CPU."""
+    from glorasearch.assets import quickstart_run_file
+    from glorasearch.runs.config import RunConfig
+
+    _run_all(RunConfig.load(quickstart_run_file(), overrides), **options)
+
+
+@click.command("train")
+@run_file_options
+@executor_options
+def train(**options: Any) -> None:
+    """Train the supernet of a run file and store its weights."""
+    _run_one("train", **options)
+
+
+@click.command("search")
+@run_file_options
+@executor_options
+def search(**options: Any) -> None:
+    """Search the best subnet with the weights of the training."""
+    _run_one("search", **options)
+
+
+@click.command("refit")
+@run_file_options
+def refit(**options: Any) -> None:
+    """Train the winner of the search alone on train + search."""
+    _run_one("refit", **options)
+
+
+@click.command("export")
+@run_file_options
+def export(**options: Any) -> None:
+    """Export the refitted winner as a merged timm model."""
+    _run_one("export", **options)
+
+
+def _run_all(config: RunConfig, *, as_json: bool, fresh: bool, **options: Any) -> None:
+    """Run all stages and print the report."""
+    from glorasearch.cli.output import echo_json
+    from glorasearch.cli.report_table import print_report
+
+    made = _make_run(config, **options)
+    with redirect_stdout(sys.stderr):  # the report alone goes there, whatever libraries print (Ray: deaths of workers)
+        report = made.execute(fresh=fresh)
+    echo_json(report.to_json()) if as_json else print_report(report)
+
+
+def _run_one(stage: str, config: Path, overrides: tuple[str, ...], as_json: bool, fresh: bool, **options: Any) -> None:
+    """Run one stage and print its result."""
+    from glorasearch.cli.output import echo_json
+    from glorasearch.runs.config import RunConfig
+
+    made = _make_run(RunConfig.load(config, overrides), **options)
+    with redirect_stdout(sys.stderr):
+        result = made.execute(stage, fresh=fresh).to_json()
+    if as_json:
+        echo_json(result)
+        return
+    for key, value in result.items():
+        if not isinstance(value, (dict, list)):
+            click.echo(f"{key:<22} {value}")
+
+
+def _make_run(
+    config: RunConfig,
+    *,
+    workspace: str,
+    database: str | None,
+    store: str | None,
+    quiet: bool,
+    **resources: Any,
+) -> Run:
+    """The run of a command; its progress goes to standard error. `resources` are the fields of `ResourceConfig`."""
+    from glorasearch.cli.bars import Bars
+    from glorasearch.runs.progress import Silent
+    from glorasearch.runs.resources import ResourceConfig
+    from glorasearch.runs.run import Run
+    from glorasearch.runs.workspace import Workspace
+
+    where = ResourceConfig(**resources)  # refused before the workspace is made
+    return Run(
+        config,
+        Workspace.open(workspace, database, store),
+        resources=where,
+        progress=Silent() if quiet else Bars(),
+    )

@@ -1,0 +1,84 @@
+"""What is refused before a run starts, the cheapest checks first."""
+
+from __future__ import annotations
+
+import torch
+
+from glorasearch.errors import DataError, ExportError, InputError, SearchSpaceError
+from glorasearch.export import BackboneFacts, check_exportable
+from glorasearch.runs.results import SearchResult, StageResult, TrainedResult
+from glorasearch.runs.session import Session
+from glorasearch.runs.stages.search import search_config
+from glorasearch.runs.stored_run import COMMANDS
+
+
+def check_run(session: Session, only: str | None) -> None:
+    """Refuse what cannot work before anything is started or forgotten.
+
+    Raises:
+        InputError: of the kind that fits.
+        WeightStoreError: if the weight store cannot be reached.
+    """
+    config, resources = session.config, session.resources
+    search_config(session)
+    _ = session.stored.digest  # reads the search spaces
+    resources.check_ranks(config.train.ranks)
+    session.store.check(write=only not in ("search", "export"))
+    if only is not None:
+        _check_earlier_stages(session, only)
+    if only in (None, "export"):
+        session.files.check_export()
+    _check_supernet(session)
+    uses_workers = resources.trains_elsewhere(config.train.ranks) or session.only_subnet is None
+    if not resources.local and uses_workers:
+        resources.check(torch.cuda.device_count())
+    if not session.fresh:
+        _check_data(session)
+    _ = session.baselines
+
+
+def _check_earlier_stages(session: Session, only: str) -> None:
+    if only not in COMMANDS:
+        raise InputError(f"there is no stage {only!r} to run alone; known are {', '.join(COMMANDS)}")
+    for name in COMMANDS[: COMMANDS.index(only)]:
+        if session.fresh:
+            raise InputError(
+                f"--fresh would forget stage {name!r}, which {only!r} needs; start over by `glorasearch train --fresh`"
+            )
+        session.require(StageResult.types[name])
+
+
+def _check_supernet(session: Session) -> None:
+    """Refuse a device, data, a backbone, a space or a budget that cannot work together."""
+    supernet = session.supernet()
+    images, _ = session.data.train.batch(slice(0, 2), session.device)
+    supernet.check_reached(images)
+    session.give_back(supernet)
+    gained = supernet.gains_bias()
+    if gained:
+        facts = BackboneFacts.from_model(session.backbone)
+        try:
+            check_exportable(facts.architecture, facts.model_args, gained)
+        except ExportError as error:
+            raise SearchSpaceError(f"search space {session.space.name}: {error}") from error
+
+
+def _check_data(session: Session) -> None:
+    """Refuse to go on with other images than the finished stages saw: those of the test split may be among these.
+
+    Raises:
+        DataError: naming the stage and the source.
+    """
+    data = session.data
+    for stage, result in session.stored.results.items():
+        before = result.split if isinstance(result, (TrainedResult, SearchResult)) else None
+        if before is None:
+            continue
+        single = {"train": data.train, "search": data.search}.get(stage)
+        now = (data.train_and_search() if single is None else single).digest
+        if now != before:
+            raise DataError(
+                f"{session.config.data.source}: the images are not those that stage {stage!r} of run {session.name!r} "
+                f"saw (digest {before[:12]} then, {now[:12]} now). Put them back as they were, give this run another "
+                "name by --set name=<name>, or start over by --fresh"
+            )

@@ -1,0 +1,105 @@
+"""Training in processes of a Ray cluster; this process keeps the checkpoint, and alone writes to the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import torch
+
+from glorasearch.errors import RunError
+from glorasearch.runs.resources import load_from_workers
+from glorasearch.runs.session import Session
+from glorasearch.runs.training import TrainingTask, make_trainer
+from glorasearch.training import SupernetTrainer, TrainingResult
+from glorasearch.training.build import TrainingSpec, strategy_to_json
+from glorasearch.training.checkpoints import Checkpoint, FileCheckpointStore
+
+TRAIN = "workers.training:train_on_workers"
+
+
+class RayTraining:
+    """Trains in Ray Train workers, as many and on as many GPUs as the run's resources say."""
+
+    def device(self, session: Session) -> str:
+        """That of the workers."""
+        return "cuda" if session.resources.train_gpus else "cpu"
+
+    def train(self, session: Session, task: TrainingTask) -> TrainingResult:
+        """Bring the stage's checkpoint to the last step, and take over what was trained.
+
+        Raises:
+            InputError: if Ray is not installed, or too few GPUs are there.
+            RunError: if Ray cannot be reached, or a worker finds other images or another backbone.
+            NonFiniteLossError: if the training diverges.
+            WorkerLostError: if a process is gone; the same command goes on from the last checkpoint.
+        """
+        # No step is done here, so there is nothing to compile.
+        trainer = make_trainer(session, replace(task, config=replace(task.config, compile="off")))
+        checkpoints = FileCheckpointStore(session.files.checkpoint(task.stage))
+        found = checkpoints.load()
+        if not _is_complete(found, trainer, task):
+            self._train(session, task, trainer, checkpoints, found)
+        return trainer.run()
+
+    def _train(
+        self,
+        session: Session,
+        task: TrainingTask,
+        trainer: SupernetTrainer,
+        checkpoints: FileCheckpointStore,
+        found: Checkpoint | None,
+    ) -> None:
+        def keep(checkpoint: Checkpoint) -> None:
+            checkpoints.save(*checkpoint)
+            checkpoints.wait()
+
+        resources = session.resources
+        train_on_workers: Callable[..., None] = load_from_workers(TRAIN)
+        try:
+            train_on_workers(
+                f"{session.name}-{task.stage}",
+                _spec(session, task, trainer),
+                task.supernet.adapter_state(),
+                found,
+                processes=resources.train_workers if task.config.ranks > 1 else 1,
+                gpus=resources.train_gpus,
+                address=resources.address,
+                on_record=task.on_record,
+                on_step=task.on_step,
+                on_checkpoint=keep,
+            )
+        finally:
+            checkpoints.close()
+        if not _is_complete(checkpoints.load(), trainer, task):
+            raise RunError("the training's processes ended without a last checkpoint; start the same command again")
+
+
+def _is_complete(checkpoint: Checkpoint | None, trainer: SupernetTrainer, task: TrainingTask) -> bool:
+    """Whether a checkpoint is the last one of this very training."""
+    return (
+        checkpoint is not None
+        and checkpoint.meta["identity"] == trainer.identity
+        and checkpoint.meta["step"] == task.config.steps
+    )
+
+
+def _spec(session: Session, task: TrainingTask, trainer: SupernetTrainer) -> TrainingSpec:
+    wanted = session.config.search.precision
+    return TrainingSpec(
+        backbone=asdict(session.backbone_config(drop_path=True)),
+        data=asdict(session.data_config),
+        space=task.space.model_dump(mode="json", exclude_none=True),
+        strategy=strategy_to_json(task.strategy),
+        config=asdict(task.config),
+        facts=trainer.facts,
+        torch=str(torch.__version__),
+        with_search=task.split.digest != session.data.train.digest,
+        threads=torch.get_num_threads(),
+        probed={name: subnet.to_dict() for name, subnet in task.probed.items()},
+        evaluator={
+            "batch_size": session.config.search.eval_batch_size,
+            "compile": session.config.compile,
+            "mixed": None if wanted == "auto" else wanted == "bfloat16",
+        },
+    )

@@ -1,0 +1,342 @@
+"""What the stages of a run find: a frozen class for each, and its JSON in the database and in `report.json`.
+
+A stage has one class here, with the stage's name in its header, and one line in `pipeline.STAGES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+
+from glorasearch.space import Subnet
+
+
+def _subnet(value: Any) -> Subnet:
+    return value if isinstance(value, Subnet) else Subnet.from_dict(value)
+
+
+SubnetField = Annotated[Subnet, BeforeValidator(_subnet), PlainSerializer(Subnet.to_dict)]
+"""A subnet; in JSON layer → support tensor → choice."""
+
+
+class _Frozen(BaseModel):
+    """A value of JSON; of an object of a subclass, a field keeps what its own class has."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        arbitrary_types_allowed=True,
+        revalidate_instances="subclass-instances",
+        from_attributes=True,
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """As a dictionary of JSON values."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def of(cls, source: object) -> Self:
+        """The fields of this class, taken from an object that has them."""
+        return cls.model_validate(source)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls.model_validate(dict(content))
+
+
+class StageResult(_Frozen):
+    """What one finished stage found."""
+
+    stage: ClassVar[str]
+    """The stage's name; of several of a kind what stands before the colon, such as `baseline` of `baseline:lora`."""
+    types: ClassVar[dict[str, type[StageResult]]] = {}
+    """Stage → the class of its result."""
+
+    def __init_subclass__(cls, *, stage: str | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if stage is not None:
+            cls.stage = stage
+            StageResult.types[stage] = cls
+
+
+class TrainedResult(StageResult):
+    """What a stage found that ended in weights."""
+
+    weights: str
+    """Digest of the weights in the weight store."""
+    steps: int
+    seconds: float
+    """Wall-clock seconds of the training loop."""
+    loss: float | None
+    """Mean loss of the last records, nats; None without a step."""
+    split: str | None
+    """Digest of the images that were trained on; None without a step."""
+
+
+class TrainResult(TrainedResult, stage="train"):
+    """The supernet, or the one subnet of a fixed method, trained on the training split."""
+
+    key: str
+    """Digest of all that the weights depend on."""
+    from_run: str | None = None
+    """The run whose weights were taken over."""
+    fixed_method: bool
+    """Whether the search space has one subnet, so that there is nothing to search."""
+
+
+class SearchSummary(_Frozen):
+    """How many trials a search made, and what they cost."""
+
+    sampler: str
+    """`none` where the space has one subnet."""
+    fitness: str
+    trials: int
+    """Finished trials: evaluated, reused and failed."""
+    evaluated: int
+    reused: int
+    stopped_early: int
+    images_share: float
+    """Images that were scored, as a share of those without early stopping."""
+    failed: int
+    seconds: float
+    evaluation_seconds: float
+
+
+class ParetoPoint(_Frozen):
+    """A trial that no other beats in both accuracy and parameters."""
+
+    trial: int
+    parameters: int
+    search_accuracy: float
+
+
+class SearchResult(SearchSummary, StageResult, stage="search"):
+    """The winner, scored on the search split with the weights of the supernet."""
+
+    trial: int
+    subnet: SubnetField
+    digest: str
+    """Of the subnet."""
+    parameters: int
+    """Trainable parameters, the head excluded."""
+    stored: int
+    """Numbers that the adapters consist of: the parameters, and directions that are kept and not trained."""
+    search_accuracy: float
+    search_cross_entropy: float
+    images: int
+    """Of the search split."""
+    split: str
+    """Digest of the search split."""
+    pareto: tuple[ParetoPoint, ...]
+
+
+class RefitResult(TrainedResult, stage="refit"):
+    """The winner, trained alone on train + search."""
+
+    start: str
+    """`inherited` or `fresh` weights."""
+
+
+class BaselineResult(TrainedResult, stage="baseline"):
+    """A fixed method, trained alone on train + search."""
+
+    space: str
+    parameters: int
+
+
+class RandomSubnets(_Frozen):
+    """Random subnets with the supernet's weights, on the test split."""
+
+    count: int
+    mean_parameters: float
+    mean_test_accuracy: float
+    std_test_accuracy: float
+
+
+class SplitSummary(_Frozen):
+    """The images of one split."""
+
+    images: int
+    digest: str
+    origin: str
+    classes_without_images: int
+    in_memory: bool
+
+
+class DataSummary(_Frozen):
+    """The three splits."""
+
+    source: str
+    classes: int
+    input: dict[str, Any]
+    """What the backbone sees: size, mean, standard deviation, crop."""
+    train: SplitSummary
+    search: SplitSummary
+    test: SplitSummary
+    overlap: dict[str, Any]
+    """Images that are in two splits."""
+
+
+class WinnerTest(_Frozen):
+    """Accuracy of the winner on the test split, by its weights."""
+
+    test_accuracy: float
+    """With those of the refit."""
+    test_accuracy_inherited: float
+    """With those of the supernet, before the refit."""
+
+
+class TestResult(WinnerTest, StageResult, stage="test"):
+    """Everything that was measured on the test split."""
+
+    baselines: dict[str, float]
+    """Baseline → its test accuracy."""
+    random_subnets: RandomSubnets | None
+    splits: DataSummary
+
+
+class ExportSummary(_Frozen):
+    """Where the merged model is, and how exact it is."""
+
+    path: str
+    max_abs_diff: float
+    """Largest absolute difference of the outputs of the merged and of the adapted model."""
+
+
+class ExportResult(ExportSummary, StageResult, stage="export"):
+    """The merged model."""
+
+    digest: str
+    """Of its weights."""
+    bytes: int
+    files: tuple[str, ...]
+    tested: bool
+    """Whether the model card gives the accuracy on the test split."""
+
+
+class SupernetSummary(_Frozen):
+    """The training of the supernet."""
+
+    steps: int
+    seconds: float
+    weights: str
+
+
+class RefitSummary(_Frozen):
+    """The refit."""
+
+    steps: int
+    seconds: float
+    start: str
+
+
+class Winner(WinnerTest):
+    """The subnet that was found, and its accuracies."""
+
+    trial: int
+    subnet: SubnetField
+    digest: str
+    parameters: int
+    search_accuracy: float
+
+
+class BaselineSummary(_Frozen):
+    """A baseline beside the winner."""
+
+    parameters: int
+    test_accuracy: float
+    steps: int
+    seconds: float
+    trained_on: str = "train + search"
+
+
+class Report(StageResult, stage="report"):
+    """Everything that a run found, as `report.json` has it."""
+
+    run: str
+    seed: int
+    backbone: str
+    task: str
+    space: str
+    fixed_method: bool
+    splits: DataSummary
+    supernet: SupernetSummary
+    search: SearchSummary
+    winner: Winner
+    refit: RefitSummary
+    baselines: dict[str, BaselineSummary]
+    random_subnets: RandomSubnets | None
+    export: ExportSummary
+    versions: dict[str, str]
+
+
+Result = TypeVar("Result", bound=StageResult)
+
+
+class Results:
+    """The results of a run's finished stages, read from their JSON when they are asked for."""
+
+    def __init__(self, stages: Mapping[str, Mapping[str, Any]]) -> None:
+        """`stages` are those of a `RunRecord`."""
+        self._stages = stages
+
+    def __contains__(self, stage: object) -> bool:
+        return stage in self._stages
+
+    def named(self, stage: str) -> StageResult | None:
+        """The result of a stage by its name, such as `baseline:lora`; None if it has not finished."""
+        content = self._stages.get(stage)
+        return None if content is None else StageResult.types[stage.partition(":")[0]].from_json(content)
+
+    def items(self) -> Iterator[tuple[str, StageResult]]:
+        """Stage and result, in the order in which they finished."""
+        for stage, content in self._stages.items():
+            yield stage, StageResult.types[stage.partition(":")[0]].from_json(content)
+
+    def get(self, kind: type[Result], part: str | None = None) -> Result | None:
+        """The result of that class; None if the stage has not finished. `part` is the name of a baseline."""
+        content = self._stages.get(stage_name(kind, part))
+        return None if content is None else kind.from_json(content)
+
+    @property
+    def train(self) -> TrainResult | None:
+        """Of the supernet's training."""
+        return self.get(TrainResult)
+
+    @property
+    def search(self) -> SearchResult | None:
+        """Of the search."""
+        return self.get(SearchResult)
+
+    @property
+    def refit(self) -> RefitResult | None:
+        """Of the refit."""
+        return self.get(RefitResult)
+
+    @property
+    def baselines(self) -> dict[str, BaselineResult]:
+        """Name → result of the baselines that have finished."""
+        names = [stage.partition(":")[2] for stage in self._stages if stage.startswith(f"{BaselineResult.stage}:")]
+        return {name: BaselineResult.from_json(self._stages[stage_name(BaselineResult, name)]) for name in names}
+
+    @property
+    def test(self) -> TestResult | None:
+        """Of the test split."""
+        return self.get(TestResult)
+
+    @property
+    def export(self) -> ExportResult | None:
+        """Of the export."""
+        return self.get(ExportResult)
+
+    @property
+    def report(self) -> Report | None:
+        """The final report."""
+        return self.get(Report)
+
+
+def stage_name(kind: type[StageResult], part: str | None = None) -> str:
+    """The stage whose result is of that class."""
+    return kind.stage if part is None else f"{kind.stage}:{part}"

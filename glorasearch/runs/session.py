@@ -1,0 +1,210 @@
+"""What the stages of a run share while they work: device, data, backbone, supernets, weights."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+import glorasearch
+from glorasearch.adapters import adaptable_layers
+from glorasearch.backbone import BackboneConfig, build_backbone, build_skeleton
+from glorasearch.data import DataConfig, SearchData, load_search_data
+from glorasearch.errors import InputError, WeightsCorruptError, WeightsNotFoundError
+from glorasearch.evaluation import input_spec, load_weights
+from glorasearch.runs.backbone import backbone_config, share_backbone
+from glorasearch.runs.fixed_methods import bind_baseline, only_subnet
+from glorasearch.runs.progress import Progress
+from glorasearch.runs.resources import ResourceConfig
+from glorasearch.runs.results import Result, TrainedResult, stage_name
+from glorasearch.runs.stored_run import StoredRun
+from glorasearch.space import BoundSpace, SearchSpace, Subnet
+from glorasearch.supernet import Supernet
+from glorasearch.weights import NodeCache, frozen_digest
+
+
+class Session:
+    """One process at work on a run. Parts are made when they are first needed, and then kept.
+
+    The test split is not among them: `stages.final_test` alone loads it.
+    """
+
+    def __init__(
+        self, stored: StoredRun, resources: ResourceConfig, progress: Progress, *, fresh: bool = False
+    ) -> None:
+        """Take the parts together; a `fresh` run forgets what it has done, and takes nothing over from other runs."""
+        self.stored, self.resources, self.progress, self.fresh = stored, resources, progress, fresh
+        self.name, self.config, self.files = stored.name, stored.config, stored.files
+        self.runs, self.store = stored.runs, stored.workspace.store
+        self._spare: Supernet | None = None
+        if self.config.threads is not None:
+            torch.set_num_threads(self.config.threads)
+
+    @cached_property
+    def device(self) -> str:
+        """Where to train and evaluate."""
+        return resolve_device(self.config.device)
+
+    @cached_property
+    def data_config(self) -> DataConfig:
+        """The data section as the data room wants it."""
+        values = self.config.data.model_dump()
+        values["seed"] = self.config.seed if values["seed"] is None else values["seed"]
+        return DataConfig(**values)
+
+    @cached_property
+    def data(self) -> SearchData:
+        """Training and search split."""
+        # What a backbone wants to see does not depend on its weights, and its classes are known from the data only.
+        probe = build_skeleton(backbone_config(self.config, classes=2))
+        with self.progress.task("reading images, %", 100) as advance:
+            return load_search_data(
+                self.data_config,
+                input_spec(probe, self.data_config),
+                lambda done, total: advance(100 * done // max(1, total), ""),
+            )
+
+    def backbone_config(self, *, drop_path: bool = False) -> BackboneConfig:
+        """The backbone with a head for the task's classes."""
+        return backbone_config(self.config, self.data.classes, drop_path=drop_path)
+
+    @cached_property
+    def backbone(self) -> nn.Module:
+        """The frozen backbone for evaluation and export; its memory is shared by all supernets made here."""
+        return self._build(self.backbone_config())
+
+    def _build(self, config: BackboneConfig) -> nn.Module:
+        backbone = build_backbone(config).to(self.device)
+        return share_backbone(backbone, NodeCache()) if self.resources.share_backbone else backbone
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The search space of the run."""
+        return self.config.search_space()
+
+    @cached_property
+    def bound_space(self) -> BoundSpace:
+        """The search space on the backbone's layers."""
+        return self.space.bind(adaptable_layers(self.backbone))
+
+    @property
+    def only_subnet(self) -> Subnet | None:
+        """The subnet of a fixed method; None if there is something to search."""
+        return only_subnet(self.bound_space)
+
+    @cached_property
+    def baselines(self) -> dict[str, SearchSpace]:
+        """The spaces of the baselines, checked; without the run's own method, which is not trained a second time.
+
+        Raises:
+            ConfigError: if a baseline has more than one subnet.
+            SearchSpaceError: if a space cannot be read, or does not fit the backbone.
+        """
+        layers = adaptable_layers(self.backbone)
+        spaces = {name: SearchSpace.load(name) for name in self.config.report.baselines}
+        digests = {name: bind_baseline(name, space, layers).digest for name, space in spaces.items()}
+        return {name: space for name, space in spaces.items() if digests[name] != self.bound_space.digest}
+
+    def supernet(self, space: SearchSpace | None = None, *, training: bool = False) -> Supernet:
+        """A supernet with fresh adapters, of the run's space if none is given; `training` gives it drop path."""
+        drops = training and self.config.train.drop_path > 0
+        if self._spare is not None and space is None and not drops:
+            spare, self._spare = self._spare, None
+            return spare
+        backbone = self._build(self.backbone_config(drop_path=True)) if drops else self.backbone
+        return Supernet(backbone, space or self.space, seed=self.config.seed)
+
+    def give_back(self, supernet: Supernet) -> None:
+        """Keep a supernet of the run's space, as fresh as it was made, for who asks for one next."""
+        self._spare = supernet
+
+    def require(self, kind: type[Result], part: str | None = None) -> Result:
+        """The result of an earlier stage; raises `InputError` if it has not finished."""
+        return self.stored.require(kind, part)
+
+    def load(self, supernet: Supernet, kind: type[TrainedResult], part: str | None = None) -> Supernet:
+        """Load the weights that a finished stage ended in into a supernet, and return it.
+
+        Raises:
+            InputError: if that stage has not finished.
+            WeightStoreError: if the weights are gone or damaged; the message says how to make them again.
+            EvaluationError: if they were trained on another backbone.
+        """
+        digest = self.require(kind, part).weights
+        with self._weights_of(stage_name(kind, part)):
+            load_weights(supernet, self.store, digest)
+        return supernet
+
+    def verify(self, kind: type[TrainedResult], part: str | None = None) -> str:
+        """The digest of the weights that a finished stage ended in, for other processes to load; raises as `load`."""
+        digest = self.require(kind, part).weights
+        with self._weights_of(stage_name(kind, part)):
+            self.store.verify(digest)
+        return digest
+
+    @contextmanager
+    def _weights_of(self, stage: str) -> Iterator[None]:
+        """Say of weights that are gone or damaged how to make them again."""
+        again = f"`glorasearch {stage if stage in ('train', 'refit') else 'run'} RUN_FILE` makes them again"
+        try:
+            yield
+        except WeightsNotFoundError as error:
+            raise WeightsNotFoundError(
+                f"the weights of stage {stage!r} of run {self.name!r} are gone: {error}; {again}"
+            ) from error
+        except WeightsCorruptError as error:
+            raise WeightsCorruptError(
+                f"the weights of stage {stage!r} of run {self.name!r} are damaged: {error}. Once they are deleted, "
+                f"{again}"
+            ) from error
+
+    def put(self, supernet: Supernet, stage: str, **facts: Any) -> str:
+        """Store a supernet's adapters and head; returns their digest."""
+        manifest: dict[str, Any] = {
+            "backbone": self.backbone_config().name,
+            "backbone_digest": frozen_digest(supernet),
+            "space": supernet.space.name,
+            "space_digest": supernet.space.digest,
+            "code_version": glorasearch.__version__,
+            "run": self.name,
+            "stage": stage,
+        }
+        return self.store.put(supernet.adapter_state(), manifest | facts)
+
+
+def resolve_device(wanted: str) -> str:
+    """The device that `auto`, `cpu`, `cuda` or `cuda:<n>` means here; a numbered one becomes the current one.
+
+    Raises:
+        InputError: if there is no such device.
+    """
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InputError(f"device {wanted!r} is not supported; use auto, cpu, cuda or cuda:<n>")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise InputError(f"device {wanted!r}: this machine has {found or 'no'} CUDA devices; use auto or cpu")
+    if device.type == "cuda" and device.index is not None:  # else the current device is meant already
+        torch.cuda.set_device(device)  # streams, graphs and Triton's launches go to the current device
+    return str(device)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    return {
+        "glorasearch": glorasearch.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "timm": str(timm.__version__),
+    }

@@ -1,0 +1,163 @@
+"""A run as its workspace knows it: what it was asked to do, and what its stages found. Needs no torch."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from glorasearch.db import RunRecord, TrialStorage
+from glorasearch.errors import ConfigError, InputError, RunError
+from glorasearch.runs.config import RunConfig, without_labels
+from glorasearch.runs.files import RunFiles, is_export
+from glorasearch.runs.results import Result, Results, StageResult, TrainedResult, stage_name
+from glorasearch.runs.workspace import Workspace
+
+COMMANDS = ("train", "search", "refit", "export")
+"""The stages that can be run alone."""
+
+
+class StoredRun:
+    """The records and files of a run. Its name and what it is asked to do make it the run that it is."""
+
+    def __init__(self, config: RunConfig, workspace: Workspace) -> None:
+        """Nothing is looked at or made yet."""
+        self.config, self.workspace = config, workspace
+        self.name = config.name
+        self.runs = workspace.runs
+        self.files = RunFiles.of(workspace.run_folder(config.name), config.export.path)
+
+    @cached_property
+    def configuration(self) -> dict[str, Any]:
+        """Everything that the run is asked to do, the content of its search spaces included."""
+        return self.config.configuration()
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all in the configuration that decides the results."""
+        return self.config.digest()
+
+    def find(self) -> RunRecord | None:
+        """The run of this name, if there is one.
+
+        Raises:
+            ConfigError: if it was asked for something else; the message says what differs.
+        """
+        known = self.runs.get(self.name)
+        if known is None or known.digest == self.digest:
+            return known
+        found = differences(without_labels(known.config), without_labels(self.configuration))
+        raise ConfigError(
+            f"run {self.name!r} was started with another configuration "
+            f"({', '.join(found) or 'defaults that changed with the version'}); "
+            "give this one another name by --set name=<name>, or start over by --fresh"
+        )
+
+    def open(self) -> None:
+        """Add the run to the database, or check that the one of its name was asked for the same."""
+        if self.find() is None:
+            self.runs.create(self.name, self.configuration, self.digest)
+
+    def check_free(self, *, fresh: bool = False) -> None:
+        """Refuse a run that another process works on; its lock is taken once everything is checked.
+
+        Raises:
+            RunLockedError: naming that process.
+            ConfigError: as `find`; not if the run is to start over.
+        """
+        known = self.runs.get(self.name) if fresh else self.find()
+        if known is not None:
+            with self.runs.lock(self.name):
+                pass
+
+    @property
+    def results(self) -> Results:
+        """What the finished stages found."""
+        known = self.runs.get(self.name)
+        return Results({} if known is None else known.stages)
+
+    def require(self, kind: type[Result], part: str | None = None) -> Result:
+        """The result of an earlier stage; `part` is the name of a baseline.
+
+        Raises:
+            InputError: if that stage has not finished.
+        """
+        result = self.results.get(kind, part)
+        if result is None:
+            stage = stage_name(kind, part)
+            command = stage if stage in COMMANDS else "run"
+            raise InputError(
+                f"run {self.name!r} has no finished stage {stage!r}; run `glorasearch {command} RUN_FILE` first"
+            )
+        return result
+
+    def finished(self, only: str | None = None) -> StageResult | None:
+        """The report (or the result of one stage) if it is there, with its files.
+
+        Never that of a stage that ended in weights: whether these are still there, the weight store has to say.
+
+        Raises:
+            ConfigError: as `find`.
+        """
+        known = self.find()
+        if known is None:
+            return None
+        results = Results(known.stages)
+        needed = ("export", "report") if only is None else (only,)
+        if not all(stage in results and self.is_intact(stage, results) for stage in needed):
+            return None
+        result = results.get(StageResult.types[needed[-1]])
+        return None if only is not None and isinstance(result, TrainedResult) else result
+
+    def is_intact(self, stage: str, results: Results) -> bool:
+        """Whether the files of a finished stage are where the run file wants them; weights are not looked at."""
+        if stage == "report":
+            return self.files.report.is_file()
+        exported = results.export
+        if stage != "export" or exported is None:
+            return True
+        # A model that was exported before the test split was read lacks its accuracy in the model card.
+        complete = exported.tested or "test" not in results
+        return complete and exported.path == str(self.files.export) and is_export(self.files.export)
+
+    def save(self, stage: str, result: StageResult) -> None:
+        """Record the result of a finished stage, in place of an earlier one."""
+        self.runs.set_stage(self.name, stage, result.to_json())
+
+    def forget(self) -> None:
+        """Remove what a run of this name left behind: records, study, folder; weights stay in the weight store.
+
+        Raises:
+            RunLockedError: if a live process owns the run.
+        """
+        if self.runs.get(self.name) is not None:
+            with self.runs.lock(self.name):
+                self.runs.delete(self.name)  # first: a kill between these steps leaves no run that claims to be done
+        storage = TrialStorage(self.workspace.database)
+        for study in storage.get_all_studies():
+            if study.study_name == self.name:
+                with storage.lock_study(self.name):
+                    storage.delete_study(study._study_id)
+        folder = self.files.folder
+        try:
+            if folder.exists():
+                shutil.rmtree(folder)
+        except OSError as error:
+            raise RunError(f"{folder} cannot be removed: {error}; remove it by hand") from error
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Keys whose values differ, each with both values."""
+    found: list[str] = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {_text(before)} then, {_text(after)} now")
+    return found
+
+
+def _text(value: Any) -> str:
+    return "not set" if value is None else repr(value)

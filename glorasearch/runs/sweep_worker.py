@@ -1,0 +1,106 @@
+"""One task of a sweep: a whole run in the process that it is given to."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from glorasearch.errors import GlorasearchError, RunLockedError
+from glorasearch.runs.config import RunConfig
+from glorasearch.runs.progress import Progress
+from glorasearch.runs.resources import ResourceConfig
+from glorasearch.runs.results import Report
+from glorasearch.runs.run import Run
+from glorasearch.runs.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+
+LOCK_WAIT_SECONDS: Final = 90.0
+"""How long a task waits for its run: a process that has just been killed may hold it a while."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """All that a process needs to know to run a task; JSON-ready."""
+
+    config: dict[str, Any]
+    """Of the run, as JSON."""
+    workspace: str
+    database: str
+    """SQLAlchemy URL."""
+    store: str
+    """Path or URL of the weight store."""
+    fresh: bool = False
+    share_backbone: bool = False
+    """Have the backbone's memory in common with other tasks on the same machine."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a dictionary of JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOutcome:
+    """What became of a task: the report of its run, or why there is none."""
+
+    report: Report | None = None
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a dictionary of JSON values."""
+        return {"report": None if self.report is None else self.report.to_json(), "error": self.error}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TaskOutcome:
+        """The inverse of `to_json`."""
+        report = content["report"]
+        return cls(report=None if report is None else Report.from_json(report), error=content["error"])
+
+
+def run_task_json(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """`run_task` from JSON to JSON, without progress; workers call it by its dotted name."""
+    return run_task(TaskSpec(**spec)).to_json()
+
+
+def run_task(spec: TaskSpec, progress: Progress | None = None) -> TaskOutcome:
+    """Run all stages of a task's run, or what is left of them; an error becomes the outcome."""
+    try:
+        return TaskOutcome(report=_run(spec, progress))
+    except GlorasearchError as error:
+        return TaskOutcome(error=str(error))
+    except Exception as error:
+        _log.exception("task %s failed", spec.config.get("name"))
+        return TaskOutcome(error=f"{type(error).__name__}: {error}")
+    finally:
+        _free_memory()
+
+
+def _run(spec: TaskSpec, progress: Progress | None) -> Report:
+    run = Run(
+        RunConfig.from_dict(spec.config),
+        Workspace.open(spec.workspace, spec.database, spec.store),
+        resources=ResourceConfig(share_backbone=spec.share_backbone),
+        progress=progress,
+    )
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while True:
+        try:
+            return run.execute(fresh=spec.fresh)
+        except RunLockedError as error:
+            if spec.fresh or time.monotonic() > deadline:  # to wait and start over would forget what another has done
+                raise
+            _log.warning("%s; trying again", error)
+            time.sleep(1.0)
+
+
+def _free_memory() -> None:
+    """Free what a run holds in reference cycles: another one may come in this process."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

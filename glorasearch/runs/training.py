@@ -1,0 +1,160 @@
+"""One training of a run: with progress, metrics in the database, and a checkpoint to resume from."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from glorasearch.data import TrainSplit
+from glorasearch.dotted import load_object
+from glorasearch.evaluation import CandidateEvaluator
+from glorasearch.runs.config import RunConfig
+from glorasearch.runs.evaluation import make_evaluator
+from glorasearch.runs.session import Session
+from glorasearch.space import SearchSpace, Subnet
+from glorasearch.supernet import Supernet
+from glorasearch.training import SamplingStrategy, SupernetTrainer, TrainingRecord, TrainingResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingTask:
+    """What a stage wants to be trained."""
+
+    stage: str
+    title: str
+    """Of its progress."""
+    supernet: Supernet
+    """Trained from the weights that it has; holds the result at the end."""
+    space: SearchSpace
+    """Of the supernet."""
+    split: TrainSplit
+    strategy: SamplingStrategy
+    config: SupernetTrainer.Config
+    probed: Mapping[str, Subnet] = field(default_factory=dict)
+    """Name of a metric → the subnet whose accuracy on the search split it is."""
+    on_record: Callable[[TrainingRecord], None] = lambda record: None
+    on_step: Callable[[int], None] = lambda step: None
+
+
+class TrainingBackend(Protocol):
+    """Trains, in this process or elsewhere. `ResourceConfig` chooses one by its dotted name."""
+
+    def device(self, session: Session) -> str:
+        """The kind of device that it trains on."""
+        ...
+
+    def train(self, session: Session, task: TrainingTask) -> TrainingResult:
+        """Train to the last step, from the stage's checkpoint if there is one of this very training.
+
+        Raises:
+            NonFiniteLossError: if the training diverges.
+            WorkerLostError: if another process takes part and is gone.
+        """
+        ...
+
+
+class LocalTraining:
+    """Trains in this process."""
+
+    def device(self, session: Session) -> str:
+        """The run's device."""
+        return session.device
+
+    def train(self, session: Session, task: TrainingTask) -> TrainingResult:
+        """Train to the last step, from the stage's checkpoint if there is one of this very training."""
+        return make_trainer(session, task).run()
+
+
+def training_backend(session: Session, ranks: int) -> TrainingBackend:
+    """The backend of a training with so many ranks."""
+    backend: TrainingBackend = load_object(session.resources.training_backend(ranks))()
+    return backend
+
+
+def train(session: Session, task: TrainingTask) -> TrainingResult:
+    """Do a training where the run's resources say, with its progress shown and its metrics recorded.
+
+    Raises:
+        NonFiniteLossError: if the training diverges.
+        WorkerLostError: if another process takes part and is gone.
+    """
+    latest: dict[str, float] = {}
+    begun = False
+
+    def record(row: TrainingRecord) -> None:
+        latest.update(row.values)
+        session.runs.record_metrics(session.name, task.stage, row.step, row.values)
+
+    with session.progress.task(task.title, task.config.steps) as advance:
+
+        def show(step: int) -> None:
+            nonlocal begun
+            if not begun and step > 1:
+                session.progress.say(f"{task.title}: goes on at step {step}")
+            begun = True
+            advance(step, f"loss {latest['loss']:.3f}" if "loss" in latest else "")
+
+        backend = training_backend(session, task.config.ranks)
+        result = backend.train(session, replace(task, on_record=record, on_step=show))
+    if session.device.startswith("cuda"):
+        gc.collect()  # a captured step holds gigabytes in reference cycles
+    return result
+
+
+def make_trainer(session: Session, task: TrainingTask) -> SupernetTrainer:
+    """The trainer of a task, on this process's device."""
+    return SupernetTrainer(
+        task.supernet,
+        task.split,
+        task.strategy,
+        task.config,
+        device=session.device,
+        checkpoint=session.files.checkpoint(task.stage),
+        probe=_probe(session, task.probed) if task.probed else None,
+        on_record=task.on_record,
+        on_step=task.on_step,
+    )
+
+
+def _probe(session: Session, subnets: Mapping[str, Subnet]) -> Callable[[Supernet], Mapping[str, float]]:
+    evaluator: CandidateEvaluator | None = None
+
+    def measure(supernet: Supernet) -> Mapping[str, float]:
+        nonlocal evaluator
+        if evaluator is None:  # one training has one supernet
+            evaluator = make_evaluator(session, supernet)
+        else:
+            evaluator.refresh()
+        return {name: evaluator.evaluate(subnet).accuracy for name, subnet in subnets.items()}
+
+    return measure
+
+
+def recipe(
+    config: RunConfig, *, steps: int, lr: float | None = None, warmup: int | None = None
+) -> SupernetTrainer.Config:
+    """The run's recipe for a number of steps; a training shorter than the warm-up spends a tenth on it."""
+    section = config.train
+    peak = section.lr if lr is None else lr
+    scale = peak / section.lr
+    warmup = section.warmup_steps if warmup is None else warmup
+    return SupernetTrainer.Config(
+        steps=steps,
+        batch_size=section.batch_size,
+        lr=peak,
+        vector_lr=(section.vector_lr or section.lr) * scale,
+        spectrum_lr=None if section.spectrum_lr is None else section.spectrum_lr * scale,
+        head_lr=(section.head_lr or section.lr) * scale,
+        weight_decay=section.weight_decay,
+        warmup_steps=min(warmup, steps // 10),
+        label_smoothing=section.label_smoothing,
+        clip_norm=section.clip_norm,
+        precision=section.precision,
+        compile=config.compile,
+        seed=config.seed,
+        record_every=section.record_every,
+        probe_every=section.probe_every,
+        checkpoint_every=section.checkpoint_every,
+    )

@@ -1,0 +1,56 @@
+"""Results of stages as a tiny run has them, for tests that need no run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glorasearch.runs.results import DataSummary, Report, StageResult
+from glorasearch.space import Subnet
+
+SUBNET = Subnet({("blocks.0.attn.qkv", "B"): "lora:4"})
+TRAINED: dict[str, Any] = {"weights": "a" * 64, "steps": 5, "seconds": 1.0, "loss": 0.5, "split": "train"}
+SEARCH_SUMMARY: dict[str, Any] = {
+    "sampler": "evolution", "fitness": "cross_entropy", "trials": 9, "evaluated": 7, "reused": 2, "stopped_early": 0,
+    "images_share": 1.0, "failed": 0, "seconds": 1.0, "evaluation_seconds": 1.0,
+}  # fmt: skip
+WINNER: dict[str, Any] = {
+    "trial": 3, "subnet": SUBNET.to_dict(), "digest": SUBNET.digest, "parameters": 1234, "search_accuracy": 0.5,
+}  # fmt: skip
+SPLIT: dict[str, Any] = {"images": 100, "origin": "drawn", "classes_without_images": 0, "in_memory": True}
+SPLITS = DataSummary.from_json(
+    {"source": "digits", "classes": 10, "input": {}, "overlap": {}}
+    | {role: SPLIT | {"digest": role} for role in ("train", "search", "test")}
+).to_json()
+RESULTS: dict[str, dict[str, Any]] = {
+    "train": TRAINED | {"key": "k", "fixed_method": False},
+    "search": SEARCH_SUMMARY
+    | WINNER
+    | {"stored": 1234, "search_cross_entropy": 1.0, "images": 100, "split": "search", "pareto": []},
+    "refit": TRAINED | {"start": "inherited"},
+    "baseline": TRAINED | {"space": "lora", "parameters": 600},
+    "test": {
+        "test_accuracy": 0.625, "test_accuracy_inherited": 0.5, "baselines": {}, "random_subnets": None,
+        "splits": SPLITS,
+    },
+    "export": {"path": "/somewhere", "max_abs_diff": 1e-6, "digest": "d", "bytes": 1, "files": [], "tested": True},
+    "report": {
+        "run": "tiny", "seed": 0, "backbone": "vit", "task": "digits", "space": "lean", "fixed_method": False,
+        "splits": SPLITS, "supernet": {"steps": 5, "seconds": 1.0, "weights": "a" * 64}, "search": SEARCH_SUMMARY,
+        "winner": WINNER | {"test_accuracy": 0.625, "test_accuracy_inherited": 0.5},
+        "refit": {"steps": 5, "seconds": 1.0, "start": "inherited"}, "baselines": {}, "random_subnets": None,
+        "export": {"path": "/somewhere", "max_abs_diff": 1e-6}, "versions": {},
+    },
+}  # fmt: skip
+
+
+def result(stage: str, **changes: Any) -> dict[str, Any]:
+    """The result of a stage, as JSON of the database."""
+    return StageResult.types[stage].from_json(RESULTS[stage] | changes).to_json()
+
+
+def report(**changes: Any) -> Report:
+    """A report; `winner`, `search` and `refit` are changed key by key."""
+    nested = {
+        key: RESULTS["report"][key] | value for key, value in changes.items() if key in ("winner", "search", "refit")
+    }
+    return Report.from_json(RESULTS["report"] | changes | nested)
