@@ -72,13 +72,15 @@ def measure(spec: EvaluatorSpec, supernet: Supernet, actors: int) -> list[dict[s
     rng = np.random.default_rng(0)
     subnets = [sample(supernet.space, rng) for _ in range(2 * actors)]
     with RayExecutor("glorasearch.evaluation:build_evaluator", spec.to_json(), workers=actors) as executor:
-        executor.wait_until_ready()
+        while executor.status:
+            executor._step()
+        assert executor._pool is not None
         for subnet in subnets:
             executor.submit(EvaluationTask(subnet.to_json(), subnet.digest, spec.weights))
         for _ in subnets:
             result = executor.next_result()
             assert result.error is None, result.error
-        return [memory_of(home.process) for home in executor.homes]
+        return [memory_of(worker.location.process) for worker in executor._pool.workers if worker.location]
 
 
 def memory_of(process: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Evaluating candidates in other processes: Ray actors and the executor that feeds them."""
+"""What runs on a Ray cluster: actors that evaluate candidates, supernet training, tasks of a sweep, submitted runs."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["RayExecutor"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the executor when it is asked for: a worker process, which needs only its actor, has no control plane."""
+    """Import the executor on first use: a worker process needs only its actor, and no control plane."""
     if name == "RayExecutor":
         from workers.ray_executor import RayExecutor
 

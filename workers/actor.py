@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import traceback
@@ -10,25 +11,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
+from glorasearch.dotted import load_object
+from glorasearch.errors import InputError
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
-from workers.factory import build_evaluator
 
 CONTROL: Final = "control"
-"""Concurrency group of the calls that are answered while an evaluation is under way."""
+"""Concurrency group of the methods that are served while an evaluation is running."""
+_DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 @runtime_checkable
 class KnowsItsHealth(Protocol):
-    """An evaluator that an error may leave unable to evaluate anything, as one of a GPU does a process's context."""
+    """An evaluator that an error may leave unable to evaluate anything, such as one whose GPU context is lost."""
 
     @property
     def healthy(self) -> bool:
-        """Whether it can still evaluate; asked after an exception that nobody foresaw."""
+        """Whether it can still evaluate; asked after an unexpected exception."""
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
-    """Where an evaluator is."""
+class Location:
+    """Where an evaluator runs."""
 
     host: str
     process: int
@@ -39,7 +42,7 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """An exception that is no fault of a candidate, as text: it need not be importable where it is read."""
+    """An exception that is not a candidate's fault, as text: the reader need not be able to import its class."""
 
     summary: str
     """Type and message, on one line."""
@@ -51,10 +54,16 @@ class Crash:
         return cls("".join(traceback.format_exception_only(error)).strip(), traceback.format_exc().strip())
 
 
-class EvaluatorActor:
-    """Builds its evaluator when it is told to, and answers with values, never with exceptions.
+def check_function_name(name: str) -> None:
+    """Raise `InputError` unless the name has the form `package.module:function`."""
+    if not _DOTTED.fullmatch(name):
+        raise InputError(f"function {name!r}: expected the form 'package.module:function'")
 
-    The exceptions that reach the executor are then Ray's own, and they mean one thing: the process is gone.
+
+class EvaluatorActor:
+    """Builds its evaluator when asked to, and returns values, never raises.
+
+    So the exceptions that reach the executor are Ray's own, and all mean that the process is gone.
     """
 
     def __init__(self, factory: str, spec: Mapping[str, Any]) -> None:
@@ -63,13 +72,13 @@ class EvaluatorActor:
         self._evaluate: Evaluate | None = None
         self._withdrawn: set[int] = set()
 
-    def build(self) -> Home | Crash:
-        """Build the evaluator; says where it is, or why it cannot be built."""
+    def build(self) -> Location | Crash:
+        """Build the evaluator; returns where it is, or why it cannot be built."""
         try:
-            self._evaluate = build_evaluator(self._factory, self._spec)
+            self._evaluate = load_object(self._factory)(self._spec)
         except Exception as error:
             return Crash.of(error)
-        return Home(socket.gethostname(), os.getpid())
+        return Location(socket.gethostname(), os.getpid())
 
     def evaluate(self, task: EvaluationTask, ticket: int) -> EvaluationResult | None:
         """Evaluate one candidate; None if its ticket was withdrawn meanwhile. Tickets come in ascending order."""
@@ -81,8 +90,8 @@ class EvaluatorActor:
             return EvaluationResult(task.subnet_digest, error="the worker's evaluator has not been built")
         result = evaluate_safely(self._evaluate, task)
         if result.trace is not None and isinstance(self._evaluate, KnowsItsHealth) and not self._evaluate.healthy:
-            # Whatever is evaluated here from now on fails: a new process has to do it, this candidate included.
-            print(f"this process can evaluate no more after:\n{result.trace}", file=sys.stderr, flush=True)
+            # Everything evaluated here from now on would fail: a new process takes over, this candidate included.
+            print(f"this process cannot evaluate any more after:\n{result.trace}", file=sys.stderr, flush=True)
             os._exit(1)
         return result
 

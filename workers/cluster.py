@@ -1,36 +1,37 @@
-"""Joining a Ray cluster, or starting a quiet one of this process's own on this machine."""
+"""Joining a Ray cluster, or starting a private one on this machine."""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import ray
 
 from glorasearch.errors import InputError, RunError
-from workers.signals import kept_sigterm
 
 logger = logging.getLogger(__name__)
 
 OBJECT_STORE_BYTES: Final = 100 * 2**20
-"""Memory for Ray's object store on this machine: tasks and results are a few kilobytes, weights do not pass by it."""
+"""Size of Ray's object store on this machine: tasks and results take kilobytes, weights do not pass through it."""
 JOIN_SECONDS: Final = 10.0
-"""How long a cluster may take to answer; Ray itself would try for minutes, and say nothing."""
+"""How long a cluster may take to answer; Ray itself would try for minutes, silently."""
 
 
 def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
-    """Make Ray ready for that many workers; whether it was started here, and so is to be shut down here.
+    """Make Ray ready for that many workers; returns whether it was initialised here, and so is to be shut down here.
 
-    With an `address` the cluster there is joined, and left as it is but for this process's own job: its workers look
-    for modules in the folders of this process's import path too, where they exist, after those of a Ray job's working
-    directory. A Ray that this process already uses is used as it is; else one is started on this machine, with a CPU
-    slot for each worker.
+    With an `address`, that cluster is joined; its workers also search this process's import path for modules, as far as
+    those folders exist there, after a Ray job's working directory. If this process is already connected to a Ray, that
+    one is used; else one is started on this machine, with a CPU slot for each worker.
 
     Raises:
         InputError: if this machine has fewer GPUs than the workers need.
@@ -50,11 +51,11 @@ def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
         }
     else:
         check_address(address)
-    if not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):  # in a Ray job, the job says what its workers import
+    if not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):  # a Ray job itself says what its workers import
         path = import_path() if address is None else f"{import_path()}{os.pathsep}${{PYTHONPATH}}"
         quiet["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
     try:
-        with kept_sigterm():
+        with _keep_sigterm_handler():
             ray.init(address=address or "local", **quiet)
     except Exception as error:
         where = f"join the Ray cluster at {address!r}" if address else "start Ray on this machine"
@@ -68,13 +69,13 @@ def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
 
 
 def check_address(address: str) -> None:
-    """Find out whether something answers where a cluster is said to be.
+    """Check that something listens at a cluster's address.
 
     Raises:
-        RunError: if nothing does within `JOIN_SECONDS`.
+        RunError: if nothing answers within `JOIN_SECONDS`.
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not port.isdigit():  # such as auto, for Ray itself to read
+    if not port.isdigit():  # such as auto, which Ray resolves
         return
     deadline = time.monotonic() + JOIN_SECONDS
     while True:
@@ -84,23 +85,23 @@ def check_address(address: str) -> None:
         except OSError as error:
             if time.monotonic() > deadline:
                 raise RunError(
-                    f"no Ray cluster answers at {address} ({error}): --address wants the port of its head node, "
-                    "6379 unless it was started with another one"
+                    f"no Ray cluster answers at {address} ({error}): --address takes the port of the head node, 6379 "
+                    "unless it was started with another one"
                 ) from error
         time.sleep(0.5)
 
 
 def free_room() -> str:
-    """What the cluster has free, in words."""
+    """The cluster's free resources, for messages."""
     free = _free()
     return f"the Ray cluster has {free.get('CPU', 0.0):g} CPUs and {free.get('GPU', 0.0):g} GPUs free"
 
 
 def check_room(workers: int, gpus_per_worker: float, grows: bool) -> None:
-    """See that the workers find a place; a cluster may still grow, or others leave it, so there it is a warning.
+    """Check that the workers fit in; for a cluster that `grows`, or that others may leave, too little is a warning.
 
     Raises:
-        InputError: if they find none, and Ray does not grow.
+        InputError: if they do not fit, and Ray does not grow.
     """
     free = _free()
     for resource, needed in (("CPU", float(workers)), ("GPU", gpus_per_worker * workers)):
@@ -113,7 +114,7 @@ def check_room(workers: int, gpus_per_worker: float, grows: bool) -> None:
                 "or a smaller share for each"
             )
         logger.warning(
-            "%g %ss are needed, the Ray cluster has %g free: work starts when it has room",
+            "%g %ss are needed, the Ray cluster has %g free: work starts as resources become free",
             needed,
             resource,
             found,
@@ -126,7 +127,7 @@ def _free() -> dict[str, float]:
 
 
 def import_path() -> str:
-    """What this process can import beyond its Python installation, as a PYTHONPATH for workers on this machine."""
+    """This process's import path without its Python installation, as a PYTHONPATH for workers."""
     installation = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
     paths: list[str] = []
     for entry in [*sys.path, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]:
@@ -135,3 +136,14 @@ def import_path() -> str:
         if path.exists() and not inside and str(path) not in paths:
             paths.append(str(path))
     return os.pathsep.join(paths)
+
+
+@contextmanager
+def _keep_sigterm_handler() -> Iterator[None]:
+    """Restore this process's own handler of SIGTERM, if it has one: `ray.init` replaces it by one that just exits."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)

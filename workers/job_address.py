@@ -1,4 +1,4 @@
-"""Where a cluster takes jobs: the address of its dashboard, tried before Ray is imported, and the token it may want."""
+"""Where a cluster accepts jobs: its dashboard's address, tried before Ray is imported, and the token it may require."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Final
 from glorasearch.errors import InputError, RunError
 
 REACH_SECONDS: Final = 10.0
-"""How long the head node may take to answer at first."""
+"""How long the head node may take to answer the first request."""
 
 
-def reached(address: str) -> tuple[str, dict[str, str]]:
-    """The address with its scheme, once a Ray dashboard answers there, and the headers that it wants.
+def reach(address: str) -> tuple[str, dict[str, str]]:
+    """Check that a Ray dashboard answers; returns its address with the scheme, and the headers that it requires.
 
     Raises:
-        InputError: if the address is none of a dashboard.
-        RunError: if nothing answers there, something else does, or it asks for a token that there is not.
+        InputError: if the address is not that of a dashboard.
+        RunError: if nothing answers there, something else does, or it requires a token that is not found.
     """
     if address == "auto" or address.startswith("ray://"):
         raise InputError(
@@ -40,8 +40,8 @@ def reached(address: str) -> tuple[str, dict[str, str]]:
     except urllib.error.HTTPError as error:
         if error.code == 404:
             raise RunError(
-                f"{address} answers, but is no Ray dashboard (404 at /api/version); Ray's is on port 8265 of the head "
-                "node, of ray[default] from 2.0 on"
+                f"{address} answers, but is no Ray dashboard (404 at /api/version); Ray 2.0 or later, installed as "
+                "ray[default], has it on port 8265 of the head node"
             ) from error
         if error.code == 401:
             headers["Authorization"] = f"Bearer {_token(address)}"
@@ -49,20 +49,20 @@ def reached(address: str) -> tuple[str, dict[str, str]]:
         reason = getattr(error, "reason", error)
         raise RunError(
             f"no Ray dashboard can be reached at {address} ({reason}); it listens on port 8265 of the head node (`ray "
-            "start --head --dashboard-host 0.0.0.0`), for others than itself perhaps through a tunnel: ssh -L "
+            "start --head --dashboard-host 0.0.0.0`). From elsewhere, a tunnel may be needed: ssh -L "
             "8265:localhost:8265 HEAD, ray dashboard CLUSTER.yaml, or kubectl port-forward"
         ) from error
     return address, headers
 
 
 def _token(address: str) -> str:
-    """The token of a cluster that asks for one, from where Ray looks for it too; others never get to see it."""
+    """The token for a cluster that requires one, read from where Ray looks for it; sent to no other."""
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
     try:
         token = os.environ.get("RAY_AUTH_TOKEN") or path.read_text("utf-8")
     except OSError as error:
         raise RunError(
-            f"the Ray cluster at {address} asks for its token, and there is none in RAY_AUTH_TOKEN or {path}; take it "
+            f"the Ray cluster at {address} requires a token, and there is none in RAY_AUTH_TOKEN or {path}; copy it "
             "from the head node (`ray get-auth-token` prints it there)"
         ) from error
     return token.strip()
@@ -70,7 +70,7 @@ def _token(address: str) -> str:
 
 @contextmanager
 def explicit_address() -> Iterator[None]:
-    """Ray would prefer these variables to the address that it is given; the user gave that one."""
+    """Hide the variables that Ray would prefer to the address given by the user."""
     names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:

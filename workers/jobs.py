@@ -1,4 +1,4 @@
-"""Runs as jobs of a Ray cluster, through Ray Jobs: sent, followed, found again by run name, stopped."""
+"""Runs as jobs of a Ray cluster, through Ray Jobs: submitted, followed, found by run name, stopped."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from glorasearch.errors import InputError, RunError, RunLockedError, RunNotFoundError
-from workers.job_address import explicit_address, reached
+from workers.job_address import explicit_address, reach
 
 RUN_KEY: Final = "glorasearch_run"
-"""Key of a job's metadata under which the name of its run stands."""
+"""Key of a job's metadata that holds the name of its run."""
 LOST_SECONDS: Final = 120.0
-"""How long a job that is followed may be out of reach."""
+"""How long a job that is followed may be unreachable."""
 END_SECONDS: Final = 90.0
-"""How long a job that is stopped may take to end: more than its time between SIGTERM and SIGKILL."""
+"""How long a stopped job may take to end: longer than it has between SIGTERM and SIGKILL."""
 POLL_SECONDS: Final = 0.25
-_TALKATIVE: Final = (
+_NOISY_LOGGERS: Final = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
@@ -32,7 +32,7 @@ ENDED: Final = ("SUCCEEDED", "FAILED", "STOPPED")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobRecord:
-    """One job of a run, as the cluster knows it."""
+    """One job of a run, as the cluster reports it."""
 
     run: str
     id: str
@@ -40,7 +40,7 @@ class JobRecord:
     state: str
     """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
     message: str
-    """Why it stands there, in Ray's words."""
+    """Why it is in that state, in Ray's words."""
     entrypoint: str
     started: datetime | None
     ended: datetime | None
@@ -48,12 +48,12 @@ class JobRecord:
 
     @property
     def live(self) -> bool:
-        """Whether it waits or works."""
+        """Whether it is pending or running."""
         return self.state not in ENDED
 
     @property
     def seconds(self) -> float | None:
-        """How long it has worked."""
+        """How long it has been running, or ran."""
         if self.started is None:
             return None
         return ((self.ended or datetime.now(UTC)) - self.started).total_seconds()
@@ -63,25 +63,25 @@ class RunJobs:
     """The jobs of runs on one Ray cluster.
 
     Args:
-        address: of the dashboard on the head node, `http://head:8265`; it counts also where RAY_ADDRESS is set.
+        address: of the dashboard on the head node, `http://head:8265`; it takes precedence over RAY_ADDRESS.
 
     Raises:
-        InputError: if the address is none of a dashboard, or Ray is not installed here.
-        RunError: if nothing answers there, or something else than a Ray of today.
+        InputError: if the address is not that of a dashboard, or Ray is not installed here.
+        RunError: if nothing answers there, or something other than a recent Ray.
     """
 
     def __init__(self, address: str) -> None:
-        self.address, headers = reached(address)
+        self.address, headers = reach(address)
         try:
             from ray.job_submission import JobSubmissionClient
         except ImportError as error:
             raise InputError(
-                f"jobs are sent through Ray, which cannot be imported ({error}); pip install 'glorasearch[ray]'"
+                f"jobs are submitted through Ray, which cannot be imported ({error}); pip install 'glorasearch[ray]'"
             ) from error
-        for name in _TALKATIVE:
+        for name in _NOISY_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
         with explicit_address():
-            self._client: Any = self._asked("open its job API", JobSubmissionClient, self.address, headers=headers)
+            self._client: Any = self._call("open its job API", JobSubmissionClient, self.address, headers=headers)
 
     def submit(
         self,
@@ -94,20 +94,20 @@ class RunJobs:
         cpus: float = 0.0,
         gpus: float = 0.0,
     ) -> JobRecord:
-        """Send a run; `folder` becomes the job's working directory, there and in all its workers.
+        """Submit a run; `folder` becomes the working directory of the job and all its workers.
 
         Args:
-            run: its name, under which it is found again.
+            run: its name, by which it is found again.
             entrypoint: the command, for a shell.
-            folder: what travels with it.
+            folder: what is uploaded with it.
             environment: environment variables of the job and its workers.
             metadata: further metadata of the job.
             cpus: reserved for the command's own process.
-            gpus: the same; with either the command may run on another node than the head.
+            gpus: likewise; with either, the command may run on a node other than the head.
 
         Raises:
-            RunLockedError: if a job of this run is at work already.
-            RunError: if the cluster refuses it.
+            RunLockedError: if a job of this run is pending or running.
+            RunError: if the cluster rejects it.
         """
         live = [job for job in self.of_run(run) if job.live]
         if live:
@@ -115,7 +115,7 @@ class RunJobs:
                 f"run {run!r} is being worked on by job {live[-1].id} ({live[-1].state.lower()}); follow it by "
                 f"{self.command('status', run)} --follow, or stop it by {self.command('stop', run)}"
             )
-        number = self._asked(
+        number = self._call(
             "submit a job",
             self._client.submit_job,
             entrypoint=entrypoint,
@@ -129,7 +129,7 @@ class RunJobs:
 
     def all(self) -> list[JobRecord]:
         """The jobs of all runs, oldest first."""
-        found = self._asked("list its jobs", self._client.list_jobs)
+        found = self._call("list its jobs", self._client.list_jobs)
         jobs = [_record(job) for job in found if job.submission_id and RUN_KEY in (job.metadata or {})]
         return sorted(jobs, key=lambda job: (job.started or datetime.max.replace(tzinfo=UTC), job.id))
 
@@ -149,33 +149,33 @@ class RunJobs:
             known = ", ".join(dict.fromkeys(job.run for job in reversed(jobs)))
             raise RunNotFoundError(
                 f"no job of run {run!r} on {self.address}; known are: {known or 'none'}. (A cluster forgets its jobs "
-                "when its head node is started anew; the run itself is in its database)"
+                "when its head node restarts; the run itself is in its database)"
             )
         return own[-1]
 
     def log(self, job: JobRecord) -> str:
         """What a job has written so far."""
-        return str(self._asked("read a job's log", self._client.get_job_logs, job.id))
+        return str(self._call("read a job's log", self._client.get_job_logs, job.id))
 
     def follow(self, job: JobRecord, write: Callable[[str], None]) -> JobRecord:
         """Write a job's log, from its start, until the job has ended; returns how it ended.
 
-        A connection that breaks is made again, and the log goes on where it was.
+        A broken connection is restored, and the log continues where it stopped.
 
         Raises:
-            RunError: if the cluster is out of reach for `LOST_SECONDS`; the job may well go on.
+            RunError: if the cluster is unreachable for `LOST_SECONDS`; the job may still be running.
         """
         tail = _Tail(write)
         lost_at: float | None = None
         while True:
             try:
-                self._asked("stream a job's log", asyncio.run, tail.read(self._client.tail_job_logs(job.id)))
+                self._call("stream a job's log", asyncio.run, tail.read(self._client.tail_job_logs(job.id)))
                 found = self._get(job.id)
             except RunError as error:
                 lost_at = lost_at or time.monotonic()
                 if time.monotonic() - lost_at > LOST_SECONDS:
                     raise RunError(
-                        f"job {job.id} is out of reach since {LOST_SECONDS:.0f} s ({error}); it may go on without you: "
+                        f"job {job.id} has been unreachable for {LOST_SECONDS:.0f} s ({error}); it may still run: "
                         f"{self.command('status', job.run)} --follow"
                     ) from error
             else:
@@ -185,12 +185,12 @@ class RunJobs:
             time.sleep(POLL_SECONDS)
 
     def stop(self, job: JobRecord) -> JobRecord:
-        """Stop a job and wait until it has ended: SIGTERM, and SIGKILL for what is still there after its time.
+        """Stop a job and wait until it has ended: SIGTERM, then SIGKILL if it does not end in time.
 
         Raises:
             RunError: if it does not end.
         """
-        self._asked("stop a job", self._client.stop_job, job.id)
+        self._call("stop a job", self._client.stop_job, job.id)
         deadline = time.monotonic() + END_SECONDS
         while (found := self._get(job.id)).live:
             if time.monotonic() > deadline:
@@ -206,21 +206,21 @@ class RunJobs:
         return f"glorasearch {name} {run} --address {self.address}"
 
     def _get(self, number: str) -> JobRecord:
-        return _record(self._asked("look for a job", self._client.get_job_info, number))
+        return _record(self._call("look for a job", self._client.get_job_info, number))
 
-    def _asked(self, what: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """Call Ray's client; what it raises becomes an error that says where, what and why."""
+    def _call(self, what: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Call Ray's client; what it raises becomes a `RunError` that says where, what and why."""
         try:
             return call(*arguments, **options)
         except (InputError, RunError):
             raise
-        except Exception as error:  # requests, aiohttp, Ray and the JSON of something else: one answer for all
-            raise RunError(f"the Ray cluster at {self.address} did not {what}: {_first_lines(error)}") from error
+        except Exception as error:  # from requests, aiohttp, Ray, or JSON that is not Ray's
+            raise RunError(f"the Ray cluster at {self.address} did not {what}: {_shortened(error)}") from error
 
 
 @dataclass
 class _Tail:
-    """A log that is read from its start each time, and written once."""
+    """Reads a log from its start each time, and writes every part once."""
 
     write: Callable[[str], None]
     written: int = 0
@@ -258,7 +258,7 @@ def _time(milliseconds: int | None) -> datetime | None:
     return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
 
 
-def _first_lines(error: Exception, most: int = 2000) -> str:
-    """What an error says, without the tail of a long traceback."""
+def _shortened(error: Exception, most: int = 2000) -> str:
+    """An error's message, without the tail of a long traceback."""
     text = f"{error}".strip() or type(error).__name__
     return text if len(text) <= most else f"{text[:most]} ..."

@@ -1,4 +1,4 @@
-"""Evaluates candidates in Ray actors, and survives their death."""
+"""Evaluates candidates in Ray actors, and survives their deaths."""
 
 from __future__ import annotations
 
@@ -18,47 +18,46 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from glorasearch.errors import InputError, RunError
+from glorasearch.errors import InputError, RunError, first_line
 from glorasearch.search import Executor
 from glorasearch.space import EvaluationResult, EvaluationTask
-from workers.actor import Home
+from workers.actor import check_function_name
 from workers.cluster import connect, free_room
-from workers.factory import check_factory_name
-from workers.worker_pool import QUEUED_PER_WORKER, Attempt, Worker, WorkerPool
+from workers.worker_pool import QUEUED_PER_WORKER, PendingTask, Worker, WorkerPool
 
 logger = logging.getLogger(__name__)
 
-LOSSES: Final = 3
-"""A task whose worker died so often while evaluating it, or whose evaluation took too long so often, has failed."""
+MAX_ATTEMPTS: Final = 3
+"""A task fails when its worker has died this often while evaluating it, or its evaluation has timed out this often."""
 NOTICE_SECONDS: Final = 30.0
-"""How long nothing is said at first while no worker is ready; each time it is twice as long."""
+"""How long to wait for the first worker before saying so; doubled each time."""
 _GONE: Final = (RayActorError, WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError)
-"""What Ray raises when a process is gone, or out of reach."""
+"""What Ray raises when a process is gone, or unreachable."""
 
 
 class RayExecutor(Executor):
     """Evaluates in long-lived Ray actors, each with an evaluator of its own that is built once.
 
-    - An actor that dies is replaced, and the tasks that it held are given out again: a killed worker, or a lost node,
-      costs nothing but time. A task whose evaluation kills its worker 3 times is answered with an error.
-    - Each worker evaluates one task while another one waits at it. Tasks that wait behind a slow worker are taken back
-      when another worker has nothing to do.
-    - An evaluation that takes longer than the timeout is given to another worker, and its own worker is replaced. After
-      3 times it is answered with an error.
-    - Workers that find no place in the cluster yet hold no tasks; they join when they can.
+    - An actor that dies is replaced, and its tasks are assigned again: a killed worker, or a lost node, costs nothing
+      but time. A task whose evaluation kills its worker 3 times is answered with an error.
+    - Each worker evaluates one task while another one waits at it. Tasks that wait behind a slow worker are reassigned
+      when another worker is idle.
+    - An evaluation that exceeds the timeout is given to another worker, and its own worker is replaced. After 3 times
+      it is answered with an error.
+    - Workers for which the cluster has no room yet hold no tasks; they join when it has.
 
-    Results do not depend on which worker they come from, as an evaluation is a pure function of its task.
+    Results do not depend on the worker, since an evaluation is a pure function of its task.
 
     Args:
         factory: `package.module:function`; called with `spec` in each worker, it returns what evaluates a task.
-        spec: JSON-ready; must tell the factory all it needs, such as where the weight store is.
+        spec: JSON-ready; all that the factory needs, such as where the weight store is.
         workers: number of actors.
         address: of a Ray cluster; without it one is started on this machine and shut down by `close`.
         gpus_per_worker: GPUs of each actor; may be a fraction.
-        evaluation_timeout: seconds that an evaluation may take from its beginning; None for any number.
+        evaluation_timeout: seconds that an evaluation may take; None for no limit.
 
     Raises:
-        InputError: if `workers`, `gpus_per_worker`, `evaluation_timeout` or the form of `factory` is not allowed.
+        InputError: if `workers`, `gpus_per_worker`, `evaluation_timeout` or the form of `factory` is invalid.
         RunError: if Ray cannot be started, or the factory fails in a worker; the message holds the cause.
     """
 
@@ -71,7 +70,7 @@ class RayExecutor(Executor):
         gpus_per_worker: float = 0,
         evaluation_timeout: float | None = None,
     ) -> None:
-        check_factory_name(factory)
+        check_function_name(factory)
         if workers < 1:
             raise InputError(f"workers is {workers}; allowed are whole numbers from 1")
         if gpus_per_worker < 0:
@@ -80,7 +79,7 @@ class RayExecutor(Executor):
             raise InputError(f"evaluation_timeout is {evaluation_timeout}; allowed are seconds above 0")
         self._timeout = evaluation_timeout
         self._notice = NOTICE_SECONDS
-        self._waiting: deque[Attempt] = deque()
+        self._waiting: deque[PendingTask] = deque()
         self._results: deque[EvaluationResult] = deque()
         self._pool: WorkerPool | None = None
         self._started_ray = connect(workers, gpus_per_worker, address)
@@ -104,30 +103,16 @@ class RayExecutor(Executor):
             return ""
         return f"{len(self._pool.ready)} of {len(self._pool)} workers"
 
-    @property
-    def homes(self) -> list[Home]:
-        """Where the workers that are ready are."""
-        return [] if self._pool is None else [worker.home for worker in self._pool.ready if worker.home is not None]
-
-    def wait_until_ready(self) -> None:
-        """Wait until all workers are ready; a search does not, it begins with the first one.
-
-        Raises:
-            RunError: if no worker is left, or Ray itself fails.
-        """
-        while self._pool is not None and len(self._pool.ready) < len(self._pool):
-            self._step()
-
     def submit(self, task: EvaluationTask) -> None:
-        """Give a task to the worker with the least to do; it waits here while all have enough."""
-        self._waiting.append(Attempt(task))
-        self._hand_out()
+        """Assign a task to the worker with the shortest queue; it waits here while all queues are full."""
+        self._waiting.append(PendingTask(task))
+        self._dispatch()
 
     def next_result(self) -> EvaluationResult:
         """The next result of any worker.
 
         Raises:
-            RunError: if nothing is under way, no worker is left, or Ray itself fails.
+            RunError: if nothing is in progress, no worker is left, or Ray itself fails.
         """
         while not self._results:
             if self._pool is None or not (self._waiting or self._pool.busy):
@@ -147,63 +132,64 @@ class RayExecutor(Executor):
                 ray.shutdown()
 
     def _step(self) -> None:
-        """Wait until some worker answers or dies or takes too long, and act on all that did."""
+        """Wait until a worker answers, dies or times out, and process all that did."""
         pool = self._pool
         assert pool is not None
         by_reference = {worker.reference: worker for worker in pool.workers if worker.reference is not None}
         references = list(by_reference)
         try:
-            answered, _ = ray.wait(references, num_returns=1, timeout=self._patience(pool))
+            answered, _ = ray.wait(references, num_returns=1, timeout=self._wait_seconds(pool))
             if answered:
                 answered, _ = ray.wait(references, num_returns=len(references), timeout=0)
             for reference in answered:
-                self._take(pool, by_reference[reference], reference)
+                self._process(pool, by_reference[reference], reference)
         except RayError as error:
-            raise RunError(f"Ray failed: {error}. Start the search again: it goes on where it was") from error
+            raise RunError(f"Ray failed: {error}. Start the search again: it resumes where it stopped") from error
         if pool.ready:
             self._notice = NOTICE_SECONDS
         elif not answered:
             self._notice *= 2
             logger.warning("no worker is ready: %d are being placed or built; %s", len(pool), free_room())
-        self._expire(pool)
-        self._hand_out()
+        self._replace_overdue(pool)
+        self._dispatch()
 
-    def _take(self, pool: WorkerPool, worker: Worker, reference: Any) -> None:
-        """Act on what a worker answered, or on its death."""
+    def _process(self, pool: WorkerPool, worker: Worker, reference: Any) -> None:
+        """Process a worker's answer, or its death."""
         try:
             answer = ray.get(reference)
         except RayError as error:
             if worker.building is not None:
-                pool.build_failed(worker, str(error))
+                pool.fail_build(worker, str(error))
             elif isinstance(error, _GONE):
-                self._lost(pool, worker, error)
+                self._replace_dead(pool, worker, error)
             else:
                 raise
             return
         if worker.building is not None:
-            pool.built(worker, answer)
+            pool.finish_build(worker, answer)
             return
-        handed = pool.pop(worker)
-        if answer is not None and not handed.attempt.answered:
-            self._answer(handed.attempt, answer)
+        assignment = pool.pop(worker)
+        if answer is not None and not assignment.pending.answered:
+            self._answer(assignment.pending, answer)
 
-    def _answer(self, attempt: Attempt, result: EvaluationResult) -> None:
-        attempt.answered = True
+    def _answer(self, pending: PendingTask, result: EvaluationResult) -> None:
+        pending.answered = True
         self._results.append(result)
 
-    def _lost(self, pool: WorkerPool, worker: Worker, error: RayError) -> None:
-        """A worker is gone. It took its tasks in order: the first was being evaluated, the other only waited."""
+    def _answer_error(self, pending: PendingTask, reason: str) -> None:
+        self._answer(pending, EvaluationResult(pending.task.subnet_digest, error=reason))
+
+    def _replace_dead(self, pool: WorkerPool, worker: Worker, error: RayError) -> None:
+        """Replace a worker that is gone. It takes tasks in order: the first was being evaluated, the other waited."""
         first = worker.queue[0]
         if first.open:
-            first.attempt.losses += 1
-            if first.attempt.losses >= LOSSES:
-                reason = f"the worker died {LOSSES} times while evaluating this subnet"
-                self._answer(first.attempt, EvaluationResult(first.attempt.task.subnet_digest, error=reason))
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        self._waiting.extendleft(reversed(pool.replace(worker, lines[0])))
+            first.pending.deaths += 1
+            if first.pending.deaths >= MAX_ATTEMPTS:
+                self._answer_error(first.pending, f"the worker died {MAX_ATTEMPTS} times while evaluating this subnet")
+        self._waiting.extendleft(reversed(pool.replace(worker, first_line(error))))
 
-    def _expire(self, pool: WorkerPool) -> None:
-        """Replace the workers whose evaluation takes too long; whatever they still answer, nobody listens."""
+    def _replace_overdue(self, pool: WorkerPool) -> None:
+        """Replace the workers whose evaluation has timed out; whatever they still answer is ignored."""
         if self._timeout is None:
             return
         now = time.monotonic()
@@ -212,15 +198,14 @@ class RayExecutor(Executor):
                 continue
             first = worker.queue[0]
             if first.open:
-                first.attempt.timeouts += 1
-                if first.attempt.timeouts >= LOSSES:
-                    reason = f"no answer within {self._timeout:g} s, {LOSSES} times"
-                    self._answer(first.attempt, EvaluationResult(first.attempt.task.subnet_digest, error=reason))
-            why = f"no answer within {self._timeout:g} s to subnet {first.attempt.task.subnet_digest[:12]}"
+                first.pending.timeouts += 1
+                if first.pending.timeouts >= MAX_ATTEMPTS:
+                    self._answer_error(first.pending, f"no answer within {self._timeout:g} s, {MAX_ATTEMPTS} times")
+            why = f"no answer within {self._timeout:g} s to subnet {first.pending.task.subnet_digest[:12]}"
             self._waiting.extendleft(reversed(pool.replace(worker, why)))
 
-    def _patience(self, pool: WorkerPool) -> float | None:
-        """Seconds until something is to be done though nobody answers; None for never."""
+    def _wait_seconds(self, pool: WorkerPool) -> float | None:
+        """Seconds until there is something to do even if no worker answers; None for never."""
         ready = pool.ready
         if not ready:
             return self._notice
@@ -229,8 +214,8 @@ class RayExecutor(Executor):
         now = time.monotonic()
         return min((max(0.0, w.began + self._timeout - now) for w in ready if w.queue), default=None)
 
-    def _hand_out(self) -> None:
-        """Give what waits to those who have least to do; then what waits elsewhere to those who have nothing to do."""
+    def _dispatch(self) -> None:
+        """Assign waiting tasks to the shortest queues, then reassign tasks from behind others to idle workers."""
         ready = [] if self._pool is None else self._pool.ready
         if self._pool is None or not ready:
             return
@@ -238,7 +223,7 @@ class RayExecutor(Executor):
             worker = min(ready, key=lambda worker: len(worker.queue))
             if len(worker.queue) >= QUEUED_PER_WORKER:
                 return
-            self._pool.hand(self._waiting.popleft(), worker)
+            self._pool.assign(self._waiting.popleft(), worker)
         for worker in ready:
             if not worker.queue and not self._pool.steal(worker):
                 return

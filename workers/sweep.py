@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -11,10 +10,10 @@ from typing import Any, Final
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from glorasearch.errors import InputError
-from workers.actor import Crash
+from glorasearch.dotted import load_object
+from glorasearch.errors import InputError, first_line
+from workers.actor import Crash, check_function_name
 from workers.cluster import connect
-from workers.factory import check_factory_name
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ def perform_all(
         InputError: if a number is out of its range, or this machine has not so many GPUs.
         RunError: if Ray cannot be started or reached.
     """
-    check_factory_name(function)
+    check_function_name(function)
     for name, number in (("parallel", parallel), ("cpus", cpus), ("gpus", gpus)):
         if number is not None and not (0 < number < math.inf or (name == "gpus" and number == 0)):
             raise InputError(f"{name} is {number}; allowed are numbers above 0 (of GPUs also 0)")
@@ -107,11 +106,9 @@ def _answer(reference: Any, retries: int) -> Any:
     except RayTaskError as error:
         return Crash(str(error.cause), str(error))
     except RayError as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         times = "once" if retries == 0 else f"{retries + 1} times"
-        return Crash(f"its process was lost {times}: {lines[0]}", str(error))
+        return Crash(f"its process was lost {times}: {first_line(error)}", str(error))
 
 
 def _call(function: str, order: Mapping[str, Any]) -> Any:
-    module, _, name = function.partition(":")
-    return getattr(importlib.import_module(module), name)(order)
+    return load_object(function)(order)

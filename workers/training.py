@@ -1,4 +1,4 @@
-"""Training a supernet in several processes, by Ray Train; what comes out goes to the driver as it is made."""
+"""Training a supernet in several processes, by Ray Train; records and checkpoints go to the driver as they are made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
 from glorasearch import errors
-from glorasearch.errors import GlorasearchError, RunError, WorkerLostError
+from glorasearch.errors import GlorasearchError, RunError, WorkerLostError, first_line
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.supernet import Supernet
 from glorasearch.training import BACKENDS, ProcessGroup, SingleProcess, SupernetTrainer, TrainingRecord
@@ -28,7 +28,7 @@ from workers.cluster import connect
 
 POLL_SECONDS: Final = 1.0
 STEP_SECONDS: Final = 0.5
-"""Least time between two messages that say how far the training is."""
+"""Least time between two messages about the number of steps done."""
 
 
 def train_on_workers(
@@ -44,21 +44,21 @@ def train_on_workers(
     on_step: Callable[[int], None],
     on_checkpoint: Callable[[Checkpoint], None],
 ) -> None:
-    """Train in `processes` Ray Train workers with `gpus` each, until the last checkpoint has been given.
+    """Train in `processes` Ray Train workers with `gpus` each, until the last checkpoint has been delivered.
 
-    The driver needs no disk in common with the workers: weights and checkpoints pass through Ray. Each worker builds
-    backbone, images and supernet itself, and refuses to start where they are not the driver's.
+    Driver and workers need no common disk: weights and checkpoints pass through Ray. Each worker builds backbone,
+    images and supernet itself, and refuses to start if they are not the driver's.
 
     Args:
-        name: of the training, for Ray's eyes.
+        name: of the training, for Ray's tools.
         spec: what to train.
-        start: the first weights.
-        checkpoint: where to go on, if it is of this training.
-        processes: how many; their number divides that of the ranks.
-        gpus: of each; 0 trains on the CPU.
+        start: the initial weights.
+        checkpoint: where to resume, if it is of this training.
+        processes: number of workers; it divides the number of ranks.
+        gpus: of each worker; 0 trains on the CPU.
         address: of a Ray cluster; without it Ray is started on this machine, and shut down at the end.
         on_record: called here with every record.
-        on_step: called here with the steps done, now and then.
+        on_step: called here now and then with the number of steps done.
         on_checkpoint: called here with every checkpoint.
 
     Raises:
@@ -78,7 +78,12 @@ def train_on_workers(
             "checkpoint": ray.put(pack(checkpoint)),
             "queue": queue,
         }
-        _follow(name, config, processes, gpus, queue, on_record, on_step, on_checkpoint)
+
+        def fit() -> None:
+            with tempfile.TemporaryDirectory(prefix="glorasearch-ray-train-") as folder:
+                _torch_trainer(name, config, processes, gpus, folder).fit()
+
+        _run_and_listen(fit, queue, on_record, on_step, on_checkpoint)
     finally:
         if queue is not None:
             queue.shutdown(force=True)
@@ -86,56 +91,11 @@ def train_on_workers(
             ray.shutdown()
 
 
-def _follow(
-    name: str,
-    config: dict[str, Any],
-    processes: int,
-    gpus: float,
-    queue: Queue,
-    on_record: Callable[[TrainingRecord], None],
-    on_step: Callable[[int], None],
-    on_checkpoint: Callable[[Checkpoint], None],
-) -> None:
-    """Run Ray Train in a thread, and act here on what the workers say."""
-    failures: list[BaseException] = []
-    told: list[tuple[str, str]] = []
-
-    def fit() -> None:
-        try:
-            with tempfile.TemporaryDirectory(prefix="glorasearch-ray-train-") as folder:
-                _trainer(name, config, processes, gpus, folder).fit()
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=fit, name="ray-train", daemon=True)
-    thread.start()
-    while True:
-        last = not thread.is_alive()
-        try:
-            kind, *content = queue.get_nowait() if last else queue.get(timeout=POLL_SECONDS)
-        except Empty:
-            if last:
-                break
-            continue
-        if kind == "record":
-            on_record(TrainingRecord(*content))
-        elif kind == "step":
-            on_step(*content)
-        elif kind == "checkpoint":
-            state = unpack(*content)
-            assert state is not None
-            on_checkpoint(state)
-        else:
-            told.append((content[0], content[1]))
-    if failures:
-        raise _reason(told, failures[0]) from failures[0]
-
-
-def _trainer(
+def _torch_trainer(
     name: str, config: dict[str, Any], processes: int, gpus: float, folder: str
 ) -> ray.train.torch.TorchTrainer:
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths of a run file mean this directory
-    for unused in ("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "RAY_TRAIN_METRICS_ENABLED"):  # a process each to start
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths of a run file are relative to this directory
+    for unused in ("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "RAY_TRAIN_METRICS_ENABLED"):  # each would start a process
         os.environ.setdefault(unused, "0")
     return ray.train.torch.TorchTrainer(
         _work,
@@ -153,70 +113,63 @@ def _trainer(
     )
 
 
-def _reason(told: list[tuple[str, str]], failure: BaseException) -> GlorasearchError:
-    """What to raise: what a worker said before it ended, the loss of another one only if nothing else was said."""
-    for name, message in sorted(told, key=lambda item: item[0] == WorkerLostError.__name__):
+def _run_and_listen(
+    fit: Callable[[], None],
+    queue: Queue,
+    on_record: Callable[[TrainingRecord], None],
+    on_step: Callable[[int], None],
+    on_checkpoint: Callable[[Checkpoint], None],
+) -> None:
+    """Run Ray Train by `fit` in a thread, and handle the workers' messages here."""
+    failures: list[BaseException] = []
+    reported: list[tuple[str, str]] = []
+
+    def run() -> None:
+        try:
+            fit()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="ray-train", daemon=True)
+    thread.start()
+    while True:
+        last = not thread.is_alive()
+        try:
+            kind, *content = queue.get_nowait() if last else queue.get(timeout=POLL_SECONDS)
+        except Empty:
+            if last:
+                break
+            continue
+        if kind == "record":
+            on_record(TrainingRecord(*content))
+        elif kind == "step":
+            on_step(*content)
+        elif kind == "checkpoint":
+            checkpoint = unpack(*content)
+            assert checkpoint is not None
+            on_checkpoint(checkpoint)
+        else:
+            reported.append((content[0], content[1]))
+    if failures:
+        raise _error(reported, failures[0]) from failures[0]
+
+
+def _error(reported: list[tuple[str, str]], failure: BaseException) -> GlorasearchError:
+    """What to raise: an error that a worker reported; that another worker is lost only if nothing else was."""
+    for name, message in sorted(reported, key=lambda item: item[0] == WorkerLostError.__name__):
         kind = getattr(errors, name, None)
         if isinstance(kind, type) and issubclass(kind, GlorasearchError):
             return kind(message)
     causes: Mapping[Any, BaseException] = getattr(failure, "worker_failures", {}) or {"Ray Train": failure}
-    what = "; ".join(f"{who}: {(str(error).strip().splitlines() or ['?'])[0]}" for who, error in causes.items())
+    what = "; ".join(f"{who}: {first_line(error)}" for who, error in causes.items())
     return WorkerLostError(
-        f"the training's processes ended before the last step ({what}). Start the same command again: it goes on from "
+        f"the training's processes ended before the last step ({what}). Start the same command again: it resumes from "
         "the last checkpoint"
     )
 
 
-class _Driver:
-    """The driver as process 0 sees it; a `CheckpointStore` whose checkpoints the driver keeps."""
-
-    def __init__(self, queue: Queue, checkpoint: Checkpoint | None) -> None:
-        self._queue, self._checkpoint = queue, checkpoint
-        self._under_way: list[Any] = []
-        self._kept = checkpoint is not None
-        self._told = 0.0
-
-    def record(self, row: TrainingRecord) -> None:
-        """A record; nobody waits for it to arrive."""
-        self._send("record", row.step, dict(row.values))
-
-    def step(self, step: int) -> None:
-        """How far the training is, now and then."""
-        now = time.monotonic()
-        if now - self._told >= STEP_SECONDS:
-            self._told = now
-            self._send("step", step)
-
-    def load(self) -> Checkpoint | None:
-        """The checkpoint that the driver gave."""
-        return self._checkpoint
-
-    def save(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Give a checkpoint to the driver, after everything before has arrived."""
-        self.wait()
-        self._kept = True
-        self._send("checkpoint", pack(Checkpoint(dict(tensors), dict(meta))))
-
-    def wait(self) -> None:
-        """Until everything has arrived."""
-        under_way, self._under_way = self._under_way, []
-        ray.get(under_way)
-
-    def close(self) -> None:
-        """Nothing but to wait."""
-        self.wait()
-
-    def location(self) -> str | None:
-        """The driver's."""
-        return "with the run's driver" if self._kept else None
-
-    def _send(self, *message: Any) -> None:
-        actor: Any = self._queue.actor
-        self._under_way.append(actor.put_nowait.remote(message))
-
-
 def _work(config: Mapping[str, Any]) -> None:
-    """What every worker does."""
+    """What every worker runs; reports its error to the driver."""
     queue: Queue = config["queue"]
     try:
         _train(config, queue)
@@ -231,14 +184,15 @@ def _work(config: Mapping[str, Any]) -> None:
 
 
 def _train(config: Mapping[str, Any], queue: Queue) -> None:
-    told = TrainingSpec(**config["spec"])
-    context = ray.train.get_context()
-    communicator = ProcessGroup() if context.get_world_size() > 1 else SingleProcess()
+    spec = TrainingSpec(**config["spec"])
+    several = ray.train.get_context().get_world_size() > 1
+    communicator = ProcessGroup() if several else SingleProcess()
+    first = communicator.process == 0
     start = unpack(ray.get(config["start"]))
     assert start is not None
-    built = build_training(told, start.tensors)
+    built = build_training(spec, start.tensors)
     device = ray.train.torch.get_device()
-    driver = _Driver(queue, unpack(ray.get(config["checkpoint"])) if communicator.process == 0 else None)
+    driver = _DriverChannel(queue, unpack(ray.get(config["checkpoint"])) if first else None)
     trainer = SupernetTrainer(
         built.supernet,
         built.split,
@@ -247,24 +201,72 @@ def _train(config: Mapping[str, Any], queue: Queue) -> None:
         device=device,
         communicator=communicator,
         checkpoint=driver,
-        probe=_probe(built, told, str(device)) if built.probed else None,
+        probe=_probe(built, spec, str(device)) if built.probed else None,
         on_record=driver.record,
-        on_step=driver.step if communicator.process == 0 else None,
+        on_step=driver.step if first else None,
     )
-    if communicator.process == 0 or trainer.facts:
-        check_facts(told.facts, trainer.facts)
+    if first or trainer.facts:
+        check_facts(spec.facts, trainer.facts)
     trainer.run()
 
 
-def _probe(built: BuiltTraining, told: TrainingSpec, device: str) -> Callable[[Supernet], Mapping[str, float]]:
+def _probe(built: BuiltTraining, spec: TrainingSpec, device: str) -> Callable[[Supernet], Mapping[str, float]]:
     evaluator: CandidateEvaluator | None = None
 
     def measure(supernet: Supernet) -> Mapping[str, float]:
         nonlocal evaluator
         if evaluator is None:
-            evaluator = CandidateEvaluator(supernet, built.data.search, device=device, **told.evaluator)
+            evaluator = CandidateEvaluator(supernet, built.data.search, device=device, **spec.evaluator)
         else:
             evaluator.refresh()
         return {name: evaluator.evaluate(subnet).accuracy for name, subnet in built.probed.items()}
 
     return measure
+
+
+class _DriverChannel:
+    """Process 0's messages to the driver; a `CheckpointStore` whose checkpoints the driver keeps."""
+
+    def __init__(self, queue: Queue, checkpoint: Checkpoint | None) -> None:
+        self._queue, self._checkpoint = queue, checkpoint
+        self._in_flight: list[Any] = []
+        self._kept = checkpoint is not None
+        self._last_step_message = 0.0
+
+    def record(self, record: TrainingRecord) -> None:
+        """Send a record, without waiting for its arrival."""
+        self._send("record", record.step, dict(record.values))
+
+    def step(self, step: int) -> None:
+        """Send the number of steps done, now and then."""
+        now = time.monotonic()
+        if now - self._last_step_message >= STEP_SECONDS:
+            self._last_step_message = now
+            self._send("step", step)
+
+    def load(self) -> Checkpoint | None:
+        """The checkpoint that the driver passed."""
+        return self._checkpoint
+
+    def save(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Send a checkpoint, once everything before it has arrived."""
+        self.wait()
+        self._kept = True
+        self._send("checkpoint", pack(Checkpoint(dict(tensors), dict(meta))))
+
+    def wait(self) -> None:
+        """Block until everything has arrived."""
+        in_flight, self._in_flight = self._in_flight, []
+        ray.get(in_flight)
+
+    def close(self) -> None:
+        """Wait; there is nothing to release."""
+        self.wait()
+
+    def location(self) -> str | None:
+        """At the driver."""
+        return "with the run's driver" if self._kept else None
+
+    def _send(self, *message: Any) -> None:
+        actor: Any = self._queue.actor
+        self._in_flight.append(actor.put_nowait.remote(message))

@@ -1,4 +1,4 @@
-"""The actors of an executor: placed, built, given tasks, replaced when they die; and what each of them holds."""
+"""The actors of an executor: created, built, given tasks, replaced when they die; and which tasks each holds."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import ray
 
 from glorasearch.errors import RunError
 from glorasearch.space import EvaluationTask
-from workers.actor import CONTROL, Crash, EvaluatorActor, Home
+from workers.actor import CONTROL, Crash, EvaluatorActor, Location
 
 logger = logging.getLogger(__name__)
 
 QUEUED_PER_WORKER: Final = 2
 """One task is evaluated while the next one already waits at the worker."""
-BUILDS: Final = 3
-"""Builds in a row that may fail before a worker is given up."""
+MAX_BUILDS: Final = 3
+"""A worker is given up after this many failed builds in a row."""
 
 
 @dataclass(slots=True, eq=False)
-class Attempt:
+class PendingTask:
     """A task until it is answered."""
 
     task: EvaluationTask
-    losses: int = 0
+    deaths: int = 0
     """How often its worker died while evaluating it."""
     timeouts: int = 0
     """How often its evaluation took too long."""
@@ -37,50 +37,50 @@ class Attempt:
 
 
 @dataclass(slots=True, eq=False)
-class Handed:
-    """An attempt in the queue of one actor."""
+class Assignment:
+    """A pending task in the queue of one actor."""
 
     reference: Any
-    attempt: Attempt
+    pending: PendingTask
     ticket: int
     withdrawn: bool = False
-    """Given to another worker: what comes of it here counts only if it comes first."""
+    """Reassigned to another worker: a result from here counts only if it comes first."""
 
     @property
     def open(self) -> bool:
-        """Whether this worker is the one that the attempt waits for."""
-        return not self.withdrawn and not self.attempt.answered
+        """Whether the task still depends on this worker."""
+        return not self.withdrawn and not self.pending.answered
 
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """One place for an actor; when the actor dies, another one takes the place."""
+    """One slot for an actor; when the actor dies, another one takes its place."""
 
     number: int
     actor: Any
     building: Any
-    """Reference of the build under way; None once the evaluator is there."""
-    home: Home | None = None
+    """Reference of the build in progress; None once the evaluator is built."""
+    location: Location | None = None
     failed_builds: int = 0
-    queue: deque[Handed] = field(default_factory=deque)
+    queue: deque[Assignment] = field(default_factory=deque)
     """In the order in which the actor takes them."""
     began: float = 0.0
-    """When the first of the queue can have begun at the latest; seconds of this process's monotonic clock."""
+    """Latest possible start of the queue's first evaluation; seconds of this process's monotonic clock."""
 
     @property
     def reference(self) -> Any:
-        """What the actor answers next, if it has anything to do."""
+        """What the actor answers next; None if it is idle."""
         if self.building is not None:
             return self.building
         return self.queue[0].reference if self.queue else None
 
     @property
     def ready(self) -> bool:
-        """Whether it takes tasks; an actor that waits for its place in the cluster holds none."""
+        """Whether it takes tasks; an actor that waits for resources of the cluster does not."""
         return self.building is None
 
     def __str__(self) -> str:
-        return f"worker {self.number}" + ("" if self.home is None else f" ({self.home})")
+        return f"worker {self.number}" + ("" if self.location is None else f" ({self.location})")
 
 
 class WorkerPool:
@@ -88,7 +88,7 @@ class WorkerPool:
 
     Args:
         factory, spec: as in `RayExecutor`.
-        workers: number of places for actors.
+        workers: number of actors.
         gpus_per_worker: GPUs of each actor; may be a fraction.
     """
 
@@ -107,7 +107,7 @@ class WorkerPool:
         self._ever_ready = False
         self.workers: list[Worker] = []
         for number in range(workers):
-            actor = self._actor()
+            actor = self._create_actor()
             self.workers.append(Worker(number, actor, actor.build.remote()))
 
     def __len__(self) -> int:
@@ -120,23 +120,23 @@ class WorkerPool:
 
     @property
     def busy(self) -> bool:
-        """Whether some worker holds a task that is waited for."""
-        return any(handed.open for worker in self.workers for handed in worker.queue)
+        """Whether any worker holds an open task."""
+        return any(assignment.open for worker in self.workers for assignment in worker.queue)
 
-    def hand(self, attempt: Attempt, worker: Worker) -> None:
+    def assign(self, pending: PendingTask, worker: Worker) -> None:
         """Give a worker a task."""
         ticket = next(self._tickets)
         if not worker.queue:
             worker.began = time.monotonic()
-        worker.queue.append(Handed(worker.actor.evaluate.remote(attempt.task, ticket), attempt, ticket))
+        worker.queue.append(Assignment(worker.actor.evaluate.remote(pending.task, ticket), pending, ticket))
 
-    def pop(self, worker: Worker) -> Handed:
-        """Take the task that a worker has answered out of its queue; the next one begins now at the latest."""
+    def pop(self, worker: Worker) -> Assignment:
+        """Remove the task that a worker has answered from its queue; its next one has begun by now."""
         worker.began = time.monotonic()
         return worker.queue.popleft()
 
     def steal(self, thief: Worker) -> bool:
-        """Give an idle worker the task that has waited longest behind another; whether there was one."""
+        """Give an idle worker the task that has waited longest at another one; returns whether there was any."""
         victims = [w for w in self.workers if w.ready and len(w.queue) > 1 and w.queue[-1].open]
         if not victims:
             return False
@@ -144,46 +144,47 @@ class WorkerPool:
         stolen = victim.queue[-1]
         stolen.withdrawn = True
         victim.actor.withdraw.options(concurrency_group=CONTROL).remote(stolen.ticket)
-        self.hand(stolen.attempt, thief)
+        self.assign(stolen.pending, thief)
         return True
 
-    def built(self, worker: Worker, answer: Home | Crash) -> None:
-        """Take in what came of a build.
+    def finish_build(self, worker: Worker, answer: Location | Crash) -> None:
+        """Process the answer to a build.
 
         Raises:
             RunError: if the evaluator cannot be built, and never could.
         """
         if isinstance(answer, Crash):
-            self.build_failed(worker, answer.summary, answer.trace)
+            self.fail_build(worker, answer.summary, answer.trace)
             return
-        worker.building, worker.home, worker.failed_builds = None, answer, 0
+        worker.building, worker.location, worker.failed_builds = None, answer, 0
         self._ever_ready = True
 
-    def build_failed(self, worker: Worker, why: str, trace: str = "") -> None:
-        """Try a build again, or give the worker up. What could not be built from the start is the run's own fault; what
-        could be, and now cannot on some node, is that node's.
+    def fail_build(self, worker: Worker, why: str, trace: str = "") -> None:
+        """Retry a build, or give the worker up.
+
+        If no build ever succeeded, the run itself is at fault; if one did, a failure is that of a node.
 
         Raises:
-            RunError: if no worker is left.
+            RunError: if the run is at fault, or no worker is left.
         """
         worker.failed_builds += 1
         crashed = bool(trace)
-        if not self._ever_ready and (crashed or worker.failed_builds >= BUILDS):
-            raise RunError(self._unbuildable(why, crashed) + (f"\nIn the worker:\n{trace}" if trace else ""))
-        if worker.failed_builds < BUILDS:
+        if not self._ever_ready and (crashed or worker.failed_builds >= MAX_BUILDS):
+            raise RunError(self._build_error(why, crashed) + (f"\nIn the worker:\n{trace}" if trace else ""))
+        if worker.failed_builds < MAX_BUILDS:
             self._renew(worker)
             return
         self._kill(worker)
         self.workers.remove(worker)
-        what = f"{worker} is given up after {BUILDS} failed builds in a row: {why}"
+        what = f"{worker} is given up after {MAX_BUILDS} failed builds in a row: {why}"
         if not self.workers:
             raise RunError(f"no worker is left; {what}")
-        logger.warning("%s; %d workers go on", what, len(self.workers))
+        logger.warning("%s; %d workers remain", what, len(self.workers))
 
-    def replace(self, worker: Worker, why: str) -> list[Attempt]:
-        """Put a new actor in the place of one that is gone or hangs; returns the tasks that it held."""
+    def replace(self, worker: Worker, why: str) -> list[PendingTask]:
+        """Replace an actor that is gone or hangs by a new one; returns the open tasks that it held."""
         logger.warning("%s is replaced: %s", worker, why)
-        held = [handed.attempt for handed in worker.queue if handed.open]
+        held = [assignment.pending for assignment in worker.queue if assignment.open]
         worker.queue.clear()
         self._renew(worker)
         return held
@@ -194,20 +195,20 @@ class WorkerPool:
             self._kill(worker)
         self.workers = []
 
-    def _unbuildable(self, why: str, crashed: bool) -> str:
+    def _build_error(self, why: str, crashed: bool) -> str:
         if crashed:
             return f"the evaluator of factory {self._factory} cannot be built: {why}"
         return (
-            f"workers die while factory {self._factory} builds their evaluator ({BUILDS} times in a row): {why}. Look "
-            "for a lack of memory, or use fewer workers"
+            f"workers die while factory {self._factory} builds their evaluator ({MAX_BUILDS} times in a row): {why}. "
+            "Check whether they run out of memory, or use fewer workers"
         )
 
     def _renew(self, worker: Worker) -> None:
-        self._kill(worker)  # it may be out of reach only; a second one must not run beside it
-        worker.actor, worker.home = self._actor(), None
+        self._kill(worker)  # it may only be unreachable, and must not run beside its successor
+        worker.actor, worker.location = self._create_actor(), None
         worker.building = worker.actor.build.remote()
 
-    def _actor(self) -> Any:
+    def _create_actor(self) -> Any:
         return self._actor_class.remote(self._factory, self._spec)
 
     def _kill(self, worker: Worker) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import ray
 
+from glorasearch.dotted import load_object
 from glorasearch.errors import RunError
 from glorasearch.search import Executor, InProcessExecutor
 from glorasearch.space import EvaluationTask, Subnet
 from workers import RayExecutor
-from workers.factory import build_evaluator
 
 BURN = str(Path(__file__).parents[1] / "integration")
 
@@ -30,7 +30,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(BURN)
         make = (
-            (lambda: InProcessExecutor(build_evaluator("ray_burn:make", SPEC)))
+            (lambda: InProcessExecutor(load_object("ray_burn:make")(SPEC)))
             if request.param == "in_process"
             else (lambda: RayExecutor("ray_burn:make", SPEC, workers=2))
         )

@@ -13,7 +13,7 @@ from numpy.random import default_rng
 from glorasearch.errors import InputError, RunError
 from glorasearch.space import BoundSpace, EvaluationTask, LayerShape, SearchSpace, sample
 from workers import RayExecutor
-from workers.actor import EvaluatorActor, Home
+from workers.actor import EvaluatorActor, Location
 from workers.cluster import check_room, connect
 
 DEADLINE_SECONDS = 120
@@ -60,7 +60,8 @@ def test_tasks_behind_a_slow_worker_are_taken_by_those_who_have_nothing_to_do(tm
     spec = {"rounds": 2_000, "log": str(tmp_path), "one_slow": True}
     with RayExecutor("ray_burn:make", spec, workers=3) as executor:
         assert executor.capacity == 6
-        executor.wait_until_ready()
+        while executor.status:
+            executor._step()
         for task in tasks:
             executor.submit(task)
         results = [executor.next_result() for _ in range(29)]
@@ -81,7 +82,7 @@ def test_tasks_behind_a_slow_worker_are_taken_by_those_who_have_nothing_to_do(tm
 
 def test_a_withdrawn_task_is_skipped_where_it_waited(tmp_path: Path) -> None:
     actor = EvaluatorActor("ray_burn:make", {"log": str(tmp_path)})
-    assert isinstance(actor.build(), Home)
+    assert isinstance(actor.build(), Location)
     first, second, third = tasks_of(3)
     actor.withdraw(1)
     answers = [actor.evaluate(task, ticket) for ticket, task in enumerate((first, second, third))]

@@ -15,12 +15,12 @@ from numpy.random import default_rng
 from ray.cluster_utils import Cluster
 
 from glorasearch.db import TrialStorage
+from glorasearch.dotted import load_object
 from glorasearch.errors import SearchError
 from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome, SearchProgress
 from glorasearch.space import BoundSpace, EvaluationTask, LayerShape, SearchSpace, sample
 from workers import RayExecutor
 from workers.cluster import connect
-from workers.factory import build_evaluator
 
 HERE = Path(__file__).parent
 DEADLINE_SECONDS = 120
@@ -80,7 +80,7 @@ def search(
 def undisturbed(spec: dict[str, Any], path: Path, trials: int, **options: Any) -> tuple[SearchOutcome, list[Any]]:
     """The same search in this process, where nothing happens."""
     here = {key: value for key, value in spec.items() if key not in ("log", "rounds")}
-    return search(InProcessExecutor(build_evaluator("ray_burn:make", here)), path, trials, **options)
+    return search(InProcessExecutor(load_object("ray_burn:make")(here)), path, trials, **options)
 
 
 def same(found: tuple[SearchOutcome, list[Any]], expected: tuple[SearchOutcome, list[Any]]) -> None:

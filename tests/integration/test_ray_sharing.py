@@ -92,7 +92,7 @@ def test_frozen_weights_adapters_and_images_are_shared_pages(
         ray_executor.submit(tasks[-1])
         result = ray_executor.next_result()
         assert scores(result) == scores(here(tasks[-1]))
-    first, second = (mapped(home.process, tmp_path) for home in ray_executor.homes)
+    first, second = (mapped(worker.location.process, tmp_path) for worker in ray_executor._pool.workers)
     assert first.keys() == second.keys()
     assert len(first) == 3, "backbone, adapters and images"
     for files in (first, second):

@@ -241,7 +241,7 @@ def test_what_is_not_there_is_said(
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
     assert command_line(["status", "--address", head.address]) == 1
-    assert f"asks for its token, and there is none in RAY_AUTH_TOKEN or {tmp_path / 'none'}" in capsys.readouterr().err
+    assert f"requires a token, and there is none in RAY_AUTH_TOKEN or {tmp_path / 'none'}" in capsys.readouterr().err
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     assert command_line(["status", "--address", head.address]) == 1
     assert "did not open its job API" in capsys.readouterr().err
