@@ -25,7 +25,7 @@ from workers.cluster import connect
 HERE = Path(__file__).parent
 DEADLINE_SECONDS = 120
 NODE = {"num_cpus": 2, "object_store_memory": 80 * 2**20}
-QUICK_DEATH = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+QUICK_DEATH = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 8}
 
 
 @pytest.fixture(scope="module")
