@@ -1,0 +1,49 @@
+"""What surrounds the code agrees with it: hooks, templates, the changelog, the package's metadata."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+from glorasearch import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_hooks_are_those_of_make_lint() -> None:
+    content = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    hooks = [hook for repository in content["repos"] for hook in repository["hooks"]]
+    assert {repository["repo"] for repository in content["repos"]} == {"local"}  # nothing is fetched
+    hooked = {hook["entry"].replace(" --force-exclude", "") for hook in hooks}
+    recipe = (ROOT / "Makefile").read_text("utf-8").split("\nlint:", 1)[1].split("\n\n", 1)[0]
+    linted = {line.strip().removesuffix(" .") for line in recipe.splitlines()[1:]}
+    assert hooked == {line.replace("$(BIN)", ".venv/bin") for line in linted}
+
+
+def test_templates_are_forms() -> None:
+    forms = [path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.name != "config.yml"]
+    assert len(forms) == 2
+    for form in forms:
+        content = yaml.safe_load(form.read_text("utf-8"))
+        assert {"name", "description", "body"} <= content.keys()
+        identifiers = [field["id"] for field in content["body"]]
+        assert len(set(identifiers)) == len(identifiers)
+
+
+def test_a_released_version_is_in_the_changelog() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    sections = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
+    assert sections[0] == "Unreleased"
+    for section in sections[1:]:
+        assert re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d{2}-\d{2}", section)
+    assert len(sections) == 1 or sections[1].startswith(__version__)
+
+
+def test_extras_that_the_documentation_names_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]:
+        for named in re.findall(r"""(?:glorasearch|-e "?\.)\[([a-z0-9,]+)\]""", page.read_text("utf-8")):
+            assert set(named.split(",")) <= extras.keys(), page
