@@ -20,8 +20,8 @@ from numpy.random import default_rng
 from table import Row, finish, json_option
 from torch import nn
 
-from glorasearch.data import DataConfig, SearchSplit, load_search_data
-from glorasearch.evaluation import CandidateEvaluator, input_spec
+from glorasearch.data import DataConfig, InputSpec, SearchSplit, load_search_data
+from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.space import SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
 
@@ -78,7 +78,7 @@ def rows(backbones: tuple[str, ...] = ("quickstart", "vit_tiny"), candidates: in
     for name in backbones:
         backbone = backbone_of(name).eval()
         config = DataConfig(source="digits", train=20, search=200)
-        split = load_search_data(config, input_spec(backbone, config)).search
+        split = load_search_data(config, InputSpec.from_backbone(backbone)).search
         for space in SPACES:
             times = measure(backbone, space, split, candidates or CANDIDATES[name])
             median = {what: statistics.median(values) for what, values in times.items()}

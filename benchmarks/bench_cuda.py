@@ -270,7 +270,8 @@ def bf16_rows(folder: Path) -> list[Row]:
     nets = [sample_within_budget(supernet.space, rng) for _ in range(200)]
     scores: dict[str, list[Score]] = {}
     for name, mode in (("bfloat16", "on"), ("float32", "off")):
-        evaluator = CandidateEvaluator(supernet, session.data.search, device="cuda", compile=mode, mixed=mode == "on")
+        precision = "bfloat16" if mode == "on" else "float32"
+        evaluator = CandidateEvaluator(supernet, session.data.search, device="cuda", compile=mode, precision=precision)
         scores[name] = [evaluator.evaluate(net) for net in nets]
     ranks = {name: sorted(range(200), key=lambda i: found[i].cross_entropy) for name, found in scores.items()}
     shared = len(set(ranks["bfloat16"][:10]) & set(ranks["float32"][:10]))

@@ -88,13 +88,13 @@ class Recorder:
     """Evaluates without early stopping, and keeps the scores of every image."""
 
     def __init__(self, evaluator: CandidateEvaluator) -> None:
-        self._resident, self._chunks = evaluator.resident, evaluator.chunks
+        self._model, self._chunks = evaluator.model, evaluator.chunks
         self.rows: list[tuple[Numbers, NDArray[np.bool_]]] = []
 
     @torch.inference_mode()
     def __call__(self, task: EvaluationTask) -> EvaluationResult:
-        self._resident.write(Subnet.from_json(task.subnet_json))
-        logits = torch.cat([self._resident.forward(images) for images in self._chunks])
+        self._model.write(Subnet.from_json(task.subnet_json))
+        logits = torch.cat([self._model.forward(images) for images in self._chunks])
         units = cross_entropies(logits, self._chunks.labels)
         wrong = logits.argmax(-1) != self._chunks.labels
         self.rows.append(((units * UNIT).numpy(), wrong.numpy()))

@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import tempfile
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,8 @@ import torch
 from table import machine
 
 from glorasearch.backbone import BackboneConfig, build_backbone
-from glorasearch.data import DataConfig, load_search_split
-from glorasearch.evaluation import EvaluatorSpec, input_spec
+from glorasearch.data import DataConfig, InputSpec, load_search_split
+from glorasearch.evaluation import EvaluatorSpec
 from glorasearch.space import EvaluationTask, SearchSpace, sample
 from glorasearch.supernet import Supernet
 from glorasearch.weights import WeightStore, frozen_digest
@@ -45,15 +44,16 @@ def specify(
 ) -> tuple[EvaluatorSpec, Supernet, dict[str, float]]:
     """A stored supernet, what workers are told of it, and the MiB of its parts."""
     space = SearchSpace.load(space_name)
-    supernet = Supernet(build_backbone(config), space)
+    supernet = Supernet(build_backbone(config, 10), space)
     data = DataConfig(source="digits", train=40, search=images, test=40)
-    split = load_search_split(data, input_spec(supernet.model, data))
+    split = load_search_split(data, InputSpec.from_backbone(supernet.model))
     store = WeightStore(str(folder / "weights"))
     state = supernet.adapter_state()
     spec = EvaluatorSpec(
-        backbone=asdict(config),
-        data=asdict(data),
-        space=space.model_dump(mode="json", exclude_none=True),
+        backbone=config,
+        classes=10,
+        data=data,
+        space=space,
         store=store.url,
         weights=store.put(state, {"backbone_digest": frozen_digest(supernet)}),
         split=split.digest,
@@ -105,17 +105,17 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         os.environ["GLORASEARCH_CACHE"] = f"{name}/cache"
-        config = BackboneConfig(name=options.backbone, classes=10, pretrained=False)
+        config = BackboneConfig(name=options.backbone, pretrained=False)
         spec, supernet, parts = specify(config, options.space, options.images, Path(name))
         sizes = ", ".join(f"{part} {size:.0f} MiB" for part, size in parts.items())
         print(f"{options.backbone}, {options.space}, {options.images} images: {sizes}")
         print("| shared | actors | PSS, all actors | PSS of each further actor | private, each |")
         print("| ------ | ------ | --------------- | ------------------------ | ------------- |")
-        small = BackboneConfig(name="vit_tiny_patch16_224", classes=10, pretrained=False, args=SMALL)
+        small = BackboneConfig(name="vit_tiny_patch16_224", pretrained=False, args=SMALL)
         for name_of, made, counts in (
             ("none", specify(small, options.space, options.images, Path(name)), (options.actors,)),
             ("no", (spec, supernet), (1, options.actors)),
-            ("yes", (replace(spec, shared=True), supernet), (1, options.actors)),
+            ("yes", (spec.replace(shared=True), supernet), (1, options.actors)),
         ):
             alone = 0.0
             for actors in counts if options.only in (None, name_of) else ():

@@ -23,10 +23,8 @@ from table import Row, finish, json_option
 from torch import nn
 
 from glorasearch.adapters import adaptable_layers, head_names
-from glorasearch.assets import quickstart_backbone_path
 from glorasearch.backbone import BackboneConfig, build_backbone
-from glorasearch.data import DataConfig, TrainSplit, load_search_data
-from glorasearch.evaluation import input_spec
+from glorasearch.data import DataConfig, InputSpec, TrainSplit, load_search_data
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
 from glorasearch.training import Fixed, SamplingStrategy, Uniform
@@ -55,7 +53,7 @@ Step = Callable[[int], object]
 def backbone_of(name: str) -> nn.Module:
     """The shipped quickstart backbone, or a ViT-Ti/16 with random weights; ten classes."""
     if name == "quickstart":
-        return build_backbone(BackboneConfig(name=f"local-dir:{quickstart_backbone_path()}", classes=10))
+        return build_backbone(BackboneConfig(name="quickstart"), 10)
     torch.manual_seed(0)
     model: nn.Module = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=10)
     return model.eval()
@@ -129,7 +127,7 @@ def rows(backbones: tuple[str, ...] = ("quickstart", "vit_tiny"), paths: int | N
     found: list[Row] = []
     for name in backbones:
         backbone = backbone_of(name)
-        spec = input_spec(backbone, DataConfig(source="digits"))
+        spec = InputSpec.from_backbone(backbone)
         data = load_search_data(DataConfig(source="digits", train=200, search=20), spec).train
         order = BatchOrder(len(data), BATCH, 0)
         steps: dict[str, Step] = {

@@ -1,4 +1,4 @@
-"""TOML that enters: read, checked strictly by a pydantic model, with errors that name file, key, finding and remedy."""
+"""Strict TOML: read, checked by a pydantic model, with errors that name file, key, finding and what is allowed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from glorasearch.errors import InputError
 
@@ -16,19 +17,27 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _EXPECTED = {
     "tuple_type": "a list, in [brackets] (of tables: [[double brackets]])",
+    "dict_type": "a table",
     "model_type": "a table",
     "model_attributes_type": "a table",
     "string_type": "a string",
+    "string_too_short": "a string that is not empty",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "int_parsing": "a whole number",
     "float_type": "a number",
     "float_parsing": "a number",
+    "finite_number": "a finite number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
+    "literal_error": "{expected}",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
     "too_short": "a list with at least one entry",
 }
-"""What pydantic's types of errors mean to who writes TOML."""
+"""Pydantic's types of errors in the words of someone who writes TOML; names in braces are from the error's context."""
 
 
 def read_toml(path: Path, error: type[InputError]) -> dict[str, Any]:
@@ -46,37 +55,51 @@ def read_toml(path: Path, error: type[InputError]) -> dict[str, Any]:
 
 
 def validate(data: Mapping[str, Any], model: type[Model], source: str, error: type[InputError]) -> Model:
-    """Check `data` by `model`; `source` names the file in messages."""
+    """Check `data` by `model`; `source` names the file in messages.
+
+    Raises:
+        InputError: (of the given class) with a line for everything that is wrong.
+    """
     try:
         return model.model_validate(data)
     except ValidationError as cause:
-        lines = [_describe(item, model) for item in cause.errors(include_url=False)]
-        raise error("\n".join(f"{source}: {line}" for line in lines)) from cause
+        raise error("\n".join(f"{source}: {line}" for line in explain(cause, model))) from cause
 
 
-def _describe(item: Any, model: type[BaseModel]) -> str:
-    location: Sequence[str | int] = item["loc"]
-    key = _key(location)
-    if item["type"] == "extra_forbidden":
+def explain(error: ValidationError, model: type[BaseModel], section: str = "") -> list[str]:
+    """A line for everything that is wrong: the key, what was found, what is allowed.
+
+    Args:
+        error: of the model.
+        model: what was validated.
+        section: where its keys stand in the file.
+    """
+    return [_describe(item, model, section) for item in error.errors(include_url=False)]
+
+
+def _describe(item: ErrorDetails, model: type[BaseModel], section: str) -> str:
+    location, kind, context = item["loc"], item["type"], item.get("ctx", {})
+    key = _key((section, *location) if section else location)
+    if kind == "extra_forbidden":
         allowed = sorted(_fields_at(model, location[:-1]))
         near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         return f"unknown key {key!r}{hint}; allowed are {', '.join(allowed)}"
-    if item["type"] == "missing":
+    if kind == "missing":
         return f"key {key!r} is missing"
-    if item["type"] == "value_error":
-        return f"key {key!r}: {item['ctx']['error']}" if key else str(item["ctx"]["error"])
-    wanted = _EXPECTED.get(item["type"])
+    if kind == "value_error":
+        return f"key {key!r}: {context['error']}" if key else str(context["error"])
+    wanted = _EXPECTED.get(kind)
     if wanted is not None:
-        return f"key {key!r}: expected {wanted}, found {item['input']!r}"
+        return f"key {key!r}: expected {wanted.format_map(context)}, found {item['input']!r}"
     return f"key {key!r}: {item['msg']}, found {item['input']!r}"
 
 
-def _key(location: Sequence[str | int]) -> str:
+def _key(location: Sequence[int | str]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
-def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+def _fields_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """Names of the keys that are allowed at a place of the model."""
     current: type[BaseModel] = model
     for part in location:

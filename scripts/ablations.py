@@ -25,11 +25,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from glorasearch.assets import quickstart_backbone_path
 from glorasearch.backbone import BackboneConfig, build_backbone
-from glorasearch.data import DataConfig, Splits, TrainSplit, load_splits
+from glorasearch.data import DataConfig, InputSpec, Splits, TrainSplit, load_splits
 from glorasearch.db import TrialStorage
-from glorasearch.evaluation import CandidateEvaluator, accuracy_on_test, input_spec
+from glorasearch.evaluation import CandidateEvaluator, accuracy_on_test
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver
 from glorasearch.space import SearchSpace, Subnet, sample_within_budget
 from glorasearch.supernet import Supernet
@@ -39,10 +38,9 @@ Row = dict[str, Any]
 
 
 def prepare(seed: int) -> tuple[torch.nn.Module, Splits]:
-    config = BackboneConfig(name=f"local-dir:{quickstart_backbone_path()}", classes=10, seed=seed)
-    backbone = build_backbone(config)
+    backbone = build_backbone(BackboneConfig(name="quickstart"), 10, seed=seed)
     data = DataConfig(source="digits", seed=seed, train=800, search=200)
-    return backbone, load_splits(data, input_spec(backbone, data))
+    return backbone, load_splits(data, InputSpec.from_backbone(backbone))
 
 
 def fit(supernet: Supernet, split: TrainSplit, strategy: SamplingStrategy, lr: float, steps: int, seed: int) -> None:

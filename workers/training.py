@@ -199,6 +199,7 @@ def _train(config: Mapping[str, Any], queue: Queue) -> None:
         built.strategy,
         built.config,
         device=device,
+        compile=spec.compile,
         communicator=communicator,
         checkpoint=driver,
         probe=_probe(built, spec, str(device)) if built.probed else None,

@@ -12,7 +12,7 @@ import click
 
 from glorasearch.cli.options import json_option
 from glorasearch.errors import BackboneError
-from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, known_layers
+from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, SpaceConfig, known_layers
 
 
 @click.command("space")
@@ -24,21 +24,13 @@ from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpa
 @json_option
 def command(name: str, backbone: str, least: int | None, most: int | None, all_layers: bool, as_json: bool) -> None:
     """Show what search space NAME (a shipped one, or a TOML file) offers on a backbone."""
-    space = _with_budget(SearchSpace.load(name), name, least, most)
+    space = SpaceConfig(name=name, min=least, max=most).load()
     known = None if "conv2d" in space.layers.types else known_layers(backbone)  # which are linear layers only
     bound = space.bind(known or _built_layers(backbone))
     if as_json:
         click.echo(json.dumps(_describe(space, bound, backbone), indent=2))
         return
     _print(space, bound, backbone, all_layers)
-
-
-def _with_budget(space: SearchSpace, name: str, least: int | None, most: int | None) -> SearchSpace:
-    if least is None and most is None:
-        return space
-    content = space.model_dump(mode="json", exclude_none=True)
-    content["budget"] |= {key: value for key, value in (("min", least), ("max", most)) if value is not None}
-    return SearchSpace.from_dict(content, source=f"{name} with --min and --max")
 
 
 def _built_layers(backbone: str) -> Sequence[LayerShape]:

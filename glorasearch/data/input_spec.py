@@ -62,16 +62,12 @@ class InputSpec:
             raise DataError(f"input: crop_mode {self.crop_mode!r}; allowed are {', '.join(CROP_MODES)}")
 
     @classmethod
-    def from_backbone(cls, model: nn.Module, **overrides: Any) -> Self:
+    def from_backbone(cls, model: nn.Module) -> Self:
         """The input of a timm model, from its `pretrained_cfg`; what the built model itself fixes goes first.
 
         A model that was built for another image size or number of channels than its `pretrained_cfg` says is taken at
         its word: the size of its patch embedding, the channels of its first convolution. Where the channels differ,
         mean and std are averaged over the channels, or repeated.
-
-        Args:
-            model: a timm model.
-            overrides: fields of `InputSpec` to set otherwise.
         """
         from timm.data.config import resolve_model_data_config  # timm takes a second to import
 
@@ -90,7 +86,7 @@ class InputSpec:
             "crop_pct": config["crop_pct"],
             "crop_mode": config["crop_mode"],
         }
-        return cls(**(values | overrides))
+        return cls(**values)
 
     @property
     def image_bytes(self) -> int:

@@ -1,7 +1,7 @@
 """Scoring candidates on the search split."""
 
-from glorasearch.evaluation.build import EvaluatorSpec, build_evaluator, input_spec, load_weights
+from glorasearch.evaluation.build import EvaluatorSpec, build_evaluator, load_weights
 from glorasearch.evaluation.evaluator import CandidateEvaluator
 from glorasearch.evaluation.scoring import accuracy_on_test
 
-__all__ = ["CandidateEvaluator", "EvaluatorSpec", "accuracy_on_test", "build_evaluator", "input_spec", "load_weights"]
+__all__ = ["CandidateEvaluator", "EvaluatorSpec", "accuracy_on_test", "build_evaluator", "load_weights"]

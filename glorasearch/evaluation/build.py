@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from glorasearch.backbone import BackboneConfig, build_backbone
+from glorasearch.config import Compile, Config, Precision
 from glorasearch.data import DataConfig, InputSpec, SearchSplit, load_search_split
 from glorasearch.evaluation.evaluator import CandidateEvaluator
-from glorasearch.evaluation.merged_model import Compile
 from glorasearch.evaluation.node import check_backbone, check_split, shared_backbone, shared_search_split
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
 from glorasearch.weights import NodeCache, WeightStore, frozen_digest
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluatorSpec:
-    """Everything that determines an evaluator; JSON-ready."""
+class EvaluatorSpec(Config):
+    """Everything that determines an evaluator; travels as JSON."""
 
-    backbone: dict[str, Any]
-    """`BackboneConfig` as a dictionary."""
-    data: dict[str, Any]
-    """`DataConfig` as a dictionary."""
-    space: dict[str, Any]
-    """`SearchSpace` as a dictionary."""
+    backbone: BackboneConfig
+    """The backbone, frozen."""
+    classes: int
+    """Outputs of its head."""
+    data: DataConfig
+    """The images."""
+    space: SearchSpace
+    """The choices."""
     store: str
     """URL of the weight store."""
     weights: str
@@ -40,8 +40,8 @@ class EvaluatorSpec:
     """Images scored at once; 25 by default."""
     compile: Compile = "auto"
     """On a GPU, whether the forward is compiled and captured; see `merged_model.make_merged_model`."""
-    mixed: bool | None = None
-    """Score in bfloat16; by default on GPUs only."""
+    precision: Precision = "auto"
+    """Precision of the forward pass; `auto` is bfloat16 on GPUs."""
     threads: int | None = None
     """Threads of torch on the CPU; None for torch's own default."""
     shared: bool = False
@@ -50,7 +50,7 @@ class EvaluatorSpec:
 
     def to_json(self) -> dict[str, Any]:
         """As a dictionary of JSON values."""
-        return asdict(self)
+        return self.model_dump(mode="json")
 
 
 def build_evaluator(content: dict[str, Any]) -> CandidateEvaluator:
@@ -59,8 +59,8 @@ def build_evaluator(content: dict[str, Any]) -> CandidateEvaluator:
     It is warmed up: the first candidate takes no longer than the next one, except to compile and capture on a GPU.
 
     Raises:
-        EvaluationError: if the search split or the backbone found here is not the one with which the search was
-        started. WeightStoreError: if the weights are missing, damaged or of another supernet.
+        EvaluationError: if the search split or the backbone found here is not the one with which the search started.
+        WeightStoreError: if the weights are missing, damaged or of another supernet.
     """
     spec = EvaluatorSpec(**content)
     device = torch.device(spec.device)
@@ -72,7 +72,7 @@ def build_evaluator(content: dict[str, Any]) -> CandidateEvaluator:
     store = WeightStore(spec.store)
     backbone = _backbone(spec, store, cache)
     split = _search_split(spec, backbone, cache)
-    supernet = Supernet(backbone, SearchSpace.from_dict(spec.space))
+    supernet = Supernet(backbone, spec.space)
     load_weights(supernet, store, spec.weights, cache)
     evaluator = CandidateEvaluator(
         supernet,
@@ -82,7 +82,7 @@ def build_evaluator(content: dict[str, Any]) -> CandidateEvaluator:
         weights=spec.weights,
         hardest_first=True,
         compile=spec.compile,
-        mixed=spec.mixed,
+        precision=spec.precision,
     )
     if cache is not None:
         evaluator.order = cache.remember(_order_key(spec), lambda: {"order": evaluator.order})["order"].clone()
@@ -91,15 +91,13 @@ def build_evaluator(content: dict[str, Any]) -> CandidateEvaluator:
 
 
 def _backbone(spec: EvaluatorSpec, store: WeightStore, cache: NodeCache | None) -> nn.Module:
-    config = BackboneConfig(**spec.backbone)
     if cache is None:
-        return build_backbone(config)
-    return shared_backbone(cache, config, str(store.manifest(spec.weights).get("backbone_digest")))
+        return build_backbone(spec.backbone, spec.classes)
+    return shared_backbone(cache, spec.backbone, spec.classes, str(store.manifest(spec.weights).get("backbone_digest")))
 
 
 def _search_split(spec: EvaluatorSpec, backbone: nn.Module, cache: NodeCache | None) -> SearchSplit:
-    config = DataConfig(**spec.data)
-    inputs = input_spec(backbone, config)
+    config, inputs = spec.data, InputSpec.from_backbone(backbone)
     if cache is not None:
         return shared_search_split(cache, config, inputs, spec.split, cpu=torch.device(spec.device).type == "cpu")
     split = load_search_split(config, inputs)
@@ -111,13 +109,9 @@ def _order_key(spec: EvaluatorSpec) -> str:
     """Everything that the order of the images depends on, the device included, since other GPUs round differently."""
     device = torch.device(spec.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    facts = [spec.weights, spec.space, spec.split, spec.batch_size, name, spec.compile, spec.mixed, spec.threads]
+    space = spec.space.digest
+    facts = [spec.weights, space, spec.split, spec.batch_size, name, spec.compile, spec.precision, spec.threads]
     return f"order {json.dumps(facts, sort_keys=True)} torch {torch.__version__}"
-
-
-def input_spec(backbone: nn.Module, config: DataConfig) -> InputSpec:
-    """The backbone's input specification, with the overrides of the data section."""
-    return InputSpec.from_backbone(backbone).override(size=config.size, mean=config.mean, std=config.std)
 
 
 def load_weights(supernet: Supernet, store: WeightStore, digest: str, cache: NodeCache | None = None) -> None:

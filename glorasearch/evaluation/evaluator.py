@@ -8,9 +8,10 @@ from typing import Final, NamedTuple
 
 import torch
 
+from glorasearch.config import Compile, Precision
 from glorasearch.data import SearchSplit
 from glorasearch.errors import DataError, EvaluationError, GlorasearchError
-from glorasearch.evaluation.merged_model import Compile, make_merged_model
+from glorasearch.evaluation.merged_model import make_merged_model
 from glorasearch.evaluation.scoring import Chunks, PendingSums, ScoreSums, hardest_first, natural_order
 from glorasearch.space import EvaluationResult, EvaluationTask, Score, StopThreshold, Subnet
 from glorasearch.supernet import Supernet
@@ -42,7 +43,7 @@ class CandidateEvaluator:
         weights: str | None = None,
         hardest_first: bool = False,
         compile: Compile = "auto",
-        mixed: bool | None = None,
+        precision: Precision = "auto",
     ) -> None:
         """Build the merged model. The supernet's weights must not change while it is in use, except before `refresh`.
 
@@ -55,7 +56,7 @@ class CandidateEvaluator:
             hardest_first: score the images in the order that stops hopeless candidates soonest. Finding it costs the
                 evaluation of a few candidates, before the first one.
             compile: on a GPU in bfloat16, whether the forward is compiled and captured (`make_merged_model`).
-            mixed: score in bfloat16; by default on GPUs only.
+            precision: of the forward pass; `auto` is bfloat16 on GPUs.
 
         Raises:
             DataError: if the split is not a `SearchSplit`; in particular the test split is refused.
@@ -68,7 +69,7 @@ class CandidateEvaluator:
         self._size = batch_size or CHUNK
         spec = split.spec
         example = torch.zeros(min(self._size, len(split)), spec.channels, spec.height, spec.width, device=device)
-        self.model = make_merged_model(supernet, device, example, compile=compile, mixed=mixed)
+        self.model = make_merged_model(supernet, device, example, compile=compile, precision=precision)
         """Holds one candidate at a time."""
         self._parsed: dict[str, Subnet] = {}
         self._started: _Started | None = None

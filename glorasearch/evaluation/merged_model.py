@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from glorasearch.config import Compile, Precision, is_mixed
 from glorasearch.errors import ConfigError, EvaluationError, GlorasearchError, first_line, first_sentence
 from glorasearch.space import BoundSpace, Subnet
 from glorasearch.supernet import Supernet
 
-Compile = Literal["auto", "on", "off"]
 _log = logging.getLogger(__name__)
 _halved = False
 """Whether this process has reported that it scores in halves."""
@@ -93,7 +92,7 @@ class MergedModel(ABC):
 
 
 def make_merged_model(
-    supernet: Supernet, device: torch.device | str, example: Tensor, *, compile: Compile, mixed: bool | None
+    supernet: Supernet, device: torch.device | str, example: Tensor, *, compile: Compile, precision: Precision
 ) -> MergedModel:
     """`CapturedModel` on a GPU in bfloat16, otherwise `EagerModel`.
 
@@ -103,14 +102,14 @@ def make_merged_model(
         example: a batch `(n, C, H, W)` of the shape to be scored.
         compile: `auto` falls back to the eager model, with a warning, if the backbone cannot be compiled; `on` raises
             then; `off` always takes the eager one.
-        mixed: bfloat16; by default on GPUs only.
+        precision: of the forward pass; `auto` is bfloat16 on GPUs.
     """
     from glorasearch.evaluation.eager_model import EagerModel
 
-    cuda = torch.device(device).type == "cuda"
-    wanted = cuda if mixed is None else mixed
-    if compile == "off" or not cuda or not wanted:
-        return EagerModel(supernet, device, mixed=wanted)
+    kind = torch.device(device).type
+    mixed = is_mixed(precision, kind)
+    if compile == "off" or kind != "cuda" or not mixed:
+        return EagerModel(supernet, device, mixed=mixed)
     from glorasearch.evaluation.captured_model import CapturedModel
     from glorasearch.fused import UnfusableError
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Final
 
 import timm
@@ -27,7 +25,7 @@ _FORMAT: Final = 1
 """Part of every key; increased when the content stored under it changes."""
 
 
-def shared_backbone(cache: NodeCache, config: BackboneConfig, digest: str) -> nn.Module:
+def shared_backbone(cache: NodeCache, config: BackboneConfig, classes: int, digest: str) -> nn.Module:
     """The backbone whose frozen weights have this digest, memory-mapped; the values of its head are arbitrary.
 
     The first process of a node builds it (and downloads it if necessary); the others build a model without weights.
@@ -38,23 +36,21 @@ def shared_backbone(cache: NodeCache, config: BackboneConfig, digest: str) -> nn
     """
 
     def make() -> dict[str, Tensor]:
-        model = build_backbone(config)
+        model = build_backbone(config, classes)
         heads = head_names(model)
         kept = {name: value for name, value in model.state_dict().items() if not _within(name, heads)}
         check_backbone(digest, tensor_digest(kept))
         known = model.state_dict().keys()
         return kept | {name: value for name, value in model.named_buffers() if name not in known}
 
-    key = f"backbone {_FORMAT} {digest} {json.dumps(asdict(config), sort_keys=True)} timm {timm.__version__}"
+    key = f"backbone {_FORMAT} {digest} {config.model_dump_json()} {classes} classes timm {timm.__version__}"
     tensors = cache.remember(key, make)
-    model = build_skeleton(config)
+    model = build_skeleton(config, classes)
     for head in head_names(model):
         model.get_submodule(head).to_empty(device="cpu")
     _fill(model, tensors)
-    if any(
-        tensor.is_meta for tensor in _tensors(model)
-    ):  # the model keeps values in places that `_tensors` does not look at
-        model = build_backbone(config)
+    if any(tensor.is_meta for tensor in _tensors(model)):  # `_tensors` does not find all places that have values
+        model = build_backbone(config, classes)
         _fill(model, tensors)
     return model.eval()
 

@@ -27,6 +27,8 @@ forward."""
 REFERENCES: Final = 4
 """Random subnets by which the hardness of images is judged. More cost more than they save
 (`benchmarks/bench_early_stopping.py`)."""
+TEST_BATCH: Final = 256
+"""Images of the test split that are scored at once."""
 _SEED: Final = 2306_07967
 
 
@@ -135,9 +137,11 @@ class PendingSums:
 
 @torch.inference_mode()
 def accuracy_on_test(
-    model: nn.Module, split: TestSplit, *, device: torch.device | str = "cpu", batch_size: int = 256
+    model: nn.Module, split: TestSplit, *, device: torch.device | str = "cpu", batch_size: int | None = None
 ) -> float:
     """Fraction of test images `(N, C, H, W)` that a plain model classifies correctly.
+
+    `batch_size` images are scored at once; `TEST_BATCH` by default.
 
     Raises:
         DataError: if the split is not the test split.
@@ -145,8 +149,8 @@ def accuracy_on_test(
     if not isinstance(split, TestSplit):
         raise DataError(f"the report measures on the test split only, got a {type(split).__name__}")
     model = model.to(device).eval()
-    correct = 0
-    for start in range(0, len(split), batch_size):
-        images, labels = split.batch(slice(start, min(start + batch_size, len(split))), device)
+    correct, size = 0, batch_size or TEST_BATCH
+    for start in range(0, len(split), size):
+        images, labels = split.batch(slice(start, min(start + size, len(split))), device)
         correct += int((model(images).argmax(-1) == labels).sum())
     return correct / len(split)

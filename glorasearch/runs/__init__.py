@@ -1,13 +1,8 @@
-"""Runs: the stages from a run file to a merged model and a report.
+"""Runs: the stages from a run file to a merged model and a report."""
 
-The names are imported when they are asked for: a run file can be read, and a workspace listed, without torch.
-"""
+from typing import TYPE_CHECKING
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
-from glorasearch.dotted import load_object
+from glorasearch.lazy import lazy_names
 
 if TYPE_CHECKING:
     from glorasearch.runs.config import RunConfig
@@ -19,20 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Advance", "Progress", "Report", "ResourceConfig", "Results", "Run", "RunConfig", "Silent", "Workspace"]
 
-_MODULES = {
-    "Advance": "progress",
-    "Progress": "progress",
-    "Report": "results",
-    "ResourceConfig": "resources",
-    "Results": "results",
-    "Run": "run",
-    "RunConfig": "config",
-    "Silent": "progress",
-    "Workspace": "workspace",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return load_object(f"{__name__}.{_MODULES[name]}:{name}")
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "config": ("RunConfig",),
+        "progress": ("Advance", "Progress", "Silent"),
+        "resources": ("ResourceConfig",),
+        "results": ("Report", "Results"),
+        "run": ("Run",),
+        "workspace": ("Workspace",),
+    },
+)

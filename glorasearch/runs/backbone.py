@@ -1,4 +1,4 @@
-"""The backbone of a run: what its run file asks for, and its memory, which runs of one machine can share."""
+"""The memory of a run's backbone, which runs of one machine can share."""
 
 from __future__ import annotations
 
@@ -7,27 +7,7 @@ from itertools import chain
 from torch import nn
 
 from glorasearch.adapters import head_names
-from glorasearch.assets import quickstart_backbone_path
-from glorasearch.backbone import BackboneConfig
-from glorasearch.runs.config import RunConfig
 from glorasearch.weights import NodeCache, tensor_digest
-
-QUICKSTART_BACKBONE = "quickstart"
-
-
-def backbone_config(config: RunConfig, classes: int, *, drop_path: bool = False) -> BackboneConfig:
-    """The backbone with a head for so many classes; `drop_path` gives it that of the training."""
-    section = config.backbone
-    name = f"local-dir:{quickstart_backbone_path()}" if section.name == QUICKSTART_BACKBONE else section.name
-    return BackboneConfig(
-        name=name,
-        classes=classes,
-        pretrained=section.pretrained,
-        checkpoint=section.checkpoint,
-        args=dict(section.args),
-        drop_path=config.train.drop_path if drop_path else 0.0,
-        seed=config.seed,
-    )
 
 
 def share_backbone(model: nn.Module, cache: NodeCache) -> nn.Module:

@@ -8,7 +8,6 @@ from glorasearch.errors import DataError, ExportError, InputError, SearchSpaceEr
 from glorasearch.export import BackboneFacts, check_exportable
 from glorasearch.runs.results import SearchResult, StageResult, TrainedResult
 from glorasearch.runs.session import Session
-from glorasearch.runs.stages.search import search_config
 from glorasearch.runs.stored_run import COMMANDS
 
 
@@ -20,7 +19,6 @@ def check_run(session: Session, only: str | None) -> None:
         WeightStoreError: if the weight store cannot be reached.
     """
     config, resources = session.config, session.resources
-    search_config(session)
     _ = session.stored.digest  # reads the search spaces
     resources.check_ranks(config.train.ranks)
     session.store.check(write=only not in ("search", "export"))

@@ -6,18 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from glorasearch.config import Role
 from glorasearch.db import RunRecord
+from glorasearch.identity import settings_of
+from glorasearch.runs.config import RunConfig
 from glorasearch.runs.results import Results
 
 SECTIONS: Final = ("backbone", "data", "train", "refit")
-"""The sections of a run file in which runs that are compared should agree."""
-NEVER_MATTERS: Final = frozenset(
-    {
-        "data.seed", "data.allow_overlap", "data.max_memory_gib", "train.strategy", "train.middle",
-        "train.record_every", "train.probe_every", "train.checkpoint_every",
-    }
-)  # fmt: skip
-"""What belongs to the method, to bookkeeping, or shows in the images themselves."""
+"""The sections of a run file in which runs that are compared should agree, but for the method and its seeds."""
 ROLES: Final = ("train", "search", "test")
 
 
@@ -40,11 +36,11 @@ def _settings(runs: Sequence[RunRecord]) -> dict[str, dict[str, list[str]]]:
     """Key of the run file → value, as JSON → the runs that have it."""
     found: dict[str, dict[str, list[str]]] = {}
     for run in runs:
+        settings = settings_of(RunConfig, run.config, without=tuple(Role))
         for section in SECTIONS:
-            for key, value in run.config[section].items():
+            for key, value in settings[section].items():
                 name = f"{section}.{key}"
-                if name not in NEVER_MATTERS:
-                    found.setdefault(name, {}).setdefault(json.dumps(value, sort_keys=True), []).append(run.name)
+                found.setdefault(name, {}).setdefault(json.dumps(value, sort_keys=True), []).append(run.name)
     return found
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
 
+from glorasearch.config import Role
 from glorasearch.db import RunRecord, RunState
+from glorasearch.identity import digest, identity_of
 from glorasearch.runs.comparability import incomparabilities
-from glorasearch.runs.config import without_labels
+from glorasearch.runs.config import RunConfig
 from glorasearch.runs.interval import wilson
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import Results
@@ -209,10 +210,9 @@ def left_out(groups: Iterable[Group]) -> list[str]:
 
 def _without_seed(config: Mapping[str, Any]) -> str:
     """What two runs of a group agree in: all that decides the winner but the seed; not the baselines beside it."""
-    content = {key: value for key, value in without_labels(config).items() if key not in ("seed", "report", "export")}
-    content["data"] = {key: value for key, value in content["data"].items() if key != "seed"}
-    content["spaces"] = content["spaces"]["space"]
-    return json.dumps(content, sort_keys=True)
+    content = identity_of(RunConfig, config, without=(Role.BOOKKEEPING, Role.SEED))
+    space = content.pop("spaces")["space"]
+    return digest({key: value for key, value in content.items() if key not in ("report", "export")} | {"spaces": space})
 
 
 SORTS: Final = ("method", "parameters", "search", "test", "seconds")

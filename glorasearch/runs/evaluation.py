@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import torch
 
+from glorasearch.config import Compile
 from glorasearch.dotted import load_object
 from glorasearch.errors import InputError
 from glorasearch.evaluation import CandidateEvaluator, EvaluatorSpec
-from glorasearch.evaluation.merged_model import Compile
 from glorasearch.runs.resources import load_from_workers
 from glorasearch.runs.results import TrainResult
 from glorasearch.runs.session import Session
@@ -77,7 +75,7 @@ def make_evaluator(
         weights=weights,
         hardest_first=hardest_first,
         compile=compile or session.config.compile,
-        mixed=_mixed_on(session, session.device),
+        precision=session.config.search.precision,
     )
 
 
@@ -92,25 +90,20 @@ def evaluator_spec(session: Session) -> EvaluatorSpec:
     """
     device = _worker_device(session)
     return EvaluatorSpec(
-        backbone=asdict(session.backbone_config()),
-        data=asdict(session.data_config),
-        space=session.space.model_dump(mode="json", exclude_none=True),
+        backbone=session.config.backbone,
+        classes=session.data.classes,
+        data=session.config.data,
+        space=session.space,
         store=session.store.url,
         weights=session.verify(TrainResult),
         split=session.data.search.digest,
         device=device,
         batch_size=session.config.search.eval_batch_size,
         compile=session.config.compile,
-        mixed=_mixed_on(session, device),
+        precision=session.config.search.precision,
         threads=torch.get_num_threads(),
         shared=True,
     )
-
-
-def _mixed_on(session: Session, device: str) -> bool:
-    """Whether candidates are scored in bfloat16."""
-    wanted = session.config.search.precision
-    return wanted == "bfloat16" or (wanted == "auto" and device.startswith("cuda"))
 
 
 def _worker_device(session: Session) -> str:

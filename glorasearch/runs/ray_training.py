@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
 
 import torch
 
@@ -34,8 +33,7 @@ class RayTraining:
             NonFiniteLossError: if the training diverges.
             WorkerLostError: if a process is gone; the same command goes on from the last checkpoint.
         """
-        # No step is done here, so there is nothing to compile.
-        trainer = make_trainer(session, replace(task, config=replace(task.config, compile="off")))
+        trainer = make_trainer(session, task, compile="off")  # it does no step here, so there is nothing to compile
         checkpoints = FileCheckpointStore(session.files.checkpoint(task.stage))
         found = checkpoints.load()
         if not _is_complete(found, trainer, task):
@@ -85,13 +83,14 @@ def _is_complete(checkpoint: Checkpoint | None, trainer: SupernetTrainer, task: 
 
 
 def _spec(session: Session, task: TrainingTask, trainer: SupernetTrainer) -> TrainingSpec:
-    wanted = session.config.search.precision
     return TrainingSpec(
-        backbone=asdict(session.backbone_config(drop_path=True)),
-        data=asdict(session.data_config),
-        space=task.space.model_dump(mode="json", exclude_none=True),
+        backbone=session.config.backbone,
+        classes=session.data.classes,
+        data=session.config.data,
+        space=task.space,
         strategy=strategy_to_json(task.strategy),
-        config=asdict(task.config),
+        config=task.config,
+        compile=session.config.compile,
         facts=trainer.facts,
         torch=str(torch.__version__),
         with_search=task.split.digest != session.data.train.digest,
@@ -100,6 +99,6 @@ def _spec(session: Session, task: TrainingTask, trainer: SupernetTrainer) -> Tra
         evaluator={
             "batch_size": session.config.search.eval_batch_size,
             "compile": session.config.compile,
-            "mixed": None if wanted == "auto" else wanted == "bfloat16",
+            "precision": session.config.search.precision,
         },
     )

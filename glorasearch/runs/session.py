@@ -14,11 +14,11 @@ from torch import nn
 
 import glorasearch
 from glorasearch.adapters import adaptable_layers
-from glorasearch.backbone import BackboneConfig, build_backbone, build_skeleton
-from glorasearch.data import DataConfig, SearchData, load_search_data
+from glorasearch.backbone import build_backbone, build_skeleton
+from glorasearch.data import InputSpec, SearchData, load_search_data
 from glorasearch.errors import InputError, WeightsCorruptError, WeightsNotFoundError
-from glorasearch.evaluation import input_spec, load_weights
-from glorasearch.runs.backbone import backbone_config, share_backbone
+from glorasearch.evaluation import load_weights
+from glorasearch.runs.backbone import share_backbone
 from glorasearch.runs.fixed_methods import bind_baseline, only_subnet
 from glorasearch.runs.progress import Progress
 from glorasearch.runs.resources import ResourceConfig
@@ -52,41 +52,33 @@ class Session:
         return resolve_device(self.config.device)
 
     @cached_property
-    def data_config(self) -> DataConfig:
-        """The data section as the data room wants it."""
-        values = self.config.data.model_dump()
-        values["seed"] = self.config.seed if values["seed"] is None else values["seed"]
-        return DataConfig(**values)
-
-    @cached_property
     def data(self) -> SearchData:
         """Training and search split."""
         # What a backbone wants to see does not depend on its weights, and its classes are known from the data only.
-        probe = build_skeleton(backbone_config(self.config, classes=2))
+        skeleton = build_skeleton(self.config.backbone, classes=2)
         with self.progress.task("reading images, %", 100) as advance:
             return load_search_data(
-                self.data_config,
-                input_spec(probe, self.data_config),
+                self.config.data,
+                InputSpec.from_backbone(skeleton),
                 lambda done, total: advance(100 * done // max(1, total), ""),
             )
-
-    def backbone_config(self, *, drop_path: bool = False) -> BackboneConfig:
-        """The backbone with a head for the task's classes."""
-        return backbone_config(self.config, self.data.classes, drop_path=drop_path)
 
     @cached_property
     def backbone(self) -> nn.Module:
         """The frozen backbone for evaluation and export; its memory is shared by all supernets made here."""
-        return self._build(self.backbone_config())
+        return self._build()
 
-    def _build(self, config: BackboneConfig) -> nn.Module:
-        backbone = build_backbone(config).to(self.device)
+    def _build(self, *, drop_path: float = 0.0) -> nn.Module:
+        """The backbone with a head for the task's classes."""
+        config = self.config
+        backbone = build_backbone(config.backbone, self.data.classes, drop_path=drop_path, seed=config.seed)
+        backbone = backbone.to(self.device)
         return share_backbone(backbone, NodeCache()) if self.resources.share_backbone else backbone
 
     @cached_property
     def space(self) -> SearchSpace:
         """The search space of the run."""
-        return self.config.search_space()
+        return self.config.space.load()
 
     @cached_property
     def bound_space(self) -> BoundSpace:
@@ -113,11 +105,11 @@ class Session:
 
     def supernet(self, space: SearchSpace | None = None, *, training: bool = False) -> Supernet:
         """A supernet with fresh adapters, of the run's space if none is given; `training` gives it drop path."""
-        drops = training and self.config.train.drop_path > 0
-        if self._spare is not None and space is None and not drops:
+        drop_path = self.config.train.drop_path if training else 0.0
+        if self._spare is not None and space is None and not drop_path:
             spare, self._spare = self._spare, None
             return spare
-        backbone = self._build(self.backbone_config(drop_path=True)) if drops else self.backbone
+        backbone = self._build(drop_path=drop_path) if drop_path else self.backbone
         return Supernet(backbone, space or self.space, seed=self.config.seed)
 
     def give_back(self, supernet: Supernet) -> None:
@@ -167,7 +159,7 @@ class Session:
     def put(self, supernet: Supernet, stage: str, **facts: Any) -> str:
         """Store a supernet's adapters and head; returns their digest."""
         manifest: dict[str, Any] = {
-            "backbone": self.backbone_config().name,
+            "backbone": self.config.backbone.name,
             "backbone_digest": frozen_digest(supernet),
             "space": supernet.space.name,
             "space_digest": supernet.space.digest,

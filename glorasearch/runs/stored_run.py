@@ -9,7 +9,8 @@ from typing import Any
 
 from glorasearch.db import RunRecord, TrialStorage
 from glorasearch.errors import ConfigError, InputError, RunError
-from glorasearch.runs.config import RunConfig, without_labels
+from glorasearch.identity import settings_of
+from glorasearch.runs.config import RunConfig
 from glorasearch.runs.files import RunFiles, is_export
 from glorasearch.runs.results import Result, Results, StageResult, TrainedResult, stage_name
 from glorasearch.runs.workspace import Workspace
@@ -47,7 +48,7 @@ class StoredRun:
         known = self.runs.get(self.name)
         if known is None or known.digest == self.digest:
             return known
-        found = differences(without_labels(known.config), without_labels(self.configuration))
+        found = differences(settings_of(RunConfig, known.config), settings_of(RunConfig, self.configuration))
         raise ConfigError(
             f"run {self.name!r} was started with another configuration "
             f"({', '.join(found) or 'defaults that changed with the version'}); "

@@ -136,7 +136,7 @@ def sweep(
         progress.say(f"finished before: {', '.join(outcomes)}")
     specs = {
         task.name: TaskSpec(
-            config=task.config.model_dump(mode="json"),
+            config=task.config.to_dict(),
             workspace=str(workspace.path),
             database=workspace.database_url,
             store=workspace.store_url,

@@ -61,12 +61,16 @@ def load_sweep(path: Path, overrides: Sequence[str], wanted: str) -> list[SweepT
         source = pattern.replace(PLACEHOLDER, name)
         if not overridden:
             source = anchored({"data": {"source": source}}, path.parent)["data"]["source"]
-        content = template.model_dump(mode="json") | {"name": f"{template.name}-{name}"}
-        content["data"]["source"] = source
-        for section, key in (("data", "root"), ("export", "path")):
-            if content[section][key] is not None:
-                content[section][key] = content[section][key].replace(PLACEHOLDER, name)
-        tasks.append(SweepTask(name, RunConfig.from_dict(content, source=f"{path} for task {name}")))
+        root, export = (
+            None if text is None else text.replace(PLACEHOLDER, name)
+            for text in (template.data.root, template.export.path)
+        )
+        config = template.replace(
+            name=f"{template.name}-{name}",
+            data=template.data.replace(source=source, root=root),
+            export=template.export.replace(path=export),
+        )
+        tasks.append(SweepTask(name, config))
     _check_there(tasks)
     return tasks
 

@@ -1,101 +1,162 @@
-"""The commented run file that `glorasearch init` writes; every value in it is the default."""
+"""The commented run file that `glorasearch init` writes and the reference of all options, both made from the fields."""
 
 from __future__ import annotations
 
 import json
+import re
+import textwrap
+from collections.abc import Iterator
+from types import NoneType
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-TEMPLATE = """# A run of glorasearch: `glorasearch run THIS_FILE`. `--set search.trials=200` overrides a value.
+from pydantic.fields import FieldInfo
+
+from glorasearch.config import Config, Role
+from glorasearch.runs.config import RunConfig
+
+HEAD: Final = """\
+# A run of glorasearch: `glorasearch run THIS_FILE`. `--set search.trials=200` overrides a value.
 # Relative paths are taken from this file's folder. Every value here is the default; what is commented out has none.
-name = {name}
-seed = 0
-device = "auto"                 # auto | cpu | cuda | cuda:1
-# threads = 4                   # of torch on the CPU, here and in each worker
-compile = "auto"                # auto | on | off; on GPUs, training step and candidates compiled and captured
-
-[backbone]
-name = {backbone}
-                                # a timm name, local-dir:<path>, or quickstart
-pretrained = true
-# checkpoint = "weights.npz"    # a local file with the weights, where there is no network
-# args = {{ img_size = 224 }}     # further arguments of timm.create_model
-
-[data]
-source = {data}
-                                # digits | vtab:<root>/<task> | folder:<path> | a name of timm's create_dataset
-# root = "data"                 # where a data set with a timm name lies
-# train = 800                   # images of the training split, where it has to be drawn
-# search = 200                  # images of the search split, likewise (a share if below 1)
-# test = 0.2                    # images of the test split, likewise
-# seed = 0                      # of the splits that are drawn; the run's if not given
-# train_split = "train"         # timm's names of the splits, where they have others
-# search_split = "validation"
-# test_split = "test"
-# size = 224                    # these three come from the backbone if not given
-# mean = [0.485, 0.456, 0.406]
-# std = [0.229, 0.224, 0.225]
-allow_overlap = false           # go on if more than 1 % of a split's images stand in another split too
-max_memory_gib = 4.0            # a data set that fits is decoded once and kept
-
-[space]
-name = {space}
-                                # a shipped search space, or the path of a TOML file
-# min = 100_000                 # budget: trainable parameters, the head excluded
-# max = 500_000
-# entangle = "untied"           # untied | reference (how the choices of a support tensor share storage)
-
-[train]                         # the supernet, on the training split
-steps = 6_000
-strategy = "uniform"            # uniform (one random path a step) | sandwich (with in-place distillation)
-middle = 1                      # random paths of a sandwich step
-batch_size = 64                 # images of a step
-ranks = 1                       # parts of a step, each with a path of its own on its share of the images
-lr = 1e-3                       # peak learning rate; small models want more, 1e-2 in the quickstart
-# vector_lr = 4e-3              # of vectors and constants; lr if not given
-# spectrum_lr = 1e-1            # of the coefficients of fourier:<entries>; by lr and the layers' sizes if not given
-# head_lr = 4e-3                # of the head; lr if not given
-weight_decay = 1e-4
-warmup_steps = 50
-label_smoothing = 0.0
-clip_norm = 1.0                 # 0 for no clipping
-drop_path = 0.0
-precision = "auto"              # auto (bfloat16 on GPUs) | float32 | bfloat16
-record_every = 25               # steps between losses in the database
-probe_every = 250               # steps between measurements of a few fixed subnets; 0 for none
-checkpoint_every = 200
-
-[search]                        # on the search split
-sampler = "evolution"           # evolution | random | tpe | nsga2
-mode = "generational"           # generational | steady: no worker waits for the last one of a generation
-trials = 1_000
-fitness = "cross_entropy"       # cross_entropy | accuracy
-population = 50
-parents = 10
-mutation = 0.2
-batch = 10                      # trials asked for together by random and tpe
-precision = "auto"              # auto (bfloat16 on GPUs) | float32 | bfloat16
-# eval_batch_size = 25          # images that a candidate scores at once; 25 if not given
-early_stopping = true           # stop candidates that are certain to be neither parents nor the winner: same result
-# early_stopping_lag = 4        # candidates evaluated at once then; less stops sooner; 4, or a batch with workers
-max_failure_share = 0.2         # stop the search when more candidates than this share cannot be evaluated
-
-[refit]                         # the winner alone, on train + search
-steps = 1_000                   # 0 keeps the inherited weights
-start = "inherited"             # inherited | fresh
-# lr = 4e-3                     # these two are the training's if not given
-# warmup_steps = 50
-
-[export]
-# path = "exported"             # <workspace>/runs/<name>/export if not given
-tolerance = 1e-3                # largest difference of merged and active outputs, relative to the largest output
-
-[report]                        # measured on the test split, once
-baselines = []                  # search spaces with one subnet to compare with, such as ["linear_probe", "lora"]
-# steps = 6_000                 # of the baselines; the supernet's if not given
-random_subnets = 0              # random subnets with inherited weights to compare with
 """
+COLUMN: Final = 32
+"""Where comments begin."""
+WIDTH: Final = 120
 
 
 def render(name: str, backbone: str, data: str, space: str) -> str:
-    """The run file with these values."""
-    values = {"name": name, "backbone": backbone, "data": data, "space": space}
-    return TEMPLATE.format(**{key: json.dumps(value) for key, value in values.items()})
+    """The run file with these values; all others are the defaults."""
+    given = {"name": name, "backbone.name": backbone, "data.source": data, "space.name": space}
+    lines: list[str] = []
+    for section, model, description in _tables():
+        if section:
+            lines += ["", *_commented(f"[{section}]", _first_sentence(description))]
+        for key, field in _options(model):
+            optional, value = _example(field, section)
+            value = given.get(f"{section}.{key}".lstrip("."), value)
+            lines += _commented(f"{'# ' if optional else ''}{key} = {_toml(value)}", _comment(field, section))
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def reference() -> str:
+    """Every option of a run file, as Markdown: a table for the top of the file and one for each section."""
+    lines: list[str] = []
+    for section, model, description in _tables():
+        lines += [f"## `[{section}]`" if section else "## Top of the file", "", description, ""]
+        lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
+        for key, field in _options(model):
+            optional, value = _example(field, section)
+            default = "required" if field.is_required() else "" if optional else f"`{_toml(value)}`"
+            meaning = _flat(field.description or "") + (
+                " The run's if not given." if _inherited(field, section) else ""
+            )
+            cells = (f"`{key}`", _allowed(field), default, meaning)
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _tables() -> Iterator[tuple[str, type[Config], str]]:
+    """Name (empty for the top of the file), class and description of every section, in the order of the file."""
+    yield "", RunConfig, "Before the first section."
+    for name, field in RunConfig.model_fields.items():
+        if _is_section(field):
+            yield name, field.annotation, _flat(field.description or "")  # type: ignore[misc]
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, Config)
+
+
+def _options(model: type[Config]) -> Iterator[tuple[str, FieldInfo]]:
+    return ((name, field) for name, field in model.model_fields.items() if not _is_section(field))
+
+
+def _example(field: FieldInfo, section: str) -> tuple[bool, Any]:
+    """Whether a key may be left out without there being a default, and the value to show."""
+    value = None if field.is_required() else field.get_default(call_default_factory=True)
+    if _inherited(field, section):
+        return True, value
+    if value is None or value == {}:
+        return not field.is_required(), (field.examples or [""])[0]
+    return False, value
+
+
+def _inherited(field: FieldInfo, section: str) -> bool:
+    """Whether a section has the value from the run if it has none of its own."""
+    return bool(section) and Role.SEED in field.metadata
+
+
+def _commented(text: str, comment: str) -> list[str]:
+    """A line and its comment beside it, or below where it is too long for that."""
+    first, *more = textwrap.wrap(comment, WIDTH - COLUMN - 2) or [""]
+    beside = len(text) < COLUMN
+    lines = [f"{text:<{COLUMN}}# {first}"] if beside else [text, f"{'':<{COLUMN}}# {first}"]
+    return [*lines, *(f"{'':<{COLUMN}}# {line}" for line in more)]
+
+
+def _comment(field: FieldInfo, section: str) -> str:
+    """Allowed words, and what the field means."""
+    words = _words(field.annotation)
+    meaning = _first_sentence(field.description or "") + (
+        "; the run's if not given" if _inherited(field, section) else ""
+    )
+    return f"{' | '.join(words)}; {meaning}" if words else meaning
+
+
+def _first_sentence(text: str) -> str:
+    sentence = re.split(r"\.(?:\s+(?=[A-Z`])|$)", _flat(text), maxsplit=1)[0].replace("`", "")
+    word = sentence.partition(" ")[0]
+    return sentence[:1].lower() + sentence[1:] if len(word) == 1 or word[1:].islower() else sentence
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _words(annotation: Any) -> list[str]:
+    """The words of a literal type, also of one that may be left out."""
+    if get_origin(annotation) is Literal:
+        return [str(word) for word in get_args(annotation)]
+    return [word for part in get_args(annotation) for word in _words(part)]
+
+
+def _allowed(field: FieldInfo) -> str:
+    """Type and range, for a table."""
+    words = _words(field.annotation)
+    if words:
+        return ", ".join(f"`{word}`" for word in words)
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    limits = [
+        f"{sign} {getattr(item, name):g}"
+        for item in field.metadata
+        for name, sign in signs.items()
+        if hasattr(item, name)
+    ]
+    return ", ".join([_type(field.annotation), *limits])
+
+
+def _type(annotation: Any) -> str:
+    names = {int: "whole number", float: "number", str: "string", bool: "`true` or `false`", dict: "table"}
+    if annotation in names:
+        return names[annotation]
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(parts[0])
+    if origin is dict:
+        return "table"
+    if origin is tuple:
+        return f"list of {_type(parts[0])}s"
+    return " or ".join(_type(part) for part in parts if part is not NoneType)
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML."""
+    if isinstance(value, bool | str):
+        return json.dumps(value)
+    if isinstance(value, int):
+        return f"{value:_}"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return repr(value)

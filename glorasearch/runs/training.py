@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from glorasearch.config import Compile
 from glorasearch.data import TrainSplit
 from glorasearch.dotted import load_object
 from glorasearch.evaluation import CandidateEvaluator
-from glorasearch.runs.config import RunConfig
 from glorasearch.runs.evaluation import make_evaluator
 from glorasearch.runs.session import Session
 from glorasearch.space import SearchSpace, Subnet
@@ -103,14 +103,15 @@ def train(session: Session, task: TrainingTask) -> TrainingResult:
     return result
 
 
-def make_trainer(session: Session, task: TrainingTask) -> SupernetTrainer:
-    """The trainer of a task, on this process's device."""
+def make_trainer(session: Session, task: TrainingTask, *, compile: Compile | None = None) -> SupernetTrainer:
+    """The trainer of a task, on this process's device; `compile` in place of the run's if given."""
     return SupernetTrainer(
         task.supernet,
         task.split,
         task.strategy,
         task.config,
         device=session.device,
+        compile=compile or session.config.compile,
         checkpoint=session.files.checkpoint(task.stage),
         probe=_probe(session, task.probed) if task.probed else None,
         on_record=task.on_record,
@@ -130,31 +131,3 @@ def _probe(session: Session, subnets: Mapping[str, Subnet]) -> Callable[[Superne
         return {name: evaluator.evaluate(subnet).accuracy for name, subnet in subnets.items()}
 
     return measure
-
-
-def recipe(
-    config: RunConfig, *, steps: int, lr: float | None = None, warmup: int | None = None
-) -> SupernetTrainer.Config:
-    """The run's recipe for a number of steps; a training shorter than the warm-up spends a tenth on it."""
-    section = config.train
-    peak = section.lr if lr is None else lr
-    scale = peak / section.lr
-    warmup = section.warmup_steps if warmup is None else warmup
-    return SupernetTrainer.Config(
-        steps=steps,
-        batch_size=section.batch_size,
-        lr=peak,
-        vector_lr=(section.vector_lr or section.lr) * scale,
-        spectrum_lr=None if section.spectrum_lr is None else section.spectrum_lr * scale,
-        head_lr=(section.head_lr or section.lr) * scale,
-        weight_decay=section.weight_decay,
-        warmup_steps=min(warmup, steps // 10),
-        label_smoothing=section.label_smoothing,
-        clip_norm=section.clip_norm,
-        precision=section.precision,
-        compile=config.compile,
-        seed=config.seed,
-        record_every=section.record_every,
-        probe_every=section.probe_every,
-        checkpoint_every=section.checkpoint_every,
-    )

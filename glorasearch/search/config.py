@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from glorasearch.errors import InputError
-from glorasearch.space import FITNESSES, Fitness
+from pydantic import Field, model_validator
 
-SAMPLERS: Final[Mapping[str, str]] = {
+from glorasearch.config import Config, Precision, Role, Seed
+from glorasearch.space import Fitness
+
+Sampler = Literal["evolution", "random", "tpe", "nsga2"]
+SAMPLERS: Final[Mapping[Sampler, str]] = {
     "evolution": "the evolution of the GLoRA paper: mutants and crossover children of the best so far",
     "random": "uniform draws",
     "tpe": "Optuna's tree-structured Parzen estimator",
@@ -18,89 +20,75 @@ SAMPLERS: Final[Mapping[str, str]] = {
 """The samplers by name, and what each does."""
 Mode = Literal["generational", "steady"]
 STEADY_SAMPLERS: Final = ("evolution", "random", "tpe")
-"""The samplers that can sample one trial at a time, from what has finished so far."""
+"""The samplers that can sample one trial at a time from whatever has finished so far."""
 SAMPLED_IN_BATCHES: Final = ("random", "tpe")
 """The samplers without a population: so many trials as `batch` says are sampled together."""
 IN_ORDER_LAG: Final = 4
 """Default of `early_stopping_lag` where candidates are evaluated one after the other."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SearchConfig:
-    """How many trials, which sampler, what is optimised.
+class SearchConfig(Config):
+    """How many trials, which sampler, what is optimised."""
 
-    Raises:
-        InputError: if a value is out of its range; the message says what is allowed.
-    """
-
-    sampler: str = "evolution"
-    """`evolution`, `random`, `tpe` or `nsga2`."""
+    section: ClassVar[str] = "search"
+    sampler: Sampler = "evolution"
+    """How candidates are chosen."""
     mode: Mode = "generational"
-    """`generational`: a whole batch is sampled before any of its results is used, so trials depend neither on the
-    number of workers nor on their timing. `steady` (`evolution`, `random`, `tpe`): a trial is sampled as soon as a
-    worker is free, from what has finished so far, so no worker waits for the last one of a batch."""
-    trials: int = 1_000
-    """Trials in all; when a study is continued, those that it has already count."""
+    """When candidates are chosen. `generational`: a whole batch is sampled before any of its results is used, so trials
+    depend neither on the number of workers nor on their timing. `steady` (`evolution`, `random`, `tpe`): a trial is
+    sampled as soon as a worker is free, from what has finished so far, so no worker waits for the last one of a
+    batch."""
+    trials: int = Field(default=1_000, ge=1)
+    """Trials in all. When a study is continued, those that it has already count."""
     fitness: Fitness = "cross_entropy"
-    """`cross_entropy` or `accuracy` on the search split; the other one breaks ties."""
-    population: int = 50
-    """Trials in a generation (`evolution`, `nsga2`). Steady evolution draws this many at random before it breeds."""
-    parents: int = 10
-    """The best trials so far, which have children in the next generation (`evolution`)."""
-    mutation: float = 0.2
-    """Probability that a mutant draws a gene anew (`evolution`)."""
-    batch: int = 10
-    """Trials that are sampled together (`random`, `tpe`)."""
-    seed: int = 0
+    """What is optimised; the other one breaks ties."""
+    population: int = Field(default=50, ge=2)
+    """Trials in a generation (evolution, nsga2). Steady evolution draws this many at random before it breeds."""
+    parents: int = Field(default=10, ge=2)
+    """The best trials so far, which have children in the next generation (evolution)."""
+    mutation: float = Field(default=0.2, ge=0, le=1)
+    """Probability that a mutant draws a gene anew (evolution)."""
+    batch: int = Field(default=10, ge=1)
+    """Trials that are sampled together (random, tpe)."""
+    seed: Seed = 0
     """Seed of all random draws of the search."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of a candidate's forward pass; `auto` is bfloat16 on GPUs and float32 on CPUs."""
-    eval_batch_size: int | None = None
-    """Images that a candidate scores at once; 25 if not given."""
-    early_stopping: bool = True
+    precision: Precision = "auto"
+    """Of a candidate's forward pass; `auto` is bfloat16 autocast on GPUs."""
+    eval_batch_size: int | None = Field(default=None, ge=1, examples=[25])
+    """Images that are scored at once; if not given 25, and 256 of the test split."""
+    early_stopping: Annotated[bool, Role.BOOKKEEPING] = True
     """Stop evaluating a candidate once it is certain to be neither a parent nor the winner.
 
     Exact (`glorasearch.space.early_stopping`): trials, parents and winner are the same with and without, so a study may
     be continued either way. Only the records of stopped trials differ: they hold a bound in place of final scores, and
     are on no Pareto front. Applies to `evolution`, whose parents are the best k, and to `random`, where only the winner
     counts; `tpe` and `nsga2` learn from all values, so their candidates are always evaluated to the end."""
-    early_stopping_lag: int | None = None
-    """The threshold for trial n comes from the trials up to n − lag, which must have finished. A smaller lag stops
-    candidates earlier, a larger one keeps more workers busy. If not given: 4 where candidates are evaluated one after
-    the other, elsewhere the batches before the trial's own. Either way, records do not depend on timing. Not used in
-    steady mode, where the threshold comes from whatever has finished when the trial is submitted."""
-    max_failure_share: float = 0.2
-    """The search stops when a larger share than this of a batch fails. A batch counts as at least 10 evaluations; in
-    steady mode the share is that of the last `batch` (or `population`) evaluations."""
+    early_stopping_lag: Annotated[int | None, Role.BOOKKEEPING] = Field(default=None, ge=1, examples=[4])
+    """Trial n is stopped by the results up to n - lag; if not given 4, or a batch with workers.
 
-    def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise InputError(f"search: unknown sampler {self.sampler!r}; known are {', '.join(SAMPLERS)}")
-        if self.mode not in get_args(Mode):
-            raise InputError(f"search: unknown mode {self.mode!r}; known are {', '.join(get_args(Mode))}")
+    The trials up to n - lag must have finished before trial n starts. A smaller lag stops candidates earlier, a larger
+    one keeps more workers busy. Either way, records do not depend on timing. Not used in steady mode, where the
+    threshold comes from whatever has finished when the trial is submitted."""
+    max_failure_share: Annotated[float, Role.BOOKKEEPING] = Field(default=0.2, ge=0, le=1)
+    """The search stops when a larger share of a batch fails.
+
+    A batch counts as at least 10 evaluations; in steady mode the share is that of the last `batch` (or `population`)
+    evaluations."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.steady and self.sampler not in STEADY_SAMPLERS:
-            raise InputError(
-                f"search: sampler {self.sampler!r} works in generations and has no mode 'steady'; "
+            raise ValueError(
+                f"sampler {self.sampler!r} works in generations and has no mode 'steady'; "
                 f"samplers that have it are {', '.join(STEADY_SAMPLERS)}"
             )
-        if self.fitness not in FITNESSES:
-            raise InputError(f"search: unknown fitness {self.fitness!r}; known are {', '.join(FITNESSES)}")
-        least = {"trials": 1, "population": 2, "batch": 1, "seed": 0, "eval_batch_size": 1, "early_stopping_lag": 1}
-        for name, limit in least.items():
-            number = getattr(self, name)
-            if number is not None and number < limit:
-                raise InputError(f"search: {name} is {number}; allowed are whole numbers from {limit}")
-        if not 2 <= self.parents <= self.population:
-            raise InputError(
-                f"search: parents is {self.parents}; allowed are 2 to the population, here {self.population}"
-            )
-        for name in ("mutation", "max_failure_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"search: {name} is {getattr(self, name)}; allowed are numbers from 0 to 1")
+        if self.parents > self.population:
+            raise ValueError(f"parents is {self.parents}; allowed are 2 to the population, here {self.population}")
+        return self
 
     @property
     def steady(self) -> bool:
-        """Whether trials are sampled one at a time, from what has finished so far."""
+        """Whether trials are sampled one at a time, from what has finished by then."""
         return self.mode == "steady"
 
     @property

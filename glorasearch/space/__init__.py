@@ -2,12 +2,13 @@
 
 from glorasearch.choices import SUPPORT_TENSORS, Choice, LayerShape, Site, parse_choice
 from glorasearch.space.bound import BoundSpace, Gene
+from glorasearch.space.config import SpaceConfig
 from glorasearch.space.early_stopping import StopThreshold
 from glorasearch.space.known_backbones import known_layers, known_names, transformer_layers
 from glorasearch.space.messages import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 from glorasearch.space.operators import crossover, mutate, repair, sample, sample_within_budget
 from glorasearch.space.score import FITNESSES, Fitness, Score
-from glorasearch.space.search_space import Budget, SearchSpace, shipped_directory, shipped_names, without_later_defaults
+from glorasearch.space.search_space import Budget, SearchSpace, shipped_directory, shipped_names
 from glorasearch.space.subnet import GeneKey, Subnet
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Score",
     "SearchSpace",
     "Site",
+    "SpaceConfig",
     "StopThreshold",
     "Subnet",
     "crossover",
@@ -40,5 +42,4 @@ __all__ = [
     "shipped_directory",
     "shipped_names",
     "transformer_layers",
-    "without_later_defaults",
 ]

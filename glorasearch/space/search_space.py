@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,9 +16,11 @@ from glorasearch.choices import (
     check_allowed,
     options_of,
     parse_choice,
+    plugin_sources,
     register_plugin,
 )
 from glorasearch.errors import SearchSpaceError
+from glorasearch.identity import digest
 from glorasearch.space.bound import BoundSpace, Gene
 from glorasearch.space.patterns import select
 from glorasearch.strict_toml import read_toml, validate
@@ -181,15 +181,15 @@ class SearchSpace(BaseModel):
         space._source = source
         return space
 
+    def identity(self) -> dict[str, Any]:
+        """What the space offers, as JSON: without name, description and defaults, with the digests of its plugins."""
+        content = self.model_dump(mode="json", exclude={"name", "description"}, exclude_defaults=True)
+        return content | ({"sources": plugin_sources(self.plugins)} if self.plugins else {})
+
     @property
     def digest(self) -> str:
-        """SHA-256 of what the space offers; name and description do not count."""
-        content = self.model_dump(mode="json", exclude={"name", "description"})
-        for group in content["groups"]:
-            if group["share"] is None:
-                del group["share"]
-        content = without_later_defaults(content)
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        """SHA-256 of the identity."""
+        return digest(self.identity())
 
     def bind(self, layers: Iterable[LayerShape]) -> BoundSpace:
         """Apply the space to the layers of a backbone (its head left out by the caller).
@@ -252,14 +252,6 @@ class SearchSpace(BaseModel):
         bound.check_choices()
         bound.check_budget()
         return bound
-
-
-def without_later_defaults(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A space as JSON without the keys that came later and say nothing: its digest is that of before."""
-    kept = {key: value for key, value in content.items() if value or key not in ("plugins", "options")}
-    if kept["layers"].get("types") == ["linear"]:
-        kept["layers"] = {key: value for key, value in kept["layers"].items() if key != "types"}
-    return kept
 
 
 def _type(layer: LayerShape) -> str:

@@ -1,9 +1,15 @@
 """Training a supernet, or one subnet of it."""
 
-from glorasearch.training.communicator import BACKENDS, Communicator, ProcessGroup, SingleProcess
-from glorasearch.training.records import TrainingRecord, TrainingResult
-from glorasearch.training.sampling import Fixed, SampledSubnet, SamplingStrategy, Sandwich, Uniform
-from glorasearch.training.trainer import SupernetTrainer
+from typing import TYPE_CHECKING
+
+from glorasearch.lazy import lazy_names
+from glorasearch.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from glorasearch.training.communicator import BACKENDS, Communicator, ProcessGroup, SingleProcess
+    from glorasearch.training.records import TrainingRecord, TrainingResult
+    from glorasearch.training.sampling import Fixed, SampledSubnet, SamplingStrategy, Sandwich, Uniform
+    from glorasearch.training.trainer import SupernetTrainer
 
 __all__ = [
     "BACKENDS",
@@ -15,7 +21,18 @@ __all__ = [
     "Sandwich",
     "SingleProcess",
     "SupernetTrainer",
+    "TrainingConfig",
     "TrainingRecord",
     "TrainingResult",
     "Uniform",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "communicator": ("BACKENDS", "Communicator", "ProcessGroup", "SingleProcess"),
+        "records": ("TrainingRecord", "TrainingResult"),
+        "sampling": ("Fixed", "SampledSubnet", "SamplingStrategy", "Sandwich", "Uniform"),
+        "trainer": ("SupernetTrainer",),
+    },
+)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from glorasearch.backbone import BackboneConfig, build_backbone
+from glorasearch.config import Compile, Config
 from glorasearch.data import DataConfig, InputSpec, SearchData, TrainSplit, load_search_data
 from glorasearch.errors import RunError
 from glorasearch.space import SearchSpace, Subnet
@@ -19,20 +21,23 @@ from glorasearch.training.config import TrainingConfig
 from glorasearch.training.sampling import Fixed, SamplingStrategy, Sandwich, Uniform
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingSpec:
-    """Everything that a training is a function of, except its initial weights; JSON-ready."""
+class TrainingSpec(Config):
+    """Everything that a training is a function of, except its initial weights; travels as JSON."""
 
-    backbone: dict[str, Any]
-    """`BackboneConfig` as a dictionary."""
-    data: dict[str, Any]
-    """`DataConfig` as a dictionary."""
-    space: dict[str, Any]
-    """`SearchSpace` as a dictionary."""
+    backbone: BackboneConfig
+    """The backbone, frozen."""
+    classes: int
+    """Outputs of its head."""
+    data: DataConfig
+    """The images."""
+    space: SearchSpace
+    """The choices."""
     strategy: dict[str, Any]
     """From `strategy_to_json`."""
-    config: dict[str, Any]
-    """`TrainingConfig` as a dictionary."""
+    config: TrainingConfig
+    """The recipe."""
+    compile: Compile = "auto"
+    """As `SupernetTrainer` takes it."""
     facts: dict[str, Any]
     """`SupernetTrainer.facts` of the driver, which every worker must reproduce."""
     torch: str
@@ -41,14 +46,14 @@ class TrainingSpec:
     """Train on train + search, and not on train alone."""
     threads: int | None = None
     """Number of torch's CPU threads; None for torch's default."""
-    probed: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
+    probed: dict[str, dict[str, dict[str, str]]] = Field(default_factory=dict)
     """Metric name → subnet whose accuracy on the search split it is."""
-    evaluator: dict[str, Any] = field(default_factory=dict)
-    """Settings of the evaluator that measures it: `batch_size`, `compile`, `mixed`."""
+    evaluator: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the evaluator that measures it: `batch_size`, `compile`, `precision`."""
 
     def to_json(self) -> dict[str, Any]:
         """As a dictionary of JSON values."""
-        return asdict(self)
+        return self.model_dump(mode="json")
 
 
 @dataclass(frozen=True)
@@ -78,18 +83,16 @@ def build_training(spec: TrainingSpec, start: Mapping[str, Tensor]) -> BuiltTrai
         )
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
-    backbone = build_backbone(BackboneConfig(**spec.backbone))
-    config = DataConfig(**spec.data)
-    inputs = InputSpec.from_backbone(backbone).override(size=config.size, mean=config.mean, std=config.std)
-    data = load_search_data(config, inputs)
-    supernet = Supernet(backbone, SearchSpace.from_dict(spec.space))
+    backbone = build_backbone(spec.backbone, spec.classes, drop_path=spec.config.drop_path)
+    data = load_search_data(spec.data, InputSpec.from_backbone(backbone))
+    supernet = Supernet(backbone, spec.space)
     supernet.load_adapter_state(start)
     return BuiltTraining(
         supernet,
         data,
         data.train_and_search() if spec.with_search else data.train,
         strategy_from_json(spec.strategy, supernet),
-        TrainingConfig(**spec.config),
+        spec.config,
         {name: Subnet.from_dict(subnet) for name, subnet in spec.probed.items()},
     )
 

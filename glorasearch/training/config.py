@@ -1,62 +1,91 @@
-"""How to train."""
+"""How to train: the `[train]` section of a run file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from glorasearch.errors import ConfigError
+from pydantic import Field, model_validator
+
+from glorasearch.config import Config, Precision, Role, Seed
+
+WARMUP_SHARE = 10
+"""A training spends at most one step in this many on its warm-up."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingConfig:
-    """How to train; the defaults of a run file are in `glorasearch.runs.config`."""
+class TrainingConfig(Config):
+    """Steps, batches, learning rates, and how often a training says how it goes."""
 
-    steps: int
+    section: ClassVar[str] = "train"
+    steps: int = Field(default=6_000, ge=0)
     """Optimiser steps."""
-    batch_size: int = 64
-    """Images per step, those of all ranks together."""
-    ranks: int = 1
-    """Parts of a step, each with paths of its own on its own share of the step's images; their gradients are averaged.
-    How many processes carry them out is the affair of the trainer's `world`, and changes nothing."""
-    lr: float = 1e-3
-    """Peak learning rate of the low-rank factors."""
-    vector_lr: float = 1e-3
-    """Peak learning rate of vectors and constants."""
-    spectrum_lr: float | None = None
-    """Peak learning rate of the coefficients of spectra; by the sizes of their layers if not given (`rates`)."""
-    head_lr: float = 1e-3
-    """Peak learning rate of the classifier head."""
-    weight_decay: float = 1e-4
+    strategy: Annotated[Literal["uniform", "sandwich"], Role.METHOD] = "uniform"
+    """One random subnet a step, or the sandwich rule. The sandwich trains the largest subnet, from which the smallest
+    and `middle` random ones are distilled (Yu et al. 2020)."""
+    middle: Annotated[int, Role.METHOD] = Field(default=1, ge=0)
+    """Random subnets of a sandwich step."""
+    batch_size: int = Field(default=64, ge=1)
+    """Images of a step, those of all ranks together."""
+    ranks: int = Field(default=1, ge=1)
+    """Parts of a step, each with subnets of its own on its share of the images. Their gradients are averaged. How many
+    processes carry them out changes nothing."""
+    lr: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of the low-rank factors; small models want more, such as 1e-2."""
+    vector_lr: float | None = Field(default=None, ge=0, examples=[4e-3])
+    """Peak learning rate of vectors and constants; `lr` if not given."""
+    spectrum_lr: float | None = Field(default=None, ge=0, examples=[0.1])
+    """Peak learning rate of spectra (`fourier`); by `lr` and the layers' sizes if not given."""
+    head_lr: float | None = Field(default=None, ge=0, examples=[4e-3])
+    """Peak learning rate of the classifier head; `lr` if not given."""
+    weight_decay: float = Field(default=1e-4, ge=0)
     """AdamW's decoupled weight decay, on everything that is trained."""
-    warmup_steps: int = 50
-    """Steps of linear warm-up."""
-    label_smoothing: float = 0.0
+    warmup_steps: int = Field(default=50, ge=0)
+    """Steps of linear warm-up, at most a tenth of all steps."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
-    clip_norm: float = 1.0
+    clip_norm: float = Field(default=1.0, ge=0)
     """Largest total norm of the gradients; 0 for no clipping."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    """Stochastic depth in training; the exported model is the same."""
+    precision: Precision = "auto"
     """`auto` is bfloat16 autocast on GPUs and float32 on CPUs."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """`auto` compiles and captures the step on GPUs and falls back to the plain step where a model cannot be; `on`
-    fails there; `off` is the plain step. On CPUs the step is always the plain one."""
-    seed: int = 0
-    """Decides paths, order of images and drop path."""
-    record_every: int = 25
-    """Steps between records."""
-    probe_every: int = 250
-    """Steps between measurements of the probes; 0 for none."""
-    checkpoint_every: int = 200
+    seed: Seed = 0
+    """Seed of subnets, order of images and drop path."""
+    record_every: Annotated[int, Role.BOOKKEEPING] = Field(default=25, ge=1)
+    """Steps between losses in the database."""
+    probe_every: Annotated[int, Role.BOOKKEEPING] = Field(default=250, ge=0)
+    """Steps between measurements of a few fixed subnets; 0 for none."""
+    checkpoint_every: Annotated[int, Role.BOOKKEEPING] = Field(default=200, ge=1)
     """Steps between checkpoints."""
 
-    def __post_init__(self) -> None:
-        least = {"steps": 0, "batch_size": 1, "ranks": 1, "warmup_steps": 0, "clip_norm": 0}
-        least |= {"record_every": 1, "probe_every": 0, "checkpoint_every": 1}
-        for name, limit in least.items():
-            if not getattr(self, name) >= limit:
-                raise ConfigError(f"train.{name} is {getattr(self, name)!r}; it must be at least {limit}")
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.batch_size % self.ranks:
-            raise ConfigError(
-                f"train.batch_size is {self.batch_size}, which {self.ranks} ranks (train.ranks) cannot share equally; "
+            raise ValueError(
+                f"batch_size is {self.batch_size}, which {self.ranks} ranks cannot share equally; "
                 f"take a multiple of {self.ranks}"
             )
+        return self
+
+    @property
+    def warmup(self) -> int:
+        """Steps of warm-up that a training of this length takes."""
+        return min(self.warmup_steps, self.steps // WARMUP_SHARE)
+
+    def for_one_subnet(self, *, steps: int, lr: float | None = None, warmup_steps: int | None = None) -> Self:
+        """The same recipe for one subnet alone, in one rank; what is not given stays.
+
+        Args:
+            steps: of the training.
+            lr: peak learning rate of the low-rank factors; those of all other groups are scaled by the same factor.
+            warmup_steps: as the field.
+        """
+        changes: dict[str, float] = {"steps": steps, "ranks": 1}
+        if lr is not None:
+            own = {"vector_lr": self.vector_lr, "head_lr": self.head_lr}
+            rates = {name: self.lr if rate is None else rate for name, rate in own.items()}
+            if self.spectrum_lr is not None:
+                rates["spectrum_lr"] = self.spectrum_lr
+            changes |= {"lr": lr} | {name: rate * (lr / self.lr) for name, rate in rates.items()}
+        if warmup_steps is not None:
+            changes["warmup_steps"] = warmup_steps
+        return self.replace(**changes)

@@ -24,8 +24,13 @@ to 0.3); with 1e-2, on the quickstart's backbone, 0.04 (measured: 98.1 % at 0.03
 
 def peak_rates(space: BoundSpace, config: TrainingConfig) -> dict[str, float]:
     """Peak learning rate by group: those of `Part.rate`, and `head`."""
-    spectrum = _spectrum_rate(space, config.lr) if config.spectrum_lr is None else config.spectrum_lr
-    return {"factor": config.lr, "vector": config.vector_lr, "spectrum": spectrum, "head": config.head_lr}
+    lr, vector, spectrum, head = config.lr, config.vector_lr, config.spectrum_lr, config.head_lr
+    return {
+        "factor": lr,
+        "vector": lr if vector is None else vector,
+        "spectrum": _spectrum_rate(space, lr) if spectrum is None else spectrum,
+        "head": lr if head is None else head,
+    }
 
 
 def _spectrum_rate(space: BoundSpace, lr: float) -> float:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from glorasearch.config import Compile, is_mixed
 from glorasearch.data import TrainSplit
 from glorasearch.errors import ConfigError, RunError
+from glorasearch.identity import digest, identity
 from glorasearch.supernet import Supernet
 from glorasearch.training.checkpoints import Checkpoint, CheckpointStore, FileCheckpointStore, broadcast_checkpoint
 from glorasearch.training.communicator import Communicator, SingleProcess
@@ -52,6 +51,7 @@ class SupernetTrainer:
         config: Config,
         *,
         device: torch.device | str = "cpu",
+        compile: Compile = "auto",
         communicator: Communicator | None = None,
         checkpoint: Path | CheckpointStore | None = None,
         probe: Callable[[Supernet], Mapping[str, float]] | None = None,
@@ -66,6 +66,8 @@ class SupernetTrainer:
             strategy: which subnets a step samples.
             config: the recipe.
             device: where to train.
+            compile: on GPUs, compile and capture the step: `auto` falls back to the plain step if a model cannot be,
+                `on` fails then, `off` is the plain step. Either step continues from the other's state.
             communicator: the processes that share the ranks; this one alone if not given.
             checkpoint: where to keep the state, by process 0; nowhere if not given.
             probe: measures fixed subnets of the supernet, in process 0.
@@ -84,7 +86,7 @@ class SupernetTrainer:
         if self._communicator.process:
             checkpoint = probe = on_record = None
         self._supernet = supernet.to(device)
-        self._data, self._strategy, self._config = data, strategy, config
+        self._data, self._strategy, self._config, self._compile = data, strategy, config, compile
         self._device = torch.device(device)
         self._checkpoints = FileCheckpointStore(checkpoint) if isinstance(checkpoint, Path) else checkpoint
         self._probe = probe
@@ -97,7 +99,7 @@ class SupernetTrainer:
         needs_facts = self._checkpoints is not None or self._communicator.size > 1
         self.facts = self._facts() if needs_facts else {}
         """What the training is a function of, as JSON; empty if neither a checkpoint nor another process needs it."""
-        self.identity = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()
+        self.identity = digest(self.facts)
         """Digest of the facts: a checkpoint of another training is not resumed."""
 
     def run(self) -> TrainingResult:
@@ -175,7 +177,7 @@ class SupernetTrainer:
         return RankBatch(rank, self._strategy.sample(number, rank), images, labels)
 
     def _lr_scale(self, number: int) -> float:
-        return lr_scale(number, self._config.steps, self._config.warmup_steps)
+        return lr_scale(number, self._config.steps, self._config.warmup)
 
     def _record(self) -> None:
         lr = self._config.lr * self._lr_scale(self._done - 1)
@@ -241,10 +243,8 @@ class SupernetTrainer:
 
     def _facts(self) -> dict[str, Any]:
         """What a checkpoint must agree in to be resumed, and what all processes must agree in."""
-        config = asdict(self._config)
-        del config["compile"]  # plain and fast step continue from each other's state
         return {
-            "config": config,
+            "config": identity(self._config),
             "data": self._data.digest,
             "space": self._supernet.space.digest,
             "strategy": self._strategy.identity(),
@@ -257,21 +257,20 @@ class SupernetTrainer:
         """The fast step on a GPU, unless it is turned off; the plain step elsewhere."""
         supernet, config = self._supernet, self._config
         cuda = self._device.type == "cuda"
-        mixed = config.precision == "bfloat16" or (config.precision == "auto" and cuda)
         peaks = peak_rates(supernet.space, config)
         plain = PlainStep(
             supernet,
             SupernetOptimizer(supernet, peaks, weight_decay=config.weight_decay),
-            mixed=mixed,
+            mixed=is_mixed(config.precision, self._device.type),
             label_smoothing=config.label_smoothing,
             clip_norm=config.clip_norm,
             seed=config.seed,
         )
-        if config.compile == "off" or not cuda:
+        if self._compile == "off" or not cuda:
             return plain
         from glorasearch.training.fast_step import FastStep  # needs Triton, which only a GPU does
 
-        return FastStep(supernet, plain, peaks, self._strategy, config, strict=config.compile == "on")
+        return FastStep(supernet, plain, peaks, self._strategy, config, strict=self._compile == "on")
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -196,11 +196,9 @@ def test_a_whole_run(backbone: str, make_bench: MakeBench) -> None:
     assert report["export"]["max_abs_diff"] < 1e-3
 
     args = tomllib.loads(f"args = {arguments}")["args"]
-    model = build_backbone(BackboneConfig(name=backbone, classes=10, pretrained=False, args=args))
+    model = build_backbone(BackboneConfig(name=backbone, pretrained=False, args=args), 10)
     config = DataConfig(source="digits", train=200, search=100, test=100, size=32)
-    images, labels = load_splits(config, InputSpec.from_backbone(model).override(size=32)).test.batch(
-        slice(0, 100), "cpu"
-    )
+    images, labels = load_splits(config, InputSpec.from_backbone(model)).test.batch(slice(0, 100), "cpu")
     exported = timm.create_model(f"local-dir:{bench.folder / 'export'}", pretrained=True).eval()
     with torch.no_grad():
         accuracy = float((exported(images).argmax(-1) == labels).float().mean())

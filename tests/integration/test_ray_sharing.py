@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import ray
 import torch
 
 from glorasearch.backbone import BackboneConfig, build_backbone
-from glorasearch.data import DataConfig, load_search_data
-from glorasearch.evaluation import CandidateEvaluator, EvaluatorSpec, input_spec
+from glorasearch.data import DataConfig, InputSpec, load_search_data
+from glorasearch.evaluation import CandidateEvaluator, EvaluatorSpec
 from glorasearch.space import EvaluationResult, EvaluationTask, SearchSpace, sample
 from glorasearch.supernet import Supernet
 from glorasearch.weights import WeightStore, frozen_digest
@@ -22,7 +21,6 @@ from workers import RayExecutor
 
 BACKBONE = BackboneConfig(
     name="vit_tiny_patch16_224",
-    classes=10,
     pretrained=False,
     args={"img_size": 56, "patch_size": 14, "embed_dim": 384, "depth": 4, "num_heads": 6, "in_chans": 1},
 )
@@ -36,18 +34,19 @@ SPACE = SearchSpace.from_dict(
 @pytest.fixture
 def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RayExecutor, CandidateEvaluator, str]]:
     monkeypatch.setenv("GLORASEARCH_CACHE", str(tmp_path / "cache"))
-    supernet = Supernet(build_backbone(BACKBONE), SPACE)
+    supernet = Supernet(build_backbone(BACKBONE, 10), SPACE)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in (supernet.adapter_parameters() | supernet.head_parameters()).values():
             parameter.normal_(std=0.05, generator=generator)
-    data = load_search_data(DATA, input_spec(supernet.model, DATA))
+    data = load_search_data(DATA, InputSpec.from_backbone(supernet.model))
     store = WeightStore(str(tmp_path / "weights"))
     digest = store.put(supernet.adapter_state(), {"backbone_digest": frozen_digest(supernet)})
     spec = EvaluatorSpec(
-        backbone=asdict(BACKBONE),
-        data=asdict(DATA),
-        space=SPACE.model_dump(mode="json", exclude_none=True),
+        backbone=BACKBONE,
+        classes=10,
+        data=DATA,
+        space=SPACE,
         store=store.url,
         weights=digest,
         split=data.search.digest,

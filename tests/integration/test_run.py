@@ -102,7 +102,7 @@ def test_report_and_files(undisturbed: Bench) -> None:
 
 def test_exported_model_scores_the_same_without_glorasearch(undisturbed: Bench, tmp_path: Path) -> None:
     args = {"img_size": 28, "patch_size": 14, "embed_dim": 24, "depth": 2, "num_heads": 2, "in_chans": 1}
-    backbone = build_backbone(BackboneConfig(name="vit_tiny_patch16_224", classes=10, pretrained=False, args=args))
+    backbone = build_backbone(BackboneConfig(name="vit_tiny_patch16_224", pretrained=False, args=args), 10)
     config = DataConfig(source="digits", train=200, search=100, test=200)
     images, labels = load_splits(config, InputSpec.from_backbone(backbone)).test.batch(slice(0, 200), "cpu")
     save_file({"images": images.contiguous(), "labels": labels}, tmp_path / "test.safetensors")

@@ -52,7 +52,7 @@ def train(told: Told, device: str, communicator: Communicator, folder: Path) -> 
     strategy = (Sandwich if told["sandwich"] else Uniform)(supernet.space, 0)
     steps = told.get("steps", 60)
     config = SupernetTrainer.Config(
-        steps=steps, batch_size=32, ranks=2, lr=3e-3, head_lr=3e-3, warmup_steps=5, compile=told["compile"],
+        steps=steps, batch_size=32, ranks=2, lr=3e-3, head_lr=3e-3, warmup_steps=5,
         precision=told["precision"], record_every=10, checkpoint_every=20,
     )  # fmt: skip
     losses: list[float] = []
@@ -69,6 +69,7 @@ def train(told: Told, device: str, communicator: Communicator, folder: Path) -> 
             strategy,
             config,
             device=device,
+            compile=told["compile"],
             communicator=communicator,
             checkpoint=folder / "train.safetensors",
             on_record=lambda row: losses.append(row.values["loss"]),

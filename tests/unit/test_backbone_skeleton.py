@@ -24,14 +24,14 @@ from glorasearch.errors import BackboneError
     ],
 )
 def test_its_input_is_the_backbones(name: str, arguments: dict[str, Any]) -> None:
-    config = BackboneConfig(name=name, classes=3, pretrained=False, args=arguments)
-    skeleton = build_skeleton(config)
+    config = BackboneConfig(name=name, pretrained=False, args=arguments)
+    skeleton = build_skeleton(config, 3)
     assert all(parameter.is_meta for parameter in skeleton.parameters())
-    assert InputSpec.from_backbone(skeleton) == InputSpec.from_backbone(build_backbone(config))
+    assert InputSpec.from_backbone(skeleton) == InputSpec.from_backbone(build_backbone(config, 3))
 
 
 def test_no_weights_are_asked_for() -> None:
-    build_skeleton(BackboneConfig(name="vit_tiny_patch16_224", classes=3, pretrained=True, checkpoint="/no/such/file"))
+    build_skeleton(BackboneConfig(name="vit_tiny_patch16_224", pretrained=True, checkpoint="/no/such/file"), 3)
 
 
 @register_model
@@ -42,10 +42,10 @@ def skeleton_test_reads_a_value(num_classes: int, **_: Any) -> nn.Module:
 
 
 def test_a_model_that_needs_values_while_it_is_built_gets_them() -> None:
-    skeleton = build_skeleton(BackboneConfig(name="skeleton_test_reads_a_value", classes=3))
+    skeleton = build_skeleton(BackboneConfig(name="skeleton_test_reads_a_value"), 3)
     assert not any(parameter.is_meta for parameter in skeleton.parameters())
 
 
 def test_an_unknown_name_is_refused_as_ever() -> None:
     with pytest.raises(BackboneError, match="no such model"):
-        build_skeleton(BackboneConfig(name="vit_tiny_patch61", classes=3))
+        build_skeleton(BackboneConfig(name="vit_tiny_patch61"), 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glorasearch.runs.results import BaselineResult, stage_name
 from glorasearch.runs.session import Session
-from glorasearch.runs.training import TrainingTask, recipe, train
+from glorasearch.runs.training import TrainingTask, train
 from glorasearch.training import Fixed
 
 
@@ -14,7 +14,6 @@ def baseline(session: Session, name: str) -> BaselineResult:
     supernet = session.supernet(space, training=True)
     subnet = supernet.space.largest()
     split = session.data.train_and_search()
-    steps = config.train.steps if config.report.steps is None else config.report.steps
     task = TrainingTask(
         stage=stage,
         title=f"baseline {name}",
@@ -22,7 +21,7 @@ def baseline(session: Session, name: str) -> BaselineResult:
         space=space,
         split=split,
         strategy=Fixed(subnet),
-        config=recipe(config, steps=steps),
+        config=config.report.training(config.train),
     )
     result = train(session, task)
     return BaselineResult(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from glorasearch.data import load_splits
-from glorasearch.evaluation import accuracy_on_test, input_spec
+from glorasearch.data import InputSpec, load_splits
+from glorasearch.evaluation import accuracy_on_test
 from glorasearch.runs.results import (
     BaselineResult,
     DataSummary,
@@ -29,8 +29,8 @@ def final_test(session: Session) -> TestResult:
     """
     winner = session.require(SearchResult).subnet
     count = session.config.report.random_subnets if session.only_subnet is None else 0
-    splits = load_splits(session.data_config, input_spec(session.backbone, session.data_config))
-    batch_size = session.config.search.eval_batch_size or 256
+    splits = load_splits(session.config.data, InputSpec.from_backbone(session.backbone))
+    batch_size = session.config.search.eval_batch_size
 
     def accuracy(model: nn.Module) -> float:
         return accuracy_on_test(model, splits.test, device=session.device, batch_size=batch_size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from glorasearch.runs.results import RefitResult, SearchResult, TrainResult
 from glorasearch.runs.session import Session
-from glorasearch.runs.training import TrainingTask, recipe, train
+from glorasearch.runs.training import TrainingTask, train
 from glorasearch.training import Fixed
 
 
@@ -31,7 +31,7 @@ def refit(session: Session) -> RefitResult:
         space=session.space,
         split=split,
         strategy=Fixed(winner),
-        config=recipe(session.config, steps=section.steps, lr=section.lr, warmup=section.warmup_steps),
+        config=section.training(session.config.train),
     )
     result = train(session, task)
     return RefitResult(

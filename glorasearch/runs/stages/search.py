@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from glorasearch.db import TrialStorage
 from glorasearch.runs.evaluation import make_executor, single_executor
 from glorasearch.runs.results import ParetoPoint, SearchResult, TrainResult
 from glorasearch.runs.session import Session
-from glorasearch.search import SearchConfig, SearchDriver, SearchProgress
+from glorasearch.search import SearchDriver, SearchProgress
 
 NO_SAMPLER = "none"
 """What the result of a fixed method gives as its sampler."""
@@ -20,9 +18,9 @@ def search(session: Session) -> SearchResult:
     No trials are asked for then: the subnet is scored once, as the study's one trial, in this process whatever the
     executor.
     """
-    config, space, alone = search_config(session), session.bound_space, session.only_subnet is not None
+    config, space, alone = session.config.search, session.bound_space, session.only_subnet is not None
     if alone:
-        config = replace(config, sampler="random", mode="generational", batch=1, trials=1, early_stopping=False)
+        config = config.replace(sampler="random", mode="generational", batch=1, trials=1, early_stopping=False)
         title = "search split"
         session.progress.say(f"{space.name} has one subnet: scored once, nothing to search")
     else:
@@ -79,8 +77,3 @@ def search(session: Session) -> SearchResult:
         seconds=max(outcome.seconds, outcome.evaluation_seconds),
         evaluation_seconds=outcome.evaluation_seconds,
     )
-
-
-def search_config(session: Session) -> SearchConfig:
-    """The search section as the driver wants it."""
-    return SearchConfig(**session.config.search.model_dump(), seed=session.config.seed)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from glorasearch.choices import plugin_sources
-from glorasearch.runs.config import recipe as train_recipe
+from glorasearch.identity import digest, identity
 from glorasearch.runs.fixed_methods import only_subnet
 from glorasearch.runs.results import Results, TrainResult
 from glorasearch.runs.session import Session, versions
-from glorasearch.runs.training import TrainingTask, recipe, training_backend
+from glorasearch.runs.training import TrainingTask, training_backend
 from glorasearch.runs.training import train as do_training
 from glorasearch.space import BoundSpace, Subnet, sample_within_budget
 from glorasearch.supernet import Supernet
@@ -45,7 +42,7 @@ def train(session: Session) -> TrainResult:
         space=session.space,
         split=split,
         strategy=_strategy(session, supernet.space),
-        config=replace(recipe(config, steps=config.train.steps), ranks=config.train.ranks),
+        config=config.train,
         probed=_probed_subnets(supernet.space, config.seed),
     )
     result = do_training(session, task)
@@ -67,7 +64,7 @@ def _key(session: Session, supernet: Supernet) -> str:
         "backbone": frozen_digest(supernet),
         "space": supernet.space.digest,
         "split": session.data.train.digest,
-        "train": train_recipe(config.train.model_dump(mode="json")),
+        "train": identity(config.train),
         "seed": config.seed,
         "threads": config.threads,
         "device": training_backend(session, config.train.ranks).device(session),
@@ -76,7 +73,7 @@ def _key(session: Session, supernet: Supernet) -> str:
     if session.space.plugins:  # weights from code without a digest belong to this run alone
         sources = plugin_sources(session.space.plugins)
         content["plugins"] = {path: source or f"of run {session.name}" for path, source in sources.items()}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return digest(content)
 
 
 def _trained_before(session: Session, key: str) -> TrainResult | None:
@@ -93,8 +90,8 @@ def _strategy(session: Session, space: BoundSpace) -> SamplingStrategy:
     if alone is not None:
         return Fixed(alone)
     if section.strategy == "sandwich":
-        return Sandwich(space, session.config.seed, section.middle)
-    return Uniform(space, session.config.seed)
+        return Sandwich(space, section.seed, section.middle)
+    return Uniform(space, section.seed)
 
 
 def _probed_subnets(space: BoundSpace, seed: int) -> dict[str, Subnet]:

@@ -43,7 +43,7 @@ def make_supernet() -> Callable[..., Supernet]:
 @pytest.fixture
 def make_trainer(digits: SearchData) -> Callable[..., SupernetTrainer]:
     """A trainer; keywords of its `Config`, or its other arguments."""
-    fields = set(SupernetTrainer.Config.__dataclass_fields__)
+    fields = set(SupernetTrainer.Config.model_fields)
 
     def make(supernet: Supernet, strategy: SamplingStrategy | None = None, **given: Any) -> SupernetTrainer:
         recipe = {"steps": 12, "batch_size": 16, "warmup_steps": 0, "record_every": 2, "lr": 1e-2}

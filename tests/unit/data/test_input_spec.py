@@ -36,10 +36,9 @@ def test_other_architectures(name: str) -> None:
 
 
 def test_overrides() -> None:
-    spec = InputSpec.from_backbone(build(), crop_pct=1.0, mean=(0.1, 0.2, 0.3))
-    assert (spec.crop_pct, spec.mean) == (1.0, (0.1, 0.2, 0.3))
-    assert spec.override(size=96, mean=[0.5], std=(0.1, 0.2, 0.3)) == InputSpec(
-        3, 96, 96, (0.5, 0.5, 0.5), (0.1, 0.2, 0.3), "bicubic", 1.0
+    spec = InputSpec.from_backbone(build())
+    assert spec.override(size=96, mean=[0.1], std=(0.1, 0.2, 0.3)) == InputSpec(
+        3, 96, 96, (0.1, 0.1, 0.1), (0.1, 0.2, 0.3), "bicubic", 0.9, "center"
     )
 
 

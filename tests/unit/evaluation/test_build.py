@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from glorasearch.backbone import BackboneConfig, build_backbone
-from glorasearch.data import DataConfig, SearchData, load_search_data
+from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
 from glorasearch.errors import EvaluationError, WeightsNotFoundError, WeightStoreError
-from glorasearch.evaluation import CandidateEvaluator, EvaluatorSpec, build_evaluator, input_spec, load_weights
+from glorasearch.evaluation import CandidateEvaluator, EvaluatorSpec, build_evaluator, load_weights
 from glorasearch.space import EvaluationTask, SearchSpace
 from glorasearch.supernet import Supernet
 from glorasearch.weights import WeightStore, tensor_digest
 
 BACKBONE = BackboneConfig(
     name="vit_tiny_patch16_224",
-    classes=10,
     pretrained=False,
     args={"img_size": 14, "patch_size": 7, "embed_dim": 24, "depth": 1, "num_heads": 3, "in_chans": 1},
 )
@@ -28,19 +26,20 @@ SPACE = SearchSpace.from_dict({"name": "tiny", "choices": {"B": ["none", "lora:2
 
 
 def home(tmp_path: Path) -> tuple[Supernet, SearchData, EvaluatorSpec]:
-    backbone = build_backbone(BACKBONE)
+    backbone = build_backbone(BACKBONE, 10)
     supernet = Supernet(backbone, SPACE)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in (supernet.adapter_parameters() | supernet.head_parameters()).values():
             parameter.normal_(std=0.2, generator=generator)
-    data = load_search_data(DATA, input_spec(backbone, DATA))
+    data = load_search_data(DATA, InputSpec.from_backbone(backbone))
     store = WeightStore(str(tmp_path / "weights"))
     manifest = {"backbone_digest": tensor_digest(supernet.frozen_state())}
     spec = EvaluatorSpec(
-        backbone=asdict(BACKBONE),
-        data=asdict(DATA),
-        space=SPACE.model_dump(mode="json", exclude_none=True),
+        backbone=BACKBONE,
+        classes=10,
+        data=DATA,
+        space=SPACE,
         store=str(tmp_path / "weights"),
         weights=store.put(supernet.adapter_state(), manifest),
         split=data.search.digest,
@@ -65,7 +64,7 @@ def test_a_worker_scores_like_home(tmp_path: Path) -> None:
 def test_another_search_split_is_refused(tmp_path: Path) -> None:
     _, _, spec = home(tmp_path)
     with pytest.raises(EvaluationError, match=r"search split found here \(\w{12}\) is not the one of the search"):
-        build_evaluator(replace(spec, split="0" * 64).to_json())
+        build_evaluator(spec.replace(split="0" * 64).to_json())
 
 
 def test_another_backbone_is_refused(tmp_path: Path) -> None:
@@ -79,10 +78,10 @@ def test_another_backbone_is_refused(tmp_path: Path) -> None:
 def test_missing_weights_and_weights_of_another_space(tmp_path: Path) -> None:
     _, _, spec = home(tmp_path)
     with pytest.raises(WeightsNotFoundError):
-        build_evaluator(replace(spec, weights="0" * 64).to_json())
+        build_evaluator(spec.replace(weights="0" * 64).to_json())
     other = {"name": "tiny", "choices": {"B": ["none", "lora:2"]}}
     with pytest.raises(WeightStoreError, match="belong to another supernet"):
-        build_evaluator(replace(spec, space=other).to_json())
+        build_evaluator(spec.replace(space=SearchSpace.from_dict(other)).to_json())
 
 
 def test_the_head_is_drawn_from_the_seed_alone() -> None:
@@ -90,7 +89,7 @@ def test_the_head_is_drawn_from_the_seed_alone() -> None:
     states = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        states.append(build_backbone(BACKBONE).state_dict())
+        states.append(build_backbone(BACKBONE, 10).state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    other = build_backbone(replace(BACKBONE, seed=5)).state_dict()
+    other = build_backbone(BACKBONE, 10, seed=5).state_dict()
     assert not torch.equal(other["head.weight"], states[0]["head.weight"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,16 @@ from torch import Tensor, nn
 
 from glorasearch.adapters import head_names
 from glorasearch.backbone import BackboneConfig, build_backbone
-from glorasearch.data import DataConfig, load_search_data
+from glorasearch.data import DataConfig, InputSpec, load_search_data
 from glorasearch.errors import EvaluationError
-from glorasearch.evaluation import CandidateEvaluator, EvaluatorSpec, build_evaluator, input_spec
+from glorasearch.evaluation import CandidateEvaluator, EvaluatorSpec, build_evaluator
 from glorasearch.evaluation.node import shared_backbone, shared_search_split
 from glorasearch.space import EvaluationResult, EvaluationTask, SearchSpace
 from glorasearch.supernet import Supernet
 from glorasearch.weights import NodeCache, WeightStore, frozen_digest, tensor_digest
 
 VIT: dict[str, Any] = {"img_size": 14, "patch_size": 7, "embed_dim": 48, "depth": 2, "num_heads": 3, "in_chans": 1}
-BACKBONE = BackboneConfig(name="vit_tiny_patch16_224", classes=10, pretrained=False, args=VIT)
+BACKBONE = BackboneConfig(name="vit_tiny_patch16_224", pretrained=False, args=VIT)
 DATA = DataConfig(source="digits", train=40, search=30, mean=(0.5,), std=(0.5,))
 SPACE = SearchSpace.from_dict({"name": "tiny", "choices": {"B": ["none", "lora:2"], "E": ["none", "vector"]}})
 
@@ -65,12 +64,12 @@ def test_a_shared_backbone_computes_what_a_built_one_does(
     name: str, size: int, args: dict[str, Any], tmp_path: Path
 ) -> None:
     """Among them are models with buffers that no state dictionary has, and with tensors that are no buffers."""
-    config = BackboneConfig(name=name, classes=4, pretrained=False, args=args)
-    built = build_backbone(config)
+    config = BackboneConfig(name=name, pretrained=False, args=args)
+    built = build_backbone(config, 4)
     cache = NodeCache(tmp_path)
     images = torch.randn(2, 3, size, size)
     for _ in range(2):  # made, then found
-        model = shared_backbone(cache, config, tensor_digest(frozen_of(built)))
+        model = shared_backbone(cache, config, 4, tensor_digest(frozen_of(built)))
         assert not model.training
         assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
         with torch.inference_mode():
@@ -83,14 +82,14 @@ def test_another_backbone_is_refused_and_not_kept(tmp_path: Path) -> None:
     cache = NodeCache(tmp_path)
     for _ in range(2):
         with pytest.raises(EvaluationError, match="were trained on a backbone with digest 000000000000, this one has"):
-            shared_backbone(cache, BACKBONE, "0" * 64)
-    digest = tensor_digest(frozen_of(build_backbone(BACKBONE)))
-    shared_backbone(cache, BACKBONE, digest)
+            shared_backbone(cache, BACKBONE, 10, "0" * 64)
+    digest = tensor_digest(frozen_of(build_backbone(BACKBONE, 10)))
+    shared_backbone(cache, BACKBONE, 10, digest)
 
 
 @pytest.mark.parametrize("cpu", [True, False])
 def test_a_shared_split_has_the_batches_of_a_loaded_one(cpu: bool, tmp_path: Path) -> None:
-    spec = input_spec(build_backbone(BACKBONE), DATA)
+    spec = InputSpec.from_backbone(build_backbone(BACKBONE, 10))
     expected = load_search_data(DATA, spec).search
     for _ in range(2):
         split = shared_search_split(NodeCache(tmp_path), DATA, spec, expected.digest, cpu=cpu)
@@ -103,8 +102,8 @@ def test_a_shared_split_has_the_batches_of_a_loaded_one(cpu: bool, tmp_path: Pat
 
 
 def test_a_split_that_does_not_fit_into_memory_is_read_by_each(tmp_path: Path) -> None:
-    config = replace(DATA, max_memory_gib=1e-9)
-    spec = input_spec(build_backbone(BACKBONE), config)
+    config = DATA.replace(max_memory_gib=1e-9)
+    spec = InputSpec.from_backbone(build_backbone(BACKBONE, 10))
     expected = load_search_data(config, spec).search
     assert not expected.resident
     split = shared_search_split(NodeCache(tmp_path), config, spec, expected.digest, cpu=True)
@@ -121,19 +120,20 @@ def test_an_evaluator_of_shared_parts_scores_like_one_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GLORASEARCH_CACHE", str(tmp_path / "cache"))
-    supernet = Supernet(build_backbone(BACKBONE), SPACE)
+    supernet = Supernet(build_backbone(BACKBONE, 10), SPACE)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in (supernet.adapter_parameters() | supernet.head_parameters()).values():
             parameter.normal_(std=0.2, generator=generator)
     store = WeightStore(str(tmp_path / "weights"))
     spec = EvaluatorSpec(
-        backbone=asdict(BACKBONE),
-        data=asdict(DATA),
-        space=SPACE.model_dump(mode="json", exclude_none=True),
+        backbone=BACKBONE,
+        classes=10,
+        data=DATA,
+        space=SPACE,
         store=store.url,
         weights=store.put(supernet.adapter_state(), {"backbone_digest": frozen_digest(supernet)}),
-        split=load_search_data(DATA, input_spec(supernet.model, DATA)).search.digest,
+        split=load_search_data(DATA, InputSpec.from_backbone(supernet.model)).search.digest,
         batch_size=16,
     )
     tasks = [
@@ -142,7 +142,7 @@ def test_an_evaluator_of_shared_parts_scores_like_one_of_its_own(
     ]
     own = build_evaluator(spec.to_json())
     expected = [scores(own(task)) for task in tasks]
-    evaluators: list[CandidateEvaluator] = [build_evaluator(replace(spec, shared=True).to_json()) for _ in range(2)]
+    evaluators: list[CandidateEvaluator] = [build_evaluator(spec.replace(shared=True).to_json()) for _ in range(2)]
     for evaluator in evaluators:
         assert [scores(evaluator(task)) for task in tasks] == expected
         assert torch.equal(evaluator.order, own.order)
@@ -163,18 +163,19 @@ def test_a_worker_on_a_gpu_which_works_in_a_thread_scores_like_this_one(
 ) -> None:
     """Ray calls actors that have concurrency groups in threads: compiled and captured there too."""
     monkeypatch.setenv("GLORASEARCH_CACHE", str(tmp_path / "cache"))
-    supernet = Supernet(build_backbone(BACKBONE), SPACE)
+    supernet = Supernet(build_backbone(BACKBONE, 10), SPACE)
     with torch.no_grad():
         for parameter in (supernet.adapter_parameters() | supernet.head_parameters()).values():
             parameter.normal_(std=0.2)
     store = WeightStore(str(tmp_path / "weights"))
     spec = EvaluatorSpec(
-        backbone=asdict(BACKBONE),
-        data=asdict(DATA),
-        space=SPACE.model_dump(mode="json", exclude_none=True),
+        backbone=BACKBONE,
+        classes=10,
+        data=DATA,
+        space=SPACE,
         store=store.url,
         weights=store.put(supernet.adapter_state(), {"backbone_digest": frozen_digest(supernet)}),
-        split=load_search_data(DATA, input_spec(supernet.model, DATA)).search.digest,
+        split=load_search_data(DATA, InputSpec.from_backbone(supernet.model)).search.digest,
         batch_size=16,
         device="cuda",
         compile="on",
@@ -186,7 +187,7 @@ def test_a_worker_on_a_gpu_which_works_in_a_thread_scores_like_this_one(
     here = build_evaluator(spec.to_json())
     expected = [scores(here(task)) for task in tasks]
     with ThreadPoolExecutor(1) as thread:
-        there = thread.submit(build_evaluator, replace(spec, shared=True).to_json()).result()
+        there = thread.submit(build_evaluator, spec.replace(shared=True).to_json()).result()
         for _ in range(3):
             assert [scores(thread.submit(there, task).result()) for task in tasks] == expected
     assert expected[0] != expected[1]

@@ -108,7 +108,7 @@ def test_on_a_gpu_that_fills_up(splits: Splits, captured: bool) -> None:
     choices = {"B": ["none", "lora:2"], "E": ["none", "vector"]}
     supernet = Supernet(backbone.eval().cuda(), SearchSpace.from_dict({"name": "tiny", "choices": choices}))
     evaluator = CandidateEvaluator(
-        supernet, splits.search, device="cuda", batch_size=70, mixed=True, compile="on" if captured else "off"
+        supernet, splits.search, device="cuda", batch_size=70, precision="bfloat16", compile="on" if captured else "off"
     )
     model: Any = evaluator.model
     task, other = some(supernet, 2)

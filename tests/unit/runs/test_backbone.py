@@ -27,8 +27,8 @@ def files_of(model: torch.nn.Module) -> set[str]:
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18"])
 def test_backbones_with_other_heads_share_their_memory(name, tmp_path):
     args = SIZES if name.startswith("vit") else {}
-    first = build_backbone(BackboneConfig(name=name, classes=3, pretrained=False, args=args))
-    second = build_backbone(BackboneConfig(name=name, classes=5, pretrained=False, args=args))
+    first = build_backbone(BackboneConfig(name=name, pretrained=False, args=args), 3)
+    second = build_backbone(BackboneConfig(name=name, pretrained=False, args=args), 5)
     own = dict(first.named_parameters())
     with torch.no_grad():
         for key, parameter in [*second.named_parameters(), *second.named_buffers()]:

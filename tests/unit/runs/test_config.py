@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,9 +9,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from glorasearch.config import Config
 from glorasearch.errors import ConfigError
-from glorasearch.runs.config import RunConfig
-from glorasearch.runs.template import TEMPLATE, render
+from glorasearch.runs.config import RefitConfig, ReportConfig, RunConfig
+from glorasearch.runs.template import reference, render
+from glorasearch.training import TrainingConfig
 
 REQUIRED: dict[str, Any] = {"backbone": {"name": "vit"}, "data": {"source": "digits"}}
 
@@ -25,13 +25,29 @@ def test_the_template_holds_the_defaults(tmp_path: Path) -> None:
     assert RunConfig.load(path) == RunConfig.from_dict(REQUIRED | {"name": "mine"})
 
 
-def test_the_template_names_every_key() -> None:
-    uncommented = "\n".join(line.removeprefix("# ") for line in TEMPLATE.splitlines()[2:])
-    written = tomllib.loads(uncommented.format(**dict.fromkeys(("name", "backbone", "data", "space"), '"x"')))
+def test_the_template_names_every_key_with_a_comment_and_a_value_that_is_allowed() -> None:
+    text = render("mine", "vit", "hfds/x", "glora_medium")
+    assert all(len(line) <= 120 for line in text.splitlines())
+    lines = text.splitlines()[2:]
+    assert all("#" in line.removeprefix("# ") or not line or "name =" in line for line in lines)
+    written = tomllib.loads("\n".join(line.removeprefix("# ") for line in lines))
     for section, field in RunConfig.model_fields.items():
         assert section in written
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             assert set(written[section]) == set(field.annotation.model_fields), section
+    assert RunConfig.from_dict(written).name == "mine"
+
+
+def test_the_reference_has_every_key_and_its_default() -> None:
+    text = reference()
+    for model in (RunConfig, *(field.annotation for field in RunConfig.model_fields.values())):
+        if isinstance(model, type) and issubclass(model, Config):
+            for key, field in model.model_fields.items():
+                if not (isinstance(field.annotation, type) and issubclass(field.annotation, Config)):
+                    assert f"| `{key}` |" in text
+                    assert field.description, f"{model.__name__}.{key} has no docstring"
+    assert "| `trials` | whole number, ≥ 1 | `1_000` |" in text
+    assert '| `strategy` | `uniform`, `sandwich` | `"uniform"` |' in text
 
 
 def test_the_template_keeps_quotes_and_backslashes(tmp_path: Path) -> None:
@@ -109,27 +125,37 @@ def test_the_digest_is_of_what_decides_the_results(tmp_path: Path) -> None:
     assert RunConfig.from_dict(own).digest() != digest
 
 
-def test_a_run_of_before_is_found_again(tmp_path: Path) -> None:
-    """What a configuration had before there were plugins, options, types of layers, rates of spectra and modes."""
-    space = tmp_path / "own.toml"
-    space.write_text('[choices]\nB = ["none", "lora:2"]\n[[groups]]\nlayers = ["*.qkv"]\nE = ["vector"]\n')
-    run_file = RunConfig.from_dict(REQUIRED | {"space": {"name": str(space)}})
-    before = run_file.configuration()
-    for key in ("spectrum_lr", "ranks"):
-        del before["train"][key]
-    del before["search"]["mode"]
-    for key in ("plugins", "options"):
-        del before["spaces"]["space"][key]
-    assert before["spaces"]["space"]["layers"].pop("types") == ["linear"]
-    content = {key: value for key, value in before.items() if key not in ("name", "compile")}
-    left_out = ("early_stopping", "early_stopping_lag", "max_failure_share")
-    for section, key in (("export", "path"), *(("search", key) for key in left_out)):
-        del content[section][key]
+def test_sections_without_a_seed_have_the_runs() -> None:
+    own = RunConfig.from_dict(REQUIRED, ["seed=4", "train.seed=2"])
+    assert (own.data.seed, own.train.seed, own.search.seed) == (4, 2, 4)
+    again = own.replace(seed=5)
+    assert (again.data.seed, again.train.seed, again.search.seed) == (5, 2, 5)
+    assert RunConfig.from_dict(own.to_dict()) == own
+    assert RunConfig.from_dict(REQUIRED, ["seed=4", "train.seed=4"]).digest() != own.digest()
+    assert RunConfig.from_dict(REQUIRED, ["seed=4", "data.seed=4", "train.seed=2"]).digest() == own.digest()
+    assert RunConfig.from_dict(REQUIRED, ["seed=4", "data.seed=0", "train.seed=2"]).digest() != own.digest()
 
-    assert run_file.digest() == hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    digest, text = run_file.digest(), space.read_text()
-    for addition in ("[options.dash]\nwarmup = 3\n", '[layers]\ntypes = ["conv2d"]\n'):
-        space.write_text(addition + text)
-        assert run_file.digest() != digest
-    for override in ("train.spectrum_lr=0.1", "train.ranks=2", "search.mode=steady"):
-        assert RunConfig.from_dict(REQUIRED, [override]).digest() != RunConfig.from_dict(REQUIRED).digest()
+
+def test_python_and_a_run_file_refuse_the_same_with_the_same_words() -> None:
+    with pytest.raises(ConfigError) as from_python:
+        TrainingConfig(steps=-1, strategy="best", lr=float("nan"), stpes=3)  # type: ignore[call-arg, arg-type]
+    with pytest.raises(ConfigError) as from_file:
+        RunConfig.from_dict(REQUIRED, ["train.steps=-1", "train.strategy=best", "train.lr=nan", "train.stpes=3"])
+    lines = str(from_python.value).splitlines()
+    assert [f"run: {line}" for line in lines] == str(from_file.value).splitlines()
+    assert lines[:3] == [
+        "key 'train.steps': expected at least 0, found -1",
+        "key 'train.strategy': expected 'uniform' or 'sandwich', found 'best'",
+        "key 'train.lr': expected a finite number, found nan",
+    ]
+    assert lines[3].startswith("unknown key 'train.stpes' (did you mean 'steps'?)")
+
+
+def test_rates_of_groups_follow_lr_and_scale_with_the_refits() -> None:
+    train = TrainingConfig(lr=1e-2, head_lr=4e-2, ranks=2, batch_size=4)
+    assert RefitConfig(steps=30).training(train) == train.replace(steps=30, ranks=1)
+    refit = RefitConfig(steps=30, lr=5e-3, warmup_steps=7).training(train)
+    assert (refit.lr, refit.vector_lr, refit.head_lr, refit.spectrum_lr) == (5e-3, 5e-3, 2e-2, None)
+    assert (refit.warmup_steps, refit.warmup) == (7, 3)
+    assert ReportConfig().training(train).steps == train.steps
+    assert ReportConfig(steps=3).training(train).steps == 3

@@ -62,7 +62,9 @@ def load(folder: Path, overrides: tuple[str, ...] = (), **sections: dict[str, An
 def test_a_path_is_taken_from_the_run_files_folder_if_it_exists_there(
     section: str, key: str, text: str, expected: str, project: Path
 ) -> None:
-    needed = {"backbone": {"name": "vit"}, "data": {"source": "digits"}}.get(section, {})
+    needed = {"backbone": {"name": "vit"}, "data": {"source": "torch/own" if key == "root" else "digits"}}.get(
+        section, {}
+    )
 
     found = load(project, **{section: needed | {key: text}})
 

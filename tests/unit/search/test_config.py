@@ -3,33 +3,33 @@ from typing import Any
 import pytest
 
 import glorasearch.search
-from glorasearch.errors import InputError
+from glorasearch.errors import ConfigError
 from glorasearch.search import SAMPLERS, SearchConfig
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sampler": "grid"}, "unknown sampler 'grid'; known are evolution, random, tpe, nsga2"),
-        ({"mode": "async"}, "unknown mode 'async'; known are generational, steady"),
+        ({"sampler": "grid"}, "'search.sampler': expected 'evolution', 'random', 'tpe' or 'nsga2', found 'grid'"),
+        ({"mode": "async"}, "'search.mode': expected 'generational' or 'steady', found 'async'"),
         (
             {"mode": "steady", "sampler": "nsga2"},
             "sampler 'nsga2' works in generations and has no mode 'steady'; samplers that have it are evolution",
         ),
-        ({"fitness": "loss"}, "unknown fitness 'loss'; known are accuracy, cross_entropy"),
-        ({"trials": 0}, "trials is 0; allowed are whole numbers from 1"),
-        ({"population": 1}, "population is 1; allowed are whole numbers from 2"),
-        ({"batch": 0}, "batch is 0; allowed are whole numbers from 1"),
-        ({"early_stopping_lag": 0}, "early_stopping_lag is 0; allowed are whole numbers from 1"),
-        ({"seed": -1}, "seed is -1; allowed are whole numbers from 0"),
-        ({"parents": 1}, "parents is 1; allowed are 2 to the population, here 50"),
-        ({"parents": 51}, "parents is 51; allowed are 2 to the population, here 50"),
-        ({"mutation": 1.1}, "mutation is 1.1; allowed are numbers from 0 to 1"),
-        ({"max_failure_share": -0.1}, "max_failure_share is -0.1; allowed are numbers from 0 to 1"),
+        ({"fitness": "loss"}, "'search.fitness': expected 'accuracy' or 'cross_entropy', found 'loss'"),
+        ({"trials": 0}, "'search.trials': expected at least 1, found 0"),
+        ({"population": 1}, "'search.population': expected at least 2, found 1"),
+        ({"batch": 0}, "'search.batch': expected at least 1, found 0"),
+        ({"early_stopping_lag": 0}, "'search.early_stopping_lag': expected at least 1, found 0"),
+        ({"seed": -1}, "'search.seed': expected at least 0, found -1"),
+        ({"parents": 1}, "'search.parents': expected at least 2, found 1"),
+        ({"parents": 51}, "'search': parents is 51; allowed are 2 to the population, here 50"),
+        ({"mutation": 1.1}, "'search.mutation': expected at most 1, found 1.1"),
+        ({"max_failure_share": -0.1}, "'search.max_failure_share': expected at least 0, found -0.1"),
     ],
 )
 def test_what_is_out_of_range_is_refused_with_what_is_allowed(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(ConfigError, match=message):
         SearchConfig(**values)
 
 

@@ -59,7 +59,7 @@ REST = '\n[choices]\nB = ["none", "lora:2"]\n'
         ("[layers]\ninclude = []" + REST, ["'layers.include'", "at least one"]),
         ('[groups]\nlayers = ["*"]' + REST, ["'groups'", "[[double brackets]]"]),
         ("[[groups]]\nlayers = []" + REST, ["'groups[0].layers'", "at least one"]),
-        ("[budget]\nmin = -1" + REST, ["'budget.min'", "greater than or equal to 0", "-1"]),
+        ("[budget]\nmin = -1" + REST, ["'budget.min'", "at least 0", "-1"]),
         ('[budget]\nmax = "1e5"' + REST, ["'budget.max'", "a whole number", "'1e5'"]),
         ("[budget]\nmax = 1e5" + REST, ["'budget.max'", "a whole number", "100000.0"]),
         ("[budget]\nmax = true" + REST, ["'budget.max'", "a whole number", "True"]),

@@ -45,7 +45,7 @@ def make_supernet() -> Callable[..., Supernet]:
 @pytest.fixture
 def make_trainer(digits: SearchData, make_supernet: Callable[..., Supernet]) -> Build:
     """A trainer over a fresh supernet; keywords of the trainer's `Config`, or its other arguments."""
-    fields = set(SupernetTrainer.Config.__dataclass_fields__)
+    fields = set(SupernetTrainer.Config.model_fields)
 
     def make(
         supernet: Supernet | None = None, strategy: Callable[[Supernet], SamplingStrategy] | None = None, **given: Any

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -20,9 +19,7 @@ from glorasearch.training.build import TrainingSpec, build_training, check_facts
 
 BACKBONE = BackboneConfig(
     name="vit_tiny_patch16_224",
-    classes=10,
     pretrained=False,
-    drop_path=0.1,
     args={"img_size": 14, "patch_size": 7, "embed_dim": 24, "depth": 2, "num_heads": 3, "in_chans": 1},
 )
 DATA = DataConfig(source="digits", train=60, search=40)
@@ -46,23 +43,24 @@ def facts(supernet: Supernet, data: Any, strategy: SamplingStrategy, config: Any
 
 @pytest.fixture(scope="module")
 def data() -> SearchData:
-    spec = InputSpec.from_backbone(build_backbone(BACKBONE))
+    spec = InputSpec.from_backbone(build_backbone(BACKBONE, 10))
     return load_search_data(DATA, spec)
 
 
 @pytest.fixture
 def told(data: SearchData) -> Callable[..., tuple[TrainingSpec, Supernet]]:
     def make(strategy: str = "uniform", with_search: bool = False) -> tuple[TrainingSpec, Supernet]:
-        supernet = Supernet(build_backbone(BACKBONE), SPACE, seed=5)
+        supernet = Supernet(build_backbone(BACKBONE, 10, drop_path=0.1), SPACE, seed=5)
         paths = STRATEGIES[strategy](supernet)
-        config = SupernetTrainer.Config(steps=4, batch_size=16, ranks=2)
+        config = SupernetTrainer.Config(steps=4, batch_size=16, ranks=2, drop_path=0.1)
         split = data.train_and_search() if with_search else data.train
         spec = TrainingSpec(
-            backbone=asdict(BACKBONE),
-            data=asdict(DATA),
-            space=SPACE.model_dump(mode="json", exclude_none=True),
+            backbone=BACKBONE,
+            classes=10,
+            data=DATA,
+            space=SPACE,
             strategy=strategy_to_json(paths),
-            config=asdict(config),
+            config=config,
             facts=facts(supernet, split, paths, config),
             torch=str(torch.__version__),
             with_search=with_search,

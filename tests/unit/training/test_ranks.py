@@ -232,8 +232,8 @@ def test_what_cannot_be_captured_is_trained_by_the_plain_step(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"ranks": 0}, "train.ranks is 0; it must be at least 1"),
-        ({"ranks": 5, "batch_size": 64}, r"batch_size is 64, which 5 ranks \(train.ranks\) cannot share equally"),
+        ({"ranks": 0}, "'train.ranks': expected at least 1, found 0"),
+        ({"ranks": 5, "batch_size": 64}, r"batch_size is 64, which 5 ranks cannot share equally"),
     ],
 )
 def test_ranks_that_cannot_be(given: dict[str, int], message: str) -> None:

@@ -89,7 +89,7 @@ def test_uniform_training_lowers_the_loss_of_every_subnet(
     supernet = make_supernet()
     subnets = [supernet.space.smallest(), supernet.space.largest(), Uniform(supernet.space, 9).sample(0)[0].subnet]
     before = [loss_of(supernet, subnet, digits) for subnet in subnets]
-    result = make_trainer(supernet, steps=60, lr=1e-2, head_lr=1e-2).run()
+    result = make_trainer(supernet, steps=60, lr=1e-2, vector_lr=1e-3).run()
     after = [loss_of(supernet, subnet, digits) for subnet in subnets]
     assert all(new < old - 0.05 for new, old in zip(after, before, strict=True))
     assert after[1] < before[1] - 0.3
@@ -105,7 +105,7 @@ def test_sandwich_training_lowers_the_loss_of_the_smallest_subnet(
     supernet = make_supernet(choices={"B": ["lora:1", "lora:2"], "E": ["none", "vector"]})
     smallest, largest = supernet.space.smallest(), supernet.space.largest()
     before = loss_of(supernet, smallest, digits)
-    make_trainer(supernet, lambda net: Sandwich(net.space, 0), steps=60, lr=1e-2, head_lr=1e-2).run()
+    make_trainer(supernet, lambda net: Sandwich(net.space, 0), steps=60, lr=1e-2, vector_lr=1e-3).run()
     assert loss_of(supernet, smallest, digits) < before - 0.3
     assert loss_of(supernet, largest, digits) < before - 0.3
 
@@ -168,7 +168,7 @@ def test_records_and_probes(make_trainer: Build, digits: SearchData) -> None:
     assert [row.step for row in losses] == [3, 6, 9, 12, 13]
     for row in losses:
         assert set(row.values) == {"loss", "lr", "gradient_norm", "images_per_second"}
-        assert row.values["lr"] == pytest.approx(1e-3 * lr_scale(row.step - 1, 13, 2))
+        assert row.values["lr"] == pytest.approx(1e-3 * lr_scale(row.step - 1, 13, 1))
         assert row.values["loss"] > 0
         assert row.values["gradient_norm"] > 0
     assert result.loss == losses[-1].values["loss"]
@@ -193,8 +193,8 @@ def test_recording_more_often_changes_nothing_but_the_records(make_trainer: Buil
 def test_mixed_precision(make_trainer: Build, make_supernet: MakeSupernet, digits: SearchData) -> None:
     supernet, plain = make_supernet(), make_supernet()
     before = loss_of(supernet, supernet.space.largest(), digits)
-    make_trainer(supernet, precision="bfloat16", steps=40, lr=1e-2, head_lr=1e-2).run()
-    make_trainer(plain, precision="auto", steps=40, lr=1e-2, head_lr=1e-2).run()
+    make_trainer(supernet, precision="bfloat16", steps=40, lr=1e-2, vector_lr=1e-3).run()
+    make_trainer(plain, precision="auto", steps=40, lr=1e-2, vector_lr=1e-3).run()
     assert {value.dtype for value in supernet.adapter_state().values()} == {torch.float32}
     assert not same(state(supernet), state(plain))
     assert loss_of(supernet, supernet.space.largest(), digits) < before - 0.2
@@ -234,5 +234,5 @@ def test_a_backbone_that_bypasses_its_layers_is_refused_before_the_first_step(
     ],
 )
 def test_settings_that_cannot_be_used(name: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=rf"train\.{name} is {value!r}; it must be at least"):
+    with pytest.raises(ConfigError, match=rf"'train\.{name}': expected (at least|a finite number).*, found {value!r}"):
         SupernetTrainer.Config(**{"steps": 10, name: value})  # type: ignore[arg-type]

@@ -1,80 +1,65 @@
-"""Backbones: frozen pretrained timm models, built from plain facts."""
+"""Building a backbone: the timm model with its pretrained weights and a new head."""
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import timm
 import torch
 from torch import nn
 
 from glorasearch.adapters import head_names
-from glorasearch.errors import BackboneError
+from glorasearch.backbone.config import BackboneConfig
+from glorasearch.errors import BackboneError, first_line
 
 
-@dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
-    """Which backbone to build; JSON-ready, so that workers build the same."""
-
-    name: str
-    """A timm name or `local-dir:<path>`."""
-    classes: int
-    """Outputs of the new head."""
-    pretrained: bool = True
-    checkpoint: str | None = None
-    """A file of weights, in any form that timm loads."""
-    args: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of `timm.create_model`."""
-    drop_path: float = 0.0
-    """Stochastic depth in training; does not change the model that is exported."""
-    seed: int = 0
-    """Decides the new head."""
-
-
-def build_backbone(config: BackboneConfig) -> nn.Module:
+def build_backbone(config: BackboneConfig, classes: int, *, drop_path: float = 0.0, seed: int = 0) -> nn.Module:
     """The timm model with its pretrained weights and a new head, in evaluation mode.
 
+    Args:
+        config: which model.
+        classes: outputs of the new head.
+        drop_path: stochastic depth in training; does not change the model that is exported.
+        seed: of the new head.
+
     Raises:
-        BackboneError: if timm does not know the name, or its weights cannot be had.
+        BackboneError: if timm does not know the name, or its weights cannot be loaded.
     """
+    name = config.timm_name
     if config.checkpoint is not None and not Path(config.checkpoint).is_file():
         raise BackboneError(f"backbone.checkpoint: no file {config.checkpoint!r}")
-    if config.name.startswith("local-dir:") and not Path(config.name.removeprefix("local-dir:")).is_dir():
-        raise BackboneError(f"backbone.name: no directory {config.name.removeprefix('local-dir:')!r}")
+    if name.startswith("local-dir:") and not Path(name.removeprefix("local-dir:")).is_dir():
+        raise BackboneError(f"backbone.name: no directory {name.removeprefix('local-dir:')!r}")
     arguments = dict(config.args)
-    if config.drop_path > 0:
-        arguments["drop_path_rate"] = config.drop_path
+    if drop_path > 0:
+        arguments["drop_path_rate"] = drop_path
     if config.checkpoint is not None:
         arguments["pretrained_cfg_overlay"] = {"file": config.checkpoint} | arguments.get("pretrained_cfg_overlay", {})
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(seed)
         try:
-            model: nn.Module = timm.create_model(
-                config.name, pretrained=config.pretrained, num_classes=config.classes, **arguments
-            )
+            model: nn.Module = timm.create_model(name, pretrained=config.pretrained, num_classes=classes, **arguments)
         except Exception as error:
             raise BackboneError(_explain(config, error)) from error
-        _new_head(model, config.seed)
+        _new_head(model, seed)
     return model.eval()
 
 
-def build_skeleton(config: BackboneConfig) -> nn.Module:
-    """The model without its weights, for who wants to know its shape only: on the meta device, which takes no time.
+def build_skeleton(config: BackboneConfig, classes: int) -> nn.Module:
+    """The model without its weights, for its shapes only: on the meta device, which takes no time.
 
     A model that needs values while it is built gets random ones.
 
     Raises:
         BackboneError: if timm does not know the name.
     """
-    config = replace(config, pretrained=False, checkpoint=None)
+    config = config.replace(pretrained=False, checkpoint=None)
     try:
         with torch.device("meta"):
-            return build_backbone(config)
+            return build_backbone(config, classes)
     except BackboneError:
-        return build_backbone(config)
+        return build_backbone(config, classes)
 
 
 def _new_head(model: nn.Module, seed: int) -> None:
@@ -90,8 +75,7 @@ def _new_head(model: nn.Module, seed: int) -> None:
 
 
 def _explain(config: BackboneConfig, error: Exception) -> str:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    local = config.name.startswith("local-dir:")
+    first, local = first_line(error), config.timm_name.startswith("local-dir:")
     architecture = config.name.partition(".")[0]
     if not local and ":" not in architecture and not timm.is_model(architecture):
         near = ", ".join(difflib.get_close_matches(architecture, timm.list_models(), n=3))
@@ -99,6 +83,6 @@ def _explain(config: BackboneConfig, error: Exception) -> str:
     if local or config.checkpoint or not config.pretrained:
         return f"backbone {config.name!r} cannot be built: {first}"
     return (
-        f"backbone {config.name!r}: the pretrained weights cannot be had: {first}. Where there is no network, give "
+        f"backbone {config.name!r}: its pretrained weights cannot be loaded: {first}. Where there is no network, give "
         'a local file by backbone.checkpoint = "<file>", or a directory by backbone.name = "local-dir:<path>"'
     )

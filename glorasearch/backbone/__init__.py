@@ -1,0 +1,13 @@
+"""Backbones: frozen pretrained timm models, built from plain facts."""
+
+from typing import TYPE_CHECKING
+
+from glorasearch.backbone.config import BackboneConfig
+from glorasearch.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from glorasearch.backbone.build import build_backbone, build_skeleton
+
+__all__ = ["BackboneConfig", "build_backbone", "build_skeleton"]
+
+__getattr__ = lazy_names(__name__, {"build": ("build_backbone", "build_skeleton")})

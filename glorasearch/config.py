@@ -1,0 +1,73 @@
+"""What every room's `Config` is made of: a frozen, strict model whose fields say what they mean.
+
+A field is written once: type, range, default, and a docstring whose first sentence is its comment in the run file that
+`glorasearch init` writes. `Role` marks the fields that do not count where runs are recognised or compared.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from glorasearch.errors import ConfigError
+from glorasearch.strict_toml import explain
+
+_Init = TypeVar("_Init", bound=Callable[..., None])
+
+
+class Role(enum.Enum):
+    """What a field is to the identity of what it configures; a field without one decides the results."""
+
+    BOOKKEEPING = "bookkeeping"
+    """Labels, places and measurements: the results are the same whatever the value."""
+    SEED = "seed"
+    """Decides the results, but what differs in it alone is a repetition. In a section it defaults to the run's."""
+    METHOD = "method"
+    """Part of the method: runs that differ in it are compared without a warning."""
+
+
+Seed = Annotated[int, Field(ge=0), Role.SEED]
+Compile = Literal["auto", "on", "off"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def is_mixed(precision: Precision, device: str) -> bool:
+    """Whether a forward pass on a device runs under bfloat16 autocast; `auto` does so on GPUs."""
+    return precision == "bfloat16" or (precision == "auto" and device.startswith("cuda"))
+
+
+def _of_pydantic(init: _Init) -> _Init:
+    """Mark a constructor as no customisation: nested models are then validated together, with one list of errors."""
+    vars(init)["__pydantic_base_init__"] = True
+    return init
+
+
+class Config(BaseModel):
+    """A frozen configuration; unknown keys, wrong types and values out of range are refused when it is made.
+
+    Raises:
+        ConfigError: (on creation) naming each key, what was found and what is allowed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    section: ClassVar[str] = ""
+    """Where its keys stand in a run file."""
+
+    @_of_pydantic
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError("\n".join(explain(error, type(self), self.section))) from error
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed, checked like a new one.
+
+        Raises:
+            ConfigError: if a value cannot be used.
+        """
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**given | changes)

@@ -1,0 +1,35 @@
+"""Which search space, and what a run changes in it: the `[space]` section of a run file."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from glorasearch.config import Config
+from glorasearch.space.search_space import Entangle, SearchSpace
+
+
+class SpaceConfig(Config):
+    """A search space by its name, and overrides of its budget and of how its choices share storage."""
+
+    section: ClassVar[str] = "space"
+    name: str = Field(default="glora_medium", min_length=1)
+    """A shipped search space, or the path of a TOML file."""
+    min: int | None = Field(default=None, ge=0, examples=[100_000])
+    """Least trainable parameters, the head excluded; as the space says if not given."""
+    max: int | None = Field(default=None, ge=0, examples=[500_000])
+    """Most trainable parameters, likewise."""
+    entangle: Entangle | None = Field(default=None, examples=["untied"])
+    """How the choices of a support tensor share storage, likewise."""
+
+    def load(self) -> SearchSpace:
+        """The search space, with the overrides applied.
+
+        Raises:
+            SearchSpaceError: if there is no such space, it breaks the grammar, or the overrides do not fit it.
+        """
+        content = SearchSpace.load(self.name).model_dump(mode="json", exclude_none=True)
+        content["budget"] |= self.model_dump(include={"min", "max"}, exclude_none=True)
+        content |= self.model_dump(include={"entangle"}, exclude_none=True)
+        return SearchSpace.from_dict(content, source=f"{self.name} with the overrides of [space]")
