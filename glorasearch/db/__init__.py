@@ -3,13 +3,12 @@
 from glorasearch.db.database import Database
 from glorasearch.db.leases import Lease, Leases
 from glorasearch.db.process_identity import ProcessIdentity
-from glorasearch.db.runs import Export, Metric, RunRecord, RunState, RunStore
+from glorasearch.db.runs import Metric, RunRecord, RunState, RunStore
 from glorasearch.db.summarising_storage import SummarisingStorage
 from glorasearch.db.trial_storage import TrialStorage
 
 __all__ = [
     "Database",
-    "Export",
     "Lease",
     "Leases",
     "Metric",

@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, NoSuchModuleError
 
+from glorasearch.db.commits import transaction_id, was_committed
 from glorasearch.db.engine import in_memory, is_lost, make_engine, read_url
 from glorasearch.db.fences import Fences
-from glorasearch.db.patience import PATIENCE_SECONDS, START_SECONDS, Patience
-from glorasearch.db.receipts import Receipt, drop_old_receipts, leave_receipt, was_committed
-from glorasearch.db.schema import check_schema, migrate
+from glorasearch.db.retry import RETRY_SECONDS, START_SECONDS, RetryPolicy
+from glorasearch.db.schema import bring_up_to_date, check_schema, is_up_to_date
 from glorasearch.errors import ConnectionLostError, DatabaseError, InputError
 
 
@@ -30,8 +30,8 @@ class Database:
     Args:
         url: of the database.
         read_only: only look.
-        patience: how many seconds the stores of this package wait for a server that was there and is out of reach.
-            Opening, and whoever only looks, waits for `START_SECONDS` at most.
+        retry_seconds: how long the stores of this package wait for a server that has answered before and is out of
+            reach. Opening, and whoever only reads, waits for `START_SECONDS` at most.
 
     Raises:
         InputError: if the URL cannot be read or its driver is not installed.
@@ -39,19 +39,19 @@ class Database:
         DatabaseError: if the database cannot be reached or belongs to another program.
     """
 
-    def __init__(self, url: str | URL, *, read_only: bool = False, patience: float = PATIENCE_SECONDS) -> None:
-        self._open(read_url(url), read_only, patience)
+    def __init__(self, url: str | URL, *, read_only: bool = False, retry_seconds: float = RETRY_SECONDS) -> None:
+        self._open(read_url(url), read_only, retry_seconds)
 
-    def _open(self, url: URL, read_only: bool, patience: float) -> None:
+    def _open(self, url: URL, read_only: bool, retry_seconds: float) -> None:
         self.url = url
         self.read_only = read_only
-        self._seconds = patience
-        at_start = min(patience, START_SECONDS)
-        self.patience = Patience(self.name, at_start if read_only else patience)
+        self._retry_seconds = retry_seconds
+        at_start = min(retry_seconds, START_SECONDS)
+        self.retry = RetryPolicy(self.name, at_start if read_only else retry_seconds)
         self.fences = Fences()
         self.engine = self._create_engine()
         self._writer = self.engine.execution_options(glorasearch_writes=True)
-        self.patience.repeat(self._look if read_only else self._migrate, at_start)
+        self.retry.run(self._check_schema if read_only else self._migrate, at_start)
 
     @property
     def name(self) -> str:
@@ -63,7 +63,7 @@ class Database:
         """A connection that sees one consistent state and writes nothing.
 
         Raises:
-            ConnectionLostError: if the server is out of reach; read again (`patient` methods do).
+            ConnectionLostError: if the server is out of reach; read again (`retried` methods do).
         """
         try:
             with self.engine.connect() as connection:
@@ -85,22 +85,23 @@ class Database:
         Raises:
             sqlalchemy.exc.IntegrityError: if a constraint is violated, for the caller to interpret.
             RunLockedError: if this thread has lost a lease that it took; nothing was written.
-            ConnectionLostError: if the server is out of reach; nothing was written, do it again (`patient` methods do).
+            ConnectionLostError: if the server is out of reach; nothing was written, do it again (`retried` methods do).
         """
         if self.read_only:
             raise DatabaseError(f"database {self.name} was opened read-only; nothing can be changed through it")
-        receipt: Receipt | None = None
+        transaction: str | None = None
         try:
             with self._writer.begin() as connection:
                 if fenced:
                     self.fences.check(connection)
                 yield connection
-                receipt = leave_receipt(connection)
+                transaction = transaction_id(connection)
         except IntegrityError:
             raise
         except (DBAPIError, sqlite3.Error) as error:
             found = self._error(error)
-            if receipt is None or not isinstance(found, ConnectionLostError) or not self._was_committed(receipt):
+            lost = isinstance(found, ConnectionLostError)
+            if transaction is None or not lost or not self._was_committed(transaction):
                 raise found from error
 
     def close(self) -> None:
@@ -112,30 +113,32 @@ class Database:
         if self.url.get_backend_name() == "sqlite" and in_memory(self.url):
             raise TypeError("an in-memory database cannot be given to another process; use sqlite:///path/to/file.db")
         url = self.url.render_as_string(hide_password=False)
-        return {"url": url, "read_only": self.read_only, "patience": self._seconds}
+        return {"url": url, "read_only": self.read_only, "retry_seconds": self._retry_seconds}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._open(read_url(state["url"]), state["read_only"], state["patience"])
+        self._open(read_url(state["url"]), state["read_only"], state["retry_seconds"])
 
-    def _look(self) -> None:
+    def _check_schema(self) -> None:
         with self.read() as connection:
             check_schema(connection, self.name)
 
     def _migrate(self) -> None:
-        migrate(self)
-        if self.url.get_backend_name() == "postgresql":
-            with self.write() as connection:
-                drop_old_receipts(connection)
+        """Processes that start together take turns; all but the first find it done."""
+        with self.read() as connection:
+            if is_up_to_date(connection, self.name):
+                return
+        with self.write() as connection:
+            bring_up_to_date(connection, self.name)
 
-    def _was_committed(self, receipt: Receipt) -> bool:
+    def _was_committed(self, transaction: str) -> bool:
         def look() -> bool:
             try:
                 with self._writer.begin() as connection:
-                    return was_committed(connection, receipt)
+                    return was_committed(connection, transaction)
             except DBAPIError as error:
                 raise self._error(error) from error
 
-        return self.patience.repeat(look)
+        return self.retry.run(look)
 
     def _error(self, error: DBAPIError | sqlite3.Error) -> DatabaseError:
         reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from glorasearch.db.database import Database
 from glorasearch.db.finished_trial import Layout, PackedParams
 from glorasearch.db.models import DistributionRow, table_of
-from glorasearch.db.patience import patient
+from glorasearch.db.retry import retried
 from glorasearch.db.study_storage import require_study
 
 _rows = table_of(DistributionRow)
@@ -113,7 +113,7 @@ class DistributionStore:
             stored[name] = [value, versions.index(distribution)]
         return stored
 
-    @patient
+    @retried
     def _register(self, study_id: int, distributions: Mapping[str, BaseDistribution]) -> None:
         """Store what is not known yet. Other processes may do the same; the first one's rows count."""
         known = self._read(study_id, distributions)
@@ -147,7 +147,7 @@ class DistributionStore:
             return
         self._learn(study_id, {name: [*versions, distribution] for name, versions, distribution in new})
 
-    @patient
+    @retried
     def _read(self, study_id: int, names: Collection[str] | None = None) -> dict[str, list[BaseDistribution]]:
         wanted = select(_rows.c.name, _rows.c.distribution).where(_rows.c.study_id == study_id)
         if names is not None and len(names) <= _MANY:

@@ -91,11 +91,6 @@ def remove(connection: Connection, fence: Fence) -> None:
     connection.execute(delete(_rows).where(*_this(fence)))
 
 
-def remove_any(connection: Connection, name: str) -> None:
-    """Take a lease away from whoever holds it."""
-    connection.execute(delete(_rows).where(_rows.c.name == name))
-
-
 def _select() -> Any:
     return select(_rows, (database_time() - _rows.c.renewed).label("silent"))
 

@@ -17,8 +17,8 @@ from glorasearch.db import lease_rows
 from glorasearch.db.database import Database
 from glorasearch.db.fences import Fence
 from glorasearch.db.lease_rows import Holder
-from glorasearch.db.patience import patient
 from glorasearch.db.process_identity import ProcessIdentity
+from glorasearch.db.retry import retried
 from glorasearch.errors import DatabaseError, RunLockedError
 
 LEASE_SECONDS: Final = 30.0
@@ -83,13 +83,13 @@ class Lease:
             except (DatabaseError, SQLAlchemyError) as error:  # whoever works with the database will say so
                 _log.debug("%s: no heartbeat (%s)", self._fence.what, error)
 
-    @patient
+    @retried
     def _new_owner(self) -> str | None:
         with self._database.read() as connection:
             holder = lease_rows.holders(connection, [self._fence.name]).get(self._fence.name)
         return None if holder is None else str(holder.owner)
 
-    @patient
+    @retried
     def _renew(self) -> None:
         self._renew_once()
 
@@ -102,7 +102,7 @@ class Lease:
         else:
             self._lost.set()
 
-    @patient
+    @retried
     def _remove(self) -> None:
         with self._database.write(fenced=False) as connection:
             lease_rows.remove(connection, self._fence)
@@ -147,13 +147,7 @@ class Leases:
         finally:
             lease.release()
 
-    @patient
-    def release(self, name: str) -> None:
-        """Take a lease away from whoever holds it."""
-        with self._database.write() as connection:
-            lease_rows.remove_any(connection, name)
-
-    @patient
+    @retried
     def holders(self, names: list[str]) -> dict[str, Holder]:
         """Name → holder, of those of these leases that are held."""
         with self._database.read() as connection:
@@ -177,7 +171,7 @@ class Leases:
             last = now
             time.sleep(holder.seconds / _LOOKS_A_LEASE)
 
-    @patient
+    @retried
     def _try(self, fence: Fence, watched: Holder | None, since: float) -> Holder | None:
         """Take the lease (None then), or return the owner elsewhere that has to be watched.
 

@@ -133,17 +133,6 @@ class MetricRow(Base):
     value: Mapped[float] = mapped_column(Real, nullable=True)
 
 
-class ExportRow(Base):
-    """One exported model of a run."""
-
-    __tablename__ = "exports"
-
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
-    path: Mapped[str] = mapped_column(String(1024), primary_key=True)
-    details: Mapped[dict[str, Any]] = mapped_column(JsonText)
-    created: Mapped[datetime] = mapped_column(UtcDateTime)
-
-
 class LeaseRow(Base):
     """What one process has for itself, a run or a study, as long as its heart beats."""
 
@@ -163,14 +152,3 @@ class LeaseRow(Base):
     """Heartbeats since it was taken."""
     renewed: Mapped[float] = mapped_column(Double)
     """When the heart last beat, seconds since 1970 by the database's clock."""
-
-
-class ReceiptRow(Base):
-    """The last transaction of one connection to a server, so that a lost answer to a COMMIT can be made up for."""
-
-    __tablename__ = "receipts"
-
-    connection: Mapped[str] = mapped_column(String(32), primary_key=True)
-    number: Mapped[int]
-    written: Mapped[datetime]
-    """By the database's clock."""

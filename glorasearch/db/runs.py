@@ -1,4 +1,4 @@
-"""Runs: their configuration, state, stages, metrics and exports."""
+"""Runs: their configuration, state, stages and metrics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Row, delete, select, update
@@ -17,12 +16,12 @@ from sqlalchemy.exc import IntegrityError
 from glorasearch.db.database import Database, as_database
 from glorasearch.db.lease_rows import Holder, holders
 from glorasearch.db.leases import Lease, Leases
-from glorasearch.db.models import ExportRow, MetricRow, RunRow, StageRow, table_of
-from glorasearch.db.patience import patient
+from glorasearch.db.models import MetricRow, RunRow, StageRow, table_of
 from glorasearch.db.process_identity import ProcessIdentity
+from glorasearch.db.retry import retried
 from glorasearch.errors import DatabaseError, RunNotFoundError
 
-_runs, _stages, _metrics, _exports = map(table_of, (RunRow, StageRow, MetricRow, ExportRow))
+_runs, _stages, _metrics = map(table_of, (RunRow, StageRow, MetricRow))
 
 
 class RunState(StrEnum):
@@ -66,15 +65,6 @@ class Metric:
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
-    """One exported model."""
-
-    path: str
-    details: dict[str, Any]
-    created: datetime
-
-
 class RunStore:
     """The runs of a database. Every method is one transaction; threads and processes may share the database.
 
@@ -105,7 +95,7 @@ class RunStore:
             raise DatabaseError(f"run {name!r} exists already; choose another name, or resume it") from error
         return self._require(name)
 
-    @patient
+    @retried
     def _insert(self, row: dict[str, Any]) -> None:
         with self._database.write() as connection:
             connection.execute(_runs.insert(), row)
@@ -118,9 +108,9 @@ class RunStore:
         """All runs, in the order of their creation."""
         return self._select(None)
 
-    @patient
+    @retried
     def delete(self, name: str) -> None:
-        """Remove a run with its stages, metrics and exports (not its files, weights or study)."""
+        """Remove a run with its stages and metrics (not its files, weights or study)."""
         with self._change(name) as (connection, run_id):
             connection.execute(delete(_runs).where(_runs.c.id == run_id))
 
@@ -128,7 +118,7 @@ class RunStore:
         """Say where a run stands; `error` is why it failed, and None clears it."""
         self._update(name, {"state": RunState(state).value, "error": error})
 
-    @patient
+    @retried
     def set_stage(self, name: str, stage: str, result: Mapping[str, Any]) -> None:
         """Record the result of a finished stage, in place of an earlier one."""
         with self._change(name) as (connection, run_id):
@@ -137,7 +127,7 @@ class RunStore:
             row = {"run_id": run_id, "stage": stage, "result": result, "finished": datetime.now(UTC)}
             connection.execute(_stages.insert(), row)
 
-    @patient
+    @retried
     def record_metrics(self, name: str, stage: str, step: int, values: Mapping[str, float]) -> None:
         """Record numbers of one step, in place of those that an interrupted attempt recorded for the same step."""
         if not values:
@@ -153,7 +143,7 @@ class RunStore:
                 ],
             )
 
-    @patient
+    @retried
     def metrics(self, name: str, stage: str | None = None) -> builtins.list[Metric]:
         """The metrics of a run (of one stage of it), by stage, step and name."""
         wanted = select(_metrics.c.stage, _metrics.c.step, _metrics.c.name, _metrics.c.value)
@@ -163,23 +153,6 @@ class RunStore:
                 wanted = wanted.where(_metrics.c.stage == stage)
             rows = connection.execute(wanted.order_by(_metrics.c.stage, _metrics.c.step, _metrics.c.name)).all()
         return [Metric(*row) for row in rows]
-
-    @patient
-    def record_export(self, name: str, path: str | Path, details: Mapping[str, Any]) -> None:
-        """Record an exported model, in place of an earlier one at the same path."""
-        with self._change(name) as (connection, run_id):
-            connection.execute(delete(_exports).where(_exports.c.run_id == run_id, _exports.c.path == str(path)))
-            row = {"run_id": run_id, "path": str(path), "details": details, "created": datetime.now(UTC)}
-            connection.execute(_exports.insert(), row)
-
-    @patient
-    def exports(self, name: str) -> builtins.list[Export]:
-        """The exported models of a run, oldest first."""
-        wanted = select(_exports.c.path, _exports.c.details, _exports.c.created)
-        with self._database.read() as connection:
-            wanted = wanted.where(_exports.c.run_id == _run_id(connection, name))
-            rows = connection.execute(wanted.order_by(_exports.c.created, _exports.c.path)).all()
-        return [Export(*row) for row in rows]
 
     @contextmanager
     def lock(self, name: str) -> Iterator[Lease]:
@@ -195,12 +168,7 @@ class RunStore:
         with self._leases.hold(_lease_of(name), f"run {name!r}") as lease:
             yield lease
 
-    def unlock(self, name: str) -> None:
-        """Take a run from whatever process owns it, which then cannot write to it any more."""
-        self._require(name)
-        self._leases.release(_lease_of(name))
-
-    @patient
+    @retried
     def _update(self, name: str, values: Mapping[str, Any]) -> None:
         with self._change(name) as (connection, run_id):
             connection.execute(update(_runs).where(_runs.c.id == run_id).values(**values))
@@ -219,7 +187,7 @@ class RunStore:
             raise RunNotFoundError(f"there is no run {name!r}; the newest of this database are: {known or 'none'}")
         return run
 
-    @patient
+    @retried
     def _select(self, name: str | None) -> builtins.list[RunRecord]:
         wanted = select(_runs).order_by(_runs.c.id)
         results = select(_stages).order_by(_stages.c.finished, _stages.c.stage)

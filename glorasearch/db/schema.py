@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select, text
 
 from glorasearch.db.models import Base
 from glorasearch.errors import DatabaseError, SchemaTooNewError
 
-if TYPE_CHECKING:
-    from glorasearch.db.database import Database
-
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The newest revision in `migrations/versions`. Written here so that an up-to-date start need not import Alembic."""
 
 VERSION_TABLE: Final = "glorasearch_schema"
@@ -25,24 +22,29 @@ _LOCK_KEY: Final = 0x676C6F7261
 _version = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32)))
 
 
-def migrate(database: Database) -> None:
-    """Bring the database to `HEAD`. Processes that start together take turns; all but the first find it done.
+def is_up_to_date(connection: Connection, name: str) -> bool:
+    """Whether the database called `name` is at `HEAD`.
 
     Raises:
-        SchemaTooNewError: if the database's revision is newer than `HEAD`.
+        SchemaTooNewError: if its revision is newer.
+    """
+    return _revision(connection, name) == HEAD
+
+
+def bring_up_to_date(connection: Connection, name: str) -> None:
+    """Bring the database called `name` to `HEAD`, unless another process has done so, in the connection's transaction.
+
+    Raises:
+        SchemaTooNewError: if its revision is newer.
         DatabaseError: if it holds tables of these names that are not ours.
     """
-    with database.read() as connection:
-        if _revision(connection, database.name) == HEAD:
-            return
-    with database.write() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-        found = _revision(connection, database.name)
-        if found != HEAD:
-            if found is None:
-                _refuse_foreign_tables(connection, database.name)
-            upgrade(connection)
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+    found = _revision(connection, name)
+    if found != HEAD:
+        if found is None:
+            _refuse_foreign_tables(connection, name)
+        upgrade(connection)
 
 
 def check_schema(connection: Connection, name: str) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from glorasearch.db.database import Database
 from glorasearch.db.leases import Lease, Leases
 from glorasearch.db.models import StudyAttributeRow, StudyRow, table_of
-from glorasearch.db.patience import patient
+from glorasearch.db.retry import retried
 
 studies = table_of(StudyRow)
 _attributes = table_of(StudyAttributeRow)
@@ -39,7 +39,7 @@ class StudyStorage(BaseStorage):
     def _forget(self, study_id: int) -> None:
         """Drop what this process has cached of a study that was deleted."""
 
-    @patient
+    @retried
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         """Insert a study and return its id."""
         name = f"no-name-{uuid.uuid4()}" if study_name is None else study_name
@@ -50,7 +50,7 @@ class StudyStorage(BaseStorage):
         except IntegrityError as error:
             raise DuplicatedStudyError(f"a study named {name!r} exists already; choose another name") from error
 
-    @patient
+    @retried
     def delete_study(self, study_id: int) -> None:
         """Delete a study with its trials."""
         with self._database.write() as connection:
@@ -76,7 +76,7 @@ class StudyStorage(BaseStorage):
         """Set a system attribute (Optuna's)."""
         self._set_study_attribute(study_id, "system", key, value)
 
-    @patient
+    @retried
     def get_study_id_from_name(self, study_name: str) -> int:
         """The id of the study of that name."""
         with self._database.read() as connection:
@@ -101,7 +101,7 @@ class StudyStorage(BaseStorage):
         """The system attributes (Optuna's)."""
         return self._study_attributes(study_id, "system")
 
-    @patient
+    @retried
     def get_all_studies(self) -> list[FrozenStudy]:
         """All studies by id."""
         with self._database.read() as connection:
@@ -121,7 +121,7 @@ class StudyStorage(BaseStorage):
             for row in rows
         ]
 
-    @patient
+    @retried
     def _study_column(self, study_id: int, column: str) -> Any:
         with self._database.read() as connection:
             row = connection.execute(select(studies.c[column]).where(studies.c.id == study_id)).one_or_none()
@@ -129,7 +129,7 @@ class StudyStorage(BaseStorage):
             raise KeyError(f"there is no study with id {study_id}")
         return row[0]
 
-    @patient
+    @retried
     def _study_attributes(self, study_id: int, scope: str) -> dict[str, Any]:
         wanted = select(_attributes.c.key, _attributes.c.value).where(
             _attributes.c.study_id == study_id, _attributes.c.scope == scope
@@ -147,7 +147,7 @@ class StudyStorage(BaseStorage):
             # Another process inserted the key or deleted the study in between: look once more.
             self._upsert_attribute(change.values(value=value), where | {"value": value})
 
-    @patient
+    @retried
     def _upsert_attribute(self, change: Update, row: dict[str, Any]) -> None:
         with self._database.write() as connection:
             require_study(connection, row["study_id"])

@@ -13,7 +13,7 @@ from sqlalchemy import URL, func, select
 from glorasearch.db.columns import json_copy
 from glorasearch.db.database import Database, as_database
 from glorasearch.db.distribution_store import StoredParams
-from glorasearch.db.patience import patient
+from glorasearch.db.retry import retried
 from glorasearch.db.study_storage import StudyStorage, require_study
 from glorasearch.db.trial_rows import independent_copy, intermediate_values, internal_values, trials
 from glorasearch.db.trial_table import EncodedParams, TrialTable
@@ -190,7 +190,7 @@ class TrialStorage(StudyStorage):
         """A trial; if it is unfinished, the caller's own copy of what the database has now."""
         return self._trials.get(trial_id)
 
-    @patient
+    @retried
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
         """(Study, number) → id."""
         wanted = select(trials.c.id).where(trials.c.study_id == study_id, trials.c.number == trial_number)
@@ -209,7 +209,7 @@ class TrialStorage(StudyStorage):
             found = [trial for trial in found if trial.state in states]
         return [independent_copy(trial) for trial in found] if deepcopy else found
 
-    @patient
+    @retried
     def get_n_trials(self, study_id: int, state: tuple[TrialState, ...] | TrialState | None = None) -> int:
         """How many trials a study has, or how many in these states."""
         wanted = select(func.count()).select_from(trials).where(trials.c.study_id == study_id)

@@ -16,7 +16,7 @@ from glorasearch.db.columns import json_copy
 from glorasearch.db.database import Database
 from glorasearch.db.distribution_store import DistributionStore, StoredParams
 from glorasearch.db.finished_trial import FinishedTrial
-from glorasearch.db.patience import patient
+from glorasearch.db.retry import retried
 from glorasearch.db.study_storage import require_study, studies
 from glorasearch.db.trial_cache import CachedTrial, TrialCache
 from glorasearch.db.trial_rows import (
@@ -65,7 +65,7 @@ class TrialTable:
             cached = self.read(trial_id)
         return cached.trial if cached.finished else independent_copy(cached.trial)
 
-    @patient
+    @retried
     def all(self, study_id: int) -> list[FrozenTrial]:
         """The trials of a study by number; reads what is new and what was unfinished."""
         complete_to, unfinished = self._cache.to_read(study_id)
@@ -91,7 +91,7 @@ class TrialTable:
         """
         return (self._cache.get(trial_id) or self.read(trial_id)).study_id
 
-    @patient
+    @retried
     def read(self, trial_id: int) -> CachedTrial:
         """What the database has of a trial now.
 
@@ -155,7 +155,7 @@ class TrialTable:
             self._cache.put(CachedTrial(study_id, 0, values, trial))
         return [trial._trial_id for trial in new]
 
-    @patient
+    @retried
     def _insert(
         self, study_id: int, number: int | None, rows: Sequence[Mapping[str, Any]]
     ) -> list[tuple[int, int]] | None:
@@ -195,7 +195,7 @@ class TrialTable:
                 yield trial
             number = rows[-1].number + 1
 
-    @patient
+    @retried
     def _outlines(self, study_id: int, number: int) -> Sequence[Row[Any]]:
         """The next rows of a study from a number on, without the parameters of finished trials."""
         finished = [state.name.lower() for state in TrialState if state.is_finished()]
@@ -251,7 +251,7 @@ class TrialTable:
         """Name → first distribution of every parameter that trials of a study have used."""
         return self._distributions.of_study(study_id)
 
-    @patient
+    @retried
     def _write(self, cached: CachedTrial, columns: Mapping[str, Any]) -> bool:
         """Write, unless another process has changed the row since it was cached: False then."""
         trial_id = cached.trial._trial_id

@@ -55,11 +55,6 @@ def export(session: Session) -> ExportResult:
             replace=True,
         )
         advance(1, "")
-    session.runs.record_export(
-        session.name,
-        str(report.path),
-        {"digest": report.digest, "max_abs_diff": report.max_abs_diff, "bytes": report.bytes},
-    )
     return ExportResult(
         path=str(report.path),
         max_abs_diff=report.max_abs_diff,

@@ -145,7 +145,7 @@ def test_a_url_that_cannot_be_used_is_the_users_error(url: str, message: str) ->
 
 def test_a_password_is_never_shown() -> None:
     with pytest.raises(DatabaseError, match=r"postgresql\+psycopg://me:\*\*\*@127\.0\.0\.1:1/none") as caught:
-        Database("postgresql://me:secret@127.0.0.1:1/none?connect_timeout=2", patience=0.2)
+        Database("postgresql://me:secret@127.0.0.1:1/none?connect_timeout=2", retry_seconds=0.2)
     assert "secret" not in str(caught.value)
 
 

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from glorasearch.db import ProcessIdentity, RunState, RunStore
+from glorasearch.db import Database, ProcessIdentity, RunState, RunStore
 from glorasearch.db.models import LeaseRow, table_of
 from glorasearch.errors import DatabaseError, RunLockedError, RunNotFoundError
 
@@ -95,22 +95,13 @@ def test_metrics_of_a_repeated_step_replace_the_old_ones(store: RunStore) -> Non
     assert math.isnan(store.metrics("run", "refit")[0].value)
 
 
-def test_exports_are_kept_by_their_path(store: RunStore, tmp_path: Path) -> None:
-    store.create("run", {}, "")
-    store.record_export("run", tmp_path, {"max_abs_diff": 0.5})
-    store.record_export("run", tmp_path, {"max_abs_diff": 0.0})
-    (export,) = store.exports("run")
-    assert (export.path, export.details) == (str(tmp_path), {"max_abs_diff": 0.0})
-
-
 def test_a_deleted_run_takes_everything_with_it(store: RunStore) -> None:
     store.create("run", {}, "")
     store.set_stage("run", "train", {})
     store.record_metrics("run", "train", 1, {"loss": 1.0})
-    store.record_export("run", "path", {})
     store.delete("run")
     run = store.create("run", {}, "")
-    assert (run.stages, store.metrics("run"), store.exports("run")) == ({}, [], [])
+    assert (run.stages, store.metrics("run")) == ({}, [])
 
 
 def test_a_locked_run_is_refused_to_all_others(store: RunStore, url: str) -> None:
@@ -164,13 +155,14 @@ def test_a_process_id_used_again_is_not_its_old_owner(store: RunStore) -> None:
         pass
 
 
-def test_an_owner_whose_run_was_unlocked_cannot_write_any_more(store: RunStore, url: str) -> None:
+def test_an_owner_whose_lease_was_deleted_cannot_write_any_more(store: RunStore, url: str) -> None:
     store.create("run", {}, "")
 
-    def work(unlocked: Callable[[], AbstractContextManager[object]]) -> None:
+    def work(deleted: Callable[[], AbstractContextManager[object]]) -> None:
         with store.lock("run"):
-            RunStore(url).unlock("run")
-            with unlocked():
+            with Database(url).write() as connection:
+                connection.execute(text("DELETE FROM leases"))
+            with deleted():
                 store.set_stage("run", "train", {})
 
     with pytest.raises(RunLockedError, match="run 'run' was released by somebody else"):
