@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, NoSuchModuleError
 
-from glorasearch.db.commits import transaction_id, was_committed
 from glorasearch.db.engine import in_memory, is_lost, make_engine, read_url
 from glorasearch.db.fences import Fences
+from glorasearch.db.receipts import Receipt, drop_old_receipts, leave_receipt, was_committed
 from glorasearch.db.retry import RETRY_SECONDS, START_SECONDS, RetryPolicy
 from glorasearch.db.schema import bring_up_to_date, check_schema, is_up_to_date
 from glorasearch.errors import ConnectionLostError, DatabaseError, InputError
@@ -89,19 +89,19 @@ class Database:
         """
         if self.read_only:
             raise DatabaseError(f"database {self.name} was opened read-only; nothing can be changed through it")
-        transaction: str | None = None
+        receipt: Receipt | None = None
         try:
             with self._writer.begin() as connection:
                 if fenced:
                     self.fences.check(connection)
                 yield connection
-                transaction = transaction_id(connection)
+                receipt = leave_receipt(connection)
         except IntegrityError:
             raise
         except (DBAPIError, sqlite3.Error) as error:
             found = self._error(error)
             lost = isinstance(found, ConnectionLostError)
-            if transaction is None or not lost or not self._was_committed(transaction):
+            if receipt is None or not lost or not self._was_committed(receipt):
                 raise found from error
 
     def close(self) -> None:
@@ -125,16 +125,19 @@ class Database:
     def _migrate(self) -> None:
         """Processes that start together take turns; all but the first find it done."""
         with self.read() as connection:
-            if is_up_to_date(connection, self.name):
-                return
-        with self.write() as connection:
-            bring_up_to_date(connection, self.name)
+            found = is_up_to_date(connection, self.name)
+        if not found:
+            with self.write() as connection:
+                bring_up_to_date(connection, self.name)
+        if self.url.get_backend_name() == "postgresql":
+            with self.write() as connection:
+                drop_old_receipts(connection)
 
-    def _was_committed(self, transaction: str) -> bool:
+    def _was_committed(self, receipt: Receipt) -> bool:
         def look() -> bool:
             try:
                 with self._writer.begin() as connection:
-                    return was_committed(connection, transaction)
+                    return was_committed(connection, receipt)
             except DBAPIError as error:
                 raise self._error(error) from error
 

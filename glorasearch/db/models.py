@@ -152,3 +152,14 @@ class LeaseRow(Base):
     """Heartbeats since it was taken."""
     renewed: Mapped[float] = mapped_column(Double)
     """When the heart last beat, seconds since 1970 by the database's clock."""
+
+
+class ReceiptRow(Base):
+    """The last transaction of one connection to a server, in case the answer to its COMMIT is lost."""
+
+    __tablename__ = "receipts"
+
+    connection: Mapped[str] = mapped_column(String(32), primary_key=True)
+    number: Mapped[int]
+    written: Mapped[datetime]
+    """By the database's clock."""

@@ -55,7 +55,7 @@ def counted_statements(storage: TrialStorage) -> Iterator[list[str]]:
     sent: list[str] = []
 
     def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if not statement.startswith(("BEGIN", "SELECT CAST(pg_current_xact_id")):
+        if not statement.startswith(("BEGIN", "INSERT INTO receipts")):
             sent.append(statement)
 
     event.listen(storage.database.engine, "before_cursor_execute", note)

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 from glorasearch.db import Database, RunStore, TrialStorage
+from glorasearch.db.receipts import leave_receipt, was_committed
 from glorasearch.errors import DatabaseError
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
 from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask
@@ -235,6 +236,30 @@ def test_a_server_that_crashes_again_and_again(
     assert [text.startswith("database postgresql+psycopg://") for text in said] == [True] * len(said)
     assert sum("waiting up to 600 s for it to come back" in text for text in said) == 3
     assert sum("back after" in text for text in said) == 3
+
+
+def test_a_transaction_lost_in_a_crash_is_not_taken_for_one_that_has_its_id_now(
+    postgresql: Any, postgresql_url: str
+) -> None:
+    xid = text("SELECT CAST(pg_current_xact_id() AS text)")
+    status = text("SELECT pg_xact_status(CAST(CAST(:id AS text) AS xid8))")
+    database = Database(postgresql_url)
+    RunStore(database).create("before", {}, "")
+    with database.engine.connect() as connection:
+        with connection.begin():
+            leave_receipt(connection)
+        lost = connection.begin()
+        receipt, id_of_lost = leave_receipt(connection), connection.execute(xid).scalar_one()
+        assert receipt is not None
+        postgresql.stop()
+        postgresql.start()
+        connection.invalidate()
+        lost.close()
+    for name in ("after", "and another"):
+        RunStore(database).create(name, {}, "")
+    with database.engine.begin() as connection:
+        assert connection.execute(status, {"id": id_of_lost}).scalar_one() == "committed"  # another one, by then
+        assert not was_committed(connection, receipt)
 
 
 def test_a_server_that_does_not_come_back(postgresql: Any, postgresql_url: str) -> None:

@@ -35,6 +35,12 @@ CREATE TABLE metrics (
 	CONSTRAINT fk_metrics_run_id_runs FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE CASCADE
 );
 INSERT INTO "metrics" VALUES(1,'train',10,'loss',0.5);
+CREATE TABLE receipts (
+	connection VARCHAR(32) NOT NULL, 
+	number INTEGER NOT NULL, 
+	written DATETIME NOT NULL, 
+	CONSTRAINT pk_receipts PRIMARY KEY (connection)
+);
 CREATE TABLE runs (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	name VARCHAR(255) NOT NULL, 
@@ -46,7 +52,7 @@ CREATE TABLE runs (
 	updated DATETIME NOT NULL, 
 	CONSTRAINT uq_runs_name UNIQUE (name)
 );
-INSERT INTO "runs" VALUES(1,'run','{"train":{"steps":10}}','digest','failed','out of memory','2026-11-28 07:59:41.139351','2026-11-28 07:59:41.147926');
+INSERT INTO "runs" VALUES(1,'run','{"train":{"steps":10}}','digest','failed','out of memory','2026-11-28 08:11:48.354556','2026-11-28 08:11:48.362652');
 CREATE TABLE stages (
 	run_id INTEGER NOT NULL, 
 	stage VARCHAR(64) NOT NULL, 
@@ -55,7 +61,7 @@ CREATE TABLE stages (
 	CONSTRAINT pk_stages PRIMARY KEY (run_id, stage), 
 	CONSTRAINT fk_stages_run_id_runs FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE CASCADE
 );
-INSERT INTO "stages" VALUES(1,'train','{"weights":"abc"}','2026-11-28 07:59:41.147518');
+INSERT INTO "stages" VALUES(1,'train','{"weights":"abc"}','2026-11-28 08:11:48.362348');
 CREATE TABLE studies (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	name VARCHAR(512) NOT NULL, 
@@ -89,8 +95,8 @@ CREATE TABLE trials (
 	CONSTRAINT uq_trials_study_id_number UNIQUE (study_id, number), 
 	CONSTRAINT fk_trials_study_id_studies FOREIGN KEY(study_id) REFERENCES studies (id) ON DELETE CASCADE
 );
-INSERT INTO "trials" VALUES(1,1,0,2,'complete','2026-11-28 07:59:41.131118','2026-11-28 07:59:41.134424','[0.75]','{"parameters":8,"origin":"evaluated"}','{}','[]','{"blocks.0.attn.qkv.B":2,"rate":0.25}');
-INSERT INTO "trials" VALUES(2,1,1,0,'running','2026-11-28 07:59:41.134927',NULL,'null','{}','{}','[]','{}');
+INSERT INTO "trials" VALUES(1,1,0,2,'complete','2026-11-28 08:11:48.350811','2026-11-28 08:11:48.353797','[0.75]','{"parameters":8,"origin":"evaluated"}','{}','[]','{"blocks.0.attn.qkv.B":2,"rate":0.25}');
+INSERT INTO "trials" VALUES(2,1,1,0,'running','2026-11-28 08:11:48.354272',NULL,'null','{}','{}','[]','{}');
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('studies',1);
 INSERT INTO "sqlite_sequence" VALUES('trials',2);
