@@ -150,9 +150,10 @@ class RunConfig(Config):
         }
         return self.model_dump(mode="json") | {"spaces": {key: space.identity() for key, space in spaces.items()}}
 
-    def digest(self) -> str:
-        """SHA-256 of everything that decides the results: two runs of one name must agree on it to be one run."""
-        return digest(identity_of(RunConfig, self.configuration()))
+
+def configuration_digest(configuration: Mapping[str, Any]) -> str:
+    """SHA-256 of what decides the results in `RunConfig.configuration()`: runs that are the same run agree in it."""
+    return digest(identity_of(RunConfig, configuration))
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from glorasearch.db import RunRecord, TrialStorage
 from glorasearch.errors import ConfigError, InputError, RunError
 from glorasearch.identity import settings_of
-from glorasearch.runs.config import RunConfig
+from glorasearch.runs.config import RunConfig, configuration_digest
 from glorasearch.runs.files import RunFiles, is_export
 from glorasearch.runs.results import Result, Results, StageResult, TrainedResult, stage_name
 from glorasearch.runs.workspace import Workspace
@@ -37,7 +37,7 @@ class StoredRun:
     @cached_property
     def digest(self) -> str:
         """Of all in the configuration that decides the results."""
-        return self.config.digest()
+        return configuration_digest(self.configuration)
 
     def find(self) -> RunRecord | None:
         """The run of this name, if there is one.

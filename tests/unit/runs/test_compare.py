@@ -12,7 +12,7 @@ from support.stage_results import SPLIT, SPLITS, result
 from glorasearch.cli.compare_command import command
 from glorasearch.db import RunRecord, RunState
 from glorasearch.runs.compare import SORTS, Group, Row, compare
-from glorasearch.runs.config import RunConfig
+from glorasearch.runs.config import RunConfig, configuration_digest
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 IMAGES = {"train": 800, "search": 200, "test": 800}
@@ -36,7 +36,7 @@ def run(name: str, *overrides: str, test: float | None = 0.75, parameters: int =
     return RunRecord(
         name=name,
         config=run_file.configuration(),
-        digest=run_file.digest(),
+        digest=configuration_digest(run_file.configuration()),
         state=RunState.STOPPED if test is None else RunState.FINISHED,
         error=None,
         created=NOW,

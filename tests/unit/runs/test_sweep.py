@@ -11,6 +11,7 @@ from glorasearch.db import RunState
 from glorasearch.errors import ConfigError, DataError, InputError
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.progress import Silent
+from glorasearch.runs.stored_run import StoredRun
 from glorasearch.runs.sweep import SweepResult, TaskRow, sweep
 from glorasearch.runs.sweep_tasks import load_sweep
 from glorasearch.runs.sweep_worker import TaskOutcome, TaskSpec
@@ -117,12 +118,12 @@ def test_what_has_finished_is_not_done_again_and_other_runs_are_refused(folder):
     def runner(specs: Mapping[str, TaskSpec]) -> Iterator[tuple[str, TaskOutcome]]:
         asked.extend(specs)
         for name, spec in specs.items():
-            assert RunConfig.from_dict(spec.config).digest() == tasks[1].config.digest()
+            assert RunConfig.from_dict(spec.config) == tasks[1].config
             assert (spec.workspace, spec.store) == (str(place.path), place.store_url)
             yield name, outcome(0.25, 3)
 
     runs = place.runs
-    runs.create("my-dtd", tasks[0].config.configuration(), tasks[0].config.digest())
+    StoredRun(tasks[0].config, place).open()
     runs.set_stage("my-dtd", "report", report(winner={"test_accuracy": 0.5}).to_json())
     runs.set_state("my-dtd", RunState.FINISHED)
     result = sweep(tasks, place, progress=Silent(), runner=runner)
