@@ -6,8 +6,9 @@ import torch
 
 from glorasearch.errors import DataError, ExportError, InputError, SearchSpaceError
 from glorasearch.export import BackboneFacts, check_exportable
-from glorasearch.runs.results import SearchResult, StageResult, TrainedResult
+from glorasearch.runs.results import SearchResult, TrainedResult
 from glorasearch.runs.session import Session
+from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.stored_run import COMMANDS
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-_SCHEMES = ("local-dir:", "folder:", "vtab:")
+SCHEMES = ("local-dir:", "folder:", "vtab:")
+"""What stands before the path in a name of a backbone or a data source."""
 
 
 def anchored(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def anchored(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     folder = folder.resolve()
 
     def read(text: str) -> str:
-        scheme = next((scheme for scheme in _SCHEMES if text.startswith(scheme)), "")
+        scheme = next((scheme for scheme in SCHEMES if text.startswith(scheme)), "")
         path = text.removeprefix(scheme)
         return f"{scheme}{folder / path}" if path and not path.startswith("~") and (folder / path).exists() else text
 
@@ -29,7 +30,7 @@ def anchored(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         return read(text) if (folder / text).is_file() else text
 
     def read_scheme(text: str) -> str:
-        return read(text) if text.startswith(_SCHEMES) else text
+        return read(text) if text.startswith(SCHEMES) else text
 
     def write(text: str) -> str:
         return text if text.startswith("~") else str(folder / text)

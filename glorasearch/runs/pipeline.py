@@ -10,8 +10,9 @@ from typing import Final
 from glorasearch.db import RunState
 from glorasearch.errors import RunError
 from glorasearch.runs.checks import check_run
-from glorasearch.runs.results import StageResult, TrainedResult
+from glorasearch.runs.results import TrainedResult
 from glorasearch.runs.session import Session
+from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.stages.baseline import baseline
 from glorasearch.runs.stages.export import export
 from glorasearch.runs.stages.final_test import final_test

@@ -1,64 +1,11 @@
-"""What the stages of a run find: a frozen class for each, and its JSON in the database and in `report.json`.
-
-A stage has one class here, with the stage's name in its header, and one line in `pipeline.STAGES`.
-"""
+"""What the stages of a run find: a frozen class for each, with the stage's name in its header."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
-
-from glorasearch.space import Subnet
-
-
-def _subnet(value: Any) -> Subnet:
-    return value if isinstance(value, Subnet) else Subnet.from_dict(value)
-
-
-SubnetField = Annotated[Subnet, BeforeValidator(_subnet), PlainSerializer(Subnet.to_dict)]
-"""A subnet; in JSON layer → support tensor → choice."""
-
-
-class _Frozen(BaseModel):
-    """A value of JSON; of an object of a subclass, a field keeps what its own class has."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        arbitrary_types_allowed=True,
-        revalidate_instances="subclass-instances",
-        from_attributes=True,
-    )
-
-    def to_json(self) -> dict[str, Any]:
-        """As a dictionary of JSON values."""
-        return self.model_dump(mode="json")
-
-    @classmethod
-    def of(cls, source: object) -> Self:
-        """The fields of this class, taken from an object that has them."""
-        return cls.model_validate(source)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`."""
-        return cls.model_validate(dict(content))
-
-
-class StageResult(_Frozen):
-    """What one finished stage found."""
-
-    stage: ClassVar[str]
-    """The stage's name; of several of a kind what stands before the colon, such as `baseline` of `baseline:lora`."""
-    types: ClassVar[dict[str, type[StageResult]]] = {}
-    """Stage → the class of its result."""
-
-    def __init_subclass__(cls, *, stage: str | None = None, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if stage is not None:
-            cls.stage = stage
-            StageResult.types[stage] = cls
+from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
 
 
 class TrainedResult(StageResult):
@@ -86,7 +33,7 @@ class TrainResult(TrainedResult, stage="train"):
     """Whether the search space has one subnet, so that there is nothing to search."""
 
 
-class SearchSummary(_Frozen):
+class SearchSummary(FrozenModel):
     """How many trials a search made, and what they cost."""
 
     sampler: str
@@ -104,7 +51,7 @@ class SearchSummary(_Frozen):
     evaluation_seconds: float
 
 
-class ParetoPoint(_Frozen):
+class ParetoPoint(FrozenModel):
     """A trial that no other beats in both accuracy and parameters."""
 
     trial: int
@@ -146,7 +93,7 @@ class BaselineResult(TrainedResult, stage="baseline"):
     parameters: int
 
 
-class RandomSubnets(_Frozen):
+class RandomSubnets(FrozenModel):
     """Random subnets with the supernet's weights, on the test split."""
 
     count: int
@@ -155,7 +102,7 @@ class RandomSubnets(_Frozen):
     std_test_accuracy: float
 
 
-class SplitSummary(_Frozen):
+class SplitSummary(FrozenModel):
     """The images of one split."""
 
     images: int
@@ -165,7 +112,7 @@ class SplitSummary(_Frozen):
     in_memory: bool
 
 
-class DataSummary(_Frozen):
+class DataSummary(FrozenModel):
     """The three splits."""
 
     source: str
@@ -179,7 +126,7 @@ class DataSummary(_Frozen):
     """Images that are in two splits."""
 
 
-class WinnerTest(_Frozen):
+class WinnerTest(FrozenModel):
     """Accuracy of the winner on the test split, by its weights."""
 
     test_accuracy: float
@@ -197,7 +144,7 @@ class TestResult(WinnerTest, StageResult, stage="test"):
     splits: DataSummary
 
 
-class ExportSummary(_Frozen):
+class ExportSummary(FrozenModel):
     """Where the merged model is, and how exact it is."""
 
     path: str
@@ -216,7 +163,7 @@ class ExportResult(ExportSummary, StageResult, stage="export"):
     """Whether the model card gives the accuracy on the test split."""
 
 
-class SupernetSummary(_Frozen):
+class SupernetSummary(FrozenModel):
     """The training of the supernet."""
 
     steps: int
@@ -224,7 +171,7 @@ class SupernetSummary(_Frozen):
     weights: str
 
 
-class RefitSummary(_Frozen):
+class RefitSummary(FrozenModel):
     """The refit."""
 
     steps: int
@@ -242,7 +189,7 @@ class Winner(WinnerTest):
     search_accuracy: float
 
 
-class BaselineSummary(_Frozen):
+class BaselineSummary(FrozenModel):
     """A baseline beside the winner."""
 
     parameters: int

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, overload
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.progress import Progress, Silent
 from glorasearch.runs.resources import ResourceConfig
-from glorasearch.runs.results import Report, Results, StageResult
+from glorasearch.runs.results import Report, Results
+from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.stored_run import StoredRun
 from glorasearch.runs.workspace import Workspace
 

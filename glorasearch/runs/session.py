@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import timm
@@ -13,12 +14,11 @@ import torch
 from torch import nn
 
 import glorasearch
-from glorasearch.adapters import adaptable_layers
+from glorasearch.adapters import adaptable_layers, head_names
 from glorasearch.backbone import build_backbone, build_skeleton
 from glorasearch.data import InputSpec, SearchData, load_search_data
 from glorasearch.errors import InputError, WeightsCorruptError, WeightsNotFoundError
 from glorasearch.evaluation import load_weights
-from glorasearch.runs.backbone import share_backbone
 from glorasearch.runs.fixed_methods import bind_baseline, only_subnet
 from glorasearch.runs.progress import Progress
 from glorasearch.runs.resources import ResourceConfig
@@ -26,7 +26,7 @@ from glorasearch.runs.results import Result, TrainedResult, stage_name
 from glorasearch.runs.stored_run import StoredRun
 from glorasearch.space import BoundSpace, SearchSpace, Subnet
 from glorasearch.supernet import Supernet
-from glorasearch.weights import NodeCache, frozen_digest
+from glorasearch.weights import NodeCache, frozen_digest, tensor_digest
 
 
 class Session:
@@ -85,7 +85,7 @@ class Session:
         """The search space on the backbone's layers."""
         return self.space.bind(adaptable_layers(self.backbone))
 
-    @property
+    @cached_property
     def only_subnet(self) -> Subnet | None:
         """The subnet of a fixed method; None if there is something to search."""
         return only_subnet(self.bound_space)
@@ -190,6 +190,22 @@ def resolve_device(wanted: str) -> str:
     if device.type == "cuda" and device.index is not None:  # else the current device is meant already
         torch.cuda.set_device(device)  # streams, graphs and Triton's launches go to the current device
     return str(device)
+
+
+def share_backbone(model: nn.Module, cache: NodeCache) -> nn.Module:
+    """Let the frozen weights of a backbone on the CPU be views of a file of the node cache, and return it.
+
+    The key is their digest, so backbones that differ in the head alone (tasks with other classes) share them.
+    """
+    heads = tuple(f"{head}." for head in head_names(model))
+    state = {name: value.detach() for name, value in model.state_dict().items() if not name.startswith(heads)}
+    if any(value.device.type != "cpu" for value in state.values()):
+        return model
+    mapped = cache.remember(f"backbone {tensor_digest(state)}", lambda: state)
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if name in mapped:
+            tensor.data = mapped[name]
+    return model
 
 
 def versions() -> dict[str, str]:

@@ -12,7 +12,8 @@ from glorasearch.errors import ConfigError, InputError, RunError
 from glorasearch.identity import settings_of
 from glorasearch.runs.config import RunConfig, configuration_digest
 from glorasearch.runs.files import RunFiles, is_export
-from glorasearch.runs.results import Result, Results, StageResult, TrainedResult, stage_name
+from glorasearch.runs.results import Result, Results, TrainedResult, stage_name
+from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.workspace import Workspace
 
 COMMANDS = ("train", "search", "refit", "export")

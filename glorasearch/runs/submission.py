@@ -1,4 +1,4 @@
-"""A run file made ready to be sent to a cluster: the files that go with it, the command there, and what to know."""
+"""A run file as a job of a Ray cluster: the files to send, the command line there, and notes for the user."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from sqlalchemy.exc import ArgumentError
 import glorasearch
 from glorasearch.errors import ConfigError, InputError
 from glorasearch.runs.config import RunConfig
+from glorasearch.runs.paths import SCHEMES
 from glorasearch.space import SearchSpace
 
 DEFAULT_WORKSPACE = "~/glorasearch-runs"
-"""On the cluster: in the home of the user that Ray runs as."""
+"""On the cluster, in the home of the user that Ray runs as."""
 LARGEST_BYTES = 16 * 2**20
-"""Most that is sent along; what is larger belongs on the cluster."""
+"""Largest total size of the files of a job."""
 STOP_SECONDS = 30
-"""Time between SIGTERM and SIGKILL for a job that is stopped; Ray's 3 s are little for writing to a far database."""
-_SCHEMES = ("local-dir:", "folder:", "vtab:")
+"""Between SIGTERM and SIGKILL when a job is stopped; Ray's 3 s are too short for a slow connection to the database."""
 _SECRET_PARTS = ("password", "passfile", "sslpassword", "sslkey")
 
 
 @dataclass
 class Submission:
-    """What a cluster needs to work on a run."""
+    """A run ready to be sent."""
 
     run: str
     """The run's name."""
@@ -42,7 +42,7 @@ class Submission:
     environment: dict[str, str] = field(default_factory=dict)
     """Environment variables of the job."""
     metadata: dict[str, str] = field(default_factory=dict)
-    """What the job's listing says beside the run's name."""
+    """Shown in the listing of jobs, beside the run's name."""
     notes: list[str] = field(default_factory=list)
     """What the user should know: what must exist on the cluster, and who can read what."""
 
@@ -60,7 +60,7 @@ class Submission:
 
 
 def prepare(
-    config: Path,
+    run_file: Path,
     overrides: Sequence[str] = (),
     options: Sequence[str] = (),
     *,
@@ -69,11 +69,11 @@ def prepare(
 ) -> Submission:
     """Make a run file ready to be sent.
 
-    The run file travels with the search spaces and the modules of plugins that it names here. Data, checkpoints and the
-    export stay where they are: their paths, made absolute, are those of the cluster.
+    Search spaces and modules of plugins that the run file names are sent with it. Data, checkpoints and the export are
+    not: their paths, made absolute, are paths of the cluster.
 
     Args:
-        config: the run file.
+        run_file: its path.
         overrides: of `--set`.
         options: further options of `glorasearch run`, as they stand on its command line.
         workspace: a folder of the cluster: absolute, or beginning with `~`.
@@ -82,7 +82,7 @@ def prepare(
     Raises:
         InputError: if the run file cannot be used, or something in it would mean nothing on the cluster.
     """
-    run_file = RunConfig.load(config, overrides)
+    config = RunConfig.load(run_file, overrides)
     folder = workspace or DEFAULT_WORKSPACE
     if not folder.startswith(("/", "~")):
         raise InputError(
@@ -90,39 +90,41 @@ def prepare(
             f"or beginning with ~ (such as {DEFAULT_WORKSPACE}, on the head node, or one that all nodes share)"
         )
     _check_store(options)
-    result = Submission(run_file.name, files={config.name: config})
-    changes = [*_spaces(run_file, result), *_paths(run_file, result)]
-    sets = [part for change in (f"name={run_file.name}", *overrides, *changes) for part in ("--set", change)]
+    submission = Submission(config.name, files={run_file.name: run_file})
+    changes = [*_spaces(config, submission), *_paths(config, submission)]
+    settings = [part for change in (f"name={config.name}", *overrides, *changes) for part in ("--set", change)]
     place = ["--executor", "ray", "--address", "auto", "--workspace", folder]
-    result.command = ["python", "-m", "glorasearch", "run", config.name, *place, *options, *sets]
-    result.metadata = {"glorasearch_workspace": folder, "glorasearch_version": glorasearch.__version__}
-    result.environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+    submission.command = ["python", "-m", "glorasearch", "run", run_file.name, *place, *options, *settings]
+    submission.metadata = {"glorasearch_workspace": folder, "glorasearch_version": glorasearch.__version__}
+    submission.environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
     if database is not None:
-        result.environment["GLORASEARCH_DATABASE"] = database
-        result.notes += _about_database(database)
-    _check_size(result)
-    return result
+        submission.environment["GLORASEARCH_DATABASE"] = database
+        submission.notes += _database_notes(database)
+    _check_size(submission)
+    return submission
 
 
-def _spaces(run_file: RunConfig, result: Submission) -> list[str]:
-    """Take the search spaces that lie here, and the modules of their plugins, along; returns the overrides for it."""
+def _spaces(config: RunConfig, submission: Submission) -> list[str]:
+    """Add the search spaces that are files here, and the modules of their plugins; returns the overrides for them."""
 
-    def taken(name: str) -> str:
+    def add(name: str) -> str:
         plugins = SearchSpace.load(name).plugins
         for plugin in plugins:
-            _take_module(plugin.partition(":")[0], result)
+            _add_module(plugin.partition(":")[0], submission)
         source = Path(name)
         if not source.is_file():
             return name
         target = f"spaces/{source.name}"
-        if result.files.setdefault(target, source).resolve() != source.resolve():
-            raise ConfigError(f"{source} and {result.files[target]} have one name; rename one of these search spaces")
+        if submission.files.setdefault(target, source).resolve() != source.resolve():
+            raise ConfigError(
+                f"{source} and {submission.files[target]} have one name; rename one of these search spaces"
+            )
         return target
 
-    space = taken(run_file.space.name)
-    baselines = [taken(name) for name in run_file.report.baselines]
-    changes = [f"space.name={_toml(space)}"] if space != run_file.space.name else []
-    if baselines != list(run_file.report.baselines):
+    space = add(config.space.name)
+    baselines = [add(name) for name in config.report.baselines]
+    changes = [f"space.name={_toml(space)}"] if space != config.space.name else []
+    if baselines != list(config.report.baselines):
         changes.append(f"report.baselines={_toml(baselines)}")
     return changes
 
@@ -132,24 +134,24 @@ def _toml(value: str | list[str]) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _take_module(module: str, result: Submission) -> None:
-    """Take the file (for a package: the Python files) of a module along, unless it is installed."""
+def _add_module(module: str, submission: Submission) -> None:
+    """Add the file of a module, or the Python files of a package, unless it is installed."""
     top = module.partition(".")[0]
-    found = importlib.import_module(top)  # the space has imported it already
+    found = importlib.import_module(top)  # loading the space has imported it
     origin = getattr(found, "__file__", None)
     if origin is None or _is_installed(Path(origin)):
-        result.notes.append(f"module {top} must be installed on every node of the cluster")
+        submission.notes.append(f"module {top} must be installed on every node of the cluster")
         return
     path = Path(origin).resolve()
     if path.name != "__init__.py":
-        result.files[path.name] = path
+        submission.files[path.name] = path
     else:
-        result.files |= {
+        submission.files |= {
             str(file.relative_to(path.parent.parent)): file
             for file in path.parent.rglob("*.py")
             if "__pycache__" not in file.parts
         }
-    result.notes.append(f"module {top} is sent along from {path}; what it imports must be installed on every node")
+    submission.notes.append(f"module {top} is sent along from {path}; what it imports must be installed on every node")
 
 
 def _is_installed(path: Path) -> bool:
@@ -158,32 +160,32 @@ def _is_installed(path: Path) -> bool:
     )
 
 
-def _paths(run_file: RunConfig, result: Submission) -> list[str]:
+def _paths(config: RunConfig, submission: Submission) -> list[str]:
     """Overrides that make the paths of data, checkpoints and the export those of the cluster.
 
     Raises:
-        ConfigError: for a relative path that does not exist here: there is nothing that it could mean there.
+        ConfigError: for a relative path that does not exist here, which could mean nothing on the cluster.
     """
     changes: list[str] = []
     for key, text, written in (
-        ("backbone.name", run_file.backbone.name, False),
-        ("backbone.checkpoint", run_file.backbone.checkpoint, False),
-        ("data.source", run_file.data.source, False),
-        ("data.root", run_file.data.root, False),
-        ("export.path", run_file.export.path, True),
+        ("backbone.name", config.backbone.name, False),
+        ("backbone.checkpoint", config.backbone.checkpoint, False),
+        ("data.source", config.data.source, False),
+        ("data.root", config.data.root, False),
+        ("export.path", config.export.path, True),
     ):
-        scheme = next((scheme for scheme in _SCHEMES if (text or "").startswith(scheme)), "")
+        scheme = next((scheme for scheme in SCHEMES if (text or "").startswith(scheme)), "")
         if not text or (key in ("backbone.name", "data.source") and not scheme):
             continue
         path = text.removeprefix(scheme)
         if not path.startswith(("/", "~")):
             if not written and not Path(path).exists():
                 raise ConfigError(
-                    f"{key} is {text!r}: a relative path means nothing on the cluster, and there is none here that it "
-                    "could stand for; write the absolute path that it has there"
+                    f"{key} is {text!r}: a relative path means nothing on the cluster, and does not exist here either; "
+                    "write the absolute path that it has there"
                 )
             path = str(Path(path).resolve())
-        result.notes.append(f"{key}: {path} is a path of the cluster, on every node that uses it")
+        submission.notes.append(f"{key}: {path} is a path of the cluster, on every node that uses it")
         changes.append(f"{key}={_toml(scheme + path)}")
     return changes
 
@@ -197,8 +199,8 @@ def _check_store(options: Sequence[str]) -> None:
         )
 
 
-def _about_database(database: str) -> list[str]:
-    """What to know of a database's URL that is sent with a job.
+def _database_notes(database: str) -> list[str]:
+    """Notes on a database's URL that is sent with a job.
 
     Raises:
         InputError: if it is no URL, or a relative path of SQLite.
@@ -226,11 +228,11 @@ def _has_secret(url: URL) -> bool:
     return url.password is not None or any(part in url.query for part in _SECRET_PARTS)
 
 
-def _check_size(result: Submission) -> None:
-    sizes = {name: path.stat().st_size for name, path in result.files.items()}
+def _check_size(submission: Submission) -> None:
+    sizes = {name: path.stat().st_size for name, path in submission.files.items()}
     if sum(sizes.values()) > LARGEST_BYTES:
         largest = max(sizes, key=lambda name: sizes[name])
         raise InputError(
-            f"run {result.run}: {sum(sizes.values()) / 2**20:.0f} MiB would go with the job, most of all "
-            f"{result.files[largest]}; at most {LARGEST_BYTES / 2**20:.0f} MiB do. Install it on the cluster"
+            f"run {submission.run}: {sum(sizes.values()) / 2**20:.0f} MiB would go with the job, most of all "
+            f"{submission.files[largest]}; at most {LARGEST_BYTES / 2**20:.0f} MiB do. Install it on the cluster"
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from glorasearch.runs.results import DataSummary, Report, StageResult
+from glorasearch.runs.results import DataSummary, Report
+from glorasearch.runs.stage_result import StageResult
 from glorasearch.space import Subnet
 
 SUBNET = Subnet({("blocks.0.attn.qkv", "B"): "lora:4"})

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glorasearch.backbone import BackboneConfig, build_backbone
-from glorasearch.runs.backbone import share_backbone
+from glorasearch.runs.session import share_backbone
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
 from glorasearch.weights import NodeCache, frozen_digest

@@ -1,0 +1,58 @@
+"""What the results of all stages have in common: frozen, and read from and written to JSON here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+
+from glorasearch.space import Subnet
+
+
+def _subnet(value: Any) -> Subnet:
+    return value if isinstance(value, Subnet) else Subnet.from_dict(value)
+
+
+SubnetField = Annotated[Subnet, BeforeValidator(_subnet), PlainSerializer(Subnet.to_dict)]
+"""A subnet; in JSON layer → support tensor → choice."""
+
+
+class FrozenModel(BaseModel):
+    """A value of JSON; of an object of a subclass, a field keeps what its own class has."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        arbitrary_types_allowed=True,
+        revalidate_instances="subclass-instances",
+        from_attributes=True,
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """As a dictionary of JSON values."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def of(cls, source: object) -> Self:
+        """The fields of this class, taken from an object that has them."""
+        return cls.model_validate(source)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls.model_validate(dict(content))
+
+
+class StageResult(FrozenModel):
+    """What one finished stage found."""
+
+    stage: ClassVar[str]
+    """The stage's name; of several of a kind what stands before the colon, such as `baseline` of `baseline:lora`."""
+    types: ClassVar[dict[str, type[StageResult]]] = {}
+    """Stage → the class of its result."""
+
+    def __init_subclass__(cls, *, stage: str | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if stage is not None:
+            cls.stage = stage
+            StageResult.types[stage] = cls
