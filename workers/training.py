@@ -17,7 +17,7 @@ from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
-from glorasearch import errors
+import glorasearch.errors as errors
 from glorasearch.errors import GlorasearchError, RunError, WorkerLostError, first_line
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.supernet import Supernet

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from glorasearch import choices as shipped
+import glorasearch.choices as shipped
 from glorasearch.adapters.support import OfferedChoice, SupportTensor
 from glorasearch.choices import Contribution, as_matrix
 from glorasearch.choices.base import RATES

@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from glorasearch import __version__
 from glorasearch.dotted import load_object
 from glorasearch.errors import GlorasearchError
+from glorasearch.version import __version__
 
 
 class Command(NamedTuple):

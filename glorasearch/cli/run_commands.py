@@ -119,7 +119,7 @@ def _make_run(
     **resources: Any,
 ) -> Run:
     """The run of a command; its progress goes to standard error. `resources` are the fields of `ResourceConfig`."""
-    from glorasearch.cli.bars import Bars
+    from glorasearch.runs.bars import ProgressBars
     from glorasearch.runs.progress import Silent
     from glorasearch.runs.resources import ResourceConfig
     from glorasearch.runs.run import Run
@@ -130,5 +130,5 @@ def _make_run(
         config,
         Workspace.open(workspace, database, store),
         resources=where,
-        progress=Silent() if quiet else Bars(),
+        progress=Silent() if quiet else ProgressBars(),
     )

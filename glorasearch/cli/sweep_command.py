@@ -69,14 +69,14 @@ def command(
     must then be the same on all of them (a shared folder; or --store and PostgreSQL), and the candidates of a run are
     evaluated in its own process.
     """
-    from glorasearch.cli.bars import Bars
     from glorasearch.cli.output import echo_json
+    from glorasearch.runs.bars import ProgressBars
     from glorasearch.runs.progress import Silent
     from glorasearch.runs.sweep import sweep
     from glorasearch.runs.sweep_tasks import load_sweep
     from glorasearch.runs.workspace import Workspace
 
-    progress: Progress = Silent() if quiet else Bars()
+    progress: Progress = Silent() if quiet else ProgressBars()
     wanted = load_sweep(config, overrides, tasks)
     runner = _runner(executor, progress, **options)
     with redirect_stdout(sys.stderr):  # the table alone goes there, whatever libraries print

@@ -110,6 +110,11 @@ class InputSpec:
             std=self.std if std is None else _spread(std, self.channels),
         )
 
+    def preprocessing(self) -> dict[str, Any]:
+        """How an image becomes an input, in the words of timm's `pretrained_cfg`."""
+        names = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+        return {name: getattr(self, name) for name in names}
+
     def describe(self) -> dict[str, Any]:
         """The fields as JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

@@ -2,6 +2,7 @@
 
 from glorasearch.export.backbone_facts import BackboneFacts
 from glorasearch.export.rebuild import check_exportable
+from glorasearch.export.subnet import export_subnet
 from glorasearch.export.timm_directory import ExportReport, export_timm
 
-__all__ = ["BackboneFacts", "ExportReport", "check_exportable", "export_timm"]
+__all__ = ["BackboneFacts", "ExportReport", "check_exportable", "export_subnet", "export_timm"]

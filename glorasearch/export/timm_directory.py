@@ -15,7 +15,6 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from glorasearch import __version__
 from glorasearch.errors import ExportError
 from glorasearch.export.backbone_facts import BackboneFacts, as_json
 from glorasearch.export.card import model_card
@@ -29,6 +28,7 @@ from glorasearch.export.verify import (
     evaluating,
 )
 from glorasearch.space import Subnet
+from glorasearch.version import __version__
 from glorasearch.weights import tensor_digest
 from glorasearch.weights.atomic import (
     publish_directory,

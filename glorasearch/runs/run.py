@@ -5,17 +5,24 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from glorasearch.db import Metric, TrialStorage
+from glorasearch.errors import InputError
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.progress import Progress, Silent
 from glorasearch.runs.resources import ResourceConfig
 from glorasearch.runs.results import Report, Results
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.stored_run import StoredRun
-from glorasearch.runs.workspace import Workspace
+from glorasearch.runs.workspace import DEFAULT_WORKSPACE, Workspace
+from glorasearch.search import TrialRecord
+from glorasearch.search.trials import scored_trials
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from glorasearch.runs.session import Session
 
 
@@ -27,8 +34,8 @@ class Run:
 
     def __init__(
         self,
-        config: RunConfig,
-        workspace: Workspace,
+        config: RunConfig | str | Path,
+        workspace: Workspace | str | Path = DEFAULT_WORKSPACE,
         *,
         resources: ResourceConfig | None = None,
         progress: Progress | None = None,
@@ -36,15 +43,19 @@ class Run:
         """Take the parts of a run together; no work is done yet.
 
         Args:
-            config: what the run is asked to do.
-            workspace: where it is kept.
+            config: what the run is asked to do, or the path of a run file.
+            workspace: where it is kept, or the path of the folder.
             resources: where its work is done; in this process if not given.
-            progress: what shows how far it is; nothing if not given.
+            progress: what shows how far it is, such as `ProgressBars()`; nothing if not given.
+
+        Raises:
+            InputError: if the run file, the workspace or its database cannot be used.
         """
-        self.config, self.workspace = config, workspace
+        self.config = config if isinstance(config, RunConfig) else RunConfig.load(Path(config))
+        self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
         self.resources = resources or ResourceConfig()
         self.progress: Progress = progress or Silent()
-        self._stored = StoredRun(config, workspace)
+        self._stored = StoredRun(self.config, self.workspace)
 
     @property
     def name(self) -> str:
@@ -60,6 +71,31 @@ class Run:
     def report(self) -> Report | None:
         """Everything that the run found; None until all its stages have finished."""
         return self.results.report
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """The trials of the search that have a score, by number; none before the search."""
+        storage = TrialStorage(self.workspace.database)
+        study = next((study for study in storage.get_all_studies() if study.study_name == self.name), None)
+        return [] if study is None else scored_trials(storage.outlines(study._study_id))
+
+    def frame(self) -> pd.DataFrame:
+        """The trials as a pandas frame, a row each, with the fields of `TrialRecord` and of its `Score`.
+
+        Raises:
+            InputError: if pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise InputError("Run.frame needs pandas: pip install 'glorasearch[pandas]'") from error
+        rows = [record.to_row() for record in self.trials]
+        return pd.DataFrame(rows, columns=TrialRecord.COLUMNS).set_index("number")
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The numbers that its trainings recorded (loss, rates, probes), by stage, step and name."""
+        return self.workspace.runs.metrics(self.name) if self.workspace.runs.get(self.name) else []
 
     @overload
     def execute(self, only: None = None, *, fresh: bool = False) -> Report: ...

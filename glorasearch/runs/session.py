@@ -13,7 +13,6 @@ import timm
 import torch
 from torch import nn
 
-import glorasearch
 from glorasearch.adapters import adaptable_layers, head_names
 from glorasearch.backbone import build_backbone, build_skeleton
 from glorasearch.data import InputSpec, SearchData, load_search_data
@@ -26,6 +25,7 @@ from glorasearch.runs.results import Result, TrainedResult, stage_name
 from glorasearch.runs.stored_run import StoredRun
 from glorasearch.space import BoundSpace, SearchSpace, Subnet
 from glorasearch.supernet import Supernet
+from glorasearch.version import __version__
 from glorasearch.weights import NodeCache, frozen_digest, tensor_digest
 
 
@@ -163,7 +163,7 @@ class Session:
             "backbone_digest": frozen_digest(supernet),
             "space": supernet.space.name,
             "space_digest": supernet.space.digest,
-            "code_version": glorasearch.__version__,
+            "code_version": __version__,
             "run": self.name,
             "stage": stage,
         }
@@ -211,7 +211,7 @@ def share_backbone(model: nn.Module, cache: NodeCache) -> nn.Module:
 def versions() -> dict[str, str]:
     """Versions of what decides the numbers."""
     return {
-        "glorasearch": glorasearch.__version__,
+        "glorasearch": __version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "timm": str(timm.__version__),

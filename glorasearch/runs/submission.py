@@ -14,11 +14,11 @@ from pathlib import Path
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-import glorasearch
 from glorasearch.errors import ConfigError, InputError
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.paths import SCHEMES
 from glorasearch.space import SearchSpace
+from glorasearch.version import __version__
 
 DEFAULT_WORKSPACE = "~/glorasearch-runs"
 """On the cluster, in the home of the user that Ray runs as."""
@@ -95,7 +95,7 @@ def prepare(
     settings = [part for change in (f"name={config.name}", *overrides, *changes) for part in ("--set", change)]
     place = ["--executor", "ray", "--address", "auto", "--workspace", folder]
     submission.command = ["python", "-m", "glorasearch", "run", run_file.name, *place, *options, *settings]
-    submission.metadata = {"glorasearch_workspace": folder, "glorasearch_version": glorasearch.__version__}
+    submission.metadata = {"glorasearch_workspace": folder, "glorasearch_version": __version__}
     submission.environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
     if database is not None:
         submission.environment["GLORASEARCH_DATABASE"] = database

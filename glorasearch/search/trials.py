@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -63,6 +63,15 @@ class TrialRecord:
     reused_from: int | None = None
     """The trial that evaluated the same subnet before, if this one did not."""
 
+    COLUMNS: ClassVar[tuple[str, ...]] = (
+        "number", "subnet_digest", "parameters", "reused_from", "accuracy", "seen", "stopped_early", *_SCORE_FIELDS,
+    )  # fmt: skip
+    """The columns of a table of trials."""
+
+    def to_row(self) -> dict[str, Any]:
+        """The trial and its score as one row; accuracy and cross-entropy are those of the images seen."""
+        return {name: getattr(self if hasattr(self, name) else self.score, name) for name in self.COLUMNS}
+
     def to_attrs(self) -> dict[str, Any]:
         """The user attributes that a trial gains when it gets its score."""
         score = self.score
@@ -82,6 +91,11 @@ class TrialRecord:
 def has_score(trial: FrozenTrial) -> bool:
     """Whether a stored trial was evaluated, to the end or until it was stopped early."""
     return trial.state == TrialState.COMPLETE or (trial.state == TrialState.PRUNED and "bound" in trial.user_attrs)
+
+
+def scored_trials(trials: Iterable[FrozenTrial]) -> list[TrialRecord]:
+    """The records of those stored trials that have a score."""
+    return [TrialRecord.from_attrs(trial.number, trial.user_attrs) for trial in trials if has_score(trial)]
 
 
 def direction(fitness: Fitness) -> StudyDirection:

@@ -8,7 +8,7 @@ from glorasearch.training.config import TrainingConfig
 if TYPE_CHECKING:
     from glorasearch.training.communicator import BACKENDS, Communicator, ProcessGroup, SingleProcess
     from glorasearch.training.records import TrainingRecord, TrainingResult
-    from glorasearch.training.sampling import Fixed, SampledSubnet, SamplingStrategy, Sandwich, Uniform
+    from glorasearch.training.sampling import Fixed, SampledSubnet, SamplingStrategy, Sandwich, Uniform, make_strategy
     from glorasearch.training.trainer import SupernetTrainer
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "TrainingRecord",
     "TrainingResult",
     "Uniform",
+    "make_strategy",
 ]
 
 __getattr__ = lazy_names(
@@ -32,7 +33,7 @@ __getattr__ = lazy_names(
     {
         "communicator": ("BACKENDS", "Communicator", "ProcessGroup", "SingleProcess"),
         "records": ("TrainingRecord", "TrainingResult"),
-        "sampling": ("Fixed", "SampledSubnet", "SamplingStrategy", "Sandwich", "Uniform"),
+        "sampling": ("Fixed", "SampledSubnet", "SamplingStrategy", "Sandwich", "Uniform", "make_strategy"),
         "trainer": ("SupernetTrainer",),
     },
 )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from glorasearch.space import BoundSpace, Subnet, sample
+from glorasearch.training.config import TrainingConfig
 
 SUBNET_TAG, ORDER_TAG, MODEL_TAG = 1, 2, 3
 """What a generator is for: sampling subnets, ordering images, randomness inside the model (drop path)."""
@@ -95,6 +96,15 @@ class Sandwich(SamplingStrategy):
     def identity(self) -> str:
         """Kind, seed and number of random subnets."""
         return f"sandwich {self.seed} {self.middle}"
+
+
+def make_strategy(config: TrainingConfig, space: BoundSpace) -> SamplingStrategy:
+    """The strategy that a recipe names; the one subnet of a fixed method is trained alone, whatever the recipe says."""
+    if space.size() == 1:
+        return Fixed(space.largest())
+    if config.strategy == "sandwich":
+        return Sandwich(space, config.seed, config.middle)
+    return Uniform(space, config.seed)
 
 
 class BatchOrder:

@@ -100,7 +100,9 @@ def test_a_run_that_is_killed_at_random_moments(seed: int, make_bench: MakeBench
     thresholds = sorted(random.Random(seed).sample(range(1, undisturbed.progress()), KILLS))
     # Forked from a server that has imported everything, since most of a short process is the import of torch.
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["glorasearch.runs.pipeline", "glorasearch.cli.bars", "glorasearch.cli.report_table"])
+    server.set_forkserver_preload(
+        ["glorasearch.runs.pipeline", "glorasearch.runs.bars", "glorasearch.cli.report_table"]
+    )
 
     for threshold in [*thresholds, sys.maxsize]:
         process = server.Process(target=command, args=(bench.arguments("run", "--quiet"),))

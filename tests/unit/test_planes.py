@@ -18,7 +18,20 @@ CONTROL = ("choices", "db", "search", "space")
 DATA = ("adapters", "supernet", "backbone", "data", "training", "evaluation", "weights", "export", "fused")
 ONLY_DATA = ("torch", "torchvision", "timm", "ray")
 ONLY_CONTROL = ("sqlalchemy", "alembic", "optuna", "ray")
-APART = ("__main__", "assets", "cli", "config", "dotted", "errors", "identity", "lazy", "runs", "strict_toml")
+APART = (
+    "__main__",
+    "api",
+    "assets",
+    "cli",
+    "config",
+    "dotted",
+    "errors",
+    "identity",
+    "lazy",
+    "runs",
+    "strict_toml",
+    "version",
+)
 """Where the planes meet, and what both rest on."""
 
 IMPORT = """

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from glorasearch.export import BackboneFacts, export_timm
+from glorasearch.export import export_subnet
 from glorasearch.runs.results import ExportResult, RefitResult, SearchResult, TestResult
 from glorasearch.runs.session import Session, versions
-
-REAL_INPUTS = 64
-"""Images of the search split on which merged and active outputs are compared."""
 
 
 def export(session: Session) -> ExportResult:
@@ -23,34 +17,15 @@ def export(session: Session) -> ExportResult:
     """
     found, tested = session.require(SearchResult), session.stored.results.test
     session.files.check_export()
-    supernet = session.load(session.supernet(), RefitResult).eval()
-    split = session.data.search
-    images, _ = split.batch(slice(0, min(REAL_INPUTS, len(split))), session.device)
-
-    @torch.no_grad()
-    def active(inputs: Tensor) -> Tensor:
-        with supernet.activate(found.subnet):
-            outputs: Tensor = supernet(inputs)
-        return outputs
-
+    supernet = session.load(session.supernet(), RefitResult)
     with session.progress.task("export", 1) as advance:
-        report = export_timm(
-            supernet.merged(found.subnet),
+        report = export_subnet(
+            supernet,
+            found.subnet,
             session.files.export,
-            backbone=BackboneFacts.from_model(
-                session.backbone,
-                mean=split.spec.mean,
-                std=split.spec.std,
-                interpolation=split.spec.interpolation,
-                crop_pct=split.spec.crop_pct,
-                crop_mode=split.spec.crop_mode,
-            ),
-            inputs=images,
-            reference=active,
-            subnet=found.subnet,
+            session.data,
             metrics=_metrics(found, tested),
             provenance=_provenance(session, found),
-            class_names=session.data.class_names,
             tolerance=session.config.export.tolerance,
             replace=True,
         )

@@ -15,7 +15,7 @@ from glorasearch.runs.training import TrainingTask, training_backend
 from glorasearch.runs.training import train as do_training
 from glorasearch.space import BoundSpace, Subnet, sample_within_budget
 from glorasearch.supernet import Supernet
-from glorasearch.training import Fixed, SamplingStrategy, Sandwich, Uniform
+from glorasearch.training import make_strategy
 from glorasearch.weights import frozen_digest
 
 
@@ -41,7 +41,7 @@ def train(session: Session) -> TrainResult:
         supernet=supernet,
         space=session.space,
         split=split,
-        strategy=_strategy(session, supernet.space),
+        strategy=make_strategy(config.train, supernet.space),
         config=config.train,
         probed=_probed_subnets(supernet.space, config.seed),
     )
@@ -83,15 +83,6 @@ def _trained_before(session: Session, key: str) -> TrainResult | None:
         if record.name != session.name and result is not None and result.key == key and result.weights in session.store:
             return result.model_copy(update={"from_run": record.name})
     return None
-
-
-def _strategy(session: Session, space: BoundSpace) -> SamplingStrategy:
-    section, alone = session.config.train, only_subnet(space)
-    if alone is not None:
-        return Fixed(alone)
-    if section.strategy == "sandwich":
-        return Sandwich(space, section.seed, section.middle)
-    return Uniform(space, section.seed)
 
 
 def _probed_subnets(space: BoundSpace, seed: int) -> dict[str, Subnet]:

@@ -10,14 +10,14 @@ from rich.console import Console
 from support.stage_results import report
 
 import glorasearch.runs
-from glorasearch.cli.bars import Bars
 from glorasearch.cli.output import echo_json
 from glorasearch.cli.report_table import print_report
+from glorasearch.runs.bars import ProgressBars
 
 
-def bars(*, terminal: bool, interval: float = 3600.0) -> tuple[Bars, io.StringIO]:
+def bars(*, terminal: bool, interval: float = 3600.0) -> tuple[ProgressBars, io.StringIO]:
     written = io.StringIO()
-    return Bars(Console(file=written, force_terminal=terminal, width=100), interval), written
+    return ProgressBars(Console(file=written, force_terminal=terminal, width=100), interval), written
 
 
 def test_a_file_gets_a_line_for_each_piece_of_work() -> None:

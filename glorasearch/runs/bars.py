@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from glorasearch.runs.progress import Advance
 
 
-class Bars:
+class ProgressBars:
     """A bar for each piece of work; where there is no terminal, a line every `interval` seconds."""
 
     def __init__(self, console: Console | None = None, interval: float = 10.0) -> None:

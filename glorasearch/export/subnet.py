@@ -1,0 +1,70 @@
+"""Export of one subnet of a supernet: merged, compared with the active subnet on real images, written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from glorasearch.data import SearchData, Splits
+from glorasearch.export.backbone_facts import BackboneFacts
+from glorasearch.export.timm_directory import ExportReport, export_timm
+from glorasearch.space import Subnet
+from glorasearch.supernet import Supernet
+
+REAL_INPUTS: Final = 64
+"""Images of the search split on which merged and active outputs are compared."""
+
+
+def export_subnet(
+    supernet: Supernet,
+    subnet: Subnet,
+    path: str | Path,
+    data: SearchData | Splits,
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    tolerance: float = 1e-3,
+    replace: bool = False,
+) -> ExportReport:
+    """Merge a subnet and write it as a timm directory, with the preprocessing of the images that it was searched on.
+
+    Args:
+        supernet: holds the weights.
+        subnet: one of its space.
+        path: of the directory.
+        data: gives the preprocessing, the class names, and images of the search split to compare on.
+        metrics: as for `export_timm`; so is `provenance`.
+        tolerance: allowed difference of merged and active outputs, relative to the largest output.
+        replace: put the export in the place of an earlier one.
+
+    Raises:
+        ExportError: if a check fails, if something else is at `path`, or if it cannot be written.
+    """
+    supernet.eval()
+    device = next(supernet.parameters()).device
+    split = data.search
+    images, _ = split.batch(slice(0, min(REAL_INPUTS, len(split))), device)
+
+    @torch.no_grad()
+    def active(inputs: Tensor) -> Tensor:
+        with supernet.activate(subnet):
+            outputs: Tensor = supernet(inputs)
+        return outputs
+
+    return export_timm(
+        supernet.merged(subnet),
+        path,
+        backbone=BackboneFacts.from_model(supernet.model, **split.spec.preprocessing()),
+        inputs=images,
+        reference=active,
+        subnet=subnet,
+        metrics=metrics,
+        provenance=provenance,
+        class_names=data.class_names,
+        tolerance=tolerance,
+        replace=replace,
+    )
