@@ -1,13 +1,15 @@
-"""mkdocs hook: pages that live outside `docs/`, and links written for a reader of the repository.
+"""mkdocs hook: pages that live outside `docs/`, links written for a reader of the repository, the options' table.
 
 Every Markdown file links by paths of the repository, so that the links work there, too. On the site a link to a page
-leads to that page, and a link to another file of the repository becomes plain text.
+leads to that page, and a link to another file of the repository becomes plain text. The options of run files are made
+from the fields of `RunConfig`.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "search_spaces/README.md"]
 OUTSIDE += [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("workers/launch/**/README.md"))]
 LINK = re.compile(r"(?P<image>!?)\[(?P<label>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<target>[^()\s]+)\)")
+OPTIONS = "<!-- options -->"
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 
 
@@ -30,6 +33,8 @@ def on_files(files: Files, *, config: Any, **_: Any) -> Files:
 def on_page_markdown(markdown: str, *, page: Any, files: Files, **_: Any) -> str:
     """Rewrite the links of a page from paths of the repository to those of the site."""
     source = page.file.src_uri
+    if OPTIONS in markdown:
+        markdown = markdown.replace(OPTIONS, _options())
     folder = posixpath.dirname(source if source in OUTSIDE else f"docs/{source}")
 
     def rewrite(link: re.Match[str]) -> str:
@@ -48,3 +53,13 @@ def on_page_markdown(markdown: str, *, page: Any, files: Files, **_: Any) -> str
         parts += [LINK.sub(rewrite, markdown[end : fence.start()]), fence[0]]
         end = fence.end()
     return "".join([*parts, LINK.sub(rewrite, markdown[end:])])
+
+
+def _options() -> str:
+    """The reference of all options, of the glorasearch beside this file."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from glorasearch.runs.template import reference
+    finally:
+        sys.path.remove(str(ROOT))
+    return reference()

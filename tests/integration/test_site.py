@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from glorasearch.runs import RunConfig
+from glorasearch.search import SearchConfig
+from glorasearch.training import TrainingConfig
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,6 +51,15 @@ def test_public_names_are_in_the_reference(site: Path, page: str, names: list[st
     html = (site / "api" / page / "index.html").read_text("utf-8")
     for name in names:
         assert f'id="{name}"' in html
+
+
+def test_every_option_of_a_run_file_is_on_its_page(site: Path) -> None:
+    html = (site / "options" / "index.html").read_text("utf-8")
+    for section, model in [("", RunConfig), ("train", TrainingConfig), ("search", SearchConfig)]:
+        assert not section or f'id="{section}"' in html
+        for key, field in model.model_fields.items():
+            if not hasattr(field.annotation, "model_fields"):
+                assert f"<code>{key}</code>" in html, key
 
 
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
