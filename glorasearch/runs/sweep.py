@@ -167,12 +167,12 @@ def run_here(progress: Progress) -> TaskRunner:
 def run_on_ray(
     progress: Progress, *, address: str | None, parallel: int | None, cpus: float, gpus: float
 ) -> TaskRunner:
-    """Runs the tasks on the nodes of a Ray cluster; the numbers are those of `workers.sweep.perform_all`."""
+    """Runs the tasks on the nodes of a Ray cluster; the numbers are those of `workers.tasks.run_tasks`."""
 
     def runner(specs: Mapping[str, TaskSpec]) -> Iterator[tuple[str, TaskOutcome]]:
         crash: type[Any] = load_from_workers("workers.actor:Crash")
-        perform_all = load_from_workers("workers.sweep:perform_all")
-        for name, answer in perform_all(
+        run_tasks = load_from_workers("workers.tasks:run_tasks")
+        for name, answer in run_tasks(
             RUN_TASK,
             {name: replace(spec, share_backbone=True).to_json() for name, spec in specs.items()},
             address=address,
