@@ -22,7 +22,7 @@ from glorasearch.search.sampler import TrialSampler
 from glorasearch.search.study import Genome
 from glorasearch.search.top_k import TopKByNumber, TopKFinished
 from glorasearch.space import BoundSpace, Subnet, mutate, repair, sample_within_budget
-from glorasearch.space.operators import coins, cross, repair_order
+from glorasearch.space.operators import crossover_by_mask, crossover_mask, repair_order
 
 ATTEMPTS: Final = 10
 """Draws of a child until one was not met before; then a fresh random subnet is taken."""
@@ -135,12 +135,12 @@ class ChildGenerator:
     def _crossed(self, parents: Sequence[Subnet], rng: Generator, met: Callable[[Subnet], bool]) -> Subnet | None:
         """A child of two parents; None if it was met before."""
         first, second = (parents[index] for index in rng.choice(len(parents), size=2, replace=False))
-        heads = coins(self._space, rng)
+        heads = crossover_mask(self._space, rng)
         choices = np.where(heads, self._code(first), self._code(second)).tobytes()
         if choices in self._known:
             repair_order(self._space, rng)
             return None
-        child = cross(self._space, first, second, heads)
+        child = crossover_by_mask(self._space, first, second, heads)
         repaired = repair(self._space, child, rng)
         if not met(repaired):
             return repaired

@@ -1,4 +1,4 @@
-"""Search spaces, subnets and what can be said of them without a model: pure Python, shared by both planes."""
+"""Search spaces, subnets and all that can be computed of them without a model: pure Python, shared by both planes."""
 
 from glorasearch.choices import SUPPORT_TENSORS, Choice, LayerShape, Site, parse_choice
 from glorasearch.space.bound import BoundSpace, Gene
@@ -8,7 +8,8 @@ from glorasearch.space.known_backbones import known_layers, known_names, transfo
 from glorasearch.space.messages import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 from glorasearch.space.operators import crossover, mutate, repair, sample, sample_within_budget
 from glorasearch.space.score import FITNESSES, Fitness, Score
-from glorasearch.space.search_space import Budget, SearchSpace, shipped_directory, shipped_names
+from glorasearch.space.search_space import SearchSpace, shipped_directory, shipped_names
+from glorasearch.space.sections import Budget
 from glorasearch.space.subnet import GeneKey, Subnet
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""A search space bound to the layers of a backbone: its genes, its subnets, their parameter counts."""
+"""A search space bound to the layers of a backbone: its genes, subnets and parameter counts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from glorasearch.space.subnet import GeneKey, Subnet
 
 @dataclass(frozen=True, slots=True)
 class Gene:
-    """One (layer, support tensor) pair and the choices that it offers."""
+    """One (layer, support tensor) pair and the choices offered for it."""
 
     layer: str
     tensor: str
     choices: tuple[str, ...]
     share: str = ""
-    """The group of layers that owns the parts of shareable choices together; empty for none."""
+    """The group of layers that shares the parts of shareable choices; empty for none."""
 
     @property
     def key(self) -> GeneKey:
@@ -37,7 +37,7 @@ class Gene:
 
 
 class BoundSpace:
-    """What a search needs to know: genes in the order of the backbone's layers, costs, and the budget.
+    """What a search needs: genes in the order of the backbone's layers, their parameter counts, and the budget.
 
     `budget` is (least, most) trainable parameters, both included, the head excluded; None for no upper limit.
     """
@@ -72,7 +72,7 @@ class BoundSpace:
 
     @property
     def free_genes(self) -> tuple[Gene, ...]:
-        """The genes that have more than one choice: what a search decides."""
+        """The genes with more than one choice: what a search decides."""
         return tuple(gene for gene in self.genes if len(gene.choices) > 1)
 
     def site(self, gene: Gene, name: str) -> Site:
@@ -87,30 +87,30 @@ class BoundSpace:
         return Price(cost)
 
     def price(self, gene: Gene, choice: str) -> Price:
-        """What a choice of a gene costs, alone and to its group."""
+        """The parameters of a choice of a gene: its own, and those that its group shares."""
         return self._prices[gene.key][choice]
 
     def costs(self, gene: Gene) -> Mapping[str, int]:
-        """Choice → trainable parameters of this gene alone; what a group of layers shares is not among them."""
+        """Choice → trainable parameters of this gene alone, without those that a group of layers shares."""
         return {text: price.own for text, price in self._prices[gene.key].items()}
 
     def shares(self, gene: Gene) -> bool:
-        """Whether a choice of this gene costs what depends on other genes."""
+        """Whether the parameters of any choice of this gene depend on other genes."""
         return gene.key in self._sharing
 
     def size(self) -> int:
-        """Number of subnets, the budget not considered."""
+        """Number of subnets, ignoring the budget."""
         return math.prod(len(gene.choices) for gene in self.genes)
 
     def size_exponent(self) -> float:
-        """The number of subnets as a power of ten."""
+        """Decimal logarithm of the number of subnets."""
         return sum(math.log10(len(gene.choices)) for gene in self.genes)
 
     def parameters(self, subnet: Subnet) -> int:
-        """Trainable parameters of a subnet, the head excluded; what a group shares counts once, at its largest.
+        """Trainable parameters of a subnet, the head excluded; what a group shares counts once, at its largest size.
 
         Raises:
-            SearchSpaceError: if the subnet makes a choice that the space does not offer.
+            SearchSpaceError: if the subnet has a choice that the space does not offer.
         """
         total = 0
         for key, choice in subnet.items():
@@ -121,7 +121,7 @@ class BoundSpace:
         return total + (self._shared_parameters(subnet) if self._sharing else 0)
 
     def stored(self, subnet: Subnet) -> int:
-        """Numbers that a subnet's adapters consist of, the head excluded: parameters, and what choices keep besides."""
+        """Numbers stored for a subnet's adapters, the head excluded: parameters and the buffers of choices."""
         total = 0
         groups: dict[str, int] = {}
         for gene in self.genes:
@@ -143,12 +143,12 @@ class BoundSpace:
         return sum(groups.values())
 
     def parameter_range(self) -> tuple[int, float, int]:
-        """Smallest, mean (over uniformly drawn subnets) and largest parameter count."""
+        """Smallest, mean (over uniformly sampled subnets) and largest parameter count."""
         mean = sum(sum(costs.values()) / len(costs) for costs in map(self.costs, self.genes))
         return self.reachable.smallest, mean + self._mean_shared(), self.reachable.largest
 
     def _mean_shared(self) -> float:
-        """Expected parameters of the groups, each costing the largest of its members, drawn independently."""
+        """Expected parameters of all groups: of each the largest of its members' choices, sampled independently."""
         below: dict[str, dict[int, float]] = {}
         levels: dict[str, set[int]] = {}
         for prices in (self._prices[key] for key in self._sharing):
@@ -172,7 +172,7 @@ class BoundSpace:
         return least <= parameters and (most is None or parameters <= most)
 
     def check(self, subnet: Subnet) -> None:
-        """Raise `SearchSpaceError` unless the subnet makes exactly one offered choice for every gene."""
+        """Raise `SearchSpaceError` unless the subnet has exactly one offered choice for every gene."""
         if self.complete(subnet) and all(choice in self._prices[key] for key, choice in subnet.items()):
             return
         for key, choice in subnet.items():
@@ -193,7 +193,7 @@ class BoundSpace:
         return subnet.covers(self._prices.keys())
 
     def check_choices(self) -> None:
-        """Raise `SearchSpaceError` if a layer is too small for a choice, or layers cannot share what they should."""
+        """Raise `SearchSpaceError` if a layer is too small for a choice, or a group's layers differ in shape."""
         shared: dict[str, tuple[Gene, object]] = {}
         for gene in self.genes:
             for choice in map(parse_choice, gene.choices):
@@ -218,30 +218,31 @@ class BoundSpace:
         smallest, _, largest = self.parameter_range()
         nearest = self.reachable.nearest(least, most)
         raise SearchSpaceError(
-            f"search space {self.name}, budget: no subnet has between {least:,} and "
-            f"{'any number of' if most is None else f'{most:,}'} trainable parameters; the space reaches from "
-            f"{smallest:,} to {largest:,}, nearest to the budget are {' and '.join(f'{n:,}' for n in nearest)}"
+            f"search space {self.name}, budget: no subnet has "
+            f"{f'at least {least:,}' if most is None else f'between {least:,} and {most:,}'} trainable parameters; the "
+            f"space reaches from {smallest:,} to {largest:,}, nearest to the budget are "
+            f"{' and '.join(f'{n:,}' for n in nearest)}"
         )
 
     @cached_property
     def reachable(self) -> ReachableCounts:
-        """The parameter counts that subnets of this space can have, exactly."""
+        """The exact set of parameter counts that subnets of this space can have."""
         return ReachableCounts([tuple(self._prices[gene.key].values()) for gene in self.genes])
 
     def smallest(self) -> Subnet:
-        """The subnet whose every choice is the cheapest for its layer alone: with groups, others may have fewer."""
+        """The subnet of the smallest choices, each for its layer alone: with groups, another one may be smaller."""
         return self.subnet(min(gene.choices, key=self._alone(gene)) for gene in self.genes)
 
     def largest(self) -> Subnet:
-        """Every support tensor at its largest; the most parameters, unless layers share some of them."""
+        """The subnet of the largest choices; it has the most parameters, unless layers share some of them."""
         return self.subnet(max(gene.choices, key=self._alone(gene)) for gene in self.genes)
 
     def _alone(self, gene: Gene) -> Callable[[str], int]:
-        """What a choice of a gene would cost if its layer were the only one of its group."""
+        """The parameters of each choice of a gene if its layer were the only one of its group."""
         return lambda text: self._prices[gene.key][text].own + self._prices[gene.key][text].shared
 
     def subnet(self, choices: Iterable[str]) -> Subnet:
-        """The subnet that makes these choices, in the order of `genes`."""
+        """The subnet with these choices, in the order of `genes`."""
         return Subnet(zip(self._prices, choices, strict=True))
 
     @cached_property

@@ -17,7 +17,7 @@ class SpaceConfig(Config):
     name: str = Field(default="glora_medium", min_length=1)
     """A shipped search space, or the path of a TOML file."""
     min: int | None = Field(default=None, ge=0, examples=[100_000])
-    """Least trainable parameters, the head excluded; as the space says if not given."""
+    """Least trainable parameters, the head excluded; the space's own if not given."""
     max: int | None = Field(default=None, ge=0, examples=[500_000])
     """Most trainable parameters, likewise."""
     entangle: Entangle | None = Field(default=None, examples=["untied"])

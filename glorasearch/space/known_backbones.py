@@ -1,4 +1,4 @@
-"""Layers of the plain vision transformers by name, so that a search space can be shown without building a model."""
+"""Layers of plain vision transformers by name, so that a search space can be inspected without building a model."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ _SIZES: Final = {
 
 
 def known_names() -> list[str]:
-    """The timm names that `known_layers` knows."""
+    """The timm names for which `known_layers` has an answer."""
     return list(_SIZES)
 
 
 def known_layers(name: str) -> list[LayerShape] | None:
-    """The linear layers of a plain ViT or DeiT by its timm name (a tag such as `.augreg_in21k` does not matter).
+    """The linear layers of a plain ViT or DeiT by its timm name, whatever its tag (such as `.augreg_in21k`).
 
-    None for every other name: then the model has to be built. A test compares these layers with timm's.
+    None for every other name: the model has to be built then.
     """
     size = _SIZES.get(name.partition(".")[0])
     return None if size is None else transformer_layers(*_SHAPES[size])

@@ -1,6 +1,6 @@
-"""Genetic operators on subnets: uniform draws, mutation, crossover, and repair to the budget.
+"""Genetic operators on subnets: uniform sampling, mutation, crossover, and repair to the budget.
 
-Every function takes its `numpy.random.Generator`; none has state.
+They are functions of their arguments, among them a `numpy.random.Generator`; none has state.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from glorasearch.space.subnet import GeneKey, Subnet
 
 
 def sample(space: BoundSpace, rng: Generator) -> Subnet:
-    """A subnet with every choice drawn uniformly, the budget not considered."""
+    """A subnet with every choice sampled uniformly, ignoring the budget."""
     return space.subnet(_draw(gene, rng) for gene in space.genes)
 
 
 def sample_within_budget(space: BoundSpace, rng: Generator, attempts: int = 20) -> Subnet:
-    """A uniformly drawn subnet that lies within the budget: rejection, and after `attempts` failures repair."""
+    """A uniformly sampled subnet within the budget: rejection sampling, and after `attempts` failures repair."""
     for _ in range(attempts):
         subnet = sample(space, rng)
         if space.within_budget(space.parameters(subnet)):
@@ -30,36 +30,36 @@ def sample_within_budget(space: BoundSpace, rng: Generator, attempts: int = 20) 
 
 
 def mutate(space: BoundSpace, parent: Subnet, probability: float, rng: Generator) -> Subnet:
-    """The parent with each gene drawn anew, independently, with the given probability."""
+    """The parent with each gene resampled, independently, with the given probability."""
     hits = (rng.random(len(space.genes)) < probability).tolist()
     return parent.replace({gene.key: _draw(gene, rng) for gene, hit in zip(space.genes, hits, strict=True) if hit})
 
 
 def crossover(space: BoundSpace, first: Subnet, second: Subnet, rng: Generator) -> Subnet:
     """A child that takes each gene from either parent with equal probability."""
-    return cross(space, first, second, coins(space, rng))
+    return crossover_by_mask(space, first, second, crossover_mask(space, rng))
 
 
-def coins(space: BoundSpace, rng: Generator) -> NDArray[np.bool_]:
-    """What `crossover` draws: for every gene, whether it comes from the first parent."""
+def crossover_mask(space: BoundSpace, rng: Generator) -> NDArray[np.bool_]:
+    """The random part of `crossover`: for every gene, whether it comes from the first parent."""
     return rng.random(len(space.genes)) < 0.5
 
 
-def cross(space: BoundSpace, first: Subnet, second: Subnet, heads: NDArray[np.bool_]) -> Subnet:
-    """What `crossover` makes of what it has drawn."""
-    choices = zip(space.genes, heads.tolist(), strict=True)
-    return space.subnet([first[gene.key] if head else second[gene.key] for gene, head in choices])
+def crossover_by_mask(space: BoundSpace, first: Subnet, second: Subnet, mask: NDArray[np.bool_]) -> Subnet:
+    """The deterministic part of `crossover`: each gene from the first parent where the mask says so."""
+    genes = zip(space.genes, mask.tolist(), strict=True)
+    return space.subnet([first[gene.key] if from_first else second[gene.key] for gene, from_first in genes])
 
 
 def repair(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:
     """The subnet, changed at random genes until it lies within the budget.
 
-    Each step moves one random gene to a random choice that is cheaper (above the budget) or dearer (below it), without
-    passing the far limit. When that gets stuck, an exact walk over the genes keeps each choice from which the budget
-    can still be met, so that the repair always ends within the budget if any subnet does.
+    Each step moves one random gene to a random choice with fewer parameters (above the budget) or more (below it),
+    without overshooting the other limit. If that gets stuck, an exact walk over the genes keeps each choice from which
+    the budget can still be met, so the repair always succeeds if any subnet lies within the budget.
 
     Raises:
-        SearchSpaceError: if no subnet lies within the budget, or the given one is not of the space.
+        SearchSpaceError: if no subnet lies within the budget, or the given one does not belong to the space.
     """
     space.check(subnet)
     least, most = space.budget
@@ -104,7 +104,7 @@ def _exact_walk(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:
 
 
 def _totals(space: BoundSpace, current: Mapping[GeneKey, str], total: int, gene: Gene) -> dict[str, int]:
-    """What the subnet would cost with each choice of a gene."""
+    """The subnet's parameter count with each choice of a gene."""
     if space.shares(gene):
         return {choice: space.parameters(Subnet({**current, gene.key: choice})) for choice in gene.choices}
     costs = space.costs(gene)
@@ -116,6 +116,6 @@ def _draw(gene: Gene, rng: Generator) -> str:
 
 
 def repair_order(space: BoundSpace, rng: Generator) -> list[int]:
-    """What `repair` draws of a subnet that lies within the budget: the free genes in random order, twice."""
+    """The random numbers that `repair` draws for a subnet within the budget: the free genes in random order, twice."""
     count = len(space.free_genes)
     return [*rng.permutation(count).tolist(), *rng.permutation(count).tolist()]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Price(NamedTuple):
-    """What a choice costs: `own`, and `shared` if it is the dearest of its group, which pays for that one alone."""
+    """Parameters of a choice: its own, and those shared by its group, which counts only the largest of its choices."""
 
     own: int
     group: str = ""
@@ -16,16 +16,16 @@ class Price(NamedTuple):
 
 
 State = tuple[int, ...]
-"""For every group what its dearest choice so far costs."""
+"""For every group, the parameters of its largest choice so far."""
 
 
 class ReachableCounts:
     """The set of totals that one price from each row can have.
 
-    A shift and an OR of a Python integer for each price, for each state of the groups: 240 genes of a ViT-B/16 (1.3
-    million parameters at most) without groups take some tens of milliseconds, so a budget is checked exactly, not by
-    its limits alone. A group is part of the state between its first row and its last one; what it came to is then
-    spent, so that groups one after the other (one for each block, say) do not multiply.
+    It takes a shift and an OR of a Python integer for each price and each state of the groups: for the 240 genes of a
+    ViT-B/16 (up to 1.3 million parameters) without groups some tens of milliseconds, so a budget is checked exactly and
+    not by its limits alone. A group is part of the state from its first row to its last one only; then its parameters
+    are added to the total, so that consecutive groups (one for each block, say) do not multiply the states.
     """
 
     def __init__(self, rows: Sequence[Sequence[Price]]) -> None:
@@ -44,7 +44,7 @@ class ReachableCounts:
         return (0,) * len(self._groups)
 
     def after(self, state: State, price: Price) -> State:
-        """The state when a price has been paid."""
+        """The state after a row's choice."""
         if not price.group:
             return state
         index = self._groups[price.group]
@@ -53,7 +53,7 @@ class ReachableCounts:
         return (*state[:index], price.shared, *state[index + 1 :])
 
     def _close(self, state: State, row: int) -> tuple[int, State]:
-        """What groups without a price from this row on have come to, and the state without them."""
+        """Parameters of the groups that end before this row, and the state without them."""
         if not any(state):
             return 0, state
         kept = tuple(cost if last >= row else 0 for cost, last in zip(state, self._last, strict=True))
@@ -61,7 +61,7 @@ class ReachableCounts:
 
     @cached_property
     def _forward(self) -> dict[State, int]:
-        """State after all rows → bit set of what was spent besides."""
+        """State after all rows → bit set of the totals without it."""
         sums: dict[State, int] = {self.start: 1}
         for number, row in enumerate(self._rows, start=1):
             following: dict[State, int] = {}
@@ -82,7 +82,7 @@ class ReachableCounts:
 
     @cached_property
     def _suffix(self) -> list[dict[State, int]]:
-        """For every row, by the state before it: bit n where this and the rows after it can add n to what is spent."""
+        """For every row, by the state before it: bit n if this row and those after it can add n to the total."""
         before = self._states()
         suffix = [{state: 1 << sum(state) for state in before[-1]}]
         for number in reversed(range(len(self._rows))):
@@ -98,7 +98,7 @@ class ReachableCounts:
         return suffix
 
     def _states(self) -> list[Iterable[State]]:
-        """The states that are possible before each row, and after the last one."""
+        """The possible states before each row, and after the last one."""
         found: list[Iterable[State]] = [{self.start}]
         for number, row in enumerate(self._rows, start=1):
             found.append({self._close(self.after(state, price), number)[1] for state in found[-1] for price in row})
@@ -131,7 +131,7 @@ class ReachableCounts:
     def options(self, index: int, spent: int, least: int, most: int | None, state: State = ()) -> list[int]:
         """Positions in row `index` from which a total in [least, most] can still be reached.
 
-        `spent` and `state` are what the rows before it cost besides the groups, and what the groups have come to.
+        `spent` is the total of the rows before it without the groups of `state`.
         """
         found: list[int] = []
         for position, price in enumerate(self._rows[index]):

@@ -20,8 +20,8 @@ GeneKey = tuple[str, str]
 class Subnet:
     """One choice for every gene, such as `{("blocks.0.attn.qkv", "A"): "lora:4", ...}`.
 
-    Genes that are not given are `none`: `subnet[layer, tensor]` answers for any pair. Two subnets are equal when their
-    genes are; the order in which they were given does not matter.
+    Genes left out are `none`: `subnet[layer, tensor]` has a value for any pair. Two subnets are equal if their genes
+    are, in whatever order they were given.
     """
 
     _items: tuple[tuple[GeneKey, str], ...]
@@ -55,7 +55,7 @@ class Subnet:
         return self._items
 
     def covers(self, genes: AbstractSet[GeneKey]) -> bool:
-        """Whether these genes are named, and no others."""
+        """Whether the subnet names exactly these genes."""
         return self._choices.keys() == genes
 
     def layer(self, name: str) -> tuple[str, str, str, str, str]:
@@ -64,7 +64,7 @@ class Subnet:
         return a, b, c, d, e
 
     def replace(self, changes: Mapping[GeneKey, str]) -> Self:
-        """The same subnet with some genes changed."""
+        """A copy with some genes changed."""
         return type(self)(self._choices | dict(changes))
 
     def __eq__(self, other: object) -> bool:
@@ -82,7 +82,7 @@ class Subnet:
 
     @cached_property
     def _json(self) -> str:
-        # As `json.dumps` with sorted keys would write `to_dict`: the items are sorted, their texts are few.
+        # Equals `json.dumps(self.to_dict(), sort_keys=True)`, but is faster: the items are sorted, their texts are few.
         layers = (
             f"{_quoted(layer)}:{{{','.join(f'{_quoted(tensor)}:{_quoted(choice)}' for (_, tensor), choice in items)}}}"
             for layer, items in groupby(self._items, key=_layer)
@@ -111,7 +111,7 @@ class Subnet:
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
-        """The inverse of `to_dict`; checks what `from_json` checks."""
+        """The inverse of `to_dict`; raises as `from_json` does."""
         if not isinstance(data, Mapping):
             raise SearchSpaceError("a subnet must be a JSON object: layer → support tensor → choice")
         genes: dict[GeneKey, str] = {}

@@ -15,7 +15,7 @@ from glorasearch.adapters import adaptable_layers
 from glorasearch.choices import CHOICES
 from glorasearch.cli.main import group
 from glorasearch.space import BoundSpace, SearchSpace, known_layers, shipped_directory, shipped_names
-from glorasearch.space.search_space import Budget, _Group, _Layers
+from glorasearch.space.sections import Budget, Group, LayerSelection
 
 SpaceWriter = Callable[[str], Path]
 TEXT = (shipped_directory() / "README.md").read_text("utf-8")
@@ -51,9 +51,9 @@ def test_there_are_examples_of_everything() -> None:
 def test_the_table_of_keys_is_complete() -> None:
     keys = {key for cells in table("## The keys") for key in re.split(r", | \.\.\. ", cells[0])}
     top = set(SearchSpace.model_fields) - {"layers", "choices", "budget"}
-    nested = {f"layers.{key}" for key in _Layers.model_fields} | {f"budget.{key}" for key in Budget.model_fields}
+    nested = {f"layers.{key}" for key in LayerSelection.model_fields} | {f"budget.{key}" for key in Budget.model_fields}
     assert keys == top | nested | {"groups.layers", "groups.share", "groups.A", "groups.E", "choices.A", "choices.E"}
-    assert set(_Group.model_fields) == {"layers", "share", *"ABCDE"}
+    assert set(Group.model_fields) == {"layers", "share", *"ABCDE"}
 
 
 def test_the_table_of_choices_is_that_of_the_code() -> None:

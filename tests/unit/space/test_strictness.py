@@ -132,7 +132,7 @@ def test_all_mistakes_of_a_file_are_told_at_once(write_space: SpaceWriter) -> No
         ),
         (
             "[budget]\nmin = 353" + REST,
-            ["budget", "between 353 and any number of", "from 0 to 352", "nearest to the budget are 352"],
+            ["budget", "no subnet has at least 353 trainable", "from 0 to 352", "nearest to the budget are 352"],
         ),
     ],
 )
