@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
+import socket
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
-from wsgiref.simple_server import make_server as make_wsgi_server
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.server import TcpWSGIServer
 
 from glorasearch.db import SummarisingStorage
 from glorasearch.errors import InputError
@@ -17,28 +20,54 @@ from glorasearch.errors import InputError
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-_logger = logging.getLogger(__name__)
-
-_READING = ("GET", "HEAD")
-_REFUSAL = json.dumps({"reason": "this dashboard is read-only"}).encode()
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    """A thread a request: a browser asks for the page and the study at once."""
-
-    daemon_threads = True
+_THREADS: Final = 8
+"""Requests answered at once: a browser asks for the page and the study together."""
+_POLL_SECONDS: Final = 1.0
+_READING: Final = ("GET", "HEAD")
+_REFUSAL: Final = json.dumps({"reason": "this dashboard is read-only"}).encode()
 
 
-class _Handler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Requests go to the log, not to the terminal."""
-        _logger.debug(format, *args)
+class DashboardServer:
+    """A WSGI application behind waitress. It listens from the start and answers while `run` runs."""
+
+    def __init__(self, application: WSGIApplication, listener: socket.socket) -> None:
+        self.port: int = listener.getsockname()[1]
+        self._stopped = threading.Event()
+        self._channels: dict[int, Any] = {}
+        place = (listener.family, listener.type, listener.proto, listener.getsockname())
+        settings = Adjustments(threads=_THREADS)
+        self._server = TcpWSGIServer(
+            application, self._channels, _sock=listener, adj=settings, sockinfo=place, bind_socket=False
+        )
+
+    def run(self) -> None:
+        """Answer requests until `stop` is called."""
+        while not self._stopped.is_set():
+            wasyncore.loop(_POLL_SECONDS, map=self._channels, count=1)
+
+    def stop(self) -> None:
+        """Have `run` return; any thread may call it."""
+        self._stopped.set()
+        self._server.pull_trigger()
+
+    def close(self) -> None:
+        """Finish the requests under way, for 5 s at most, and close all connections."""
+        self._server.task_dispatcher.shutdown()
+        wasyncore.close_all(self._channels)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def make_app(database_url: str) -> WSGIApplication:
     """The dashboard as a WSGI application, to be mounted at the root of a server.
 
-    It only reads: other requests than GET and HEAD are answered with 405.
+    It only reads: requests other than GET and HEAD are answered with 405.
 
     Raises:
         DatabaseError: if there is no glorasearch database at the URL.
@@ -57,10 +86,8 @@ def make_app(database_url: str) -> WSGIApplication:
     return application
 
 
-def make_server(database_url: str, host: str = "127.0.0.1", port: int = 8080) -> WSGIServer:
-    """A server of the dashboard that listens, but serves only when `serve_forever` is called on it.
-
-    Port 0 takes a free one; `server_port` says which.
+def make_server(database_url: str, host: str = "127.0.0.1", port: int = 8080) -> DashboardServer:
+    """A server of the dashboard, which listens already. Port 0 takes a free one; its `port` says which.
 
     Raises:
         InputError: if the address cannot be listened on.
@@ -68,11 +95,11 @@ def make_server(database_url: str, host: str = "127.0.0.1", port: int = 8080) ->
     """
     application = make_app(database_url)
     try:
-        return make_wsgi_server(host, port, application, server_class=_Server, handler_class=_Handler)
+        listener = socket.create_server((host, port))
     except OSError as error:
-        raise InputError(
-            f"the dashboard cannot listen on {host}:{port}: {error.strerror}; choose another port"
-        ) from error
+        reason = error.strerror or error
+        raise InputError(f"the dashboard cannot listen on {host}:{port}: {reason}; choose another port") from error
+    return DashboardServer(application, listener)
 
 
 def serve(database_url: str, host: str = "127.0.0.1", port: int = 8080) -> None:
@@ -82,4 +109,4 @@ def serve(database_url: str, host: str = "127.0.0.1", port: int = 8080) -> None:
         InputError, DatabaseError: as `make_server`.
     """
     with make_server(database_url, host, port) as server, suppress(KeyboardInterrupt):
-        server.serve_forever()
+        server.run()

@@ -1,7 +1,7 @@
 """Weights at rest: a content-addressed store of weight sets, and the training checkpoint. Safetensors, no pickle."""
 
 from glorasearch.weights.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint, snapshot
-from glorasearch.weights.digest import frozen_digest, state_digest, tensor_digest
+from glorasearch.weights.digest import frozen_digest, tensor_digest
 from glorasearch.weights.node_cache import NodeCache
 from glorasearch.weights.store import StoredWeights, WeightStore
 
@@ -14,6 +14,5 @@ __all__ = [
     "load_checkpoint",
     "save_checkpoint",
     "snapshot",
-    "state_digest",
     "tensor_digest",
 ]

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 _PREFIX = ".glorasearch-tmp-"
 """No other program's files: what is left behind under this name is deleted."""
 _CHUNK_BYTES = 1 << 20
@@ -118,21 +120,11 @@ def _link(path: Path, name: Path) -> bool:
 def _is_left_behind(path: Path) -> bool:
     process, machine, *_ = [*path.name.removeprefix(_PREFIX).split("-"), "", ""]
     if machine == _machine() and process.isdigit():
-        return not _is_alive(int(process))
+        return not psutil.pid_exists(int(process))
     try:
         return time.time() - path.stat().st_mtime > _FOREIGN_AGE_SECONDS
     except FileNotFoundError:
         return False
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _machine() -> str:

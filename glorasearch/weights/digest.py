@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glorasearch.errors import WeightStoreError
 
@@ -62,11 +62,6 @@ def tensor_bytes(name: str, tensor: Tensor) -> memoryview:
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, dtypes, shapes and bytes of tensors, hexadecimal; their order does not matter."""
     return entries_digest(tensor_entries(tensors))
-
-
-def state_digest(module: nn.Module) -> str:
-    """`tensor_digest` of a module's parameters and persistent buffers: tells whether a backbone is the expected one."""
-    return tensor_digest(module.state_dict())
 
 
 class Frozen(Protocol):

@@ -6,13 +6,13 @@ import errno
 import logging
 import os
 import random
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import fsspec.core
 import fsspec.utils
+import tenacity
 from fsspec.implementations.local import LocalFileSystem
 
 from glorasearch.errors import WeightStoreError
@@ -110,33 +110,38 @@ class Files:
         Raises:
             WeightStoreError: if it fails for another reason, or too often.
         """
-        pause = _FIRST_PAUSE_SECONDS
-        for attempt in range(1, attempts + 1):
-            self._files.invalidate_cache()
-            try:
-                return call()
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-            except Exception as error:  # of libraries that are not imported here
-                if self.local is not None and not isinstance(error, OSError):
-                    raise
-                reason = self._explain(error)
-                if not _may_pass(error) or attempt == attempts:
-                    tried = f" ({attempt} attempts)" if attempt > 1 else ""
-                    raise WeightStoreError(f"weight store {self.url!r} cannot be {what}{tried}: {reason}") from error
-                wait = pause * random.uniform(0.5, 1.0)
-                _log.warning(
-                    "weight store %s cannot be %s: %s; attempt %d of %d in %.1f s",
-                    self.url,
-                    what,
-                    reason,
-                    attempt + 1,
-                    attempts,
-                    wait,
-                )
-                time.sleep(wait)
-                pause *= 2
-        raise AssertionError("the last attempt returns or raises")
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_may_pass),
+            stop=tenacity.stop_after_attempt(attempts),
+            wait=_pause,
+            before=lambda state: self._files.invalidate_cache(),
+            before_sleep=lambda state: self._log_retry(what, state, attempts),
+            reraise=True,
+        )
+        try:
+            return retrying(call)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except Exception as error:  # of libraries that are not imported here
+            if self.local is not None and not isinstance(error, OSError):
+                raise
+            made = int(retrying.statistics["attempt_number"])
+            tried = f" ({made} attempts)" if made > 1 else ""
+            raise WeightStoreError(
+                f"weight store {self.url!r} cannot be {what}{tried}: {self._explain(error)}"
+            ) from error
+
+    def _log_retry(self, what: str, state: tenacity.RetryCallState, attempts: int) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        _log.warning(
+            "weight store %s cannot be %s: %s; attempt %d of %d in %.1f s",
+            self.url,
+            what,
+            self._explain(error) if isinstance(error, Exception) else error,
+            state.attempt_number + 1,
+            attempts,
+            state.upcoming_sleep,
+        )
 
     def _explain(self, error: Exception) -> str:
         """The error, and what to do about it where that is known."""
@@ -167,7 +172,11 @@ def explain_url(url: str, error: Exception) -> str:
     return f"weight store {url!r} cannot be opened: {error}; allowed are a path and fsspec's URLs, such as s3://bucket/prefix"
 
 
-def _may_pass(error: Exception) -> bool:
+def _pause(state: tenacity.RetryCallState) -> float:
+    return _FIRST_PAUSE_SECONDS * 2.0 ** (state.attempt_number - 1) * random.uniform(0.5, 1.0)
+
+
+def _may_pass(error: BaseException) -> bool:
     """Whether the same call may work the next time: the connection failed, or the server said that it is its fault."""
     response = _response(error)
     if response:
@@ -179,7 +188,7 @@ def _may_pass(error: Exception) -> bool:
     return bool(_names(error) & _TRANSIENT)
 
 
-def _names(error: Exception) -> frozenset[str]:
+def _names(error: BaseException) -> frozenset[str]:
     return frozenset(kind.__name__ for kind in type(error).__mro__)
 
 

@@ -19,9 +19,8 @@ from torch import Tensor
 from glorasearch.errors import WeightsCorruptError, WeightStoreError
 from glorasearch.weights.atomic import publish_directory, remove_leftovers, temporary_directory, write_synced
 from glorasearch.weights.digest import tensor_entries
-from glorasearch.weights.encoding import decode, encode
+from glorasearch.weights.encoding import decode, encode, map_file
 from glorasearch.weights.manifest import MANIFEST_NAME, WEIGHTS_NAME, Manifest
-from glorasearch.weights.mapped import map_file
 from glorasearch.weights.store import StoredWeights, WeightStore
 
 _log = logging.getLogger(__name__)

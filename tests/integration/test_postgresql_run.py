@@ -45,12 +45,12 @@ def check_commands(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
 def check_dashboard(bench: Bench) -> None:
     """It serves the study, with all its trials."""
     with make_server(bench.database_url, port=0) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.run)
         thread.start()
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/api/studies/1", timeout=60) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/api/studies/1", timeout=60) as answer:
                 study = json.load(answer)
         finally:
-            server.shutdown()
+            server.stop()
             thread.join()
     assert (study["name"], len(study["trials"])) == (bench.record.name, 48)
