@@ -47,10 +47,17 @@ def timed(action: Callable[[], object]) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-@torch.inference_mode()
 def measure(backbone: nn.Module, space: str, split: SearchSplit, count: int) -> dict[str, list[float]]:
     """Milliseconds of `count` candidates, of writing them, and of plain forwards in the same chunks and all at once."""
-    evaluator, supernet = evaluator_of(backbone, space, split)
+    evaluator, supernet = evaluator_of(backbone, space, split)  # outside inference mode, as in a worker
+    with torch.inference_mode():
+        return times_of(evaluator, supernet, backbone, split, count)
+
+
+def times_of(
+    evaluator: CandidateEvaluator, supernet: Supernet, backbone: nn.Module, split: SearchSplit, count: int
+) -> dict[str, list[float]]:
+    """The times of `measure`."""
     rng = default_rng(0)
 
     def draw() -> Subnet:

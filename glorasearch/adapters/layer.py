@@ -141,10 +141,10 @@ class AdaptedLayer(nn.Module):
             if one.bias_scale is not None and base is not None:  # b0 = 0 has nothing to scale
                 assert bias is not None
                 bias = torch.addcmul(bias, base, one.bias_scale, out=out)
-        shifts = [one.bias_shift.expand(self.out_features) for one in added if one.bias_shift is not None]
+        shifts = [one.bias_shift for one in added if one.bias_shift is not None]
         prompts = [self.through_weight(one.prompt) for one in added if one.prompt is not None]
         for line in shifts + prompts:
-            bias = line if bias is None else torch.add(bias, line, out=out)
+            bias = line.expand(self.out_features) if bias is None else torch.add(bias, line, out=out)
         if out is None or bias is out:
             return bias
         return out.zero_() if bias is None else out.copy_(bias)

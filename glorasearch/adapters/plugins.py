@@ -35,7 +35,7 @@ def check_plugins(tensor: str, offered: Mapping[str, OfferedChoice], support: Su
         try:
             added = support.contribution(support.largest(name), base)
             changes = _changes(added, base)
-        except Exception as error:  # somebody else's code
+        except Exception as error:  # third-party code
             raise SearchSpaceError(f"{who}: its contribution fails: {type(error).__name__}: {error}") from error
         if changes:
             raise SearchSpaceError(

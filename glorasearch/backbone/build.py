@@ -20,7 +20,7 @@ def build_backbone(config: BackboneConfig, classes: int, *, drop_path: float = 0
     Args:
         config: which model.
         classes: outputs of the new head.
-        drop_path: stochastic depth in training; does not change the model that is exported.
+        drop_path: stochastic depth in training; does not change the exported model.
         seed: of the new head.
 
     Raises:
@@ -63,7 +63,7 @@ def build_skeleton(config: BackboneConfig, classes: int) -> nn.Module:
 
 
 def _new_head(model: nn.Module, seed: int) -> None:
-    """Draw the head from the seed alone, whatever the pretrained file holds for it and however often timm draws."""
+    """Initialise the head from the seed alone, independent of the pretrained file and of what timm draws."""
     generator = torch.Generator().manual_seed(seed)
     for name in head_names(model):
         for parameter in model.get_submodule(name).parameters():
@@ -79,7 +79,7 @@ def _explain(config: BackboneConfig, error: Exception) -> str:
     architecture = config.name.partition(".")[0]
     if not local and ":" not in architecture and not timm.is_model(architecture):
         near = ", ".join(difflib.get_close_matches(architecture, timm.list_models(), n=3))
-        return f"backbone {config.name!r}: timm has no such model; some near it: {near or 'see timm.list_models()'}"
+        return f"backbone {config.name!r}: timm has no such model; similar names: {near or 'see timm.list_models()'}"
     if local or config.checkpoint or not config.pretrained:
         return f"backbone {config.name!r} cannot be built: {first}"
     return (

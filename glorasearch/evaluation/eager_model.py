@@ -31,7 +31,7 @@ class EagerModel(MergedModel):
         self.refresh()
 
     def refresh(self) -> None:
-        """Build the model anew."""
+        """Rebuild the model."""
         supernet, device = self._supernet, self.device
         model = supernet.merged(supernet.space.largest(), biased=supernet.gains_bias())
         self._model = model.to(device).requires_grad_(False)
@@ -83,27 +83,28 @@ class MergedLayer:
 
     def merge(self, choices: LayerChoices) -> None:
         """Write the merged weight and bias of these choices, unless they are there already."""
-        found = {key: self._find(key) for key in zip(SUPPORT_TENSORS, choices, strict=True) if key[1] != "none"}
-        weight = [key for key, one in found.items() if one.weight is not None]
-        bias = [key for key, one in found.items() if one.bias is not None or one.prompt is not None]
+        weight: list[_Key] = []
+        bias: list[_Key] = []
+        for key in zip(SUPPORT_TENSORS, choices, strict=True):
+            if key[1] != "none":
+                added = self._added.get(key) or self._add(key)
+                if added.weight is not None:
+                    weight.append(key)
+                if added.bias is not None or added.prompt is not None:
+                    bias.append(key)
         if self._written_weight != weight:
             self._written_weight = None  # an interrupted write leaves a weight that belongs to no choices
             self._layer.merge_weight([self._weight_part(key) for key in weight], self._weight)
             self._written_weight = weight
         if self._bias is not None and self._written_bias != bias:
             self._written_bias = None
-            shifts = [one.bias for one in found.values() if one.bias is not None]
-            prompts = [one.prompt for one in found.values() if one.prompt is not None]
+            shifts = [one for key in bias if (one := self._added[key].bias) is not None]
+            prompts = [one for key in bias if (one := self._added[key].prompt) is not None]
             self._layer.merge_bias(shifts + prompts, self._bias)  # prompts last, as in the equation
             self._written_bias = bias
 
-    def _find(self, key: _Key) -> _Added:
-        found = self._added.get(key)
-        if found is None:
-            found = self._added[key] = self._add(self._contribution(key))
-        return found
-
-    def _add(self, one: Contribution) -> _Added:
+    def _add(self, key: _Key) -> _Added:
+        one = self._contribution(key)
         weight = bias = prompt = None
         if one.scale is not None or one.shift is not None:
             # A dense shift is not kept, for its size: W0, which takes no memory, stands in for it.
@@ -113,7 +114,8 @@ class MergedLayer:
             bias = replace(one, prompt=None)
         if one.prompt is not None:
             prompt = Contribution(bias_shift=self._layer.through_weight(one.prompt))
-        return _Added(weight, bias, prompt)
+        self._added[key] = _Added(weight, bias, prompt)
+        return self._added[key]
 
     def _weight_part(self, key: _Key) -> Contribution:
         kept = self._added[key].weight

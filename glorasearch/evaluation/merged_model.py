@@ -1,4 +1,4 @@
-"""The plain backbone into which candidate after candidate is merged, and which kind of it a device gets."""
+"""The plain backbone into which candidate after candidate is merged, and its implementation for a device."""
 
 from __future__ import annotations
 

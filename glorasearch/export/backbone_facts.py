@@ -1,4 +1,4 @@
-"""What an export has to know of the original backbone, so that timm alone can build the model again."""
+"""What an export has to record about the backbone, so that timm alone can rebuild the model."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _KEPT_CFG = (
     "classifier",
     "license",
 )
-"""Facts of `pretrained_cfg` that hold for the exported weights as well. Left out are sources of weights, formats of
-foreign files, label names and offsets, and settings for tests at another size."""
+"""Entries of `pretrained_cfg` that also hold for the exported weights. Left out are sources of weights, formats of
+other files, label names and offsets, and settings for testing at another size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneFacts:
-    """The original backbone, as timm would be asked for it."""
+    """How timm builds the original backbone."""
 
     architecture: str
     """timm's name without a tag: `vit_base_patch16_224`."""
@@ -47,17 +47,17 @@ class BackboneFacts:
         """The facts of a model that `timm.create_model` built (or of a copy of it).
 
         Args:
-            preprocessing: entries of `pretrained_cfg` to set, such as `mean` and `std`, where the data's own were used.
+            preprocessing: entries of `pretrained_cfg` to override, such as `mean` and `std` of the data.
 
         Raises:
-            ExportError: if the model does not say how it was built.
+            ExportError: if the model does not record how it was built.
         """
         cfg = getattr(model, "pretrained_cfg", None)
         model_args = getattr(model, "_model_args", None)
         if not isinstance(cfg, Mapping) or not cfg.get("architecture") or not isinstance(model_args, Mapping):
             raise ExportError(
-                f"{type(model).__name__} does not say how timm built it (no pretrained_cfg with an architecture, or a "
-                "timm that does not record its arguments): give BackboneFacts(architecture=..., model_args=..., ...)"
+                f"{type(model).__name__} does not record how timm built it (no pretrained_cfg with an architecture, or "
+                "a timm that does not record its arguments): give BackboneFacts(architecture=..., model_args=..., ...)"
             )
         return cls(
             architecture=str(cfg["architecture"]),
@@ -67,7 +67,7 @@ class BackboneFacts:
         )
 
     def export_args(self) -> dict[str, Any]:
-        """The arguments as JSON data, without rates of dropping, which do not change the exported model."""
+        """The arguments as JSON data, without drop rates, which do not change the exported model."""
         return json_arguments(self.model_args)
 
     def export_cfg(self, input_size: tuple[int, int, int]) -> dict[str, Any]:
@@ -83,12 +83,12 @@ class BackboneFacts:
 
 
 def _fit_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """Values for each channel; those of another number of channels are averaged, as timm does when it reads them."""
+    """Values per channel; those for another number of channels are averaged, as in timm."""
     return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
 
 
 def json_arguments(model_args: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `timm.create_model` as they will stand in a file.
+    """Arguments of `timm.create_model` as they are written to a file.
 
     Raises:
         ExportError: naming the argument that is not JSON data.
@@ -103,7 +103,7 @@ def json_arguments(model_args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_json(values: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """The values as they come back from a JSON file.
+    """The values as they are read back from a JSON file.
 
     Raises:
         ExportError: naming the key whose value is not JSON data.

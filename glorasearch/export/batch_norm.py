@@ -1,7 +1,7 @@
-"""The batch norms that can take over a bias for which timm has no place.
+"""The batch norms that can absorb a bias for which the timm model has no parameter.
 
 A batch norm in evaluation mode computes γ·(y − μ)/σ + β, and γ·(y + b − μ)/σ + β with a bias b in the layer before it:
-so μ − b in the place of μ says the same, exactly, and the model keeps its form.
+replacing μ by μ − b is equivalent, exactly, and the architecture does not change.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 def following_batch_norms(model: nn.Module, images: Tensor) -> dict[str, str]:
     """Linear layers and convolutions → the batch norm with running statistics that reads their output.
 
-    Left out are layers whose output something else reads too, and layers and batch norms that are called more than
-    once: a bias and a mean would not be the same there. Found by running the model on `images (N, C, H, W)`, which may
-    be on the meta device; a model that cannot run on them has none.
+    Left out are layers whose output is also read by something else, and layers and batch norms that are called more
+    than once: there a bias is not equivalent to a mean. Found by running the model on `images (N, C, H, W)`, which may
+    be on the meta device; for a model that cannot run on them the result is empty.
     """
     watch = _Watch()
     hooks = [hook for name, module in model.named_modules() for hook in watch.hooks(name, module)]
@@ -30,7 +30,7 @@ def following_batch_norms(model: nn.Module, images: Tensor) -> dict[str, str]:
     try:
         with torch.no_grad(), watch:
             model.eval()(images)
-    except Exception:  # a meta device has no values, and not every model can do without
+    except Exception:  # tensors on the meta device have no values, which some models need
         return {}
     finally:
         for hook in hooks:
@@ -41,20 +41,20 @@ def following_batch_norms(model: nn.Module, images: Tensor) -> dict[str, str]:
 
 
 class _Watch(TorchFunctionMode):
-    """Sees who reads the outputs of layers."""
+    """Records what reads the outputs of layers."""
 
     def __init__(self) -> None:
         super().__init__()
         self._outputs: dict[int, tuple[str, Tensor]] = {}
-        """Tensors by their identity, which is theirs as long as they are kept here."""
+        """Tensors by `id`, which is unique as long as they are kept here."""
         self._calls: Counter[str] = Counter()
         self._pairs: dict[str, str] = {}
         self._read: Counter[str] = Counter()
-        """How often each output was read outside the batch norm that it was given to."""
+        """How often each output was read outside its batch norm."""
         self._inside: list[str] = []
 
     def hooks(self, name: str, module: nn.Module) -> Iterator[Any]:
-        """Hooks on a module that tell of its calls."""
+        """Hooks that record the calls of a module."""
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             yield module.register_forward_hook(lambda _, inputs, output: self._made(name, output))
         elif isinstance(module, BatchNorm) and module.running_mean is not None:
@@ -62,7 +62,7 @@ class _Watch(TorchFunctionMode):
             yield module.register_forward_hook(lambda *_: self._leave())
 
     def found(self) -> dict[str, str]:
-        """Layer → batch norm, where nothing else has a say."""
+        """Layer → batch norm, where nothing else reads the output."""
         return {
             layer: norm
             for layer, norm in self._pairs.items()
@@ -77,7 +77,7 @@ class _Watch(TorchFunctionMode):
         self._calls[norm] += 1
         layer, _ = self._outputs.get(id(inputs[0]), ("", None))
         if layer and self._pairs.setdefault(layer, norm) != norm:
-            layer = ""  # a second one reads it as anything else does
+            layer = ""  # a second batch norm counts as another reader
         self._inside.append(layer)
 
     def _leave(self) -> None:
@@ -91,7 +91,7 @@ class _Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if result is None or any(True for _ in _tensors(result)):  # else a shape or the like was asked for
+        if result is None or any(True for _ in _tensors(result)):  # otherwise only a shape or the like was read
             for value in _tensors([args, kwargs or {}]):
                 layer, _ = self._outputs.get(id(value), ("", None))
                 if layer and layer not in self._inside[-1:]:

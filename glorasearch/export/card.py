@@ -35,7 +35,7 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
         _section("Metrics", _table("metric", "value", _flat(own["metrics"]))),
         _section("Choices", _choices(subnet)),
         _section("Provenance", _table("", "", _flat(own["provenance"]))),
-        "The choice of every layer and support tensor stands in `config.json`, under `glorasearch`.",
+        "The choice of every layer and support tensor is in `config.json`, under `glorasearch`.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -49,7 +49,7 @@ def _header(licence: str | None) -> str:
 
 
 def _adapted(subnet: Subnet) -> str:
-    """What was done to the backbone: the kinds of choices that the winner makes, by their names in search spaces."""
+    """What was done to the backbone: the choice classes that the winner uses, by name."""
     *others, last = sorted({parse_choice(choice).name for _, choice in subnet.items()} - {"none"}) or [
         "a new head alone"
     ]
@@ -73,7 +73,7 @@ def _choices(subnet: Subnet) -> str:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted key and text of every value, nested objects unfolded."""
+    """Dotted key and text of every value, nested objects flattened."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")

@@ -1,4 +1,4 @@
-"""What timm builds from an architecture and arguments alone, and how it can hold the biases of bias-less layers."""
+"""What timm builds from an architecture and arguments alone, and where it can hold the biases of bias-less layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from glorasearch.export.batch_norm import following_batch_norms
 State = Mapping[str, Tensor]
 
 _BIAS_ARGUMENTS = ("qkv_bias", "proj_bias")
-"""timm's arguments that add biases to linear layers; each acts on every layer of its kind."""
+"""timm's arguments that add biases to linear layers; each applies to all layers of its role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +25,26 @@ class Biases:
     """How the model that timm builds holds the biases that layers have gained."""
 
     arguments: dict[str, Any]
-    """Of `timm.create_model`: with them the layers that are not in `folded` have a bias."""
+    """Of `timm.create_model`; with them the layers that are not in `folded` have a bias."""
     folded: dict[str, str]
-    """Layer → the batch norm whose running mean takes its bias over."""
+    """Layer → the batch norm whose running mean absorbs its bias."""
 
 
 def check_exportable(
     architecture: str, model_args: Mapping[str, Any], layers_gaining_bias: Sequence[str]
 ) -> dict[str, Any]:
-    """The arguments with which timm builds the model such that it can hold biases of these layers, which have none.
+    """The arguments with which timm builds the model with biases in these layers, which have none.
 
-    Ask this before training starts. Other layers that gain a bias by the same argument are exported with zeros there.
+    To be checked before training. Other layers that gain a bias by the same argument are exported with zeros there.
 
     Raises:
-        ExportError: naming the layers for which the architecture has no such argument and no batch norm behind them.
+        ExportError: naming the layers for which there is neither such an argument nor a batch norm behind them.
     """
     return express_biases(architecture, model_args, layers_gaining_bias).arguments
 
 
 def express_biases(architecture: str, model_args: Mapping[str, Any], layers_gaining_bias: Sequence[str]) -> Biases:
-    """The same, and which biases go into batch norms."""
+    """The same, with the biases that are folded into batch norms."""
     arguments = json_arguments(model_args)
     state = plain_state(architecture, arguments)
     unknown = [layer for layer in layers_gaining_bias if f"{layer}.weight" not in state]
@@ -66,9 +66,9 @@ def express_biases(architecture: str, model_args: Mapping[str, Any], layers_gain
     missing = [layer for layer in missing if layer not in folded]
     if missing:
         raise ExportError(
-            f"{architecture}: timm has no argument that gives a bias to {_few(missing)}, and no batch norm that takes "
-            "nothing but their output; a subnet may give one by C or E, so the merged model could not be exported: in "
-            "the search space, exclude these layers (layers.exclude), or allow only 'none' for C and E there"
+            f"{architecture}: timm has no argument that gives a bias to {_few(missing)}, and no batch norm reads their "
+            "output alone; a subnet may add one by C or E, so the merged model could not be exported: in the search "
+            "space, exclude these layers (layers.exclude), or allow only 'none' for C and E there"
         )
     return Biases(arguments, folded)
 

@@ -1,10 +1,9 @@
-"""A merged model as a timm directory: weights, configuration and model card, whole or not there."""
+"""A merged model as a timm directory: weights, configuration and model card, written atomically."""
 
 from __future__ import annotations
 
 import filecmp
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,6 @@ from glorasearch.weights import tensor_digest
 from glorasearch.weights.atomic import (
     publish_directory,
     remove_leftovers,
-    temporary_beside,
     temporary_directory,
     write_synced,
 )
@@ -75,11 +73,11 @@ def export_timm(
 ) -> ExportReport:
     """Write a merged model to the directory `path`, for `timm.create_model("local-dir:<path>", pretrained=True)`.
 
-    Nothing is written before the model's outputs were compared with the reference's, its tensors were found finite,
-    and its names, shapes and dtypes are those that timm builds. The directory is then written under a temporary name,
-    loaded again by timm and compared once more, and renamed. A kill leaves nothing at `path`, or all of it. Exporting
-    the same content again changes nothing. Layers that gained a bias are expressed by timm's arguments for it, or have
-    it in the batch norm behind them (`check_exportable`).
+    Before anything is written, the model's outputs are compared with the reference's, its tensors are checked to be
+    finite, and its names, shapes and dtypes to be those that timm builds. The directory is then written under a
+    temporary name, loaded by timm, compared once more, and renamed: after a kill `path` has all of it or does not
+    exist. Exporting the same content again changes nothing. Biases that layers gained are expressed by timm's
+    arguments, or folded into the batch norm behind the layer (`check_exportable`).
 
     Args:
         model: plain merged model, on any device.
@@ -87,18 +85,18 @@ def export_timm(
         inputs: real, preprocessed images, `(N, C, H, W)`, on the model's device; `C, H, W` become the input size.
         reference: the active subnet's outputs on `inputs`, `(N, classes)`, or a callable that gives them.
         subnet: what was merged.
-        metrics: JSON data for `config.json` and the model card; so is `provenance`. Leave out what differs between two
-            runs that should give the same export.
+        metrics: JSON data for `config.json` and the model card, like `provenance`. Leave out what differs between runs
+            that should give the same export.
         class_names: label names in the order of the outputs.
         tolerance: allowed difference, relative to the reference's largest absolute output.
-        replace: put the export in the place of a different one.
+        replace: whether an existing, different export is replaced.
 
     Raises:
-        ExportError: if any check fails, if something else is at `path`, or if it cannot be written.
+        ExportError: if a check fails, if `path` holds something else, or if it cannot be written.
     """
     path = Path(path).absolute()
     if inputs.ndim != 4 or len(inputs) == 0:
-        raise ExportError(f"inputs to compare outputs on must be (N, C, H, W) with N > 0, found {tuple(inputs.shape)}")
+        raise ExportError(f"inputs for comparing outputs must be (N, C, H, W) with N > 0, found {tuple(inputs.shape)}")
     if class_names and len(class_names) != backbone.num_classes:
         raise ExportError(f"{len(class_names)} class names were given for {backbone.num_classes} classes")
     _, channels, height, width = inputs.shape
@@ -139,7 +137,7 @@ def export_timm(
 def _as_timm_builds(
     state: dict[str, Tensor], backbone: BackboneFacts, arguments: dict[str, Any], cfg: dict[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state and arguments with biases expressed in timm's way, checked to be what timm builds."""
+    """The state and arguments with biases expressed as timm does, checked against what timm builds."""
     classes = backbone.num_classes
     plain = plain_state(backbone.architecture, arguments, classes, cfg)
     biases = complete_biases(state, backbone.architecture, arguments, plain)
@@ -156,7 +154,7 @@ def _as_timm_builds(
 
 @dataclass(frozen=True, slots=True)
 class _Reload:
-    """The check of a written directory: timm loads it, and it is the merged model again."""
+    """The check of a written directory: timm loads it, and it equals the merged model."""
 
     model: nn.Module
     inputs: Tensor
@@ -198,14 +196,8 @@ def _write(
         reload.check(temporary, state)
         if _same_files(temporary, path):
             return
-        old = temporary_beside(path)
-        if replace and path.exists():
-            path.rename(old)
-        if not publish_directory(temporary, path):
-            raise ExportError(
-                f"{path} exists and holds something else: choose another path, or ask for it to be replaced"
-            )
-        shutil.rmtree(old, ignore_errors=True)
+        if not publish_directory(temporary, path, replace=replace):
+            raise ExportError(f"{path} exists and holds something else: choose another path, or replace it")
 
 
 def _same_files(one: Path, other: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Checks on a merged model: that it is finite, plain, and computes what the active subnet computes."""
+"""Checks on a merged model: that it is finite, plain, and computes the same as the active subnet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_finite(state: Mapping[str, Tensor]) -> None:
 
 
 def check_nothing_left(model: nn.Module) -> None:
-    """Raise `ExportError` if a module of the model is of this package, or has a hook that a file cannot hold."""
+    """Raise `ExportError` if a module of the model is of this package, or has a hook, which cannot be stored."""
     for name, module in model.named_modules():
         where = f"{name or 'the model itself'} ({type(module).__name__})"
         if type(module).__module__.partition(".")[0] == "glorasearch":
@@ -37,7 +37,7 @@ def check_same_names(state: Mapping[str, Tensor], plain: Mapping[str, Tensor], b
     if extra or missing:
         raise ExportError(
             f"the merged model is not the one that timm builds from {built_from}: "
-            f"too many are {extra[:5]} ({len(extra)}), missing are {missing[:5]} ({len(missing)})"
+            f"unexpected are {extra[:5]} ({len(extra)}), missing are {missing[:5]} ({len(missing)})"
         )
     for name, tensor in state.items():
         found, expected = (tuple(tensor.shape), tensor.dtype), (tuple(plain[name].shape), plain[name].dtype)
@@ -70,7 +70,7 @@ def compare_outputs(model: nn.Module, inputs: Tensor, reference: Reference, tole
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the `with`; afterwards every module is in the mode in which it was."""
+    """Evaluation mode inside the `with`; afterwards every module has its previous mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -82,7 +82,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _whole_float32() -> Iterator[None]:
-    """Convolutions on a GPU in float32: by default they are in TF32, whose three digits would be taken for a fault."""
+    """Convolutions on a GPU in float32, not in TF32 (the default), whose three digits would look like an error."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:

@@ -137,7 +137,7 @@ class Extras:
         _, outs, ins = self._base.shape
         for extra in self.all:
             choice = extra.offered.choice_class
-            if issubclass(choice, Spectral):  # there is one at most
+            if issubclass(choice, Spectral):  # at most one
                 left, right = choice.bases(extra.offered.parts, extra.offered.site)
                 return left.to(self._base), right.to(self._base)
         return self._base.new_zeros(outs, 0), self._base.new_zeros(0, ins)

@@ -71,11 +71,17 @@ def replace_file(path: Path, content: bytes, previous: Path | None = None) -> No
         old.unlink(missing_ok=True)
 
 
-def publish_directory(temporary: Path, target: Path) -> bool:
-    """Rename a finished directory to its final name; False if something of that name exists already."""
+def publish_directory(temporary: Path, target: Path, *, replace: bool = False) -> bool:
+    """Rename a finished directory to its final name; False if something of that name exists already.
+
+    With `replace` the existing directory is moved aside first: a kill in between leaves none at `target`.
+    """
     for file in temporary.iterdir():
         sync_path(file)
     sync_path(temporary)
+    old = temporary_beside(target)
+    if replace and target.exists():
+        target.rename(old)
     try:
         temporary.rename(target)
     except OSError:
@@ -83,6 +89,7 @@ def publish_directory(temporary: Path, target: Path) -> bool:
             return False
         raise
     sync_path(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
     return True
 
 

@@ -95,7 +95,7 @@ def test_wrong_usage_is_exit_2(arguments: list[str], message: str, call: Call) -
         (["space.min=9", "space.max=3"], "min 9 is above max 3"),
         (
             ["backbone.name=vit_tiny_patch17"],
-            "backbone 'vit_tiny_patch17': timm has no such model; some near it: vit_tiny_patch16",
+            "backbone 'vit_tiny_patch17': timm has no such model; similar names: vit_tiny_patch16",
         ),
         (["backbone.name=local-dir:nowhere"], "backbone.name: no directory 'nowhere'"),
         (["backbone.checkpoint=nowhere.npz"], "backbone.checkpoint: no file 'nowhere.npz'"),

@@ -229,7 +229,7 @@ def hooked(model: nn.Module) -> nn.Module:
         (not_finite, r"1 tensors .* not finite, the first is 'blocks\.1\.attn\.qkv\.weight'"),
         (altered, r"merged model against the active subnet: outputs differ by .*, allowed is"),
         (wrong_shape, r"head\.weight is \(\(11, 24\), .*, but timm builds \(\(10, 24\)"),
-        (extra, r"too many are \['left_over'\] \(1\)"),
+        (extra, r"unexpected are \['left_over'\] \(1\)"),
         (hooked, r"blocks\.0 \(Block\) has hooks"),
         (nn.Module.double, r"torch\.float64\) in the merged model, but timm builds .*torch\.float32"),
     ],

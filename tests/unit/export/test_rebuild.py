@@ -62,7 +62,7 @@ def test_the_global_generator_is_not_touched():
 
 
 def test_facts_of_a_model_that_timm_did_not_build():
-    with pytest.raises(ExportError, match="Linear does not say how timm built it"):
+    with pytest.raises(ExportError, match="Linear does not record how timm built it"):
         BackboneFacts.from_model(nn.Linear(2, 2))
 
 
