@@ -5,10 +5,8 @@ The runs are real processes. Where they are killed is decided by what they have 
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from glorasearch.cli.main import main as command
 from glorasearch.cli.main import run as command_line
 from glorasearch.db import RunState
 from glorasearch.runs import Advance, Progress, Run, RunConfig, Silent, Workspace
@@ -98,21 +95,12 @@ def test_a_run_that_is_killed_in_every_stage(make_bench: MakeBench, undisturbed:
 def test_a_run_that_is_killed_at_random_moments(seed: int, make_bench: MakeBench, undisturbed: Bench) -> None:
     bench = make_bench()
     thresholds = sorted(random.Random(seed).sample(range(1, undisturbed.progress()), KILLS))
-    # Forked from a server that has imported everything, since most of a short process is the import of torch.
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(
-        ["glorasearch.runs.pipeline", "glorasearch.runs.bars", "glorasearch.cli.report_table"]
-    )
 
-    for threshold in [*thresholds, sys.maxsize]:
-        process = server.Process(target=command, args=(bench.arguments("run", "--quiet"),))
-        process.start()
-        bench.poll(lambda limit=threshold, process=process: bench.progress() >= limit or not process.is_alive())
-        process.kill()
-        process.join()
-        assert process.exitcode in (KILLED, 0)
+    for threshold in thresholds:
+        code = bench.stop_when(lambda limit=threshold: bench.progress() >= limit, bench.start("run", "--quiet"))
+        assert code in (KILLED, 0)
 
-    assert process.exitcode == 0
+    bench.finish("run", "--quiet")
     check_equal(bench, undisturbed)
 
 

@@ -19,6 +19,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from support.programs import Program
 
 HERE = Path(__file__).parent
 DEADLINE_SECONDS = 300
@@ -53,17 +54,15 @@ class Sweeps:
     """A folder with a run file, its tasks and workspaces, and the processes at work there."""
 
     folder: Path
-    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    processes: list[Program] = field(default_factory=list)
 
-    def start(self, workspace: str, *more: str) -> subprocess.Popen[str]:
+    def start(self, workspace: str, *more: str) -> Program:
         number = len(self.processes)
         arguments = ["sweep", str(self.folder / "toy.toml"), "--tasks", ",".join(TASKS), "--json", *more]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "glorasearch", *arguments, "--workspace", str(self.folder / workspace)],
-            stdout=(self.folder / f"{number}.out").open("w"),
-            stderr=(self.folder / f"{number}.err").open("w"),
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            text=True,
+        process = Program(
+            [*arguments, "--workspace", str(self.folder / workspace)],
+            self.folder / f"{number}.out",
+            self.folder / f"{number}.err",
         )
         self.processes.append(process)
         return process

@@ -20,7 +20,7 @@ def test_another_search_takes_the_training_over(make_bench: MakeBench, undisturb
     errors = bench.finish()
     assert f"supernet: taken over from run '{undisturbed.record.name}'" in errors
     store = RunStore(bench.database_url)
-    again, before = store.get("again"), undisturbed.run
+    again, before = store.get("again"), undisturbed.record
     assert again is not None
     assert again.stages["train"]["weights"] == before.stages["train"]["weights"]
     assert again.stages["train"]["from_run"] == before.name
