@@ -12,11 +12,13 @@ from glorasearch.cli.options import json_option, workspace_options
 @workspace_options
 @json_option
 @click.option("--markdown", is_flag=True, help="Print a Markdown table.")
-@click.option("--group", is_flag=True, help="One row for runs that differ in the seed only: mean ± standard deviation.")
+@click.option(
+    "--group", is_flag=True, help="One row for runs that differ in their seeds only: mean ± standard deviation."
+)
 @click.option(
     "--sort",
     type=click.Choice(["method", "parameters", "search", "test", "seconds"]),
-    help="Sort rows; accuracies the best first.  [default: as the runs are given]",
+    help="Sort rows; accuracies in descending order.  [default: in the order given]",
 )
 def command(
     runs: tuple[str, ...],
@@ -27,21 +29,21 @@ def command(
     group: bool,
     sort: str | None,
 ) -> None:
-    """Compare RUNs of a workspace, one row each; "-" is what a run does not have yet.
+    """Compare RUNs of a workspace, one row each; "-" stands for what a run does not have yet.
 
     \b
     method      the search space
     parameters  trainable parameters of the winner, the head excluded
-    search      accuracy on the search split, with the weights of the training; where there was a search it is that of
-                the winner, the best of many trials, and so too good
+    search      accuracy on the search split, with the weights of the training; after a search it is that of the best
+                of many trials, and so too optimistic
     test        accuracy on the test split, after the refit if there is one
     training    seconds of the training and the refit
     searching   seconds of the search
-    bytes       size of the winner's adapters in float32: 4 for each parameter, and for each number of directions that
-                are kept and not trained; head and file header excluded
+    bytes       size of the winner's adapters in float32: 4 for each parameter and for each stored number that is not
+                trained (directions); head and file header excluded
 
-    Accuracies are given with Wilson's 95 % interval, which says how far a split of that many images may be off; with
-    --group, with the standard deviation over the seeds.
+    Accuracies are given with Wilson's 95 % interval, which covers the sampling of the images; with --group, with the
+    standard deviation over the seeds.
 
     Runs that differ in backbone, data, splits, steps or recipe are compared with a warning for each difference.
     """

@@ -1,4 +1,4 @@
-"""Runs side by side, as a table for people and as one in Markdown."""
+"""Compared runs, as a table for the terminal and as one in Markdown."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from glorasearch.db import RunState
 from glorasearch.runs.compare import Group, Row
 
 MISSING = "-"
-"""What stands for a number that is not there."""
+"""Stands for a number that is not there."""
 WIDE = 1000
-"""Columns of a file, in which nothing needs to be wrapped."""
+"""Columns for output that is not a terminal, so that nothing is wrapped."""
 Cells = list[list[str]]
 
 
 def print_table(rows: Sequence[Row] | Sequence[Group]) -> None:
-    """Print a table for people."""
+    """Print a table for the terminal."""
     heads, texts, cells = _cells(rows)
     console, table = Console(), Table()
     if not console.is_terminal:
@@ -42,7 +42,7 @@ def print_markdown(rows: Sequence[Row] | Sequence[Group]) -> None:
 
 
 def _cells(rows: Sequence[Row] | Sequence[Group]) -> tuple[list[str], int, Cells]:
-    """The heads, how many of the columns (the first ones) are words, and the cells."""
+    """The heads, the number of text columns (which come first), and the cells."""
     groups = [row for row in rows if isinstance(row, Group)]
     if groups:
         heads = ["method", "seeds", "parameters", "search, %", "test, %", "training, s", "searching, s", "bytes"]
@@ -88,7 +88,7 @@ def _seconds(value: float | None) -> str:
 
 
 def _digits(seconds: float) -> int:
-    """Tenths of what takes less than ten seconds."""
+    """One decimal below ten seconds."""
     return 1 if seconds < 10 else 0
 
 
@@ -99,7 +99,7 @@ def _with_interval(share: float | None, interval: tuple[float, float] | None) ->
 
 
 def _mean(group: Group, name: str, *, percent: bool = False, seconds: bool = False) -> str:
-    """The mean, with the standard deviation of an accuracy, and of whatever else differs between the seeds."""
+    """The mean, with the standard deviation of accuracies and of whatever else differs between the seeds."""
     found = group.mean(name)
     if found is None:
         return MISSING

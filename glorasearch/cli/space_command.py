@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from glorasearch.cli.options import json_option
-from glorasearch.errors import BackboneError
 from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, SpaceConfig, known_layers
 
 
@@ -34,19 +33,11 @@ def command(name: str, backbone: str, least: int | None, most: int | None, all_l
 
 
 def _built_layers(backbone: str) -> Sequence[LayerShape]:
-    """The layers of a backbone that has to be built to know them; without weights, on the meta device."""
-    import timm
-    import torch
-
+    """The layers of a backbone that has to be built to know them, without its weights."""
     from glorasearch.adapters import adaptable_layers
-    from glorasearch.assets import quickstart_backbone_path
+    from glorasearch.backbone import BackboneConfig, build_skeleton
 
-    name = f"local-dir:{quickstart_backbone_path()}" if backbone == "quickstart" else backbone
-    try:
-        with torch.device("meta"):
-            return adaptable_layers(timm.create_model(name, pretrained=False, num_classes=2))
-    except (RuntimeError, ValueError, OSError) as error:
-        raise BackboneError(f"backbone {backbone!r} cannot be built: {error}") from error
+    return adaptable_layers(build_skeleton(BackboneConfig(name=backbone), classes=2))
 
 
 def _describe(space: SearchSpace, bound: BoundSpace, backbone: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From the splits that a source has to the three that are used."""
+"""Carving the three splits out of those that a source has."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from glorasearch.errors import DataError
 
 ROLES = ("train", "search", "test")
 FRACTION = 0.2
-"""Of the source's training split, for a split that the source has not and the user gives no size for."""
+"""Of the source's training split, for a split that the source lacks and whose size is not given."""
 
 
 @dataclass(frozen=True)
 class CarvedSplits:
-    """Three lists of images, and how each came about."""
+    """Three lists of images, and where each comes from."""
 
     records: Mapping[str, Records]
     """`train`, `search`, `test` → its images."""
@@ -30,7 +30,7 @@ class CarvedSplits:
 
 
 def carve(source: SourceSplits, config: DataConfig) -> CarvedSplits:
-    """Three disjoint splits of the sizes asked for, stratified and seeded where they are drawn here.
+    """Three disjoint splits of the configured sizes, stratified and seeded if they are drawn here.
 
     Raises:
         DataError: if sizes do not fit, a label is out of range, or a class has no image to train on.
@@ -64,7 +64,7 @@ def carve(source: SourceSplits, config: DataConfig) -> CarvedSplits:
 
 
 def _sizes(source: SourceSplits, config: DataConfig, lacking: list[str]) -> dict[str, int]:
-    """Images of each split that is taken out of the source's training split."""
+    """The size of each split that is carved out of the source's training split."""
     available = len(source.train)
     train = config.train if config.train is not None else source.default_train
     search = _count(config.search, available) if config.search is not None else source.default_search
@@ -97,7 +97,7 @@ def _count(size: float | int, available: int) -> int:
 def _subset(
     present: Records, role: str, source: SourceSplits, config: DataConfig, generator: np.random.Generator
 ) -> tuple[Records, str]:
-    """A split that the source has, or the part of it that the user asks for."""
+    """A split that the source has, or a subset of the configured size."""
     origin = source.origins.get(role, source.subject)
     asked = getattr(config, role)
     if asked is None:

@@ -1,4 +1,4 @@
-"""What a backbone wants to see: image size, channels, normalisation, and how an image is brought to that size."""
+"""The input of a backbone: image size, channels, normalisation, and how images are resized."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class InputSpec:
     """
 
     channels: int
-    """1 (grayscale) or 3 (RGB); images are converted."""
+    """1 (grayscale) or 3 (RGB), to which images are converted."""
     height: int
     """Pixels."""
     width: int
@@ -36,9 +36,9 @@ class InputSpec:
     interpolation: str = "bicubic"
     """One of `INTERPOLATIONS`."""
     crop_pct: float = 1.0
-    """Share of the resized image's edge that the centre crop keeps, as in timm."""
+    """Fraction of the resized image's edge that the centre crop keeps, as in timm."""
     crop_mode: str = "center"
-    """One of `CROP_MODES`: timm's ways to treat an image of another shape."""
+    """One of `CROP_MODES`: how timm treats an image of another aspect ratio."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
@@ -63,11 +63,10 @@ class InputSpec:
 
     @classmethod
     def from_backbone(cls, model: nn.Module) -> Self:
-        """The input of a timm model, from its `pretrained_cfg`; what the built model itself fixes goes first.
+        """The input of a timm model, from its `pretrained_cfg` and from the model as it was built.
 
-        A model that was built for another image size or number of channels than its `pretrained_cfg` says is taken at
-        its word: the size of its patch embedding, the channels of its first convolution. Where the channels differ,
-        mean and std are averaged over the channels, or repeated.
+        The image size of its patch embedding and the channels of its first convolution take precedence over the
+        `pretrained_cfg`. If the channels differ, mean and std are averaged over the channels, or repeated.
         """
         from timm.data.config import resolve_model_data_config  # timm takes a second to import
 
@@ -100,7 +99,7 @@ class InputSpec:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> Self:
-        """The same with what is given in its place; one number for mean or std holds for every channel."""
+        """A copy with the given values; a single number for mean or std is used for every channel."""
         height, width = (self.height, self.width) if size is None else (size, size) if isinstance(size, int) else size
         return replace(
             self,
@@ -121,7 +120,7 @@ class InputSpec:
 
 
 def fit_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """Per-channel values for another number of channels: unchanged, or their mean for each."""
+    """Per-channel values for a number of channels: unchanged if it is theirs, else their mean for each."""
     if len(values) == channels:
         return tuple(values)
     return (sum(values) / len(values),) * channels
@@ -146,7 +145,7 @@ def _first_channels(model: nn.Module) -> int | None:
 
 
 def _fixed_size(model: nn.Module) -> tuple[int, int] | None:
-    """The image size of a model whose patch embedding has one."""
+    """The image size of the patch embedding, if it has one."""
     size = getattr(getattr(model, "patch_embed", None), "img_size", None)
     if isinstance(size, (tuple, list)) and len(size) == 2:
         return int(size[0]), int(size[1])

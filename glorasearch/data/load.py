@@ -1,4 +1,4 @@
-"""One call from a data configuration to three disjoint splits."""
+"""Loading the three disjoint splits of a data configuration."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from glorasearch.data.splits import SearchData, SearchSplit, Splits, TestSplit, 
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
-"""Called with (images done, images in all)."""
+"""Called with (images done, images in total)."""
 GIB = 2**30
 KEEP_FIRST = ("search", "train", "test")
-"""The order in which splits take the memory there is: what is read most often first."""
+"""The order in which splits claim memory: the most often read first."""
 
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """What a source will give, before any image is read."""
+    """Classes and sizes of the splits, before any image is read."""
 
     class_names: tuple[str, ...]
     train: int
@@ -49,7 +49,7 @@ def check_source(config: DataConfig) -> SourceSummary:
     """Check names, lists, folders, labels and sizes; no image is opened.
 
     Raises:
-        DataError: if something of this is wrong.
+        DataError: if one of them is wrong.
     """
     carved = carve(read_source(config), config)
     sizes = {role: len(records) for role, records in carved.records.items()}
@@ -60,13 +60,13 @@ def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None =
     """The three splits of a source.
 
     The same configuration gives the same splits, byte for byte, in any process. All images are read and checked here;
-    what fits into `config.max_memory_gib` is decoded and kept. Of an image that does not fit, the file's structure is
+    splits that fit into `config.max_memory_gib` are decoded and kept. For the others, the structure of each file is
     checked (it exists, is an image, is not truncated), not each pixel.
 
     Args:
         config: the source and the sizes.
-        spec: what the backbone wants to see; `config` may override size, mean and std.
-        progress: called in this thread, with images done and images in all.
+        spec: the input of the backbone; `config` may override size, mean and std.
+        progress: called in this thread with the number of images done and in total.
 
     Raises:
         DataError: if the source, an image, a label or a size is wrong, or if splits share more than 1 % of their
@@ -84,10 +84,10 @@ def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None =
 
 
 def load_search_data(config: DataConfig, spec: InputSpec, progress: Progress | None = None) -> SearchData:
-    """Training and search split, equal to those of `load_splits`, for who has no business with the test split.
+    """Training and search split, equal to those of `load_splits`, without the test split.
 
-    Images of the test split are compared by content hash with the others, and their files are checked, but they are
-    not decoded where they are files.
+    Images of the test split are compared by content hash with the others, and their files are checked, but image files
+    are not decoded.
 
     Raises:
         DataError: as `load_splits`.
@@ -97,7 +97,7 @@ def load_search_data(config: DataConfig, spec: InputSpec, progress: Progress | N
 
 
 def load_search_split(config: DataConfig, spec: InputSpec, progress: Progress | None = None) -> SearchSplit:
-    """The search split of `load_splits`, alone: for a worker. The other splits' images are compared, not decoded.
+    """The search split of `load_splits` alone, for a worker. The other splits' images are compared, not decoded.
 
     Raises:
         DataError: as `load_splits`.
@@ -106,7 +106,7 @@ def load_search_split(config: DataConfig, spec: InputSpec, progress: Progress | 
 
 
 def load_test_split(config: DataConfig, spec: InputSpec, progress: Progress | None = None) -> TestSplit:
-    """The test split of `load_splits`, alone: for the final report.
+    """The test split of `load_splits` alone, for the final report.
 
     Raises:
         DataError: as `load_splits`.
@@ -132,7 +132,7 @@ def _load(config: DataConfig, spec: InputSpec, wanted: Collection[str], progress
     overlap = find_overlap(fingerprints, lambda role, index: carved.records[role].name(index))
     overlap.refuse(source.subject, config.allow_overlap)
     if overlap.images:
-        logger.warning("%s: %d images stand in two splits; the report says which", source.subject, overlap.images)
+        logger.warning("%s: %d images are in two splits; the report lists them", source.subject, overlap.images)
     transform = image_transform(spec)
     pixels: dict[str, Pixels] = {}
     for role in wanted:
@@ -145,7 +145,7 @@ def _load(config: DataConfig, spec: InputSpec, wanted: Collection[str], progress
 
 
 def _that_fit(carved: CarvedSplits, spec: InputSpec, limit_gib: float) -> list[str]:
-    """Splits to keep in memory: the same ones whichever of them are wanted."""
+    """Splits to keep in memory; they do not depend on which ones are wanted."""
     left = limit_gib * GIB
     kept = []
     for role in KEEP_FIRST:
@@ -165,7 +165,7 @@ def _fingerprints(source: SourceSplits, carved: CarvedSplits, advance: Callable[
         def examine(index: int, records: Records = records) -> bytes | str:
             try:
                 return records.fingerprint(index)
-            except Exception as error:  # decoders raise anything for broken bytes; the image is the cause
+            except Exception as error:  # decoders raise all kinds of errors for broken bytes
                 return unreadable(records.name(index), error)
 
         results = parallel(examine, len(records), advance)

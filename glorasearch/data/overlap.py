@@ -1,4 +1,4 @@
-"""Images that stand in two splits."""
+"""Images that are in two splits."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from glorasearch.errors import DataError
 
 LIMIT = 0.01
-"""Share of a split's images that may stand in another split too."""
+"""Fraction of a split's images that may be in another split, too."""
 EXAMPLES = 3
 PAIRS = (("train", "search"), ("train", "test"), ("search", "test"))
 
 
 @dataclass(frozen=True)
 class PairOverlap:
-    """Images of `second` whose content stands in `first` too."""
+    """Images of `second` whose content is in `first`, too."""
 
     first: str
     second: str
@@ -35,12 +35,12 @@ class OverlapReport:
 
     @property
     def images(self) -> int:
-        """Duplicates of all pairs together."""
+        """Duplicates, summed over all pairs."""
         return sum(pair.images for pair in self.pairs)
 
     @property
     def worst(self) -> float:
-        """The largest fraction of the pairs."""
+        """The largest fraction of any pair."""
         return max(pair.fraction for pair in self.pairs)
 
     def describe(self) -> dict[str, Any]:
@@ -55,19 +55,21 @@ class OverlapReport:
         }
 
     def refuse(self, source: str, allow: bool) -> None:
-        """Raises:
-        DataError: if a pair has more duplicates than `LIMIT` and that is not allowed.
+        """Refuse splits that overlap too much, unless `allow`.
+
+        Raises:
+            DataError: if a pair has more duplicates than `LIMIT`.
         """
         if allow or self.worst <= LIMIT:
             return
-        lines = [f"{source}: splits share images, at most {LIMIT:.0%} of a split may stand in another too:"]
+        lines = [f"{source}: splits share images, at most {LIMIT:.0%} of a split may be in another, too:"]
         for pair in self.pairs:
             if pair.fraction > LIMIT:
                 lines.append(
-                    f"{pair.images} images ({pair.fraction:.1%}) of {pair.second} stand in {pair.first}, such as"
+                    f"{pair.images} images ({pair.fraction:.1%}) of {pair.second} are in {pair.first}, such as"
                 )
                 lines.extend(f"  {second} = {first}" for first, second in pair.examples)
-        lines.append("take them out of one split, or allow it with data.allow_overlap = true")
+        lines.append("remove them from one split, or allow it with data.allow_overlap = true")
         raise DataError("\n  ".join(lines))
 
 
@@ -76,7 +78,7 @@ def find_overlap(fingerprints: Mapping[str, Sequence[bytes]], name: Callable[[st
 
     Args:
         fingerprints: of each image of `train`, `search` and `test`.
-        name: tells where an image of a split is, for examples.
+        name: names an image of a split, for examples.
     """
     first_with = {
         role: {content: len(own) - 1 - place for place, content in enumerate(reversed(own))}

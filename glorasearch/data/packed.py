@@ -1,4 +1,4 @@
-"""A search split as nothing but tensors, so that the processes of a machine can share its memory."""
+"""A search split as a dictionary of tensors, so that the processes of a machine can share its memory."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _CPU = torch.device("cpu")
 
 
 def pack_search_split(split: SearchSplit, *, normalised: bool) -> dict[str, Tensor]:
-    """The tensors that `unpack_search_split` makes the same split of.
+    """The tensors from which `unpack_search_split` makes the same split.
 
     Args:
-        split: whose images are in memory.
-        normalised: with the images as float32, where a split of this size keeps them at all.
+        split: with its images in memory.
+        normalised: include the images as float32, if a split of this size keeps them.
 
     Raises:
         DataError: if the images are not in memory.
@@ -34,17 +34,17 @@ def pack_search_split(split: SearchSplit, *, normalised: bool) -> dict[str, Tens
         raise DataError("the search split is decoded on demand: there is nothing in memory to pack")
     facts = {"spec": asdict(split.spec), "classes": split.classes, "origin": split.origin}
     tensors = {
-        "pixels": _filled_up(split._pixels.gather(torch.arange(len(split)))),
+        "pixels": _padded(split._pixels.gather(torch.arange(len(split)))),
         "labels": split.labels,
         "fingerprints": torch.frombuffer(bytearray(b"".join(split._fingerprints)), dtype=torch.uint8),
         "facts": torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8),
     }
     ready = split._normalised_on(_CPU) if normalised else None
-    return tensors if ready is None else tensors | {"normalised": _filled_up(ready)}
+    return tensors if ready is None else tensors | {"normalised": _padded(ready)}
 
 
 def unpack_search_split(tensors: Mapping[str, Tensor]) -> SearchSplit:
-    """The split, without a copy of its images; its digest is computed anew from what is there."""
+    """The split, without copying its images; its digest is recomputed from the content."""
     facts = json.loads(bytes(tensors["facts"].tolist()))
     joined = bytes(tensors["fingerprints"].tolist())
     count = len(tensors["labels"])
@@ -64,7 +64,7 @@ def unpack_search_split(tensors: Mapping[str, Tensor]) -> SearchSplit:
     return split
 
 
-def _filled_up(images: Tensor) -> Tensor:
-    """Flat, with zeros at the end up to a multiple of 64 elements: what is mapped without a copy is of such a size."""
+def _padded(images: Tensor) -> Tensor:
+    """Flattened and padded with zeros to a multiple of 64 elements, the size that can be mapped without a copy."""
     flat = images.reshape(-1)
     return torch.cat([flat, flat.new_zeros(-len(flat) % _MULTIPLE)])

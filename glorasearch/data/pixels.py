@@ -1,4 +1,4 @@
-"""Decoded pixels of a split: kept as one tensor, or decoded when they are asked for."""
+"""Decoded pixels of a split: kept as one tensor, or decoded on access."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from glorasearch.errors import DataError
 Result = TypeVar("Result")
 Transform = Callable[[Image.Image], Tensor]
 CHUNK = 32
-"""Images that one thread takes at a time, at most."""
+"""Largest number of images that a thread takes at a time."""
 
 
 class Pixels(ABC):
-    """Images of one size, `(N, C, H, W)` uint8, wherever they are."""
+    """Images of one size, `(N, C, H, W)` uint8, in memory or not."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -57,7 +57,7 @@ class ResidentPixels(Pixels):
         return len(self._images)
 
     def gather(self, indices: Tensor) -> Tensor:
-        """Copied out of the tensor."""
+        """Copied from the tensor."""
         return self._images[indices]
 
     @property
@@ -67,7 +67,7 @@ class ResidentPixels(Pixels):
 
 
 class LazyPixels(Pixels):
-    """Pixels that are decoded, in threads, whenever they are asked for."""
+    """Pixels that are decoded in threads on every access."""
 
     def __init__(self, records: Records, spec: InputSpec) -> None:
         self._records, self._spec = records, spec
@@ -77,7 +77,7 @@ class LazyPixels(Pixels):
         return len(self._records)
 
     def gather(self, indices: Tensor) -> Tensor:
-        """Decoded anew."""
+        """Decoded from the source."""
         return decode(self._records, self._spec, indices.tolist(), self._transform)
 
     @property
@@ -87,7 +87,7 @@ class LazyPixels(Pixels):
 
 
 class JoinedPixels(Pixels):
-    """The pixels of several, one after the other, without a copy of them."""
+    """Several pixel sets, one after the other, without a copy."""
 
     def __init__(self, parts: Sequence[Pixels]) -> None:
         self._parts = parts
@@ -97,7 +97,7 @@ class JoinedPixels(Pixels):
         return int(self._starts[-1])
 
     def gather(self, indices: Tensor) -> Tensor:
-        """Each from the part that has it."""
+        """Gathered from the parts."""
         out: Tensor | None = None
         for part, start in zip(self._parts, self._starts[:-1].tolist(), strict=True):
             here = ((indices >= start) & (indices < start + len(part))).nonzero()[:, 0]
@@ -106,7 +106,7 @@ class JoinedPixels(Pixels):
                 out = pixels.new_empty((len(indices), *pixels.shape[1:]))
             out[here] = pixels
         if out is None:
-            raise ValueError("nothing was joined")
+            raise ValueError("there are no parts to gather from")
         return out
 
     @property
@@ -117,7 +117,7 @@ class JoinedPixels(Pixels):
 
 def image_transform(spec: InputSpec) -> Transform:
     """timm's evaluation transform up to the normalisation: resize and crop, as `(C, H, W)` uint8."""
-    from timm.data.transforms_factory import create_transform  # brings torchvision: only when images are decoded
+    from timm.data.transforms_factory import create_transform  # imports torchvision, needed only to decode
 
     resize_and_crop: Transform = create_transform(
         input_size=(spec.channels, spec.height, spec.width),
@@ -135,7 +135,7 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
     """Grayscale or RGB; 16-bit grayscale keeps its upper 8 bits.
 
     Raises:
-        ValueError: if the pixels are floating point, whose scale nobody knows.
+        ValueError: if the pixels are floating point, whose scale is unknown.
     """
     if image.mode == "F":
         raise ValueError("its pixels are floating point; save it with 8 or 16 bits")
@@ -153,10 +153,10 @@ def decode(
     transform: Transform,
     advance: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Decode some images into one tensor, `(len(indices), C, H, W)` uint8.
+    """Decode the images at `indices` into one tensor, `(len(indices), C, H, W)` uint8.
 
     Raises:
-        DataError: that names the images that cannot be read.
+        DataError: naming the images that cannot be read.
     """
     out = torch.empty((len(indices), spec.channels, spec.height, spec.width), dtype=torch.uint8)
 
@@ -164,7 +164,7 @@ def decode(
         index = indices[position]
         try:
             image = to_channels(records.image(index), spec.channels)
-        except Exception as error:  # decoders raise anything for broken bytes; whatever it is, the image is the cause
+        except Exception as error:  # decoders raise all kinds of errors for broken bytes
             return unreadable(records.name(index), error)
         out[position].copy_(transform(image))
         return None
@@ -183,18 +183,18 @@ def unreadable(name: str, error: Exception) -> str:
         return f"{name}: does not exist"
     if isinstance(error, DataError):
         return f"{name}: {error}"
-    return f"{name}: cannot be read as an image: {error or type(error).__name__}; replace the file or take it out"
+    return f"{name}: cannot be read as an image: {error or type(error).__name__}; replace the file or remove it"
 
 
 def parallel(
     function: Callable[[int], Result], count: int, advance: Callable[[int], None] | None = None
 ) -> list[Result]:
-    """`function(0) ... function(count - 1)`, in threads, results in order.
+    """The results of `function(0) ... function(count - 1)`, computed in threads, in order.
 
     Args:
-        function: may be called from several threads at once.
-        count: of calls.
-        advance: called in this thread with the number of calls that ended since it was called last.
+        function: is called from several threads at once.
+        count: number of calls.
+        advance: called in this thread with the number of calls that ended since its last call.
     """
     threads = min(16, os.cpu_count() or 1)
     size = max(1, min(CHUNK, -(-count // threads)))

@@ -1,18 +1,18 @@
-"""Problems of the given data, gathered so that one error tells of them all."""
+"""Problems of the data, collected and raised as one error."""
 
 from __future__ import annotations
 
 from glorasearch.errors import DataError
 
 SHOWN = 5
-"""Problems that a message spells out; the rest is counted."""
+"""Problems that a message lists; the others are only counted."""
 
 
 class Problems:
-    """Gathers problems and raises them as one `DataError`.
+    """Collects problems and raises them as one `DataError`.
 
     Args:
-        subject: what is being checked, the first words of the message.
+        subject: what is being checked; the message begins with it.
     """
 
     def __init__(self, subject: str) -> None:
@@ -24,8 +24,10 @@ class Problems:
         self.found.append(problem)
 
     def raise_if_any(self) -> None:
-        """Raises:
-        DataError: with the first problems and the count of all, if there is any.
+        """Raise the problems found, if any.
+
+        Raises:
+            DataError: with the first problems and the number of all.
         """
         if not self.found:
             return

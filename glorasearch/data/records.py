@@ -1,4 +1,4 @@
-"""Images that are not decoded yet: where each one is, its label, its content's hash."""
+"""Images that are not decoded yet: their location, label and content hash."""
 
 from __future__ import annotations
 
@@ -36,49 +36,49 @@ class Records(ABC):
 
     @abstractmethod
     def image(self, index: int) -> Image.Image:
-        """The image, decoded at its native size. Raises whatever the decoder raises if it cannot be."""
+        """The image, decoded at its native size. Raises whatever the decoder raises."""
 
     @abstractmethod
     def fingerprint(self, index: int) -> bytes:
         """SHA-256 of the content: a file's bytes, or the pixels where there is no file.
 
-        Raises what tells of a broken image, as far as that is seen without decoding it.
+        Raises an error for a broken image, as far as that shows without decoding it.
         """
 
     def take(self, indices: IntArray) -> Records:
-        """Some of these, in the order of `indices`."""
+        """The records at `indices`, in that order."""
         return SubsetRecords(self, indices)
 
 
 class SubsetRecords(Records):
-    """Some records of another list."""
+    """A subset of another list of records."""
 
     def __init__(self, base: Records, indices: IntArray) -> None:
         super().__init__(base.labels[indices])
         self._base, self._indices = base, indices
 
     def name(self, index: int) -> str:
-        """As in the list that it is taken out of."""
+        """As in the underlying list."""
         return self._base.name(int(self._indices[index]))
 
     def image(self, index: int) -> Image.Image:
-        """As in the list that it is taken out of."""
+        """As in the underlying list."""
         return self._base.image(int(self._indices[index]))
 
     def fingerprint(self, index: int) -> bytes:
-        """As in the list that it is taken out of."""
+        """As in the underlying list."""
         return self._base.fingerprint(int(self._indices[index]))
 
 
 class EncodedRecords(Records):
-    """Images that are encoded bytes somewhere."""
+    """Images stored as encoded bytes."""
 
     @abstractmethod
     def read(self, index: int) -> bytes:
         """The encoded image."""
 
     def image(self, index: int) -> Image.Image:
-        """Decodes it."""
+        """The decoded image."""
         with Image.open(io.BytesIO(self.read(index))) as image:
             image.load()
             return image
@@ -96,7 +96,7 @@ class FileRecords(EncodedRecords):
     Args:
         paths: of the files.
         labels: `(N,)`.
-        origins: where each is named, such as `train800.txt:17`; None: the path says it all.
+        origins: where each file is listed, such as `train800.txt:17`, for messages.
     """
 
     def __init__(self, paths: Sequence[Path], labels: Sequence[int], origins: Sequence[str] | None = None) -> None:
@@ -121,31 +121,31 @@ class BytesRecords(EncodedRecords):
         self._contents, self._subject = contents, subject
 
     def name(self, index: int) -> str:
-        """The data set and the position in it."""
+        """The data set and the index in it."""
         return f"{self._subject}, image {index}"
 
     def read(self, index: int) -> bytes:
-        """The bytes kept."""
+        """The stored bytes."""
         return self._contents[index]
 
 
 class ReaderRecords(EncodedRecords):
-    """What a reader of timm gives: `(open file, target)` for each index.
+    """Images from a timm reader, which gives `(open file, target)` for each index.
 
-    The reader is asked, not timm's `ImageDataset`, because that gives another image in the place of a broken one.
+    The reader is used, not timm's `ImageDataset`, because that replaces a broken image by another one.
     """
 
     def __init__(self, reader: Any, labels: Sequence[int], subject: str) -> None:
         super().__init__(labels)
         self._reader, self._subject = reader, subject
-        self._lock = threading.Lock()  # a tar file has one position, shared by all that read it
+        self._lock = threading.Lock()  # all threads share the position in a tar file
 
     def name(self, index: int) -> str:
-        """The data set, the position, and the file's name in it."""
+        """The data set, the index, and the file's name in it."""
         return f"{self._subject}, image {index} ({self._reader.filename(index)})"
 
     def read(self, index: int) -> bytes:
-        """The bytes that the reader's file holds."""
+        """The content of the reader's file."""
         with self._lock, self._reader[index][0] as file:
             content: bytes = file.read()
         return content
@@ -165,7 +165,7 @@ class ArrayRecords(Records):
         self._pixels, self._subject = pixels, subject
 
     def name(self, index: int) -> str:
-        """The data set and the position in it."""
+        """The data set and the index in it."""
         return f"{self._subject}, image {index}"
 
     def image(self, index: int) -> Image.Image:
@@ -178,18 +178,18 @@ class ArrayRecords(Records):
 
 
 class DatasetRecords(Records):
-    """Any data set with `[index] -> (PIL image, target)`; images are decoded to be hashed."""
+    """Any data set with `[index] -> (PIL image, target)`; hashing an image decodes it."""
 
     def __init__(self, dataset: Any, labels: Sequence[int], subject: str) -> None:
         super().__init__(labels)
         self._dataset, self._subject = dataset, subject
 
     def name(self, index: int) -> str:
-        """The data set and the position in it."""
+        """The data set and the index in it."""
         return f"{self._subject}, image {index}"
 
     def image(self, index: int) -> Image.Image:
-        """What the data set gives."""
+        """The data set's image."""
         image: Image.Image = self._dataset[index][0]
         return image
 
@@ -204,12 +204,12 @@ def pixel_digest(pixels: npt.NDArray[Any]) -> bytes:
 
 
 def check_intact(data: bytes) -> None:
-    """Raise if the bytes are no image, or a broken one as far as that is seen without decoding it.
+    """Raise if the bytes are not an image, or a broken one as far as that shows without decoding it.
 
-    A PNG's checksums are compared; a JPEG must have its end marker.
+    A PNG's checksums are verified; a JPEG must have its end marker.
     """
     with Image.open(io.BytesIO(data)) as image:
         kind = image.format
         image.verify()
     if kind == "JPEG" and data.rfind(b"\xff\xd9") < 0:
-        raise OSError("the JPEG stops before its end marker: it is truncated")
+        raise OSError("the JPEG is truncated: it has no end marker")

@@ -1,4 +1,4 @@
-"""The three splits. They are types of their own, so that a search that is given the test split does not type-check."""
+"""The three splits, each a type of its own, so that a search on the test split does not type-check."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEVICE_CACHE_BYTES = 2**30
 
 
 class _Split:
-    """Labelled images, normalised when they are asked for.
+    """Labelled images, normalised on access.
 
     Args:
         pixels: N images.
@@ -30,7 +30,7 @@ class _Split:
         spec: size and normalisation.
         fingerprints: content hash of each image.
         classes: number of classes.
-        origin: how the split came about, for the report.
+        origin: where the split comes from, for the report.
     """
 
     role = ""
@@ -61,12 +61,12 @@ class _Split:
 
     @property
     def resident(self) -> bool:
-        """Whether the images are kept decoded in memory."""
+        """Whether the decoded images are kept in memory."""
         return self._pixels.resident
 
     @property
     def keeps_normalised(self) -> bool:
-        """Whether all images are kept normalised, as float32, on each device where a batch was asked for."""
+        """Whether all images are kept normalised, as float32, on each device for which a batch was requested."""
         return self.resident and 4 * len(self) * self.spec.image_bytes <= FLOAT_CACHE_BYTES
 
     def batch(self, indices: Tensor | slice, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
@@ -77,8 +77,8 @@ class _Split:
             device: of the result.
 
         Returns:
-            Images `(n, C, H, W)` float32, normalised, and labels `(n,)` int64. The values do not depend on what else is
-            in the batch.
+            Images `(n, C, H, W)` float32, normalised, and labels `(n,)` int64. The values do not depend on the
+            other images of the batch.
 
         Raises:
             IndexError: if an index is out of range.
@@ -90,9 +90,9 @@ class _Split:
         indices = indices.to("cpu", torch.int64)
         if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self):
             raise IndexError(
-                f"the {self.role} split has {len(self)} images; indices up to {int(indices.max())} were asked"
+                f"the {self.role} split has {len(self)} images; indices up to {int(indices.max())} were requested"
             )
-        # A GPU is not waited for: what travels to it comes from pinned memory and is queued behind its work.
+        # Copies to a GPU do not block: they are made from pinned memory and queued behind its work.
         places = indices if target.type == "cpu" else indices.pin_memory().to(target, non_blocking=True)
         if target not in self._labels_on:
             self._labels_on[target] = self.labels.to(target)
@@ -105,7 +105,7 @@ class _Split:
         return self._normalise(pixels), labels
 
     def describe(self) -> dict[str, Any]:
-        """What a report says of the split."""
+        """Summary for the report, as JSON."""
         present = len(torch.unique(self.labels))
         return {
             "images": len(self),
@@ -140,12 +140,12 @@ class _Split:
 
 @final
 class TrainSplit(_Split):
-    """What the supernet, and a refit, is trained on."""
+    """Images on which the supernet and a refit are trained."""
 
     role = "train"
 
     def with_search(self, search: SearchSplit) -> TrainSplit:
-        """These images, then those of the search split: what a refit trains on."""
+        """These images followed by those of the search split, for a refit."""
         return TrainSplit(
             JoinedPixels([self._pixels, search._pixels]),
             torch.cat([self.labels, search.labels]),
@@ -158,22 +158,22 @@ class TrainSplit(_Split):
 
 @final
 class SearchSplit(_Split):
-    """What candidates are scored on."""
+    """Images on which candidates are scored."""
 
     role = "search"
 
 
 @final
 class TestSplit(_Split):
-    """What the final report reads, once."""
+    """Images that the final report reads, once."""
 
-    __test__ = False  # pytest takes classes of this name for tests
+    __test__ = False  # or pytest would collect the class
     role = "test"
 
 
 @dataclass(frozen=True)
 class SearchData:
-    """What training and searching are given: no test split."""
+    """The splits for training and search; the test split is not among them."""
 
     train: TrainSplit
     search: SearchSplit
@@ -185,7 +185,7 @@ class SearchData:
         return len(self.class_names)
 
     def train_and_search(self) -> TrainSplit:
-        """Both as one split: what a refit trains on."""
+        """Both as one split, for a refit."""
         return self.train.with_search(self.search)
 
 
@@ -205,12 +205,8 @@ class Splits:
         """Number of classes."""
         return len(self.class_names)
 
-    def without_test(self) -> SearchData:
-        """What training and searching are given."""
-        return SearchData(self.train, self.search, self.class_names)
-
     def train_and_search(self) -> TrainSplit:
-        """Training and search split as one: what a refit trains on."""
+        """Training and search split as one, for a refit."""
         return self.train.with_search(self.search)
 
     def describe(self) -> dict[str, Any]:

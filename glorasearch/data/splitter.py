@@ -11,22 +11,22 @@ IntArray = npt.NDArray[np.int64]
 
 
 def stratified_split(labels: IntArray, sizes: Sequence[int], generator: np.random.Generator) -> list[IntArray]:
-    """Disjoint sets of indices into `labels`, each of exactly the size asked for, each as alike to the whole as can be.
+    """Disjoint, stratified sets of indices into `labels`, of exactly the given sizes.
 
-    Each set gets of every class its share of the images, rounded by the largest remainder. A class that has an image
-    for every set is in every set that is at least as large as the number of classes; a class with fewer images goes to
-    the first sets. Indices that no set asks for are in none.
+    Each set gets its share of the images of every class, rounded by the largest remainder. A class with an image for
+    every set is in every set that is at least as large as the number of classes; a class with fewer images goes to the
+    first sets. Indices left over are in no set.
 
     Args:
         labels: `(N,)`.
-        sizes: of the sets; at most N together.
-        generator: decides which images of a class go where, and ties of rounding.
+        sizes: of the sets; their sum is at most N.
+        generator: decides which images of a class go where, and breaks ties of rounding.
 
     Returns:
-        For each size the indices, ascending.
+        The indices of each set, ascending.
 
     Raises:
-        ValueError: if a size is negative or the sizes are more than N together.
+        ValueError: if a size is negative or their sum exceeds N.
     """
     if any(size < 0 for size in sizes) or sum(sizes) > len(labels):
         raise ValueError(f"sets of {list(sizes)} cannot be taken out of {len(labels)} images")
@@ -45,10 +45,10 @@ def stratified_split(labels: IntArray, sizes: Sequence[int], generator: np.rando
 
 
 def _shares(left: IntArray, size: int, later: int, generator: np.random.Generator) -> IntArray:
-    """How many images of each class one set takes: `size` in all, in proportion to `left`, within bounds.
+    """The number of images of each class in one set: `size` in all, in proportion to `left`, within bounds.
 
-    The bounds keep one image of each class for this set, and one for each of the `later` sets, where the counts allow
-    it; a set that is smaller than the number of classes has no lower bounds.
+    The bounds reserve one image of each class for this set and one for each of the `later` sets, if the counts allow
+    it; a set smaller than the number of classes has no lower bounds.
     """
     low = np.minimum(left, 1) if size >= np.count_nonzero(left) else np.zeros_like(left)
     high = left - np.minimum(later, np.maximum(left - 1, 0))

@@ -1,4 +1,4 @@
-"""Whether runs can be compared: what differs between them besides the method."""
+"""Comparability of runs: what differs between them apart from the method."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from glorasearch.runs.config import RunConfig
 from glorasearch.runs.results import Results
 
 SECTIONS: Final = ("backbone", "data", "train", "refit")
-"""The sections of a run file in which runs that are compared should agree, but for the method and its seeds."""
-ROLES: Final = ("train", "search", "test")
+"""Sections of a run file in which compared runs should agree, except for fields with a `Role`."""
+SPLITS: Final = ("train", "search", "test")
 
 
 def incomparabilities(runs: Sequence[RunRecord], groups: Sequence[Sequence[str]] | None = None) -> list[str]:
-    """A line for everything besides the method that differs between runs: data, splits, steps, recipe.
+    """A line for every difference between runs apart from the method: data, splits, steps, recipe.
 
     Args:
         runs: those that are compared.
-        groups: the names of the runs that are folded into one row, where they are: runs of different seeds are then not
-            expected to have the same images, but every group to have the same seeds.
+        groups: names of the runs of each row, if runs that differ in their seeds only are folded into one. Runs with
+            different seeds need not have the same images then, but every group should have the same seeds.
     """
     lines = [_line(key, values) for key, values in _settings(runs).items() if len(values) > 1]
-    lines += _images(runs, apart=groups is not None)
+    lines += _images(runs, grouped=groups is not None)
     if groups is not None:
         lines += _seeds(runs, groups)
     return lines
 
 
 def _settings(runs: Sequence[RunRecord]) -> dict[str, dict[str, list[str]]]:
-    """Key of the run file → value, as JSON → the runs that have it."""
+    """Key of the run file → value as JSON → the runs that have it."""
     found: dict[str, dict[str, list[str]]] = {}
     for run in runs:
         settings = settings_of(RunConfig, run.config, without=tuple(Role))
@@ -44,48 +44,49 @@ def _settings(runs: Sequence[RunRecord]) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def _images(runs: Sequence[RunRecord], *, apart: bool) -> Iterator[str]:
-    """Splits whose images differ; `apart` compares runs of one seed only."""
-    by_seed: list[str] = []
-    for role in ROLES:
+def _images(runs: Sequence[RunRecord], *, grouped: bool) -> Iterator[str]:
+    """Splits with different images; in groups, runs with different seeds may have different ones."""
+    differing_by_seed: list[str] = []
+    for split in SPLITS:
         seen: dict[int, dict[str, list[str]]] = {}
         for run in runs:
-            digest = split_digest(run, role)
+            digest = split_digest(run, split)
             if digest is not None:
                 seen.setdefault(run.config["seed"], {}).setdefault(digest[:8], []).append(run.name)
-        unlike = [digests for digests in seen.values() if len(digests) > 1]
-        yield from (_line(f"images of the {role} split", digests) for digests in unlike)
-        if not unlike and len({digest for digests in seen.values() for digest in digests}) > 1:
-            by_seed.append(role)
-    if by_seed and not apart:
+        differing = [digests for digests in seen.values() if len(digests) > 1]
+        yield from (_line(f"images of the {split} split", digests) for digests in differing)
+        if not differing and len({digest for digests in seen.values() for digest in digests}) > 1:
+            differing_by_seed.append(split)
+    if differing_by_seed and not grouped:
         seeds: dict[str, list[str]] = {}
         for run in runs:
             seeds.setdefault(str(run.config["seed"]), []).append(run.name)
-        what = f"images of the split{'s' if len(by_seed) > 1 else ''} {', '.join(by_seed)}, drawn by the seed"
+        plural = "s" if len(differing_by_seed) > 1 else ""
+        what = f"images of the split{plural} {', '.join(differing_by_seed)}, drawn by the seed"
         yield f"{_line(what, seeds)}; --group folds runs that differ in the seed only"
 
 
-def split_digest(run: RunRecord, role: str) -> str | None:
-    """The content of a split as the run saw it; None as long as no finished stage says."""
+def split_digest(run: RunRecord, split: str) -> str | None:
+    """Digest of a split as the run saw it; None until a stage that read it has finished."""
     results = Results(run.stages)
     if results.test is not None:
         splits = results.test.splits
-        return {"train": splits.train, "search": splits.search, "test": splits.test}[role].digest
-    seen = {"train": results.train, "search": results.search}.get(role)
+        return {"train": splits.train, "search": splits.search, "test": splits.test}[split].digest
+    seen = {"train": results.train, "search": results.search}.get(split)
     return None if seen is None else seen.split
 
 
 def _seeds(runs: Sequence[RunRecord], groups: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Groups that have other seeds than others, and seeds that a group has twice."""
+    """Groups that have different seeds, and groups that have a seed twice."""
     seed_of = {run.name: int(run.config["seed"]) for run in runs}
-    having: dict[str, list[str]] = {}
+    groups_with: dict[str, list[str]] = {}
     for names in groups:
         seeds = sorted(seed_of[name] for name in names)
-        having.setdefault(", ".join(map(str, sorted(set(seeds)))), []).append("+".join(names))
+        groups_with.setdefault(", ".join(map(str, sorted(set(seeds)))), []).append("+".join(names))
         if len(set(seeds)) < len(seeds):
-            yield f"{', '.join(names)}: a seed stands among them more than once, so the spread is understated"
-    if len(having) > 1:
-        yield _line("seeds", having)
+            yield f"{', '.join(names)}: a seed occurs more than once, so the standard deviation is too small"
+    if len(groups_with) > 1:
+        yield _line("seeds", groups_with)
 
 
 def _line(what: str, values: Mapping[str, Sequence[str]]) -> str:

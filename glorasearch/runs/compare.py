@@ -1,10 +1,10 @@
-"""Runs side by side: one row a run, or one row for runs that differ in the seed only. Read from the database."""
+"""Comparison of stored runs: one row per run, or one row for runs that differ in their seeds only."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Self, TypeVar
 
 from glorasearch.config import Role
@@ -22,29 +22,29 @@ BYTES_PER_NUMBER: Final = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """What a run found. A number that is not there yet is None."""
+    """The results of a run; a number that is not there yet is None."""
 
     run: str
     state: RunState
     method: str
-    """The search space, by its name."""
+    """Name of the search space."""
     fixed_method: bool
-    """Whether the space has one subnet, so that nothing was searched."""
+    """Whether the space has a single subnet, so that there was no search."""
     seed: int
     parameters: int | None
     """Trainable parameters of the winner, the head excluded."""
     stored: int | None
-    """Numbers that the winner's adapters consist of: its parameters, and directions that are kept and not trained."""
+    """Numbers in the winner's adapters: its parameters and the directions that are stored but not trained."""
     search_accuracy: float | None
-    """Of the winner with the weights of the training, on the search split. Searched: the best of many trials."""
+    """Of the winner with inherited weights, on the search split; after a search it is the best of many trials."""
     search_images: int | None
     test_accuracy: float | None
-    """Of the winner after the refit, if there was one."""
+    """Of the winner after the refit (if it has steps), on the test split."""
     test_accuracy_inherited: float | None
-    """Of the winner before the refit."""
+    """Of the winner with inherited weights, on the test split."""
     test_images: int | None
     training_seconds: float | None
-    """Of the training and the refit, as far as they have finished."""
+    """Of the training and the refit, if finished."""
     search_seconds: float | None
 
     @classmethod
@@ -82,50 +82,40 @@ class Row:
 
     @property
     def adapter_bytes(self) -> int | None:
-        """Size of the winner's adapters in float32, head and file header excluded."""
+        """Size of the winner's adapters in float32, without head and file header."""
         return None if self.stored is None else BYTES_PER_NUMBER * self.stored
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON."""
-        return {
-            "run": self.run,
+        """As JSON."""
+        content = asdict(self)
+        del content["stored"]
+        return content | {
             "state": self.state.value,
-            "method": self.method,
-            "fixed_method": self.fixed_method,
-            "seed": self.seed,
-            "parameters": self.parameters,
-            "search_accuracy": self.search_accuracy,
             "search_interval": self.search_interval,
-            "search_images": self.search_images,
-            "test_accuracy": self.test_accuracy,
             "test_interval": self.test_interval,
-            "test_images": self.test_images,
-            "test_accuracy_inherited": self.test_accuracy_inherited,
-            "training_seconds": self.training_seconds,
-            "search_seconds": self.search_seconds,
             "adapter_bytes": self.adapter_bytes,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A number over the seeds."""
+    """A number averaged over the seeds."""
 
     mean: float
     std: float | None
-    """Sample standard deviation; None of a single seed."""
+    """Sample standard deviation; None for a single seed."""
     each: tuple[float, ...]
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Self | None:
-        """The mean of those that are there; None if none is."""
+        """The mean of the values that are not None; None if there is none."""
         known = tuple(float(value) for value in values if value is not None)
         if not known:
             return None
         return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, known)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON."""
+        """As JSON."""
         return {"mean": self.mean, "std": self.std, "each": list(self.each)}
 
 
@@ -133,23 +123,23 @@ MEASURED: Final = (
     "parameters", "search_accuracy", "test_accuracy", "test_accuracy_inherited", "training_seconds", "search_seconds",
     "adapter_bytes",
 )  # fmt: skip
-"""The numbers of a row of which a group has the mean."""
+"""The numbers of a row that a group averages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs that differ in the seed only, as one row: the mean over those that are tested, or over all if none is."""
+    """Runs that differ in their seeds only, as one row: the mean over the tested ones, or over all if none is."""
 
     rows: tuple[Row, ...]
 
     @property
     def counted(self) -> tuple[Row, ...]:
-        """The runs that the means are of."""
+        """The runs that are averaged."""
         return tuple(row for row in self.rows if row.test_accuracy is not None) or self.rows
 
     @property
     def method(self) -> str:
-        """The search space, by its name."""
+        """Name of the search space."""
         return self.rows[0].method
 
     def mean(self, name: str) -> Mean | None:
@@ -157,7 +147,7 @@ class Group:
         return Mean.of(getattr(row, name) for row in self.counted)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON."""
+        """As JSON."""
         means = {name: self.mean(name) for name in MEASURED}
         return {
             "method": self.method,
@@ -173,18 +163,18 @@ _RowOrGroup = TypeVar("_RowOrGroup", Row, Group)
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Rows, and what has to be known before they are compared."""
+    """Rows, and warnings about what makes them hard to compare."""
 
     rows: Sequence[Row] | Sequence[Group]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON."""
+        """As JSON."""
         return {"rows": [row.to_dict() for row in self.rows], "warnings": list(self.warnings)}
 
 
 def compare(runs: Sequence[RunRecord], *, group: bool = False, sort: str | None = None) -> Comparison:
-    """Put runs side by side; `group` folds those that differ in the seed only, `sort` is one of `SORTS`."""
+    """Compare runs; `group` folds those that differ in their seeds only, `sort` is one of `SORTS`."""
     if not group:
         rows = [Row.of(run) for run in runs]
         return Comparison(rows if sort is None else sorted_by(rows, sort), tuple(incomparabilities(runs)))
@@ -195,7 +185,7 @@ def compare(runs: Sequence[RunRecord], *, group: bool = False, sort: str | None 
 
 
 def grouped(runs: Sequence[RunRecord]) -> list[Group]:
-    """Runs folded into groups, in the order of their first members."""
+    """Runs in groups, in the order of their first members."""
     groups: dict[str, list[Row]] = {}
     for run in runs:
         groups.setdefault(_without_seed(run.config), []).append(Row.of(run))
@@ -203,24 +193,24 @@ def grouped(runs: Sequence[RunRecord]) -> list[Group]:
 
 
 def left_out(groups: Iterable[Group]) -> list[str]:
-    """A line for every group of which some runs are in no mean."""
+    """A line for every group that averages only some of its runs."""
     outside = [[row.run for row in group.rows if row not in group.counted] for group in groups]
     return [f"{', '.join(names)}: not tested yet, left out of the mean" for names in outside if names]
 
 
 def _without_seed(config: Mapping[str, Any]) -> str:
-    """What two runs of a group agree in: all that decides the winner but the seed; not the baselines beside it."""
+    """Digest of what the runs of a group have in common: all that decides the winner, except the seeds."""
     content = identity_of(RunConfig, config, without=(Role.BOOKKEEPING, Role.SEED))
     space = content.pop("spaces")["space"]
     return digest({key: value for key, value in content.items() if key not in ("report", "export")} | {"spaces": space})
 
 
 SORTS: Final = ("method", "parameters", "search", "test", "seconds")
-"""What a table can be sorted by: accuracies the best first, all else the smallest; what is missing comes last."""
+"""Sort keys: accuracies in descending order, all others ascending; missing values come last."""
 
 
 def sorted_by(rows: Sequence[_RowOrGroup], key: str) -> list[_RowOrGroup]:
-    """The rows in another order; rows that are equal stay in the order in which they were."""
+    """The sorted rows; equal ones keep their order."""
 
     def place(row: _RowOrGroup) -> tuple[bool, Any]:
         if key == "method":

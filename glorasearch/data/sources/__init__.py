@@ -1,4 +1,4 @@
-"""Where images come from: each source gives the splits that it has, not decoded."""
+"""Sources of images: each gives the splits that it has, not decoded."""
 
 from glorasearch.data.sources.read import read_source
 from glorasearch.data.sources.source_splits import SourceSplits

@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn ships: 1,797 images of 8 x 8 pixels, 10 classes, values 0 to 16."""
+"""The handwritten digits shipped with scikit-learn: 1,797 images of 8 x 8 pixels, 10 classes, values 0 to 16."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WHITE = 16
 
 
 def read_digits() -> SourceSplits:
-    """All digits as one list, values scaled to 0 ... 255; by default 800 train, 200 search, the rest test."""
+    """All digits as one list, values scaled to 0 ... 255; by default 800 train, 200 search, the others test."""
     table = np.loadtxt(
         gzip.decompress(_file().read_bytes()).decode("ascii").splitlines(), delimiter=",", dtype=np.int64
     )
@@ -36,7 +36,7 @@ def read_digits() -> SourceSplits:
 
 
 def _file() -> Path:
-    """scikit-learn's file: 64 values and the digit a line. Importing scikit-learn to read it takes seconds."""
+    """scikit-learn's file, with 64 values and the digit in each line; importing scikit-learn itself takes seconds."""
     found = importlib.util.find_spec("sklearn")
     path = None if found is None or found.origin is None else Path(found.origin).parent / "datasets/data/digits.csv.gz"
     if path is None or not path.is_file():

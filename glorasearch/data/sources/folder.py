@@ -1,4 +1,4 @@
-"""A folder of images: one folder a class, with or without a folder a split around them."""
+"""A folder of images: one folder per class, optionally within one folder per split."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ logger = logging.getLogger(__name__)
 def read_folder(location: str) -> SourceSplits:
     """The images under a folder.
 
-    With a folder `train/` that has a folder a class, `search/` (or `val/`) and `test/` are used beside it where they
-    are there. Otherwise each folder is a class, and all images are one list. Classes are in natural order of their
-    folders' names: `class2` before `class10`.
+    If there is a folder `train/` with one folder per class, `search/` (or `val/`) and `test/` beside it are used, too.
+    Otherwise each folder is a class, and all images are one list. Classes are in natural order of their folders'
+    names: `class2` before `class10`.
 
     Raises:
         DataError: if the folder or its classes are missing, a class has no image, or a split has a class that the
-            training split has not.
+            training split lacks.
     """
     root = Path(location).expanduser()
     subject = f"folder:{location}"
@@ -63,7 +63,7 @@ def read_folder(location: str) -> SourceSplits:
 
 
 def split_folders(root: Path, subject: str) -> dict[str, Path]:
-    """The folder of each split that has one; empty if the folders of `root` are classes.
+    """The folder of each split; empty if the folders of `root` are classes.
 
     Raises:
         DataError: if two folders stand for the same split.
@@ -85,14 +85,14 @@ def split_folders(root: Path, subject: str) -> dict[str, Path]:
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Names of the folders in it, in natural order, without hidden ones."""
+    """Names of its subfolders in natural order, without hidden ones."""
     return sorted(
         (entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")), key=_natural
     )
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files in it and in its folders, in natural order, without hidden ones."""
+    """The image files in it and its subfolders, in natural order, without hidden ones."""
     found = [
         Path(parent, file)
         for parent, _, files in os.walk(folder, followlinks=True)
@@ -129,6 +129,6 @@ def _read_classes(folder: Path, present: Sequence[str], names: Sequence[str], pr
 
 
 def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
-    """Sorts numbers in names by value; the name itself last, so that no two names are equal."""
+    """Sort key that orders numbers in names by value; the name itself breaks ties."""
     parts = re.findall(r"\d+|\D+", name)
     return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in parts], name

@@ -1,4 +1,4 @@
-"""From a source's name to its splits."""
+"""Reading a source by its name."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from glorasearch.data.sources.source_splits import SourceSplits
 from glorasearch.errors import DataError
 
 TIMM_PREFIXES = ("", "torch", "hfds", "hfids", "tfds", "wds")
-"""What may stand before the `/` of a name in timm's way; without one it is a folder or tar file, `data.root`."""
+"""Allowed before the `/` of a timm name; a name without a prefix is a folder or tar file at `data.root`."""
 
 
 def read_source(config: DataConfig) -> SourceSplits:
-    """What the source has, with its lists and folders checked, but no image decoded.
+    """The splits of the source, with its lists and folders checked; no image is decoded.
 
     Raises:
-        DataError: if there is no such source, or its lists or folders are not what they must be.
+        DataError: if there is no such source, or its lists or folders are wrong.
     """
     source = config.source
     if source == "digits":
@@ -36,21 +36,21 @@ def read_source(config: DataConfig) -> SourceSplits:
 
 
 def check_source(source: str, root: str | None) -> None:
-    """Refuse what is the name of no source; whether it is there is found out when it is read.
+    """Refuse names that cannot be a source; whether a source exists shows when it is read.
 
     Raises:
-        DataError: naming the kinds that there are.
+        DataError: listing the kinds of sources.
     """
     if source == "digits" or source.startswith(("vtab:", "folder:")):
         return
     if ":" in source and "/" not in source.partition(":")[0]:
         raise DataError(
             f"data.source {source!r}: unknown kind {source.partition(':')[0]!r}; allowed are digits, "
-            "vtab:<root>/<task>, folder:<path>, and timm's names, such as torch/cifar100 with data.root"
+            "vtab:<root>/<task>, folder:<path>, and timm names, such as torch/cifar100 with data.root"
         )
     prefix = source.partition("/")[0].lower() if "/" in source else ""
     if prefix not in TIMM_PREFIXES or (not prefix and root is None):
         raise DataError(
             f"data.source {source!r}: no such source; allowed are digits, vtab:<root>/<task>, folder:<path>, and "
-            "timm's names, such as torch/cifar100 with data.root"
+            "timm names, such as torch/cifar100 with data.root"
         )

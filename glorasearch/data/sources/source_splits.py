@@ -1,4 +1,4 @@
-"""What a source has."""
+"""The splits that a source has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from glorasearch.data.records import Records
 
 @dataclass(frozen=True)
 class SourceSplits:
-    """The splits that a source has by itself; what it lacks is taken out of `train`."""
+    """The splits of a source itself; those that it lacks are carved out of `train`."""
 
     subject: str
     """The source's name in messages."""
@@ -19,20 +19,20 @@ class SourceSplits:
     search: Records | None = None
     test: Records | None = None
     fixed: bool = False
-    """A published protocol: sizes cannot be chosen, and a class may lack images in a split."""
+    """Whether a published protocol fixes the splits: sizes cannot be chosen, and a class may lack images in a split."""
     default_train: int | None = None
-    """Size of the training split unless the user says otherwise; None: what is left."""
+    """Default size of the training split; None: what is left."""
     default_search: int | None = None
-    """Size of the search split likewise; None: a fifth."""
+    """Default size of the search split; None: a fifth."""
     rest_is_test: bool = False
-    """Whether the test split is what the others leave."""
+    """Whether the test split is what the other splits leave."""
     origins: dict[str, str] = field(default_factory=dict)
-    """Where each split that is there comes from, for the report."""
+    """Where each split comes from, for the report."""
     whole_image: bool = False
-    """The images are tiny and filled to the edge: they are resized (bicubic) and never cropped."""
+    """Whether the images are tiny and filled to the edge, so that they are resized (bicubic) and never cropped."""
 
     def adapt(self, spec: InputSpec) -> InputSpec:
-        """The input as this source's images are brought to it."""
+        """The input specification for this source's images."""
         if not self.whole_image:
             return spec
         return InputSpec(spec.channels, spec.height, spec.width, spec.mean, spec.std, crop_mode="squash")

@@ -1,4 +1,4 @@
-"""Data sets by the names that timm's `create_dataset` takes: `torch/...`, `hfds/...`, a folder or tar file, streams."""
+"""Data sets that timm's `create_dataset` knows: `torch/...`, `hfds/...`, a folder or tar file, streams."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from glorasearch.data.sources.source_splits import SourceSplits
 from glorasearch.errors import DataError
 
 TRAIN_AND_TEST = ("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist", "qmnist")
-"""torchvision's data sets that have these two splits; timm gives the test split for any other name."""
+"""torchvision data sets with these two splits; timm gives the test split for any other name."""
 TEST_IS_VALIDATION = ("imagenet", "places365", "inaturalist", "inat")
-"""torchvision's data sets whose published test split has no labels: the validation split is what others report."""
+"""torchvision data sets whose published test split has no labels, so that results are those of the validation split."""
 STREAMS = ("hfids", "tfds", "wds")
-"""Data sets that can only be read from their beginning; their search split is used if `search_split` names it."""
+"""Data sets that can only be read sequentially; their search split is used if `search_split` names it."""
 UNKNOWN_SPLIT = "unknown split"
-"""First words of what `hfds/` raises for a split that a data set does not have."""
+"""Beginning of the error that `hfds/` raises for a split that a data set lacks."""
 GIB = 2**30
 
 
 def read_timm(config: DataConfig) -> SourceSplits:
-    """The splits that the data set has; `train_split`, `search_split` and `test_split` name them where timm's differ.
+    """The splits of the data set; `train_split`, `search_split` and `test_split` name them if they have other names.
 
-    A data set without a search or a test split gets it out of its training split; so does a folder without folders for
-    splits. Nothing is downloaded but what `hfds/` and `tfds/` fetch by themselves.
+    A search or test split that a data set lacks, or for which a folder has no subfolder, is carved out of the training
+    split. Only `hfds/` and `tfds/` download anything.
 
     Raises:
-        DataError: if timm cannot make the data set, if its splits have other classes, or if it has no labels.
+        DataError: if timm cannot make the data set, its splits have different classes, or it has no labels.
     """
     subject = config.source
     name = subject.lower().rpartition("/")[2] if _prefix(subject) == "torch" else ""
@@ -72,7 +72,7 @@ def _prefix(name: str) -> str:
 
 
 def _named_splits(config: DataConfig, name: str) -> dict[str, str]:
-    """Split → timm's name of it, for data sets that are asked by name."""
+    """Split → timm's name of it, for data sets with named splits."""
     wanted = {"train": "train", "search": "validation", "test": "test"}
     if name in TRAIN_AND_TEST or _prefix(config.source) in STREAMS:
         del wanted["search"]
@@ -82,14 +82,14 @@ def _named_splits(config: DataConfig, name: str) -> dict[str, str]:
     chosen = {role: split for role, split in given.items() if split is not None}
     wanted = {role: split for role, split in wanted.items() if split not in chosen.values()} | chosen
     if "train" not in wanted or len(set(wanted.values())) < len(wanted):
-        raise DataError(f"{config.source}: each split needs one of its own; asked for {wanted}")
+        raise DataError(f"{config.source}: each split needs a name of its own; given are {wanted}")
     if name in TRAIN_AND_TEST and not set(wanted.values()) <= {"train", "test"}:
-        raise DataError(f"{config.source}: has the splits train and test only; asked for {', '.join(wanted.values())}")
+        raise DataError(f"{config.source}: has only the splits train and test; given are {', '.join(wanted.values())}")
     return wanted
 
 
 def _folder_splits(config: DataConfig) -> tuple[dict[str, str], dict[str, str]]:
-    """The same, and the folder of each, for data sets that are a folder; timm would fall back to all images."""
+    """The same and the folder of each split, for data sets that are folders; timm would fall back to all images."""
     if config.root is None:
         raise DataError(f"{config.source}: data.root is missing: the folder of the data set")
     root = Path(config.root).expanduser()
@@ -111,24 +111,24 @@ def _folder_splits(config: DataConfig) -> tuple[dict[str, str], dict[str, str]]:
 
 def _create(config: DataConfig, split: str, root: str | None, optional: bool) -> Any:
     """timm's data set of one split, or None if it lacks a split that is optional."""
-    from timm.data.dataset_factory import create_dataset  # brings torchvision: only this source needs it
+    from timm.data.dataset_factory import create_dataset  # imports torchvision, which only this source needs
 
     try:
         return create_dataset(config.source, root=root, split=split, search_split=False, is_training=False)
-    except Exception as error:  # from timm, torchvision or a hub's client: each has its own for a name it does not know
+    except Exception as error:  # timm, torchvision and hub clients each raise their own
         if optional and str(error).lower().startswith(UNKNOWN_SPLIT):
             return None
         reason = f"{type(error).__name__}: {error}" if str(error) else f"timm refuses it with {type(error).__name__}"
         raise DataError(
             f"{config.source}: split {split!r} of data.root {root!r} cannot be made by timm's create_dataset: "
             f"{reason}. "
-            "Allowed are digits, vtab:<root>/<task>, folder:<path>, and timm's names, such as torch/cifar100 or "
+            "Allowed are digits, vtab:<root>/<task>, folder:<path>, and timm names, such as torch/cifar100 or "
             "torch/image_folder; nothing is downloaded for torch/"
         ) from error
 
 
 def _class_names(dataset: Any) -> tuple[str, ...]:
-    """Names in the order of their indices; empty where the data set does not say."""
+    """Names in the order of their indices; empty if the data set has none."""
     own = getattr(dataset, "classes", None) or ()
     reader = getattr(dataset, "reader", None)
     mapping = getattr(reader, "class_to_idx", None) or getattr(reader, "class_name_to_idx", None) or {}
@@ -143,7 +143,7 @@ def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
 
 
 def _records(dataset: Any, config: DataConfig, subject: str) -> Records:
-    """The data set's images, without decoding them where that is possible."""
+    """The data set's images, if possible without decoding them."""
     data = getattr(dataset, "data", None)
     if data is not None and hasattr(dataset, "targets"):
         return ArrayRecords(np.asarray(data, dtype=np.uint8), _integers(dataset.targets, subject), subject)
@@ -166,7 +166,7 @@ def _integers(labels: Iterable[Any], subject: str) -> list[int]:
     """Labels as class indices."""
     result: list[int] = []
     for index, label in enumerate(labels):
-        first = np.asarray(label).reshape(-1)[:1]  # QMNIST has the label and seven more columns
+        first = np.asarray(label).reshape(-1)[:1]  # QMNIST has seven columns beside the label
         if first.size == 0 or first.dtype.kind not in "iu":
             raise DataError(f"{subject}, image {index}: its label is {label!r}; a class index is needed")
         result.append(int(first[0]))
@@ -174,7 +174,7 @@ def _integers(labels: Iterable[Any], subject: str) -> list[int]:
 
 
 def _spool(stream: Iterable[tuple[Image.Image, Any]], limit: float, subject: str) -> BytesRecords:
-    """Read a stream once and keep its images, encoded without loss, to be read in any order."""
+    """Read a stream once and keep its images, losslessly encoded, for random access."""
     contents: list[bytes] = []
     labels: list[Any] = []
     size = 0

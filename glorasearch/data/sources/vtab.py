@@ -1,4 +1,4 @@
-"""VTAB-1k task folders: `<root>/<task>/{train800,val200,train800val200,test}.txt` and the images that they name.
+"""VTAB-1k task folders: `<root>/<task>/{train800,val200,train800val200,test}.txt` and the images that they list.
 
 Each line is `images/<split>/000000.jpg <label>`.
 """
@@ -50,7 +50,7 @@ GROUPS = {
         "smallnorb_ele",
     ),
 }
-"""Group → its tasks; results are the mean of the groups' means."""
+"""Group → its tasks; VTAB-1k reports the mean of the groups' means."""
 LISTS = ("train800", "val200", "train800val200", "test")
 MAX_LABEL_DIGITS = 9
 
@@ -118,7 +118,7 @@ def _read_list(path: Path, classes: int, problems: Problems) -> FileRecords:
         named, label = PurePosixPath(fields[0].strip()), int(fields[1])
         image = path.parent / named
         if named.is_absolute() or ".." in named.parts:
-            problems.add(f"{place}: image {str(named)!r} is outside of the task's folder")
+            problems.add(f"{place}: image {str(named)!r} is outside the task's folder")
         elif not 0 <= label < classes:
             problems.add(
                 f"{place}: label {label} is out of range; {path.parent.name} has the labels 0 to {classes - 1}"
@@ -133,14 +133,14 @@ def _read_list(path: Path, classes: int, problems: Problems) -> FileRecords:
 
 
 def _check_labels(folder: Path, lists: dict[str, FileRecords], classes: int) -> None:
-    """Every class has an image somewhere (in 800 images of 397 classes, not everywhere), and the lists agree."""
+    """Every class has an image in some list (800 images cannot have 397 classes in each), and the lists agree."""
     counts = {name: Counter(records.labels.tolist()) for name, records in lists.items()}
     found = set().union(*counts.values())
     if empty := sorted(set(range(classes)) - found):
         raise DataError(
             f"{folder}: {folder.name} has {classes} classes, but no list has an image of class "
             f"{', '.join(map(str, empty[:5]))}{' ...' if len(empty) > 5 else ''} ({len(empty)} empty); "
-            "the task's images are incomplete or the labels are another task's"
+            "images are missing, or the labels belong to another task"
         )
     both, together = counts["train800"] + counts["val200"], counts["train800val200"]
     if both != together:

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from glorasearch.data import (
     DataConfig,
     InputSpec,
+    SearchData,
     SearchSplit,
     Splits,
     TestSplit,
@@ -61,7 +62,7 @@ def test_three_types_without_a_public_base(splits: Splits) -> None:
     for split, kind in zip((splits.train, splits.search, splits.test), kinds, strict=True):
         assert [isinstance(split, other) for other in kinds] == [other is kind for other in kinds]
         assert all(base.__name__.startswith("_") for base in kind.__mro__[1:-1])
-    assert not hasattr(splits.without_test(), "test")
+    assert not hasattr(SearchData(splits.train, splits.search, splits.class_names), "test")
 
 
 def test_the_same_again_and_another_seed(splits: Splits) -> None:

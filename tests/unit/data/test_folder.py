@@ -34,7 +34,7 @@ def test_split_folders_are_honoured(write_folder: Any, spec: InputSpec) -> None:
     assert (len(splits.train), len(splits.search), len(splits.test)) == (10, 5, 4)
     assert splits.test.labels.tolist() == [1, 1, 1, 1]
     assert splits.describe()["search"]["origin"] == str(folder / "val")
-    assert len(load_splits(config(folder, search=2, test=0.5, train=7), spec).without_test().search) == 2
+    assert len(load_splits(config(folder, search=2, test=0.5, train=7), spec).search) == 2
 
 
 def test_a_missing_split_is_taken_out_of_training(write_folder: Any) -> None:

@@ -41,9 +41,9 @@ def test_torchvision_by_name(fashion_mnist: Path, spec: InputSpec) -> None:
 def test_no_split_stands_for_two(fashion_mnist: Path) -> None:
     """timm answers any other name than train with the test split."""
     root = str(fashion_mnist)
-    with pytest.raises(DataError, match="has the splits train and test only"):
+    with pytest.raises(DataError, match="has only the splits train and test"):
         check_source(DataConfig(source="torch/fashion_mnist", root=root, search_split="validation"))
-    with pytest.raises(DataError, match="each split needs one of its own"):
+    with pytest.raises(DataError, match="each split needs a name of its own"):
         check_source(DataConfig(source="torch/fashion_mnist", root=root, search_split="test", test_split="test"))
     named = check_source(DataConfig(source="torch/fashion_mnist", root=root, search_split="test"))
     assert (named.train, named.search, named.test) == (48, 30, 12)

@@ -71,8 +71,8 @@ def test_a_missing_list_file(name: str, write_vtab: Any) -> None:
         ("images/val200/000003.png -1", "label -1 is out of range"),
         ("images/val200/9.png 0", r"images/val200/9\.png does not exist"),
         ("images/val200 0", "does not exist"),
-        ("../kitti/images/val200/000003.png 0", "outside of the task's folder"),
-        ("/etc/passwd 0", "outside of the task's folder"),
+        ("../kitti/images/val200/000003.png 0", "outside the task's folder"),
+        ("/etc/passwd 0", "outside the task's folder"),
     ],
 )
 def test_a_wrong_line_is_named(line: str, words: str, write_vtab: Any) -> None:
@@ -164,7 +164,7 @@ def test_search_data_does_not_decode_the_test_images(write_vtab: Any, spec: Inpu
 def test_shared_images_are_refused_or_reported(write_vtab: Any, spec: InputSpec) -> None:
     folder = write_vtab("kitti", KITTI)
     (folder / "images/test/000004.png").write_bytes((folder / "images/train800/000007.png").read_bytes())
-    with pytest.raises(DataError, match=r"1 images \(16\.7%\) of test stand in train") as caught:
+    with pytest.raises(DataError, match=r"1 images \(16\.7%\) of test are in train") as caught:
         load_search_data(config(folder), spec)
     assert "test.txt:5" in str(caught.value)
     assert "train800.txt:8" in str(caught.value)
@@ -181,4 +181,4 @@ def test_one_percent_is_allowed(write_vtab: Any, spec: InputSpec, caplog: pytest
     splits = load_splits(config(folder), spec)
     assert splits.overlap.images == 1
     assert splits.overlap.worst == 0.01
-    assert "1 images stand in two splits" in caplog.text
+    assert "1 images are in two splits" in caplog.text

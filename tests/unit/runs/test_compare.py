@@ -183,7 +183,7 @@ def test_images_of_one_seed_that_differ_are_told_in_groups_too() -> None:
 def test_a_seed_that_counts_twice_is_told() -> None:
     (warning,) = compare([run("a"), run("again")], group=True).warnings
 
-    assert warning == "a, again: a seed stands among them more than once, so the spread is understated"
+    assert warning == "a, again: a seed occurs more than once, so the standard deviation is too small"
 
 
 def test_a_space_of_ones_own_is_called_by_its_files_name(tmp_path: Any) -> None:

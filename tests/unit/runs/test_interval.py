@@ -28,6 +28,6 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("correct", "total"), [(1, 0), (0, 0), (3, 2), (-1, 2)])
-def test_what_is_no_share(correct: int, total: int) -> None:
-    with pytest.raises(ValueError, match="is no share"):
+def test_what_is_not_a_proportion(correct: int, total: int) -> None:
+    with pytest.raises(ValueError, match="is not a proportion"):
         wilson(correct, total)
