@@ -1,4 +1,4 @@
-"""Column types that keep what databases would lose: NaN, infinities, and the order of JSON objects."""
+"""Column types that preserve what databases lose: NaN, infinities, and the order of JSON objects."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _dump = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def json_copy(value: Any) -> Any:
-    """The value as it comes back from a `JsonText` column: its own copy, tuples as lists, keys as text."""
+    """An independent copy of the value as a `JsonText` column returns it: tuples become lists, keys text."""
     return json.loads(_dump(value))
 
 
 class JsonText(TypeDecorator[Any]):
-    """A JSON value kept as text, so that any database returns what was given.
+    """A JSON value stored as text, so that every database returns what was stored.
 
     The JSON types of databases refuse or replace NaN and infinities, and PostgreSQL's `jsonb` reorders keys; Optuna
     needs all three. Non-finite floats are written as Python's `json` writes them (`NaN`, `Infinity`).
@@ -38,7 +38,7 @@ class JsonText(TypeDecorator[Any]):
 
 
 class Real(TypeDecorator[float]):
-    """A double that may be NaN, which is stored as NULL because SQLite has no NaN."""
+    """A double that may be NaN; NaN is stored as NULL because SQLite has none."""
 
     impl = Double
     cache_ok = True
@@ -53,7 +53,7 @@ class Real(TypeDecorator[float]):
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment, given and returned in UTC with its zone, kept without it."""
+    """A point in time with its zone, returned in UTC; stored in UTC without a zone."""
 
     impl = DateTime
     cache_ok = True

@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, NoSuchModuleError
 
 from glorasearch.db.engine import in_memory, is_lost, make_engine, read_url
-from glorasearch.db.fences import Fences
+from glorasearch.db.lease_table import HeldLeases
 from glorasearch.db.receipts import Receipt, drop_old_receipts, leave_receipt, was_committed
 from glorasearch.db.retry import RETRY_SECONDS, START_SECONDS, RetryPolicy
 from glorasearch.db.schema import bring_up_to_date, check_schema, is_up_to_date
@@ -29,7 +29,7 @@ class Database:
 
     Args:
         url: of the database.
-        read_only: only look.
+        read_only: never write.
         retry_seconds: how long the stores of this package wait for a server that has answered before and is out of
             reach. Opening, and whoever only reads, waits for `START_SECONDS` at most.
 
@@ -48,7 +48,7 @@ class Database:
         self._retry_seconds = retry_seconds
         at_start = min(retry_seconds, START_SECONDS)
         self.retry = RetryPolicy(self.name, at_start if read_only else retry_seconds)
-        self.fences = Fences()
+        self.held_leases = HeldLeases()
         self.engine = self._create_engine()
         self._writer = self.engine.execution_options(glorasearch_writes=True)
         self.retry.run(self._check_schema if read_only else self._migrate, at_start)
@@ -93,7 +93,7 @@ class Database:
         try:
             with self._writer.begin() as connection:
                 if fenced:
-                    self.fences.check(connection)
+                    self.held_leases.check(connection)
                 yield connection
                 receipt = leave_receipt(connection)
         except IntegrityError:

@@ -1,4 +1,4 @@
-"""The engine of a database URL: what SQLite and PostgreSQL need to be told, and what their errors mean."""
+"""The engine of a database URL: the settings that SQLite and PostgreSQL need, and what their errors mean."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from glorasearch.errors import InputError
 
 _BUSY_SECONDS: Final = 60
-"""How long a SQLite writer waits for another one."""
+"""How long a SQLite writer waits for another writer."""
 
 _CLIENT_OPTIONS: Final = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-"""Of libpq, unless the URL gives others: a server that has vanished is noticed within half a minute."""
+"""For libpq, unless the URL sets them: a server that has vanished is noticed within half a minute."""
 
 _SESSION_OPTIONS: Final = {
     "tcp_keepalives_idle": "10",
@@ -24,13 +24,13 @@ _SESSION_OPTIONS: Final = {
     "tcp_keepalives_count": "3",
     "idle_in_transaction_session_timeout": "'60s'",
 }
-"""Of PostgreSQL: a client that has vanished, or was paused in a transaction, does not keep rows locked for hours."""
+"""For PostgreSQL sessions: a client that has vanished, or was paused in a transaction, does not lock rows for hours."""
 
 _LOST_STATES: Final = ("57P01", "57P02", "57P03", "53300")
-"""SQLSTATEs (beside class 08) after which a server may answer again: shut down, crashed, starting up, full."""
+"""SQLSTATEs, besides class 08, after which a server may answer again: shut down, crashed, starting up, full."""
 
 _REFUSALS: Final = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
-"""What a server says that refuses a connection for good; libpq gives no SQLSTATE for a failed connection."""
+"""Messages of servers that refuse a connection for good; libpq gives no SQLSTATE for a failed connection."""
 
 
 def read_url(url: str | URL) -> URL:
@@ -54,7 +54,7 @@ def in_memory(url: URL) -> bool:
 
 
 def make_engine(url: URL, *, read_only: bool) -> Engine:
-    """An engine whose connections are set up, and never shared by a process and its fork.
+    """An engine with configured connections, none of which a process shares with its forks.
 
     Raises:
         NoSuchModuleError, ModuleNotFoundError: if the driver is not installed.
@@ -80,7 +80,7 @@ def make_engine(url: URL, *, read_only: bool) -> Engine:
 
 
 def is_lost(error: DBAPIError | sqlite3.Error) -> bool:
-    """Whether an error says that the server is out of reach, so that the same may work in a while."""
+    """Whether an error means that the server is out of reach, so that a retry may succeed."""
     if isinstance(error, sqlite3.Error) or isinstance(error.orig, sqlite3.Error):
         return False
     if error.connection_invalidated:
@@ -92,7 +92,7 @@ def is_lost(error: DBAPIError | sqlite3.Error) -> bool:
 
 
 def _configure_sqlite(engine: Engine, *, read_only: bool) -> None:
-    """WAL, foreign keys, and transactions that begin when SQLAlchemy says so (the driver would begin them too late)."""
+    """WAL, foreign keys, and transactions that SQLAlchemy begins (the driver would begin them too late)."""
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, entry: ConnectionPoolEntry) -> None:
@@ -122,7 +122,7 @@ def _configure_postgresql(engine: Engine) -> None:
 
 
 def _forget_connections_after_fork(engine: Engine) -> None:
-    """A connection must not be shared by a process and its fork: each process opens its own."""
+    """Each process opens its own connections: a fork must not use its parent's."""
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, entry: ConnectionPoolEntry) -> None:

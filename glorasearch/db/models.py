@@ -30,7 +30,7 @@ def table_of(model: type[Base]) -> Table:
 
 
 class StudyRow(Base):
-    """One search. Ids are never used again, not even those of deleted studies (as Optuna asks)."""
+    """One search. Ids are never reused, not even those of deleted studies (Optuna requires it)."""
 
     __tablename__ = "studies"
     __table_args__ = (UniqueConstraint("name"), {"sqlite_autoincrement": True})
@@ -44,7 +44,7 @@ class StudyRow(Base):
 
 
 class StudyAttributeRow(Base):
-    """One attribute of a study: a row each, so that writers of different keys do not meet."""
+    """One attribute of a study: a row each, so that writers of different keys do not conflict."""
 
     __tablename__ = "study_attributes"
 
@@ -56,7 +56,7 @@ class StudyAttributeRow(Base):
 
 
 class DistributionRow(Base):
-    """What a parameter of a study was drawn from; stored once a study, not once a trial."""
+    """What a parameter of a study was drawn from; stored once per study, not per trial."""
 
     __tablename__ = "distributions"
 
@@ -69,7 +69,7 @@ class DistributionRow(Base):
 
 
 class TrialRow(Base):
-    """One evaluated subnet, all its parameters in one column."""
+    """One evaluated subnet, with all its parameters in one column."""
 
     __tablename__ = "trials"
     __table_args__ = (UniqueConstraint("study_id", "number"), {"sqlite_autoincrement": True})
@@ -81,7 +81,7 @@ class TrialRow(Base):
     """Raised by every write; a write names the revision that it read, so no write is lost."""
     state: Mapped[str] = mapped_column(String(16))
     started: Mapped[datetime | None]
-    """Local time without a zone, as Optuna has it; also `finished`."""
+    """Local time without a zone, as in Optuna; so is `finished`."""
     finished: Mapped[datetime | None]
     objectives: Mapped[list[float] | None] = mapped_column(JsonText)
     """The values of the objectives."""
@@ -134,24 +134,24 @@ class MetricRow(Base):
 
 
 class LeaseRow(Base):
-    """What one process has for itself, a run or a study, as long as its heart beats."""
+    """A run or study that one process has for itself while its heartbeat goes on."""
 
     __tablename__ = "leases"
 
     name: Mapped[str] = mapped_column(String(600), primary_key=True)
     """`run:<name>` or `study:<name>`."""
     token: Mapped[str] = mapped_column(String(32))
-    """Of this holding, so that none is taken for another."""
+    """The fencing token: new whenever the lease is taken."""
     host: Mapped[str] = mapped_column(String(255))
     """The process: its host, process id and start."""
     pid: Mapped[int]
     started: Mapped[str] = mapped_column(String(255))
     seconds: Mapped[float] = mapped_column(Double)
-    """Without a heartbeat for so long, the process is gone."""
+    """Without a heartbeat for this long, the process is gone."""
     beats: Mapped[int]
     """Heartbeats since it was taken."""
     renewed: Mapped[float] = mapped_column(Double)
-    """When the heart last beat, seconds since 1970 by the database's clock."""
+    """Time of the last heartbeat, seconds since 1970 by the database's clock."""
 
 
 class ReceiptRow(Base):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, Row, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from glorasearch.db.database import Database, as_database
-from glorasearch.db.lease_rows import Holder, holders
+from glorasearch.db.lease_table import LeaseHolder, find_holders
 from glorasearch.db.leases import Lease, Leases
 from glorasearch.db.models import MetricRow, RunRow, StageRow, table_of
 from glorasearch.db.process_identity import ProcessIdentity
@@ -25,21 +25,21 @@ _runs, _stages, _metrics = map(table_of, (RunRow, StageRow, MetricRow))
 
 
 class RunState(StrEnum):
-    """Where a run stands."""
+    """State of a run."""
 
     CREATED = "created"
     RUNNING = "running"
     FINISHED = "finished"
     STOPPED = "stopped"
-    """Stopped on request, or after some of its stages; it can go on."""
+    """Stopped on request, or after some of its stages; it can be resumed."""
     FAILED = "failed"
     INTERRUPTED = "interrupted"
-    """It says RUNNING, but the process that owned it is gone; the same command again resumes it."""
+    """Recorded as RUNNING, but its process is gone; the same command resumes it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
-    """A run, as the database has it."""
+    """A run as recorded in the database."""
 
     name: str
     config: dict[str, Any]
@@ -115,12 +115,12 @@ class RunStore:
             connection.execute(delete(_runs).where(_runs.c.id == run_id))
 
     def set_state(self, name: str, state: RunState | str, error: str | None = None) -> None:
-        """Say where a run stands; `error` is why it failed, and None clears it."""
+        """Set the state of a run; `error` is why it failed, None clears it."""
         self._update(name, {"state": RunState(state).value, "error": error})
 
     @retried
     def set_stage(self, name: str, stage: str, result: Mapping[str, Any]) -> None:
-        """Record the result of a finished stage, in place of an earlier one."""
+        """Record the result of a finished stage; it replaces an earlier one."""
         with self._change(name) as (connection, run_id):
             key = (_stages.c.run_id == run_id, _stages.c.stage == stage)
             connection.execute(delete(_stages).where(*key))
@@ -129,7 +129,7 @@ class RunStore:
 
     @retried
     def record_metrics(self, name: str, stage: str, step: int, values: Mapping[str, float]) -> None:
-        """Record numbers of one step, in place of those that an interrupted attempt recorded for the same step."""
+        """Record metrics of one step; they replace those that an interrupted attempt recorded for the same step."""
         if not values:
             return
         with self._change(name) as (connection, run_id):
@@ -145,7 +145,7 @@ class RunStore:
 
     @retried
     def metrics(self, name: str, stage: str | None = None) -> builtins.list[Metric]:
-        """The metrics of a run (of one stage of it), by stage, step and name."""
+        """The metrics of a run, or of one of its stages, by stage, step and name."""
         wanted = select(_metrics.c.stage, _metrics.c.step, _metrics.c.name, _metrics.c.value)
         with self._database.read() as connection:
             wanted = wanted.where(_metrics.c.run_id == _run_id(connection, name))
@@ -156,10 +156,10 @@ class RunStore:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[Lease]:
-        """Own a run: no other process (and nothing else in this one) may work on it meanwhile.
+        """Own a run: no other process, and nothing else in this one, may work on it meanwhile.
 
-        A lock whose process has died is taken over: at once if it was one of this host, else when its heart has not
-        beaten for a lease's time.
+        The lock of a process that has died is taken over: at once if it was on this host, else after a lease's time
+        without a heartbeat.
 
         Raises:
             RunLockedError: if a live process owns the run.
@@ -175,7 +175,7 @@ class RunStore:
 
     @contextmanager
     def _change(self, name: str) -> Iterator[tuple[Connection, int]]:
-        """A transaction that changes one run, whose row it holds, so that changes of a run come one by one."""
+        """A transaction that changes one run. It locks the run's row, so changes of one run are serialised."""
         with self._database.write() as connection:
             connection.execute(update(_runs).where(_runs.c.name == name).values(updated=datetime.now(UTC)))
             yield connection, _run_id(connection, name)
@@ -183,8 +183,7 @@ class RunStore:
     def _require(self, name: str) -> RunRecord:
         run = self.get(name)
         if run is None:
-            known = ", ".join([run.name for run in reversed(self.list())][:10])
-            raise RunNotFoundError(f"there is no run {name!r}; the newest of this database are: {known or 'none'}")
+            raise _not_found(name, [run.name for run in reversed(self.list())][:10])
         return run
 
     @retried
@@ -196,7 +195,7 @@ class RunStore:
             stages: dict[int, dict[str, Any]] = {row.id: {} for row in rows}
             for stage in connection.execute(results.where(_stages.c.run_id.in_(stages))):
                 stages[stage.run_id][stage.stage] = stage.result
-            held = holders(connection, [_lease_of(row.name) for row in rows])
+            held = find_holders(connection, [_lease_of(row.name) for row in rows])
         return [_run(row, stages[row.id], held.get(_lease_of(row.name))) for row in rows]
 
 
@@ -204,7 +203,7 @@ def _lease_of(name: str) -> str:
     return f"run:{name}"
 
 
-def _run(row: Row[Any], stages: dict[str, dict[str, Any]], holder: Holder | None) -> RunRecord:
+def _run(row: Row[Any], stages: dict[str, dict[str, Any]], holder: LeaseHolder | None) -> RunRecord:
     state = RunState(row.state)
     if state is RunState.RUNNING and holder is not None and not holder.is_alive:
         state = RunState.INTERRUPTED
@@ -224,6 +223,9 @@ def _run(row: Row[Any], stages: dict[str, dict[str, Any]], holder: Holder | None
 def _run_id(connection: Connection, name: str) -> int:
     found = connection.scalar(select(_runs.c.id).where(_runs.c.name == name))
     if found is None:
-        known = ", ".join(connection.scalars(select(_runs.c.name).order_by(_runs.c.id.desc()).limit(10)))
-        raise RunNotFoundError(f"there is no run {name!r}; the newest of this database are: {known or 'none'}")
+        raise _not_found(name, connection.scalars(select(_runs.c.name).order_by(_runs.c.id.desc()).limit(10)))
     return int(found)
+
+
+def _not_found(name: str, newest: Iterable[str]) -> RunNotFoundError:
+    return RunNotFoundError(f"there is no run {name!r}; the newest in this database are: {', '.join(newest) or 'none'}")

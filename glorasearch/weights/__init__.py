@@ -1,4 +1,4 @@
-"""Weights at rest: a content-addressed store of weight sets, and the training checkpoint. Safetensors, no pickle."""
+"""Weights at rest: a content-addressed store of weight sets, and training checkpoints. Safetensors, never pickle."""
 
 from glorasearch.weights.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint, snapshot
 from glorasearch.weights.digest import frozen_digest, tensor_digest

@@ -1,7 +1,7 @@
 """Files and directories on a local disk that appear whole or not at all, also after a kill or a power failure.
 
-Everything is written under a temporary name beside its target, flushed to the disk and renamed. A temporary name says
-which process writes it, so that what a killed process left behind can be told from what a living one is writing.
+Everything is written under a temporary name beside its target, flushed to the disk and renamed. The temporary name
+holds the writer's process id, so that leftovers of a killed process are told from files that are being written.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from pathlib import Path
 import psutil
 
 _PREFIX = ".glorasearch-tmp-"
-"""No other program's files: what is left behind under this name is deleted."""
+"""Unique to this package: leftovers with this prefix are deleted."""
 _CHUNK_BYTES = 1 << 20
 _FOREIGN_AGE_SECONDS = 24 * 3600
-"""A temporary of another machine, whose process cannot be asked, counts as left behind after this time."""
+"""A temporary file of another machine, whose process cannot be checked, counts as a leftover after this time."""
 
 
 def temporary_beside(target: Path) -> Path:
-    """A fresh temporary name in the directory of `target`, which carries this process's identity."""
+    """A new temporary name in the directory of `target`, with this process's id in it."""
     return target.parent / f"{_PREFIX}{os.getpid()}-{_machine()}-{secrets.token_hex(4)}-{target.name}"
 
 
 @contextmanager
 def temporary_directory(target: Path) -> Iterator[Path]:
-    """An empty temporary directory beside `target`, removed at the end unless it was renamed."""
+    """An empty temporary directory beside `target`, removed at the end unless it has been renamed."""
     path = temporary_beside(target)
     path.mkdir(parents=True)
     try:
@@ -51,10 +51,10 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def replace_file(path: Path, content: bytes, previous: Path | None = None) -> None:
-    """Put `content` at `path` in one step; the file that was there is kept as `previous`, where that is given.
+    """Write `content` to `path` atomically; the file that was there is kept as `previous`, if that is given.
 
-    The old file becomes `previous` only when the new one is in place, so a sound `previous` is never given up for a
-    damaged `path` without the new file being there.
+    The old file becomes `previous` only once the new one is in place, so a damaged `path` never replaces a sound
+    `previous` unless the new file is there.
     """
     temporary, old = temporary_beside(path), temporary_beside(path)
     try:
@@ -103,7 +103,7 @@ def sync_path(path: Path) -> None:
 
 
 def remove_leftovers(directory: Path) -> list[Path]:
-    """Remove the temporaries in `directory` whose writers are dead; gives what was removed."""
+    """Remove the temporary files in `directory` whose writers are dead; returns what was removed."""
     removed: list[Path] = []
     for path in sorted(directory.glob(f"{_PREFIX}*")):
         if _is_left_behind(path):
@@ -116,7 +116,7 @@ def remove_leftovers(directory: Path) -> list[Path]:
 
 
 def _link(path: Path, name: Path) -> bool:
-    """A second name for a file; False where there is no file, or the file system has no links."""
+    """Hard-link a file; False if there is no file, or the file system has no hard links."""
     try:
         name.hardlink_to(path)
     except OSError:
@@ -135,7 +135,7 @@ def _is_left_behind(path: Path) -> bool:
 
 
 def _machine() -> str:
-    """Host name and process-id namespace: two containers on a shared disk must not ask for each other's process ids."""
+    """Host name and process-id namespace: two containers on a shared disk must not look up each other's process ids."""
     try:
         namespace = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:

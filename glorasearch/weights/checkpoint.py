@@ -29,11 +29,11 @@ def previous_checkpoint(path: Path) -> Path:
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Write a checkpoint and flush it to the disk; the one that was there is kept as `<name>.previous`.
 
-    A kill at any moment leaves this checkpoint or the one before it to be loaded. One process writes a checkpoint.
+    A kill at any moment leaves this checkpoint or its predecessor loadable. Only one process may write a checkpoint.
 
     Args:
-        path: file to write; its directory is made where it is missing.
-        tensors: of any dtype that safetensors has (float, integer, uint8 generator states, bool), of any device.
+        path: file to write; its directory is created if missing.
+        tensors: of any dtype that safetensors has (float, integer, uint8 generator states, bool), on any device.
         meta: JSON data (step, position in the data, schedule, ...).
 
     Raises:
@@ -61,10 +61,10 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str
 
 
 class CheckpointWriter:
-    """Writes checkpoints of one file in a thread of its own, while the training goes on.
+    """Writes the checkpoints of one file in a thread of its own while the training continues.
 
-    A checkpoint is taken at once and written meanwhile; the next one waits until the one before is on the disk. What
-    goes wrong with a write is raised by the next `save`, or by `close`.
+    Each `save` waits until the previous checkpoint is on the disk. An error of a write is raised by the next `save`, or
+    by `close`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,12 +73,12 @@ class CheckpointWriter:
         self._under_way: Future[None] | None = None
 
     def save(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Like `save_checkpoint`; the tensors are those of `snapshot` or belong to the writer from now on."""
+        """`save_checkpoint` in the background; nobody may change the tensors afterwards (see `snapshot`)."""
         self.wait()
         self._under_way = self._thread.submit(save_checkpoint, self._path, tensors, dict(meta))
 
     def wait(self) -> None:
-        """Until the last checkpoint is on the disk."""
+        """Wait until the last checkpoint is on the disk."""
         pending, self._under_way = self._under_way, None
         if pending is not None:
             pending.result()
@@ -92,7 +92,7 @@ class CheckpointWriter:
 
 
 def snapshot(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU, one copy for each memory that the tensors share."""
+    """Copies on the CPU; tensors that share memory share it in the copy, too."""
     memory: dict[tuple[torch.device, int], torch.UntypedStorage] = {}
     copies: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -106,13 +106,13 @@ def snapshot(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The newest sound checkpoint: its tensors (on the CPU) and its metadata; None where there is none.
+    """The newest sound checkpoint: its tensors (on the CPU) and its metadata; None if there is none.
 
-    If the newest is damaged, or was being replaced when its writer was killed, the one before it is given, with a
+    If the newest is damaged, or was being replaced when its writer was killed, its predecessor is returned, with a
     warning in the log.
 
     Raises:
-        WeightsCorruptError: if there are checkpoints, but every one of them is damaged.
+        WeightsCorruptError: if there are checkpoints, but all are damaged.
         WeightStoreError: if a checkpoint cannot be read.
     """
     failures: list[str] = []

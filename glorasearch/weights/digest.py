@@ -17,10 +17,10 @@ from glorasearch.errors import WeightStoreError
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """What a manifest says of one tensor."""
+    """What a manifest records about one tensor."""
 
     dtype: str
-    """As torch writes it, without `torch.`: `float32`, `bfloat16`, `int64`, ..."""
+    """As in torch, without `torch.`: `float32`, `bfloat16`, `int64`, ..."""
     shape: tuple[int, ...]
     sha256: str
     """Of the tensor's bytes in row-major order, hexadecimal."""
@@ -49,7 +49,7 @@ def tensor_entries(tensors: Mapping[str, Tensor]) -> dict[str, TensorEntry]:
 
 
 def tensor_bytes(name: str, tensor: Tensor) -> memoryview:
-    """The bytes of a tensor in row-major order; a view of it where it is contiguous and on the CPU."""
+    """The bytes of a tensor in row-major order; a view if it is contiguous and on the CPU."""
     if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
         kind = (
             "on the meta device" if tensor.is_meta else f"of layout {tensor.layout}, quantised: {tensor.is_quantized}"
@@ -65,14 +65,14 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 class Frozen(Protocol):
-    """What has weights that nobody trains: a supernet."""
+    """A model with frozen weights: a supernet."""
 
     def frozen_state(self) -> dict[str, Tensor]:
-        """These weights by name."""
+        """The frozen weights by name."""
 
 
 def frozen_digest(model: Frozen) -> str:
-    """`tensor_digest` of `model.frozen_state()`, kept as long as the model lives and none of it is changed in place."""
+    """`tensor_digest` of `model.frozen_state()`, cached while the model lives and none of it is changed in place."""
     state = model.frozen_state()
     now = {name: (tensor.data_ptr(), tensor._version) for name, tensor in state.items()}
     known = _FROZEN.get(model)
@@ -85,18 +85,18 @@ _FROZEN: WeakKeyDictionary[Frozen, tuple[dict[str, tuple[int, int]], str]] = Wea
 
 
 def entries_digest(entries: Mapping[str, TensorEntry], fields: Mapping[str, Any] | None = None) -> str:
-    """SHA-256 over the entries and, where given, over JSON fields that belong to the identity."""
+    """SHA-256 over the entries and over JSON fields that belong to the identity, if given."""
     content = {"tensors": {name: entry.to_dict() for name, entry in entries.items()}, "fields": dict(fields or {})}
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces; NaN and infinity are refused (ValueError)."""
+    """JSON with sorted keys and no spaces; NaN and infinity raise ValueError."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """CPU copies where needed, such that every tensor is contiguous and none shares memory with another."""
+    """The tensors on the CPU, contiguous, none sharing memory with another; copied only where needed."""
     result: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name in sorted(tensors):
@@ -111,7 +111,7 @@ def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def first_difference(expected: Mapping[str, TensorEntry], found: Mapping[str, TensorEntry]) -> str | None:
-    """The first tensor that is missing, altered or too many, in words; None where all are equal."""
+    """The first tensor that is missing, altered or unexpected, in words; None if all are equal."""
     names: Iterable[str] = sorted(expected.keys() | found.keys())
     for name in names:
         if name not in found:

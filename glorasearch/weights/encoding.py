@@ -20,13 +20,13 @@ from glorasearch.weights.digest import TensorEntry, first_difference, storable, 
 
 _LENGTH_BYTES = 8
 ALIGNMENT = 64
-"""Bytes; torch's own allocations begin at multiples of it too."""
+"""Bytes; torch aligns its own allocations likewise."""
 
 
 def encode(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
     """A safetensors file of the tensors, laid out for mapping.
 
-    Tensors whose size is a multiple of 64 bytes come first, and so each of them begins at a multiple of 64 bytes.
+    Tensors whose size is a multiple of 64 bytes come first, so each of them begins at a multiple of 64 bytes.
 
     Raises:
         WeightStoreError: if a tensor's dtype does not exist in safetensors.
@@ -39,7 +39,7 @@ def encode(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
 
 
 def decode(content: bytes, expected: Mapping[str, TensorEntry], source: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, each checked by its entry. They own their memory: no file is mapped.
+    """The tensors of a safetensors file, each verified against its entry. They own their memory: no file is mapped.
 
     Raises:
         WeightsCorruptError: naming `source`, the first bad tensor, and the expected and the found checksum.
@@ -56,20 +56,21 @@ def decode(content: bytes, expected: Mapping[str, TensorEntry], source: str) -> 
 
 
 def map_file(file: BinaryIO, expected: Mapping[str, TensorEntry], path: Path) -> dict[str, Tensor]:
-    """The tensors of an open safetensors file whose content was verified before; the file may be closed afterwards.
+    """The tensors of an open safetensors file whose content has been verified; the file may be closed afterwards.
 
-    The mapping is private: a process that writes into a tensor gets its own copy of those pages, and the file stays as
-    it is. The pages live as long as a tensor does, and so does a lock that was taken on the file, for the mapping keeps
-    a duplicate of its descriptor. A tensor whose bytes do not begin at a multiple of 64, where arithmetic could take
-    another way than with memory of its own, is copied; `encode` puts those that are small or odd last.
+    The tensors are views of a private mapping, so processes that map the same file share its memory; one that writes
+    into a tensor gets its own copy of those pages, and the file does not change. The mapping lives as long as a tensor
+    does, and so does a lock on the file, because the mapping keeps a duplicate of its descriptor. A tensor that does
+    not begin at a multiple of 64 bytes is copied, since arithmetic could take another path on it than on aligned
+    memory; `encode` puts such tensors, small or odd, last.
 
     Raises:
-        WeightsCorruptError: if the header is damaged or speaks of other tensors.
+        WeightsCorruptError: if the header is damaged or lists other tensors.
     """
     mapping = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     spans = tensor_spans(mapping)
     if spans is None or spans.keys() != expected.keys():
-        raise WeightsCorruptError(f"{path}: altered: its header does not speak of the tensors of its manifest")
+        raise WeightsCorruptError(f"{path}: altered: its header lists other tensors than its manifest")
     return {name: _view(mapping, name, spans[name], expected[name], path) for name in sorted(expected)}
 
 
@@ -85,7 +86,7 @@ def read_metadata(content: bytes) -> dict[str, str] | None:
 
 
 def tensor_spans(content: bytes | mmap.mmap) -> dict[str, tuple[int, int]] | None:
-    """Where each tensor of a safetensors file begins and ends, in bytes of the file; None if the header is damaged."""
+    """Byte offsets (begin, end) of each tensor in a safetensors file; None if the header is damaged."""
     header = _read_header(content)
     if header is None:
         return None
@@ -111,13 +112,13 @@ def _view(mapping: mmap.mmap, name: str, span: tuple[int, int], entry: TensorEnt
 
 
 def _aligned(content: bytes) -> bytes:
-    """The same file with its tensors in another order, and spaces at the end of its header.
+    """The same file with its tensors reordered and its header padded with spaces.
 
-    Otherwise the order stays: safetensors sorts by dtype, so that no number lies across its own alignment.
+    Within both groups the order stays: safetensors sorts by dtype, so that every number is aligned to its own size.
     """
     header, spans = _read_header(content), tensor_spans(content)
     if header is None or spans is None:
-        raise WeightStoreError("the tensors cannot be written as safetensors: it gave no header")
+        raise WeightStoreError("the tensors cannot be written as safetensors: it wrote no header")
     parts: list[bytes | memoryview] = []
     end = 0
     for name in sorted(spans, key=lambda name: ((spans[name][1] - spans[name][0]) % ALIGNMENT > 0, spans[name])):

@@ -1,4 +1,4 @@
-"""The files of a weight store behind fsspec: failures that may pass are tried again, the others are explained."""
+"""The files of a weight store behind fsspec: transient failures are retried, others are explained."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 ATTEMPTS: Final = 6
-"""Times that something is tried before it has failed."""
+"""Attempts before an operation has failed."""
 CHECK_ATTEMPTS: Final = 3
-"""Times that the check before any work is tried."""
+"""Attempts of the check before any work."""
 _FIRST_PAUSE_SECONDS: Final = 0.5
-"""Doubled after each further failure, and drawn between half and all of it: many workers should not come together."""
+"""Doubled after each failure, with jitter between half and all of it, so that many workers do not retry at once."""
 _TRANSIENT: Final = frozenset(
-    {  # of aiohttp, botocore, urllib3 and s3fs, none of which is needed for a store on a disk
+    {  # by name: aiohttp, botocore, urllib3 and s3fs are not needed for a store on a disk
         "ClientConnectionError",
         "ClientPayloadError",
         "ConnectionError",
@@ -46,7 +46,7 @@ _MARK_CONTENT: Final = b"This is a weight store of glorasearch: weight sets, eac
 
 
 class Files:
-    """What a store does with files under its root. Paths are those of fsspec, without the scheme."""
+    """The file operations of a store, under its root. Paths are those of fsspec, without the scheme."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -59,16 +59,16 @@ class Files:
         except (ValueError, ImportError) as error:
             raise WeightStoreError(explain_url(url, error)) from error
         if protocol in ("s3", "s3a"):
-            self._files.retries = 1  # what s3fs repeats it does in silence; the repeating here says so
+            self._files.retries = 1  # s3fs retries silently; the retries here are logged
         self.root: str = root.rstrip("/")
         self.local = Path(root) if isinstance(self._files, LocalFileSystem) else None
 
     def read(self, path: str) -> bytes | None:
-        """All of a file; None if it is not there."""
+        """The content of a file; None if it is not there."""
         return self._call("read", lambda: bytes(self._files.cat_file(path)))
 
     def write(self, path: str, content: bytes, attempts: int = ATTEMPTS) -> None:
-        """Put a file, which then is there whole."""
+        """Write a file, which appears whole or not at all."""
 
         def put() -> bool:
             self._files.pipe_file(path, content)
@@ -86,9 +86,9 @@ class Files:
         return self._call("listed", lambda: [str(path) for path in self._files.find(self.root)]) or []
 
     def check(self, *, write: bool) -> None:
-        """Find out whether the store can be reached and read, or written; what cannot be is said at the first failure.
+        """Find out whether the store can be reached and read (or written); raises `WeightStoreError` otherwise.
 
-        To an object store it puts a small object for that, always the same.
+        To check writing, a small object, always the same, is put into an object store.
         """
         if self.local is not None:
             self._check_folder(self.local, write)
@@ -102,16 +102,16 @@ class Files:
             folder = folder.parent
         if not folder.is_dir() or not os.access(folder, (os.W_OK if write else os.R_OK) | os.X_OK):
             reason = f"{folder} is not a folder that can be {'written' if write else 'read'}"
-            raise WeightStoreError(f"weight store {self.url!r}: {reason}; give another by --store")
+            raise WeightStoreError(f"weight store {self.url!r}: {reason}; give another with --store")
 
     def _call(self, what: str, call: Callable[[], _Result], attempts: int = ATTEMPTS) -> _Result | None:
-        """The result of a call, repeated while it fails for a reason that may pass; None if there is no such file.
+        """The result of a call, retried after transient failures; None if there is no such file.
 
         Raises:
             WeightStoreError: if it fails for another reason, or too often.
         """
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_may_pass),
+            retry=tenacity.retry_if_exception(_is_transient),
             stop=tenacity.stop_after_attempt(attempts),
             wait=_pause,
             before=lambda state: self._files.invalidate_cache(),
@@ -144,14 +144,15 @@ class Files:
         )
 
     def _explain(self, error: Exception) -> str:
-        """The error, and what to do about it where that is known."""
+        """The error and, if known, what to do about it."""
         names, code = _names(error), _response(error).get("Error", {}).get("Code", "")
         text = f"{type(error).__name__}: {error}"
         if names & _NO_CREDENTIALS:
             advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role"
             return f"there are no credentials ({text}); {advice}"
         if isinstance(error, PermissionError) and self.local is None:
-            return f"it refused these credentials ({code or 'no code'}: {error}); they must be allowed to {_RIGHTS}"
+            refusal = f"{code or 'no code'}: {error}"
+            return f"the server refused these credentials ({refusal}); they must be allowed to {_RIGHTS}"
         if "EndpointConnectionError" in names:
             return f"{text}; AWS_ENDPOINT_URL_S3 says where an S3 service other than Amazon's is"
         return text
@@ -164,11 +165,11 @@ _RIGHTS: Final = "get, put and list objects there"
 
 
 def explain_url(url: str, error: Exception) -> str:
-    """Why a URL cannot be opened, and what to do."""
+    """Why a URL cannot be opened, and what to do about it."""
     if isinstance(error, ImportError):
         s3 = fsspec.utils.get_protocol(url) in ("s3", "s3a")
         package = "pip install 'glorasearch[s3]'" if s3 else "the package that the message names"
-        return f"weight store {url!r} needs a library that is not installed ({error}); install it by {package}"
+        return f"weight store {url!r} needs a library that is not installed ({error}); install it with {package}"
     return f"weight store {url!r} cannot be opened: {error}; allowed are a path and fsspec's URLs, such as s3://bucket/prefix"
 
 
@@ -176,14 +177,14 @@ def _pause(state: tenacity.RetryCallState) -> float:
     return _FIRST_PAUSE_SECONDS * 2.0 ** (state.attempt_number - 1) * random.uniform(0.5, 1.0)
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Whether the same call may work the next time: the connection failed, or the server said that it is its fault."""
+def _is_transient(error: BaseException) -> bool:
+    """Whether a failure is transient: the connection failed, or the server reports an error of its own."""
     response = _response(error)
     if response:
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= 500 or status == 429 or response.get("Error", {}).get("Code") in _TRANSIENT_CODES
-    passing_numbers = (errno.EBUSY, errno.ETIMEDOUT)
-    if isinstance(error, (ConnectionError, TimeoutError)) or getattr(error, "errno", None) in passing_numbers:
+    transient_numbers = (errno.EBUSY, errno.ETIMEDOUT)
+    if isinstance(error, (ConnectionError, TimeoutError)) or getattr(error, "errno", None) in transient_numbers:
         return True
     return bool(_names(error) & _TRANSIENT)
 
@@ -193,7 +194,7 @@ def _names(error: BaseException) -> frozenset[str]:
 
 
 def _response(error: BaseException) -> Mapping[str, Any]:
-    """What an S3 service answered, if it did; s3fs keeps it in the cause."""
+    """The answer of an S3 service, if there is one; s3fs keeps it in the cause."""
     for part in (error, error.__cause__):
         response = getattr(part, "response", None)
         if isinstance(response, dict):

@@ -1,4 +1,4 @@
-"""The manifest of a stored weight set: what makes it visible, and what everything in it is checked by."""
+"""The manifest of a stored weight set: it makes the set visible, and everything in the set is verified against it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Manifest:
         """The manifest of tensors whose safetensors file is `content`.
 
         Raises:
-            ValueError: if the fields use a key of the store's own, or are not JSON data.
+            ValueError: if the fields use a reserved key, or are not JSON data.
         """
         return cls(check_fields(fields), dict(tensors), len(content), hashlib.sha256(content).hexdigest())
 
@@ -41,7 +41,7 @@ class Manifest:
         return entries_digest(self.tensors, {"format": FORMAT, **self.fields})
 
     def to_dict(self) -> dict[str, Any]:
-        """The caller's fields, and `format`, `file` and `tensors`, which the store writes."""
+        """The caller's fields, and the store's own: `format`, `file` and `tensors`."""
         return {
             **self.fields,
             "format": FORMAT,
@@ -55,7 +55,7 @@ class Manifest:
 
     @classmethod
     def decode(cls, content: bytes, digest: str | None, source: str) -> Self:
-        """Read a manifest file and check that it is the one of `digest` (None: of any), unaltered to the byte.
+        """Read a manifest file and check that it belongs to `digest` (None: to any) and is unaltered to the byte.
 
         Raises:
             WeightsCorruptError: naming `source`.
@@ -78,7 +78,7 @@ class Manifest:
         return manifest
 
     def check_file(self, content: bytes) -> str | None:
-        """What is wrong with the bytes of the weights file, in words; None if nothing is."""
+        """How the bytes of the weights file differ from the manifest, in words; None if they do not."""
         found = hashlib.sha256(content).hexdigest()
         if len(content) == self.file_bytes and found == self.file_sha256:
             return None
@@ -90,9 +90,9 @@ def check_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The caller's fields as plain JSON data, as they will be read back."""
     taken = sorted(_OWN_KEYS & fields.keys())
     if taken:
-        raise ValueError(f"manifest keys {taken} are written by the store; choose other names")
+        raise ValueError(f"manifest keys {taken} are reserved for the store; choose other names")
     try:
         plain: dict[str, Any] = json.loads(json.dumps(dict(fields), allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"a manifest holds JSON data only: {error}") from error
+        raise ValueError(f"a manifest can hold JSON data only: {error}") from error
     return plain

@@ -1,4 +1,4 @@
-"""Weight sets on this node: fetched once, verified once, and mapped into memory by all processes that use them."""
+"""Weight sets on this node: fetched once, verified once, and mapped into memory by every process that uses them."""
 
 from __future__ import annotations
 
@@ -29,23 +29,22 @@ FOLDER_VARIABLE: Final = "GLORASEARCH_CACHE"
 LIMIT_VARIABLE: Final = "GLORASEARCH_CACHE_GIB"
 DEFAULT_LIMIT_GIB: Final = 20.0
 _MADE: Final = "made-"
-"""Names of entries that `remember` made begin with it; others are named by the digest of what is in them."""
+"""Prefix of the names of entries that `remember` made; others are named by the digest of their weight set."""
 
 
 class NodeCache:
-    """A folder of weight sets that the processes of a node share, the pages in memory included.
+    """A folder of weight sets that the processes of a node share, including the pages in memory.
 
-    Each entry is a directory that appears whole or not at all and is never changed; its tensors are views of a private
-    mapping of its file. So writing into a tensor changes it for this process alone. Everything about one entry happens
-    under a lock that the kernel takes back from a process that dies: the others wait for the one that fetches, and if
-    it dies, the next one fetches.
+    Each entry is a directory that appears whole or not at all and is never changed. Its tensors are views of a private
+    mapping of its file, so writing into a tensor changes it for this process alone. An entry is fetched under a lock
+    that the kernel releases when its process dies: the others wait, and if the fetching process dies, the next one
+    fetches.
 
-    All checksums are verified when an entry is made. Afterwards a file counts as verified as long as its size, its
-    inode and its times are those of that moment.
+    All checksums are verified when an entry is made. Afterwards a file counts as verified while its size, inode and
+    times are unchanged.
 
-    Entries that were used least recently are removed when the folder grows beyond its limit; one that some process of
-    the node has mapped stays, and so does the newest. A folder that cannot be written costs the sharing and nothing
-    else: the tensors are then this process's own.
+    When the folder grows beyond its limit, the least recently used entries are removed, except the newest and those
+    that some process of the node has mapped. If the folder cannot be written, the tensors are just not shared.
     """
 
     def __init__(self, folder: Path | None = None, *, limit_gib: float | None = None) -> None:
@@ -53,11 +52,11 @@ class NodeCache:
 
         Args:
             folder: by default `$GLORASEARCH_CACHE`, else `$XDG_CACHE_HOME/glorasearch`, else `~/.cache/glorasearch`;
-                a folder of this user under the directory for temporary files where none of these can be written.
-            limit_gib: GiB (2**30 bytes) that all entries together may have; by default `$GLORASEARCH_CACHE_GIB`, or 20.
+                if none of these can be written, a folder of this user under the directory for temporary files.
+            limit_gib: GiB (2**30 bytes) that all entries together may take; by default `$GLORASEARCH_CACHE_GIB`, or 20.
 
         Raises:
-            WeightStoreError: if the limit is no number, or no folder can be written.
+            WeightStoreError: if the limit is not a number, or no folder can be written.
         """
         self.folder = _writable_folder(folder)
         self.limit_bytes = int((_default_limit() if limit_gib is None else limit_gib) * 2**30)
@@ -65,7 +64,8 @@ class NodeCache:
     def get(self, store: WeightStore, digest: str) -> StoredWeights:
         """A weight set of a store, its tensors mapped.
 
-        It is copied to this node once. The files of a store on a file system of this machine are mapped where they lie.
+        It is copied to this node and verified once, by whichever process comes first. The files of a store on a file
+        system of this machine are mapped in place, after the same single verification.
 
         Raises:
             WeightsNotFoundError: if it is neither here nor in the store.
@@ -79,11 +79,11 @@ class NodeCache:
         return StoredWeights(digest, tensors, manifest.to_dict())
 
     def remember(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """The tensors that `make` gives, made by the first process of the node and mapped by all.
+        """The tensors that `make` returns, made by the first process of the node and mapped by all.
 
         Args:
-            key: says all that the tensors depend on: two calls with the same key must make the same tensors.
-            make: called while the others wait.
+            key: everything that the tensors depend on: two calls with the same key must make the same tensors.
+            make: called while the other processes wait.
 
         Raises:
             WeightStoreError: if a tensor cannot be stored as safetensors.
@@ -110,7 +110,7 @@ class NodeCache:
                 return manifest, map_file(file, manifest.tensors, path)
 
     def _entry(self, name: str, files: Callable[[], tuple[bytes, bytes]]) -> tuple[Manifest, dict[str, Tensor]]:
-        """The entry of that name; `files` gives manifest and weights file of one that is not there, or damaged."""
+        """The entry of that name; if it is missing or damaged, `files` returns its manifest and weights file."""
         place = self.folder / name
         with self._lock(name) as lock:
             found = self._mapped(name)
@@ -124,13 +124,13 @@ class NodeCache:
                     return own, _check(own, content, str(place))
                 found = self._mapped(name)
                 if found is None:
-                    raise WeightsCorruptError(f"{place}: written just now, and altered already")
+                    raise WeightsCorruptError(f"{place}: altered right after it was written")
                 self._shrink(keep=name)
             os.utime(lock.fileno())  # the time of last use
             return found
 
     def _mapped(self, name: str) -> tuple[Manifest, dict[str, Tensor]] | None:
-        """An entry that is there and sound; one that is damaged is removed."""
+        """The entry, if it is there and sound; a damaged one is removed."""
         place = self.folder / name
         path = place / WEIGHTS_NAME
         try:
@@ -146,7 +146,7 @@ class NodeCache:
         except FileNotFoundError:
             pass
         except WeightsCorruptError as error:
-            _log.warning("node cache: an entry is damaged and made again: %s", error)
+            _log.warning("node cache: replacing a damaged entry: %s", error)
         self._remove(name)
         return None
 
@@ -159,7 +159,7 @@ class NodeCache:
         _mark(self._marker(place.name), _state(place / WEIGHTS_NAME))
 
     def _shrink(self, keep: str) -> None:
-        """Remove what was used least recently and is not in use, until the folder is within its limit."""
+        """Remove the least recently used entries that are not in use, until the folder is within its limit."""
         locks = {path.stem: path.stat().st_mtime_ns for path in self.folder.glob("*.lock")}
         sizes = {name: _size(self.folder / name) for name in locks}
         total = sum(sizes.values())
@@ -180,15 +180,20 @@ class NodeCache:
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[BinaryIO]:
-        """Alone with an entry on this node; the file of the lock stays, since others may be waiting at it."""
+        """Exclude the other processes of this node from an entry.
+
+        `flock` itself, not the `filelock` package: that one polls, may fall back to a lock that outlives its process,
+        and has no shared locks, which mappings need. The file stays: others may wait for it, and its modification
+        time is when the entry was last used.
+        """
         with (self.folder / f"{name}.lock").open("ab") as file:
             try:
                 if not _flock(file):
-                    _log.info("waiting for another process of this node that is at %s", name)
+                    _log.info("waiting for another process of this node to finish with %s", name)
                     fcntl.flock(file, fcntl.LOCK_EX)
             except OSError as error:
                 advice = f"give a folder on a disk of this node by {FOLDER_VARIABLE}"
-                raise WeightStoreError(f"node cache {self.folder} has no locks ({error}); {advice}") from error
+                raise WeightStoreError(f"node cache {self.folder} cannot be locked ({error}); {advice}") from error
             yield file
 
     @contextmanager
@@ -206,16 +211,16 @@ def _flock(file: BinaryIO) -> bool:
 
 
 def _is_in_use(path: Path) -> bool:
-    """Whether some process has mapped the file."""
+    """Whether a process has the file mapped."""
     try:
-        with path.open("r+b") as file:  # as NFS wants it for such a lock
+        with path.open("r+b") as file:  # NFS requires write access for an exclusive lock
             return not _flock(file)
     except FileNotFoundError:
         return False
 
 
 def _size(place: Path) -> int:
-    """Bytes of an entry; 0 if there is none, or no longer."""
+    """Size of an entry in bytes; 0 if it is not there."""
     try:
         return sum(file.stat().st_size for file in place.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -223,7 +228,7 @@ def _size(place: Path) -> int:
 
 
 def _state(path: Path) -> list[int]:
-    """What changes when a file is replaced or written to."""
+    """The metadata that change when a file is replaced or written to."""
     found = path.stat()
     return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
@@ -241,7 +246,7 @@ def _is_marked(marker: Path, path: Path) -> bool:
 
 
 def _check(manifest: Manifest, content: bytes, source: str) -> dict[str, Tensor]:
-    """The tensors of a weights file that is what its manifest says, in memory of their own."""
+    """The tensors of a weights file, in memory of their own, after checking it against its manifest."""
     tensors = decode(content, manifest.tensors, source)
     difference = manifest.check_file(content)
     if difference is not None:
@@ -256,12 +261,12 @@ def _default_limit() -> float:
     except ValueError:
         limit = -1.0
     if not 0 <= limit < float("inf"):
-        raise WeightStoreError(f"{LIMIT_VARIABLE} is {given!r}; allowed are GiB from 0")
+        raise WeightStoreError(f"{LIMIT_VARIABLE} is {given!r}; give a number of GiB, 0 or more")
     return limit
 
 
 def _writable_folder(wanted: Path | None) -> Path:
-    """The first folder that can be written."""
+    """The first of the candidate folders that can be written."""
     given = str(wanted) if wanted is not None else os.environ.get(FOLDER_VARIABLE, "")
     base = os.environ.get("XDG_CACHE_HOME", "") or "~/.cache"
     candidates = [given] if given else []
@@ -272,7 +277,7 @@ def _writable_folder(wanted: Path | None) -> Path:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK | os.X_OK) or folder.stat().st_uid != os.getuid():
-                raise PermissionError(f"{folder} is not this user's to write")
+                raise PermissionError(f"{folder} does not belong to this user or cannot be written")
         except OSError as error:
             failures.append(str(error))
             if candidate == given:

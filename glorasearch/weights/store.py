@@ -1,4 +1,4 @@
-"""The weight store: weight sets written once, named by their digest, checked whenever they are read."""
+"""The weight store: weight sets are written once, named by their digest, and verified on every read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class StoredWeights:
-    """A weight set as it was read and verified."""
+    """A weight set that has been read and verified."""
 
     digest: str
     tensors: dict[str, Tensor]
@@ -41,17 +41,18 @@ class WeightStore:
 
     A weight set is `<digest>/weights.safetensors` and `<digest>/manifest.json`, and it exists if its manifest does. On
     a local disk both are written to a temporary directory, flushed and renamed in one step; on an object store the
-    manifest is put last. So a writer that is killed leaves nothing visible, and what it left behind on a local disk is
-    removed by the next `put`. Weight sets are never changed; `get` copies them, `NodeCache` maps them.
+    manifest is written last. So a writer that is killed leaves nothing visible, and the next `put` removes what it left
+    on a local disk. Weight sets never change; `get` copies them, `NodeCache` maps them. Both verify what they read, so
+    nobody needs to `verify` first.
 
-    Many processes may read and write one store at once: two that put the same weight set write the same content.
+    Many processes may read and write a store at once: two that put the same weight set write the same content.
     """
 
     def __init__(self, url: str) -> None:
-        """Open a store; nothing is looked at or made yet.
+        """Open a store without accessing it.
 
         Raises:
-            WeightStoreError: if there is no such kind of store, or the library for it is not installed.
+            WeightStoreError: if the kind of store is unknown, or its library is not installed.
         """
         self.url = url
         self._files = Files(url)
@@ -60,10 +61,10 @@ class WeightStore:
         return f"WeightStore({self.url!r})"
 
     def check(self, *, write: bool = True) -> None:
-        """Find out, before any work, whether the store can be reached and read, or written.
+        """Find out before any work whether the store can be reached and read (or written).
 
         Raises:
-            WeightStoreError: saying what is missing: the bucket, the credentials, a right, the connection.
+            WeightStoreError: naming what is missing: the bucket, the credentials, a permission, the connection.
         """
         self._files.check(write=write)
 
@@ -71,15 +72,15 @@ class WeightStore:
         """Store tensors with the caller's manifest fields (backbone digest, space digest, code version, ...).
 
         The digest covers names, dtypes, shapes and bytes of the tensors and all of these fields, so leave out what
-        differs between two runs that should give the same weight set, such as the time. Putting what is there already
-        checks what is there and writes nothing.
+        differs between two runs that should give the same weight set, such as the time. A weight set that is there
+        already is verified, not written.
 
         Returns:
             The digest, 64 hexadecimal digits.
 
         Raises:
-            ValueError: if a field is not JSON data or has a name that the store uses itself.
-            WeightStoreError: if a tensor cannot be stored or the store cannot be written.
+            ValueError: if a field is not JSON data or has a name that the store reserves.
+            WeightStoreError: if a tensor cannot be stored, or the store cannot be written.
             WeightsCorruptError: if the weight set is there already but damaged.
         """
         content = encode(tensors)
@@ -99,7 +100,7 @@ class WeightStore:
         return digest
 
     def get(self, digest: str, device: str | torch.device = "cpu") -> StoredWeights:
-        """Read a weight set and verify every checksum.
+        """Read a weight set and verify every checksum, in one pass over its file.
 
         Raises:
             WeightsNotFoundError: if it is not there.
@@ -114,7 +115,7 @@ class WeightStore:
         return manifest.encode(), content
 
     def local_folder(self, digest: str) -> Path | None:
-        """Where the files of a weight set lie; None if the store is not on a file system of this machine."""
+        """Folder of a weight set; None if the store is not on a file system of this machine."""
         return None if self._files.local is None else self._files.local / digest
 
     def _verified(self, digest: str) -> tuple[Manifest, bytes, dict[str, Tensor]]:
@@ -136,7 +137,7 @@ class WeightStore:
         return manifest, content, tensors
 
     def verify(self, digest: str) -> None:
-        """Read a weight set and check it completely; raises what `get` raises."""
+        """Read a weight set and verify every checksum, for those who need no tensors. Raises what `get` raises."""
         self.get(digest)
 
     def manifest(self, digest: str) -> dict[str, Any]:
@@ -144,7 +145,7 @@ class WeightStore:
         return self._manifest(digest).to_dict()
 
     def digests(self) -> list[str]:
-        """Digests of all weight sets of the store, sorted."""
+        """Digests of all weight sets in the store, sorted."""
         paths = [path.split("/") for path in self._files.find()]
         return sorted(
             path[-2] for path in paths if len(path) > 1 and path[-1] == MANIFEST_NAME and _DIGEST.fullmatch(path[-2])

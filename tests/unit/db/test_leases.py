@@ -1,4 +1,4 @@
-"""Leases: one owner at a time, whatever becomes of it. The owners are real processes."""
+"""Leases: one owner at a time, however it ends. The owners are real processes."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def leases(database: Database) -> Leases:
 
 @contextmanager
 def owner(url: str, seconds: float = SECONDS) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lease until it is told to go on."""
+    """Another process that holds the lease until it gets a line."""
     command = [sys.executable, "-c", HOLD, url, str(seconds)]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -134,7 +134,7 @@ def test_an_owner_elsewhere_whose_heart_beats_keeps_it(
     with owner(database_url):
         move(database)
         refused(leases, r"run 'x' is being worked on by process \d+ on elsewhere \(its last heartbeat came 0 s ago\)")
-    assert "on elsewhere, last heard of 0 s ago; watching for 1 s whether it is alive" in caplog.text
+    assert "on elsewhere, last heartbeat 0 s ago; watching for 1 s whether it is alive" in caplog.text
 
 
 def test_an_owner_elsewhere_whose_heart_has_stopped_loses_all_that_it_had(

@@ -54,7 +54,7 @@ def test_a_name_is_taken_once(store: RunStore) -> None:
 
 def test_an_unknown_run_is_named_with_those_that_exist(store: RunStore) -> None:
     store.create("known", {}, "")
-    with pytest.raises(RunNotFoundError, match="no run 'unknown'; the newest of this database are: known"):
+    with pytest.raises(RunNotFoundError, match="no run 'unknown'; the newest in this database are: known"):
         store.set_state("unknown", RunState.RUNNING)
 
 

@@ -132,7 +132,7 @@ def test_an_entry_that_was_altered_is_fetched_again(tmp_path, caplog):
     path.write_bytes(content)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert equal(cache.get(store, digest).tensors, tensors(1))
-    assert "an entry is damaged and made again" in caplog.text
+    assert "replacing a damaged entry" in caplog.text
     assert path.read_bytes() == store.read(digest)[1]
 
 

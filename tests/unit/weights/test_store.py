@@ -82,7 +82,7 @@ def test_no_weights(store):
 
 
 def test_wrong_input(store):
-    with pytest.raises(ValueError, match=r"\['tensors'\] are written by the store"):
+    with pytest.raises(ValueError, match=r"\['tensors'\] are reserved for the store"):
         store.put({}, {"tensors": 1})
     with pytest.raises(ValueError, match="JSON data only"):
         store.put({}, {"loss": float("nan")})
