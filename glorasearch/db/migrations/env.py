@@ -1,4 +1,4 @@
-"""What Alembic runs: the migrations, on the connection (and in the transaction) that `schema.upgrade` gives."""
+"""Run by Alembic: the migrations, in the transaction of the connection that `schema.upgrade` passes."""
 
 from alembic import context
 

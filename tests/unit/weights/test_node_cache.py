@@ -96,14 +96,14 @@ def test_a_local_store_is_mapped_where_it_lies(tmp_path):
 
 
 def test_processes_read_once_and_share_the_pages(tmp_path):
-    told = run_processes("together", tmp_path)
+    processes = run_processes("together", tmp_path)
     assert (tmp_path / "reads").read_text() == "read\n"
     kib = 4 * MIB // 1024
-    for number, process in enumerate(told):
-        assert process["sum"] == told[0]["sum"]
+    for number, process in enumerate(processes):
+        assert process["sum"] == processes[0]["sum"]
         assert process["memory"]["Rss"] >= kib
         assert process["memory"]["Private_Dirty"] == 0
-        assert process["memory"]["Pss"] < 1.1 * kib / len(told) + 16
+        assert process["memory"]["Pss"] < 1.1 * kib / len(processes) + 16
         assert process["written"] == [float(number)] * 10 + [10.0]
 
 

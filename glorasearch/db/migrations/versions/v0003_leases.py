@@ -1,4 +1,4 @@
-"""Leases in place of the owners of runs, and receipts of transactions."""
+"""Leases instead of owners of runs; receipts of transactions."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the tables; an owner of before has a lease whose heart does not beat."""
+    """Create the tables; present owners get leases without a heartbeat."""
     op.create_table(
         "leases",
         sa.Column("name", sa.String(600), nullable=False),
