@@ -39,7 +39,7 @@ class EvaluatorSpec(Config):
     batch_size: int | None = None
     """Images scored at once; 25 by default."""
     compile: Compile = "auto"
-    """On a GPU, whether the forward is compiled and captured; see `merged_model.make_merged_model`."""
+    """On a GPU, whether the forward is compiled and captured; see `make_model.make_merged_model`."""
     precision: Precision = "auto"
     """Precision of the forward pass; `auto` is bfloat16 on GPUs."""
     threads: int | None = None

@@ -11,7 +11,7 @@ import torch
 from glorasearch.config import Compile, Precision
 from glorasearch.data import SearchSplit
 from glorasearch.errors import DataError, EvaluationError, GlorasearchError
-from glorasearch.evaluation.merged_model import make_merged_model
+from glorasearch.evaluation.make_model import make_merged_model
 from glorasearch.evaluation.scoring import Chunks, PendingSums, ScoreSums, hardest_first, natural_order
 from glorasearch.space import EvaluationResult, EvaluationTask, Score, StopThreshold, Subnet
 from glorasearch.supernet import Supernet

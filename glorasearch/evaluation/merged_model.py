@@ -1,4 +1,4 @@
-"""The plain backbone into which candidate after candidate is merged, and its implementation for a device."""
+"""The plain backbone into which candidate after candidate is merged."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from glorasearch.config import Compile, Precision, is_mixed
-from glorasearch.errors import ConfigError, EvaluationError, GlorasearchError, first_line, first_sentence
+from glorasearch.errors import EvaluationError, first_sentence
 from glorasearch.space import BoundSpace, Subnet
-from glorasearch.supernet import Supernet
 
 _log = logging.getLogger(__name__)
 _halved = False
@@ -89,46 +87,3 @@ class MergedModel(ABC):
             f"out of memory on {self.device} with {len(images)} images at once, and with half of them: {again}. Use "
             "fewer workers on a GPU, or a smaller search.eval_batch_size"
         )
-
-
-def make_merged_model(
-    supernet: Supernet, device: torch.device | str, example: Tensor, *, compile: Compile, precision: Precision
-) -> MergedModel:
-    """`CapturedModel` on a GPU in bfloat16, otherwise `EagerModel`.
-
-    Args:
-        supernet: on that device already.
-        device: where to evaluate.
-        example: a batch `(n, C, H, W)` of the shape to be scored.
-        compile: `auto` falls back to the eager model, with a warning, if the backbone cannot be compiled; `on` raises
-            then; `off` always takes the eager one.
-        precision: of the forward pass; `auto` is bfloat16 on GPUs.
-    """
-    from glorasearch.evaluation.eager_model import EagerModel
-
-    kind = torch.device(device).type
-    mixed = is_mixed(precision, kind)
-    if compile == "off" or kind != "cuda" or not mixed:
-        return EagerModel(supernet, device, mixed=mixed)
-    from glorasearch.evaluation.captured_model import CapturedModel
-    from glorasearch.fused import UnfusableError
-
-    try:
-        model = CapturedModel(supernet, device)
-        model.prove(example)
-    except (GlorasearchError, torch.OutOfMemoryError):
-        raise
-    except UnfusableError as error:
-        if compile == "on":
-            raise ConfigError(f"{error}; set compile to auto or off") from error
-        _log.warning("%s: candidates are scored by the plain forward", error)
-        return EagerModel(supernet, device, mixed=True)
-    except Exception as error:  # compilers and captures fail in many ways
-        if compile == "on":
-            raise
-        _log.warning(
-            "this model cannot be compiled and captured here (%s): candidates are scored by the plain forward",
-            first_line(error),
-        )
-        return EagerModel(supernet, device, mixed=True)
-    return model
