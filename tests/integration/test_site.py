@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import glorasearch
 from glorasearch.runs import RunConfig
 from glorasearch.search import SearchConfig
 from glorasearch.training import TrainingConfig
@@ -51,6 +52,13 @@ def test_public_names_are_in_the_reference(site: Path, page: str, names: list[st
     html = (site / "api" / page / "index.html").read_text("utf-8")
     for name in names:
         assert f'id="{name}"' in html
+
+
+def test_the_page_of_the_package_has_all_its_public_names(site: Path) -> None:
+    """Described there, or linked to where they are."""
+    html = (site / "api" / "glorasearch" / "index.html").read_text("utf-8")
+    for name in set(glorasearch.__all__) - {"__version__"}:
+        assert f'id="glorasearch.api.{name}"' in html or re.search(rf'<a [^>]*href="[^"]+\.{name}"', html), name
 
 
 def test_every_option_of_a_run_file_is_on_its_page(site: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
 from glorasearch import __version__
@@ -47,3 +51,26 @@ def test_extras_that_the_documentation_names_exist() -> None:
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]:
         for named in re.findall(r"""(?:glorasearch|-e "?\.)\[([a-z0-9,]+)\]""", page.read_text("utf-8")):
             assert set(named.split(",")) <= extras.keys(), page
+
+
+def walks() -> list[str]:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8").split("## Seven walks\n", 1)[1]
+    return re.findall(r"`([a-z_][a-z_.]*:[A-Za-z_][\w.]*(?::\w+)?)`", text.split("\n\n", 2)[2])
+
+
+@pytest.mark.parametrize("name", walks())
+def test_every_name_of_the_seven_walks_exists(name: str) -> None:
+    module, path, *parameter = name.split(":")
+    found: Any = importlib.import_module(f"glorasearch.{module}")
+    for part in path.split("."):
+        found = getattr(found, part)
+    if parameter:
+        fields = {*getattr(found, "model_fields", ()), *getattr(found, "__annotations__", ())}
+        known = fields | ({*inspect.signature(found).parameters} if callable(found) else set())
+        assert parameter[0] in known, f"{name}: known are {', '.join(sorted(known))}"
+
+
+def test_there_are_seven_walks() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8").split("## Seven walks\n", 1)[1]
+    assert len(re.findall(r"^\*\*", text, flags=re.MULTILINE)) == 7
+    assert len(walks()) >= 40
