@@ -1,1 +1,1 @@
-"""The command line: one module a command, wiring only."""
+"""The command line: options and tables; the work is done by `runs`."""

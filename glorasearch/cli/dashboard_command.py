@@ -19,6 +19,6 @@ def command(workspace: str, database: str | None, host: str, port: int) -> None:
 
     found = Workspace.open(workspace, database, create=False)
     if not found.has_database:
-        raise InputError(f"workspace {found.path} has no database yet; start a run, or give another by --workspace")
+        raise InputError(f"workspace {found.path} has no database yet; start a run, or choose another with --workspace")
     click.echo(f"Optuna dashboard of {found.path} on http://{host}:{port} (Ctrl+C stops it)")
     serve(found.database_url, host=host, port=port)

@@ -57,7 +57,7 @@ def status(run: str | None, address: str, follows: bool, as_json: bool) -> int:
 @address_option
 @json_option
 def stop(run: str, address: str, as_json: bool) -> int:
-    """Stop RUN's job on a Ray cluster and wait until it has ended; what it has done is kept, and it can go on."""
+    """Stop RUN's job on a Ray cluster and wait until it has ended; what it has done is kept, and it can be resumed."""
     jobs = open_jobs(address)
     job = jobs.latest(run)
     if not job.live:
@@ -66,7 +66,7 @@ def stop(run: str, address: str, as_json: bool) -> int:
     if as_json:
         echo_json(job_json(ended))
     else:
-        click.echo(f"job {ended.id}: {ended.state.lower()}; submit the run again to go on where it was")
+        click.echo(f"job {ended.id}: {ended.state.lower()}; submit the run again to resume it")
     return 0
 
 
@@ -92,13 +92,13 @@ def follow(jobs: RunJobs, job: JobRecord, *, as_json: bool) -> int:
     try:
         ended = jobs.follow(job, write)
     except KeyboardInterrupt:
-        click.echo(f"\njob {job.id} goes on without you. {next_commands(jobs, job.run)}", err=True)
+        click.echo(f"\njob {job.id} continues without you. {next_commands(jobs, job.run)}", err=True)
         return 130
     if as_json:
         echo_json(job_json(ended))
     if ended.state == "SUCCEEDED":
         return 0
-    click.echo(f"job {ended.id}: {_state(ended)}; submit the run again to go on where it was", err=True)
+    click.echo(f"job {ended.id}: {_state(ended)}; submit the run again to resume it", err=True)
     return 1
 
 

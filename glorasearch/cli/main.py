@@ -114,7 +114,7 @@ def run(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as stop:
         terminated = isinstance(stop.__cause__ or stop, Terminated)  # click makes an Abort of every KeyboardInterrupt
-        click.echo(f"{'terminated' if terminated else 'interrupted'}; the same command goes on where it was", err=True)
+        click.echo(f"{'terminated' if terminated else 'interrupted'}; run the same command again to resume", err=True)
         return 143 if terminated else 130
     return outcome if isinstance(outcome, int) else 0
 

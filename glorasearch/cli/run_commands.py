@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @run_file_options
 @executor_options
 def run(config: Path, overrides: tuple[str, ...], **options: Any) -> None:
-    """Run all stages of a run file; the same command goes on where an earlier one was cut off.
+    """Run all stages of a run file; after an interruption, the same command resumes.
 
     A search space with one subnet is a fixed method: it is trained alone, and nothing is searched.
     """

@@ -63,10 +63,10 @@ def command(
 ) -> int:
     """Send the run file CONFIG to a Ray cluster as a job that does what `glorasearch run` does, and follow its log.
 
-    The run file goes along with the search spaces and the plugins that it names; its data and checkpoints
-    must be on the cluster. Ctrl+C ends the following, not the job. Exit code 0 if the job succeeded, 1 if it did not.
+    The run file is sent with the search spaces and the plugins that it names; its data and checkpoints must be on the
+    cluster. Ctrl+C ends the following, not the job. Exit code 0 if the job succeeded, 1 if it did not.
 
-    To submit a run whose job was stopped or has failed goes on where it was.
+    Submitting a run whose job was stopped or has failed resumes it.
     """
     from glorasearch.runs.submission import prepare
 

@@ -56,14 +56,14 @@ def command(
     executor: str,
     **options: Any,
 ) -> int:
-    """Run the run file CONFIG for each of some tasks, and print one table at the end.
+    """Run the run file CONFIG for each of several tasks, and print one table at the end.
 
     `{task}` in data.source stands for the name of the task, as in "vtab:/data/vtab-1k/{task}"; the run of a task is
     named <name>-<task>. Accuracies are those of the refitted winners on the test split; for VTAB-1k also the mean of
-    each group and the mean of the groups' means.
+    each group and the mean over the groups.
 
-    A task that fails does not stop the others: it is named at the end, and the exit code is 1. The same command goes on
-    where an earlier one was cut off, task by task.
+    A task that fails does not stop the others: it is named at the end, and the exit code is 1. After an interruption,
+    the same command resumes, task by task.
 
     With Ray each run is a process with --cpus-per-task and --gpus-per-task, on any node: workspace, data and database
     must then be the same on all of them (a shared folder; or --store and PostgreSQL), and the candidates of a run are

@@ -42,7 +42,8 @@ def _check_earlier_stages(session: Session, only: str) -> None:
     for name in COMMANDS[: COMMANDS.index(only)]:
         if session.fresh:
             raise InputError(
-                f"--fresh would forget stage {name!r}, which {only!r} needs; start over by `glorasearch train --fresh`"
+                f"--fresh would forget stage {name!r}, which {only!r} needs; start over with "
+                "`glorasearch train --fresh`"
             )
         session.require(StageResult.types[name])
 
@@ -63,7 +64,7 @@ def _check_supernet(session: Session) -> None:
 
 
 def _check_data(session: Session) -> None:
-    """Refuse to go on with other images than the finished stages saw: those of the test split may be among these.
+    """Refuse other images than the finished stages saw: training images may now be in the test split.
 
     Raises:
         DataError: naming the stage and the source.
@@ -79,5 +80,5 @@ def _check_data(session: Session) -> None:
             raise DataError(
                 f"{session.config.data.source}: the images are not those that stage {stage!r} of run {session.name!r} "
                 f"saw (digest {before[:12]} then, {now[:12]} now). Put them back as they were, give this run another "
-                "name by --set name=<name>, or start over by --fresh"
+                "name with --set name=<name>, or start over with --fresh"
             )

@@ -1,4 +1,4 @@
-"""All stages of a run in order, each once: a finished one is not done again, a broken one goes on where it was."""
+"""All stages of a run in order: a finished one is not repeated, an interrupted one resumes."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _once(
             raise RunError(
                 f"stage {stage!r} was run again because its weights were gone, and ended in other weights "
                 f"({result.weights[:12]}, before {str(before)[:12]}); what later stages found does not belong to "
-                "them. Put the old weights back, or start over by --fresh"
+                "them. Put the old weights back, or start over with --fresh"
             )
     stored.save(stage, result)
     session.files.forget_checkpoint(stage)

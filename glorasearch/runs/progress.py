@@ -1,4 +1,4 @@
-"""What a run tells the person who waits for it; how it is shown is the command line's affair."""
+"""The interface by which a run reports its progress; the command line shows bars."""
 
 from __future__ import annotations
 

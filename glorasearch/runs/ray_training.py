@@ -31,7 +31,7 @@ class RayTraining:
             InputError: if Ray is not installed, or too few GPUs are there.
             RunError: if Ray cannot be reached, or a worker finds other images or another backbone.
             NonFiniteLossError: if the training diverges.
-            WorkerLostError: if a process is gone; the same command goes on from the last checkpoint.
+            WorkerLostError: if a process is gone; the same command resumes from the last checkpoint.
         """
         trainer = make_trainer(session, task, compile="off")  # it does no step here, so there is nothing to compile
         checkpoints = FileCheckpointStore(session.files.checkpoint(task.stage))

@@ -103,7 +103,7 @@ class ResourceConfig:
             raise InputError(
                 f"--train-workers is {workers}, and a step has {ranks} rank{'s' * (ranks > 1)} (train.ranks): the "
                 f"number of processes must divide that of the ranks. Ranks belong to what a run is: set them in the "
-                f"run file or by --set train.ranks={workers}"
+                f"run file or with --set train.ranks={workers}"
             )
         if workers > 1 and self.train_gpus % 1:
             raise InputError(
@@ -148,7 +148,7 @@ def load_from_workers(path: str) -> Any:
         return load_object(path)
     except ImportError as error:
         raise InputError(
-            f"executor 'ray' cannot be loaded ({error}); install it by pip install 'glorasearch[ray]'"
+            f"executor 'ray' cannot be loaded ({error}); install it with pip install 'glorasearch[ray]'"
         ) from error
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Run:
     """All stages of one run: train, search, refit, baselines, test, export, report.
 
-    A finished stage is not done again, and one that was cut off goes on where it was.
+    A finished stage is not repeated, and an interrupted one resumes.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class Run:
         """Take the parts of a run together; no work is done yet.
 
         Args:
-            config: what the run is asked to do, or the path of a run file.
-            workspace: where it is kept, or the path of the folder.
-            resources: where its work is done; in this process if not given.
-            progress: what shows how far it is, such as `ProgressBars()`; nothing if not given.
+            config: what to do, or the path of a run file.
+            workspace: where to keep it, or the path of the folder.
+            resources: where to compute; in this process if not given.
+            progress: shows how far it is, such as `ProgressBars()`; nothing is shown if not given.
 
         Raises:
             InputError: if the run file, the workspace or its database cannot be used.
@@ -59,7 +59,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of the run in its workspace."""
+        """The run's name in its workspace."""
         return self.config.name
 
     @property

@@ -143,7 +143,7 @@ class Session:
     @contextmanager
     def _weights_of(self, stage: str) -> Iterator[None]:
         """Say of weights that are gone or damaged how to make them again."""
-        again = f"`glorasearch {stage if stage in ('train', 'refit') else 'run'} RUN_FILE` makes them again"
+        again = f"`glorasearch {stage if stage in ('train', 'refit') else 'run'} RUN_FILE` recreates them"
         try:
             yield
         except WeightsNotFoundError as error:

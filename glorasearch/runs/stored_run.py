@@ -53,7 +53,7 @@ class StoredRun:
         raise ConfigError(
             f"run {self.name!r} was started with another configuration "
             f"({', '.join(found) or 'defaults that changed with the version'}); "
-            "give this one another name by --set name=<name>, or start over by --fresh"
+            "give this one another name with --set name=<name>, or start over with --fresh"
         )
 
     def open(self) -> None:

@@ -179,7 +179,7 @@ def run_on_ray(
             parallel=parallel,
             cpus=cpus,
             gpus=gpus,
-            # Begun again, a fresh run would forget what the lost process has done; without --fresh it goes on.
+            # A fresh run that is retried would forget what the lost process has done; without --fresh it resumes.
             **({"retries": 0} if any(spec.fresh for spec in specs.values()) else {}),
             on_start=lambda name: progress.say(f"task {name}: run {specs[name].config['name']} goes to Ray"),
         ):

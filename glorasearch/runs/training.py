@@ -92,7 +92,7 @@ def train(session: Session, task: TrainingTask) -> TrainingResult:
         def show(step: int) -> None:
             nonlocal begun
             if not begun and step > 1:
-                session.progress.say(f"{task.title}: goes on at step {step}")
+                session.progress.say(f"{task.title}: resumes at step {step}")
             begun = True
             advance(step, f"loss {latest['loss']:.3f}" if "loss" in latest else "")
 

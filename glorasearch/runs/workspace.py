@@ -60,9 +60,9 @@ class Workspace:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise InputError(f"workspace {folder}: {error.strerror}; give another by --workspace") from error
+                raise InputError(f"workspace {folder}: {error.strerror}; choose another with --workspace") from error
             if not os.access(folder, os.W_OK | os.X_OK):
-                raise InputError(f"workspace {folder} is not writable; give another by --workspace")
+                raise InputError(f"workspace {folder} is not writable; choose another with --workspace")
         workspace = cls(folder, database or f"sqlite:///{folder / DATABASE_NAME}", _store_url(store, folder))
         if create:
             _ = workspace.database

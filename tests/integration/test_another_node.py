@@ -56,7 +56,7 @@ def test_a_driver_that_is_killed_goes_on_at_another_node(
     assert done.returncode == 0, done.stderr
     assert "watching for 30 s whether it is alive" in done.stderr
     assert "taken over from" in done.stderr
-    assert "search: goes on at trial" in done.stderr
+    assert "search: resumes at trial" in done.stderr
     assert "supernet:" not in done.stderr, "the weights are in the store"
     assert second.findings == alone.findings
     assert second.trials() == 160

@@ -171,7 +171,7 @@ def test_a_workspace_that_cannot_be_made_is_exit_2(tiny_run_file: Path, call: Ca
     code, _, err = call("run", str(tiny_run_file), "--workspace", str(tiny_run_file / "workspace"))
 
     assert code == 2
-    assert "Not a directory; give another by --workspace" in err
+    assert "Not a directory; choose another with --workspace" in err
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_a_run_that_is_killed_within_and_between_its_stages(make_bench: MakeBenc
     said.append(bench.finish())
     assert len(in_time) >= 3, "on a machine so busy that kills come late this says little"
     if in_time[0] == "train":
-        assert "lora: goes on at step " in said[1]
+        assert "lora: resumes at step " in said[1]
 
     assert bench.outcome() == fixed[0].outcome()
 

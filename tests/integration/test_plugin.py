@@ -204,7 +204,7 @@ def test_a_run_that_was_killed_goes_on_in_another_process(finished: Bench, make_
     bench = make_run()
     bench.stop_when(bench.checkpoint("train").exists, bench.start("train"))
     assert not bench.has_stage("train")
-    assert "supernet: goes on at step " in bench.finish()
+    assert "supernet: resumes at step " in bench.finish()
     assert bench.outcome() == finished.outcome()
 
 

@@ -26,7 +26,7 @@ def test_a_killed_run_ends_as_on_sqlite(
     code = bench.stop_when(lambda: bench.trials() >= 17, bench.start())
     assert (code, bench.record.state) == (-signal.SIGKILL, RunState.INTERRUPTED)
     errors = bench.finish()
-    assert "search: goes on at trial " in errors
+    assert "search: resumes at trial " in errors
 
     assert bench.outcome() == undisturbed.outcome()
 

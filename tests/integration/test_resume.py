@@ -36,11 +36,11 @@ class Moment:
 def moments(bench: Bench) -> list[Moment]:
     """One or more in every stage, in their order."""
     return [
-        Moment("train", bench.checkpoint("train").exists, "supernet: goes on at step "),
-        Moment("train", lambda: bench.steps("train") >= 65, "supernet: goes on at step "),
-        Moment("search", lambda: bench.trials() >= 21, "search: goes on at trial "),
-        Moment("refit", bench.checkpoint("refit").exists, "refit of the winner: goes on at step "),
-        Moment("baseline:lora", bench.checkpoint("baseline-lora").exists, "baseline lora: goes on at step "),
+        Moment("train", bench.checkpoint("train").exists, "supernet: resumes at step "),
+        Moment("train", lambda: bench.steps("train") >= 65, "supernet: resumes at step "),
+        Moment("search", lambda: bench.trials() >= 21, "search: resumes at trial "),
+        Moment("refit", bench.checkpoint("refit").exists, "refit of the winner: resumes at step "),
+        Moment("baseline:lora", bench.checkpoint("baseline-lora").exists, "baseline lora: resumes at step "),
         Moment("export", lambda: any(bench.folder.glob(".glorasearch-tmp-*-export"))),
     ]
 
@@ -147,7 +147,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
 
     run_of(interrupted, progress).execute("train")
 
-    assert "supernet: goes on at step 20" in progress.said
+    assert "supernet: resumes at step 20" in progress.said
     assert f"using the previous checkpoint {newest}.previous" in caplog.text
     assert interrupted.record.stages["train"]["weights"] == undisturbed.record.stages["train"]["weights"]
 
@@ -177,7 +177,7 @@ def test_ctrl_c_is_exit_130_and_the_run_goes_on(make_bench: MakeBench, undisturb
     code = bench.stop_when(lambda: bench.trials() >= 5, bench.start(), signal.SIGINT)
 
     assert code == 130
-    assert "interrupted; the same command goes on where it was" in bench.errors()
+    assert "interrupted; run the same command again to resume" in bench.errors()
     assert "Traceback" not in bench.errors()
     assert (bench.record.state, bench.record.error, bench.record.owner) == (RunState.STOPPED, None, None)
     assert command_line(bench.arguments("run", "--quiet")) == 0

@@ -209,7 +209,7 @@ def test_fresh_starts_over_but_not_before_everything_is_checked(
     for wrong in ("device=tpu", "space.min=10_000_000", "search.parents=40", "backbone.name=vit_nothing"):
         assert command_line(copied.arguments("run", "--fresh", "--quiet", "--set", wrong)) == 2
     assert command_line(copied.arguments("search", "--fresh", "--quiet")) == 2
-    assert "start over by `glorasearch train --fresh`" in capsys.readouterr().err
+    assert "start over with `glorasearch train --fresh`" in capsys.readouterr().err
     assert copied.outcome() == before
 
     short = [text for key in ("train.steps=2", "search.trials=16", "refit.steps=0") for text in ("--set", key)]
@@ -288,13 +288,13 @@ def test_weights_that_are_gone_or_damaged_are_named_and_made_again(
     error = capsys.readouterr().err
     assert "weights of stage 'train' of run 'tiny' are damaged" in error
     assert f"delete {weights.parent}" in error
-    assert "`glorasearch train RUN_FILE` makes them again" in error
+    assert "`glorasearch train RUN_FILE` recreates them" in error
 
     shutil.rmtree(weights.parent)
     assert command_line(bench.arguments("search", "--quiet")) == 1
     error = capsys.readouterr().err
     assert "weights of stage 'train' of run 'tiny' are gone" in error
-    assert "`glorasearch train RUN_FILE` makes them again" in error
+    assert "`glorasearch train RUN_FILE` recreates them" in error
     assert bench.record.state is RunState.FAILED
 
     assert command_line(bench.arguments("train")) == 0

@@ -47,7 +47,7 @@ def test_a_run_goes_on_elsewhere_when_its_workspace_is_lost(make_bench, undistur
     second = make_bench()
     arguments = ("run", "--store", url, "--database", f"sqlite:///{database}")
     said = second.finish(*arguments)
-    assert "search: goes on at trial" in said
+    assert "search: resumes at trial" in said
     assert "running it again" not in said
     assert second.findings == undisturbed.findings
     assert trials(database) == trials(undisturbed.workspace / "glorasearch.db")

@@ -18,7 +18,7 @@ def test_sigterm_is_exit_143_and_the_run_goes_on(make_bench: Callable[..., Bench
     code = bench.stop_when(lambda: bench.trials() >= 5, bench.start(), signal.SIGTERM)
 
     assert code == 143
-    assert "terminated; the same command goes on where it was" in bench.errors()
+    assert "terminated; run the same command again to resume" in bench.errors()
     assert "Traceback" not in bench.errors()
     assert (bench.record.state, bench.record.error, bench.record.owner) == (RunState.STOPPED, None, None)
     assert command_line(bench.arguments("run", "--quiet")) == 0

@@ -171,7 +171,7 @@ def test_a_run_is_sent_left_asked_stopped_and_sent_again(
     follower.send_signal(signal.SIGINT)
     _, said = follower.communicate(timeout=DEADLINE_SECONDS)
     assert follower.returncode == 130, said
-    assert f"goes on without you. Follow it: glorasearch status tiny --address {head.address} --follow" in said
+    assert f"continues without you. Follow it: glorasearch status tiny --address {head.address} --follow" in said
     assert "module vera is sent along" in said
     assert "Traceback" not in said
 
@@ -193,7 +193,7 @@ def test_a_run_is_sent_left_asked_stopped_and_sent_again(
     assert command_line(["status", "tiny", *to]) == 0
     status = capsys.readouterr().out
     assert "stopped" in status
-    assert "terminated; the same command goes on where it was" in status
+    assert "terminated; run the same command again to resume" in status
 
     # sent again, it goes on and ends as one that nobody disturbed
     again = head.start(*sent, "--detach", "--json")
@@ -201,7 +201,7 @@ def test_a_run_is_sent_left_asked_stopped_and_sent_again(
     assert again.returncode == 0, said
     assert json.loads(out)["run"] == "tiny"
     assert command_line(["status", "tiny", "--follow", *to]) == 0
-    assert "search: goes on at trial" in capsys.readouterr().out
+    assert "search: resumes at trial" in capsys.readouterr().out
     here.finish()
     expected, found = here.outcome(), there.outcome()
     for part in ("trials", "evaluations", "weights"):

@@ -1,7 +1,7 @@
 """The stage that trains the winner alone on train + search.
 
-A fixed method is its own winner: its training goes on, or starts afresh, as the run file says of the refit. So it is
-trained for as many steps as the winner of a searched run with the same `train.steps` and `refit.steps`.
+A fixed method is its own winner, and is refitted likewise. So it is trained for as many steps as the winner of a
+searched run with the same `train.steps` and `refit.steps`.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def search(session: Session) -> SearchResult:
         def show(state: SearchProgress) -> None:
             nonlocal begun
             if not begun and state.done > 1:
-                session.progress.say(f"search: goes on at trial {state.done}")
+                session.progress.say(f"search: resumes at trial {state.done}")
             begun = True
             best = state.best
             note = "" if best is None else f"best {100 * best.score.accuracy:.1f} %, {best.parameters:,} parameters"

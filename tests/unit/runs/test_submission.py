@@ -30,7 +30,7 @@ def run_file(tmp_path: Path) -> Path:
 def parsed(command: list[str]) -> click.Context:
     """The job's command line, as `glorasearch run` understands it."""
     assert command[:4] == ["python", "-m", "glorasearch", "run"]
-    return run_command.make_context("run", command[4:])
+    return run_command.make_context("run", command[4:], help_option_names=["-h", "--help"])  # click keeps the names
 
 
 def test_a_run_file_goes_with_its_overrides_and_options(run_file: Path) -> None:

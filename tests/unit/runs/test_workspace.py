@@ -21,7 +21,7 @@ def test_database_and_store_are_opened_once(tmp_path: Path) -> None:
 
 def test_a_workspace_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="Not a directory; give another by --workspace"):
+    with pytest.raises(InputError, match="Not a directory; choose another with --workspace"):
         Workspace.open(tmp_path / "file" / "workspace")
     with pytest.raises(InputError, match="File exists"):
         Workspace.open(tmp_path / "file")
