@@ -74,3 +74,19 @@ def test_there_are_seven_walks() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8").split("## Seven walks\n", 1)[1]
     assert len(re.findall(r"^\*\*", text, flags=re.MULTILINE)) == 7
     assert len(walks()) >= 40
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/design.md"])
+def test_the_direction_of_dependencies_is_that_of_the_contract(page: str) -> None:
+    (drawn,) = re.findall(r"^```text\n(cli \|.*?)^```", (ROOT / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    layers = next(contract["layers"] for contract in settings["contracts"] if contract["type"] == "layers")
+    assert " ".join(drawn.split()).split(" -> ") == [layer.replace("glorasearch.", "") for layer in layers]
+
+
+def test_files_that_contributing_names_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8").split("## Seven walks\n", 1)[0]
+    named = [name for name in re.findall(r"`([\w./]+)`", text) if "/" in name and not name.endswith("site/")]
+    for name in named:
+        assert any((folder / name).exists() for folder in (ROOT, ROOT / "glorasearch")), name
+    assert len(named) >= 20
