@@ -70,6 +70,12 @@ def test_every_option_of_a_run_file_is_on_its_page(site: Path) -> None:
                 assert f"<code>{key}</code>" in html, key
 
 
+def test_every_fence_became_a_block(site: Path) -> None:
+    """Markdown of the site wants four spaces where that of a repository takes three."""
+    for page in site.rglob("*.html"):
+        assert "```" not in page.read_text("utf-8"), page
+
+
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     """A page works without a network: scripts, styles, fonts and images are the site's own."""
     for page in site.rglob("*.html"):
