@@ -11,7 +11,10 @@ from glorasearch.space import Subnet
 
 
 def _subnet(value: Any) -> Subnet:
-    return value if isinstance(value, Subnet) else Subnet.from_dict(value)
+    """A stored subnet was checked when it was found, so results can be read without the plugins that it names."""
+    if isinstance(value, Subnet):
+        return value
+    return Subnet({(layer, tensor): choice for layer, tensors in value.items() for tensor, choice in tensors.items()})
 
 
 SubnetField = Annotated[Subnet, BeforeValidator(_subnet), PlainSerializer(Subnet.to_dict)]
