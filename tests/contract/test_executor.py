@@ -78,7 +78,10 @@ def test_an_exception_that_nobody_foresaw_is_a_failed_candidate_with_type_and_me
     assert executor.next_result().error is None
 
 
-def test_closing_twice_is_closing_once(executor: Executor) -> None:
+def test_closing_drops_what_was_submitted_and_may_be_repeated(executor: Executor) -> None:
     executor.submit(task(3))
-    executor.close()
-    executor.close()
+    for _ in range(2):
+        executor.close()
+        assert not ray.is_initialized()
+        with pytest.raises(RunError, match="no result to wait for"):
+            executor.next_result()

@@ -150,17 +150,19 @@ def localised(text: str) -> str:
     return re.sub(r"trials=[\d_]+\)", "trials=12, population=6, parents=3)", local)
 
 
-def test_make_quickstart(folder: Path) -> None:
+@pytest.mark.parametrize("overrides", [FEWER, pytest.param([], marks=pytest.mark.slow)], ids=["short", "whole"])
+def test_make_quickstart(folder: Path, overrides: list[str]) -> None:
     """All its stages, with the environment that runs this test in the place of a new one."""
+    workspace = folder / ("glorasearch-runs" if overrides else "whole-runs")
     binaries = Path(sys.executable).parent
     stamp = binaries.parent / ".installed"
     output = call(
         ["make", "-C", str(ROOT), "-o", str(stamp), "quickstart", f"VENV={binaries.parent}",
-         f"QUICKSTART_OPTIONS=--workspace {folder / 'glorasearch-runs'} {shlex.join(FEWER)}"],
+         f"QUICKSTART_OPTIONS=--workspace {workspace} {shlex.join(overrides)}"],
         folder,
     )  # fmt: skip
     assert "winner, refitted" in output
-    assert (folder / "glorasearch-runs" / "runs" / "quickstart" / "report.json").is_file()
+    assert (workspace / "runs" / "quickstart" / "report.json").is_file()
 
 
 def test_commands(folder: Path) -> None:

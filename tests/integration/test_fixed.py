@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,12 @@ Bench = Any
 MakeBench = Callable[..., Bench]
 METHOD = ("space.name=lora", 'report.baselines=["lora", "bitfit"]')
 STAGES = ["train", "search", "refit", "baseline:bitfit", "test", "export", "report"]
-WITHOUT_RAY = "import sys; sys.modules['ray'] = None; from glorasearch.cli.main import main; main(sys.argv[1:])"
+WITHOUT_RAY = """
+import json, sys
+sys.modules["ray"] = None
+from glorasearch.cli.main import run
+sys.exit(any([run(arguments) for arguments in json.loads(sys.argv[1])]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -151,10 +157,10 @@ def test_a_run_that_is_killed_within_and_between_its_stages(make_bench: MakeBenc
 def test_one_score_needs_no_workers(make_bench: MakeBench, fixed: tuple[Bench, str], tmp_path: Path) -> None:
     shutil.copytree(fixed[0].workspace, tmp_path / "workspace")
     bench = make_bench(*METHOD, "name=again", workspace=tmp_path / "workspace")
-    for stage in (["train"], ["search", "--executor", "ray"]):
-        command = [sys.executable, "-c", WITHOUT_RAY, *bench.arguments(*stage, "--quiet")]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    commands = [bench.arguments(*stage, "--quiet") for stage in (["train"], ["search", "--executor", "ray"])]
+    script = [sys.executable, "-c", WITHOUT_RAY, json.dumps(commands)]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
     storage = TrialStorage(bench.database_url)
     (trial,) = storage.get_all_trials(storage.get_study_id_from_name("again"))

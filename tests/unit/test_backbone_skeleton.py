@@ -31,7 +31,11 @@ def test_its_input_is_the_backbones(name: str, arguments: dict[str, Any]) -> Non
 
 
 def test_no_weights_are_asked_for() -> None:
-    build_skeleton(BackboneConfig(name="vit_tiny_patch16_224", pretrained=True, checkpoint="/no/such/file"), 3)
+    config = BackboneConfig(name="vit_tiny_patch16_224", pretrained=True, checkpoint="/no/such/file")
+    skeleton = build_skeleton(config, 3)
+    assert skeleton.get_classifier().out_features == 3
+    with pytest.raises(BackboneError, match="/no/such/file"):
+        build_backbone(config, 3)
 
 
 @register_model

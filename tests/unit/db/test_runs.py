@@ -152,7 +152,9 @@ def test_a_process_id_used_again_is_not_its_old_owner(store: RunStore) -> None:
     place = ProcessIdentity.current().started.rpartition(":")[0]
     _own(store, started=f"{place}:1")
     with store.lock("run"):
-        pass
+        owned = store.get("run")
+        assert owned is not None
+        assert owned.owner == ProcessIdentity.current()
 
 
 def test_an_owner_whose_lease_was_deleted_cannot_write_any_more(store: RunStore, url: str) -> None:

@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -284,13 +285,22 @@ def test_a_server_that_does_not_come_back(postgresql: Any, postgresql_url: str) 
 def test_a_server_that_is_still_starting(
     postgresql: Any, postgresql_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """It is waited for from before its start until it answers; meanwhile it refuses in words of its own."""
     postgresql.stop()
-    starting = threading.Thread(target=postgresql.start)
-    starting.start()
-    try:
-        RunStore(postgresql_url).create("run", {}, "")
-    finally:
-        starting.join()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            creating = pool.submit(lambda: RunStore(postgresql_url).create("run", {}, ""))
+            deadline = time.monotonic() + 60
+            while "the server is out of reach" not in caplog.text:
+                assert time.monotonic() < deadline
+                assert not creating.done()
+                time.sleep(0.01)
+        finally:
+            postgresql.start()
+        creating.result(60)
+    created = RunStore(postgresql_url).get("run")
+    assert created is not None
+    assert created.name == "run"
 
 
 def test_what_a_server_refuses_is_not_waited_for(postgresql: Any) -> None:
