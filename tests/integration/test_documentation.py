@@ -107,8 +107,10 @@ def call(command: list[str], folder: Path) -> str:
 
 
 def glorasearch(arguments: list[str], folder: Path) -> None:
-    """A command line in a process of its own; a run file that it writes is made short."""
+    """A command line in a process of its own, with one worker; a run file that it writes is made short."""
     before = set(folder.glob("*.toml"))
+    if "--workers" in arguments:  # each imports torch
+        arguments[arguments.index("--workers") + 1] = "1"
     if arguments[0] in ("run", "sweep"):
         arguments = [*arguments, *OVERRIDES]
     out, err = folder / "out", folder / "err"

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from support.programs import Program
 
 from glorasearch.cli.main import run as command_line
 from glorasearch.db import RunState, RunStore
@@ -47,16 +48,9 @@ class Head:
     environment: dict[str, str]
     """Of who may use it."""
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A real process of glorasearch."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "glorasearch", *arguments, "--address", self.address],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | self.environment,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+    def start(self, folder: Path, *arguments: str) -> Program:
+        """A process of glorasearch; its output goes to `out` and `err` in the folder."""
+        return Program([*arguments, "--address", self.address], folder / "out", folder / "err", self.environment)
 
 
 def free_ports(count: int) -> list[int]:
@@ -155,7 +149,12 @@ def test_a_run_is_sent_left_asked_stopped_and_sent_again(
     make_bench: MakeBench,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
+    def said(name: str) -> str:
+        path = tmp_path / name
+        return path.read_text() if path.exists() else ""
+
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
     here, there = make_bench(*SHORT), make_bench(*SHORT)
     here.run_file = there.run_file = folder / "tiny.toml"
@@ -163,23 +162,17 @@ def test_a_run_is_sent_left_asked_stopped_and_sent_again(
 
     # sent, followed, and left by Ctrl+C: the job goes on
     sent = there.arguments("submit", "--workers", "1", "--gpus-per-worker", "0")
-    follower = head.start(*sent)
-    assert follower.stdout is not None
-    for line in follower.stdout:
-        if "Running entrypoint" in line:
-            break
+    follower = head.start(tmp_path, *sent)
+    wait_until(lambda: "Running entrypoint" in said("out") or follower.poll() is not None, "the job's log")
     follower.send_signal(signal.SIGINT)
-    _, said = follower.communicate(timeout=DEADLINE_SECONDS)
-    assert follower.returncode == 130, said
-    assert f"continues without you. Follow it: glorasearch status tiny --address {head.address} --follow" in said
-    assert "module vera is sent along" in said
-    assert "Traceback" not in said
+    assert follower.wait(DEADLINE_SECONDS) == 130, said("err")
+    assert f"continues without you. Follow it: glorasearch status tiny --address {head.address} --follow" in said("err")
+    assert "module vera is sent along" in said("err")
+    assert "Traceback" not in said("err")
 
     # a second one of its name is refused
-    second = head.start(*sent)
-    _, said = second.communicate(timeout=DEADLINE_SECONDS)
-    assert second.returncode == 1
-    assert "run 'tiny' is being worked on by job glorasearch-tiny-" in said
+    assert head.start(tmp_path, *sent).wait(DEADLINE_SECONDS) == 1
+    assert "run 'tiny' is being worked on by job glorasearch-tiny-" in said("err")
 
     # stopped in the middle of the search, cleanly
     assert command_line(["status", *to]) == 0  # and Ray imported here, so that stopping takes no time
@@ -196,10 +189,8 @@ def test_a_run_is_sent_left_asked_stopped_and_sent_again(
     assert "terminated; run the same command again to resume" in status
 
     # sent again, it goes on and ends as one that nobody disturbed
-    again = head.start(*sent, "--detach", "--json")
-    out, said = again.communicate(timeout=DEADLINE_SECONDS)
-    assert again.returncode == 0, said
-    assert json.loads(out)["run"] == "tiny"
+    assert head.start(tmp_path, *sent, "--detach", "--json").wait(DEADLINE_SECONDS) == 0, said("err")
+    assert json.loads(said("out"))["run"] == "tiny"
     assert command_line(["status", "tiny", "--follow", *to]) == 0
     assert "search: resumes at trial" in capsys.readouterr().out
     here.finish()

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shlex
 import signal
 import sys
-import tempfile
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -82,19 +80,6 @@ class Program:
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
-
-
-def run_program(arguments: list[str], folder: Path, timeout: float = 400) -> str:
-    """Run a command line of glorasearch in a folder to its end, which must be a success; returns what it printed."""
-    with tempfile.TemporaryDirectory() as place:
-        out, err = Path(place, "out"), Path(place, "err")
-        program = Program(arguments, out, err, folder=folder)
-        try:
-            code = program.wait(timeout)
-        finally:
-            program.kill()
-        assert code == 0, f"glorasearch {shlex.join(arguments)}\n{out.read_text()}\n{err.read_text()}"
-        return out.read_text()
 
 
 def _main(arguments: list[str], out: str, err: str, variables: dict[str, str], folder: str) -> None:
