@@ -38,7 +38,7 @@ TEXTS = {page: (ROOT / page).read_text("utf-8") for page in PAGES}
 SHORT = {"train.steps": 6, "search.trials": 12, "search.population": 6, "search.parents": 3, "refit.steps": 4}
 OVERRIDES = [part for key, value in SHORT.items() for part in ("--set", f"{key}={value}")]
 
-FEWER = ["--set", "train.steps=50", "--set", "search.trials=60", "--set", "refit.steps=50"]
+FEWER = ["--set", "train.steps=10", "--set", "search.trials=24", "--set", "refit.steps=10"]
 """Of the quickstart."""
 
 COVERED = {
