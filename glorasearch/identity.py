@@ -58,10 +58,10 @@ def _select(
     for name, value in content.items():
         field = model.model_fields.get(name)
         roles = set() if field is None else {item for item in field.metadata if isinstance(item, Role)}
-        section = None if field is None else field.annotation
+        section = None if field is None else section_class(field)
         if roles.intersection(without):
             continue
-        if isinstance(section, type) and issubclass(section, Config):
+        if section is not None:
             inner = _select(section, value, without, content, defaults=defaults)
             if inner or defaults:
                 found[name] = inner
@@ -71,6 +71,12 @@ def _select(
         elif defaults or field is None or field.is_required() or value != _default(field):
             found[name] = value
     return found
+
+
+def section_class(field: FieldInfo) -> type[Config] | None:
+    """The class of a field that is a configuration itself; None of any other field."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Config) else None
 
 
 def _default(field: FieldInfo) -> Any:

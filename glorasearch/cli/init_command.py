@@ -21,7 +21,7 @@ def command(path: Path, backbone: str, data: str, space: str, force: bool) -> No
     from glorasearch.runs.template import render
 
     if path.exists() and not force:
-        raise ConfigError(f"{path} is there already; give another path, or --force to overwrite it")
+        raise ConfigError(f"{path} already exists; give another path, or --force to overwrite it")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "run"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

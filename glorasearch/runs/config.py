@@ -1,4 +1,4 @@
-"""Run files: what a run is asked to do, as strict TOML with `--set` overrides."""
+"""Run files: the configuration of a run, as strict TOML with `--set` overrides."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class RunConfig(Config):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "run") -> Self:
-        """The same from a dictionary."""
+        """As `load`, from a dictionary; `source` names its origin in messages."""
         merged = copy.deepcopy(dict(data))
         for override in overrides:
             _apply(merged, override)

@@ -1,4 +1,4 @@
-"""Relative paths of a run file: one rule for all of them."""
+"""Relative paths in run files, resolved by one rule."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SCHEMES = ("local-dir:", "folder:", "vtab:")
 
 
 def anchored(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The content of a run file that lies in `folder`, with its relative paths made absolute.
+    """The content of a run file in `folder`, with its relative paths made absolute.
 
-    A relative path of something to read (a search space, a data set, a checkpoint) is taken from `folder` if it exists
-    there; otherwise it is left as it is, and so means the current directory. `export.path`, which is written, is always
-    taken from `folder`. Paths that begin with `~` are left alone, and so are names that are no paths.
+    The relative path of something to read (a search space, a data set, a checkpoint) is resolved against `folder` if it
+    exists there; otherwise it is unchanged, and so relative to the current directory. `export.path`, which is written,
+    is always resolved against `folder`. Paths that begin with `~` and names that are not paths are unchanged.
     """
     content = copy.deepcopy(dict(data))
     folder = folder.resolve()
@@ -46,7 +46,7 @@ def anchored(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _change(content: dict[str, Any], section: str, key: str, change: Callable[[str], str]) -> None:
-    """Change a text, or every text of a list; what is of another type is for the strict check to refuse."""
+    """Change a string or every string of a list; validation refuses other types later."""
     table = content.get(section)
     if not isinstance(table, dict):
         return
@@ -58,5 +58,5 @@ def _change(content: dict[str, Any], section: str, key: str, change: Callable[[s
 
 
 def space_label(name: str) -> str:
-    """How a search space that is given by name or by path is called in tables."""
+    """The name in tables of a search space that is given by name or path."""
     return Path(name).stem if name.endswith(".toml") else name

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from glorasearch.config import Config, Role
+from glorasearch.identity import section_class
 from glorasearch.runs.config import RunConfig
 
 HEAD: Final = """\
@@ -59,16 +60,13 @@ def _tables() -> Iterator[tuple[str, type[Config], str]]:
     """Name (empty for the top of the file), class and description of every section, in the order of the file."""
     yield "", RunConfig, "Before the first section."
     for name, field in RunConfig.model_fields.items():
-        if _is_section(field):
-            yield name, field.annotation, _flat(field.description or "")  # type: ignore[misc]
-
-
-def _is_section(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, Config)
+        section = section_class(field)
+        if section is not None:
+            yield name, section, _flat(field.description or "")
 
 
 def _options(model: type[Config]) -> Iterator[tuple[str, FieldInfo]]:
-    return ((name, field) for name, field in model.model_fields.items() if not _is_section(field))
+    return ((name, field) for name, field in model.model_fields.items() if section_class(field) is None)
 
 
 def _example(field: FieldInfo, section: str) -> tuple[bool, Any]:

@@ -284,7 +284,7 @@ def test_init_writes_a_run_file_once(tmp_path: Path, call: Call) -> None:
 
     code, _, err = call("init", str(path))
     assert code == 2
-    assert f"{path} is there already; give another path, or --force" in err
+    assert f"{path} already exists; give another path, or --force" in err
     assert path.read_text() == written
     assert call("init", str(path), "--force", "--backbone", "vit_tiny_patch16_224")[0] == 0
     assert path.read_text() != written

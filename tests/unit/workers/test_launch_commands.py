@@ -77,10 +77,13 @@ def check(commands: click.Group, where: str, words: list[str]) -> click.Context:
     if name.startswith("-"):
         assert name == "--help"
         return click.Context(commands)
-    command = commands.get_command(click.Context(commands), name)
+    parent = click.Context(
+        commands, **commands.context_settings
+    )  # a command keeps the help options of its first parent
+    command = commands.get_command(parent, name)
     assert command is not None, f"{where}: no command {name!r}"
     try:
-        return command.make_context(name, arguments)
+        return command.make_context(name, arguments, parent=parent)
     except click.ClickException as error:
         raise AssertionError(f"{where}: {error.format_message()}") from error
 
