@@ -123,7 +123,7 @@ def job_json(job: JobRecord) -> dict[str, Any]:
 
 
 def _state(job: JobRecord) -> str:
-    """The state of a job, in one line; of one that failed with the first line of the reason."""
+    """The state of a job in one line, with the first line of the reason if it failed."""
     reason = next(iter(job.message.splitlines()), "").rstrip(".: ,")
     return f"{job.state.lower()} ({reason})" if job.state == "FAILED" and reason else job.state.lower()
 

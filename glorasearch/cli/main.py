@@ -47,7 +47,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
 
 
 class _LazyGroup(click.Group):
-    """Knows names and one-line helps; imports a command's module only to call it or to show its own help."""
+    """Imports the module of a command only to call it or to show its help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -74,25 +74,25 @@ def group() -> None:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM has arrived, by which Ray Jobs, Slurm and Kubernetes stop a process: the run stops as on Ctrl+C."""
+    """SIGTERM, by which Ray Jobs, Slurm and Kubernetes stop a process; a run stops as on Ctrl+C."""
 
 
 def interrupt_on_sigterm() -> None:
-    """Raise `Terminated` in the main thread on SIGTERM, once: while the run ends, further ones change nothing.
+    """Raise `Terminated` in the main thread on the first SIGTERM; later ones are ignored.
 
-    In another thread than the main one, where Python takes no handlers, this does nothing.
+    In another thread, where Python takes no signal handlers, this does nothing.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a run may be told to stop twice: its clean-up runs to its end
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the clean-up of the first one is not interrupted
     raise Terminated
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line, SIGTERM being an interruption too.
+    """Run the command line; SIGTERM interrupts it as Ctrl+C does.
 
     Exit codes: 0 success, 1 the run failed, 2 wrong usage or input, 130 interrupted, 143 terminated by SIGTERM.
     """

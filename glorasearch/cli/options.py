@@ -44,7 +44,7 @@ def workspace_options(command: Command) -> Command:
 
 
 def executor_options(command: Command) -> Command:
-    """Where a run works: the fields of `glorasearch.runs.resources.ResourceConfig`."""
+    """Where a run computes: the fields of `glorasearch.runs.resources.ResourceConfig`."""
     for option in reversed(_EXECUTOR_OPTIONS):
         command = option(command)
     return command
@@ -69,7 +69,7 @@ _EXECUTOR_OPTIONS = (
         "--evaluation-timeout",
         type=float,
         metavar="SECONDS",
-        help="Give an evaluation that has not answered by then to another worker.  [default: never]",
+        help="After this time, give an evaluation that has not answered to another worker.  [default: never]",
     ),
     click.option(
         "--train-workers",
@@ -83,7 +83,7 @@ _EXECUTOR_OPTIONS = (
 
 
 def run_file_options(command: Command) -> Command:
-    """The run file, `--set`, `--compile`, `--fresh`, and where to keep things: `--store` too."""
+    """The run file, `--set`, `--compile`, `--fresh`, `--store`, and `workspace_options`."""
     command = click.option("--fresh", is_flag=True, help="Forget what a run of this name has done, and start over.")(
         _compile_is_an_override(command)
     )

@@ -1,4 +1,4 @@
-"""What commands print: JSON, and the numbers of their tables."""
+"""Output of commands: JSON, and the numbers in tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 MISSING = "-"
-"""What stands for a number that is not there."""
+"""Stands for a number that is not there."""
 
 
 def percent(share: float | None) -> str:
@@ -19,12 +19,12 @@ def percent(share: float | None) -> str:
 
 
 def count(number: float | None) -> str:
-    """A whole number, its thousands separated."""
+    """A whole number, with separators of thousands."""
     return MISSING if number is None else f"{number:,.0f}"
 
 
 def echo_json(content: Any) -> None:
-    """Print JSON; a number that is not finite, which JSON does not have, is null."""
+    """Print JSON, with null for numbers that are not finite."""
     click.echo(json.dumps(_finite(content), indent=2, allow_nan=False))
 
 

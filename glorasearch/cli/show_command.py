@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from glorasearch.db import Metric
 
 _DIGESTS = ("weights", "digest", "split")
-"""Results of which the first characters are enough for a reader."""
+"""Fields that are shown shortened."""
 
 
 @click.command("show")

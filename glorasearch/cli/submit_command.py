@@ -14,9 +14,9 @@ from glorasearch.cli.output import echo_json
 from glorasearch.cli.run_commands import run as run_command
 
 _NOT_PASSED_ON = ("config", "overrides", "workspace", "database", "executor", "address", "as_json")
-"""Parameters of `run` that mean something else here, or are set for it."""
+"""Parameters of `run` that have another meaning here, or that `submit` sets itself."""
 _PASSED_ON = [parameter for parameter in run_command.params if parameter.name not in _NOT_PASSED_ON]
-"""Options of `run` that go with the job as they are given."""
+"""Options of `run` that are passed on to the job."""
 
 
 @click.command("submit")
@@ -97,7 +97,7 @@ def command(
 
 
 def _arguments(context: click.Context, options: dict[str, Any]) -> list[str]:
-    """The options of `run` that were given, by the command line or the environment, as they stand there."""
+    """The options of `run` that were given on the command line or in the environment."""
     given = (click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT)
     result: list[str] = []
     for parameter in _PASSED_ON:

@@ -1,4 +1,4 @@
-"""What is refused before a run starts, the cheapest checks first."""
+"""The checks before a run starts, the cheapest first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from glorasearch.runs.stored_run import COMMANDS
 
 
 def check_run(session: Session, only: str | None) -> None:
-    """Refuse what cannot work before anything is started or forgotten.
+    """Refuse what cannot work, before anything is started or forgotten.
 
     Raises:
         InputError: of the kind that fits.
@@ -49,7 +49,7 @@ def _check_earlier_stages(session: Session, only: str) -> None:
 
 
 def _check_supernet(session: Session) -> None:
-    """Refuse a device, data, a backbone, a space or a budget that cannot work together."""
+    """Refuse device, data, backbone, space and budget that do not fit together."""
     supernet = session.supernet()
     images, _ = session.data.train.batch(slice(0, 2), session.device)
     supernet.check_reached(images)

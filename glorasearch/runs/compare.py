@@ -214,7 +214,7 @@ SORTS: Final = ("method", "parameters", "search", "test", "seconds")
 def sorted_by(rows: Sequence[_RowOrGroup], key: str) -> list[_RowOrGroup]:
     """The sorted rows; equal ones keep their order."""
 
-    def place(row: _RowOrGroup) -> tuple[bool, Any]:
+    def sort_key(row: _RowOrGroup) -> tuple[bool, Any]:
         if key == "method":
             return False, row.method
         if key == "seconds":
@@ -224,7 +224,7 @@ def sorted_by(rows: Sequence[_RowOrGroup], key: str) -> list[_RowOrGroup]:
             found = _number(row, {"search": "search_accuracy", "test": "test_accuracy"}.get(key, key))
         return found is None, (found or 0.0) * (-1 if key in ("search", "test") else 1)
 
-    return sorted(rows, key=place)
+    return sorted(rows, key=sort_key)
 
 
 def _number(row: Row | Group, name: str) -> float | None:

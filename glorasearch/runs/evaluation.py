@@ -1,4 +1,4 @@
-"""How a run scores its candidates: in this process, and on workers."""
+"""Evaluation of a run's candidates, in this process or on workers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from glorasearch.search import Executor, InProcessExecutor
 from glorasearch.supernet import Supernet
 
 EVALUATOR = "glorasearch.evaluation:build_evaluator"
-"""What a worker builds its evaluator with."""
+"""Builds the evaluator of a worker."""
 RAY_EXECUTOR = "workers:RayExecutor"
 
 
 def make_executor(session: Session) -> Executor:
-    """Where the run's resources want its candidates to be evaluated.
+    """The executor that the run's resources name.
 
     Raises:
         InputError: if Ray is not installed, or workers are to use a GPU that they are not given.
@@ -66,7 +66,7 @@ def make_evaluator(
     hardest_first: bool = False,
     compile: Compile | None = None,
 ) -> CandidateEvaluator:
-    """An evaluator of a supernet's subnets on the search split, as the run scores them; `compile` if given."""
+    """An evaluator of a supernet's subnets on the search split; `compile` overrides that of the run."""
     return CandidateEvaluator(
         supernet,
         session.data.search,
@@ -80,9 +80,9 @@ def make_evaluator(
 
 
 def evaluator_spec(session: Session) -> EvaluatorSpec:
-    """What a worker needs to evaluate the run's candidates.
+    """All that a worker needs to evaluate the run's candidates.
 
-    Workers use as many threads as this process, since sums in another order end in other last bits.
+    Workers use as many threads as this process, since the order of summation changes the last bits.
 
     Raises:
         InputError: if they are to use a GPU of a cluster that gives them none.
@@ -107,7 +107,7 @@ def evaluator_spec(session: Session) -> EvaluatorSpec:
 
 
 def _worker_device(session: Session) -> str:
-    """Where workers evaluate: on the GPUs that they are given, whatever this machine has, else on its device."""
+    """The device of the workers: the GPUs assigned to them, if any, else the device of this process."""
     if session.resources.gpus_per_worker > 0:
         return "cpu" if session.config.device == "cpu" else "cuda"
     if session.resources.address is not None and session.device.startswith("cuda"):

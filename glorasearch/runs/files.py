@@ -11,7 +11,7 @@ from glorasearch.errors import InputError
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where a run keeps its files."""
+    """The paths of a run's files."""
 
     folder: Path
     export: Path
@@ -19,7 +19,7 @@ class RunFiles:
 
     @classmethod
     def of(cls, folder: Path, export: str | None) -> RunFiles:
-        """The files of a run with that folder; `export` is the path that its run file gives, if it does."""
+        """The files of a run in a folder; `export` is the path in the run file, if there is one."""
         return cls(folder, Path(export).expanduser().resolve() if export else folder / "export")
 
     @property
@@ -40,7 +40,7 @@ class RunFiles:
             kept.unlink(missing_ok=True)
 
     def check_export(self) -> None:
-        """Refuse to put the export in the place of anything but an earlier export or an empty directory.
+        """Refuse to overwrite anything but an earlier export or an empty directory.
 
         Raises:
             InputError: naming the path.

@@ -15,7 +15,7 @@ from glorasearch.space import BoundSpace, LayerShape, SearchSpace, Subnet
 
 
 def only_subnet(space: BoundSpace) -> Subnet | None:
-    """The subnet of a space that has just one; None if there is something to search."""
+    """The subnet of a space with a single one; None if there is something to search."""
     return space.largest() if space.size() == 1 else None
 
 

@@ -27,9 +27,9 @@ class Stage:
     """A step of a run."""
 
     run: Callable[..., StageResult]
-    """Called with the session, and with a part where there are `parts`."""
+    """Called with the session, and with the name of a part if there are `parts`."""
     parts: Callable[[Session], Iterable[str]] | None = None
-    """The names of those of its kind, where there may be several."""
+    """The parts, such as baselines, of a stage that runs several times."""
 
 
 STAGES: Final[Mapping[str, Stage]] = {
@@ -41,11 +41,11 @@ STAGES: Final[Mapping[str, Stage]] = {
     "export": Stage(export),  # after the test, so that the model card can give its accuracy
     "report": Stage(report),
 }
-"""The stages in their order."""
+"""The stages, in order."""
 
 
 def run_stages(session: Session, only: str | None = None) -> StageResult:
-    """Run all stages, or one; returns the result of the last one. `Run.execute` says more.
+    """Run all stages, or one, and return the result of the last; see `Run.execute`.
 
     Raises:
         InputError: if the run cannot work as it is described.
@@ -93,7 +93,7 @@ def _plan(session: Session) -> dict[str, Callable[[], StageResult]]:
 def _once(
     session: Session, stage: str, work: Callable[[], StageResult], *, again: bool = False
 ) -> tuple[StageResult, bool]:
-    """The result of a stage, and whether it had to be run.
+    """The result of a stage, and whether it was run now.
 
     A stage that has finished is run again if its files or its weights were removed since; weights must come out the
     same then if other stages have used them.

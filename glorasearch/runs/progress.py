@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 Advance = Callable[[int, str], None]
-"""Called with what is done so far, and a short note to show beside it."""
+"""Called with the units done so far and a short note."""
 
 
 class Progress(Protocol):
@@ -35,4 +35,4 @@ class Silent:
 
 
 def _ignore(done: int, note: str = "") -> None:
-    """Nothing is shown."""
+    """Show nothing."""

@@ -1,4 +1,4 @@
-"""Training in processes of a Ray cluster; this process keeps the checkpoint, and alone writes to the database."""
+"""Training on a Ray cluster; only this process writes checkpoints and the database."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TRAIN = "workers.training:train_on_workers"
 
 
 class RayTraining:
-    """Trains in Ray Train workers, as many and on as many GPUs as the run's resources say."""
+    """Trains in Ray Train workers; their number and GPUs are those of the run's resources."""
 
     def device(self, session: Session) -> str:
-        """That of the workers."""
+        """The device of the workers."""
         return "cuda" if session.resources.train_gpus else "cpu"
 
     def train(self, session: Session, task: TrainingTask) -> TrainingResult:
-        """Bring the stage's checkpoint to the last step, and take over what was trained.
+        """Train to the last checkpoint on the workers, and load it.
 
         Raises:
             InputError: if Ray is not installed, or too few GPUs are there.
@@ -74,7 +74,7 @@ class RayTraining:
 
 
 def _is_complete(checkpoint: Checkpoint | None, trainer: SupernetTrainer, task: TrainingTask) -> bool:
-    """Whether a checkpoint is the last one of this very training."""
+    """Whether a checkpoint is the last one of this training."""
     return (
         checkpoint is not None
         and checkpoint.meta["identity"] == trainer.identity

@@ -1,4 +1,4 @@
-"""Where a run works: in this process, or spread over the workers of a Ray cluster."""
+"""Where a run computes: in this process, or on the workers of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from glorasearch.errors import InputError
 
 
 class Backends(NamedTuple):
-    """What does the work of an executor, by dotted names: imported when it is wanted."""
+    """The parts of an executor, by dotted names, so that they are imported on demand."""
 
     evaluation: str
-    """A function of a `Session` that gives a `search.Executor` of candidates."""
+    """A function from a `Session` to the `search.Executor` of its candidates."""
     training: str
-    """A `training.TrainingBackend`."""
+    """A class with the interface of `training.TrainingBackend`."""
 
 
 EXECUTORS: Final[Mapping[str, Backends]] = {
@@ -24,12 +24,12 @@ EXECUTORS: Final[Mapping[str, Backends]] = {
     "ray": Backends("glorasearch.runs.evaluation:ray_executor", "glorasearch.runs.ray_training:RayTraining"),
 }
 WORKERS: Final = 2
-"""Actors that evaluate candidates, if their number is not given."""
+"""Default number of actors that evaluate candidates."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResourceConfig:
-    """Where candidates are evaluated and the supernet is trained. No part of a run's identity.
+    """Where candidates are evaluated and the supernet is trained; not part of a run's identity.
 
     Raises:
         InputError: if a value is out of its range or belongs to another executor.
@@ -40,17 +40,17 @@ class ResourceConfig:
     workers: int | None = None
     """Actors that evaluate candidates; `WORKERS` if not given."""
     address: str | None = None
-    """Of a Ray cluster; without it Ray is started on this machine."""
+    """Address of a Ray cluster; if not given, Ray is started on this machine."""
     gpus_per_worker: float = 0.0
     """GPUs of each actor; may be a share of one."""
     evaluation_timeout: float | None = None
-    """Seconds after which an evaluation that has not answered is given to another worker; None: never."""
+    """Seconds after which an unanswered evaluation is given to another worker; None: never."""
     train_workers: int = 1
     """Processes that train the supernet together."""
     train_gpus: float = 0.0
     """GPUs of each process that trains."""
     share_backbone: bool = False
-    """On the CPU, have the backbone's memory in common with other runs of this machine."""
+    """On the CPU, share the backbone's memory with other runs on this machine."""
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
@@ -76,16 +76,16 @@ class ResourceConfig:
 
     @property
     def evaluators(self) -> int:
-        """Actors that evaluate candidates."""
+        """Number of actors that evaluate candidates."""
         return WORKERS if self.workers is None else self.workers
 
     def trains_elsewhere(self, ranks: int) -> bool:
-        """Whether a training with so many ranks is done by other processes: one rank goes there for a GPU only."""
+        """Whether other processes do a training with so many ranks; a single rank only for their GPUs."""
         return (self.train_workers > 1 and ranks > 1) or self.train_gpus > 0
 
     @property
     def evaluation_backend(self) -> str:
-        """Dotted name of what makes the executor of candidates."""
+        """Dotted name of the function that makes the executor of candidates."""
         return EXECUTORS[self.executor].evaluation
 
     def training_backend(self, ranks: int) -> str:
@@ -112,10 +112,10 @@ class ResourceConfig:
             )
 
     def check(self, gpus: int) -> None:
-        """Find out, before work starts, what would fail once the workers are needed.
+        """Check, before work starts, that the workers can be started.
 
         Args:
-            gpus: of this machine.
+            gpus: number of GPUs of this machine.
 
         Raises:
             InputError: if Ray is not installed, or this machine has fewer GPUs than the workers need.

@@ -1,4 +1,4 @@
-"""What the stages of a run find: a frozen class for each, with the stage's name in its header."""
+"""The results of a run's stages: a frozen class for each, which names its stage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
 
 
 class TrainedResult(StageResult):
-    """What a stage found that ended in weights."""
+    """The result of a stage that trains."""
 
     weights: str
     """Digest of the weights in the weight store."""
@@ -17,9 +17,9 @@ class TrainedResult(StageResult):
     seconds: float
     """Wall-clock seconds of the training loop."""
     loss: float | None
-    """Mean loss of the last records, nats; None without a step."""
+    """Mean loss of the last records, nats; None if there were no steps."""
     split: str | None
-    """Digest of the images that were trained on; None without a step."""
+    """Digest of the training images; None if there were no steps."""
 
 
 class TrainResult(TrainedResult, stage="train"):
@@ -28,13 +28,13 @@ class TrainResult(TrainedResult, stage="train"):
     key: str
     """Digest of all that the weights depend on."""
     from_run: str | None = None
-    """The run whose weights were taken over."""
+    """Name of the run whose weights were reused."""
     fixed_method: bool
     """Whether the search space has one subnet, so that there is nothing to search."""
 
 
 class SearchSummary(FrozenModel):
-    """How many trials a search made, and what they cost."""
+    """The number of trials of a search, and their cost."""
 
     sampler: str
     """`none` where the space has one subnet."""
@@ -65,15 +65,15 @@ class SearchResult(SearchSummary, StageResult, stage="search"):
     trial: int
     subnet: SubnetField
     digest: str
-    """Of the subnet."""
+    """Digest of the subnet."""
     parameters: int
     """Trainable parameters, the head excluded."""
     stored: int
-    """Numbers that the adapters consist of: the parameters, and directions that are kept and not trained."""
+    """Numbers stored in the adapters: the parameters, and directions that are not trained."""
     search_accuracy: float
     search_cross_entropy: float
     images: int
-    """Of the search split."""
+    """Images of the search split."""
     split: str
     """Digest of the search split."""
     pareto: tuple[ParetoPoint, ...]
@@ -83,7 +83,7 @@ class RefitResult(TrainedResult, stage="refit"):
     """The winner, trained alone on train + search."""
 
     start: str
-    """`inherited` or `fresh` weights."""
+    """The weights it started from: `inherited` or `fresh`."""
 
 
 class BaselineResult(TrainedResult, stage="baseline"):
@@ -123,16 +123,16 @@ class DataSummary(FrozenModel):
     search: SplitSummary
     test: SplitSummary
     overlap: dict[str, Any]
-    """Images that are in two splits."""
+    """Images that occur in two splits."""
 
 
 class WinnerTest(FrozenModel):
-    """Accuracy of the winner on the test split, by its weights."""
+    """Accuracy of the winner on the test split."""
 
     test_accuracy: float
-    """With those of the refit."""
+    """With the weights of the refit."""
     test_accuracy_inherited: float
-    """With those of the supernet, before the refit."""
+    """With the weights of the supernet, before the refit."""
 
 
 class TestResult(WinnerTest, StageResult, stage="test"):
@@ -145,18 +145,18 @@ class TestResult(WinnerTest, StageResult, stage="test"):
 
 
 class ExportSummary(FrozenModel):
-    """Where the merged model is, and how exact it is."""
+    """Path and exactness of the merged model."""
 
     path: str
     max_abs_diff: float
-    """Largest absolute difference of the outputs of the merged and of the adapted model."""
+    """Largest absolute difference between the outputs of the merged and the adapted model."""
 
 
 class ExportResult(ExportSummary, StageResult, stage="export"):
     """The merged model."""
 
     digest: str
-    """Of its weights."""
+    """Digest of its weights."""
     bytes: int
     files: tuple[str, ...]
     tested: bool
@@ -180,7 +180,7 @@ class RefitSummary(FrozenModel):
 
 
 class Winner(WinnerTest):
-    """The subnet that was found, and its accuracies."""
+    """The best subnet, and its accuracies."""
 
     trial: int
     subnet: SubnetField
@@ -190,7 +190,7 @@ class Winner(WinnerTest):
 
 
 class BaselineSummary(FrozenModel):
-    """A baseline beside the winner."""
+    """A baseline, as the report gives it."""
 
     parameters: int
     test_accuracy: float
@@ -200,7 +200,7 @@ class BaselineSummary(FrozenModel):
 
 
 class Report(StageResult, stage="report"):
-    """Everything that a run found, as `report.json` has it."""
+    """The content of `report.json`."""
 
     run: str
     seed: int
@@ -223,10 +223,10 @@ Result = TypeVar("Result", bound=StageResult)
 
 
 class Results:
-    """The results of a run's finished stages, read from their JSON when they are asked for."""
+    """The results of a run's finished stages, parsed when they are accessed."""
 
     def __init__(self, stages: Mapping[str, Mapping[str, Any]]) -> None:
-        """`stages` are those of a `RunRecord`."""
+        """`stages` as in `RunRecord.stages`."""
         self._stages = stages
 
     def __contains__(self, stage: object) -> bool:
@@ -243,39 +243,39 @@ class Results:
             yield stage, StageResult.types[stage.partition(":")[0]].from_json(content)
 
     def get(self, kind: type[Result], part: str | None = None) -> Result | None:
-        """The result of that class; None if the stage has not finished. `part` is the name of a baseline."""
+        """The result of this class; None if the stage has not finished. `part` is the name of a baseline."""
         content = self._stages.get(stage_name(kind, part))
         return None if content is None else kind.from_json(content)
 
     @property
     def train(self) -> TrainResult | None:
-        """Of the supernet's training."""
+        """Result of the supernet's training."""
         return self.get(TrainResult)
 
     @property
     def search(self) -> SearchResult | None:
-        """Of the search."""
+        """Result of the search."""
         return self.get(SearchResult)
 
     @property
     def refit(self) -> RefitResult | None:
-        """Of the refit."""
+        """Result of the refit."""
         return self.get(RefitResult)
 
     @property
     def baselines(self) -> dict[str, BaselineResult]:
-        """Name → result of the baselines that have finished."""
+        """Name → result, for the baselines that have finished."""
         names = [stage.partition(":")[2] for stage in self._stages if stage.startswith(f"{BaselineResult.stage}:")]
         return {name: BaselineResult.from_json(self._stages[stage_name(BaselineResult, name)]) for name in names}
 
     @property
     def test(self) -> TestResult | None:
-        """Of the test split."""
+        """Result of the test."""
         return self.get(TestResult)
 
     @property
     def export(self) -> ExportResult | None:
-        """Of the export."""
+        """Result of the export."""
         return self.get(ExportResult)
 
     @property
@@ -285,5 +285,5 @@ class Results:
 
 
 def stage_name(kind: type[StageResult], part: str | None = None) -> str:
-    """The stage whose result is of that class."""
+    """Name of the stage with results of that class."""
     return kind.stage if part is None else f"{kind.stage}:{part}"

@@ -40,7 +40,7 @@ class Run:
         resources: ResourceConfig | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Take the parts of a run together; no work is done yet.
+        """Set up the run; no work is done yet.
 
         Args:
             config: what to do, or the path of a run file.
@@ -64,12 +64,12 @@ class Run:
 
     @property
     def results(self) -> Results:
-        """What the finished stages found, by stage."""
+        """The results of the finished stages."""
         return self._stored.results
 
     @property
     def report(self) -> Report | None:
-        """Everything that the run found; None until all its stages have finished."""
+        """The final report; None until all stages have finished."""
         return self.results.report
 
     @property
@@ -106,8 +106,9 @@ class Run:
     def execute(self, only: str | None = None, *, fresh: bool = False) -> StageResult:
         """Run all stages, or one; returns the result of the last one.
 
-        What the database alone can answer or refuse is so before torch is imported, and everything that can be checked
-        is checked before the first stage starts. The process owns the run meanwhile.
+        A finished run is answered, and an impossible one refused, from the database alone where possible, before torch
+        is imported. Everything else that can be checked is checked before the first stage starts. The process holds
+        the run's lock meanwhile.
 
         Args:
             only: `train`, `search`, `refit` or `export`; the stages before it must have finished.
@@ -137,7 +138,7 @@ class Run:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """While torch and timm are imported: what they make stays, and looking for garbage among it takes half a second."""
+    """For the import of torch and timm: their objects stay, and searching them for garbage takes half a second."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""What the stages of a run share while they work: device, data, backbone, supernets, weights."""
+"""What the stages of a run share: device, data, backbone, supernets, weights."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from glorasearch.weights import NodeCache, frozen_digest, tensor_digest
 
 
 class Session:
-    """One process at work on a run. Parts are made when they are first needed, and then kept.
+    """The working state of one process on a run. Parts are created on first use and kept.
 
-    The test split is not among them: `stages.final_test` alone loads it.
+    The test split is not among them: only `stages.final_test` loads it.
     """
 
     def __init__(
         self, stored: StoredRun, resources: ResourceConfig, progress: Progress, *, fresh: bool = False
     ) -> None:
-        """Take the parts together; a `fresh` run forgets what it has done, and takes nothing over from other runs."""
+        """A `fresh` run forgets its earlier results, and reuses nothing of other runs."""
         self.stored, self.resources, self.progress, self.fresh = stored, resources, progress, fresh
         self.name, self.config, self.files = stored.name, stored.config, stored.files
         self.runs, self.store = stored.runs, stored.workspace.store
@@ -48,7 +48,7 @@ class Session:
 
     @cached_property
     def device(self) -> str:
-        """Where to train and evaluate."""
+        """The device for training and evaluation."""
         return resolve_device(self.config.device)
 
     @cached_property
@@ -65,7 +65,7 @@ class Session:
 
     @cached_property
     def backbone(self) -> nn.Module:
-        """The frozen backbone for evaluation and export; its memory is shared by all supernets made here."""
+        """The frozen backbone for evaluation and export; the supernets share its memory."""
         return self._build()
 
     def _build(self, *, drop_path: float = 0.0) -> nn.Module:
@@ -92,7 +92,7 @@ class Session:
 
     @cached_property
     def baselines(self) -> dict[str, SearchSpace]:
-        """The spaces of the baselines, checked; without the run's own method, which is not trained a second time.
+        """The spaces of the baselines, checked, without the run's own method, which is not trained twice.
 
         Raises:
             ConfigError: if a baseline has more than one subnet.
@@ -113,15 +113,15 @@ class Session:
         return Supernet(backbone, space or self.space, seed=self.config.seed)
 
     def give_back(self, supernet: Supernet) -> None:
-        """Keep a supernet of the run's space, as fresh as it was made, for who asks for one next."""
+        """Keep an unchanged supernet of the run's space for the next call of `supernet`."""
         self._spare = supernet
 
     def require(self, kind: type[Result], part: str | None = None) -> Result:
-        """The result of an earlier stage; raises `InputError` if it has not finished."""
+        """The result of an earlier stage, as `StoredRun.require`."""
         return self.stored.require(kind, part)
 
     def load(self, supernet: Supernet, kind: type[TrainedResult], part: str | None = None) -> Supernet:
-        """Load the weights that a finished stage ended in into a supernet, and return it.
+        """Load the final weights of a stage into a supernet, and return it.
 
         Raises:
             InputError: if that stage has not finished.
@@ -134,7 +134,7 @@ class Session:
         return supernet
 
     def verify(self, kind: type[TrainedResult], part: str | None = None) -> str:
-        """The digest of the weights that a finished stage ended in, for other processes to load; raises as `load`."""
+        """Verify the final weights of a stage, and return their digest; raises as `load`."""
         digest = self.require(kind, part).weights
         with self._weights_of(stage_name(kind, part)):
             NodeCache().get(self.store, digest)  # so that the processes of this node need not verify them again
@@ -142,7 +142,7 @@ class Session:
 
     @contextmanager
     def _weights_of(self, stage: str) -> Iterator[None]:
-        """Say of weights that are gone or damaged how to make them again."""
+        """Add to errors of missing or damaged weights how to recreate them."""
         again = f"`glorasearch {stage if stage in ('train', 'refit') else 'run'} RUN_FILE` recreates them"
         try:
             yield
@@ -171,7 +171,7 @@ class Session:
 
 
 def resolve_device(wanted: str) -> str:
-    """The device that `auto`, `cpu`, `cuda` or `cuda:<n>` means here; a numbered one becomes the current one.
+    """The device for `auto`, `cpu`, `cuda` or `cuda:<n>`; a numbered one becomes the current device.
 
     Raises:
         InputError: if there is no such device.
@@ -193,7 +193,7 @@ def resolve_device(wanted: str) -> str:
 
 
 def share_backbone(model: nn.Module, cache: NodeCache) -> nn.Module:
-    """Let the frozen weights of a backbone on the CPU be views of a file of the node cache, and return it.
+    """Make the frozen weights of a backbone on the CPU views of a file in the node cache, and return it.
 
     The key is their digest, so backbones that differ in the head alone (tasks with other classes) share them.
     """
@@ -209,7 +209,7 @@ def share_backbone(model: nn.Module, cache: NodeCache) -> nn.Module:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
+    """Versions of the software that decides the results."""
     return {
         "glorasearch": __version__,
         "python": platform.python_version(),

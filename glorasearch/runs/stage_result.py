@@ -1,4 +1,4 @@
-"""What the results of all stages have in common: frozen, and read from and written to JSON here alone."""
+"""The base class of stage results: frozen, and the only place that reads and writes their JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SubnetField = Annotated[Subnet, BeforeValidator(_subnet), PlainSerializer(Subnet
 
 
 class FrozenModel(BaseModel):
-    """A value of JSON; of an object of a subclass, a field keeps what its own class has."""
+    """A frozen model with a JSON form; nested objects are reduced to the fields that are declared."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -47,10 +47,10 @@ class FrozenModel(BaseModel):
 
 
 class StageResult(FrozenModel):
-    """What one finished stage found."""
+    """The result of a finished stage."""
 
     stage: ClassVar[str]
-    """The stage's name; of several of a kind what stands before the colon, such as `baseline` of `baseline:lora`."""
+    """The stage's name; where there are several of a kind, the part before the colon: `baseline` of `baseline:lora`."""
     types: ClassVar[dict[str, type[StageResult]]] = {}
     """Stage → the class of its result."""
 

@@ -1,4 +1,4 @@
-"""A run as its workspace knows it: what it was asked to do, and what its stages found. Needs no torch."""
+"""A run as its workspace stores it: configuration, results, files. Needs no torch."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ COMMANDS = ("train", "search", "refit", "export")
 
 
 class StoredRun:
-    """The records and files of a run. Its name and what it is asked to do make it the run that it is."""
+    """The records and files of a run, identified by name and configuration."""
 
     def __init__(self, config: RunConfig, workspace: Workspace) -> None:
-        """Nothing is looked at or made yet."""
+        """Nothing is read or created yet."""
         self.config, self.workspace = config, workspace
         self.name = config.name
         self.runs = workspace.runs
@@ -32,19 +32,19 @@ class StoredRun:
 
     @cached_property
     def configuration(self) -> dict[str, Any]:
-        """Everything that the run is asked to do, the content of its search spaces included."""
+        """The full configuration as JSON, including the content of the search spaces."""
         return self.config.configuration()
 
     @cached_property
     def digest(self) -> str:
-        """Of all in the configuration that decides the results."""
+        """Digest of what decides the results in the configuration."""
         return configuration_digest(self.configuration)
 
     def find(self) -> RunRecord | None:
         """The run of this name, if there is one.
 
         Raises:
-            ConfigError: if it was asked for something else; the message says what differs.
+            ConfigError: if it has another configuration; the message names the differences.
         """
         known = self.runs.get(self.name)
         if known is None or known.digest == self.digest:
@@ -57,12 +57,12 @@ class StoredRun:
         )
 
     def open(self) -> None:
-        """Add the run to the database, or check that the one of its name was asked for the same."""
+        """Add the run to the database, or check that the run of its name has the same configuration."""
         if self.find() is None:
             self.runs.create(self.name, self.configuration, self.digest)
 
     def check_free(self, *, fresh: bool = False) -> None:
-        """Refuse a run that another process works on; its lock is taken once everything is checked.
+        """Refuse a run that another process is working on; the lock itself is taken after all checks.
 
         Raises:
             RunLockedError: naming that process.
@@ -75,7 +75,7 @@ class StoredRun:
 
     @property
     def results(self) -> Results:
-        """What the finished stages found."""
+        """The results of the finished stages."""
         known = self.runs.get(self.name)
         return Results({} if known is None else known.stages)
 
@@ -95,9 +95,9 @@ class StoredRun:
         return result
 
     def finished(self, only: str | None = None) -> StageResult | None:
-        """The report (or the result of one stage) if it is there, with its files.
+        """The report, or the result of one stage, if it has finished and its files exist.
 
-        Never that of a stage that ended in weights: whether these are still there, the weight store has to say.
+        None for a stage that trains: only the weight store knows whether its weights still exist.
 
         Raises:
             ConfigError: as `find`.
@@ -113,7 +113,7 @@ class StoredRun:
         return None if only is not None and isinstance(result, TrainedResult) else result
 
     def is_intact(self, stage: str, results: Results) -> bool:
-        """Whether the files of a finished stage are where the run file wants them; weights are not looked at."""
+        """Whether the files of a finished stage are where the run file puts them; weights are not checked."""
         if stage == "report":
             return self.files.report.is_file()
         exported = results.export
@@ -124,11 +124,11 @@ class StoredRun:
         return complete and exported.path == str(self.files.export) and is_export(self.files.export)
 
     def save(self, stage: str, result: StageResult) -> None:
-        """Record the result of a finished stage, in place of an earlier one."""
+        """Store the result of a finished stage, replacing an earlier one."""
         self.runs.set_stage(self.name, stage, result.to_json())
 
     def forget(self) -> None:
-        """Remove what a run of this name left behind: records, study, folder; weights stay in the weight store.
+        """Remove all traces of a run of this name: records, study, folder; weights stay in the weight store.
 
         Raises:
             RunLockedError: if a live process owns the run.
@@ -150,7 +150,7 @@ class StoredRun:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Keys whose values differ, each with both values."""
+    """Keys with different values, each with both values."""
     found: list[str] = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)

@@ -1,4 +1,4 @@
-"""A run for each of many tasks, in this process or on a Ray cluster, and their results as VTAB-1k reports them."""
+"""A run for each of many tasks, here or on a Ray cluster, and the means that VTAB-1k reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from glorasearch.runs.sweep_worker import TaskOutcome, TaskSpec, run_task
 from glorasearch.runs.workspace import Workspace
 
 RUN_TASK: Final = "glorasearch.runs.sweep_worker:run_task_json"
-"""What a worker calls with a task's spec."""
+"""Called by workers with the spec of a task."""
 
 TaskRunner = Callable[[Mapping[str, TaskSpec]], Iterator[tuple[str, TaskOutcome]]]
 """Runs tasks, given by name, and yields each outcome as it comes."""
@@ -26,7 +26,7 @@ TaskRunner = Callable[[Mapping[str, TaskSpec]], Iterator[tuple[str, TaskOutcome]
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRow:
-    """What the run of one task found; numbers are None if it failed."""
+    """The result of one task; numbers are None if it failed."""
 
     task: str
     group: str | None
@@ -57,7 +57,7 @@ class GroupMean:
 
     tasks: int
     of: int
-    """Tasks that the group has in VTAB-1k."""
+    """Number of tasks of the group in VTAB-1k."""
     parameters: float | None
     test_accuracy: float | None
 
@@ -77,13 +77,13 @@ class GroupMean:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep found: a row for each task, and the means."""
+    """The result of a sweep: a row for each task, and the means."""
 
     tasks: tuple[TaskRow, ...]
 
     @property
     def groups(self) -> dict[str, GroupMean]:
-        """The groups of VTAB-1k that have tasks here."""
+        """The means of the groups of VTAB-1k that have tasks here."""
         rows = {name: [row for row in self.tasks if row.group == name] for name in GROUPS}
         return {name: GroupMean.over(found, len(GROUPS[name])) for name, found in rows.items() if found}
 
@@ -122,13 +122,13 @@ def sweep(
 
     Args:
         tasks: of `load_sweep`.
-        workspace: where their runs are.
-        progress: shows what happens.
-        runner: where the tasks are run.
-        fresh: forget what runs of these names have done.
+        workspace: of their runs.
+        progress: shows the progress of the sweep.
+        runner: runs the tasks.
+        fresh: forget earlier runs of these names.
 
     Raises:
-        ConfigError: if a run of one of these names was asked for something else.
+        ConfigError: if a run of one of these names has another configuration.
         WeightStoreError: if the weight store cannot be written.
     """
     outcomes = {} if fresh else _finished(tasks, workspace)
@@ -167,7 +167,7 @@ def run_here(progress: Progress) -> TaskRunner:
 def run_on_ray(
     progress: Progress, *, address: str | None, parallel: int | None, cpus: float, gpus: float
 ) -> TaskRunner:
-    """Runs the tasks on the nodes of a Ray cluster; the numbers are those of `workers.tasks.run_tasks`."""
+    """Runs the tasks on a Ray cluster; for the numbers see `workers.tasks.run_tasks`."""
 
     def runner(specs: Mapping[str, TaskSpec]) -> Iterator[tuple[str, TaskOutcome]]:
         crash: type[Any] = load_from_workers("workers.actor:Crash")

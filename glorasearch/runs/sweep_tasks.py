@@ -1,4 +1,4 @@
-"""The tasks of a sweep: one run config each, from one run file whose data source has a place for the task's name."""
+"""The tasks of a sweep: a run config for each, from one run file with `{task}` in its data source."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def load_sweep(path: Path, overrides: Sequence[str], wanted: str) -> list[SweepT
 
 
 def _pattern(template: RunConfig, path: Path) -> str:
-    """The data source with a place for the task's name."""
+    """The data source with `{task}` in it."""
     source = template.data.source
     if PLACEHOLDER in source:
         return source
@@ -107,7 +107,7 @@ def _names(wanted: str, *, vtab: bool) -> list[str]:
 
 
 def _check_there(tasks: Sequence[SweepTask]) -> None:
-    """Refuse tasks whose folders are not there, all at once; what is in them is for the runs to check."""
+    """Refuse missing folders, naming all of them; their content is checked by the runs."""
     missing: list[str] = []
     for task in tasks:
         source = task.config.data.source

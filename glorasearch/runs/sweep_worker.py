@@ -1,4 +1,4 @@
-"""One task of a sweep: a whole run in the process that it is given to."""
+"""One task of a sweep: a whole run, in this process or a worker's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from glorasearch.runs.workspace import Workspace
 _log = logging.getLogger(__name__)
 
 LOCK_WAIT_SECONDS: Final = 90.0
-"""How long a task waits for its run: a process that has just been killed may hold it a while."""
+"""How long a task waits for the lock of its run, which a killed process may still hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class TaskSpec:
     """All that a process needs to know to run a task; JSON-ready."""
 
     config: dict[str, Any]
-    """Of the run, as JSON."""
+    """Configuration of the run, as JSON."""
     workspace: str
     database: str
     """SQLAlchemy URL."""
@@ -36,7 +36,7 @@ class TaskSpec:
     """Path or URL of the weight store."""
     fresh: bool = False
     share_backbone: bool = False
-    """Have the backbone's memory in common with other tasks on the same machine."""
+    """Share the backbone's memory with other tasks on the same machine."""
 
     def to_json(self) -> dict[str, Any]:
         """As a dictionary of JSON values."""
@@ -45,7 +45,7 @@ class TaskSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOutcome:
-    """What became of a task: the report of its run, or why there is none."""
+    """The outcome of a task: the report of its run, or the error."""
 
     report: Report | None = None
     error: str | None = None
@@ -67,7 +67,7 @@ def run_task_json(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_task(spec: TaskSpec, progress: Progress | None = None) -> TaskOutcome:
-    """Run all stages of a task's run, or what is left of them; an error becomes the outcome."""
+    """Run the remaining stages of a task's run; an error becomes the outcome."""
     try:
         return TaskOutcome(report=_run(spec, progress))
     except GlorasearchError as error:
@@ -98,7 +98,7 @@ def _run(spec: TaskSpec, progress: Progress | None) -> Report:
 
 
 def _free_memory() -> None:
-    """Free what a run holds in reference cycles: another one may come in this process."""
+    """Free what a run holds in reference cycles, before another run in this process."""
     import torch
 
     gc.collect()

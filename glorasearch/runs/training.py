@@ -20,15 +20,15 @@ from glorasearch.training import SamplingStrategy, SupernetTrainer, TrainingReco
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTask:
-    """What a stage wants to be trained."""
+    """A training that a stage asks for."""
 
     stage: str
     title: str
-    """Of its progress."""
+    """Title of its progress bar."""
     supernet: Supernet
-    """Trained from the weights that it has; holds the result at the end."""
+    """Trained in place, from its present weights."""
     space: SearchSpace
-    """Of the supernet."""
+    """The space of the supernet."""
     split: TrainSplit
     strategy: SamplingStrategy
     config: SupernetTrainer.Config
@@ -39,18 +39,18 @@ class TrainingTask:
 
 
 class TrainingBackend(Protocol):
-    """Trains, in this process or elsewhere. `ResourceConfig` chooses one by its dotted name."""
+    """Trains in this process or elsewhere; `ResourceConfig` names it."""
 
     def device(self, session: Session) -> str:
-        """The kind of device that it trains on."""
+        """The device of the training."""
         ...
 
     def train(self, session: Session, task: TrainingTask) -> TrainingResult:
-        """Train to the last step, from the stage's checkpoint if there is one of this very training.
+        """Train to the last step, resuming from the stage's checkpoint if it is of this training.
 
         Raises:
             NonFiniteLossError: if the training diverges.
-            WorkerLostError: if another process takes part and is gone.
+            WorkerLostError: if a process that takes part is gone.
         """
         ...
 
@@ -63,7 +63,7 @@ class LocalTraining:
         return session.device
 
     def train(self, session: Session, task: TrainingTask) -> TrainingResult:
-        """Train to the last step, from the stage's checkpoint if there is one of this very training."""
+        """Train to the last step, resuming from the stage's checkpoint if it is of this training."""
         return make_trainer(session, task).run()
 
 
@@ -74,11 +74,11 @@ def training_backend(session: Session, ranks: int) -> TrainingBackend:
 
 
 def train(session: Session, task: TrainingTask) -> TrainingResult:
-    """Do a training where the run's resources say, with its progress shown and its metrics recorded.
+    """Train on the backend of the run's resources, showing progress and recording metrics.
 
     Raises:
         NonFiniteLossError: if the training diverges.
-        WorkerLostError: if another process takes part and is gone.
+        WorkerLostError: if a process that takes part is gone.
     """
     latest: dict[str, float] = {}
     begun = False
@@ -104,7 +104,7 @@ def train(session: Session, task: TrainingTask) -> TrainingResult:
 
 
 def make_trainer(session: Session, task: TrainingTask, *, compile: Compile | None = None) -> SupernetTrainer:
-    """The trainer of a task, on this process's device; `compile` in place of the run's if given."""
+    """The trainer of a task on this process's device; `compile` overrides that of the run."""
     return SupernetTrainer(
         task.supernet,
         task.split,

@@ -24,14 +24,13 @@ STORE_NAME = "weights"
 class Workspace:
     """A folder with `glorasearch.db` and `weights/` (unless they are elsewhere) and `runs/<name>/`.
 
-    Database and weight store are opened once, when they are first needed; neither torch nor any file is needed to list
-    the runs.
+    Database and weight store are opened once, on first use. Listing runs needs no torch and creates no file.
     """
 
     path: Path
     database_url: str
     store_url: str
-    """Of the weight store: a path or an fsspec URL."""
+    """Path or fsspec URL of the weight store."""
 
     @classmethod
     def open(
@@ -42,17 +41,17 @@ class Workspace:
         *,
         create: bool = True,
     ) -> Workspace:
-        """The workspace at a path, made if it is not there and `create`.
+        """The workspace at a path, created if it does not exist and `create` is set.
 
         Args:
             path: of the folder.
             database: SQLAlchemy URL.
             store: path or fsspec URL of the weight store.
-            create: make the folder, and open the database.
+            create: create the folder, and open the database.
 
         Raises:
-            InputError: if the folder cannot be made or written, the database's URL cannot be used, or there is no such
-                kind of weight store here.
+            InputError: if the folder cannot be created or written, the database's URL cannot be used, or this kind of
+                weight store is not supported.
             DatabaseError: if the database cannot be reached.
         """
         folder = Path(path).expanduser().resolve()
@@ -87,12 +86,12 @@ class Workspace:
 
     @property
     def has_database(self) -> bool:
-        """Whether there is a database to look into; True of one that was given by its URL."""
+        """Whether there is a database; True if its URL was given."""
         default = self.path / DATABASE_NAME
         return self.database_url != f"sqlite:///{default}" or default.is_file()
 
     def list_runs(self) -> list[RunRecord]:
-        """All runs, in the order of their creation; makes no database."""
+        """All runs, in the order of their creation; creates no database."""
         return self.runs.list() if self.has_database else []
 
     def require_runs(self, names: Sequence[str]) -> list[RunRecord]:

@@ -41,7 +41,7 @@ def export(session: Session) -> ExportResult:
 
 
 def _metrics(found: SearchResult, tested: TestResult | None) -> dict[str, Any]:
-    """Scores of the winner; those on the test split if that was read already."""
+    """Scores of the winner, on the test split too if it has been tested."""
     names = ("parameters", "search_accuracy", "search_cross_entropy")
     metrics = {name: getattr(found, name) for name in names}
     if tested is not None:

@@ -1,4 +1,4 @@
-"""The stage that measures on the test split: the only place that loads it, once a run."""
+"""The stage that measures on the test split: the only place that loads it, once per run."""
 
 from __future__ import annotations
 

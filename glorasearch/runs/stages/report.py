@@ -1,4 +1,4 @@
-"""The last stage: everything that a run found, in one file."""
+"""The last stage: the results of all stages in one file."""
 
 from __future__ import annotations
 

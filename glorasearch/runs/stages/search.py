@@ -9,14 +9,13 @@ from glorasearch.runs.session import Session
 from glorasearch.search import SearchDriver, SearchProgress
 
 NO_SAMPLER = "none"
-"""What the result of a fixed method gives as its sampler."""
+"""Sampler in the result of a fixed method."""
 
 
 def search(session: Session) -> SearchResult:
-    """Search; of a space that has one subnet, score that.
+    """Search the best subnet.
 
-    No trials are asked for then: the subnet is scored once, as the study's one trial, in this process whatever the
-    executor.
+    The subnet of a fixed method is scored once, as the only trial of the study, in this process whatever the executor.
     """
     config, space, alone = session.config.search, session.bound_space, session.only_subnet is not None
     if alone:

@@ -20,9 +20,9 @@ from glorasearch.weights import frozen_digest
 
 
 def train(session: Session) -> TrainResult:
-    """Train the supernet on the training split, unless another run of the workspace has done just that.
+    """Train the supernet on the training split, or reuse the same training of another run of the workspace.
 
-    The subnet of a space that has one is trained alone: every step is its own, whatever the strategy.
+    A fixed method is trained alone: every step trains its one subnet, whatever the strategy.
     """
     config, split = session.config, session.data.train
     supernet = session.supernet(training=True)
@@ -86,7 +86,7 @@ def _trained_before(session: Session, key: str) -> TrainResult | None:
 
 
 def _probed_subnets(space: BoundSpace, seed: int) -> dict[str, Subnet]:
-    """Name of a metric → the subnet whose search accuracy it is, followed during the training; few of them."""
+    """Name of a metric → a subnet whose search accuracy is measured during the training."""
     alone = only_subnet(space)
     if alone is not None:
         return {"search_accuracy": alone}
