@@ -1,0 +1,75 @@
+"""Results of stages: their JSON, and access by class and by stage."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from pydantic import ValidationError
+from support.stage_results import RESULTS, SUBNET, report, result
+
+from glorasearch.runs import results as stage_results
+from glorasearch.runs.results import (
+    BaselineResult,
+    RefitSummary,
+    Report,
+    Results,
+    SearchResult,
+    SearchSummary,
+    TrainResult,
+)
+from glorasearch.runs.stage_result import StageResult
+
+
+@pytest.mark.parametrize("stage", RESULTS)
+def test_json_and_back(stage: str) -> None:
+    kind = StageResult.types[stage]
+    found = kind.from_json(RESULTS[stage])
+
+    assert found == kind.from_json(found.to_json())
+    assert RESULTS[stage].items() <= found.to_json().items()
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(found, next(iter(kind.model_fields)), None)
+
+
+def test_every_stage_has_a_class_of_its_own() -> None:
+    assert StageResult.types.keys() == RESULTS.keys()
+
+
+def test_a_stored_subnet_needs_no_plugins() -> None:
+    subnet = {"blocks.0.attn.qkv": {"B": "of_a_plugin:4"}}
+
+    assert SearchResult.from_json(result("search", subnet=subnet)).to_json()["subnet"] == subnet
+    assert SearchResult.from_json(result("search")).subnet == SUBNET
+
+
+def test_a_loss_may_be_no_number() -> None:
+    loss = TrainResult.from_json(result("train", loss=math.nan)).to_json()["loss"]
+
+    assert math.isnan(loss)
+
+
+def test_results_by_stage_and_by_class() -> None:
+    stages = {"train": result("train"), "baseline:lora": result("baseline"), "report": report().to_json()}
+    found = Results(stages)
+
+    assert found.train == found.get(TrainResult) == found.named("train")
+    assert found.baselines == {"lora": found.get(BaselineResult, "lora")}
+    assert found.search is None
+    assert found.named("baseline:ssf") is None
+    assert [(stage, type(content)) for stage, content in found.items()] == [
+        ("train", TrainResult),
+        ("baseline:lora", BaselineResult),
+        ("report", Report),
+    ]
+
+
+def test_the_report_keeps_what_it_declares_of_a_result() -> None:
+    search = SearchResult.from_json(result("search"))
+    content = Report.from_json(report().to_json() | {"search": search, "refit": RefitSummary.of(
+        stage_results.RefitResult.from_json(result("refit"))
+    )}).to_json()  # fmt: skip
+
+    assert content["search"] == SearchSummary.of(search).to_json()
+    assert "subnet" not in content["search"]
+    assert content["refit"] == {"steps": 5, "seconds": 1.0, "start": "inherited"}
