@@ -296,18 +296,16 @@ class BatchedTraining:
         genes = len(self.layout.genes)
         self.codes = zeros(shape.steps if shape.drawn else 1, rows, genes, kind=torch.uint8)
         self.losses = zeros(shape.steps, models)
-        self.keep = zeros(rows) + 1
         self.group = self.layout.group.to(device)
         for name in ("gene_of", "bits"):
             setattr(self.layout, name, getattr(self.layout, name).to(device))
-        for index, drop in enumerate(model.drops):
-            drop.keep = 1 - (1 - self.keep) * ((index // 2) / max(1, len(model.drops) // 2 - 1))
+        self._keeps = [torch.ones(rows, dtype=dtype, device=device) for _ in model.drops]
         self._compiled = compiled
         if compiled:
             for block in model.model.blocks:  # type: ignore[union-attr]
-                block.compile()
-        self._merge = torch.compile(model.merge) if compiled else model.merge
-        self._update = torch.compile(self._adamw) if compiled else self._adamw
+                block.compile(dynamic=False)
+        self._merge = torch.compile(model.merge, dynamic=False) if compiled else model.merge
+        self._update = torch.compile(self._adamw, dynamic=False) if compiled else self._adamw
         self._graph: torch.cuda.CUDAGraph | None = None
         self._graphed = graphed
 
@@ -362,9 +360,9 @@ class BatchedTraining:
                 self.codes[0].copy_(codes)
                 self.mask.copy_(self.layout.mask(codes.long()))
             keep = 1 - torch.as_tensor(drop_path, dtype=self.dtype, device=device)
-            for index, drop in enumerate(self.model.drops):
-                share = (index // 2) / max(1, len(self.model.drops) // 2 - 1)
-                drop.keep.copy_((1 - (1 - keep) * share).expand(self.shape.rows))
+            for index, own in enumerate(self._keeps):
+                share = (index // 2) / max(1, len(self._keeps) // 2 - 1)
+                own.copy_((1 - (1 - keep) * share).expand(self.shape.rows))
         self.model.train(bool(self.model.drops))
         self.length = length
 
@@ -414,6 +412,8 @@ class BatchedTraining:
         if shape.drawn:
             codes = self.codes.index_select(0, now[None])[0]
             self.mask.copy_(self.layout.mask(codes.long()))
+        for drop, keep in zip(self.model.drops, self._keeps, strict=True):
+            drop.keep = keep
         theta = self.theta if shape.paths == 1 else self.theta.repeat_interleave(shape.paths, 0)
         self.model.install(self._merge(theta, self.mask))
         logits = self.model(self._pixels(index.flatten())).to(self.dtype)
