@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,8 +15,8 @@ from runner import Runner, Unit
 from suite import BETAS, METHODS, RATES, TASKS, Job, batches, everywhere, random_by_gene, random_by_type, tempered
 
 NOTES: dict[str, object] = {}
-EXTRA = {"two": 16_000, "toy2": 16_000}
-DROPS = {"two", "toy2"}
+EXTRA = {"two": 16_000, "toy2": 16_000, "three": 66_000, "toy3": 66_000}
+DROPS = {"two", "toy2", "three", "toy3"}
 SEED = 3
 COST = 36.0
 """Seconds that 24 trainings of 2,000 steps are expected to take."""
@@ -22,7 +24,7 @@ COST = 36.0
 
 def units(phase: str, runner: Runner, worker: int) -> Iterator[Unit]:
     """The units of a phase in the order in which they are taken."""
-    yield from {"one": one, "toy": toy, "two": two, "toy2": toy2}[phase](runner, worker)
+    yield from {"one": one, "toy": toy, "two": two, "toy2": toy2, "three": three, "toy3": toy3}[phase](runner, worker)
 
 
 def grid(runner: Runner, task: str, data: str, seed: int = SEED, **more: object) -> list[Job]:
@@ -207,7 +209,7 @@ def shorts(runner: Runner, task: str) -> None:
 def trainer_rows(runner: Runner, jobs: list[Job]) -> None:
     """Train jobs and score them on the search split only."""
     theta, codes = runner.train(jobs, CAPACITY, score=False)
-    trainer = next(iter(t for s, t in runner.trainers.items() if s.models == CAPACITY and not s.drawn))
+    trainer = fixed_trainer(runner)
     runner.score(trainer, jobs, theta, codes, {}, test=False)
 
 
@@ -231,7 +233,7 @@ def folds(runner: Runner, task: str) -> None:
         thetas.append(theta)
         for k in range(24):
             out[k, fold::FOLDS] = runner.logits[f"h{first + k}"].astype(np.float64)
-    trainer = next(t for s, t in runner.trainers.items() if s.models == CAPACITY and not s.drawn)
+    trainer = fixed_trainer(runner)
     fits = [tempered(z, labels) for z in out]
     best = np.argsort([score for score, _ in fits])
     # soups: the mean of the merged weights of the five folds
@@ -353,7 +355,7 @@ def supernets(runner: Runner, name: str) -> None:
     for number, task in enumerate(TASKS):
         inherit(runner, trainer, theta[number], task, name)
         if name != "sandwich4":
-            for steps, rate in ((50, 1e-3), (100, 3e-3)):
+            for steps, rate in ((100, 3e-3),):
                 jobs = random_jobs(runner, "gene", task, rate, steps=steps if SHORT > 10 else SHORT, start=theta[number])
                 for job in jobs:
                     job.label["set"] = f"warm{steps}-{name}"
@@ -383,3 +385,157 @@ def supernets_single(runner: Runner) -> None:
     for way, (name, rate) in enumerate(ways):
         for number, task in enumerate(TASKS):
             inherit(runner, trainer, theta[way * len(TASKS) + number], task, f"{name}-{rate:g}")
+
+
+LONG = 1000
+STUDENT_STEPS = 1500
+YARD_STEPS = 2000
+MIXES = 10_000
+PLAN = Path(__file__).resolve().parents[1] / "plan.json"
+"""Of each task the two best by cross-fitting, and what the yardstick picks: method, rate (and temperature)."""
+
+
+def three(runner: Runner, worker: int) -> Iterator[Unit]:
+    """The last experiments: worker 0 the yardstick and random subnets, worker 1 the recipe and supernets."""
+    if worker == 0:
+        for task in ("count", "orientation"):
+            yield f"grid-train-{task}", 51.0, lambda r, t=task: r.train(grid(r, t, "train", steps=YARD_STEPS)) and None
+        yield "retrain", 52.0, retrain
+        for task in ("count", "orientation", "fashion", "font", "clipart", "digits"):
+            yield f"slow-{task}", 11.0, lambda r, t=task: slow_random(r, t)
+        yield "super-sandwich4", 60.0, lambda r: supernets(r, "sandwich4")
+    else:
+        yield "soups", 50.0, final_soups
+        yield "students", 65.0, final_students
+        yield "super-uniform4", 85.0, lambda r: supernets(r, "uniform4")
+        yield "super-single", 70.0, supernets_single
+
+
+def toy3(runner: Runner, worker: int) -> Iterator[Unit]:
+    """All of `three` with a few steps, for the CPU."""
+    import suite
+
+    global SHORT, SUPER_STEPS, LONG, STUDENT_STEPS, YARD_STEPS, MIXES
+    suite.TEST_CAP, runner.batch = 20, 2
+    SHORT = SUPER_STEPS = LONG = STUDENT_STEPS = YARD_STEPS = 2
+    MIXES = 20
+    for one_worker in (0, 1):
+        for name, _, action in three(runner, one_worker):
+            if name in ("grid-train-count", "grid-train-orientation", "retrain", "soups", "students", "slow-count", "super-single"):
+                yield name, 0.0, action
+
+
+def slow_random(runner: Runner, task: str) -> None:
+    """Random subnets by type at the lowest rate, on fold 0."""
+    jobs = random_jobs(runner, "type", task, 1e-3, data=f"fold:0/{FOLDS}", steps=SHORT)
+    for job in jobs:
+        job.label["set"] = "type-slow"
+    runner.train(jobs, CAPACITY)
+
+
+def fixed_trainer(runner: Runner) -> BatchedTraining:
+    """The trainer of 24 separate models."""
+    return next(t for s, t in runner.trainers.items() if s.models == CAPACITY and not s.drawn)
+
+
+def point(runner: Runner, task: str, method: str, rate: float, steps: int, label: dict[str, object], **more: object) -> Job:
+    """A fixed method on all of train + search, from the one start that all averages share."""
+    start = runner.fresh(0)
+    return Job(task, SEED, everywhere(runner.layout, METHODS[method]), rate, data="all", steps=steps, start=start,
+               keep_test=True, label={**label, "name": method}, **more)  # type: ignore[arg-type]  # fmt: skip
+
+
+def retrain(runner: Runner) -> None:
+    """What the yardstick picks, trained again on all; the cross-fitted pick likewise, in two orders."""
+    plan = json.loads(PLAN.read_text())
+    jobs = []
+    for task in TASKS:
+        own = plan[task]
+        if "yard_tempered" not in own:
+            seen = [row for row in runner.rows if row["task"] == task and row["set"] == "grid"]
+            first = min(seen, key=lambda row: row["tempered"])
+            second = min(seen, key=lambda row: (-row["acc"], row["tempered"]))  # type: ignore[operator]
+            own["yard_tempered"], own["yard_acc"] = [first["name"], first["lr"]], [second["name"], second["lr"]]
+        for kind in ("yard_tempered", "yard_acc"):
+            jobs.append(point(runner, task, *own[kind], YARD_STEPS, {"set": "retrain", "kind": kind}))
+        for order in (0, 1):
+            jobs.append(point(runner, task, *own["P1"][:2], YARD_STEPS, {"set": "retrain", "kind": "P1"}, order=order))
+    theta, codes = runner.train(jobs, CAPACITY)
+    NOTES["plan"] = plan
+    mixtures(runner, theta, codes, [(task, [4 * i + 2, 4 * i + 3], "P1 2000 steps") for i, task in enumerate(TASKS)])
+
+
+def mixtures(runner: Runner, theta: torch.Tensor, codes: torch.Tensor, groups: list[tuple[str, list[int], str]]) -> None:
+    """Test accuracy of averaged merged weights and of averaged outputs."""
+    trainer = fixed_trainer(runner)
+    for task, members, name in groups:
+        job = Job(task, SEED, np.zeros(0), 0.0, data="all")
+        test = torch.from_numpy(runner.tasks.sets(job)[2])
+        truth, classes = runner.tasks.labels[test.numpy()], runner.tasks.classes[task]
+        rows, same = theta[members], codes[members]
+        mix = torch.full((1, len(members)), 1 / len(members))
+        soup = trainer.average_logits(mix, rows, same, test[None]).cpu().numpy()[0, :, :classes]
+        every = trainer.logits(rows, same, test.repeat(len(members), 1)).cpu().numpy()[..., :classes]
+        NOTES.setdefault("mixtures", []).append(  # type: ignore[attr-defined]
+            {"task": task, "name": name, "members": len(members), "soup": float((soup.argmax(1) == truth).mean()),
+             "outputs": float((softmax(every).mean(0).argmax(1) == truth).mean()),
+             "single": float((every.argmax(-1) == truth).mean())}
+        )  # fmt: skip
+
+
+KEPT: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+
+def final_soups(runner: Runner) -> None:
+    """The two best points in four orders each, with drop path, on all of train + search; their averages."""
+    plan = json.loads(PLAN.read_text())
+    for kind in ("P1", "P2"):
+        jobs = [
+            point(runner, task, *plan[task][kind][:2], LONG, {"set": "final", "kind": kind}, order=order, drop_path=0.1)
+            for task in TASKS for order in range(4)
+        ]  # fmt: skip
+        theta, codes = runner.train(jobs, CAPACITY)
+        KEPT[kind] = theta, codes
+        for size in (2, 4):
+            mixtures(
+                runner, theta, codes,
+                [(task, list(range(4 * i, 4 * i + size)), f"{kind} drop path {LONG} steps") for i, task in enumerate(TASKS)],
+            )  # fmt: skip
+
+
+def final_students(runner: Runner) -> None:
+    """Students of the eight finalists on mixed images."""
+    plan = json.loads(PLAN.read_text())
+    trainer = fixed_trainer(runner)
+    size = MIXES + 1000
+    pools = {}
+    for number, task in enumerate(TASKS):
+        order, classes = runner.tasks.split(task, SEED)[:1000], runner.tasks.classes[task]
+        rng = np.random.default_rng(6)
+        one_, two_, lam = rng.integers(1000, size=MIXES), rng.integers(1000, size=MIXES), rng.beta(1.0, 1.0, size=MIXES)
+        weight, pixels = lam[:, None, None, None], runner.tasks.images[order]
+        bank = (weight * pixels[one_] + (1 - weight) * pixels[two_]).round().astype(np.uint8)
+        first = runner.first_extra + number * size
+        place = slice(first, first + size)
+        runner.images[place] = torch.from_numpy(np.concatenate([bank, pixels])).to(runner.device)
+        taught = np.zeros((size, classes))
+        where = torch.arange(first, first + size)
+        for kind, (theta, codes) in KEPT.items():
+            rows, beta = list(range(4 * number, 4 * number + 4)), plan[task][kind][2]
+            z = trainer.logits(theta[rows], codes[rows], where.repeat(4, 1), 512).cpu().numpy()[..., :classes]
+            taught += softmax(z * min(beta, 1.0)).sum(0) / 8
+        wide = np.zeros((size, 12), dtype=np.float32)
+        wide[:, :classes] = taught
+        runner.targets[place] = torch.from_numpy(wide).to(runner.device)
+        pools[task] = first, first + size
+    jobs = []
+    for task in TASKS:
+        method, rate = plan[task]["P1"][:2]
+        for kind, own, other, order, drop in (
+            ("P1", method, rate, 0, 0.0), ("P1", method, rate, 1, 0.0), ("P1 drop", method, rate, 0, 0.1), ("all", "all", 3e-3, 0, 0.0),
+        ):  # fmt: skip
+            jobs.append(
+                point(runner, task, own, other, STUDENT_STEPS, {"set": "taught", "kind": kind}, order=order, drop_path=drop, pool=pools[task])
+            )
+    theta, codes = runner.train(jobs, CAPACITY)
+    mixtures(runner, theta, codes, [(task, [4 * i, 4 * i + 1], "students") for i, task in enumerate(TASKS)])
