@@ -130,9 +130,7 @@ class Layout:
                 self._add(stack, f"{tensor}.up", (lora, columns), bound, genes, np.tile(bits[:, None], (1, columns)))
             if wegeft:
                 bits = np.array(by_rank["wegeft"])
-                self._add(
-                    stack, f"{tensor}.phi", (inputs, wegeft), inputs**-0.5, genes, np.tile(bits, (inputs, 1))
-                )
+                self._add(stack, f"{tensor}.phi", (inputs, wegeft), inputs**-0.5, genes, np.tile(bits, (inputs, 1)))
                 self._add(stack, f"{tensor}.psi", (wegeft, inputs), 0.0, genes, np.tile(bits[:, None], (1, inputs)))
             for kind, size in (("vector", rows), ("constant", 1)):
                 if one[kind]:

@@ -2,7 +2,9 @@
 
     python main.py PHASE FOLDER OUT --worker 0 --deadline 300
 
-FOLDER holds the suite's `tasks.npz` and `backbone/`. Workers of one machine share the folder OUT/queue.
+PHASE is `grid`, `crossfit` or `recipe` (which reads FOLDER/plan.json, see `recipe.py`); FOLDER holds the suite's
+`tasks.npz` and `backbone/`. Workers of one machine, one a GPU, share the queue. `--device cpu --toy` runs a few steps
+of each.
 """
 
 from __future__ import annotations
@@ -10,76 +12,66 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-
-STARTED = time.time()
+from phases import EXTRA, units
+from runner import Runner
 
 
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("phase")
+    parser.add_argument("phase", choices=list(EXTRA))
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--worker", type=int, default=0)
-    parser.add_argument("--deadline", type=float, default=300)
-    parser.add_argument("--began", type=float, default=STARTED)
+    parser.add_argument(
+        "--deadline", type=float, default=600, help="seconds; no unit starts that would not end by then"
+    )
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--toy", action="store_true")
+    parser.add_argument("--queue", type=Path, help="folder that the workers share; fresh for each run")
+    parser.add_argument("--only", nargs="*", help="these units only")
     given = parser.parse_args()
-    import phases
-    from runner import Runner
-
+    began = time.time()
     torch.set_float32_matmul_precision("high")
     torch._dynamo.config.recompile_limit = 64
-    cuda = given.device == "cuda"
+    fast = given.device == "cuda"
     runner = Runner(
-        given.folder, device=given.device, dtype=torch.bfloat16 if cuda else torch.float32, graphed=cuda,
-        compiled=cuda, extra=phases.EXTRA.get(given.phase, 0), drop_path=given.phase in phases.DROPS,
-    )  # fmt: skip
-    queue = Path(os.environ.get("QUEUE", "/tmp/queue"))
+        given.folder,
+        device=given.device,
+        dtype=torch.bfloat16 if fast else torch.float32,
+        graphed=fast,
+        compiled=fast,
+        extra=EXTRA[given.phase],
+        drop_path=given.phase != "grid",
+        seed=given.seed,
+        toy=given.toy,
+    )
+    queue = given.queue or Path(tempfile.mkdtemp())
     queue.mkdir(parents=True, exist_ok=True)
+    given.out.mkdir(parents=True, exist_ok=True)
     done: list[tuple[str, float]] = []
-    left = lambda: given.began + given.deadline - time.time()  # noqa: E731
-    slow = 1.0
-    for name, seconds, action in phases.units(given.phase, runner, given.worker):
-        if left() < seconds * slow:
-            print(given.worker, "no time for", name, f"{left():.0f}", flush=True)
+    for name, seconds, action in units(given.phase, runner):
+        left = began + given.deadline - time.time()
+        if left < seconds or (given.only and name not in given.only):
             continue
         try:
             os.close(os.open(queue / name, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             continue
         begun = time.time()
-        try:
-            action(runner)
-        except Exception as error:  # noqa: BLE001
-            import traceback
-
-            traceback.print_exc()
-            print(given.worker, name, "FAILED", repr(error)[:300], flush=True)
-            if not done:
-                sys.exit(3)
-            continue
+        action(runner)
         done.append((name, time.time() - begun))
-        print(given.worker, name, f"{done[-1][1]:.1f} s, left {left():.0f}", flush=True)
-        if seconds and len(done) > 1:
-            slow = max(0.3, min(3.0, done[-1][1] / seconds * 1.05))
-        (given.out / f"rows{given.worker}.json").write_text(
-            json.dumps({"rows": runner.rows, "notes": phases.NOTES, "units": done})
-        )
-    names = list(runner.logits)
-    size = sum(value.nbytes for value in runner.logits.values())
-    parts = max(1, -(-size // 14_000_000))
-    print(given.worker, "logits", size, "in", parts, flush=True)
-    for part in range(min(parts, 3)):
-        chosen = {name: runner.logits[name] for name in names[part::parts]}
-        np.savez_compressed(given.out / f"logits{given.worker}_{part}.npz", **chosen)  # type: ignore[arg-type]
-    print(given.worker, "ends after", f"{time.time() - given.began:.0f}", flush=True)
+        print(f"worker {given.worker}: {name} took {done[-1][1]:.1f} s, {left - done[-1][1]:.0f} s left", flush=True)
+        kept = {"rows": runner.rows, "notes": runner.notes, "units": done}
+        (given.out / f"rows{given.worker}.json").write_text(json.dumps(kept))
+    np.savez_compressed(given.out / f"logits{given.worker}.npz", **runner.logits)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

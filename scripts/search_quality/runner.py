@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,26 @@ from batched import BatchedModel, BatchedTraining, Shape
 from layout import Layout
 from suite import CLASSES, TASKS, Job, Tasks, backbone, batches, make_layout, tempered
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Steps of the experiments, and how many mixed images students learn from."""
+
+    short: int = 400
+    long: int = 1000
+    student: int = 1500
+    yardstick: int = 2000
+    supernet: int = 1000
+    mixes: int = 10_000
+
+    @property
+    def longest(self) -> int:
+        """The most steps of any training."""
+        return max(self.long, self.student, self.yardstick)
+
+
+TOY = Sizes(2, 2, 2, 2, 2, 20)
 
 
 class Runner:
@@ -27,12 +49,15 @@ class Runner:
         compiled: bool,
         tasks: Sequence[str] = TASKS,
         drop_path: bool = False,
-        batch: int = 64,
         extra: int = 0,
+        seed: int = 3,
+        toy: bool = False,
     ) -> None:
-        """`extra`: room for further images and targets."""
-        self.tasks = Tasks(folder / "tasks.npz", tasks)
-        model = backbone(folder / "backbone").to(device)
+        """`extra`: room for further images and targets; `seed`: of the splits."""
+        self.folder, self.seed, self.sizes = folder, seed, TOY if toy else Sizes()
+        self.notes: dict[str, Any] = {}
+        self.tasks = Tasks(folder / "tasks.npz", tasks, test=20 if toy else 2200)
+        model = backbone(folder / "backbone", toy=toy).to(device)
         self.layout: Layout = make_layout(model)
         self.model = BatchedModel(model, self.layout, dtype=dtype, drop_path=drop_path).to(device)
         count = len(self.tasks.images)
@@ -42,18 +67,23 @@ class Runner:
         targets[torch.arange(count), torch.from_numpy(self.tasks.labels)] = 1
         self.first_extra = count
         self.images, self.targets = images.to(device), targets.to(device)
-        self.device, self.graphed, self.compiled, self.batch = device, graphed, compiled, batch
+        self.device, self.graphed, self.compiled, self.batch = device, graphed, compiled, 2 if toy else 64
         self.trainers: dict[Shape, BatchedTraining] = {}
-        self.rows: list[dict[str, object]] = []
+        self.rows: list[dict[str, Any]] = []
         self.logits: dict[str, np.ndarray] = {}
 
     def trainer(self, shape: Shape) -> BatchedTraining:
         """The trainer of a shape, made once."""
         if shape not in self.trainers:
             self.trainers[shape] = BatchedTraining(
-                self.model, shape, self.images, self.targets, device=self.device, graphed=self.graphed,
+                self.model,
+                shape,
+                self.images,
+                self.targets,
+                device=self.device,
+                graphed=self.graphed,
                 compiled=self.compiled,
-            )  # fmt: skip
+            )
         return self.trainers[shape]
 
     def allowed(self, tasks: Sequence[str]) -> Tensor:
@@ -77,7 +107,7 @@ class Runner:
         real, jobs = len(jobs), [*jobs, *[jobs[-1]] * (capacity - len(jobs))]
         longest = max(job.steps for job in jobs)
         trainer = self.trainer(Shape(capacity, batch=self.batch, steps=max(2000, longest)))
-        orders, wanted = [], []
+        orders = []
         for job in jobs:
             source = self.tasks.sets(job)[0]
             if job.pool is not None:
@@ -85,20 +115,22 @@ class Runner:
             order = batches(source, job.steps, self.batch, 100 * job.seed + job.order)
             pad = np.repeat(order[-1:], longest - job.steps, 0)
             orders.append(np.concatenate([order, pad]))
-        wanted = orders
         codes = torch.tensor(np.stack([job.code for job in jobs]))
         rates = torch.tensor([(job.lr,) * 3 if isinstance(job.lr, float) else job.lr for job in jobs])
         started = time.perf_counter()
         trainer.load(
             start=torch.stack([self.fresh(job.order) if job.start is None else job.start.cpu() for job in jobs]),
-            codes=codes, rates=rates, image_order=torch.from_numpy(np.stack(orders, 1).astype(np.int32)),
-            target_order=torch.from_numpy(np.stack(wanted, 1).astype(np.int32)),
+            codes=codes,
+            rates=rates,
+            image_order=torch.from_numpy(np.stack(orders, 1).astype(np.int32)),
             steps=torch.tensor([float(job.steps) for job in jobs]),
             warmup=torch.tensor([min(50.0, job.steps / 10) for job in jobs]),
-            decay=torch.tensor([job.decay for job in jobs]), smoothing=torch.tensor([job.smoothing for job in jobs]),
-            ema_decay=torch.tensor([job.ema for job in jobs]), allowed=self.allowed([job.task for job in jobs]),
+            decay=torch.tensor([job.decay for job in jobs]),
+            smoothing=torch.tensor([job.smoothing for job in jobs]),
+            ema_decay=torch.tensor([job.ema for job in jobs]),
+            allowed=self.allowed([job.task for job in jobs]),
             drop_path=torch.tensor([job.drop_path for job in jobs]),
-        )  # fmt: skip
+        )
         trainer.run()
         self.synchronize()
         seconds = time.perf_counter() - started
@@ -111,16 +143,18 @@ class Runner:
     def score_ema(self, trainer: BatchedTraining, jobs: Sequence[Job], codes: Tensor) -> None:
         """Score the moving averages of jobs that ask for it."""
         if any(job.label.get("ema") for job in jobs):
-            kept = [
-                Job(**{**{f: getattr(job, f) for f in Job.__dataclass_fields__}, "label": {**job.label, "averaged": 1}})
-                for job in jobs
-            ]
+            kept = [replace(job, label={**job.label, "averaged": 1}) for job in jobs]
             self.score(trainer, kept, trainer.ema.clone(), codes, {})
 
     def score(
-        self, trainer: BatchedTraining, jobs: Sequence[Job], theta: Tensor, codes: Tensor, more: dict[str, object],
+        self,
+        trainer: BatchedTraining,
+        jobs: Sequence[Job],
+        theta: Tensor,
+        codes: Tensor,
+        more: dict[str, object],
         test: bool = True,
-    ) -> list[dict[str, object]]:  # fmt: skip
+    ) -> list[dict[str, object]]:
         """Score rows on their held-out and test images."""
         sets = [self.tasks.sets(job) for job in jobs]
         held = [one[1] for one in sets]
@@ -140,7 +174,9 @@ class Runner:
             made.append(record)
         return made
 
-    def record(self, job: Job, held: np.ndarray, held_y: np.ndarray, test: np.ndarray, test_y: np.ndarray) -> dict[str, object]:
+    def record(
+        self, job: Job, held: np.ndarray, held_y: np.ndarray, test: np.ndarray, test_y: np.ndarray
+    ) -> dict[str, object]:
         """Keep the scores of logits."""
         number = len(self.rows)
         score, beta = tempered(held, held_y)
@@ -148,12 +184,19 @@ class Runner:
         logs = z - z.max(1, keepdims=True)
         logs -= np.log(np.exp(logs).sum(1, keepdims=True))
         row: dict[str, object] = {
-            "number": number, "task": job.task, "seed": job.seed, "data": job.data, "steps": job.steps,
-            "lr": list(job.lr) if isinstance(job.lr, tuple) else job.lr, "order": job.order,
+            "number": number,
+            "task": job.task,
+            "seed": job.seed,
+            "data": job.data,
+            "steps": job.steps,
+            "lr": list(job.lr) if isinstance(job.lr, tuple) else job.lr,
+            "order": job.order,
             **{key: value for key, value in job.label.items() if key != "ema"},
-            "acc": float((held.argmax(1) == held_y).mean()), "tempered": score, "beta": beta,
+            "acc": float((held.argmax(1) == held_y).mean()),
+            "tempered": score,
+            "beta": beta,
             "ce": float(-logs[np.arange(len(z)), held_y].mean()),
-        }  # fmt: skip
+        }
         self.logits[f"h{number}"] = held.astype(np.float16)
         if len(test):
             row["test"] = float((test.argmax(1) == test_y).mean())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
+from layout import Layout
 from safetensors.torch import load_file
 from torch import Tensor, nn
-
-from layout import Layout  # isort: skip
 
 TASKS = ("digits", "fashion", "clipart", "font", "count", "orientation")
 RATES = (1e-3, 3e-3, 1e-2)
@@ -38,13 +36,11 @@ METHODS: dict[str, dict[str, str]] = {
     "repadapter8": {"A": "wegeft:8", "C": "vector"},
     "all": {"A": "lora:4", "B": "lora:8", "D": "vector", "E": "vector"},
 }
-TEST_CAP = 2200
-TOY = bool(os.environ.get("TOY"))
 
 
-def backbone(folder: Path) -> nn.Module:
-    """The suite's ViT, from its timm directory."""
-    if TOY:  # the same names and widths, a hundredth of the arithmetic
+def backbone(folder: Path, *, toy: bool = False) -> nn.Module:
+    """The suite's ViT, from its timm directory; `toy` has the same widths and a hundredth of the arithmetic."""
+    if toy:
         return timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=16, depth=1, num_classes=0).eval()
     model = timm.create_model(
         "vit_tiny_patch16_224", img_size=32, patch_size=4, depth=8, num_classes=0, pretrained=False
@@ -109,7 +105,7 @@ class Job:
     code: np.ndarray
     lr: float | tuple[float, float, float]
     data: str = "train"
-    """`train` (800), `all` (train + search), or `fold:k/n`: all but the k-th of n parts of it, which it is scored on."""
+    """`train` (800), `all` (train + search), or `fold:k/n`: all but the k-th of n parts, on which it is scored."""
     steps: int = 2000
     order: int = 0
     """Seed of start and order of images."""
@@ -128,7 +124,9 @@ class Job:
 class Tasks:
     """All images in one pool; the splits as indices into it."""
 
-    def __init__(self, path: Path, tasks: Sequence[str] = TASKS) -> None:
+    def __init__(self, path: Path, tasks: Sequence[str] = TASKS, *, test: int = 2200) -> None:
+        """`test`: the most test images of a task."""
+        self.test = test
         data = np.load(path)
         self.images = np.concatenate([data[f"{task}_x"] for task in tasks]).transpose(0, 3, 1, 2)
         self.labels = np.concatenate([data[f"{task}_y"] for task in tasks])
@@ -145,7 +143,7 @@ class Tasks:
     def sets(self, job: Job) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Indices that a job trains on, is scored on (200), is tested on."""
         order = self.split(job.task, job.seed)
-        test = order[1000 : 1000 + TEST_CAP]
+        test = order[1000 : 1000 + self.test]
         if job.data == "train":
             return order[:800], order[800:1000], test
         if job.data == "all":
