@@ -1,11 +1,16 @@
 """The database: trials and runs in SQLAlchemy tables, and Optuna's storage over them. Control plane: no torch here."""
 
-from glorasearch.db.database import Database
-from glorasearch.db.leases import Lease, Leases
-from glorasearch.db.process_identity import ProcessIdentity
-from glorasearch.db.runs import Metric, RunRecord, RunState, RunStore
-from glorasearch.db.summarising_storage import SummarisingStorage
-from glorasearch.db.trial_storage import TrialStorage
+from typing import TYPE_CHECKING
+
+from glorasearch.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from glorasearch.db.database import Database
+    from glorasearch.db.leases import Lease, Leases
+    from glorasearch.db.process_identity import ProcessIdentity
+    from glorasearch.db.runs import Metric, RunRecord, RunState, RunStore
+    from glorasearch.db.summarising_storage import SummarisingStorage
+    from glorasearch.db.trial_storage import TrialStorage
 
 __all__ = [
     "Database",
@@ -19,3 +24,15 @@ __all__ = [
     "SummarisingStorage",
     "TrialStorage",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "database": ("Database",),
+        "leases": ("Lease", "Leases"),
+        "process_identity": ("ProcessIdentity",),
+        "runs": ("Metric", "RunRecord", "RunState", "RunStore"),
+        "summarising_storage": ("SummarisingStorage",),
+        "trial_storage": ("TrialStorage",),
+    },
+)

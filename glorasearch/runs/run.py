@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from glorasearch.db import Metric, TrialStorage
 from glorasearch.errors import InputError
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.progress import Progress, Silent
@@ -17,13 +16,13 @@ from glorasearch.runs.results import Report, Results
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.stored_run import StoredRun
 from glorasearch.runs.workspace import DEFAULT_WORKSPACE, Workspace
-from glorasearch.search import TrialRecord
-from glorasearch.search.trials import scored_trials
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from glorasearch.db import Metric
     from glorasearch.runs.session import Session
+    from glorasearch.search import TrialRecord
 
 
 class Run:
@@ -75,6 +74,9 @@ class Run:
     @property
     def trials(self) -> list[TrialRecord]:
         """The trials of the search that have a score, by number; none before the search."""
+        from glorasearch.db import TrialStorage  # Optuna takes a second to import
+        from glorasearch.search.trials import scored_trials
+
         storage = TrialStorage(self.workspace.database)
         study = next((study for study in storage.get_all_studies() if study.study_name == self.name), None)
         return [] if study is None else scored_trials(storage.outlines(study._study_id))
@@ -89,6 +91,8 @@ class Run:
             import pandas as pd
         except ImportError as error:
             raise InputError("Run.frame needs pandas: pip install 'glorasearch[pandas]'") from error
+        from glorasearch.search import TrialRecord
+
         rows = [record.to_row() for record in self.trials]
         return pd.DataFrame(rows, columns=TrialRecord.COLUMNS).set_index("number")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from glorasearch.db import RunRecord, TrialStorage
+from glorasearch.db import RunRecord
 from glorasearch.errors import ConfigError, InputError, RunError
 from glorasearch.identity import settings_of
 from glorasearch.runs.config import RunConfig, configuration_digest
@@ -136,6 +136,8 @@ class StoredRun:
         if self.runs.get(self.name) is not None:
             with self.runs.lock(self.name):
                 self.runs.delete(self.name)  # first: a kill between these steps leaves no run that claims to be done
+        from glorasearch.db import TrialStorage  # Optuna takes a second to import
+
         storage = TrialStorage(self.workspace.database)
         for study in storage.get_all_studies():
             if study.study_name == self.name:
