@@ -1,24 +1,20 @@
 """What every executor promises, checked on each of them."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import ray
+from support import ray_burn
+from support.spaces import task_of
 
-from glorasearch.dotted import load_object
 from glorasearch.errors import RunError
 from glorasearch.search import Executor, InProcessExecutor
 from glorasearch.space import EvaluationTask, Subnet
 from workers import RayExecutor
 
-BURN = str(Path(__file__).parents[1] / "integration")
-
 
 def task(number: int) -> EvaluationTask:
-    subnet = Subnet({("blocks.0.mlp.fc1", "B"): f"lora:{number + 1}"})
-    return EvaluationTask(subnet.to_json(), subnet.digest, "weights")
+    return task_of(Subnet({("blocks.0.mlp.fc1", "B"): f"lora:{number + 1}"}))
 
 
 FAILING = 96
@@ -27,17 +23,13 @@ SPEC = {"rounds": 10, "failing": FAILING, "bug": task(7).subnet_digest}
 
 @pytest.fixture(scope="module", params=["in_process", "ray"])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BURN)
-        make = (
-            (lambda: InProcessExecutor(load_object("ray_burn:make")(SPEC)))
-            if request.param == "in_process"
-            else (lambda: RayExecutor("ray_burn:make", SPEC, workers=2))
-        )
-        with make() as executor:
-            yield executor
-        assert not ray.is_initialized(), "what an executor started is shut down with it"
-        sys.modules.pop("ray_burn", None)
+    if request.param == "ray":
+        made: Executor = RayExecutor("support.ray_burn:make", SPEC, workers=2)
+    else:
+        made = InProcessExecutor(ray_burn.make(SPEC))
+    with made:
+        yield made
+    assert not ray.is_initialized(), "what an executor started is shut down with it"
 
 
 def test_every_task_gets_one_result_and_failures_are_results(executor: Executor) -> None:

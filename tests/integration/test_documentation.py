@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.programs import Program
+from support.vtab_toy import write_task
 
 from glorasearch.assets import quickstart_backbone_path
 from glorasearch.cli.main import COMMANDS, group
@@ -140,8 +141,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for image in range(12):
             pixels = rng.integers(0, 80, (32, 32, 3)) + np.array([60 * number, 120, 40])
             Image.fromarray(pixels.astype(np.uint8)).save(folder / "flowers" / name / f"{image}.png")
-    toy = Path(__file__).with_name("vtab_toy.py")
-    subprocess.run([sys.executable, str(toy), str(folder / "vtab-1k"), "cifar", "dtd", "svhn"], check=True)
+    for task in ("cifar", "dtd", "svhn"):
+        write_task(folder / "vtab-1k", task)
     return folder
 
 

@@ -13,6 +13,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from support.processes import run_script
 from torch import nn
 
 from glorasearch.errors import ExportError
@@ -288,16 +289,7 @@ def test_no_place_to_write(tmp_path):
 
 
 def test_killed_exports_leave_nothing_or_the_whole(tmp_path):
-    script = Path(__file__).parents[1] / "unit" / "weights" / "killed_writer.py"
-    run = subprocess.run(
-        [sys.executable, str(script), "export", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    moments = json.loads(run.stdout)
+    moments = json.loads(run_script("killed_writer", "export", str(tmp_path)))
     assert sum(moment["killed"] for moment in moments) >= 5
     whole, states = 0, set()
     for moment in moments:

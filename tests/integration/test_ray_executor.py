@@ -2,44 +2,26 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import ray
-from numpy.random import default_rng
+from support.processes import wait_until
+from support.spaces import tasks_of
 
 from glorasearch.errors import InputError, RunError
-from glorasearch.space import BoundSpace, EvaluationTask, LayerShape, SearchSpace, sample
 from workers import RayExecutor
 from workers.actor import EvaluatorActor, Location
 from workers.cluster import check_room, connect
 
-DEADLINE_SECONDS = 120
-
 
 @pytest.fixture(scope="module", autouse=True)
 def shared_ray() -> Iterator[None]:
-    """One Ray for all, as starting one takes seconds; its workers can import what the tests can."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent))
-        assert connect(workers=3, gpus_per_worker=0, address=None)
-        yield
+    """One Ray for all, as starting one takes seconds."""
+    assert connect(workers=3, gpus_per_worker=0, address=None)
+    yield
     ray.shutdown()
-
-
-def small_space() -> BoundSpace:
-    choices = {"A": ["lora:2", "vector", "none"], "B": ["lora:4", "lora:2", "none"], "E": ["vector", "none"]}
-    space = SearchSpace.from_dict({"name": "small", "choices": choices})
-    return space.bind([LayerShape(f"blocks.{index}.fc", 32, 32) for index in range(6)])
-
-
-def tasks_of(count: int) -> list[EvaluationTask]:
-    rng = default_rng(0)
-    subnets = [sample(small_space(), rng) for _ in range(count)]
-    assert len(set(subnets)) == count
-    return [EvaluationTask(subnet.to_json(), subnet.digest, "weights") for subnet in subnets]
 
 
 def logged(log: Path, what: str) -> list[tuple[str, str]]:
@@ -47,18 +29,11 @@ def logged(log: Path, what: str) -> list[tuple[str, str]]:
     return [(path.name.split("-")[1], path.name.split("-")[2]) for path in log.glob(f"{what}-*")]
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "this has not come about in time"
-        time.sleep(0.01)
-
-
 def test_tasks_behind_a_slow_worker_are_taken_by_those_who_have_nothing_to_do(tmp_path: Path) -> None:
     """One of three workers waits until the gate opens, with one task begun and another one waiting behind it."""
     tasks, more = tasks_of(40)[:30], tasks_of(40)[30:]
     spec = {"rounds": 2_000, "log": str(tmp_path), "one_slow": True}
-    with RayExecutor("ray_burn:make", spec, workers=3) as executor:
+    with RayExecutor("support.ray_burn:make", spec, workers=3) as executor:
         assert executor.capacity == 6
         while executor.status:
             executor._step()
@@ -81,7 +56,7 @@ def test_tasks_behind_a_slow_worker_are_taken_by_those_who_have_nothing_to_do(tm
 
 
 def test_a_withdrawn_task_is_skipped_where_it_waited(tmp_path: Path) -> None:
-    actor = EvaluatorActor("ray_burn:make", {"log": str(tmp_path)})
+    actor = EvaluatorActor("support.ray_burn:make", {"log": str(tmp_path)})
     assert isinstance(actor.build(), Location)
     first, second, third = tasks_of(3)
     actor.withdraw(1)
@@ -94,7 +69,7 @@ def test_a_withdrawn_task_is_skipped_where_it_waited(tmp_path: Path) -> None:
 
 def test_workers_without_a_place_hold_no_tasks(tmp_path: Path) -> None:
     """Five workers on three CPUs: two never get a place, and the other three do everything."""
-    with RayExecutor("ray_burn:make", {"log": str(tmp_path)}, workers=5) as executor:
+    with RayExecutor("support.ray_burn:make", {"log": str(tmp_path)}, workers=5) as executor:
         wait_until(lambda: len(list(tmp_path.glob("built-*"))) == 3)
         for task in tasks_of(30):
             executor.submit(task)
@@ -104,30 +79,32 @@ def test_workers_without_a_place_hold_no_tasks(tmp_path: Path) -> None:
 
 def test_a_factory_that_fails_is_named_with_its_cause() -> None:
     with pytest.raises(RunError, match=r"(?s)ray_burn:broken cannot be built: FileNotFoundError: no weights at /x"):
-        RayExecutor("ray_burn:broken", {"weights": "/x"}, workers=1)
+        RayExecutor("support.ray_burn:broken", {"weights": "/x"}, workers=1)
     with pytest.raises(RunError, match="No module named 'nowhere'"):
         RayExecutor("nowhere:make", {}, workers=1)
 
 
 @pytest.mark.slow
 def test_a_factory_that_kills_its_process_is_not_tried_for_ever() -> None:
-    with pytest.raises(RunError, match="workers die while factory ray_burn:lethal builds"):
-        RayExecutor("ray_burn:lethal", {}, workers=1)
+    with pytest.raises(RunError, match=r"workers die while factory support\.ray_burn:lethal builds"):
+        RayExecutor("support.ray_burn:lethal", {}, workers=1)
 
 
 @pytest.mark.slow
 def test_a_worker_that_cannot_be_built_is_given_up_and_the_others_go_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with RayExecutor("ray_burn:broken_here", {"log": str(tmp_path)}, workers=2) as executor:
+    with RayExecutor("support.ray_burn:broken_here", {"log": str(tmp_path)}, workers=2) as executor:
         for task in tasks_of(20):
             executor.submit(task)
         assert all(executor.next_result().error is None for _ in range(20))
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while executor.capacity == 4:  # builds are looked at while results are waited for
-            assert time.monotonic() < deadline
-            executor.submit(tasks_of(1)[0])
+
+        def given_up() -> bool:
+            executor.submit(tasks_of(1)[0])  # builds are looked at while results are waited for
             executor.next_result()
+            return executor.capacity < 4
+
+        wait_until(given_up)
     assert "is given up after 3 failed builds in a row: FileNotFoundError: no images on this node" in caplog.text
 
 
@@ -136,11 +113,11 @@ def test_wrong_arguments_are_refused() -> None:
         with pytest.raises(InputError, match=r"package\.module:function"):
             RayExecutor(factory, {}, workers=1)
     with pytest.raises(InputError, match="workers is 0"):
-        RayExecutor("ray_burn:make", {}, workers=0)
+        RayExecutor("support.ray_burn:make", {}, workers=0)
     with pytest.raises(InputError, match="gpus_per_worker is -1"):
-        RayExecutor("ray_burn:make", {}, workers=1, gpus_per_worker=-1)
+        RayExecutor("support.ray_burn:make", {}, workers=1, gpus_per_worker=-1)
     with pytest.raises(InputError, match="evaluation_timeout is 0"):
-        RayExecutor("ray_burn:make", {}, workers=1, evaluation_timeout=0)
+        RayExecutor("support.ray_burn:make", {}, workers=1, evaluation_timeout=0)
 
 
 def test_more_than_this_machine_has_is_refused_and_a_full_cluster_warned_of(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,26 +4,23 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
-from numpy.random import default_rng
 from ray.cluster_utils import Cluster
+from support import ray_burn
+from support.processes import environment, is_alive, wait_until
+from support.spaces import small_space, tasks_of
 
 from glorasearch.db import TrialStorage
-from glorasearch.dotted import load_object
 from glorasearch.errors import SearchError
 from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome, SearchProgress
-from glorasearch.space import BoundSpace, EvaluationTask, LayerShape, SearchSpace, sample
 from workers import RayExecutor
 from workers.cluster import connect
 
-HERE = Path(__file__).parent
-DEADLINE_SECONDS = 120
 NODE = {"num_cpus": 2, "object_store_memory": 80 * 2**20}
 QUICK_DEATH = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 8}
 
@@ -31,33 +28,20 @@ QUICK_DEATH = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Three nodes on this machine, which know nothing of the tests; this process has joined."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(HERE))
-        started = Cluster(
-            initialize_head=True,
-            head_node_args=NODE | {"num_cpus": 1, "include_dashboard": False, "_system_config": QUICK_DEATH},
-        )
-        try:
-            for _ in range(2):
-                started.add_node(**NODE)
-            before = {name: value for name, value in os.environ.items() if "RAY" in name}
-            assert connect(workers=3, gpus_per_worker=0, address=started.address)
-            assert {name: value for name, value in os.environ.items() if "RAY" in name} == before
-            yield started
-        finally:
-            ray.shutdown()
-            started.shutdown()
-
-
-def small_space() -> BoundSpace:
-    choices = {"A": ["lora:2", "vector", "none"], "B": ["lora:4", "lora:2", "none"], "E": ["vector", "none"]}
-    space = SearchSpace.from_dict({"name": "small", "choices": choices, "budget": {"max": 900}})
-    return space.bind([LayerShape(f"blocks.{index}.fc", 32, 32) for index in range(6)])
-
-
-def task_of(seed: int) -> EvaluationTask:
-    subnet = sample(small_space(), default_rng(seed))
-    return EvaluationTask(subnet.to_json(), subnet.digest, "weights")
+    started = Cluster(
+        initialize_head=True,
+        head_node_args=NODE | {"num_cpus": 1, "include_dashboard": False, "_system_config": QUICK_DEATH},
+    )
+    try:
+        for _ in range(2):
+            started.add_node(**NODE)
+        before = {name: value for name, value in os.environ.items() if "RAY" in name}
+        assert connect(workers=3, gpus_per_worker=0, address=started.address)
+        assert {name: value for name, value in os.environ.items() if "RAY" in name} == before
+        yield started
+    finally:
+        ray.shutdown()
+        started.shutdown()
 
 
 def search(
@@ -80,7 +64,7 @@ def search(
 def undisturbed(spec: dict[str, Any], path: Path, trials: int, **options: Any) -> tuple[SearchOutcome, list[Any]]:
     """The same search in this process, where nothing happens."""
     here = {key: value for key, value in spec.items() if key not in ("log", "rounds")}
-    return search(InProcessExecutor(load_object("ray_burn:make")(here)), path, trials, **options)
+    return search(InProcessExecutor(ray_burn.make(here)), path, trials, **options)
 
 
 def same(found: tuple[SearchOutcome, list[Any]], expected: tuple[SearchOutcome, list[Any]]) -> None:
@@ -102,20 +86,6 @@ def logged(log: Path, what: str) -> set[tuple[str, int]]:
     return {(path.name.split("-")[1], int(path.name.split("-")[2])) for path in log.glob(f"{what}-*")}
 
 
-def is_alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "this has not come about in time"
-        time.sleep(0.01)
-
-
 def test_twenty_workers_killed_in_the_middle_of_evaluations(cluster: Cluster, tmp_path: Path) -> None:
     spec = {"rounds": 60_000, "failing": 10, "log": str(tmp_path)}
     due, killed = 0, 0
@@ -128,7 +98,7 @@ def test_twenty_workers_killed_in_the_middle_of_evaluations(cluster: Cluster, tm
             os.kill(at_work[0], signal.SIGKILL)
             killed += 1
 
-    with RayExecutor("ray_burn:make", spec, workers=4, address=cluster.address) as executor:
+    with RayExecutor("support.ray_burn:make", spec, workers=4, address=cluster.address) as executor:
         found = search(executor, tmp_path / "ray.db", 200, kill)
     assert killed == 20
     assert len(processes(tmp_path)) > 20, "killed workers were replaced"
@@ -140,7 +110,7 @@ def test_twenty_workers_killed_in_the_middle_of_evaluations(cluster: Cluster, tm
 
 def test_exceptions_and_nan_are_failed_trials_with_their_reasons(cluster: Cluster, tmp_path: Path) -> None:
     spec = {"failing": 8, "raising": 8, "nan": 8}
-    with RayExecutor("ray_burn:make", spec, workers=2, address=cluster.address) as executor:
+    with RayExecutor("support.ray_burn:make", spec, workers=2, address=cluster.address) as executor:
         found = search(executor, tmp_path / "ray.db", 100, max_failure_share=0.5)
     same(found, undisturbed(spec, tmp_path / "here.db", 100, max_failure_share=0.5))
     reasons = {attrs["reason"] for _, _, _, attrs, _ in found[1] if "reason" in attrs}
@@ -153,7 +123,7 @@ def test_exceptions_and_nan_are_failed_trials_with_their_reasons(cluster: Cluste
 
 def test_what_always_fails_stops_the_search_early_and_says_why(cluster: Cluster, tmp_path: Path) -> None:
     with (
-        RayExecutor("ray_burn:make", {"raising": 256}, workers=2, address=cluster.address) as executor,
+        RayExecutor("support.ray_burn:make", {"raising": 256}, workers=2, address=cluster.address) as executor,
         pytest.raises(SearchError, match=r"RuntimeError: nobody thought of this one \(10 of 10 failures\)"),
     ):
         search(executor, tmp_path / "ray.db", 500, population=200)
@@ -161,9 +131,9 @@ def test_what_always_fails_stops_the_search_early_and_says_why(cluster: Cluster,
 
 @pytest.mark.slow
 def test_a_subnet_that_kills_its_worker_is_given_up_and_the_others_are_not(cluster: Cluster) -> None:
-    tasks = [task_of(1), task_of(2)]
+    tasks = tasks_of(2)
     spec = {"lethal": tasks[0].subnet_digest}
-    with RayExecutor("ray_burn:make", spec, workers=1, address=cluster.address) as executor:
+    with RayExecutor("support.ray_burn:make", spec, workers=1, address=cluster.address) as executor:
         for task in tasks:
             executor.submit(task)
         results = {result.subnet_digest: result for result in (executor.next_result(), executor.next_result())}
@@ -176,7 +146,7 @@ def test_a_worker_that_fails_at_everything_is_replaced_and_nothing_fails(cluster
     spec: dict[str, Any] = {"log": str(tmp_path)}
     expected = undisturbed(spec, tmp_path / "here.db", 40)
     spec["poison"] = [attrs["subnet"] for _, _, _, attrs, _ in expected[1][10:40:20]]
-    with RayExecutor("ray_burn:make", spec, workers=2, address=cluster.address) as executor:
+    with RayExecutor("support.ray_burn:make", spec, workers=2, address=cluster.address) as executor:
         same(search(executor, tmp_path / "ray.db", 40), expected)
     assert len(list(tmp_path.glob("poisoned-*"))) == 2
     assert len(processes(tmp_path)) >= 3
@@ -190,7 +160,9 @@ def test_an_evaluation_that_hangs_goes_to_another_worker_and_its_own_is_replaced
     expected = undisturbed(spec, tmp_path / "here.db", 60)
     hanging = [attrs["subnet"] for _, _, _, attrs, _ in expected[1][10:50:20]]
     spec["stuck_once"] = hanging
-    with RayExecutor("ray_burn:make", spec, workers=2, address=cluster.address, evaluation_timeout=1.5) as executor:
+    with RayExecutor(
+        "support.ray_burn:make", spec, workers=2, address=cluster.address, evaluation_timeout=1.5
+    ) as executor:
         found = search(executor, tmp_path / "ray.db", 60)
         same(found, expected)
         stuck = [int((tmp_path / f"stuck-{digest}").read_text()) for digest in hanging]
@@ -199,15 +171,18 @@ def test_an_evaluation_that_hangs_goes_to_another_worker_and_its_own_is_replaced
             wait_until(lambda process=process: not is_alive(process))  # type: ignore[misc]
         wait_until(lambda: sum(map(is_alive, processes(tmp_path))) == 2)
         (tmp_path / "gate").touch()
-        executor.submit(task_of(5))
-        assert executor.next_result().subnet_digest == task_of(5).subnet_digest, "no late result comes"
+        (task,) = tasks_of(1, seed=5)
+        executor.submit(task)
+        assert executor.next_result().subnet_digest == task.subnet_digest, "no late result comes"
 
 
 @pytest.mark.slow
 def test_an_evaluation_that_always_hangs_fails(cluster: Cluster, tmp_path: Path) -> None:
-    tasks = [task_of(seed) for seed in range(6)]
+    tasks = tasks_of(6)
     spec = {"log": str(tmp_path), "stuck": [tasks[2].subnet_digest]}
-    with RayExecutor("ray_burn:make", spec, workers=2, address=cluster.address, evaluation_timeout=1) as executor:
+    with RayExecutor(
+        "support.ray_burn:make", spec, workers=2, address=cluster.address, evaluation_timeout=1
+    ) as executor:
         for task in tasks:
             executor.submit(task)
         errors = {result.subnet_digest: result.error for result in (executor.next_result() for _ in tasks)}
@@ -232,7 +207,7 @@ def test_a_node_is_lost_and_another_one_joins(cluster: Cluster, tmp_path: Path) 
     def occupied() -> set[str]:
         return {node for pid, node in processes(tmp_path).items() if is_alive(pid)}
 
-    with RayExecutor("ray_burn:make", spec, workers=5, address=cluster.address) as executor:
+    with RayExecutor("support.ray_burn:make", spec, workers=5, address=cluster.address) as executor:
         wait_until(lambda: len(processes(tmp_path)) == 5)
         assert len(occupied()) == 3
         found = search(executor, tmp_path / "ray.db", 140, disturb)
@@ -246,8 +221,7 @@ def test_a_node_is_lost_and_another_one_joins(cluster: Cluster, tmp_path: Path) 
 DRIVER = """
 import sys
 from workers import RayExecutor
-sys.path.insert(0, sys.argv[1])
-executor = RayExecutor("ray_burn:make", {"log": sys.argv[3]}, workers=2, address=sys.argv[2])
+executor = RayExecutor("support.ray_burn:make", {"log": sys.argv[2]}, workers=2, address=sys.argv[1])
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -256,8 +230,10 @@ sys.stdin.read()
 def test_a_driver_that_is_killed_leaves_no_worker_behind_and_the_cluster_as_it_was(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", DRIVER, str(HERE), cluster.address, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
+    command = [sys.executable, "-c", DRIVER, cluster.address, str(tmp_path)]
+    with subprocess.Popen(
+        command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as driver:
         assert driver.stdout is not None
         assert driver.stdout.readline() == "ready\n"
         wait_until(lambda: len(processes(tmp_path)) == 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,9 +13,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.processes import DEADLINE_SECONDS, free_ports
 
 SCRIPT = Path(__file__).resolve().parents[2] / "workers" / "launch" / "slurm" / "ray_node.sh"
-DEADLINE_SECONDS = 240
 COUNT_NODES = """
 import sys, time
 import ray
@@ -34,12 +33,7 @@ def environment() -> Iterator[dict[str, str]]:
     """Where the script finds what Slurm's script gives it: a port, a folder and a token of this cluster's own."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gs-", dir="/tmp", ignore_cleanup_errors=True))
-        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        port, client_port = (one.getsockname()[1] for one in sockets)
-        for one in sockets:
-            one.close()
+        port, client_port = free_ports(2)
         yield os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "RAY_HEAD_IP": "127.0.0.1",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-import torch
+from support.models import randomise
 
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.data import DataConfig, InputSpec, load_search_data
@@ -35,10 +35,7 @@ SPACE = SearchSpace.from_dict(
 def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RayExecutor, CandidateEvaluator, str]]:
     monkeypatch.setenv("GLORASEARCH_CACHE", str(tmp_path / "cache"))
     supernet = Supernet(build_backbone(BACKBONE, 10), SPACE)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in (supernet.adapter_parameters() | supernet.head_parameters()).values():
-            parameter.normal_(std=0.05, generator=generator)
+    randomise(supernet, std=0.05)
     data = load_search_data(DATA, InputSpec.from_backbone(supernet.model))
     store = WeightStore(str(tmp_path / "weights"))
     digest = store.put(supernet.adapter_state(), {"backbone_digest": frozen_digest(supernet)})

@@ -8,15 +8,12 @@ import re
 import secrets
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from support.processes import DEADLINE_SECONDS, free_ports, wait_until
 from support.programs import Program
 
 from glorasearch.cli.main import run as command_line
@@ -37,7 +35,6 @@ CLUSTER_PAGE = (REPOSITORY / "docs" / "cluster.md").read_text("utf-8")
 METHODS_PAGE = (REPOSITORY / "docs" / "methods.md").read_text("utf-8")
 PLUGIN = METHODS_PAGE.split("## Add a choice of your own\n", 1)[1].split("\n## ", 1)[0]
 SHORT = ("train.steps=12", "refit.steps=0", "report.baselines=[]", "search.trials=250", "search.early_stopping=false")
-DEADLINE_SECONDS = 240
 
 
 @dataclass(frozen=True)
@@ -51,21 +48,6 @@ class Head:
     def start(self, folder: Path, *arguments: str) -> Program:
         """A process of glorasearch; its output goes to `out` and `err` in the folder."""
         return Program([*arguments, "--address", self.address], folder / "out", folder / "err", self.environment)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")

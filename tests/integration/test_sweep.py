@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -20,8 +18,8 @@ import safetensors.torch
 import timm
 import torch
 from support.programs import Program
+from support.vtab_toy import write_task
 
-HERE = Path(__file__).parent
 DEADLINE_SECONDS = 300
 TASKS = ("patch_camelyon", "kitti", "clevr_dist")
 SIZES = {"img_size": 28, "patch_size": 14, "embed_dim": 24, "depth": 2, "num_heads": 2}
@@ -102,7 +100,8 @@ def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweeps]:
         safetensors.torch.save_model(
             timm.create_model("vit_tiny_patch16_224", **SIZES), str(folder / "backbone.safetensors")
         )
-    subprocess.run([sys.executable, str(HERE / "vtab_toy.py"), str(folder / "vtab"), *TASKS], check=True)
+    for task in TASKS:
+        write_task(folder / "vtab", task)
     made = Sweeps(folder)
     yield made
     for process in made.processes:

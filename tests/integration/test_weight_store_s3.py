@@ -8,22 +8,19 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 import s3fs
 import torch
+from support.processes import command, environment, run_script, wait_until
 
 from glorasearch.errors import WeightsCorruptError, WeightsNotFoundError, WeightStoreError
 from glorasearch.weights import NodeCache, WeightStore
 
-DEADLINE_SECONDS = 120
 MIB = 1 << 20
 OVERLOADED = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
@@ -143,23 +140,6 @@ def weights(count: int = 4 * MIB // 4) -> dict[str, torch.Tensor]:
     return {"w": torch.arange(count, dtype=torch.float32), "odd": torch.arange(3)}
 
 
-def script(*arguments: str) -> list[str]:
-    return [sys.executable, str(Path(__file__).with_name("s3_processes.py")), *arguments]
-
-
-def run_script(*arguments: str) -> str:
-    done = subprocess.run(script(*arguments), capture_output=True, text=True, check=False, timeout=DEADLINE_SECONDS)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def poll(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.002)
-
-
 def keys(s3: Any, bucket: str) -> list[str]:
     return [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
 
@@ -183,10 +163,10 @@ def test_processes_read_at_once_and_a_node_cache_fetches_once(url, line, tmp_pat
     digest = WeightStore(url).put({"w": torch.arange(MIB, dtype=torch.float32)}, {})
     total = float(sum(range(MIB)))
     line.down = 0
-    assert json.loads(run_script("read", url, digest)) == [total] * 4
+    assert json.loads(run_script("s3_processes", "read", url, digest)) == [total] * 4
     assert line.down > 4 * 4 * MIB
     line.down = 0
-    assert json.loads(run_script("cache", url, digest, str(tmp_path))) == [total] * 4
+    assert json.loads(run_script("s3_processes", "cache", url, digest, str(tmp_path))) == [total] * 4
     assert 4 * MIB < line.down < 6 * MIB
 
 
@@ -194,9 +174,9 @@ def test_an_upload_in_parts_that_is_killed_leaves_nothing_visible(url, line, s3,
     size = 104 * MIB
     line.hold_after = 60 * MIB
     with (tmp_path / "out").open("w") as out:
-        process = subprocess.Popen(script("put", url, str(size)), stdout=out)
+        process = subprocess.Popen(command("s3_processes", "put", url, str(size)), env=environment(), stdout=out)
         try:
-            poll(lambda: line.up >= 60 * MIB or process.poll() is not None)
+            wait_until(lambda: line.up >= 60 * MIB or process.poll() is not None)
             assert process.poll() is None
         finally:
             process.send_signal(signal.SIGKILL)
@@ -206,7 +186,7 @@ def test_an_upload_in_parts_that_is_killed_leaves_nothing_visible(url, line, s3,
     store = WeightStore(url)
     assert store.digests() == []
     assert not [key for key in keys(s3, s3_bucket) if "safetensors" in key]
-    digest = run_script("put", url, str(size)).strip()
+    digest = run_script("s3_processes", "put", url, str(size)).strip()
     assert store.digests() == [digest]
     store.verify(digest)
 

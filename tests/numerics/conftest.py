@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from support.models import Layers
 from torch import Tensor, nn
 
 from glorasearch.adapters import AdaptedLayer
@@ -50,23 +51,6 @@ OPTIONS: dict[str, dict[str, float]] = {
 }
 
 
-class OneLayer(nn.Module):
-    """A model of one layer, whose output is what is compared."""
-
-    def __init__(self, layer: nn.Module, name: str) -> None:
-        super().__init__()
-        self.name = name
-        self.add_module(name, layer)
-        self.head = nn.Linear(2, 2)
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.get_submodule(self.name)(x)
-        return result
-
-
 class Bench:
     """Builds supernets of one layer, and says what they should compute."""
 
@@ -92,7 +76,7 @@ class Bench:
             "choices": {tensor: list(texts) for tensor, texts in choices.items()},
             "options": {kind: dict(values) for kind, values in options.items()},
         }
-        return Supernet(OneLayer(layer, name).to(dtype), SearchSpace.from_dict(named | content))
+        return Supernet(Layers({name: layer}, nn.Linear(2, 2)).to(dtype), SearchSpace.from_dict(named | content))
 
     def layer(self, supernet: Supernet) -> AdaptedLayer:
         (layer,) = supernet.adapted.values()

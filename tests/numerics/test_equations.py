@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.models import Layers
 from torch import Tensor, nn
 
 from glorasearch.adapters import AdaptedLinear
@@ -15,20 +16,8 @@ from glorasearch.supernet import Supernet
 TOLERANCE = 1e-12
 
 
-class OneLayer(nn.Module):
-    """The smallest model with a layer to adapt and a head to leave alone."""
-
-    def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
-        super().__init__()
-        self.layer = nn.Linear(inputs, outputs, bias=bias)
-        self.head = nn.Linear(outputs, 3)
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.layer(x)
-        return result
+def one_layer(inputs: int, outputs: int, bias: bool) -> Layers:
+    return Layers({"layer": nn.Linear(inputs, outputs, bias=bias)}, nn.Linear(outputs, 3))
 
 
 def supernet_of(inputs: int, outputs: int, bias: bool, rank: int, entangle: str, seed: int = 0) -> Supernet:
@@ -49,7 +38,7 @@ def supernet_of(inputs: int, outputs: int, bias: bool, rank: int, entangle: str,
             },
         }
     )
-    supernet = Supernet(OneLayer(inputs, outputs, bias).double(), space)
+    supernet = Supernet(one_layer(inputs, outputs, bias).double(), space)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for parameter in supernet.adapter_parameters().values():
@@ -172,7 +161,7 @@ def test_a_smaller_rank_is_a_prefix(rank_pair: tuple[int, int]) -> None:
             "choices": {tensor: ["none", f"lora:{small}", f"lora:{large}"] for tensor in "ABC"},
         }
     )
-    supernet = Supernet(OneLayer(7, 5, True).double(), space)
+    supernet = Supernet(one_layer(7, 5, True).double(), space)
     with torch.no_grad():
         for parameter in supernet.adapter_parameters().values():
             parameter.normal_()

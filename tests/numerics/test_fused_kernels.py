@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from support.models import Layers
 from torch import Tensor, nn
 
 from glorasearch.fused.gradients import merge, raw_gradient
@@ -82,16 +83,9 @@ def test_gradients(
         torch.testing.assert_close(got, expected.float(), rtol=1e-4, atol=1e-3, msg=lambda m, part=part: f"{part}: {m}")
 
 
-class TwoLayers(nn.Module):
-    """Two layers of one shape, and a head to leave alone."""
-
-    def __init__(self, outs: int, ins: int, bias: bool) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(ins, outs, bias), nn.Linear(ins, outs, bias)
-        self.head = nn.Linear(outs, 3)
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
+def two_layers(outs: int, ins: int, bias: bool) -> Layers:
+    """Two layers of one shape."""
+    return Layers({name: nn.Linear(ins, outs, bias) for name in ("first", "second")}, nn.Linear(outs, 3))
 
 
 @pytest.mark.parametrize("entangle", ["untied", "reference"])
@@ -101,7 +95,7 @@ def test_merge(entangle: str, outs: int, ins: int, bias: bool, choices: dict[str
     space = SearchSpace.from_dict(
         {"name": "all", "entangle": entangle, "layers": {"include": ["*"]}, "choices": choices}
     )
-    net = Supernet(TwoLayers(outs, ins, bias).to(DEVICE), space)
+    net = Supernet(two_layers(outs, ins, bias).to(DEVICE), space)
     for parameter in net.adapter_parameters().values():
         parameter.data.normal_(std=0.1)
     pool = pool_of(net)
@@ -125,7 +119,7 @@ def test_merge(entangle: str, outs: int, ins: int, bias: bool, choices: dict[str
 
 def test_only_layers_whose_choices_changed_are_merged() -> None:
     space = SearchSpace.from_dict({"name": "all", "layers": {"include": ["*"]}, "choices": CHOICES})
-    net = Supernet(TwoLayers(12, 12, True).to(DEVICE), space)
+    net = Supernet(two_layers(12, 12, True).to(DEVICE), space)
     pool = pool_of(net)
     (bank,), (table,) = pool.banks, pool.tables()
     weight, bias = torch.zeros_like(bank.base), torch.zeros(2, 12, device=DEVICE)

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import NullPool, create_engine, text
 
 from glorasearch.db import RunRecord, RunStore, TrialStorage
+from support.processes import DEADLINE_SECONDS
 from support.programs import Program
 
 NAME = "tiny"
@@ -51,8 +52,6 @@ steps = 40
 baselines = ["lora"]
 random_subnets = 2
 """
-DEADLINE_SECONDS = 240
-"""Far more than anything here takes, also on a busy machine."""
 VARIES = ("seconds", "evaluation_seconds", "images_per_second", "path")
 """What differs between two runs that are otherwise the same."""
 

@@ -9,10 +9,11 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from support.data import few_digits
 from torch import Tensor, nn
 
 from glorasearch.adapters import AdaptedConv2d, AdaptedLinear
-from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
+from glorasearch.data import SearchData
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.evaluation.eager_model import EagerModel
 from glorasearch.space import SearchSpace, Subnet, sample
@@ -167,8 +168,7 @@ def test_the_prompt_is_seen_by_every_filter_through_its_own_taps() -> None:
 
 @pytest.fixture(scope="module")
 def digits() -> SearchData:
-    spec = InputSpec(channels=1, height=32, width=32, mean=(0.5,), std=(0.5,))
-    return load_search_data(DataConfig(source="digits", train=60, search=40), spec)
+    return few_digits(32)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.models import Layers
 from torch import Tensor, nn
 
 from glorasearch.choices.directions import EPSILON, most_directions, task_directions
@@ -117,22 +118,16 @@ def test_any_update(outs: int, ins: int, stacked: int, rank: int, seed: int, dat
     assert_directions(found.left, found.right, known, order[:count])
 
 
-class Layers(nn.Module):
-    def __init__(self, weight: Tensor, name: str) -> None:
-        super().__init__()
-        layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
-        layer.weight.data.copy_(weight)
-        self.add_module(name, layer)
-        self.head = nn.Linear(2, 2)
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
+def model_of(weight: Tensor, name: str) -> Layers:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
+    layer.weight.data.copy_(weight)
+    return Layers({name: layer}, nn.Linear(2, 2))
 
 
 def supernet_of(known: Known, choices: list[str], name: str) -> Supernet:
     options = {name: {"warmup": 2, "scale": SCALE} for name in ("dash", "tsd_init", "tsd")}
     space: dict[str, Any] = {"name": "one", "layers": {"include": [name]}, "options": options}
-    return Supernet(Layers(known.weight, name), SearchSpace.from_dict(space | {"choices": {"B": choices}}))
+    return Supernet(model_of(known.weight, name), SearchSpace.from_dict(space | {"choices": {"B": choices}}))
 
 
 @pytest.mark.parametrize("name", ["layer", "qkv"])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 import torch
+from support.models import Layers
 from torch import Tensor, nn
 
 from glorasearch.choices import CHOICES, Choice, Contribution, LowRank, Part, Site, parse_choice, register
@@ -96,25 +97,10 @@ def plugins() -> Iterator[None]:
     parse_choice.cache_clear()
 
 
-class Model(nn.Module):
-    """One layer and a head."""
-
-    def __init__(self, bias: bool = False) -> None:
-        super().__init__()
-        self.layer, self.head = nn.Linear(6, 5, bias=bias), nn.Linear(5, 3)
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.head(self.layer(x))
-        return result
-
-
 def supernet(bias: bool = False, **choices: list[str]) -> Supernet:
     torch.manual_seed(0)
     space = SearchSpace.from_dict({"name": "one", "layers": {"include": ["layer"]}, "choices": choices})
-    net = Supernet(Model(bias).double(), space)
+    net = Supernet(Layers({"layer": nn.Linear(6, 5, bias=bias)}, nn.Linear(5, 3), calls_head=True).double(), space)
     for name, value in net.adapter_state().items():
         if value.is_floating_point() and name.startswith("layer"):
             value.normal_()

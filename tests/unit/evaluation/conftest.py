@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
-from torch import nn
+from support.data import grey
+from support.models import randomise, tiny_vit
 
-from glorasearch.data import DataConfig, InputSpec, Splits, load_splits
+from glorasearch.data import DataConfig, Splits, load_splits
 from glorasearch.space import SearchSpace, sample
 from glorasearch.supernet import Supernet
 
@@ -27,23 +26,13 @@ CHOICES = {
 
 @pytest.fixture(scope="session")
 def splits() -> Splits:
-    spec = InputSpec(channels=1, height=14, width=14, mean=(0.5,), std=(0.5,))
-    return load_splits(DataConfig(source="digits", train=40, search=70, test=90), spec)
+    return load_splits(DataConfig(source="digits", train=40, search=70, test=90), grey())
 
 
 def make_supernet(qkv_bias: bool = True, std: float = 0.2) -> Supernet:
     """Random weights everywhere, so that every subnet has logits of its own."""
-    arguments: dict[str, Any] = {"img_size": 14, "patch_size": 7, "embed_dim": 24, "depth": 2, "num_heads": 3}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        backbone: nn.Module = timm.create_model(
-            "vit_tiny_patch16_224", in_chans=1, num_classes=10, qkv_bias=qkv_bias, **arguments
-        )
-        supernet = Supernet(backbone.eval(), SearchSpace.from_dict({"name": "tiny", "choices": CHOICES}))
-        with torch.no_grad():
-            for parameter in (supernet.adapter_parameters() | supernet.head_parameters()).values():
-                parameter.normal_(std=std)
-    return supernet
+    supernet = Supernet(tiny_vit(qkv_bias=qkv_bias), SearchSpace.from_dict({"name": "tiny", "choices": CHOICES}))
+    return randomise(supernet, std)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.models import TINY_VIT, randomise
 
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
@@ -19,7 +20,7 @@ from glorasearch.weights import WeightStore, tensor_digest
 BACKBONE = BackboneConfig(
     name="vit_tiny_patch16_224",
     pretrained=False,
-    args={"img_size": 14, "patch_size": 7, "embed_dim": 24, "depth": 1, "num_heads": 3, "in_chans": 1},
+    args=TINY_VIT | {"depth": 1},
 )
 DATA = DataConfig(source="digits", train=40, search=30, mean=(0.5,), std=(0.5,))
 SPACE = SearchSpace.from_dict({"name": "tiny", "choices": {"B": ["none", "lora:2"], "E": ["none", "vector"]}})
@@ -28,10 +29,7 @@ SPACE = SearchSpace.from_dict({"name": "tiny", "choices": {"B": ["none", "lora:2
 def home(tmp_path: Path) -> tuple[Supernet, SearchData, EvaluatorSpec]:
     backbone = build_backbone(BACKBONE, 10)
     supernet = Supernet(backbone, SPACE)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in (supernet.adapter_parameters() | supernet.head_parameters()).values():
-            parameter.normal_(std=0.2, generator=generator)
+    randomise(supernet)
     data = load_search_data(DATA, InputSpec.from_backbone(backbone))
     store = WeightStore(str(tmp_path / "weights"))
     manifest = {"backbone_digest": tensor_digest(supernet.frozen_state())}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.models import TINY_VIT
 from torch import Tensor, nn
 
 from glorasearch.adapters import head_names
@@ -21,7 +22,7 @@ from glorasearch.space import EvaluationResult, EvaluationTask, SearchSpace
 from glorasearch.supernet import Supernet
 from glorasearch.weights import NodeCache, WeightStore, frozen_digest, tensor_digest
 
-VIT: dict[str, Any] = {"img_size": 14, "patch_size": 7, "embed_dim": 48, "depth": 2, "num_heads": 3, "in_chans": 1}
+VIT = TINY_VIT | {"embed_dim": 48}
 BACKBONE = BackboneConfig(name="vit_tiny_patch16_224", pretrained=False, args=VIT)
 DATA = DataConfig(source="digits", train=40, search=30, mean=(0.5,), std=(0.5,))
 SPACE = SearchSpace.from_dict({"name": "tiny", "choices": {"B": ["none", "lora:2"], "E": ["none", "vector"]}})

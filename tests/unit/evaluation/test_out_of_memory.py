@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
+from support.models import tiny_vit
 from torch import Tensor, nn
 
 from glorasearch.data import Splits
@@ -101,12 +101,11 @@ def test_too_little_for_half_a_chunk_fails_the_candidate_and_says_so(splits: Spl
 @pytest.mark.parametrize("captured", [False, True])
 def test_on_a_gpu_that_fills_up(splits: Splits, captured: bool) -> None:
     """With less and less memory: the same scores, then the same scores by halves, then failed candidates."""
-    arguments: dict[str, Any] = {"img_size": 14, "patch_size": 1, "embed_dim": 576, "depth": 2, "num_heads": 9}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        backbone: nn.Module = timm.create_model("vit_tiny_patch16_224", in_chans=1, num_classes=10, **arguments)
     choices = {"B": ["none", "lora:2"], "E": ["none", "vector"]}
-    supernet = Supernet(backbone.eval().cuda(), SearchSpace.from_dict({"name": "tiny", "choices": choices}))
+    supernet = Supernet(
+        tiny_vit(patch_size=1, embed_dim=576, num_heads=9).cuda(),
+        SearchSpace.from_dict({"name": "tiny", "choices": choices}),
+    )
     evaluator = CandidateEvaluator(
         supernet, splits.search, device="cuda", batch_size=70, precision="bfloat16", compile="on" if captured else "off"
     )

@@ -8,20 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.spaces import small_space
 
 from glorasearch.db import Database, TrialStorage
 from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
-from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask, LayerShape, Score, SearchSpace, Subnet
+from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask, Score, Subnet
 from glorasearch.space.early_stopping import UNIT
-
-CHOICES = {"A": ["lora:2", "vector", "none"], "B": ["lora:4", "lora:2", "vector", "none"], "E": ["vector", "none"]}
-
-
-def make_space(
-    layers: int = 6, choices: dict[str, list[str]] | None = None, budget: dict[str, int] | None = None
-) -> BoundSpace:
-    data = {"name": "small", "choices": choices or CHOICES, "budget": {"max": 900} if budget is None else budget}
-    return SearchSpace.from_dict(data).bind([LayerShape(f"blocks.{index}.fc", 16, 32) for index in range(layers)])
 
 
 def score(task: EvaluationTask) -> Score:
@@ -93,7 +85,7 @@ class Search:
 
     def __init__(self, directory: Path, space: BoundSpace | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.space = space or make_space()
+        self.space = space or small_space()
         self.database = Database(f"sqlite:///{directory / 'study.db'}")
 
     def driver(
@@ -142,7 +134,7 @@ def new_search(tmp_path: Path) -> NewSearch:
 
 @pytest.fixture
 def space_maker() -> Callable[..., BoundSpace]:
-    return make_space
+    return small_space
 
 
 @pytest.fixture

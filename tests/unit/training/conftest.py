@@ -6,22 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import timm
-import torch
-from torch import nn
+from support.data import few_digits
+from support.models import tiny_vit
+from support.training import trainer_of
 
-from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
+from glorasearch.data import SearchData
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
-from glorasearch.training import SamplingStrategy, SupernetTrainer, Uniform
+from glorasearch.training import SamplingStrategy, SupernetTrainer
 
 Build = Callable[..., SupernetTrainer]
 
 
 @pytest.fixture(scope="session")
 def digits() -> SearchData:
-    spec = InputSpec(channels=1, height=14, width=14, mean=(0.5,), std=(0.5,))
-    return load_search_data(DataConfig(source="digits", train=60, search=40), spec)
+    return few_digits()
 
 
 @pytest.fixture
@@ -29,15 +28,9 @@ def make_supernet() -> Callable[..., Supernet]:
     """A fresh supernet, the same one at every call; `drop_path` and other arguments go to timm."""
 
     def make(seed: int = 0, choices: dict[str, list[str]] | None = None, **arguments: Any) -> Supernet:
-        size: dict[str, Any] = {"img_size": 14, "patch_size": 7, "embed_dim": 24, "depth": 2, "num_heads": 3}
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            backbone: nn.Module = timm.create_model(
-                "vit_tiny_patch16_224", in_chans=1, num_classes=10, **size, **arguments
-            )
         forms = ["none", "constant", "vector", "lora:1", "lora:2"]
         space = {"name": "tiny", "choices": choices or {"A": forms, "B": forms, "E": ["none", "vector"]}}
-        return Supernet(backbone.eval(), SearchSpace.from_dict(space), seed=seed)
+        return Supernet(tiny_vit(**arguments), SearchSpace.from_dict(space), seed=seed)
 
     return make
 
@@ -45,17 +38,13 @@ def make_supernet() -> Callable[..., Supernet]:
 @pytest.fixture
 def make_trainer(digits: SearchData, make_supernet: Callable[..., Supernet]) -> Build:
     """A trainer over a fresh supernet; keywords of the trainer's `Config`, or its other arguments."""
-    fields = set(SupernetTrainer.Config.model_fields)
+    recipe = {"steps": 12, "batch_size": 16, "warmup_steps": 2, "record_every": 2}
 
     def make(
         supernet: Supernet | None = None, strategy: Callable[[Supernet], SamplingStrategy] | None = None, **given: Any
     ) -> SupernetTrainer:
         supernet = supernet or make_supernet()
-        recipe = {"steps": 12, "batch_size": 16, "warmup_steps": 2, "record_every": 2}
-        config = SupernetTrainer.Config(**recipe | {key: value for key, value in given.items() if key in fields})
-        others = {key: value for key, value in given.items() if key not in fields}
-        data = others.pop("data", digits.train)
-        paths = strategy(supernet) if strategy else Uniform(supernet.space, config.seed)
-        return SupernetTrainer(supernet, data, paths, config, **others)
+        data = given.pop("data", digits.train)
+        return trainer_of(supernet, data, strategy(supernet) if strategy else None, recipe, given)
 
     return make

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.models import TINY_VIT
 
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
@@ -20,7 +21,7 @@ from glorasearch.training.build import TrainingSpec, build_training, check_facts
 BACKBONE = BackboneConfig(
     name="vit_tiny_patch16_224",
     pretrained=False,
-    args={"img_size": 14, "patch_size": 7, "embed_dim": 24, "depth": 2, "num_heads": 3, "in_chans": 1},
+    args=TINY_VIT,
 )
 DATA = DataConfig(source="digits", train=60, search=40)
 SPACE = SearchSpace.from_dict({"name": "tiny", "choices": {"B": ["none", "lora:1", "lora:2"]}})

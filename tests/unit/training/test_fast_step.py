@@ -7,26 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.training import FastTrainer
 
 from glorasearch.fused import FusedStep
 from glorasearch.supernet import Supernet
 from glorasearch.training import Sandwich, SupernetTrainer, TrainingResult, Uniform
-from glorasearch.training.fast_step import FastStep
-from glorasearch.training.optimizer import peak_rates
-from glorasearch.training.plain_step import PlainStep
-from glorasearch.training.step import Step
 
 STEPS = 12
-
-
-class FastTrainer(SupernetTrainer):
-    """A trainer that takes the fused step on any device."""
-
-    def _make_step(self) -> Step:
-        plain = super()._make_step()
-        assert isinstance(plain, PlainStep)
-        peaks = peak_rates(self._supernet.space, self._config)
-        return FastStep(self._supernet, plain, peaks, self._strategy, self._config, strict=True)
 
 
 def trainer(kind: type[SupernetTrainer], supernet: Supernet, data: Any, sandwich: bool = False, **others: Any) -> Any:

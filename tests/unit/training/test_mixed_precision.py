@@ -1,11 +1,12 @@
 """bfloat16 autocast: the same code on the CPU (here) and on a GPU (`pytest -m gpu`, by hand)."""
 
 import pytest
-import timm
 import torch
+from support.data import grey
+from support.models import tiny_vit
 from torch import Tensor, nn
 
-from glorasearch.data import DataConfig, InputSpec, load_splits
+from glorasearch.data import DataConfig, load_splits
 from glorasearch.space import SearchSpace, Subnet
 from glorasearch.supernet import Supernet
 from glorasearch.training import SupernetTrainer, TrainingRecord, Uniform
@@ -14,22 +15,12 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 def tiny_supernet() -> Supernet:
-    model = timm.create_model(
-        "vit_tiny_patch16_224",
-        img_size=28,
-        patch_size=14,
-        embed_dim=24,
-        depth=2,
-        num_heads=2,
-        in_chans=1,
-        num_classes=10,
-    )
-    return Supernet(model, SearchSpace.load("glora_small"))
+    return Supernet(tiny_vit(img_size=28, patch_size=14, num_heads=2), SearchSpace.load("glora_small"))
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_training_in_bfloat16_keeps_float32_weights_and_learns(device: str) -> None:
-    data = load_splits(DataConfig(source="digits", train=200, search=100), InputSpec(1, 28, 28, (0.5,), (0.5,)))
+    data = load_splits(DataConfig(source="digits", train=200, search=100), grey(28))
     records: list[TrainingRecord] = []
     supernet = tiny_supernet()
     config = SupernetTrainer.Config(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from support import rank_process
+from support.data import few_digits
+from support.processes import run_script
 
 from glorasearch.data import SearchData
 from glorasearch.errors import ConfigError
@@ -20,8 +19,6 @@ from glorasearch.supernet import Supernet
 from glorasearch.training import Sandwich, SupernetTrainer, Uniform
 from glorasearch.weights import load_checkpoint
 
-SCRIPT = Path(__file__).with_name("rank_process.py")
-DEADLINE_SECONDS = 200
 TRAININGS: dict[str, dict[str, Any]] = {
     "uniform": {"drop_path": 0.4},
     "sandwich": {"strategy": "sandwich", "drop_path": 0.4},
@@ -47,25 +44,10 @@ Ended = dict[str, list[Any]]
 
 
 @pytest.fixture(scope="module")
-def rank_process() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("rank_process", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def alone(rank_process: ModuleType) -> Alone:
+def alone() -> Alone:
     """How a training ends that one process does."""
-    data = rank_process.digits()
-
-    def run(**told: Any) -> dict[str, Any]:
-        found: dict[str, Any] = rank_process.train(data, told)
-        return found
-
-    return run
+    data = few_digits()
+    return lambda **spec: rank_process.train(data, spec)
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +70,12 @@ def ended(tmp_path_factory: pytest.TempPathFactory, kept: Callable[[str], Path],
     content = {
         group: {
             "processes": processes,
-            "trainings": {name: told | {"checkpoint": str(kept(name))} for name, told in trainings.items()},
+            "trainings": {name: spec | {"checkpoint": str(kept(name))} for name, spec in trainings.items()},
         }
         for group, (processes, trainings) in groups.items()
     }
     (folder / "groups.json").write_text(json.dumps(content))
-    subprocess.run([sys.executable, str(SCRIPT), str(folder)], timeout=DEADLINE_SECONDS, check=True)
+    run_script("rank_process", str(folder))
     files = {
         group: [folder / f"{group}-{process}.json" for process in range(processes)]
         for group, (processes, _) in groups.items()

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from support.training import STRATEGIES, state_of
 from torch import Tensor
 
 from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
 from glorasearch.errors import NonFiniteLossError
 from glorasearch.supernet import Supernet
-from glorasearch.training import Fixed, SamplingStrategy, Sandwich, SupernetTrainer, TrainingRecord, Uniform
+from glorasearch.training import SupernetTrainer, TrainingRecord, Uniform
 from glorasearch.weights import load_checkpoint
 
 Build = Callable[..., SupernetTrainer]
@@ -33,20 +34,9 @@ def kill_at(step: int) -> Callable[[int], None]:
     return on_step
 
 
-def state(supernet: Supernet) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in supernet.adapter_state().items()}
-
-
 def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
     assert first.keys() == second.keys()
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
-
-
-STRATEGIES: dict[str, Callable[[Supernet], SamplingStrategy]] = {
-    "uniform": lambda supernet: Uniform(supernet.space, 0),
-    "sandwich": lambda supernet: Sandwich(supernet.space, 0),
-    "fixed": lambda supernet: Fixed(supernet.space.largest()),
-}
 
 
 @pytest.mark.parametrize("drop_path", [0.0, 0.4])
@@ -81,7 +71,7 @@ def test_resumed_is_undisturbed(
     found = trainer(resumed, "killed", rows, on_step=steps.append).run()
 
     assert steps == [8, 9, 10, 11, 12], "it went on from the checkpoint of step 8"
-    assert_equal(state(resumed), state(undisturbed))
+    assert_equal(state_of(resumed), state_of(undisturbed))
     assert found.loss == expected.loss
     later = [row for row in all_rows if row.step > 8]
     assert [(row.step, row.values["loss"], row.values["lr"]) for row in rows] == [
@@ -98,7 +88,7 @@ def test_killed_again_and_again(make_trainer: Build, make_supernet: MakeSupernet
             make_trainer(**given, on_step=kill_at(step)).run()
     resumed = make_supernet()
     make_trainer(resumed, **given).run()
-    assert_equal(state(resumed), state(undisturbed))
+    assert_equal(state_of(resumed), state_of(undisturbed))
 
 
 def test_a_finished_training_is_not_done_again(
@@ -111,7 +101,7 @@ def test_a_finished_training_is_not_done_again(
     found = make_trainer(second, **given, on_step=steps.append).run()
     assert steps == [12]
     assert found == expected
-    assert_equal(state(second), state(first))
+    assert_equal(state_of(second), state_of(first))
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
@@ -129,7 +119,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         make_trainer(resumed, **given, on_step=steps.append).run()
     assert steps[0] == 4
     assert "using the previous checkpoint" in caplog.text
-    assert_equal(state(resumed), state(undisturbed))
+    assert_equal(state_of(resumed), state_of(undisturbed))
 
 
 @pytest.mark.parametrize("what", ["seed", "lr", "data", "strategy", "space", "start", "backbone", "drop path"])
@@ -213,7 +203,7 @@ def test_loss_that_stops_being_finite(
     make_trainer(resumed, checkpoint=path, checkpoint_every=every, record_every=5).run()
     undisturbed = make_supernet()
     make_trainer(undisturbed, checkpoint_every=every, record_every=5).run()
-    assert_equal(state(resumed), state(undisturbed))
+    assert_equal(state_of(resumed), state_of(undisturbed))
 
 
 def test_weights_that_break_in_the_step_before_a_checkpoint_are_not_kept(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from support.training import state_of
 from torch import Tensor
 
 from glorasearch.data import SearchData
@@ -20,10 +21,6 @@ from glorasearch.training.step import distillation_loss, drop_probabilities
 
 Build = Callable[..., SupernetTrainer]
 MakeSupernet = Callable[..., Supernet]
-
-
-def state(supernet: Supernet) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in supernet.adapter_state().items()}
 
 
 def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
@@ -42,7 +39,7 @@ def test_a_seed_decides_the_training(make_trainer: Build, make_supernet: MakeSup
     def train(seed: int) -> dict[str, Tensor]:
         supernet = make_supernet(drop_path_rate=drop_path)
         make_trainer(supernet, seed=seed).run()
-        return state(supernet)
+        return state_of(supernet)
 
     torch.manual_seed(1)
     first = train(0)
@@ -58,7 +55,7 @@ def test_drop_path_changes_the_training(make_trainer: Build, make_supernet: Make
     for drop_path in (0.0, 0.4):
         supernet = make_supernet(drop_path_rate=drop_path)
         make_trainer(supernet).run()
-        states.append(state(supernet))
+        states.append(state_of(supernet))
     assert not same(*states)
 
 
@@ -79,7 +76,7 @@ def test_other_dropouts_are_seeded_too(make_trainer: Build, make_supernet: MakeS
         supernet = make_supernet(**drops)
         torch.manual_seed(seed)
         make_trainer(supernet, steps=4).run()
-        states.append(state(supernet))
+        states.append(state_of(supernet))
     assert same(*states)
 
 
@@ -142,7 +139,7 @@ def test_gradients_of_a_sandwich_step(make_trainer: Build, make_supernet: MakeSu
 def test_a_fixed_subnet_trains_its_own_storage_alone(make_trainer: Build, make_supernet: MakeSupernet) -> None:
     supernet = make_supernet()
     subnet = Subnet({("blocks.0.attn.qkv", "B"): "lora:2", ("blocks.1.mlp.fc1", "E"): "vector"})
-    before = state(supernet)
+    before = state_of(supernet)
     make_trainer(supernet, lambda net: Fixed(subnet), weight_decay=0.1).run()
     changed = {name for name, value in supernet.adapter_state().items() if not torch.equal(value, before[name])}
     adapters = {"blocks.0.attn.qkv.B.down", "blocks.0.attn.qkv.B.up", "blocks.1.mlp.fc1.E.vector"}
@@ -186,7 +183,7 @@ def test_recording_more_often_changes_nothing_but_the_records(make_trainer: Buil
     for every in (1, 12):
         supernet = make_supernet()
         make_trainer(supernet, record_every=every).run()
-        states.append(state(supernet))
+        states.append(state_of(supernet))
     assert same(*states)
 
 
@@ -196,15 +193,15 @@ def test_mixed_precision(make_trainer: Build, make_supernet: MakeSupernet, digit
     make_trainer(supernet, precision="bfloat16", steps=40, lr=1e-2, vector_lr=1e-3).run()
     make_trainer(plain, precision="auto", steps=40, lr=1e-2, vector_lr=1e-3).run()
     assert {value.dtype for value in supernet.adapter_state().values()} == {torch.float32}
-    assert not same(state(supernet), state(plain))
+    assert not same(state_of(supernet), state_of(plain))
     assert loss_of(supernet, supernet.space.largest(), digits) < before - 0.2
 
 
 def test_no_steps_change_nothing(make_trainer: Build, make_supernet: MakeSupernet) -> None:
     supernet = make_supernet()
-    before = state(supernet)
+    before = state_of(supernet)
     assert make_trainer(supernet, steps=0).run().steps == 0
-    assert same(before, state(supernet))
+    assert same(before, state_of(supernet))
     assert not supernet.training
 
 

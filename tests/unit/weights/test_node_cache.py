@@ -2,14 +2,13 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
+from support.processes import run_script
 
 from glorasearch.errors import WeightsCorruptError, WeightsNotFoundError, WeightStoreError
 from glorasearch.weights import NodeCache, WeightStore
@@ -54,16 +53,7 @@ def mapped_files(tensor: torch.Tensor) -> list[str]:
 
 
 def run_processes(what: str, folder: Path) -> list[dict[str, Any]]:
-    script = Path(__file__).with_name("node_cache_processes.py")
-    done = subprocess.run(
-        [sys.executable, str(script), what, str(folder)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)
+    found: list[dict[str, Any]] = json.loads(run_script("node_cache_processes", what, str(folder)))
     return found
 
 

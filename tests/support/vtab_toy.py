@@ -1,6 +1,4 @@
-"""Run as a script: write small tasks in the layout of VTAB-1k, with real image files.
-
-    python vtab_toy.py ROOT TASK...
+"""Small tasks in the layout of VTAB-1k, with real image files.
 
 The rule: an image of class c is a grey square of 28 pixels with noise, in which a bar of 5 bright columns begins at
 column 23 * c / (classes - 1), rounded. Whoever looks at where the bar is knows the class. The noise is drawn from a
@@ -8,7 +6,6 @@ generator seeded with the image's split and number and the task's name, so all t
 writes the same ones.
 """
 
-import sys
 import zlib
 from pathlib import Path
 
@@ -41,8 +38,3 @@ def write_task(root: Path, task: str) -> None:
     lines["train800val200"] = lines["train800"] + lines["val200"]
     for split, own in lines.items():
         (folder / f"{split}.txt").write_text("".join(own))
-
-
-if __name__ == "__main__":
-    for name in sys.argv[2:]:
-        write_task(Path(sys.argv[1]), name)

@@ -1,6 +1,6 @@
 """Run as a script: fork a writer again and again and SIGKILL each one at another moment of its work.
 
-    python killed_writer.py store|checkpoint|export BASE
+    python -m support.killed_writer store|checkpoint|export BASE
 
 The n-th writer works in `BASE/touch-<n>` and is killed just before its n-th touch of the file system there (an open, a
 rename, a link, a removal), which Python reports as audit events, until one gets to its end. Then some more are killed

@@ -1,6 +1,6 @@
 """Groups of processes on the CPU that train together.
 
-    python rank_process.py FOLDER
+    python -m support.rank_process FOLDER
 
 reads `FOLDER/groups.json` (group → `processes`, and `trainings` that these do one after the other), and writes to
 `FOLDER/<group>-<process>.json` how each training ended. The processes are forked from the one that is started, so that
@@ -13,33 +13,23 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor
 
-from glorasearch.data import DataConfig, InputSpec, SearchData, load_search_data
+from glorasearch.data import SearchData
 from glorasearch.errors import GlorasearchError
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
-from glorasearch.training import (
-    Communicator,
-    Fixed,
-    ProcessGroup,
-    SamplingStrategy,
-    Sandwich,
-    SingleProcess,
-    SupernetTrainer,
-    Uniform,
-)
+from glorasearch.training import Communicator, ProcessGroup, SingleProcess, SupernetTrainer
 from glorasearch.training.fast_step import FastStep
-from glorasearch.training.optimizer import peak_rates
-from glorasearch.training.plain_step import PlainStep
 from glorasearch.training.step import Step
 from glorasearch.weights import tensor_digest
+from support.data import few_digits
+from support.models import tiny_vit
+from support.training import STRATEGIES, FastTrainer
 
 FORMS = ["none", "constant", "vector", "lora:1", "lora:2"]
 SPACES: dict[str, dict[str, Any]] = {
@@ -49,28 +39,19 @@ SPACES: dict[str, dict[str, Any]] = {
         "options": {"dash": {"warmup": 3}, "tsd": {"warmup": 4}},
     },
 }
-STRATEGIES: dict[str, Callable[[Supernet], SamplingStrategy]] = {
-    "uniform": lambda supernet: Uniform(supernet.space, 0),
-    "sandwich": lambda supernet: Sandwich(supernet.space, 0),
-    "fixed": lambda supernet: Fixed(supernet.space.largest()),
-}
 
 
 class StoppedError(Exception):
     """Ends a training where a signal would."""
 
 
-class FastTrainer(SupernetTrainer):
-    """Takes the fused step, which runs uncompiled on the CPU."""
+class LenientTrainer(FastTrainer):
+    """Takes the fused step where it can be captured."""
 
-    def _make_step(self) -> Step:
-        plain = super()._make_step()
-        assert isinstance(plain, PlainStep)
-        peaks = peak_rates(self._supernet.space, self._config)
-        return FastStep(self._supernet, plain, peaks, self._strategy, self._config, strict=False)
+    strict = False
 
 
-class UncapturedTrainer(FastTrainer):
+class UncapturedTrainer(LenientTrainer):
     """Takes the fused step on a machine that cannot capture it."""
 
     def _make_step(self) -> Step:
@@ -85,18 +66,9 @@ class UncapturedTrainer(FastTrainer):
         return step
 
 
-def digits() -> SearchData:
-    spec = InputSpec(channels=1, height=14, width=14, mean=(0.5,), std=(0.5,))
-    return load_search_data(DataConfig(source="digits", train=60, search=40), spec)
-
-
 def make_supernet(space: str = "plain", drop_path: float = 0.0, seed: int = 0) -> Supernet:
-    size: dict[str, Any] = {"img_size": 14, "patch_size": 7, "embed_dim": 24, "depth": 2, "num_heads": 3}
-    torch.manual_seed(0)
-    backbone = timm.create_model(
-        "vit_tiny_patch16_224", in_chans=1, num_classes=10, drop_path_rate=drop_path, **size
-    ).eval()
-    return Supernet(backbone, SearchSpace.from_dict({"name": "tiny"} | SPACES[space]), seed=seed)
+    content = SearchSpace.from_dict({"name": "tiny"} | SPACES[space])
+    return Supernet(tiny_vit(drop_path_rate=drop_path), content, seed=seed)
 
 
 def train(data: SearchData, spec: dict[str, Any], communicator: Communicator | None = None) -> dict[str, Any]:
@@ -128,7 +100,7 @@ def train(data: SearchData, spec: dict[str, Any], communicator: Communicator | N
     given = {key: spec[key] for key in ("steps", "lr", "batch_size", "checkpoint_every", "clip_norm") if key in spec}
     recipe = {"steps": 12, "batch_size": 12, "warmup_steps": 2, "record_every": 3, "checkpoint_every": 4}
     config = SupernetTrainer.Config(ranks=spec["ranks"], **recipe | given)
-    kind = FastTrainer if spec.get("fast") else SupernetTrainer
+    kind: type[SupernetTrainer] = LenientTrainer if spec.get("fast") else SupernetTrainer
     if communicator.process in spec.get("uncaptured", []):
         kind = UncapturedTrainer
     trainer = kind(
@@ -166,7 +138,7 @@ def join(group: str, process: int, folder: Path, spec: dict[str, Any], data: Sea
 
 
 def main(folder: Path) -> None:
-    data = digits()
+    data = few_digits()
     for group, spec in json.loads((folder / "groups.json").read_text()).items():
         children: list[int] = []
         for process in range(spec["processes"]):

@@ -1,8 +1,8 @@
 """Run as a script: processes at a weight store on S3, found by the usual environment variables.
 
-    python s3_processes.py put URL BYTES             put a weight set of that size
-    python s3_processes.py read URL DIGEST           four processes read a weight set at once
-    python s3_processes.py cache URL DIGEST FOLDER   four processes map it through one node cache
+    python -m support.s3_processes put URL BYTES             put a weight set of that size
+    python -m support.s3_processes read URL DIGEST           four processes read a weight set at once
+    python -m support.s3_processes cache URL DIGEST FOLDER   four processes map it through one node cache
 
 Of the readers each one's sum of the tensor is printed, as a JSON list.
 """

@@ -1,6 +1,6 @@
 """Run as a script: several processes at one node cache. Prints what they saw as JSON.
 
-    python node_cache_processes.py together|killed|orphaned FOLDER
+    python -m support.node_cache_processes together|killed|orphaned FOLDER
 
 `together`: processes ask for one weight set at the same time, look at their memory, and write into their tensors.
 `killed`: the n-th process is killed just before its n-th touch of the file system in the cache, until one gets to its
