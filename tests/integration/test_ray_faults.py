@@ -22,7 +22,7 @@ from workers import RayExecutor
 from workers.cluster import connect
 
 NODE = {"num_cpus": 2, "object_store_memory": 80 * 2**20}
-QUICK_DEATH = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 8}
+QUICK_DEATH = {"health_check_period_ms": 500, "health_check_failure_threshold": 8}
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_twenty_workers_killed_in_the_middle_of_evaluations(cluster: Cluster, tm
 
 
 def test_exceptions_and_nan_are_failed_trials_with_their_reasons(cluster: Cluster, tmp_path: Path) -> None:
-    spec = {"failing": 8, "raising": 8, "nan": 8}
+    spec = {"failing": 16, "raising": 16, "nan": 16}
     with RayExecutor("support.ray_burn:make", spec, workers=2, address=cluster.address) as executor:
         found = search(executor, tmp_path / "ray.db", 100, max_failure_share=0.5)
     same(found, undisturbed(spec, tmp_path / "here.db", 100, max_failure_share=0.5))
