@@ -1,4 +1,4 @@
-# Everything runs in a virtual environment of its own, .venv, made on first use. PYTHON chooses the interpreter.
+# Everything runs in its own virtual environment, .venv, made on first use. PYTHON chooses the interpreter.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 quickstart: $(STAMP)
 	$(BIN)/glorasearch quickstart $(QUICKSTART_OPTIONS)
 
-# One process a core; a file's tests stay together, as they share what is dear to make.
+# One process a core; a file's tests stay together, as they share expensive fixtures.
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(TEST_OPTIONS)
 

@@ -40,7 +40,7 @@ def is_mixed(precision: Precision, device: str) -> bool:
 
 
 def _of_pydantic(init: _Init) -> _Init:
-    """Mark a constructor as no customisation: nested models are then validated together, with one list of errors."""
+    """Mark `__init__` as not customised: nested models are then validated together, with one list of errors."""
     vars(init)["__pydantic_base_init__"] = True
     return init
 

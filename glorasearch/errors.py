@@ -16,10 +16,10 @@
         │   ├── WeightsNotFoundError
         │   └── WeightsCorruptError
         ├── DatabaseError         the database cannot be reached or read
-        │   ├── ConnectionLostError   operations wait for the server and go on by themselves
+        │   ├── ConnectionLostError   operations wait for the server and continue by themselves
         │   ├── SchemaTooNewError
         │   └── RunLockedError    another live process owns the run or the study
-        ├── SearchError           the search cannot go on
+        ├── SearchError           the search cannot continue
         ├── EvaluationError       one candidate could not be evaluated: data, not a crash
         └── ExportError           a merged model that does not hold what was promised
 
@@ -88,7 +88,7 @@ class DatabaseError(RunError):
 
 
 class ConnectionLostError(DatabaseError):
-    """The database's server is out of reach; what was under way has not been done, and may be done again."""
+    """The database's server is out of reach; nothing was written, so the operation may be repeated."""
 
 
 class SchemaTooNewError(DatabaseError):
@@ -100,7 +100,7 @@ class RunLockedError(DatabaseError):
 
 
 class SearchError(RunError):
-    """The search cannot go on."""
+    """The search cannot continue."""
 
 
 class EvaluationError(RunError):
@@ -118,5 +118,5 @@ def first_line(error: BaseException) -> str:
 
 
 def first_sentence(error: BaseException) -> str:
-    """The first sentence of an error's first line: libraries go on about allocators and places in their source."""
+    """The first sentence of an error's first line: libraries append allocator details and source locations."""
     return first_line(error).partition(". ")[0]

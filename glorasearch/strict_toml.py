@@ -37,7 +37,7 @@ _EXPECTED = {
     "less_than_equal": "at most {le:g}",
     "too_short": "a list with at least one entry",
 }
-"""Pydantic's types of errors in the words of someone who writes TOML; names in braces are from the error's context."""
+"""Pydantic's error types in TOML terms; names in braces are filled in from the error's context."""
 
 
 def read_toml(path: Path, error: type[InputError]) -> dict[str, Any]:

@@ -36,11 +36,11 @@ _GONE: Final = (RayActorError, WorkerCrashedError, NodeDiedError, OutOfMemoryErr
 
 
 class RayExecutor(Executor):
-    """Evaluates in long-lived Ray actors, each with an evaluator of its own that is built once.
+    """Evaluates in long-lived Ray actors, each with its own evaluator, which is built once.
 
     - An actor that dies is replaced, and its tasks are assigned again: a killed worker, or a lost node, costs nothing
       but time. A task whose evaluation kills its worker 3 times is answered with an error.
-    - Each worker evaluates one task while another one waits at it. Tasks that wait behind a slow worker are reassigned
+    - Each worker evaluates one task and has another one queued. Tasks that wait behind a slow worker are reassigned
       when another worker is idle.
     - An evaluation that exceeds the timeout is given to another worker, and its own worker is replaced. After 3 times
       it is answered with an error.

@@ -1,4 +1,4 @@
-"""Runs a function as Ray tasks, each in a process of its own."""
+"""Runs a function as Ray tasks, each in its own process."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from glorasearch.adapters.plugins import check_plugins
 from glorasearch.adapters.support import OfferedChoice, Storage, SupportTensor
-from glorasearch.choices import Contribution, Dense, LowRank, as_line, as_matrix
+from glorasearch.choices import Contribution, Dense, LowRank, as_matrix, as_vector
 from glorasearch.space import SUPPORT_TENSORS
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class AdaptedLayer(nn.Module):
         """The base layer with the active choices.
 
         Only a scale by a product, or a dense shift, needs the dense weight and its full gradient. A scale of rows of W0
-        is a scale of outputs, products and lines are added as low-rank and rank-one terms, and the rest is one offset.
+        scales the outputs, products and vectors are added as low-rank and rank-one terms, and the rest is one offset.
         At a scale of 0 the scaled form is exactly the unscaled one, since `y·1 − b·0 = y`.
         """
         if self.choices is None:
@@ -92,7 +92,7 @@ class AdaptedLayer(nn.Module):
 
     @abstractmethod
     def _run_cheaply(self, x: Tensor, bias: Tensor | None, scales: list[Value], shifts: list[Value]) -> Tensor:
-        """The layer's function with W0 scaled by lines and shifted by products and lines, W never being formed."""
+        """The layer's function with W0 scaled by vectors and shifted by products and vectors, without forming W."""
 
     @property
     def weight_view(self) -> Tensor:
@@ -143,15 +143,15 @@ class AdaptedLayer(nn.Module):
                 bias = torch.addcmul(bias, base, one.bias_scale, out=out)
         shifts = [one.bias_shift for one in added if one.bias_shift is not None]
         prompts = [self.through_weight(one.prompt) for one in added if one.prompt is not None]
-        for line in shifts + prompts:
-            bias = line.expand(self.out_features) if bias is None else torch.add(bias, line, out=out)
+        for vector in shifts + prompts:
+            bias = vector.expand(self.out_features) if bias is None else torch.add(bias, vector, out=out)
         if out is None or bias is out:
             return bias
         return out.zero_() if bias is None else out.copy_(bias)
 
     def through_weight(self, prompt: Value) -> Tensor:
         """`W0·C`, `(out,)`: what a prompt adds to the bias."""
-        return self.weight_view @ as_line(prompt)
+        return self.weight_view @ as_vector(prompt)
 
     def support_of(self, tensor: str) -> SupportTensor:
         """One of its support tensors."""
@@ -173,7 +173,7 @@ class AdaptedLinear(AdaptedLayer):
         y = F.linear(rows, self.base.weight, bias)
         if scales:
             # In the scale's own dtype: 1 + a in bfloat16 would lose a small a altogether.
-            scale = _sum_lines(scales)
+            scale = _sum_vectors(scales)
             scaled = y * (1 + scale) if bias is None else torch.addcmul(-bias * scale, y, 1 + scale)
             y = scaled.to(y.dtype)
         for shift in shifts:
@@ -201,29 +201,29 @@ class AdaptedConv2d(AdaptedLayer):
     def _run_cheaply(self, x: Tensor, bias: Tensor | None, scales: list[Value], shifts: list[Value]) -> Tensor:
         y = self._run(x, self.base.weight, bias)
         if scales:
-            scale = _sum_lines(scales)[:, None, None]
+            scale = _sum_vectors(scales)[:, None, None]
             offset = None if bias is None else -bias[:, None, None] * scale
             y = (y * (1 + scale) if offset is None else torch.addcmul(offset, y, 1 + scale)).to(y.dtype)
         for shift in shifts:
-            down, up = shift if isinstance(shift, LowRank) else _ones(shift, self.in_features)
+            down, up = shift if isinstance(shift, LowRank) else _repeated(shift, self.in_features)
             seen = self.base._conv_forward(x, up.reshape(-1, *self.base.weight.shape[1:]), None)
             y = y + F.conv2d(seen, down.expand(self.out_features, -1)[:, :, None, None])
         return y
 
 
-def _sum_lines(lines: list[Value]) -> Tensor:
+def _sum_vectors(vectors: list[Value]) -> Tensor:
     total: Tensor | None = None
-    for line in lines:
-        assert isinstance(line, Tensor)
-        total = line if total is None else total + line
+    for vector in vectors:
+        assert isinstance(vector, Tensor)
+        total = vector if total is None else total + vector
     assert total is not None
     return total
 
 
-def _ones(line: Value, columns: int) -> LowRank:
-    """A line, repeated in every column, as a product of rank one."""
-    assert isinstance(line, Tensor)
-    return LowRank(line[:, None], line.new_ones(1, columns))
+def _repeated(vector: Value, columns: int) -> LowRank:
+    """A vector, repeated in every column, as a product of rank one."""
+    assert isinstance(vector, Tensor)
+    return LowRank(vector[:, None], vector.new_ones(1, columns))
 
 
 def _shift(y: Tensor, x: Tensor, b: Value) -> None:

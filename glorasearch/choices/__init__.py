@@ -11,8 +11,8 @@ from glorasearch.choices.base import (
     Part,
     Site,
     Spectral,
-    as_line,
     as_matrix,
+    as_vector,
 )
 from glorasearch.choices.plugins import plugin_sources, register_plugin
 from glorasearch.choices.table import (
@@ -36,8 +36,8 @@ __all__ = [
     "Part",
     "Site",
     "Spectral",
-    "as_line",
     "as_matrix",
+    "as_vector",
     "check_allowed",
     "describe_choices",
     "options_of",

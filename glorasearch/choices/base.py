@@ -72,7 +72,7 @@ class Dense(NamedTuple):
 
 if TYPE_CHECKING:
     Value = LowRank | Dense | Tensor
-    """A product, a matrix, or a line: a tensor `(..., rows)` or `(..., 1)` with one value per row."""
+    """A product, a matrix, or a vector: a tensor `(..., rows)` or `(..., 1)` with one value per row."""
 
 
 def as_matrix(value: Value) -> Tensor:
@@ -80,8 +80,8 @@ def as_matrix(value: Value) -> Tensor:
     return value.dense() if isinstance(value, (LowRank, Dense)) else value.unsqueeze(-1)
 
 
-def as_line(value: Value) -> Tensor:
-    """A value of one column as a line `(rows,)`."""
+def as_vector(value: Value) -> Tensor:
+    """A value of one column as a vector `(rows,)`."""
     return value.dense().squeeze(-1) if isinstance(value, (LowRank, Dense)) else value
 
 
@@ -89,7 +89,7 @@ def as_line(value: Value) -> Tensor:
 class Contribution:
     """What a choice adds: `W = W0 + W0⊙scale + shift`, `b = b0 + b0⊙bias_scale + bias_shift + W0·prompt`.
 
-    Scale and shift have the shape `(out, in)`, prompt `(in, 1)`; the others are lines of `out` rows.
+    Scale and shift have the shape `(out, in)`, prompt `(in, 1)`; the others are vectors `(out,)`.
     """
 
     scale: Value | None = None
@@ -243,7 +243,7 @@ class Choice(ABC):
 
     @classmethod
     def warming(cls, draws: int, site: Site) -> bool:
-        """Whether the warm-up is still running after so many draws."""
+        """Whether the warm-up is still running after `draws` draws."""
         return False
 
     @classmethod

@@ -18,7 +18,7 @@ _NO_CODE = ("builtins", "abc", "typing")
 
 
 def register_plugin(path: str) -> type[Choice]:
-    """Import and `register` the choice class `package.module:Class`; returns the class that the table has then.
+    """Import and `register` the choice class `package.module:Class`; returns the registered class.
 
     Raises:
         SearchSpaceError: if it cannot be imported, whatever its module raises, or is not a choice class.

@@ -1,4 +1,4 @@
-"""The three splits, each a type of its own, so that a search on the test split does not type-check."""
+"""The three splits, each its own type, so that a search on the test split does not type-check."""
 
 from __future__ import annotations
 

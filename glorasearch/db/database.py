@@ -31,7 +31,7 @@ class Database:
         url: of the database.
         read_only: never write.
         retry_seconds: how long the stores of this package wait for a server that has answered before and is out of
-            reach. Opening, and whoever only reads, waits for `START_SECONDS` at most.
+            reach. Opening, and read-only use, wait for `START_SECONDS` at most.
 
     Raises:
         InputError: if the URL cannot be read or its driver is not installed.

@@ -21,17 +21,17 @@ _rows = table_of(LeaseRow)
 
 @dataclass(frozen=True, slots=True)
 class FencingToken:
-    """Proof that a lease was taken: the row of the lease has it until somebody else takes the lease."""
+    """Proof that a lease was taken: the lease's row holds it until another owner takes the lease."""
 
     lease: str
     """Name of the lease."""
     value: str
     """Never used again, not even for the same lease."""
     what: str
-    """What the lease protects, in words."""
+    """What the lease protects, as messages name it."""
 
     def lost(self, by: str | None) -> RunLockedError:
-        """The error to raise when somebody else has the lease, or nobody."""
+        """The error to raise when this process no longer holds the lease."""
         how = f"taken over by {by}" if by else "released by somebody else"
         return RunLockedError(
             f"{self.what} was {how} while this process was paused or cut off from the database; it stops here and "
@@ -63,7 +63,7 @@ class HeldLeases(threading.local):
         if not self._tokens:
             return
         names = [token.lease for token in self._tokens]
-        # Whoever takes a lease over locks its row FOR UPDATE, which waits for KEY SHARE; renewing it does not.
+        # Taking a lease over locks its row FOR UPDATE, which waits for KEY SHARE; renewing it does not.
         wanted = select(_rows.c.name, _rows.c.token, _rows.c.host, _rows.c.pid).where(_rows.c.name.in_(names))
         found = {row.name: row for row in connection.execute(wanted.with_for_update(read=True, key_share=True))}
         for token in self._tokens:

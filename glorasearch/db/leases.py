@@ -1,4 +1,4 @@
-"""Leases: what one process has for itself while its heartbeat goes on, however it ends."""
+"""Leases: exclusive ownership by one process, kept alive by its heartbeats."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _no_fork = threading.Lock()
 os.register_at_fork(before=_no_fork.acquire, after_in_parent=_no_fork.release, after_in_child=_no_fork.release)
 
 _gone: Final[set[ProcessIdentity]] = set()
-"""Owners on other hosts that were watched for a lease's time in vain: their other leases need not be watched again."""
+"""Owners on other hosts whose lease expired without a heartbeat: their other leases need not be watched again."""
 
 
 class Lease:
@@ -135,11 +135,11 @@ class Leases:
 
     @contextmanager
     def hold(self, name: str, what: str) -> Iterator[Lease]:
-        """Hold a lease, which nobody else, in this process or another, has meanwhile.
+        """Hold a lease; no other thread or process can hold it at the same time.
 
         Args:
             name: of the lease.
-            what: what it protects, in words for messages: `run 'x'`.
+            what: what it protects, for messages: `run 'x'`.
 
         Raises:
             RunLockedError: if its holder is alive.

@@ -134,7 +134,7 @@ class MetricRow(Base):
 
 
 class LeaseRow(Base):
-    """A run or study that one process has for itself while its heartbeat goes on."""
+    """Exclusive ownership of a run or study by one process, kept alive by its heartbeats."""
 
     __tablename__ = "leases"
 

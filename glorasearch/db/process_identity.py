@@ -11,7 +11,7 @@ from typing import Final, Self
 import psutil
 
 _SAME_START_SECONDS: Final = 2.0
-"""Starts that differ by less are the same: the clock may be set between two looks, ids do not come round so soon."""
+"""Starts that differ by less are the same: the clock may be set, and process ids are not reused that quickly."""
 
 
 @dataclass(frozen=True, slots=True)

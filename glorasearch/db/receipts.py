@@ -2,10 +2,10 @@
 
 A connection may break at that very moment; repeating the transaction would do it twice, giving it up would lose it. So
 the last statement of a transaction leaves a receipt: the number of the transaction, in a row that belongs to the
-connection. Whoever looks for it has to change that row, too, and so waits until the transaction is over.
+connection. The lookup updates the same row, so it blocks until the transaction is over.
 
-PostgreSQL's own `pg_xact_status` cannot answer this: a server that crashes forgets the ids that it gave to unfinished
-transactions and gives them again, so a lost transaction may be reported as committed (`test_lost_server`).
+PostgreSQL's own `pg_xact_status` cannot answer this: a server that crashes reuses the ids of unfinished transactions,
+so a lost transaction may be reported as committed (`test_lost_server`).
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ P = ParamSpec("P")
 class RetryPolicy:
     """Repeats operations that failed because the server was out of reach. Thread-safe; an outage is logged once.
 
-    Once waiting was in vain, or was interrupted, nothing waits again until the server has answered: a run that fails
-    with its database must not wait once more to record that it has failed.
+    After a timeout or an interruption nothing waits again until the server has answered: a run that fails with its
+    database must not wait once more to record that it has failed.
     """
 
     def __init__(self, name: str, seconds: float) -> None:
@@ -138,7 +138,7 @@ def retried(method: Callable[Concatenate[SelfT, P], T]) -> Callable[Concatenate[
     """Have a method wait for the database's server and be repeated, by the database's `RetryPolicy`.
 
     For methods of one transaction whose other calls into the database, if any, are retried themselves. So an error that
-    gets here says that this transaction was not committed.
+    arrives here means that this transaction was not committed.
     """
 
     @functools.wraps(method)

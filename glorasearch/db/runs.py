@@ -156,7 +156,7 @@ class RunStore:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[Lease]:
-        """Own a run: no other process, and nothing else in this one, may work on it meanwhile.
+        """Own a run: nothing else, in this process or another, can work on it at the same time.
 
         The lock of a process that has died is taken over: at once if it was on this host, else after a lease's time
         without a heartbeat.

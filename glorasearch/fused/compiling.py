@@ -1,4 +1,4 @@
-"""Compile a model block by block: repeated blocks share one compilation, and the rest has its own."""
+"""Compile a model block by block: repeated blocks share one compilation, the rest is compiled separately."""
 
 from __future__ import annotations
 

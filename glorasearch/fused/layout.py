@@ -42,7 +42,7 @@ LEAST_SCALE: Final = 0.05
 """If a row is scaled by less than this, its gradient is computed from the dense weight gradient."""
 
 SCALE, SHIFT, BIAS = range(3)
-"""The lines `(out,)` with which a layer's factors begin; `left`, `right` and `spectrum` follow."""
+"""The vectors `(out,)` with which a layer's factors begin; `left`, `right` and `spectrum` follow."""
 LINES: Final = 3
 """How many there are."""
 

@@ -153,7 +153,7 @@ class Pool:
 
     def tables(self) -> list[Tensor]:
         """For every bank the places of its storages in the buffer, `(5, 4, 3)` int64: for A to E and each of `PARTS`
-        the first element and the strides of layers and of elements. Aliased lines are columns of `down`."""
+        the first element and the strides of layers and of elements. Aliased vectors are columns of `down`."""
         found: list[Tensor] = []
         start = 0
         for bank, keys in zip(self.banks, self._keys, strict=True):

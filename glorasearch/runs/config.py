@@ -78,7 +78,7 @@ class RunConfig(Config):
     name: Annotated[str, Role.BOOKKEEPING] = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run, of its study and of its folder in the workspace."""
     seed: Seed = 0
-    """Seed of everything that is random, where a section has no seed of its own."""
+    """Seed of everything that is random, unless a section sets its own."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`."""
     threads: int | None = Field(default=None, ge=1, examples=[4])
@@ -106,7 +106,7 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _hand_down_the_seed(self) -> Self:
-        """A section without a seed of its own has the run's."""
+        """Sections without a seed use the run's."""
         for name, part in self:
             if isinstance(part, Config) and "seed" in type(part).model_fields and "seed" not in part.model_fields_set:
                 seeded = part.model_copy(update={"seed": self.seed})

@@ -80,7 +80,7 @@ class ResourceConfig:
         return WORKERS if self.workers is None else self.workers
 
     def trains_elsewhere(self, ranks: int) -> bool:
-        """Whether other processes do a training with so many ranks; a single rank only for their GPUs."""
+        """Whether a training with `ranks` ranks runs in other processes; with a single rank only for their GPUs."""
         return (self.train_workers > 1 and ranks > 1) or self.train_gpus > 0
 
     @property
@@ -89,7 +89,7 @@ class ResourceConfig:
         return EXECUTORS[self.executor].evaluation
 
     def training_backend(self, ranks: int) -> str:
-        """Dotted name of the backend for a training with so many ranks."""
+        """Dotted name of the backend for a training with `ranks` ranks."""
         return EXECUTORS[self.executor if self.trains_elsewhere(ranks) else "local"].training
 
     def check_ranks(self, ranks: int) -> None:

@@ -219,8 +219,8 @@ def _database_notes(database: str) -> list[str]:
     shown = url.difference_update_query(_SECRET_PARTS).render_as_string(hide_password=True)
     return [
         f"the password of {shown} goes with the job as an environment variable: not "
-        "in its command line, but whoever may use the cluster's job API can read it. To keep it out of the job, set "
-        "GLORASEARCH_DATABASE (or PGPASSWORD) on the cluster's nodes and leave --database (or the password) out"
+        "in its command line, but anyone with access to the cluster's job API can read it. To keep it out of the job, "
+        "set GLORASEARCH_DATABASE (or PGPASSWORD) on the cluster's nodes and leave --database (or the password) out"
     ]
 
 

@@ -80,7 +80,7 @@ def _example(field: FieldInfo, section: str) -> tuple[bool, Any]:
 
 
 def _inherited(field: FieldInfo, section: str) -> bool:
-    """Whether a section has the value from the run if it has none of its own."""
+    """Whether a section that does not set the value takes it from the run."""
     return bool(section) and Role.SEED in field.metadata
 
 

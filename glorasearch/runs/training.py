@@ -68,7 +68,7 @@ class LocalTraining:
 
 
 def training_backend(session: Session, ranks: int) -> TrainingBackend:
-    """The backend of a training with so many ranks."""
+    """The backend of a training with `ranks` ranks."""
     backend: TrainingBackend = load_object(session.resources.training_backend(ranks))()
     return backend
 

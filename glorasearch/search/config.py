@@ -22,7 +22,7 @@ Mode = Literal["generational", "steady"]
 STEADY_SAMPLERS: Final = ("evolution", "random", "tpe")
 """The samplers that can sample one trial at a time from whatever has finished so far."""
 SAMPLED_IN_BATCHES: Final = ("random", "tpe")
-"""The samplers without a population: so many trials as `batch` says are sampled together."""
+"""The samplers without a population: they sample `batch` trials at a time."""
 IN_ORDER_LAG: Final = 4
 """Default of `early_stopping_lag` where candidates are evaluated one after the other."""
 
@@ -43,11 +43,11 @@ class SearchConfig(Config):
     fitness: Fitness = "cross_entropy"
     """What is optimised; the other one breaks ties."""
     population: int = Field(default=50, ge=2)
-    """Trials in a generation (evolution, nsga2). Steady evolution draws this many at random before it breeds."""
+    """Trials in a generation (evolution, nsga2). Steady evolution first draws this many at random."""
     parents: int = Field(default=10, ge=2)
     """The best trials so far, which have children in the next generation (evolution)."""
     mutation: float = Field(default=0.2, ge=0, le=1)
-    """Probability that a mutant draws a gene anew (evolution)."""
+    """Probability that a mutant resamples a gene (evolution)."""
     batch: int = Field(default=10, ge=1)
     """Trials that are sampled together (random, tpe)."""
     seed: Seed = 0
@@ -88,7 +88,7 @@ class SearchConfig(Config):
 
     @property
     def steady(self) -> bool:
-        """Whether trials are sampled one at a time, from what has finished by then."""
+        """Whether trials are sampled one at a time, from the trials finished so far."""
         return self.mode == "steady"
 
     @property

@@ -1,4 +1,4 @@
-"""The search: sample, skip what was met before, submit, record."""
+"""The search: sample, reuse scores of duplicate subnets, submit, record."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class SearchDriver:
 
         Raises:
             SearchError: if too many evaluations fail, or none succeeds; the message gives the commonest reason.
-            RunError: if the executor cannot go on.
+            RunError: if the executor cannot continue.
             RunLockedError: if another live process searches this study.
         """
         with self._storage.lock_study(self._study_name):

@@ -1,9 +1,9 @@
 """The evolution of the GLoRA paper: children of the best subnets so far, from what the driver remembers.
 
-Half of a generation are mutants (each gene drawn anew with some probability), half are crossover children (each gene
+Half of a generation are mutants (each gene resampled with some probability), half are crossover children (each gene
 from either parent). Differences from the reference code: every candidate lies within the budget by bounded rejection
 and then repair, where the reference may reject forever; parents are ranked over all generations so far, so the last one
-counts; a child that was met before is drawn again a bounded number of times, then replaced by a fresh random subnet.
+counts; a duplicate child is drawn again a bounded number of times, then replaced by a fresh random subnet.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from glorasearch.space import BoundSpace, Subnet, mutate, repair, sample_within_
 from glorasearch.space.operators import crossover_by_mask, crossover_mask, repair_order
 
 ATTEMPTS: Final = 10
-"""Draws of a child until one was not met before; then a fresh random subnet is taken."""
+"""Draws of a child that may all be duplicates; then a fresh random subnet is taken."""
 REMEMBERED: Final = 10_000
-"""Crossover children that are remembered to have been met."""
+"""Crossover children that are remembered as duplicates."""
 
 
 class EvolutionSampler(TrialSampler):
-    """Breeds trials from the best k; each is stored with its subnet at once, those of a batch in one transaction.
+    """Generates trials from the best k; each is stored with its subnet at once, those of a batch in one transaction.
 
     - Generational: trial n belongs to generation n // population, so failed trials do not shift generations. The trials
       of generation 0 are random; the first half of a later one are mutants, the second half crossover children, of the
       best k of all generations before.
     - Steady: the first `population` trials are random, and later ones as long as fewer than k distinct subnets have
-      been evaluated. From then on even numbers are mutants, odd ones crossover children, of the best k of all that has
-      finished.
+      been evaluated. From then on even numbers are mutants, odd ones crossover children, of the best k of all
+      finished trials.
 
-    It keeps the subnets of the parents, and of all other trials their digests: history does not make a trial slower.
+    It keeps the parents' subnets, and only the digests of all others: trials do not get slower as history grows.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class ChildGenerator:
 
     Args:
         space: with its budget.
-        mutation: probability that a mutant draws a gene anew.
+        mutation: probability that a mutant resamples a gene.
         seed: of the search.
     """
 
@@ -105,8 +105,8 @@ class ChildGenerator:
         self._coded: dict[str, NDArray[np.uint16]] = {}
         """Digest of a parent → its choices by index."""
         self._known: set[bytes] = set()
-        """Choices of crossover children that lie within the budget and were met before. A search that has converged
-        draws hardly any others, ten in a row: no subnet is built for them, but the same numbers are drawn."""
+        """Choices of crossover children that lie within the budget and are duplicates. A search that has converged
+        draws hardly any others, ten in a row: no subnet is built for them, but the same random numbers are drawn."""
 
     def child(self, number: int, parents: Sequence[Subnet], mutant: bool, met: Callable[[Subnet], bool]) -> Subnet:
         """A subnet within the budget for trial `number`.
@@ -133,7 +133,7 @@ class ChildGenerator:
         return repair(self._space, mutate(self._space, parent, self._mutation, rng), rng)
 
     def _crossed(self, parents: Sequence[Subnet], rng: Generator, met: Callable[[Subnet], bool]) -> Subnet | None:
-        """A child of two parents; None if it was met before."""
+        """A child of two parents; None if it is a duplicate."""
         first, second = (parents[index] for index in rng.choice(len(parents), size=2, replace=False))
         heads = crossover_mask(self._space, rng)
         choices = np.where(heads, self._code(first), self._code(second)).tobytes()

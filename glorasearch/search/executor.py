@@ -61,7 +61,7 @@ class Executor(ABC):
         """The result of any submitted task that has not been answered yet; blocks until there is one.
 
         Raises:
-            RunError: if no task is under way, or the executor cannot go on.
+            RunError: if no task is under way, or the executor cannot continue.
         """
 
     @abstractmethod

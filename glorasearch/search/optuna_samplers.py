@@ -24,7 +24,7 @@ def trial_seed(config: SearchConfig, number: int) -> int:
 
 
 class KnownSpaceTPESampler(TPESampler):
-    """Optuna's TPE, given the search space, which it would otherwise infer from all trials anew for every trial."""
+    """Optuna's TPE, given the search space, which it would otherwise infer from all trials, for every trial."""
 
     def __init__(self, genome: Genome, seed: int) -> None:
         super().__init__(seed=seed, multivariate=True)
@@ -89,5 +89,5 @@ _MAKERS: Final[dict[str, Callable[[Genome, SearchConfig], SamplerFor]]] = {
 
 
 def make_optuna_samplers(genome: Genome, config: SearchConfig) -> SamplerFor:
-    """The sampler of each trial, made anew every time: its state would not survive a restart."""
+    """The sampler of one trial, created for each: its state would not survive a restart."""
     return _MAKERS[config.sampler](genome, config)

@@ -39,7 +39,7 @@ class Recorder:
         self._failures = FailureGuard(config)
 
     def begin_batch(self, size: int) -> None:
-        """Failures are counted from here on as a share of so many evaluations."""
+        """From here on failures are a share of `size` evaluations."""
         self._failures.begin_batch(size)
 
     def record(self, trial: RunningTrial, result: EvaluationResult) -> None:
@@ -113,7 +113,7 @@ class FailureGuard:
         self._succeeded = False
 
     def begin_batch(self, size: int) -> None:
-        """A batch of so many trials begins."""
+        """A batch of `size` trials begins."""
         self._window.clear()
         self._size = size
 

@@ -44,11 +44,11 @@ class _Worker:
 
 
 class SimulatedExecutor(Executor):
-    """Evaluates in this process, and answers in the order and at the times at which so many workers would have.
+    """Evaluates in this process, and answers in the order and at the times at which `workers` workers would have.
 
-    Each worker evaluates one task while another one waits at it; an idle worker takes the task that waits at the worker
-    that has been busy longest. Workers never die, and dispatching takes no time. The clock advances to the next
-    completion when a result is asked for; the driver's own work takes none of its time.
+    Each worker evaluates one task and has another one queued; an idle worker takes the task queued at the worker that
+    has been busy longest. Workers never die, and dispatching takes no time. The clock advances to the next completion
+    when a result is asked for; the driver's own work takes no simulated time.
 
     Args:
         evaluate: gives the result of a task.

@@ -38,7 +38,7 @@ class TopK:
 
 
 class TopKByNumber(TopK):
-    """The top k of the trials whose numbers lie below a bound that only rises, whatever else has finished."""
+    """The top k of the trials numbered below a bound that only rises; later trials that have finished do not count."""
 
     def __init__(self, fitness: Fitness, k: int, history: TrialHistory) -> None:
         super().__init__(fitness, k)

@@ -20,7 +20,7 @@ class TrialQueue(ABC):
         self._returned: deque[RunningTrial] = deque()
 
     def next(self) -> RunningTrial | None:
-        """The next trial; None if there is none until another one has finished, or at all."""
+        """The next trial; None if another one must finish first, or if there are no more."""
         if self._returned:
             return self._returned.popleft()
         trial = self._next()

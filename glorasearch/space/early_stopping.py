@@ -13,11 +13,11 @@ The evaluation stops as soon as this bound is **strictly** worse than the thresh
 least as good as the threshold, and c is strictly worse: each of them ranks before c, however ties are broken. What was
 evaluated stays evaluated, so they rank before c in every later generation too; c is in no later top k, nor is it the
 winner. That holds for every stopped candidate, so leaving all of them out changes no top k, hence no parents, hence no
-trial (trials are drawn from the seed, their numbers, the parents and the subnets met before, stopped ones included). A
+trial (trials are drawn from the seed, their numbers, the parents and earlier subnets, stopped ones included). A
 candidate that is *not* stopped has all its images scored, and the same score as without a threshold. By induction over
 the generations both searches are the same. They differ only in what is recorded of the stopped trials.
 
-**A stopped subnet that is met again** need not be evaluated again: thresholds of later trials come from more subnets,
+**A stopped subnet that is drawn again** need not be evaluated again: thresholds of later trials come from more subnets,
 so they are at least as good, and its bound is strictly worse than theirs too.
 
 **Rounding does no harm.** Each image's cross-entropy is rounded once to a whole multiple of 2⁻³⁰ nats. A sum of such

@@ -26,8 +26,8 @@ class TrainingConfig(Config):
     batch_size: int = Field(default=64, ge=1)
     """Images of a step, those of all ranks together."""
     ranks: int = Field(default=1, ge=1)
-    """Parts of a step, each with subnets of its own on its share of the images. Their gradients are averaged. How many
-    processes carry them out changes nothing."""
+    """Parts of a step, each with its own subnets and its own share of the images. Their gradients are averaged. The
+    number of processes that carry them out changes nothing."""
     lr: float = Field(default=1e-3, gt=0)
     """Peak learning rate of the low-rank factors; small models want more, such as 1e-2."""
     vector_lr: float | None = Field(default=None, ge=0, examples=[4e-3])

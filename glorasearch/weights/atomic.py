@@ -1,7 +1,7 @@
 """Files and directories on a local disk that appear whole or not at all, also after a kill or a power failure.
 
 Everything is written under a temporary name beside its target, flushed to the disk and renamed. The temporary name
-holds the writer's process id, so that leftovers of a killed process are told from files that are being written.
+holds the writer's process id, which distinguishes leftovers of a killed process from files being written.
 """
 
 from __future__ import annotations

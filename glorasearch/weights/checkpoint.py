@@ -61,7 +61,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of one file in a thread of its own while the training continues.
+    """Writes the checkpoints of one file in a background thread while the training continues.
 
     Each `save` waits until the previous checkpoint is on the disk. An error of a write is raised by the next `save`, or
     by `close`.

@@ -111,7 +111,7 @@ def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def first_difference(expected: Mapping[str, TensorEntry], found: Mapping[str, TensorEntry]) -> str | None:
-    """The first tensor that is missing, altered or unexpected, in words; None if all are equal."""
+    """The first tensor that is missing, altered or unexpected, as a message; None if all are equal."""
     names: Iterable[str] = sorted(expected.keys() | found.keys())
     for name in names:
         if name not in found:

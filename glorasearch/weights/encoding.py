@@ -132,7 +132,7 @@ def _aligned(content: bytes) -> bytes:
 
 
 def _first_bad_span(content: bytes, expected: Mapping[str, TensorEntry]) -> str | None:
-    """The first tensor, in the order of the file, whose bytes are incomplete or altered, in words."""
+    """The first tensor, in the order of the file, whose bytes are incomplete or altered, as a message."""
     spans = tensor_spans(content) or {}
     for begin, end, name in sorted((begin, end, name) for name, (begin, end) in spans.items() if name in expected):
         data = content[begin:end]

@@ -78,7 +78,7 @@ class Manifest:
         return manifest
 
     def check_file(self, content: bytes) -> str | None:
-        """How the bytes of the weights file differ from the manifest, in words; None if they do not."""
+        """How the bytes of the weights file differ from the manifest, as a message; None if they do not."""
         found = hashlib.sha256(content).hexdigest()
         if len(content) == self.file_bytes and found == self.file_sha256:
             return None

@@ -43,7 +43,7 @@ class WeightStore:
     a local disk both are written to a temporary directory, flushed and renamed in one step; on an object store the
     manifest is written last. So a writer that is killed leaves nothing visible, and the next `put` removes what it left
     on a local disk. Weight sets never change; `get` copies them, `NodeCache` maps them. Both verify what they read, so
-    nobody needs to `verify` first.
+    there is no need to `verify` first.
 
     Many processes may read and write a store at once: two that put the same weight set write the same content.
     """
