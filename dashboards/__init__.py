@@ -1,5 +1,5 @@
 """The Optuna dashboard over a workspace's database."""
 
-from dashboards.app import DashboardServer, make_app, make_server, serve
+from dashboards.app import DashboardServer, make_app, make_server
 
-__all__ = ["DashboardServer", "make_app", "make_server", "serve"]
+__all__ = ["DashboardServer", "make_app", "make_server"]

@@ -6,7 +6,6 @@ import json
 import socket
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -100,13 +99,3 @@ def make_server(database_url: str, host: str = "127.0.0.1", port: int = 8080) ->
         reason = error.strerror or error
         raise InputError(f"the dashboard cannot listen on {host}:{port}: {reason}; choose another port") from error
     return DashboardServer(application, listener)
-
-
-def serve(database_url: str, host: str = "127.0.0.1", port: int = 8080) -> None:
-    """Serve the dashboard until Ctrl+C. It has no password: keep it on the loopback address.
-
-    Raises:
-        InputError, DatabaseError: as `make_server`.
-    """
-    with make_server(database_url, host, port) as server, suppress(KeyboardInterrupt):
-        server.run()

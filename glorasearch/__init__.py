@@ -108,6 +108,22 @@ __getattr__ = lazy_names(
         "supernet": ("Supernet",),
         "training": ("SupernetTrainer", "TrainingConfig", "TrainingRecord", "TrainingResult"),
     },
+    modules=(
+        "adapters",
+        "backbone",
+        "choices",
+        "data",
+        "db",
+        "errors",
+        "evaluation",
+        "export",
+        "runs",
+        "search",
+        "space",
+        "supernet",
+        "training",
+        "weights",
+    ),
 )
 
 

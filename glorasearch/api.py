@@ -25,8 +25,9 @@ from glorasearch.backbone import BackboneConfig, build_backbone, build_skeleton
 from glorasearch.config import Compile, Config
 from glorasearch.data import DataConfig, InputSpec, SearchData, SearchSplit, Splits, TrainSplit, load_splits
 from glorasearch.db import TrialStorage
-from glorasearch.errors import BackboneError, ExportError
+from glorasearch.errors import BackboneError, DataError, ExportError
 from glorasearch.evaluation import CandidateEvaluator
+from glorasearch.runs.config import RefitConfig
 from glorasearch.runs.files import is_export
 from glorasearch.runs.progress import Progress, Silent
 from glorasearch.runs.session import resolve_device
@@ -58,7 +59,7 @@ def load_data(
         DataError: if the source, an image or a split cannot be used.
         BackboneError: if timm does not know the backbone.
     """
-    config = source if isinstance(source, DataConfig) else DataConfig(source=source, **options)
+    config = source.replace(**options) if isinstance(source, DataConfig) else DataConfig(source=source, **options)
     model = backbone if isinstance(backbone, nn.Module) else build_skeleton(_backbone_config(backbone), classes=2)
     with (progress or Silent()).task("reading images, %", 100) as advance:
         return load_splits(
@@ -124,6 +125,7 @@ def train_supernet(
         NonFiniteLossError: if the training diverges.
     """
     recipe = _config(TrainingConfig, config, options)
+    _check_split(supernet, split, TrainSplit)
     strategy = make_strategy(recipe, supernet.space) if subnet is None else Fixed(subnet)
     with (progress or Silent()).task("training", recipe.steps) as advance:
         trainer = SupernetTrainer(
@@ -140,9 +142,19 @@ def train_supernet(
 
 
 def refit_subnet(supernet: Supernet, subnet: Subnet, data: SearchData | Splits, **options: Any) -> TrainingResult:
-    """Train one subnet on train + search, from the weights that the supernet has; `options` as for `train_supernet`."""
+    """Train one subnet on train + search, from the weights that the supernet has.
+
+    Args:
+        supernet: trained in place.
+        subnet: one of its space.
+        data: the splits; both their train and search images are used.
+        options: as for `train_supernet`; `steps` is 1,000 if not given.
+    """
+    if not isinstance(data, (SearchData, Splits)):
+        raise DataError(f"refit_subnet: expected what load_data returns, got a {type(data).__name__}")
+    steps = {} if "config" in options else {"steps": RefitConfig().steps}
     supernet.warm_ups.hold_restarts()  # the subnet was scored as it is
-    return train_supernet(supernet, data.train_and_search(), subnet=subnet, **options)
+    return train_supernet(supernet, data.train_and_search(), subnet=subnet, **(steps | options))
 
 
 def score_subnet(supernet: Supernet, subnet: Subnet, split: SearchSplit, *, device: str = "auto") -> Score:
@@ -151,6 +163,7 @@ def score_subnet(supernet: Supernet, subnet: Subnet, split: SearchSplit, *, devi
     Raises:
         SearchSpaceError: if the subnet is not of the supernet's space.
     """
+    _check_split(supernet, split, SearchSplit)
     return CandidateEvaluator(supernet, split, device=resolve_device(device), compile="off").evaluate(subnet)
 
 
@@ -160,21 +173,21 @@ def search_subnets(
     *,
     device: str = "auto",
     compile: Compile = "auto",
-    storage: TrialStorage | None = None,
+    storage: TrialStorage | str | None = None,
     study: str = "search",
     progress: Progress | None = None,
     config: SearchConfig | None = None,
     **options: Any,
 ) -> SearchOutcome:
-    """Search the best subnet with the supernet's weights, on the search split.
+    """Search the best subnet with the supernet's weights, on the search split; a space's only subnet is scored once.
 
     Args:
         supernet: gives the weights, which must not change meanwhile.
         split: what candidates are scored on.
         device: as for `train_supernet`; so are `compile` and `progress`.
         compile: on GPUs, whether the forward pass is compiled and captured.
-        storage: where trials are kept, such as `TrialStorage("sqlite:///trials.db")`; in memory if not given. A search
-            that was interrupted continues when it is called again.
+        storage: where trials are kept, such as `sqlite:///trials.db`; in memory if not given. A search that was
+            interrupted continues when it is called again.
         study: name of the study in the storage.
         progress: shows the trials.
         config: how to search.
@@ -185,6 +198,11 @@ def search_subnets(
         SearchError: if the study belongs to another search, or too many evaluations fail.
     """
     settings = _config(SearchConfig, config, options)
+    _check_split(supernet, split, SearchSplit)
+    if supernet.space.size() == 1:
+        settings = settings.for_one_subnet()
+    if not isinstance(storage, TrialStorage):
+        storage = TrialStorage(storage or "sqlite://")
     evaluator = CandidateEvaluator(
         supernet,
         split,
@@ -202,7 +220,7 @@ def search_subnets(
 
         driver = SearchDriver(
             supernet.space,
-            storage or TrialStorage("sqlite://"),
+            storage,
             InProcessExecutor(evaluator),
             tensor_digest(supernet.adapter_state()),
             study,
@@ -227,6 +245,16 @@ def load_export(path: str | Path) -> nn.Module:
 
 def _backbone_config(backbone: str | BackboneConfig) -> BackboneConfig:
     return backbone if isinstance(backbone, BackboneConfig) else BackboneConfig(name=backbone)
+
+
+def _check_split(supernet: Supernet, split: TrainSplit | SearchSplit, kind: type[TrainSplit | SearchSplit]) -> None:
+    if not isinstance(split, kind):
+        raise DataError(f"expected a {kind.__name__}, such as load_data(...).{kind.role}; got a {type(split).__name__}")
+    outputs = supernet.model.num_classes
+    if isinstance(outputs, int) and outputs != split.classes:
+        raise DataError(
+            f"the data has {split.classes} classes, and the supernet {outputs} outputs: make one for the data"
+        )
 
 
 def _config(kind: type[AnyConfig], given: AnyConfig | None, options: Mapping[str, Any]) -> AnyConfig:

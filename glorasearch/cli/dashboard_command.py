@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 from glorasearch.cli.options import workspace_options
@@ -11,14 +13,22 @@ from glorasearch.errors import InputError
 @click.command("dashboard")
 @workspace_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no password.")
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
+@click.option(
+    "--port",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port; 0 takes a free one.",
+)
 def command(workspace: str, database: str | None, host: str, port: int) -> None:
     """Serve the Optuna dashboard over the workspace's database (read-only, a summary of each trial)."""
-    from dashboards import serve
+    from dashboards import make_server
     from glorasearch.runs.workspace import Workspace
 
     found = Workspace.open(workspace, database, create=False)
     if not found.has_database:
         raise InputError(f"workspace {found.path} has no database yet; start a run, or choose another with --workspace")
-    click.echo(f"Optuna dashboard of {found.path} on http://{host}:{port} (Ctrl+C stops it)")
-    serve(found.database_url, host=host, port=port)
+    with make_server(found.database_url, host=host, port=port) as server:
+        click.echo(f"Optuna dashboard of {found.path} on http://{host}:{server.port} (Ctrl+C stops it)")
+        with suppress(KeyboardInterrupt):
+            server.run()

@@ -43,7 +43,10 @@ class ProcessIdentity:
         """Whether the process still runs; True for one that cannot be seen from here."""
         if not self.is_here:
             return True
-        start = _start_of(self.pid)
+        try:
+            start = _start_of(self.pid)
+        except psutil.AccessDenied:  # it is there, and hidden from this user
+            return True
         return start is not None and abs(start - float(self.started.rpartition(":")[2])) < _SAME_START_SECONDS
 
     def __str__(self) -> str:
@@ -51,7 +54,11 @@ class ProcessIdentity:
 
 
 def _start_of(pid: int) -> float | None:
-    """When a process started, seconds since the boot; None if there is no such process, or it has ended (a zombie)."""
+    """When a process started, seconds since the boot; None if there is no such process, or it has ended (a zombie).
+
+    Raises:
+        psutil.AccessDenied: if the process belongs to another user, on systems that hide when it started.
+    """
     try:
         process = psutil.Process(pid)
         started = process.create_time() - psutil.boot_time()

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import tenacity
 
@@ -110,9 +110,6 @@ class RetryPolicy:
                 seconds = time.monotonic() - self._lost_at
                 _log.warning("database %s: back after %.1f s; continuing", self._name, seconds)
             self._lost_at, self._exhausted = None, False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return RetryPolicy, (self._name, self._seconds)
 
 
 class Retries(Protocol):

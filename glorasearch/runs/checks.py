@@ -21,6 +21,7 @@ def check_run(session: Session, only: str | None) -> None:
     """
     config, resources = session.config, session.resources
     _ = session.stored.digest  # reads the search spaces
+    _ = session.device
     resources.check_ranks(config.train.ranks)
     session.store.check(write=only not in ("search", "export"))
     if only is not None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from glorasearch.errors import InputError
 from glorasearch.runs.config import RunConfig
@@ -33,7 +33,7 @@ class Run:
 
     def __init__(
         self,
-        config: RunConfig | str | Path,
+        config: RunConfig | Mapping[str, Any] | str | Path,
         workspace: Workspace | str | Path = DEFAULT_WORKSPACE,
         *,
         resources: ResourceConfig | None = None,
@@ -42,7 +42,7 @@ class Run:
         """Set up the run; no work is done yet.
 
         Args:
-            config: what to do, or the path of a run file.
+            config: what to do; its fields as a dictionary; or the path of a run file.
             workspace: where to keep it, or the path of the folder.
             resources: where to compute; in this process if not given.
             progress: shows how far it is, such as `ProgressBars()`; nothing is shown if not given.
@@ -50,7 +50,7 @@ class Run:
         Raises:
             InputError: if the run file, the workspace or its database cannot be used.
         """
-        self.config = config if isinstance(config, RunConfig) else RunConfig.load(Path(config))
+        self.config = _run_config(config)
         self.workspace = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
         self.resources = resources or ResourceConfig()
         self.progress: Progress = progress or Silent()
@@ -138,6 +138,12 @@ class Run:
         from glorasearch.runs.session import Session
 
         return Session(self._stored, self.resources, self.progress, fresh=fresh)
+
+
+def _run_config(config: RunConfig | Mapping[str, Any] | str | Path) -> RunConfig:
+    if isinstance(config, RunConfig):
+        return config
+    return RunConfig.from_dict(config) if isinstance(config, Mapping) else RunConfig.load(Path(config))
 
 
 @contextmanager

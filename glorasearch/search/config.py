@@ -105,6 +105,10 @@ class SearchConfig(Config):
         """The early-stopping lag; None for the batches before. `in_order`: one candidate is evaluated at a time."""
         return IN_ORDER_LAG if self.early_stopping_lag is None and in_order else self.early_stopping_lag
 
+    def for_one_subnet(self) -> Self:
+        """The search of a space with one subnet: a single trial, evaluated to the end."""
+        return self.replace(sampler="random", mode="generational", batch=1, trials=1, early_stopping=False)
+
     def identity(self) -> dict[str, Any]:
         """What must not change when a study is continued: all that decides which trials it has."""
         identity: dict[str, Any] = {

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import glorasearch
-from glorasearch.errors import ConfigError, ExportError
+from glorasearch.errors import ConfigError, DataError, ExportError
 
 NAMES = [
     "BackboneConfig",
@@ -114,24 +114,48 @@ def test_what_is_wrong_is_said_before_the_work(tmp_path: Path) -> None:
         glorasearch.train_supernet(supernet, data.train, steps=-1)
     with pytest.raises(ConfigError, match="no_such_key"):
         glorasearch.search_subnets(supernet, data.search, no_such_key=1)
+    with pytest.raises(ConfigError, match="trian"):
+        glorasearch.load_data(glorasearch.DataConfig(source="digits"), "quickstart", trian=7)
+    with pytest.raises(DataError, match="expected a TrainSplit"):
+        glorasearch.train_supernet(supernet, data, steps=1)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="expected what load_data returns"):
+        glorasearch.refit_subnet(supernet, supernet.space.largest(), data.train)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="10 classes, and the supernet 3 outputs"):
+        glorasearch.train_supernet(glorasearch.create_supernet("quickstart", "lean", 3), data.train, steps=1)
     with pytest.raises(ExportError, match="not a model that glorasearch has exported"):
         glorasearch.load_export(tmp_path)
 
 
+def test_options_beside_a_config_replace_its_fields() -> None:
+    config = glorasearch.DataConfig(source="digits", train=300, search=50, test=50)
+    assert len(glorasearch.load_data(config, "quickstart", train=100).train) == 100
+
+
+def test_the_only_subnet_of_a_space_is_scored_once(tmp_path: Path) -> None:
+    data = glorasearch.load_data("digits", "quickstart", train=100, search=50, test=50)
+    supernet = glorasearch.create_supernet("quickstart", "lora", data.classes)
+    found = glorasearch.search_subnets(supernet, data.search, storage=f"sqlite:///{tmp_path}/trials.db", device="cpu")
+    assert (found.trials, found.subnet) == (1, supernet.space.largest())
+
+
+def test_rooms_are_reached_from_the_package() -> None:
+    script = "import glorasearch as gs; print(gs.errors.InputError.__name__, gs.runs.RunConfig.__name__)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["InputError", "RunConfig"]
+
+
 def test_a_run_answers_with_typed_results(tmp_path: Path) -> None:
-    config = glorasearch.RunConfig.from_dict(
-        {
-            "name": "small",
-            "device": "cpu",
-            "threads": 1,
-            "backbone": {"name": "quickstart"},
-            "data": {"source": "digits", "train": 200, "search": 60, "test": 100},
-            "space": {"name": "lean"},
-            "train": {"steps": 10, "lr": 1e-2, "batch_size": 32, "record_every": 5},
-            "search": {"trials": 12, "population": 6, "parents": 2},
-            "refit": {"steps": 4},
-        }
-    )
+    config = {
+        "name": "small",
+        "device": "cpu",
+        "threads": 1,
+        "backbone": {"name": "quickstart"},
+        "data": {"source": "digits", "train": 200, "search": 60, "test": 100},
+        "space": {"name": "lean"},
+        "train": {"steps": 10, "lr": 1e-2, "batch_size": 32, "record_every": 5},
+        "search": {"trials": 12, "population": 6, "parents": 2},
+        "refit": {"steps": 4},
+    }
     run = glorasearch.Run(config, tmp_path)
     assert (run.report, run.trials, run.metrics) == (None, [], [])
     report = run.execute()

@@ -19,7 +19,7 @@ def search(session: Session) -> SearchResult:
     """
     config, space, alone = session.config.search, session.bound_space, session.only_subnet is not None
     if alone:
-        config = config.replace(sampler="random", mode="generational", batch=1, trials=1, early_stopping=False)
+        config = config.for_one_subnet()
         title = "search split"
         session.progress.say(f"{space.name} has one subnet: scored once, nothing to search")
     else:
