@@ -10,12 +10,13 @@ import enum
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from glorasearch.errors import ConfigError
 from glorasearch.strict_toml import explain
 
 _Init = TypeVar("_Init", bound=Callable[..., None])
+_Item = TypeVar("_Item")
 
 
 class Role(enum.Enum):
@@ -29,6 +30,8 @@ class Role(enum.Enum):
     """Part of the method: runs that differ in it are compared without a warning."""
 
 
+ListOf = Annotated[tuple[_Item, ...], Strict(False)]
+"""A tuple that may be given as a list, as TOML and JSON have it; its items are checked strictly."""
 Seed = Annotated[int, Field(ge=0), Role.SEED]
 Compile = Literal["auto", "on", "off"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -48,11 +51,15 @@ def _of_pydantic(init: _Init) -> _Init:
 class Config(BaseModel):
     """A frozen configuration; unknown keys, wrong types and values out of range are refused when it is made.
 
+    Types are not converted: `"3"` is no number, `true` no 1. But whole numbers may stand for floats.
+
     Raises:
         ConfigError: (on creation) naming each key, what was found and what is allowed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
     section: ClassVar[str] = ""
     """Where its keys stand in a run file."""
 

@@ -21,6 +21,7 @@ _EXPECTED = {
     "model_type": "a table",
     "model_attributes_type": "a table",
     "string_type": "a string",
+    "string_pattern_mismatch": "a string that matches {pattern}",
     "string_too_short": "a string that is not empty",
     "int_type": "a whole number",
     "int_from_float": "a whole number",

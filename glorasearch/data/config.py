@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from glorasearch.config import Config, Role, Seed
+from glorasearch.config import Config, ListOf, Role, Seed
 
 
 def _check_split_size(value: Any) -> Any:
@@ -58,9 +58,9 @@ class DataConfig(Config):
     """timm's name of the test split, where it has another one."""
     size: ImageSize | None = Field(default=None, examples=[224])
     """Image edge, or [height, width], pixels; the backbone's if not given."""
-    mean: tuple[float, ...] | None = Field(default=None, examples=[[0.485, 0.456, 0.406]])
+    mean: ListOf[float] | None = Field(default=None, examples=[[0.485, 0.456, 0.406]])
     """Mean of each channel, or of all, on the scale 0 to 1; the backbone's if not given."""
-    std: tuple[float, ...] | None = Field(default=None, examples=[[0.229, 0.224, 0.225]])
+    std: ListOf[float] | None = Field(default=None, examples=[[0.229, 0.224, 0.225]])
     """Standard deviation, likewise."""
     allow_overlap: Annotated[bool, Role.BOOKKEEPING] = False
     """Go on even if more than 1 % of a split's images are in another split too."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from glorasearch.backbone import BackboneConfig
-from glorasearch.config import Compile, Config, Role, Seed
+from glorasearch.config import Compile, Config, ListOf, Role, Seed
 from glorasearch.data import DataConfig
 from glorasearch.errors import ConfigError
 from glorasearch.identity import digest, identity_of
@@ -54,7 +54,7 @@ class ReportConfig(Config):
     """What the report compares the winner with; measured on the test split, once."""
 
     section: ClassVar[str] = "report"
-    baselines: tuple[str, ...] = Field(default=(), examples=[["linear_probe", "lora"]])
+    baselines: ListOf[str] = Field(default=(), examples=[["linear_probe", "lora"]])
     """Search spaces with one subnet, such as `linear_probe` and `lora`, trained on train + search."""
     steps: int | None = Field(default=None, ge=0, examples=[6_000])
     """Optimiser steps of the baselines; the supernet's if not given."""

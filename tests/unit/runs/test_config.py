@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,54 @@ def test_wrong_overrides(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         RunConfig.from_dict(REQUIRED | {"name": "x"}, [override])
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("train.steps", "'3'", "expected a whole number, found '3'"),
+        ("train.steps", "3.0", "expected a whole number, found 3.0"),
+        ("train.steps", "true", "expected a whole number, found True"),
+        ("seed", "true", "expected a whole number, found True"),
+        ("data.train", "'200'", "expected a whole number, found '200'"),
+        ("space.max", "'200'", "expected a whole number, found '200'"),
+        ("train.lr", "'0.1'", "expected a number, found '0.1'"),
+        ("train.lr", "true", "expected a number, found True"),
+        ("refit.lr", "'0.1'", "expected a number, found '0.1'"),
+        ("search.early_stopping", "'yes'", "expected true or false, found 'yes'"),
+        ("search.early_stopping", "1", "expected true or false, found 1"),
+        ("backbone.name", "3", "expected a string, found 3"),
+        ("export.path", "3", "expected a string, found 3"),
+        ("name", "'a/b'", "expected a string that matches ^[A-Za-z0-9][A-Za-z0-9._-]*$, found 'a/b'"),
+        ("report.baselines", "'lora'", "expected a list, in [brackets] (of tables: [[double brackets]]), found 'lora'"),
+        ("report.baselines[0]", "[3]", "expected a string, found 3"),
+        ("data.mean[1]", "[1, '2']", "expected a number, found '2'"),
+        ("data.mean[0]", "[true]", "expected a number, found True"),
+        ("backbone.args", "3", "expected a table, found 3"),
+    ],
+)
+def test_types_are_not_converted(key: str, value: str, said: str) -> None:
+    name = key.partition("[")[0]
+    with pytest.raises(ConfigError) as from_toml:
+        RunConfig.from_dict(REQUIRED, [f"{name}={value}"])
+    assert str(from_toml.value) == f"run: key {key!r}: {said}"
+
+    *sections, last = name.split(".")
+    config: Config = RunConfig.from_dict(REQUIRED)
+    for section in sections:
+        config = getattr(config, section)
+    with pytest.raises(ConfigError) as from_python:
+        config.replace(**{last: tomllib.loads(f"value = {value}")["value"]})
+    assert str(from_python.value) == f"key {key!r}: {said}"
+
+
+def test_what_toml_and_json_can_say_is_taken() -> None:
+    """Whole numbers stand for floats, lists for tuples, null for what is not given."""
+    config = RunConfig.from_dict(REQUIRED, ["train.lr=1", "data.mean=[0, 0.5]", 'report.baselines=["lora"]'])
+    assert (config.train.lr, config.data.mean, config.report.baselines) == (1.0, (0.0, 0.5), ("lora",))
+    assert config.replace(threads=None).threads is None
+    stored = json.loads(json.dumps(config.model_dump(mode="json")))
+    assert RunConfig.from_dict(stored) == config
 
 
 def test_a_date_is_no_name(tmp_path: Path) -> None:
