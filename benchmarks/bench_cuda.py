@@ -11,56 +11,28 @@ supernet that the job has trained.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from cuda_backbone import pretrained
-from cuda_floors import BACKBONE, CLASSES, ForwardFloor, StepFloor, backbone, milliseconds
-from safetensors.torch import save_file
+from cuda_floors import CLASSES, ForwardFloor, StepFloor, backbone, milliseconds
+from cuda_run import bf16_rows, job_rows, search_rows
 from table import Row, finish, json_option
 
 from glorasearch.data import SearchSplit
-from glorasearch.db import TrialStorage
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.fused import FusedStep, StepConfig
-from glorasearch.runs import Run, RunConfig, Workspace
-from glorasearch.runs.results import TrainResult
-from glorasearch.runs.session import Session
-from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver
-from glorasearch.space import EvaluationResult, EvaluationTask, Score, SearchSpace, Subnet, sample, sample_within_budget
+from glorasearch.search import InProcessExecutor
+from glorasearch.space import EvaluationResult, EvaluationTask, SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
 from glorasearch.training.step import subnet_loss, teacher_of
 
-BATCH, IMAGES, TRIALS = 64, 200, 1_050
+BATCH, IMAGES = 64, 200
 RATES = {"factor": 1e-3, "vector": 1e-3, "spectrum": 1e-1, "head": 1e-3}
-RUN = """
-name = "bench"
-device = "cuda"
-[backbone]
-name = "vit_base_patch16_224"
-checkpoint = "weights.safetensors"
-[data]
-source = "digits"
-train = 800
-search = 200
-[space]
-name = "glora_medium"
-[train]
-steps = {steps}
-[search]
-trials = {trials}
-[refit]
-steps = 1000
-"""
 
 
 def step_rows() -> list[Row]:
@@ -187,110 +159,6 @@ def run_all(executor: InProcessExecutor, tasks: list[EvaluationTask]) -> list[Ev
         results.append(executor.next_result())
         under_way -= 1
     return results
-
-
-def job_rows(folder: Path, steps: int = 6_000, trials: int = TRIALS) -> list[Row]:
-    """The whole job in one process, from the start of the interpreter to the exported model."""
-    save_file(pretrained(BACKBONE, steps=1_000).state_dict(), folder / "weights.safetensors")
-    (folder / "run.toml").write_text(RUN.format(steps=steps, trials=trials), "utf-8")
-    started = time.perf_counter()
-    command = [sys.executable, "-m", "glorasearch", "run", str(folder / "run.toml"), "--workspace", str(folder / "w")]
-    subprocess.run(command, check=True)
-    seconds = time.perf_counter() - started
-    report = json.loads((folder / "w" / "runs" / "bench" / "report.json").read_text("utf-8"))
-    print(json.dumps(report, indent=1)[:6000])
-    what = f"whole job: {steps:,} steps, {trials:,} candidates, refit, export, test"
-    return [Row(what=what, measured=seconds, unit="s", target=240.0)]
-
-
-def open_session(folder: Path) -> Session:
-    """The run that `job_rows` has finished; a shorter one if it has not."""
-    if not (folder / "run.toml").exists():
-        job_rows(folder, steps=2_000, trials=50)
-    return Run(RunConfig.load(folder / "run.toml"), Workspace.open(folder / "w")).session()
-
-
-def search_rows(folder: Path) -> list[Row]:
-    """A search of 1,050 candidates with and without early stopping: what it costs, and that it finds the same."""
-    session = open_session(folder)
-    supernet = session.load(session.supernet(), TrainResult)
-    split = session.data.search
-    floor = milliseconds(ForwardFloor(split.batch(slice(0, len(split)), "cuda")[0]).graph.replay, 60)
-    found: dict[bool, dict[str, Any]] = {}
-    for early_stopping in (False, True):
-        found[early_stopping] = one_search(
-            supernet, split, SearchConfig(trials=TRIALS, early_stopping=early_stopping), folder
-        )
-    plain, stopping = found[False], found[True]
-    same = plain["params"] == stopping["params"] and plain["winner"] == stopping["winner"]
-    note = f"same trials, parents and winner: {'yes' if same else 'NO'}; "
-    note += f"{stopping['stopped_early']} of {TRIALS} stopped early, "
-    note += f"{100 * stopping['share']:.0f} % of the images; without early stopping {plain['ms']:.1f} ms"
-    return [
-        Row(
-            what="mean candidate of a search of 1,050, against the plain forward",
-            measured=stopping["ms"],
-            reference=floor,
-            unit="ms",
-            target=0.6,
-            note=note,
-        ),
-        Row(what="the same search, wall time with sampling and storage", measured=stopping["wall"], unit="s"),
-    ]
-
-
-def one_search(supernet: Supernet, split: SearchSplit, config: SearchConfig, folder: Path) -> dict[str, Any]:
-    """Trials, winner and costs of one search in a database of its own."""
-    url = f"sqlite:///{folder / f'search-{config.early_stopping}.db'}"
-    storage = TrialStorage(url)
-    evaluator = CandidateEvaluator(supernet, split, device="cuda", hardest_first=True)
-    warm = sample(supernet.space, np.random.default_rng(1))
-    evaluator.evaluate(warm)
-    with InProcessExecutor(evaluator) as executor:
-        driver = SearchDriver(supernet.space, storage, executor, "weights", "study", config)
-        started = time.perf_counter()
-        outcome = driver.run()
-        wall = time.perf_counter() - started
-    study = storage.get_study_id_from_name("study")
-    return {
-        "params": [trial.params for trial in storage.get_all_trials(study, deepcopy=False)],
-        "winner": outcome.best.subnet_digest,
-        "stopped_early": outcome.stopped_early,
-        "share": outcome.images_share,
-        "ms": outcome.evaluation_seconds / TRIALS * 1e3,
-        "wall": wall,
-    }
-
-
-def bf16_rows(folder: Path) -> list[Row]:
-    """The ranking of 200 candidates in bfloat16 against the plain float32 forward."""
-    session = open_session(folder)
-    supernet = session.load(session.supernet(), TrainResult)
-    rng = np.random.default_rng(5)
-    nets = [sample_within_budget(supernet.space, rng) for _ in range(200)]
-    scores: dict[str, list[Score]] = {}
-    for name, mode in (("bfloat16", "on"), ("float32", "off")):
-        precision = "bfloat16" if mode == "on" else "float32"
-        evaluator = CandidateEvaluator(supernet, session.data.search, device="cuda", compile=mode, precision=precision)
-        scores[name] = [evaluator.evaluate(net) for net in nets]
-    ranks = {name: sorted(range(200), key=lambda i: found[i].cross_entropy) for name, found in scores.items()}
-    shared = len(set(ranks["bfloat16"][:10]) & set(ranks["float32"][:10]))
-    winner = ranks["bfloat16"][0]
-    difference = abs(scores["bfloat16"][winner].correct - scores["float32"][winner].correct)
-    worst = max(
-        abs(a.cross_entropy - b.cross_entropy) for a, b in zip(scores["bfloat16"], scores["float32"], strict=True)
-    )
-    spread = statistics.stdev(result.cross_entropy for result in scores["float32"])
-    return [
-        Row(
-            what="top 10 of 200 candidates that bfloat16 and float32 do not share",
-            measured=10 - shared,
-            unit="",
-            target=1,
-            note=f"cross-entropy differs by at most {worst:.2e} nats, candidates by {spread:.2e}",
-        ),
-        Row(what="the winner's images that they score differently", measured=difference, unit="", target=1),
-    ]
 
 
 def rows(parts: list[str], folder: Path) -> list[Row]:

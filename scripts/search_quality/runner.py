@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from batched import BatchedModel, BatchedTraining, Shape
+from batched import BatchedTraining
+from batched_model import BatchedModel
 from layout import Layout
+from shape import Shape
 from suite import CLASSES, TASKS, Job, Tasks, backbone, batches, make_layout, tempered
 from torch import Tensor
 

@@ -6,9 +6,10 @@ import time
 
 import numpy as np
 import torch
-from batched import BatchedTraining, Shape
+from batched import BatchedTraining
 from common import random_jobs, trainer_rows
 from runner import Runner
+from shape import Shape
 from suite import TASKS, batches
 
 

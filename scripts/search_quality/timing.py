@@ -7,9 +7,10 @@ import time
 
 import numpy as np
 import torch
-from batched import BatchedTraining, Shape
+from batched import BatchedTraining
 from common import grid
 from runner import Runner
+from shape import Shape
 from suite import METHODS, batches, everywhere
 
 

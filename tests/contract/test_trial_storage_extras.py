@@ -1,13 +1,7 @@
-"""What `TrialStorage` promises beyond Optuna's contract: whole trials at once, several processes."""
+"""What `TrialStorage` promises beyond Optuna's contract: whole trials at once."""
 
-import copy
 import math
-import multiprocessing
 import pickle
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import optuna
@@ -17,50 +11,12 @@ from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event, text
+from optuna.trial import TrialState
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
+from support.trial_storage import DISTRIBUTIONS, PARAMS, counted_statements, reopened
 
 from glorasearch.db import TrialStorage
-
-DISTRIBUTIONS: dict[str, BaseDistribution] = {
-    "blocks.0.attn.qkv.B": CategoricalDistribution(("none", "constant", "vector", "lora:8")),
-    "blocks.0.attn.qkv.A": CategoricalDistribution(("none", "lora:8")),
-    "rate": FloatDistribution(1e-5, 1.0, log=True),
-    "depth": IntDistribution(1, 12),
-}
-PARAMS = {"blocks.0.attn.qkv.B": "vector", "blocks.0.attn.qkv.A": "lora:8", "rate": 0.1, "depth": 3}
-
-
-@pytest.fixture
-def storage(database_url: str) -> Iterator[TrialStorage]:
-    storage = TrialStorage(database_url)
-    yield storage
-    storage.database.close()
-
-
-@pytest.fixture
-def study_id(storage: TrialStorage) -> int:
-    return storage.create_new_study([StudyDirection.MAXIMIZE], "study")
-
-
-def reopened(storage: TrialStorage) -> TrialStorage:
-    """The same database, as another process sees it."""
-    return TrialStorage(storage.database.url)
-
-
-@contextmanager
-def counted_statements(storage: TrialStorage) -> Iterator[list[str]]:
-    """The statements that change something, as they are sent."""
-    sent: list[str] = []
-
-    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if not statement.startswith(("BEGIN", "INSERT INTO receipts")):
-            sent.append(statement)
-
-    event.listen(storage.database.engine, "before_cursor_execute", note)
-    yield sent
-    event.remove(storage.database.engine, "before_cursor_execute", note)
 
 
 def test_a_whole_trial_is_set_in_one_statement(storage: TrialStorage, study_id: int) -> None:
@@ -145,23 +101,6 @@ def test_attributes_may_be_nan_and_infinite(storage: TrialStorage, study_id: int
         assert attrs["seconds"] == math.inf
 
 
-def test_finished_trials_are_read_once(storage: TrialStorage, study_id: int) -> None:
-    for _ in range(3):
-        storage.finish_trial(storage.create_new_trial(study_id), TrialState.COMPLETE, [1.0], {})
-    view = reopened(storage)
-    first = view.get_all_trials(study_id, deepcopy=False)
-    trial_id = storage.create_new_trial(study_id)
-    second = view.get_all_trials(study_id, deepcopy=False)
-    assert [trial.number for trial in second] == [0, 1, 2, 3]
-    assert all(a is b for a, b in zip(first, second, strict=False))
-    with counted_statements(view) as sent:
-        assert view.get_trial(first[0]._trial_id) is first[0]
-    assert sent == []
-    storage.set_trial_user_attr(trial_id, "key", 1)
-    assert view.get_all_trials(study_id)[3].user_attrs == {"key": 1}
-    assert second[3].user_attrs == {}
-
-
 def test_trials_are_made_with_their_parameters_in_one_transaction(storage: TrialStorage, study_id: int) -> None:
     storage.create_new_trial(study_id)
     params = [PARAMS | {"depth": depth} for depth in range(1, 8)]
@@ -186,142 +125,6 @@ def test_trials_are_made_with_their_parameters_in_one_transaction(storage: Trial
         storage.create_trials(study_id, 9, [{"depth": 1.0}], {"depth": FloatDistribution(0, 1)}, [{}])
     with pytest.raises(KeyError):
         storage.create_trials(study_id + 1, 0, params, DISTRIBUTIONS, attrs)
-
-
-def test_a_study_can_be_gone_through_without_the_parameters_of_finished_trials(
-    storage: TrialStorage, study_id: int
-) -> None:
-    storage.create_trials(study_id, 0, [PARAMS] * 6, DISTRIBUTIONS, [{"n": number} for number in range(6)])
-    whole = storage.get_all_trials(study_id)
-    for number in (0, 2, 3):
-        storage.finish_trial(whole[number]._trial_id, TrialState.COMPLETE, [number], {})
-    whole = storage.get_all_trials(study_id)
-    for view in (storage, reopened(storage)):
-        outlines = list(view.outlines(study_id))
-        for trial, outline in zip(whole, outlines, strict=True):
-            assert (outline.number, outline.state, outline.values) == (trial.number, trial.state, trial.values)
-            assert (outline.user_attrs, outline._trial_id) == (trial.user_attrs, trial._trial_id)
-            assert outline.params == ({} if trial.state.is_finished() else PARAMS)
-    with pytest.raises(KeyError):
-        list(storage.outlines(study_id + 1))
-
-
-def test_trials_are_counted(storage: TrialStorage, study_id: int) -> None:
-    ids = storage.create_trials(study_id, 0, [PARAMS] * 5, DISTRIBUTIONS, [{}] * 5)
-    assert ids is not None
-    storage.finish_trial(ids[1], TrialState.COMPLETE, [1.0], {})
-    storage.finish_trial(ids[2], TrialState.FAIL, None, {})
-    assert storage.get_n_trials(study_id) == 5
-    assert storage.get_n_trials(study_id, TrialState.RUNNING) == 3
-    assert storage.get_n_trials(study_id, (TrialState.COMPLETE, TrialState.FAIL)) == 2
-    with pytest.raises(KeyError):
-        storage.get_n_trials(study_id + 1)
-
-
-def test_a_finished_trial_is_equal_to_a_plain_one_and_copied_as_such(storage: TrialStorage, study_id: int) -> None:
-    ranges = DISTRIBUTIONS | {"rate": FloatDistribution(1e-5, 2.0, log=True)}
-    for distributions in (DISTRIBUTIONS, ranges):
-        trial_id = storage.create_new_trial(study_id)
-        storage.set_trial_params(trial_id, PARAMS, distributions, {"list": [1]})
-        before = storage.get_trial(trial_id)
-        storage.finish_trial(trial_id, TrialState.COMPLETE, [0.5], {})
-        trial, other = storage.get_trial(trial_id), reopened(storage).get_trial(trial_id)
-        plain = [copy.copy(trial), copy.deepcopy(trial), pickle.loads(pickle.dumps(trial))]
-        assert all(type(one) is FrozenTrial for one in plain)
-        assert all(one == trial and trial == one and one == other for one in plain)
-        assert trial == other != before != trial
-        assert (trial.params, trial.distributions) == (PARAMS, distributions)
-        assert list(trial.params) == list(PARAMS)
-        assert repr(trial) == repr(plain[0])
-        plain[1].params = {}
-        plain[1].user_attrs["list"].append(2)
-        assert plain[1] != trial == other
-        with pytest.raises(AttributeError, match="has finished, so its parameters cannot be set"):
-            trial.params = {}
-
-
-def test_who_only_writes_keeps_no_finished_trials_and_still_lists_them_all(
-    storage: TrialStorage, study_id: int
-) -> None:
-    ids = storage.create_trials(study_id, 0, [PARAMS] * 30, DISTRIBUTIONS, [{}] * 30)
-    assert ids is not None
-    for trial_id in ids[::2]:
-        storage.finish_trial(trial_id, TrialState.COMPLETE, [1.0], {})
-    with counted_statements(storage) as sent:
-        assert storage.get_trial(ids[0]).state == TrialState.COMPLETE
-    assert len(sent) == 1, "it has to be read"
-    for listed in range(2):
-        trials = storage.get_all_trials(study_id, deepcopy=False)
-        assert [trial.number for trial in trials] == list(range(30))
-        assert [trial.state.is_finished() for trial in trials] == [n % 2 == 0 or n < listed * 10 for n in range(30)]
-        for trial_id in ids[1:10:2]:
-            if not listed:
-                storage.finish_trial(trial_id, TrialState.COMPLETE, [1.0], {})
-    with pytest.raises(UpdateFinishedTrialError):
-        storage.set_trial_user_attr(ids[0], "key", 1)
-
-
-def test_a_writer_that_was_overtaken_loses_nothing(storage: TrialStorage, study_id: int) -> None:
-    other = reopened(storage)
-    trial_id = storage.create_new_trial(study_id)
-    other.get_trial(trial_id)
-    storage.set_trial_user_attr(trial_id, "a", 1)
-    other.set_trial_user_attr(trial_id, "b", 2)
-    storage.set_trial_param(trial_id, "depth", 3, DISTRIBUTIONS["depth"])
-    assert other.get_trial(trial_id).user_attrs == {"a": 1, "b": 2}
-    other.finish_trial(trial_id, TrialState.COMPLETE, [1.0], {})
-    assert other.get_trial(trial_id).params == {"depth": 3}
-    with pytest.raises(UpdateFinishedTrialError, match="trial 0 has finished"):
-        storage.set_trial_user_attr(trial_id, "a", 3)
-
-
-def test_one_of_two_takes_a_waiting_trial(storage: TrialStorage, study_id: int) -> None:
-    trial_id = storage.create_new_trial(study_id, optuna.trial.create_trial(state=TrialState.WAITING))
-    other = reopened(storage)
-    other.get_all_trials(study_id)
-    assert storage.set_trial_state_values(trial_id, TrialState.RUNNING)
-    assert not other.set_trial_state_values(trial_id, TrialState.RUNNING)
-
-
-def test_a_study_deleted_by_another_process_is_gone(storage: TrialStorage, study_id: int) -> None:
-    other = reopened(storage)
-    storage.finish_trial(storage.create_new_trial(study_id), TrialState.COMPLETE, [1.0], {})
-    assert len(other.get_all_trials(study_id)) == 1
-    storage.delete_study(study_id)
-    with pytest.raises(KeyError, match="no study with id"):
-        other.get_all_trials(study_id)
-
-
-def test_forked_processes_share_one_study(storage: TrialStorage, study_id: int) -> None:
-    def work(seed: int) -> None:
-        for index in range(15):
-            trial_id = storage.create_new_trial(study_id)
-            storage.set_trial_params(
-                trial_id, PARAMS | {f"own.{seed}": 0.5}, DISTRIBUTIONS | {f"own.{seed}": FloatDistribution(0, 1)}
-            )
-            storage.finish_trial(trial_id, TrialState.COMPLETE, [0.5], {"seed": seed})
-            storage.set_study_user_attr(study_id, f"{seed}", index)
-
-    processes = [multiprocessing.get_context("fork").Process(target=work, args=(seed,)) for seed in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    trials = storage.get_all_trials(study_id)
-    assert [trial.number for trial in trials] == list(range(45))
-    assert all(trial.params == PARAMS | {f"own.{trial.user_attrs['seed']}": 0.5} for trial in trials)
-    assert storage.get_study_user_attrs(study_id) == {"0": 14, "1": 14, "2": 14}
-
-
-def test_a_pickled_storage_works_in_a_fresh_process(storage: TrialStorage, study_id: int) -> None:
-    script = (
-        "import pickle, sys\n"
-        "storage = pickle.loads(sys.stdin.buffer.read())\n"
-        f"storage.set_trial_user_attr(storage.create_new_trial({study_id}), 'from', 'afar')"
-    )
-    subprocess.run([sys.executable, "-c", script], input=pickle.dumps(storage), check=True)
-    assert [trial.user_attrs for trial in storage.get_all_trials(study_id)] == [{"from": "afar"}]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
-"""Tiny runs in workspaces of their own, and an S3 service."""
+"""Tiny runs in their own workspaces, the command line in this process, and an S3 service."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.runs import RUN_FILE, Bench
+
+from glorasearch.cli.main import run as command_line
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +43,25 @@ def undisturbed(make_bench: Callable[..., Bench]) -> Bench:
     bench = make_bench()
     bench.finish()
     return bench
+
+
+@pytest.fixture
+def copied(make_bench: Callable[..., Bench], undisturbed: Bench, tmp_path: Path) -> Bench:
+    """The finished run in a workspace that a test may change."""
+    shutil.copytree(undisturbed.workspace, tmp_path / "workspace")
+    return make_bench(workspace=tmp_path / "workspace")
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Calls the command line in this process; gives exit code, standard output and standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = command_line(list(arguments))
+        written = capsys.readouterr()
+        return code, written.out, written.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Exports of merged supernets, loaded in a process that cannot import glorasearch; wrong exports; killed exports."""
+"""Exports of merged supernets, loaded in a process that cannot import glorasearch; killed exports."""
 
 import hashlib
 import json
@@ -6,38 +6,21 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from support.exports import MODELS, export, searched
 from support.processes import run_script
 from torch import nn
 
 from glorasearch.errors import ExportError
-from glorasearch.export import BackboneFacts, ExportReport, check_exportable, export_timm
-from glorasearch.space import SearchSpace, Subnet, sample
-from glorasearch.supernet import Supernet
+from glorasearch.export import BackboneFacts, ExportReport, check_exportable
+from glorasearch.space import Subnet
 from glorasearch.weights import tensor_digest
 from glorasearch.weights.atomic import temporary_beside
 
-VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
-SWIN = {"img_size": 16, "patch_size": 2, "embed_dim": 12, "depths": (1, 1), "num_heads": (2, 2), "window_size": 4}
-MODELS: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {
-    "vit": ("vit_tiny_patch16_224", VIT | {"in_chans": 1}, (1, 16, 16)),
-    "vit_bias_gained": ("vit_tiny_patch16_224", VIT | {"qkv_bias": False, "proj_bias": False}, (3, 16, 16)),
-    "deit_distilled": ("deit_tiny_distilled_patch16_224", VIT, (3, 16, 16)),
-    "swin": ("swin_tiny_patch4_window7_224", SWIN | {"in_chans": 1}, (1, 16, 16)),
-    "swin_bias_gained": ("swin_tiny_patch4_window7_224", SWIN | {"qkv_bias": False}, (3, 16, 16)),
-    "mixer": ("mixer_s32_224", {"img_size": 64, "mlp_ratio": (0.125, 0.125)}, (3, 64, 64)),
-    "convnext": (
-        "convnext_tiny",
-        {"dims": (8, 16, 24, 32), "depths": (1, 1, 1, 1), "in_chans": 1, "ls_init_value": 1.0},
-        (1, 32, 32),
-    ),
-}
 LOADER = """
 import json, sys
 
@@ -58,47 +41,6 @@ for directory, images, outputs in json.loads(sys.argv[1]):
     save_file({"y": found, "mean": torch.tensor(model.pretrained_cfg["mean"])}, outputs)
 assert not any(name.partition(".")[0] == "glorasearch" for name in sys.modules)
 """
-
-
-def toy(name: str, seed: int = 0) -> tuple[nn.Module, torch.Tensor]:
-    architecture, args, size = MODELS[name]
-    torch.manual_seed(seed)
-    return timm.create_model(architecture, num_classes=10, **args).eval(), torch.randn(5, *size)
-
-
-def searched(name: str) -> tuple[Supernet, Subnet, torch.Tensor]:
-    """A supernet whose adapters were altered, and a subnet of it that mixes all choices."""
-    backbone, images = toy(name)
-    space = SearchSpace.model_validate(
-        {
-            "name": "toy",
-            "choices": {
-                "A": ["none", "vector", "lora:2"],
-                "B": ["none", "constant", "lora:2"],
-                "C": ["none", "lora:2"],
-                "D": ["none", "constant", "vector"],
-                "E": ["none", "vector"],
-            },
-        }
-    )
-    supernet = Supernet(backbone, space)
-    state = {key: value + 0.1 * torch.randn(value.shape) for key, value in supernet.adapter_state().items()}
-    supernet.load_adapter_state(state)
-    return supernet, sample(supernet.space, np.random.default_rng(1)), images
-
-
-def export(supernet: Supernet, subnet: Subnet, images: torch.Tensor, path: Path, **changes: Any) -> ExportReport:
-    merged = changes.pop("model", None) or supernet.merged(subnet)
-    with supernet.activate(subnet):
-        options: dict[str, Any] = {
-            "backbone": BackboneFacts.from_model(supernet.model),
-            "inputs": images,
-            "reference": supernet.eval(),
-            "subnet": subnet,
-            "metrics": {"search_accuracy": 0.5, "parameters": supernet.space.parameters(subnet)},
-            "provenance": {"run": "toy", "seed": 0},
-        }
-        return export_timm(merged, path, **(options | changes))
 
 
 @pytest.fixture(scope="module")
@@ -197,95 +139,6 @@ def test_the_data_of_the_user_stand_in_the_configuration(tmp_path):
     config = timm.data.resolve_model_data_config(model)
     assert (tuple(config["mean"]), tuple(config["std"]), config["interpolation"]) == ((0.25,), (0.125,), "bilinear")
     assert tuple(config["input_size"]) == (1, 16, 16)
-
-
-def not_finite(model: nn.Module) -> nn.Module:
-    model.get_parameter("blocks.1.attn.qkv.weight").data[0, 0] = float("nan")
-    return model
-
-
-def altered(model: nn.Module) -> nn.Module:
-    model.get_parameter("blocks.0.mlp.fc1.weight").data *= 1.5
-    return model
-
-
-def wrong_shape(model: nn.Module) -> nn.Module:
-    model.head = nn.Linear(24, 11)
-    return model
-
-
-def extra(model: nn.Module) -> nn.Module:
-    model.register_parameter("left_over", nn.Parameter(torch.zeros(1)))
-    return model
-
-
-def hooked(model: nn.Module) -> nn.Module:
-    model.get_submodule("blocks.0").register_forward_hook(lambda module, inputs, output: None)
-    return model
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (not_finite, r"1 tensors .* not finite, the first is 'blocks\.1\.attn\.qkv\.weight'"),
-        (altered, r"merged model against the active subnet: outputs differ by .*, allowed is"),
-        (wrong_shape, r"head\.weight is \(\(11, 24\), .*, but timm builds \(\(10, 24\)"),
-        (extra, r"unexpected are \['left_over'\] \(1\)"),
-        (hooked, r"blocks\.0 \(Block\) has hooks"),
-        (nn.Module.double, r"torch\.float64\) in the merged model, but timm builds .*torch\.float32"),
-    ],
-)
-def test_a_wrong_model_is_refused_and_nothing_is_written(tmp_path, spoil, message):
-    supernet, subnet, images = searched("vit")
-    with pytest.raises(ExportError, match=message):
-        export(supernet, subnet, images, tmp_path / "x", model=spoil(supernet.merged(subnet)))
-    assert os.listdir(tmp_path) == []
-
-
-def test_an_adapted_model_is_refused(tmp_path):
-    supernet, subnet, images = searched("vit")
-    with pytest.raises(ExportError, match=r"blocks\.0\.attn\.qkv \(AdaptedLinear\) is still an adapted module"):
-        export(supernet, subnet, images, tmp_path / "x", model=supernet.model)
-
-
-def test_a_missing_argument_of_the_architecture_is_found_by_loading(tmp_path):
-    torch.manual_seed(0)
-    model = timm.create_model("vit_tiny_patch16_224", **VIT, act_layer="relu", num_classes=10).eval()
-    facts = BackboneFacts(
-        architecture="vit_tiny_patch16_224", model_args=VIT, num_classes=10, pretrained_cfg=model.pretrained_cfg
-    )
-    with pytest.raises(ExportError, match="an argument of the architecture is missing"):
-        export_timm(
-            model,
-            tmp_path / "x",
-            backbone=facts,
-            inputs=torch.randn(2, 3, 16, 16),
-            reference=model,
-            subnet=Subnet({}),
-        )
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"inputs": torch.zeros(0, 1, 16, 16)}, r"found \(0, 1, 16, 16\)"),
-        ({"reference": torch.zeros(5, 9)}, r"outputs \(5, 10\) and \(5, 9\) for 5 inputs"),
-        ({"reference": torch.full((5, 10), float("nan"))}, "differ by nan"),
-        ({"class_names": ["a"]}, "1 class names were given for 10 classes"),
-        ({"metrics": {"loss": float("inf")}}, "metric 'loss' is inf, which cannot be written as JSON"),
-    ],
-)
-def test_wrong_arguments(tmp_path, changes, message):
-    with pytest.raises(ExportError, match=message):
-        export(*searched("vit"), tmp_path / "x", **changes)
-    assert os.listdir(tmp_path) == []
-
-
-def test_no_place_to_write(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ExportError, match="cannot be written"):
-        export(*searched("vit"), tmp_path / "file" / "x")
 
 
 def test_killed_exports_leave_nothing_or_the_whole(tmp_path):

@@ -21,9 +21,10 @@ from torch.func import functional_call
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "search_quality"))
 
-from batched import BatchedTraining, Shape
+from batched import BatchedTraining
 from batched_model import BatchedModel
 from layout import Layout, Stack
+from shape import Shape
 
 CHOICES = {
     "A": ["none", "constant", "vector", "lora:2", "lora:4", "wegeft:2", "wegeft:3"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from numpy.random import default_rng
 
 from glorasearch.space import BoundSpace, EvaluationTask, LayerShape, SearchSpace, Subnet, sample
@@ -17,13 +19,18 @@ def small_space(
     return SearchSpace.from_dict(content).bind([LayerShape(f"blocks.{index}.fc", 16, 32) for index in range(layers)])
 
 
+def all_subnets(space: BoundSpace) -> list[Subnet]:
+    """Every subnet of a small space."""
+    return [space.subnet(choices) for choices in itertools.product(*(gene.choices for gene in space.genes))]
+
+
 def task_of(subnet: Subnet) -> EvaluationTask:
     """Its evaluation with some weights."""
     return EvaluationTask(subnet.to_json(), subnet.digest, "weights")
 
 
 def tasks_of(count: int, seed: int = 0) -> list[EvaluationTask]:
-    """Tasks of so many distinct subnets of the small space."""
+    """Tasks of `count` distinct subnets of the small space."""
     rng = default_rng(seed)
     subnets = [sample(small_space(), rng) for _ in range(count)]
     assert len(set(subnets)) == count

@@ -9,24 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from support.spaces import all_subnets
 from torch import Tensor, nn
 
 from glorasearch.errors import SearchSpaceError
 from glorasearch.space import (
-    BoundSpace,
-    Gene,
     LayerShape,
     SearchSpace,
     Subnet,
-    repair,
     sample,
-    sample_within_budget,
 )
 from glorasearch.supernet import Supernet
 
 SCALE = 1.4
+
 LAYERS = {"first": (6, 6), "second": (6, 8), "third": (8, 5), "fourth": (6, 4)}
 """Inputs and outputs; `third` has other inputs and is in no group."""
 
@@ -70,10 +66,6 @@ def supernet_of(seed: int = 0) -> Supernet:
         for parameter in supernet.adapter_parameters().values():
             parameter.normal_(std=0.4, generator=generator)
     return supernet
-
-
-def all_subnets(space: BoundSpace) -> list[Subnet]:
-    return [space.subnet(choices) for choices in itertools.product(*(gene.choices for gene in space.genes))]
 
 
 def expected_weight(supernet: Supernet, name: str, subnet: Subnet) -> Tensor:
@@ -179,80 +171,6 @@ def test_a_group_is_counted_once_at_its_largest() -> None:
     assert space.parameters(none.replace(only)) == 2 * 6 * 2
     assert space.parameters(none.replace(only | {("fourth", "A"): "wegeft:3"})) == 2 * 6 * 3
     assert space.parameters(none.replace(only | {("third", "A"): "wegeft:3"})) == 2 * 6 * 2 + 2 * 8 * 3
-
-
-@st.composite
-def spaces(draw: st.DrawFn) -> BoundSpace:
-    """Few genes, groups of layers with the same inputs, any budget."""
-    inputs = {"left": draw(st.integers(2, 5)), "right": draw(st.integers(2, 5))}
-    layers, genes = [], []
-    for index in range(draw(st.integers(1, 4))):
-        share = draw(st.sampled_from(["", "left", "right"]))
-        ins = inputs.get(share) or draw(st.integers(2, 5))
-        layers.append(LayerShape(f"fc{index}", ins, draw(st.integers(2, 6))))
-        texts = draw(st.permutations(["none", "vector", "wegeft:1", "wegeft:2", "lora:1"]))[: draw(st.integers(1, 4))]
-        genes.append(Gene(f"fc{index}", "A", tuple(texts), share))
-        if draw(st.booleans()):
-            genes.append(Gene(f"fc{index}", "E", tuple(draw(st.permutations(["none", "vector", "constant"]))[:2])))
-    least = draw(st.integers(0, 60))
-    most = draw(st.one_of(st.none(), st.integers(least, least + draw(st.sampled_from([0, 2, 60])))))
-    return BoundSpace("drawn", layers, genes, budget=(least, most))
-
-
-def count(space: BoundSpace, subnet: Subnet) -> int:
-    """Trainable parameters by hand: shared factors once, as large as any member wants them."""
-    shapes = {layer.name: layer for layer in space.layers}
-    total, groups = 0, dict[str, int]()
-    for gene in space.genes:
-        name, _, rank = subnet[gene.key].partition(":")
-        ins, outs = shapes[gene.layer].in_features, shapes[gene.layer].out_features
-        if name == "wegeft" and gene.share:
-            groups[gene.share] = max(groups.get(gene.share, 0), 2 * ins * int(rank))
-        else:
-            total += {"none": 0, "constant": 1, "vector": outs}.get(name, 0)
-            total += {"wegeft": 2 * ins, "lora": ins + outs}.get(name, 0) * int(rank or 0)
-    return total + sum(groups.values())
-
-
-@settings(max_examples=150, deadline=None)
-@given(spaces(), st.data())
-def test_counts_and_budgets_by_brute_force(space: BoundSpace, data: st.DataObject) -> None:
-    subnets = all_subnets(space)[:4000]
-    assume(len(subnets) == space.size())
-    counts = [count(space, subnet) for subnet in subnets]
-    assert [space.parameters(subnet) for subnet in subnets] == counts
-    smallest, mean, largest = space.parameter_range()
-    assert (smallest, largest) == (min(counts), max(counts))
-    assert mean == pytest.approx(sum(counts) / len(counts))
-
-    least, most = space.budget
-    feasible = [subnet for subnet, n in zip(subnets, counts, strict=True) if n >= least and (most is None or n <= most)]
-    assert space.reachable.any_within(least, most) == bool(feasible)
-    below, above = [n for n in counts if n < least], [n for n in counts if most is not None and n > most]
-    assert space.reachable.nearest(least, most) == ([max(below)] if below else []) + ([min(above)] if above else [])
-
-    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
-    start = data.draw(st.sampled_from(subnets))
-    if not feasible:
-        for attempt in (lambda: sample_within_budget(space, rng, attempts=2), lambda: repair(space, start, rng)):
-            with pytest.raises(SearchSpaceError, match=r"no subnet has (between|at least|at most)"):
-                attempt()
-        return
-    assert sample_within_budget(space, rng, attempts=1) in feasible
-    repaired = repair(space, start, rng)
-    assert repaired in feasible
-    assert start not in feasible or repaired == start
-
-    # The exact walk: after any beginning, the options are those from which the budget can still be met.
-    goal = data.draw(st.sampled_from(feasible))
-    spent, state = 0, space.reachable.start
-    for index, gene in enumerate(space.genes):
-        begun = [s for s in feasible if all(s[g.key] == goal[g.key] for g in space.genes[:index])]
-        wanted = {s[gene.key] for s in begun}
-        options = space.reachable.options(index, spent, least, most, state)
-        assert {gene.choices[position] for position in options} == wanted
-        price = space.price(gene, goal[gene.key])
-        spent, state = spent + price.own, space.reachable.after(state, price)
 
 
 def space_of(**content: Any) -> SearchSpace:
