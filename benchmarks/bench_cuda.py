@@ -1,9 +1,9 @@
-"""The figures of a GPU: supernet step and candidate against their floors, a whole search, and a whole job.
+"""The figures of a GPU: supernet step and candidate against their floors, a whole search, and a whole run.
 
     python benchmarks/bench_cuda.py [--json PATH] [--parts step,everything,candidate,job,search,bf16]
 
 ViT-B/16 at 224 px, search space `glora_medium`, bfloat16; with random weights where what they are does not change what
-anything costs. The whole job adapts one that was pretrained for a minute (`cuda_backbone.py`) to 800 + 200 of
+anything costs. The whole run adapts one that was pretrained for a minute (`cuda_backbone.py`) to 800 + 200 of
 scikit-learn's digits; the search with and without early stopping, and the comparison of bfloat16 with float32, use the
 supernet that the job has trained.
 """

@@ -1,4 +1,4 @@
-"""What every room's `Config` is made of: a frozen, strict model whose fields say what they mean.
+"""The base of every package's `Config`: a frozen, strict model whose fields document themselves.
 
 A field is written once: type, range, default, and a docstring whose first sentence is its comment in the run file that
 `glorasearch init` writes. `Role` marks the fields that do not count where runs are recognised or compared.
@@ -20,12 +20,12 @@ _Item = TypeVar("_Item")
 
 
 class Role(enum.Enum):
-    """What a field is to the identity of what it configures; a field without one decides the results."""
+    """What a field counts for where runs are recognised or compared; a field without a role affects the results."""
 
     BOOKKEEPING = "bookkeeping"
     """Labels, places and measurements: the results are the same whatever the value."""
     SEED = "seed"
-    """Decides the results, but what differs in it alone is a repetition. In a section it defaults to the run's."""
+    """Affects the results, but runs that differ only in it are repetitions. In a section it defaults to the run's."""
     METHOD = "method"
     """Part of the method: runs that differ in it are compared without a warning."""
 
@@ -61,7 +61,7 @@ class Config(BaseModel):
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
     section: ClassVar[str] = ""
-    """Where its keys stand in a run file."""
+    """Its section of a run file."""
 
     @_of_pydantic
     def __init__(self, /, **values: Any) -> None:

@@ -63,7 +63,7 @@ class DataConfig(Config):
     std: ListOf[float] | None = Field(default=None, examples=[[0.229, 0.224, 0.225]])
     """Standard deviation, likewise."""
     allow_overlap: Annotated[bool, Role.BOOKKEEPING] = False
-    """Go on even if more than 1 % of a split's images are in another split too."""
+    """Continue even if more than 1 % of a split's images are in another split too."""
     max_memory_gib: Annotated[float, Role.BOOKKEEPING] = Field(default=4.0, ge=0)
     """Splits that fit into this, GiB, are decoded once and kept. The others are decoded when they are used."""
 

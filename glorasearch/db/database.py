@@ -109,7 +109,7 @@ class Database:
         self.engine.dispose()
 
     def __getstate__(self) -> dict[str, Any]:
-        """The URL (with its password) and how it is opened are all that travels to another process."""
+        """The URL (with its password) and how it is opened are all that is passed to another process."""
         if self.url.get_backend_name() == "sqlite" and in_memory(self.url):
             raise TypeError("an in-memory database cannot be given to another process; use sqlite:///path/to/file.db")
         url = self.url.render_as_string(hide_password=False)

@@ -127,7 +127,7 @@ def renew_lease(connection: Connection, token: FencingToken) -> bool:
 
 
 def delete_lease(connection: Connection, token: FencingToken) -> None:
-    """Return a lease, unless somebody else has it by now."""
+    """Return a lease, unless another owner has taken it."""
     connection.execute(delete(_rows).where(*_held_by(token)))
 
 

@@ -68,7 +68,7 @@ def _start_of(pid: int) -> float | None:
 
 
 def _place() -> str:
-    """Where process ids mean what they mean here: this boot, this namespace; empty if the system does not say."""
+    """Boot and namespace in which this host's process ids are valid; empty if the system does not say."""
     boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     if not (boot.exists() and namespace.is_symlink()):
         return ""

@@ -115,7 +115,7 @@ def test_a_password_is_in_the_environment_only_and_that_is_said(run_file: Path, 
     assert sent.environment["GLORASEARCH_DATABASE"] == database
     assert "hidden" not in sent.entrypoint + "".join(sent.metadata.values()) + "".join(sent.notes)
     (note,) = sent.notes
-    assert "whoever may use the cluster's job API can read it" in note
+    assert "anyone with access to the cluster's job API can read it" in note
     assert prepare(run_file, database="postgresql+psycopg://u@host/name").notes == []
 
 
