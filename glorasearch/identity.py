@@ -42,7 +42,7 @@ def identity_of(model: type[Config], content: Mapping[str, Any], without: Collec
 
 
 def settings_of(model: type[Config], content: Mapping[str, Any], without: Collection[Role] = _NO_INFLUENCE) -> Json:
-    """As `identity_of`, with the values that are the default: for people to read."""
+    """As `identity_of`, defaults included: for people to read."""
     return _select(model, content, without, {}, defaults=True)
 
 

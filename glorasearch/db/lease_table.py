@@ -96,7 +96,7 @@ class LeaseHolder:
 
 
 def find_holder(connection: Connection, lease: str) -> LeaseHolder | None:
-    """Who holds a lease, None if nobody does; nobody else can take it until this transaction is over."""
+    """The holder of a lease, or None; no one else can take it until this transaction is over."""
     row = connection.execute(_select().where(_rows.c.name == lease).with_for_update()).one_or_none()
     return None if row is None else _holder(row)
 
@@ -107,7 +107,7 @@ def find_holders(connection: Connection, leases: Collection[str]) -> dict[str, L
 
 
 def insert_lease(connection: Connection, token: FencingToken, owner: ProcessIdentity, seconds: float) -> None:
-    """Take a lease that nobody holds.
+    """Take a lease that is free.
 
     Raises:
         sqlalchemy.exc.IntegrityError: if somebody else was faster.

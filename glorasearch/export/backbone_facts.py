@@ -67,7 +67,7 @@ class BackboneFacts:
         )
 
     def export_args(self) -> dict[str, Any]:
-        """The arguments as JSON data, without drop rates, which do not change the exported model."""
+        """The arguments as JSON data, without drop rates, which do not affect the exported model."""
         return json_arguments(self.model_args)
 
     def export_cfg(self, input_size: tuple[int, int, int]) -> dict[str, Any]:

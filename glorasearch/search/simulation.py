@@ -16,7 +16,7 @@ from glorasearch.search.executor import Executor
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 
 QUEUED_PER_WORKER: Final = 2
-"""One task is evaluated while the next one already waits at the worker, as with Ray workers."""
+"""One task is evaluated while the next one is already queued at the worker, as with Ray workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ class SimulatedExecutor(Executor):
         self._workers = [_Worker() for _ in range(workers)]
         self._idle = deque(self._workers)
         self._single: dict[_Worker, None] = {}
-        """Busy workers at which no task waits, in the order in which they became so."""
+        """Busy workers without a queued task, in the order in which they became so."""
         self._double: dict[_Worker, None] = {}
-        """Busy workers at which a task waits."""
+        """Busy workers with a queued task."""
         self._waiting: deque[EvaluationTask] = deque()
         self._order = itertools.count()
         self._ends: list[tuple[float, int, _Worker, EvaluationResult]] = []

@@ -1,4 +1,4 @@
-"""Where the state of a training is kept, and how the processes of one training come to have the same."""
+"""Where the state of a training is kept, and how all its processes get the same state."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ WARMUP_SHARE = 10
 
 
 class TrainingConfig(Config):
-    """Steps, batches, learning rates, and how often a training says how it goes."""
+    """Steps, batches, learning rates, and how often a training reports its progress."""
 
     section: ClassVar[str] = "train"
     steps: int = Field(default=6_000, ge=0)

@@ -62,7 +62,7 @@ class Step(ABC):
 
     @abstractmethod
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore a result of `state` of any kind of step; copied."""
+        """Restore a copy of a result of `state`, of any kind of step."""
 
 
 def label_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

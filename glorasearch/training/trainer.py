@@ -58,7 +58,7 @@ class SupernetTrainer:
         on_record: Callable[[TrainingRecord], None] | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
-        """Prepare a training from the supernet's present weights.
+        """Prepare a training from the supernet's current weights.
 
         Args:
             supernet: what is trained; it is moved to `device`.
@@ -103,7 +103,7 @@ class SupernetTrainer:
         """Digest of the facts: a checkpoint of another training is not resumed."""
 
     def run(self) -> TrainingResult:
-        """Train to the last step, from the checkpoint if there is one of this very training.
+        """Train to the last step, from the checkpoint if there is one of the same training.
 
         Two trainings are the same if configuration, data, space, strategy, backbone and initial weights are.
 

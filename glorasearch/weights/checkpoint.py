@@ -73,7 +73,7 @@ class CheckpointWriter:
         self._under_way: Future[None] | None = None
 
     def save(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """`save_checkpoint` in the background; nobody may change the tensors afterwards (see `snapshot`)."""
+        """`save_checkpoint` in the background; the tensors must not be changed afterwards (see `snapshot`)."""
         self.wait()
         self._under_way = self._thread.submit(save_checkpoint, self._path, tensors, dict(meta))
 
