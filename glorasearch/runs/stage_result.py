@@ -36,9 +36,10 @@ class FrozenModel(BaseModel):
         return self.model_dump(mode="json")
 
     @classmethod
-    def of(cls, source: object) -> Self:
-        """The fields of this class, taken from an object that has them."""
-        return cls.model_validate(source)
+    def of(cls, source: object, **given: Any) -> Self:
+        """The fields of this class, taken from an object that has them, except for those that are `given`."""
+        taken = [name for name in cls.model_fields if name not in given and hasattr(source, name)]
+        return cls.model_validate({name: getattr(source, name) for name in taken} | given)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:

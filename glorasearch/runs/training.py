@@ -5,17 +5,20 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from glorasearch.config import Compile
 from glorasearch.data import TrainSplit
 from glorasearch.dotted import load_object
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.runs.evaluation import make_evaluator
+from glorasearch.runs.results import TrainedResult
 from glorasearch.runs.session import Session
 from glorasearch.space import SearchSpace, Subnet
 from glorasearch.supernet import Supernet
 from glorasearch.training import SamplingStrategy, SupernetTrainer, TrainingRecord, TrainingResult
+
+Trained = TypeVar("Trained", bound=TrainedResult)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +104,32 @@ def train(session: Session, task: TrainingTask) -> TrainingResult:
     if session.device.startswith("cuda"):
         gc.collect()  # a captured step holds gigabytes in reference cycles
     return result
+
+
+def train_and_store(
+    session: Session,
+    task: TrainingTask,
+    kind: type[Trained],
+    facts: Mapping[str, Any] = {},
+    **own: Any,
+) -> Trained:
+    """Train, as `train`, store the weights, and return the result of the stage.
+
+    Args:
+        session: of the run.
+        task: the training.
+        kind: class of the result.
+        facts: what the manifest of the weights holds besides steps and split.
+        **own: the fields of the result that are not those of every `TrainedResult`.
+    """
+    done, split = train(session, task), task.split.digest
+    return kind.of(
+        done,
+        weights=session.put(task.supernet, task.stage, steps=done.steps, split=split, **facts),
+        loss=done.loss if done.steps else None,
+        split=split if done.steps else None,
+        **own,
+    )
 
 
 def make_trainer(session: Session, task: TrainingTask, *, compile: Compile | None = None) -> SupernetTrainer:

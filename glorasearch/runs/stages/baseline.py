@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glorasearch.runs.results import BaselineResult, stage_name
 from glorasearch.runs.session import Session
-from glorasearch.runs.training import TrainingTask, train
+from glorasearch.runs.training import TrainingTask, train_and_store
 from glorasearch.training import Fixed
 
 
@@ -13,23 +13,13 @@ def baseline(session: Session, name: str) -> BaselineResult:
     stage, space, config = stage_name(BaselineResult, name), session.baselines[name], session.config
     supernet = session.supernet(space, training=True)
     subnet = supernet.space.largest()
-    split = session.data.train_and_search()
     task = TrainingTask(
         stage=stage,
         title=f"baseline {name}",
         supernet=supernet,
         space=space,
-        split=split,
+        split=session.data.train_and_search(),
         strategy=Fixed(subnet),
         config=config.report.training(config.train),
     )
-    result = train(session, task)
-    return BaselineResult(
-        weights=session.put(supernet, stage, steps=result.steps, split=split.digest),
-        steps=result.steps,
-        seconds=result.seconds,
-        loss=result.loss if result.steps else None,
-        split=split.digest,
-        space=name,
-        parameters=supernet.space.parameters(subnet),
-    )
+    return train_and_store(session, task, BaselineResult, space=name, parameters=supernet.space.parameters(subnet))

@@ -30,14 +30,7 @@ def export(session: Session) -> ExportResult:
             replace=True,
         )
         advance(1, "")
-    return ExportResult(
-        path=str(report.path),
-        max_abs_diff=report.max_abs_diff,
-        digest=report.digest,
-        bytes=report.bytes,
-        files=report.files,
-        tested=tested is not None,
-    )
+    return ExportResult.of(report, path=str(report.path), tested=tested is not None)
 
 
 def _metrics(found: SearchResult, tested: TestResult | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from glorasearch.runs.results import RefitResult, SearchResult, TrainResult
 from glorasearch.runs.session import Session
-from glorasearch.runs.training import TrainingTask, train
+from glorasearch.runs.training import TrainingTask, train_and_store
 from glorasearch.training import Fixed
 
 
@@ -23,22 +23,13 @@ def refit(session: Session) -> RefitResult:
     if section.start == "inherited":
         session.load(supernet, TrainResult)
         supernet.warm_ups.hold_restarts()  # the winner was scored as it is
-    split = session.data.train_and_search()
     task = TrainingTask(
         stage=RefitResult.stage,
         title=f"refit of {'the winner' if session.only_subnet is None else supernet.space.name}",
         supernet=supernet,
         space=session.space,
-        split=split,
+        split=session.data.train_and_search(),
         strategy=Fixed(winner),
         config=section.training(session.config.train),
     )
-    result = train(session, task)
-    return RefitResult(
-        weights=session.put(supernet, RefitResult.stage, steps=result.steps, subnet=winner.digest, split=split.digest),
-        steps=result.steps,
-        seconds=result.seconds,
-        loss=result.loss,
-        split=split.digest,
-        start=section.start,
-    )
+    return train_and_store(session, task, RefitResult, {"subnet": winner.digest}, start=section.start)

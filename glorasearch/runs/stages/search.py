@@ -51,9 +51,9 @@ def search(session: Session) -> SearchResult:
         )
         outcome = driver.run()
     best, subnet = outcome.best, outcome.subnet
-    return SearchResult(
+    return SearchResult.of(
+        outcome,
         trial=best.number,
-        subnet=subnet,
         digest=subnet.digest,
         parameters=best.parameters,
         stored=space.stored(subnet),
@@ -67,12 +67,5 @@ def search(session: Session) -> SearchResult:
         ),
         sampler=NO_SAMPLER if alone else config.sampler,
         fitness=config.fitness,
-        trials=outcome.trials,
-        evaluated=outcome.evaluated,
-        reused=outcome.reused,
-        stopped_early=outcome.stopped_early,
-        images_share=outcome.images_share,
-        failed=outcome.failed,
         seconds=max(outcome.seconds, outcome.evaluation_seconds),
-        evaluation_seconds=outcome.evaluation_seconds,
     )

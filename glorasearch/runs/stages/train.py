@@ -11,12 +11,14 @@ from glorasearch.identity import digest, identity
 from glorasearch.runs.fixed_methods import only_subnet
 from glorasearch.runs.results import Results, TrainResult
 from glorasearch.runs.session import Session, versions
-from glorasearch.runs.training import TrainingTask, training_backend
-from glorasearch.runs.training import train as do_training
+from glorasearch.runs.training import TrainingTask, train_and_store, training_backend
 from glorasearch.space import BoundSpace, Subnet, sample_within_budget
 from glorasearch.supernet import Supernet
 from glorasearch.training import make_strategy
 from glorasearch.weights import frozen_digest
+
+PROBE_STREAM = 17
+"""Seeds the draw of the probed subnets, together with the run's seed, so that it is independent of all other draws."""
 
 
 def train(session: Session) -> TrainResult:
@@ -24,7 +26,7 @@ def train(session: Session) -> TrainResult:
 
     A fixed method is trained alone: every step trains its one subnet, whatever the strategy.
     """
-    config, split = session.config, session.data.train
+    config = session.config
     supernet = session.supernet(training=True)
     alone = only_subnet(supernet.space)
     title = "supernet" if alone is None else supernet.space.name
@@ -40,21 +42,12 @@ def train(session: Session) -> TrainResult:
         title=title,
         supernet=supernet,
         space=session.space,
-        split=split,
+        split=session.data.train,
         strategy=make_strategy(config.train, supernet.space),
         config=config.train,
         probed=_probed_subnets(supernet.space, config.seed),
     )
-    result = do_training(session, task)
-    return TrainResult(
-        weights=session.put(supernet, TrainResult.stage, steps=result.steps, split=split.digest),
-        steps=result.steps,
-        seconds=result.seconds,
-        loss=result.loss if result.steps else None,
-        split=split.digest,
-        key=key,
-        fixed_method=alone is not None,
-    )
+    return train_and_store(session, task, TrainResult, key=key, fixed_method=alone is not None)
 
 
 def _key(session: Session, supernet: Supernet) -> str:
@@ -90,7 +83,7 @@ def _probed_subnets(space: BoundSpace, seed: int) -> dict[str, Subnet]:
     alone = only_subnet(space)
     if alone is not None:
         return {"search_accuracy": alone}
-    rng = np.random.default_rng([seed, 17])
+    rng = np.random.default_rng([seed, PROBE_STREAM])
     return {
         "search_accuracy_largest": space.largest(),
         "search_accuracy_smallest": space.smallest(),

@@ -19,6 +19,7 @@ from glorasearch.runs.results import (
     TrainResult,
 )
 from glorasearch.runs.stage_result import StageResult
+from glorasearch.training import TrainingResult
 
 
 @pytest.mark.parametrize("stage", RESULTS)
@@ -62,6 +63,16 @@ def test_results_by_stage_and_by_class() -> None:
         ("baseline:lora", BaselineResult),
         ("report", Report),
     ]
+
+
+def test_a_result_takes_the_fields_of_another_object_that_are_not_given() -> None:
+    training = TrainingResult(steps=3, seconds=2.5, loss=0.5)
+
+    found = BaselineResult.of(training, weights="w", loss=None, split=None, space="lora", parameters=7)
+
+    assert (found.steps, found.seconds, found.loss, found.parameters) == (3, 2.5, None, 7)
+    with pytest.raises(ValidationError, match=r"weights\n  Field required"):
+        BaselineResult.of(training, split=None, space="lora", parameters=7)
 
 
 def test_the_report_keeps_what_it_declares_of_a_result() -> None:
