@@ -139,15 +139,21 @@ class RunConfig(Config):
         """What was given, as JSON, without the defaults: `from_dict` makes the same configuration from it."""
         return self.model_dump(mode="json", exclude_unset=True)
 
-    def configuration(self) -> dict[str, Any]:
-        """Everything that the run is asked to do, as JSON: all fields, and under `spaces` what its search spaces hold.
+    def load_spaces(self) -> dict[str, SearchSpace]:
+        """The search spaces by the keys that name them: `space`, and `report.baselines.<name>`.
 
         Raises:
             SearchSpaceError: if a space cannot be read.
         """
-        spaces = {"space": self.space.load()} | {
-            f"report.baselines.{name}": SearchSpace.load(name) for name in self.report.baselines
-        }
+        baselines = {f"report.baselines.{name}": SearchSpace.load(name) for name in self.report.baselines}
+        return {"space": self.space.load()} | baselines
+
+    def configuration(self, spaces: Mapping[str, SearchSpace]) -> dict[str, Any]:
+        """Everything that the run is asked to do, as JSON: all fields, and under `spaces` what its search spaces hold.
+
+        Args:
+            spaces: from `load_spaces`.
+        """
         return self.model_dump(mode="json") | {"spaces": {key: space.identity() for key, space in spaces.items()}}
 
 

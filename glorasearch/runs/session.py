@@ -78,7 +78,7 @@ class Session:
     @cached_property
     def space(self) -> SearchSpace:
         """The search space of the run."""
-        return self.config.space.load()
+        return self.stored.spaces["space"]
 
     @cached_property
     def bound_space(self) -> BoundSpace:
@@ -99,7 +99,7 @@ class Session:
             SearchSpaceError: if a space cannot be read, or does not fit the backbone.
         """
         layers = adaptable_layers(self.backbone)
-        spaces = {name: SearchSpace.load(name) for name in self.config.report.baselines}
+        spaces = {name: self.stored.spaces[f"report.baselines.{name}"] for name in self.config.report.baselines}
         digests = {name: bind_baseline(name, space, layers).digest for name, space in spaces.items()}
         return {name: space for name, space in spaces.items() if digests[name] != self.bound_space.digest}
 

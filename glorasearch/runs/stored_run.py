@@ -15,9 +15,17 @@ from glorasearch.runs.files import RunFiles, is_export
 from glorasearch.runs.results import Result, Results, TrainedResult, stage_name
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.workspace import Workspace
+from glorasearch.space import SearchSpace
 
 COMMANDS = ("train", "search", "refit", "export")
 """The stages that can be run alone."""
+_EXPLAINS = {
+    "space.name": "spaces.space.",
+    "space.min": "spaces.space.budget.min",
+    "space.max": "spaces.space.budget.max",
+    "space.entangle": "spaces.space.entangle",
+}
+"""Key of a run file → the part of its search space that differs with it."""
 
 
 class StoredRun:
@@ -31,9 +39,14 @@ class StoredRun:
         self.files = RunFiles.of(workspace.run_folder(config.name), config.export.path)
 
     @cached_property
+    def spaces(self) -> dict[str, SearchSpace]:
+        """The search spaces, as `RunConfig.load_spaces`; read once, so that what is recorded is what is trained."""
+        return self.config.load_spaces()
+
+    @cached_property
     def configuration(self) -> dict[str, Any]:
         """The full configuration as JSON, including the content of the search spaces."""
-        return self.config.configuration()
+        return self.config.configuration(self.spaces)
 
     @cached_property
     def digest(self) -> str:
@@ -49,7 +62,7 @@ class StoredRun:
         known = self.runs.get(self.name)
         if known is None or known.digest == self.digest:
             return known
-        found = differences(settings_of(RunConfig, known.config), settings_of(RunConfig, self.configuration))
+        found = changes(known.config, self.configuration)
         raise ConfigError(
             f"run {self.name!r} was started with another configuration "
             f"({', '.join(found) or 'defaults that changed with the version'}); "
@@ -151,16 +164,36 @@ class StoredRun:
             raise RunError(f"{folder} cannot be removed: {error}; remove it by hand") from error
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Keys with different values, each with both values."""
-    found: list[str] = []
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two configurations of a run, each key with both values.
+
+    The content of a search space (`spaces.*`) is left out where another key of the run file explains it.
+    """
+    before, after = settings_of(RunConfig, old), settings_of(RunConfig, new)
+    in_both = before["spaces"].keys() & after["spaces"].keys()  # `report.baselines` names the others
+    for settings in (before, after):
+        settings["spaces"] = {key: content for key, content in settings["spaces"].items() if key in in_both}
+    found = differences(before, after)
+    explained = tuple(content for key, content in _EXPLAINS.items() if key in found)
+    return [f"{key}: {values}" for key, values in found.items() if not key.startswith(explained)]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Keys with different values → both values; of nested dictionaries the inner keys."""
+    found: dict[str, str] = {}
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += differences(before, after, f"{prefix}{key}.")
+        if isinstance(before, dict) or isinstance(after, dict):
+            found |= differences(before or {}, after or {}, f"{prefix}{key}.")
         elif before != after:
-            found.append(f"{prefix}{key}: {_text(before)} then, {_text(after)} now")
+            found[f"{prefix}{key}"] = (
+                "changed" if _has_tables(before, after) else f"{_text(before)} then, {_text(after)} now"
+            )
     return found
+
+
+def _has_tables(*values: Any) -> bool:
+    return any(isinstance(item, dict) for value in values if isinstance(value, list) for item in value)
 
 
 def _text(value: Any) -> str:

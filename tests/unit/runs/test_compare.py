@@ -36,10 +36,11 @@ def run(name: str, *overrides: str, test: float | None = 0.75, parameters: int =
         done["refit"] = result("refit", seconds=5.0)
         accuracies = {"test_accuracy": test, "test_accuracy_inherited": 0.5}
         done["test"] = result("test", splits=SPLITS | splits, **accuracies)
+    configuration = run_file.configuration(run_file.load_spaces())
     return RunRecord(
         name=name,
-        config=run_file.configuration(),
-        digest=configuration_digest(run_file.configuration()),
+        config=configuration,
+        digest=configuration_digest(configuration),
         state=RunState.STOPPED if test is None else RunState.FINISHED,
         error=None,
         created=NOW,

@@ -156,7 +156,7 @@ def test_a_date_is_no_name(tmp_path: Path) -> None:
 
 
 def digest_of(config: RunConfig) -> str:
-    return configuration_digest(config.configuration())
+    return configuration_digest(config.configuration(config.load_spaces()))
 
 
 def test_the_digest_is_of_what_decides_the_results(tmp_path: Path) -> None:

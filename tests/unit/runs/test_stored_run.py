@@ -12,8 +12,11 @@ from support.stage_results import result
 from glorasearch.db import RunState, TrialStorage
 from glorasearch.errors import ConfigError, InputError, RunLockedError
 from glorasearch.runs.config import RunConfig
+from glorasearch.runs.progress import Silent
+from glorasearch.runs.resources import ResourceConfig
 from glorasearch.runs.results import ExportResult, SearchResult, TrainResult
-from glorasearch.runs.stored_run import StoredRun, differences
+from glorasearch.runs.session import Session
+from glorasearch.runs.stored_run import StoredRun, changes, differences
 from glorasearch.runs.workspace import Workspace
 
 REQUIRED: dict[str, Any] = {"name": "mine", "backbone": {"name": "vit"}, "data": {"source": "digits"}}
@@ -124,4 +127,43 @@ def test_an_export_replaces_exports_only(tmp_path: Path) -> None:
 def test_differences_are_named_with_both_values() -> None:
     found = differences({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 1, "c": 3}, "e": None, "d": [1]})
 
-    assert found == ["a.c: 2 then, 3 now"]
+    assert found == {"a.c": "2 then, 3 now"}
+    assert differences({}, {"a": {"b": 1}, "groups": [{"share": "x"}]}) == {
+        "a.b": "not set then, 1 now",
+        "groups": "changed",
+    }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["space.max=300000"], ["space.max: not set then, 300000 now"]),
+        (["space.name=lora"], ["space.name: 'glora_small' then, 'lora' now"]),
+        (["space.entangle=reference"], ["space.entangle: not set then, 'reference' now"]),
+        (["report.baselines=['lora', 'ssf']"], ["report.baselines: ['lora'] then, ['lora', 'ssf'] now"]),
+    ],
+)
+def test_a_change_is_said_once(overrides: list[str], said: list[str]) -> None:
+    first = ["space.name=glora_small", "report.baselines=['lora']"]
+    old, new = (RunConfig.from_dict(REQUIRED, [*first, *more]) for more in ([], overrides))
+
+    assert changes(old.configuration(old.load_spaces()), new.configuration(new.load_spaces())) == said
+
+
+def test_the_search_spaces_of_a_run_are_read_once(tmp_path: Path, workspace: Workspace) -> None:
+    spaces = {key: tmp_path / f"{key}.toml" for key in ("own", "baseline")}
+    for path in spaces.values():
+        path.write_text('[choices]\nB = ["lora:2"]\n')
+    overrides = (f"space.name={spaces['own']}", f"report.baselines=['{spaces['baseline']}']")
+    run = stored(workspace, *overrides)
+    run.open()
+    for path in spaces.values():
+        path.write_text('[choices]\nB = ["lora:4"]\n')
+
+    session = Session(run, ResourceConfig(), Silent())
+    assert session.space.identity() == run.configuration["spaces"]["space"] == {"choices": {"B": ["lora:2"]}}
+    assert [space.choices.B for space in run.spaces.values()] == [("lora:2",), ("lora:2",)]
+    with pytest.raises(ConfigError) as caught:
+        stored(workspace, *overrides).find()
+    for key in ("space", f"report.baselines.{spaces['baseline']}"):
+        assert f"spaces.{key}.choices.B: ['lora:2'] then, ['lora:4'] now" in str(caught.value)
