@@ -75,11 +75,12 @@ def _new_head(model: nn.Module, seed: int) -> None:
 
 
 def _explain(config: BackboneConfig, error: Exception) -> str:
-    first, local = first_line(error), config.timm_name.startswith("local-dir:")
+    first, local = first_line(error).rstrip("."), config.timm_name.startswith("local-dir:")
     architecture = config.name.partition(".")[0]
     if not local and ":" not in architecture and not timm.is_model(architecture):
         near = ", ".join(difflib.get_close_matches(architecture, timm.list_models(), n=3))
-        return f"backbone {config.name!r}: timm has no such model; similar names: {near or 'see timm.list_models()'}"
+        hint = f"similar names: {near}" if near else "no similar name; timm.list_models() lists all"
+        return f"backbone {config.name!r}: timm has no such model; {hint}"
     if local or config.checkpoint or not config.pretrained:
         return f"backbone {config.name!r} cannot be built: {first}"
     return (

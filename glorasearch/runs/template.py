@@ -17,7 +17,8 @@ from glorasearch.runs.config import RunConfig
 
 HEAD: Final = """\
 # A run of glorasearch: `glorasearch run THIS_FILE`. `--set search.trials=200` overrides a value.
-# Relative paths are taken from this file's folder. Every value here is the default; what is commented out has none.
+# Relative paths are taken from this file's folder. Name, backbone, data and space are what `init` was given;
+# all other values are the defaults, and keys that are commented out have none.
 """
 COLUMN: Final = 32
 """Where comments begin."""

@@ -85,6 +85,7 @@ def test_wrong_usage_is_exit_2(arguments: list[str], message: str, call: Call) -
             ["backbone.name=vit_tiny_patch17"],
             "backbone 'vit_tiny_patch17': timm has no such model; similar names: vit_tiny_patch16",
         ),
+        (["backbone.name=qqq"], "timm has no such model; no similar name; timm.list_models() lists all"),
         (["backbone.name=local-dir:nowhere"], "backbone.name: no directory 'nowhere'"),
         (["backbone.checkpoint=nowhere.npz"], "backbone.checkpoint: no file 'nowhere.npz'"),
         (["backbone.args.img_szie=28"], "img_szie"),

@@ -105,6 +105,31 @@ def test_init_writes_a_run_file_once(tmp_path: Path, call: Call) -> None:
     assert "cannot be written" in err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--space", "glora_huge"], "no search space 'glora_huge'"),
+        (["--data", "folder:nowhere"], "--data folder:nowhere: no folder 'nowhere'"),
+        (["--backbone", ""], "key 'backbone.name': expected a string that is not empty"),
+    ],
+)
+def test_init_writes_no_file_that_cannot_be_run(options: list[str], message: str, tmp_path: Path, call: Call) -> None:
+    path = tmp_path / "new" / "mine.toml"
+
+    code, out, err = call("init", str(path), *options)
+
+    assert code == 2
+    assert message in err
+    assert "wrote" not in out
+    assert not path.parent.exists()
+
+
+def test_init_finds_a_folder_beside_the_file(tmp_path: Path, call: Call) -> None:
+    (tmp_path / "flowers").mkdir()
+    assert call("init", str(tmp_path / "mine.toml"), "--data", "folder:./flowers")[0] == 0
+    assert call("init", str(tmp_path / "sweep.toml"), "--data", "folder:./images-of-{task}")[0] == 0
+
+
 def test_what_init_writes_can_be_run(tmp_path: Path, call: Call) -> None:
     path = tmp_path / "mine.toml"
     call("init", str(path), "--backbone", "vit_tiny_patch16_224", "--data", "digits", "--space", "lora")

@@ -53,3 +53,14 @@ def test_a_model_that_needs_values_while_it_is_built_gets_them() -> None:
 def test_an_unknown_name_is_refused_as_ever() -> None:
     with pytest.raises(BackboneError, match="no such model"):
         build_skeleton(BackboneConfig(name="vit_tiny_patch61"), 3)
+
+
+@register_model
+def skeleton_test_has_no_weights(**_: Any) -> nn.Module:
+    """A model whose library ends its messages with a full stop."""
+    raise RuntimeError("There are none.")
+
+
+def test_a_message_has_one_full_stop_after_what_the_library_said() -> None:
+    with pytest.raises(BackboneError, match=r"cannot be loaded: There are none\. Where there is no network"):
+        build_backbone(BackboneConfig(name="skeleton_test_has_no_weights"), 3)

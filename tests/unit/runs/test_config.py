@@ -29,7 +29,7 @@ def test_the_template_holds_the_defaults(tmp_path: Path) -> None:
 def test_the_template_names_every_key_with_a_comment_and_a_value_that_is_allowed() -> None:
     text = render("mine", "vit", "hfds/x", "glora_medium")
     assert all(len(line) <= 120 for line in text.splitlines())
-    lines = text.splitlines()[2:]
+    lines = text.splitlines()[3:]
     assert all("#" in line.removeprefix("# ") or not line or "name =" in line for line in lines)
     written = tomllib.loads("\n".join(line.removeprefix("# ") for line in lines))
     for section, field in RunConfig.model_fields.items():
