@@ -9,9 +9,9 @@ STAMP := $(VENV)/.installed
 quickstart: $(STAMP)
 	$(BIN)/glorasearch quickstart $(QUICKSTART_OPTIONS)
 
-# One process a core; a file's tests stay together, as they share expensive fixtures.
+# One process a core; a file's tests stay together, as they share expensive fixtures, and the longest files come first.
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(TEST_OPTIONS)
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder $(TEST_OPTIONS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -22,6 +22,20 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+LONGEST = ("test_documentation.py", "test_submit.py", "test_notebooks.py", "test_fixed.py", "test_train_workers.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longest files first, then all other integration tests: no process works alone at the end."""
+
+    def rank(item: pytest.Item) -> int:
+        if item.path.name in LONGEST:
+            return LONGEST.index(item.path.name)
+        return len(LONGEST) + ("integration" not in item.path.parts)
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgresqlServer]:
     """One PostgreSQL server for all tests, started when the first one asks for it.

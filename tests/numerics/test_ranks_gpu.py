@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 import timm
 import torch
+from support.data import grey
+from support.processes import environment
 
-from glorasearch.data import DataConfig, InputSpec, load_search_data
+from glorasearch.data import DataConfig, load_search_data
 from glorasearch.errors import GlorasearchError
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
@@ -31,10 +33,10 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices"),
 ]
 DEADLINE_SECONDS = 400
-Told = dict[str, Any]
+Spec = dict[str, Any]
 
 
-def train(told: Told, device: str, communicator: Communicator, folder: Path) -> None:
+def train(spec: Spec, device: str, communicator: Communicator, folder: Path) -> None:
     """Train; leaves `<process>.pt` in the folder: the state, the losses, and what was warned of."""
     if device != "cpu":
         torch.cuda.set_device(device)
@@ -47,18 +49,17 @@ def train(told: Told, device: str, communicator: Communicator, folder: Path) -> 
         "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=4, num_classes=10, in_chans=1, drop_path_rate=0.2
     ).eval()
     supernet = Supernet(backbone, SearchSpace.load("glora_medium"), seed=3)
-    spec = InputSpec(channels=1, height=32, width=32, mean=(0.5,), std=(0.5,))
-    data = load_search_data(DataConfig(source="digits", train=400, search=100), spec)
-    strategy = (Sandwich if told["sandwich"] else Uniform)(supernet.space, 0)
-    steps = told.get("steps", 60)
+    data = load_search_data(DataConfig(source="digits", train=400, search=100), grey(32))
+    strategy = (Sandwich if spec["sandwich"] else Uniform)(supernet.space, 0)
+    steps = spec.get("steps", 60)
     config = SupernetTrainer.Config(
         steps=steps, batch_size=32, ranks=2, lr=3e-3, head_lr=3e-3, warmup_steps=5,
-        precision=told["precision"], record_every=10, checkpoint_every=20,
+        precision=spec["precision"], record_every=10, checkpoint_every=20,
     )  # fmt: skip
     losses: list[float] = []
 
     def on_step(step: int) -> None:
-        if told.get("kill") == [communicator.process, step]:
+        if spec.get("kill") == [communicator.process, step]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     error = ""
@@ -69,7 +70,7 @@ def train(told: Told, device: str, communicator: Communicator, folder: Path) -> 
             strategy,
             config,
             device=device,
-            compile=told["compile"],
+            compile=spec["compile"],
             communicator=communicator,
             checkpoint=folder / "train.safetensors",
             on_record=lambda row: losses.append(row.values["loss"]),
@@ -85,30 +86,30 @@ def train(told: Told, device: str, communicator: Communicator, folder: Path) -> 
 
 def main(number: int, processes: int, folder: Path) -> None:
     """One of the processes, each on a GPU of its own."""
-    told = json.loads((folder / "told.json").read_text())
-    device = "cpu" if told.get("cpu") else f"cuda:{number}"
+    spec = json.loads((folder / "spec.json").read_text())
+    device = "cpu" if spec.get("cpu") else f"cuda:{number}"
     if processes == 1:
-        train(told, device, SingleProcess(), folder)
+        train(spec, device, SingleProcess(), folder)
         return
-    if not told.get("cpu"):
+    if not spec.get("cpu"):
         torch.cuda.set_device(number)
     torch.distributed.init_process_group(
-        BACKENDS["cpu" if told.get("cpu") else "cuda"],
+        BACKENDS["cpu" if spec.get("cpu") else "cuda"],
         init_method=f"file://{folder / 'meeting'}",
         rank=number,
         world_size=processes,
         timeout=timedelta(seconds=60),
     )
-    train(told, device, ProcessGroup(), folder)
+    train(spec, device, ProcessGroup(), folder)
     torch.distributed.destroy_process_group()
 
 
-def run(told: Told, processes: int, folder: Path) -> list[int]:
+def run(spec: Spec, processes: int, folder: Path) -> list[int]:
     """Run so many processes to their end; their exit statuses."""
     folder.mkdir(exist_ok=True)
-    (folder / "told.json").write_text(json.dumps(told))
+    (folder / "spec.json").write_text(json.dumps(spec))
     started = [
-        subprocess.Popen([sys.executable, __file__, str(number), str(processes), str(folder)])
+        subprocess.Popen([sys.executable, __file__, str(number), str(processes), str(folder)], env=environment())
         for number in range(processes)
     ]
     try:
@@ -119,9 +120,9 @@ def run(told: Told, processes: int, folder: Path) -> list[int]:
             process.wait()
 
 
-def ended(told: Told, processes: int, folder: Path) -> list[Told]:
+def ended(spec: Spec, processes: int, folder: Path) -> list[Spec]:
     """What processes that all end well leave behind."""
-    assert run(told, processes, folder) == [0] * processes
+    assert run(spec, processes, folder) == [0] * processes
     return [torch.load(folder / f"{number}.pt") for number in range(processes)]
 
 
@@ -129,9 +130,9 @@ def ended(told: Told, processes: int, folder: Path) -> list[Told]:
 @pytest.mark.parametrize(("compile", "precision"), [("on", "bfloat16"), ("on", "float32"), ("off", "float32")])
 def test_two_processes_train_as_one(tmp_path: Path, compile: str, precision: str, sandwich: bool) -> None:
     """The two of a group have the same bits; one process has them but for what kernels round."""
-    told = {"compile": compile, "precision": precision, "sandwich": sandwich}
-    (alone,) = ended(told, 1, tmp_path / "one")
-    first, second = ended(told, 2, tmp_path / "two")
+    spec = {"compile": compile, "precision": precision, "sandwich": sandwich}
+    (alone,) = ended(spec, 1, tmp_path / "one")
+    first, second = ended(spec, 2, tmp_path / "two")
     assert (alone["error"], first["error"], second["error"]) == ("", "", "")
     assert not any("cannot be compiled" in text for text in alone["warnings"] + first["warnings"])
     assert not any("round differently" in text for text in first["warnings"])
@@ -144,10 +145,10 @@ def test_two_processes_train_as_one(tmp_path: Path, compile: str, precision: str
 
 def test_one_process_goes_on_where_one_of_two_was_killed(tmp_path: Path) -> None:
     """The other process ends too, instead of waiting for ever."""
-    told = {"compile": "on", "precision": "bfloat16", "sandwich": False}
-    statuses = run(told | {"kill": [1, 45]}, 2, tmp_path)
+    spec = {"compile": "on", "precision": "bfloat16", "sandwich": False}
+    statuses = run(spec | {"kill": [1, 45]}, 2, tmp_path)
     assert statuses[1] == -signal.SIGKILL
-    (resumed,) = ended(told, 1, tmp_path)
+    (resumed,) = ended(spec, 1, tmp_path)
     assert resumed["error"] == ""
     assert len(resumed["losses"]) == 2, "steps 50 and 60: it went on from the checkpoint of step 40"
 

@@ -49,7 +49,7 @@ def data() -> SearchData:
 
 
 @pytest.fixture
-def told(data: SearchData) -> Callable[..., tuple[TrainingSpec, Supernet]]:
+def make_spec(data: SearchData) -> Callable[..., tuple[TrainingSpec, Supernet]]:
     def make(strategy: str = "uniform", with_search: bool = False) -> tuple[TrainingSpec, Supernet]:
         supernet = Supernet(build_backbone(BACKBONE, 10, drop_path=0.1), SPACE, seed=5)
         paths = STRATEGIES[strategy](supernet)
@@ -74,8 +74,8 @@ def told(data: SearchData) -> Callable[..., tuple[TrainingSpec, Supernet]]:
 
 @pytest.mark.parametrize("with_search", [False, True])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_what_is_built_from_json_is_the_same_training(told: Any, strategy: str, with_search: bool) -> None:
-    spec, supernet = told(strategy, with_search)
+def test_what_is_built_from_json_is_the_same_training(make_spec: Any, strategy: str, with_search: bool) -> None:
+    spec, supernet = make_spec(strategy, with_search)
     again = TrainingSpec(**json.loads(json.dumps(spec.to_json())))
     built = build_training(again, supernet.adapter_state())
     found = facts(built.supernet, built.split, built.strategy, built.config)
@@ -91,14 +91,14 @@ def test_what_is_built_from_json_is_the_same_training(told: Any, strategy: str, 
         ("backbone", "started with: the backbone's weights differ"),
     ],
 )
-def test_another_machine_that_has_other_files_is_refused(told: Any, key: str, message: str) -> None:
-    spec, _ = told()
+def test_another_machine_that_has_other_files_is_refused(make_spec: Any, key: str, message: str) -> None:
+    spec, _ = make_spec()
     with pytest.raises(RunError, match=message):
         check_facts(spec.facts, spec.facts | {key: "something else"})
 
 
-def test_another_version_of_torch_is_refused(told: Any) -> None:
-    spec, supernet = told()
+def test_another_version_of_torch_is_refused(make_spec: Any) -> None:
+    spec, supernet = make_spec()
     other = TrainingSpec(**spec.to_json() | {"torch": "1.0"})
     with pytest.raises(RunError, match=r"on this machine and 1\.0 where the run was started: install the same version"):
         build_training(other, supernet.adapter_state())
