@@ -160,6 +160,8 @@ def refit_subnet(supernet: Supernet, subnet: Subnet, data: SearchData | Splits, 
 def score_subnet(supernet: Supernet, subnet: Subnet, split: SearchSplit, *, device: str = "auto") -> Score:
     """The score of a subnet on the search split, as the search computes it: that of the merged model.
 
+    Each call builds that model; to score many subnets, make one `CandidateEvaluator`.
+
     Raises:
         SearchSpaceError: if the subnet is not of the supernet's space.
     """
@@ -208,7 +210,7 @@ def search_subnets(
         split,
         device=resolve_device(device),
         batch_size=settings.eval_batch_size,
-        hardest_first=settings.early_stopping,
+        hardest_first=settings.kept is not None,
         compile=compile,
         precision=settings.precision,
     )
@@ -250,7 +252,7 @@ def _backbone_config(backbone: str | BackboneConfig) -> BackboneConfig:
 def _check_split(supernet: Supernet, split: TrainSplit | SearchSplit, kind: type[TrainSplit | SearchSplit]) -> None:
     if not isinstance(split, kind):
         raise DataError(f"expected a {kind.__name__}, such as load_data(...).{kind.role}; got a {type(split).__name__}")
-    outputs = supernet.model.num_classes
+    outputs = getattr(supernet.model, "num_classes", None)
     if isinstance(outputs, int) and outputs != split.classes:
         raise DataError(
             f"the data has {split.classes} classes, and the supernet {outputs} outputs: make one for the data"

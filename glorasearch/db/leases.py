@@ -153,12 +153,6 @@ class Leases:
         finally:
             lease.release()
 
-    @retried
-    def holders(self, names: list[str]) -> dict[str, LeaseHolder]:
-        """Name → holder, for those of the leases that are held."""
-        with self._database.read() as connection:
-            return find_holders(connection, names)
-
     def _take(self, token: FencingToken) -> None:
         watched: LeaseHolder | None = None
         since = last = time.monotonic()

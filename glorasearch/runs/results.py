@@ -19,7 +19,7 @@ class TrainedResult(StageResult):
     loss: float | None
     """Mean loss of the last records, nats; None if there were no steps."""
     split: str | None
-    """Digest of the training images; None if there were no steps."""
+    """Digest of the training images, also if no step was made; None where a refit keeps the inherited weights."""
 
 
 class TrainResult(TrainedResult, stage="train"):

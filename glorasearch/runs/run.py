@@ -78,8 +78,10 @@ class Run:
         from glorasearch.search.trials import scored_trials
 
         storage = TrialStorage(self.workspace.database)
-        study = next((study for study in storage.get_all_studies() if study.study_name == self.name), None)
-        return [] if study is None else scored_trials(storage.outlines(study._study_id))
+        try:
+            return scored_trials(storage.outlines(storage.get_study_id_from_name(self.name)))
+        except KeyError:
+            return []
 
     def frame(self) -> pd.DataFrame:
         """The trials as a pandas frame, a row each, with the fields of `TrialRecord` and of its `Score`.

@@ -152,10 +152,13 @@ class StoredRun:
         from glorasearch.db import TrialStorage  # Optuna takes a second to import
 
         storage = TrialStorage(self.workspace.database)
-        for study in storage.get_all_studies():
-            if study.study_name == self.name:
-                with storage.lock_study(self.name):
-                    storage.delete_study(study._study_id)
+        try:
+            study_id = storage.get_study_id_from_name(self.name)
+        except KeyError:
+            study_id = None
+        if study_id is not None:
+            with storage.lock_study(self.name):
+                storage.delete_study(study_id)
         folder = self.files.folder
         try:
             if folder.exists():

@@ -127,7 +127,7 @@ def train_and_store(
         done,
         weights=session.put(task.supernet, task.stage, steps=done.steps, split=split, **facts),
         loss=done.loss if done.steps else None,
-        split=split if done.steps else None,
+        split=split,
         **own,
     )
 

@@ -149,4 +149,4 @@ def test_a_training_of_no_steps_is_valid_json(make_bench: Callable[..., Bench], 
     code, out, _ = call(*bench.arguments("train", "--quiet", "--json"))
 
     assert code == 0
-    assert (json.loads(out)["loss"], json.loads(out)["split"]) == (None, None)
+    assert (json.loads(out)["steps"], json.loads(out)["loss"]) == (0, None)

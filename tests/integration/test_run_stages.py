@@ -31,15 +31,16 @@ def stages(make_bench: MakeBench) -> tuple[Bench, dict[str, Path]]:
     return bench, copies
 
 
+@pytest.mark.parametrize("steps", [0, 2])
 def test_images_that_changed_between_stages_are_refused(
-    make_bench: MakeBench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    steps: int, make_bench: MakeBench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = load_digits().images
     for number in range(60):
         folder = tmp_path / "images" / str(number % 2)
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray((15 * images[number]).astype(np.uint8)).save(folder / f"{number:02}.png")
-    sizes = ("data.train=30", "data.search=10", "data.test=20", "train.steps=2")
+    sizes = ("data.train=30", "data.search=10", "data.test=20", f"train.steps={steps}")
     bench = make_bench(f"data.source=folder:{tmp_path / 'images'}", *sizes)
     assert command_line(bench.arguments("train", "--quiet")) == 0
 
