@@ -6,6 +6,7 @@ import os
 import sqlite3
 from typing import Any, Final
 
+import tenacity
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -99,7 +100,7 @@ def _configure_sqlite(engine: Engine, *, read_only: bool) -> None:
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
         if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _use_wal(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")
@@ -109,6 +110,22 @@ def _configure_sqlite(engine: Engine, *, read_only: bool) -> None:
         writes = connection.get_execution_options().get("glorasearch_writes", False)
         driver: Any = connection.connection.driver_connection
         driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Whether another connection holds a lock; extended codes have SQLITE_BUSY in their low byte."""
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(_is_busy),
+    stop=tenacity.stop_after_delay(_BUSY_SECONDS),
+    wait=tenacity.wait_random(0.005, 0.05),
+    reraise=True,
+)
+def _use_wal(connection: Any) -> None:
+    """Switch to WAL. SQLite fails at once, without the busy timeout, while another process is switching."""
+    connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _configure_postgresql(engine: Engine) -> None:
