@@ -1,0 +1,47 @@
+"""The results of a run's stages: a frozen class for each, which names its stage."""
+
+from glorasearch.runs.results.report import (
+    BaselineSummary,
+    ExportResult,
+    ExportSummary,
+    RefitSummary,
+    Report,
+    SupernetSummary,
+    Winner,
+)
+from glorasearch.runs.results.results import Result, Results, stage_name
+from glorasearch.runs.results.test import DataSummary, RandomSubnets, SplitSummary, TestResult, WinnerTest
+from glorasearch.runs.results.training import (
+    BaselineResult,
+    ParetoPoint,
+    RefitResult,
+    SearchResult,
+    SearchSummary,
+    TrainedResult,
+    TrainResult,
+)
+
+__all__ = [
+    "BaselineResult",
+    "BaselineSummary",
+    "DataSummary",
+    "ExportResult",
+    "ExportSummary",
+    "ParetoPoint",
+    "RandomSubnets",
+    "RefitResult",
+    "RefitSummary",
+    "Report",
+    "Result",
+    "Results",
+    "SearchResult",
+    "SearchSummary",
+    "SplitSummary",
+    "SupernetSummary",
+    "TestResult",
+    "TrainResult",
+    "TrainedResult",
+    "Winner",
+    "WinnerTest",
+    "stage_name",
+]

@@ -1,0 +1,82 @@
+"""The export, and the content of `report.json`."""
+
+from __future__ import annotations
+
+from glorasearch.runs.results.test import DataSummary, RandomSubnets, WinnerTest
+from glorasearch.runs.results.training import SearchSummary
+from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
+
+
+class ExportSummary(FrozenModel):
+    """Path and exactness of the merged model."""
+
+    path: str
+    max_abs_diff: float
+    """Largest absolute difference between the outputs of the merged and the adapted model."""
+
+
+class ExportResult(ExportSummary, StageResult, stage="export"):
+    """The merged model."""
+
+    digest: str
+    """Digest of its weights."""
+    bytes: int
+    files: tuple[str, ...]
+    tested: bool
+    """Whether the model card gives the accuracy on the test split."""
+
+
+class SupernetSummary(FrozenModel):
+    """The training of the supernet."""
+
+    steps: int
+    seconds: float
+    weights: str
+
+
+class RefitSummary(FrozenModel):
+    """The refit."""
+
+    steps: int
+    seconds: float
+    start: str
+
+
+class Winner(WinnerTest):
+    """The best subnet, and its accuracies."""
+
+    trial: int
+    subnet: SubnetField
+    digest: str
+    parameters: int
+    search_accuracy: float
+
+
+class BaselineSummary(FrozenModel):
+    """A baseline, as the report gives it."""
+
+    parameters: int
+    test_accuracy: float
+    steps: int
+    seconds: float
+    trained_on: str = "train + search"
+
+
+class Report(StageResult, stage="report"):
+    """The content of `report.json`."""
+
+    run: str
+    seed: int
+    backbone: str
+    task: str
+    space: str
+    fixed_method: bool
+    splits: DataSummary
+    supernet: SupernetSummary
+    search: SearchSummary
+    winner: Winner
+    refit: RefitSummary
+    baselines: dict[str, BaselineSummary]
+    random_subnets: RandomSubnets | None
+    export: ExportSummary
+    versions: dict[str, str]

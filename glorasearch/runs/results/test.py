@@ -1,0 +1,58 @@
+"""What was measured on the test split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glorasearch.runs.stage_result import FrozenModel, StageResult
+
+
+class RandomSubnets(FrozenModel):
+    """Random subnets with the supernet's weights, on the test split."""
+
+    count: int
+    mean_parameters: float
+    mean_test_accuracy: float
+    std_test_accuracy: float
+
+
+class SplitSummary(FrozenModel):
+    """The images of one split."""
+
+    images: int
+    digest: str
+    origin: str
+    classes_without_images: int
+    in_memory: bool
+
+
+class DataSummary(FrozenModel):
+    """The three splits."""
+
+    source: str
+    classes: int
+    input: dict[str, Any]
+    """What the backbone sees: size, mean, standard deviation, crop."""
+    train: SplitSummary
+    search: SplitSummary
+    test: SplitSummary
+    overlap: dict[str, Any]
+    """Images that occur in two splits."""
+
+
+class WinnerTest(FrozenModel):
+    """Accuracy of the winner on the test split."""
+
+    test_accuracy: float
+    """With the weights of the refit."""
+    test_accuracy_inherited: float
+    """With the weights of the supernet, before the refit."""
+
+
+class TestResult(WinnerTest, StageResult, stage="test"):
+    """Everything that was measured on the test split."""
+
+    baselines: dict[str, float]
+    """Baseline → its test accuracy."""
+    random_subnets: RandomSubnets | None
+    splits: DataSummary

@@ -1,0 +1,90 @@
+"""Results of the stages that train and search."""
+
+from __future__ import annotations
+
+from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
+
+
+class TrainedResult(StageResult):
+    """The result of a stage that trains."""
+
+    weights: str
+    """Digest of the weights in the weight store."""
+    steps: int
+    seconds: float
+    """Wall-clock seconds of the training loop."""
+    loss: float | None
+    """Mean loss of the last records, nats; None if there were no steps."""
+    split: str | None
+    """Digest of the training images, also if no step was made; None where a refit keeps the inherited weights."""
+
+
+class TrainResult(TrainedResult, stage="train"):
+    """The supernet, or the one subnet of a fixed method, trained on the training split."""
+
+    key: str
+    """Digest of all that the weights depend on."""
+    from_run: str | None = None
+    """Name of the run whose weights were reused."""
+    fixed_method: bool
+    """Whether the search space has one subnet, so that there is nothing to search."""
+
+
+class SearchSummary(FrozenModel):
+    """The number of trials of a search, and their cost."""
+
+    sampler: str
+    """`none` where the space has one subnet."""
+    fitness: str
+    trials: int
+    """Finished trials: evaluated, reused and failed."""
+    evaluated: int
+    reused: int
+    stopped_early: int
+    images_share: float
+    """Images that were scored, as a share of those without early stopping."""
+    failed: int
+    seconds: float
+    evaluation_seconds: float
+
+
+class ParetoPoint(FrozenModel):
+    """A trial that no other beats in both accuracy and parameters."""
+
+    trial: int
+    parameters: int
+    search_accuracy: float
+
+
+class SearchResult(SearchSummary, StageResult, stage="search"):
+    """The winner, scored on the search split with the weights of the supernet."""
+
+    trial: int
+    subnet: SubnetField
+    digest: str
+    """Digest of the subnet."""
+    parameters: int
+    """Trainable parameters, the head excluded."""
+    stored: int
+    """Numbers stored in the adapters: the parameters, and directions that are not trained."""
+    search_accuracy: float
+    search_cross_entropy: float
+    images: int
+    """Images of the search split."""
+    split: str
+    """Digest of the search split."""
+    pareto: tuple[ParetoPoint, ...]
+
+
+class RefitResult(TrainedResult, stage="refit"):
+    """The winner, trained alone on train + search."""
+
+    start: str
+    """The weights it started from: `inherited` or `fresh`."""
+
+
+class BaselineResult(TrainedResult, stage="baseline"):
+    """A fixed method, trained alone on train + search."""
+
+    space: str
+    parameters: int
