@@ -50,7 +50,8 @@ def load_data(
     """The train, search and test split of a data set, preprocessed as a backbone expects.
 
     Args:
-        source: `digits`, `folder:<path>`, `vtab:<root>/<task>`, a name of timm's `create_dataset`, or a config.
+        source: `digits`, `folder:<path>`, `vtab:<root>/<task>`, `npz:<file>.npz#<task>`, a name of timm's
+            `create_dataset`, or a config.
         backbone: a timm name, its config, or the model; only its input size and normalisation matter.
         progress: shows the images read, such as `ProgressBars()`.
         options: further fields of `DataConfig`, such as `train=800`.

@@ -8,6 +8,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from glorasearch.config import Config, ListOf, Role, Seed
 
+OWN_SCHEMES = ("vtab:", "folder:", "npz:")
+"""What stands before the path of glorasearch's own sources."""
+
 
 def _check_split_size(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -37,7 +40,7 @@ class DataConfig(Config):
 
     section: ClassVar[str] = "data"
     source: str = Field(min_length=1, examples=["folder:./images"])
-    """`digits`, `vtab:<root>/<task>`, `folder:<path>`, or a name of timm's `create_dataset`."""
+    """`digits`, `vtab:<root>/<task>`, `folder:<path>`, `npz:<file>.npz#<task>`, or a name of timm's `create_dataset`."""
     root: str | None = Field(default=None, examples=["data"])
     """Root folder of a data set with a timm name; for `hfds/` the cache."""
     seed: Seed = 0
@@ -81,4 +84,4 @@ class DataConfig(Config):
     @property
     def is_own_source(self) -> bool:
         """Whether the source is one of glorasearch's own, not a data set with a timm name."""
-        return self.source == "digits" or self.source.startswith(("vtab:", "folder:"))
+        return self.source == "digits" or self.source.startswith(OWN_SCHEMES)

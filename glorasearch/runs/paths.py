@@ -7,8 +7,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-SCHEMES = ("local-dir:", "folder:", "vtab:")
+from glorasearch.data.config import OWN_SCHEMES
+from glorasearch.data.sources.npz import SCHEME as NPZ
+from glorasearch.data.sources.npz import split_location
+
+SCHEMES = ("local-dir:", *OWN_SCHEMES)
 """What stands before the path in a name of a backbone or a data source."""
+
+
+def split_scheme(text: str) -> tuple[str, str, str]:
+    """(scheme, path, `#` and the task in an archive) of a name; scheme and task are empty if there is none."""
+    scheme = next((scheme for scheme in SCHEMES if text.startswith(scheme)), "")
+    path = text.removeprefix(scheme)
+    if scheme != NPZ:
+        return scheme, path, ""
+    path, task = split_location(path)
+    return scheme, path, f"#{task}" if task else ""
 
 
 def anchored(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -22,9 +36,9 @@ def anchored(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     folder = folder.resolve()
 
     def read(text: str) -> str:
-        scheme = next((scheme for scheme in SCHEMES if text.startswith(scheme)), "")
-        path = text.removeprefix(scheme)
-        return f"{scheme}{folder / path}" if path and not path.startswith("~") and (folder / path).exists() else text
+        scheme, path, task = split_scheme(text)
+        there = path and not path.startswith("~") and (folder / path).exists()
+        return f"{scheme}{folder / path}{task}" if there else text
 
     def read_file(text: str) -> str:
         return read(text) if (folder / text).is_file() else text

@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError
 
 from glorasearch.errors import ConfigError, InputError
 from glorasearch.runs.config import RunConfig
-from glorasearch.runs.paths import SCHEMES
+from glorasearch.runs.paths import split_scheme
 from glorasearch.space import SearchSpace
 from glorasearch.version import __version__
 
@@ -174,10 +174,9 @@ def _paths(config: RunConfig, submission: Submission) -> list[str]:
         ("data.root", config.data.root, False),
         ("export.path", config.export.path, True),
     ):
-        scheme = next((scheme for scheme in SCHEMES if (text or "").startswith(scheme)), "")
+        scheme, path, task = split_scheme(text or "")
         if not text or (key in ("backbone.name", "data.source") and not scheme):
             continue
-        path = text.removeprefix(scheme)
         if not path.startswith(("/", "~")):
             if not written and not Path(path).exists():
                 raise ConfigError(
@@ -186,7 +185,7 @@ def _paths(config: RunConfig, submission: Submission) -> list[str]:
                 )
             path = str(Path(path).resolve())
         submission.notes.append(f"{key}: {path} is a path of the cluster, on every node that uses it")
-        changes.append(f"{key}={_toml(scheme + path)}")
+        changes.append(f"{key}={_toml(scheme + path + task)}")
     return changes
 
 

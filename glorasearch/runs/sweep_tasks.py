@@ -11,11 +11,11 @@ from glorasearch.data.sources.read import check_source
 from glorasearch.data.sources.vtab import CLASSES, GROUPS, LISTS
 from glorasearch.errors import ConfigError, DataError, InputError
 from glorasearch.runs.config import RunConfig
-from glorasearch.runs.paths import anchored
+from glorasearch.runs.paths import anchored, split_scheme
 
 PLACEHOLDER: Final = "{task}"
 EVERY_VTAB_TASK: Final = "vtab"
-_VTAB, _FOLDER = "vtab:", "folder:"
+_VTAB = "vtab:"
 
 
 @dataclass(frozen=True)
@@ -107,15 +107,15 @@ def _names(wanted: str, *, vtab: bool) -> list[str]:
 
 
 def _check_there(tasks: Sequence[SweepTask]) -> None:
-    """Refuse missing folders, naming all of them; their content is checked by the runs."""
+    """Refuse missing folders and archives, naming all of them; their content is checked by the runs."""
     missing: list[str] = []
     for task in tasks:
         source = task.config.data.source
-        scheme = next((scheme for scheme in (_VTAB, _FOLDER) if source.startswith(scheme)), None)
-        if scheme is None:
+        scheme, path, _ = split_scheme(source)
+        if not scheme:
             check_source(source, task.config.data.root)
             continue
-        folder = Path(source.removeprefix(scheme)).expanduser()
+        folder = Path(path).expanduser()
         files = [folder / f"{name}.txt" for name in LISTS] if scheme == _VTAB else []
         absent = [str(path) for path in (folder, *files) if not path.exists()]
         if absent:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from glorasearch.data.config import DataConfig
+from glorasearch.data.config import OWN_SCHEMES, DataConfig
 from glorasearch.data.sources.source_splits import SourceSplits
 from glorasearch.errors import DataError
 
 TIMM_PREFIXES = ("", "torch", "hfds", "hfids", "tfds", "wds")
 """Allowed before the `/` of a timm name; a name without a prefix is a folder or tar file at `data.root`."""
+
+ALLOWED = (
+    "digits, vtab:<root>/<task>, folder:<path>, npz:<file>.npz#<task>, and timm names, such as torch/cifar100 with "
+    "data.root"
+)
+"""The kinds of sources, for messages."""
 
 
 def read_source(config: DataConfig) -> SourceSplits:
@@ -29,6 +35,10 @@ def read_source(config: DataConfig) -> SourceSplits:
         from glorasearch.data.sources.folder import read_folder
 
         return read_folder(source.removeprefix("folder:"))
+    if source.startswith("npz:"):
+        from glorasearch.data.sources.npz import read_npz
+
+        return read_npz(source.removeprefix("npz:"))
     check_source(source, config.root)
     from glorasearch.data.sources.timm_source import read_timm
 
@@ -41,16 +51,10 @@ def check_source(source: str, root: str | None) -> None:
     Raises:
         DataError: listing the kinds of sources.
     """
-    if source == "digits" or source.startswith(("vtab:", "folder:")):
+    if source == "digits" or source.startswith(OWN_SCHEMES):
         return
     if ":" in source and "/" not in source.partition(":")[0]:
-        raise DataError(
-            f"data.source {source!r}: unknown kind {source.partition(':')[0]!r}; allowed are digits, "
-            "vtab:<root>/<task>, folder:<path>, and timm names, such as torch/cifar100 with data.root"
-        )
+        raise DataError(f"data.source {source!r}: unknown kind {source.partition(':')[0]!r}; allowed are {ALLOWED}")
     prefix = source.partition("/")[0].lower() if "/" in source else ""
     if prefix not in TIMM_PREFIXES or (not prefix and root is None):
-        raise DataError(
-            f"data.source {source!r}: no such source; allowed are digits, vtab:<root>/<task>, folder:<path>, and "
-            "timm names, such as torch/cifar100 with data.root"
-        )
+        raise DataError(f"data.source {source!r}: no such source; allowed are {ALLOWED}")

@@ -122,8 +122,8 @@ def _create(config: DataConfig, split: str, root: str | None, optional: bool) ->
         raise DataError(
             f"{config.source}: split {split!r} of data.root {root!r} cannot be made by timm's create_dataset: "
             f"{reason}. "
-            "Allowed are digits, vtab:<root>/<task>, folder:<path>, and timm names, such as torch/cifar100 or "
-            "torch/image_folder; nothing is downloaded for torch/"
+            "Allowed are digits, vtab:<root>/<task>, folder:<path>, npz:<file>.npz#<task>, and timm names, such as "
+            "torch/cifar100 or torch/image_folder; nothing is downloaded for torch/"
         ) from error
 
 

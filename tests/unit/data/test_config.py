@@ -26,6 +26,7 @@ from glorasearch.errors import ConfigError
         ({"max_memory_gib": -1}, "'data.max_memory_gib': expected at least 0, found -1"),
         ({"max_memory_gib": float("nan")}, "'data.max_memory_gib': expected a finite number, found nan"),
         ({"root": "/data"}, "root belongs to data sets with timm names"),
+        ({"source": "npz:a.npz#t", "root": "/data"}, "root belongs to data sets with timm names"),
         ({"test_split": "test"}, "test_split belongs to data sets with timm names"),
     ],
 )

@@ -86,12 +86,14 @@ def test_data_stays_and_its_path_becomes_absolute(run_file: Path, tmp_path: Path
 
 
 def test_a_relative_path_that_is_not_here_means_nothing_there(run_file: Path) -> None:
-    for text in ('source = "folder:nowhere"', 'source = "vtab:nowhere/cifar"'):
+    for text in ('source = "folder:nowhere"', 'source = "npz:nowhere.npz#t"', 'source = "vtab:nowhere/cifar"'):
         run_file.write_text(RUN.replace('source = "digits"', text))
         with pytest.raises(ConfigError, match="a relative path means nothing on the cluster"):
             prepare(run_file)
     run_file.write_text(RUN.replace('"digits"', '"folder:/data/flowers"'))
     assert 'data.source="folder:/data/flowers"' in prepare(run_file).command
+    run_file.write_text(RUN.replace('"digits"', '"npz:/data/flowers.npz#roses"'))
+    assert 'data.source="npz:/data/flowers.npz#roses"' in prepare(run_file).command
 
 
 def test_places_must_stay_where_they_are(run_file: Path) -> None:

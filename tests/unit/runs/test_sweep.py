@@ -75,6 +75,15 @@ def test_relative_sources_mean_what_they_mean_in_a_run_file(where, folder, monke
     assert task.config.data.source == expected
 
 
+def test_tasks_of_an_archive(folder):
+    path = run_file(folder, "npz:tasks.npz#{task}")
+    with pytest.raises(DataError, match=r"1 of 1 tasks are not there: count .*tasks\.npz"):
+        load_sweep(path, (), "count")
+    (folder / "tasks.npz").touch()
+    names = [task.config.data.source for task in load_sweep(path, (), "count,digits")]
+    assert names == [f"npz:{folder}/tasks.npz#count", f"npz:{folder}/tasks.npz#digits"]
+
+
 def test_one_task_of_vtab_stands_for_all(folder):
     (task,) = load_sweep(run_file(folder, "vtab:vtab/cifar"), (), "dtd")
     assert task.config.data.source == f"vtab:{folder}/vtab/dtd"

@@ -1,0 +1,171 @@
+"""Arrays of images in a NumPy archive: one list with or without positions of its splits, or an array for each split."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from glorasearch.data.records import ArrayRecords
+from glorasearch.data.sources.source_splits import SourceSplits
+from glorasearch.data.splitter import IntArray
+from glorasearch.errors import DataError
+
+SCHEME = "npz:"
+SUFFIX = ".npz"
+POSITIONS = ("train", "search", "test")
+"""Arrays of positions in the one list, all or none."""
+SPLIT_ARRAYS = {
+    "train": (("x_train", "y_train"), ("train_images", "train_labels")),
+    "search": (("x_search", "y_search"), ("x_val", "y_val"), ("val_images", "val_labels")),
+    "test": (("x_test", "y_test"), ("test_images", "test_labels")),
+}
+"""Split → the pairs of arrays that may hold it, as Keras and MedMNIST name them."""
+FORMS = (
+    "'x' and 'y' (with positions 'train', 'search', 'test' where the splits are fixed), or 'x_train', 'y_train' and "
+    "likewise for 'search' (or 'val') and 'test', each with the task's name and an underscore before it if there is one"
+)
+
+
+def split_location(location: str) -> tuple[str, str]:
+    """(path, task) of `<path>.npz#<task>`; the task is empty if there is none."""
+    if location.endswith(SUFFIX) or "#" not in location:
+        return location, ""
+    path, _, task = location.rpartition("#")
+    return path, task
+
+
+def read_npz(location: str) -> SourceSplits:
+    """The images of one task.
+
+    Args:
+        location: `<path>.npz`, or `<path>.npz#<task>`, where the name of each array begins with `<task>_`.
+
+    Images are `(n, H, W)`, `(n, H, W, 1)` or `(n, H, W, 3)` uint8, labels `(n,)` or `(n, 1)` integers from 0. They are
+    resized to the backbone's input as a whole and not cropped. An array of texts called `classes` names the classes.
+
+    Raises:
+        DataError: if the file or an array is missing or has another form, or a position is out of range or twice there.
+    """
+    path, task = split_location(location)
+    archive = _Archive(Path(path).expanduser(), f"{task}_" if task else "", f"{SCHEME}{location}")
+    if archive.has("x"):
+        return _one_list(archive)
+    records: dict[str, ArrayRecords] = {}
+    origins: dict[str, str] = {}
+    for role, pairs in SPLIT_ARRAYS.items():
+        pair = next((pair for pair in pairs if archive.has(pair[0])), None)
+        if pair is not None:
+            records[role], origins[role] = archive.records(*pair), archive.origin(pair[0])
+    if "train" not in records:
+        raise archive.error(f"has no images to train on; expected {FORMS}; its arrays are {archive.listed()}")
+    return SourceSplits(
+        archive.subject,
+        records["train"],
+        _class_names(archive, list(records.values())),
+        search=records.get("search"),
+        test=records.get("test"),
+        origins=origins,
+        whole_image=True,
+    )
+
+
+def _one_list(archive: _Archive) -> SourceSplits:
+    everything = archive.records("x", "y")
+    names = _class_names(archive, [everything])
+    present = [role for role in POSITIONS if archive.has(role)]
+    if not present:
+        origins = {"train": archive.origin("x")}
+        return SourceSplits(archive.subject, everything, names, origins=origins, whole_image=True)
+    if len(present) < len(POSITIONS):
+        lacking = ", ".join(role for role in POSITIONS if role not in present)
+        raise archive.error(f"has positions of {', '.join(present)}, but not of {lacking}; give all three or none")
+    positions = {role: archive.positions(role, len(everything)) for role in POSITIONS}
+    return SourceSplits(
+        archive.subject,
+        everything.take(positions["train"]),
+        names,
+        search=everything.take(positions["search"]),
+        test=everything.take(positions["test"]),
+        fixed=True,
+        origins={role: archive.origin(role) for role in POSITIONS},
+        whole_image=True,
+    )
+
+
+def _class_names(archive: _Archive, lists: list[ArrayRecords]) -> tuple[str, ...]:
+    if archive.has("classes"):
+        return tuple(str(name) for name in archive.array("classes").tolist())
+    largest = max((int(records.labels.max()) for records in lists if len(records)), default=-1)
+    return tuple(str(label) for label in range(largest + 1))
+
+
+class _Archive:
+    """The arrays of one task in an open archive; each is read when it is asked for."""
+
+    def __init__(self, path: Path, prefix: str, subject: str) -> None:
+        self.subject = subject
+        self._path, self._prefix = path, prefix
+        if not path.is_file():
+            raise self.error(f"{path} is not a file")
+        try:
+            opened: Any = np.load(path)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise self.error(f"{path} cannot be read as a NumPy archive: {error}") from error
+        if not isinstance(opened, Mapping):
+            raise self.error(f"{path} is a single array; expected an archive, as numpy.savez writes it")
+        self._arrays: Mapping[str, npt.NDArray[Any]] = opened
+
+    def error(self, problem: str) -> DataError:
+        return DataError(f"{self.subject}: {problem}")
+
+    def listed(self) -> str:
+        names = list(self._arrays)
+        return ", ".join(map(repr, names[:20])) + (" ..." if len(names) > 20 else "") if names else "none"
+
+    def origin(self, name: str) -> str:
+        return f"{self._path.name}, {self._prefix}{name}"
+
+    def has(self, name: str) -> bool:
+        return self._prefix + name in self._arrays
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        if not self.has(name):
+            raise self.error(f"has no array {self._prefix + name!r}; expected {FORMS}; its arrays are {self.listed()}")
+        try:
+            return self._arrays[self._prefix + name]
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise self.error(f"{self._path}: array {self._prefix + name!r} cannot be read: {error}") from error
+
+    def records(self, images: str, labels: str) -> ArrayRecords:
+        pixels, classes = self.array(images), self.array(labels)
+        shape = pixels.shape[:3] if pixels.ndim == 4 and pixels.shape[3] == 1 else pixels.shape
+        if pixels.dtype != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):
+            raise self.error(
+                f"{self._prefix}{images} is {pixels.dtype} {pixels.shape}; expected uint8 (n, H, W) or (n, H, W, 3)"
+            )
+        flat = classes.reshape(-1)
+        if not np.issubdtype(classes.dtype, np.integer) or len(flat) != len(pixels) or len(classes) != len(pixels):
+            raise self.error(
+                f"{self._prefix}{labels} is {classes.dtype} {classes.shape}; expected one integer for each of "
+                f"{len(pixels)} images"
+            )
+        return ArrayRecords(pixels.reshape(shape), flat.astype(np.int64), f"{self.subject}, {self._prefix}{images}")
+
+    def positions(self, role: str, images: int) -> IntArray:
+        found = self.array(role)
+        if not np.issubdtype(found.dtype, np.integer) or found.ndim != 1:
+            raise self.error(f"{self._prefix}{role} is {found.dtype} {found.shape}; expected a list of positions")
+        positions: IntArray = found.astype(np.int64)
+        if len(positions) and not 0 <= positions.min() <= positions.max() < images:
+            raise self.error(
+                f"{self._prefix}{role} has positions from {positions.min()} to {positions.max()}; there are {images} "
+                "images, counted from 0"
+            )
+        if len(np.unique(positions)) < len(positions):
+            raise self.error(f"{self._prefix}{role} has an image twice")
+        return positions
