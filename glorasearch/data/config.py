@@ -40,7 +40,8 @@ class DataConfig(Config):
 
     section: ClassVar[str] = "data"
     source: str = Field(min_length=1, examples=["folder:./images"])
-    """`digits`, `vtab:<root>/<task>`, `folder:<path>`, `npz:<file>.npz#<task>`, or a name of timm's `create_dataset`."""
+    """`digits`, `vtab:<root>/<task>`, `folder:<path>`, `npz:<file>.npz#<task>`, or a name of timm's
+    `create_dataset`."""
     root: str | None = Field(default=None, examples=["data"])
     """Root folder of a data set with a timm name; for `hfds/` the cache."""
     seed: Seed = 0

@@ -69,8 +69,8 @@ class ReportConfig(Config):
 class RunConfig(Config):
     """One run: from a backbone and a data set to a merged model and a report.
 
-    Relative paths in a file (`space.name`, `report.baselines`, `folder:`, `vtab:`, `npz:`, `data.root`, `local-dir:` and
-    `backbone.checkpoint`) are taken from the file's folder if they exist there, else from the current directory;
+    Relative paths in a file (`space.name`, `report.baselines`, `folder:`, `vtab:`, `npz:`, `data.root`, `local-dir:`
+    and `backbone.checkpoint`) are taken from the file's folder if they exist there, else from the current directory;
     `export.path`, which is written, always from the file's folder. Those given by `--set` are relative to the current
     directory.
     """
