@@ -105,7 +105,7 @@ class Session:
 
     def supernet(self, space: SearchSpace | None = None, *, training: bool = False) -> Supernet:
         """A supernet with fresh adapters, of the run's space if none is given; `training` gives it drop path."""
-        drop_path = self.config.train.drop_path if training else 0.0
+        drop_path = (space or self.space).recipe.apply(self.config.train).drop_path if training else 0.0
         if self._spare is not None and space is None and not drop_path:
             spare, self._spare = self._spare, None
             return spare

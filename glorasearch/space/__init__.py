@@ -7,6 +7,7 @@ from glorasearch.space.early_stopping import StopThreshold
 from glorasearch.space.known_backbones import known_layers, known_names, transformer_layers
 from glorasearch.space.messages import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 from glorasearch.space.operators import crossover, mutate, repair, sample, sample_within_budget
+from glorasearch.space.recipe import Recipe
 from glorasearch.space.score import FITNESSES, Fitness, Score
 from glorasearch.space.search_space import SearchSpace, shipped_directory, shipped_names
 from glorasearch.space.sections import Budget
@@ -25,6 +26,7 @@ __all__ = [
     "Gene",
     "GeneKey",
     "LayerShape",
+    "Recipe",
     "Score",
     "SearchSpace",
     "Site",

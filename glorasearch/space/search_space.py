@@ -22,6 +22,7 @@ from glorasearch.choices import (
 from glorasearch.errors import SearchSpaceError
 from glorasearch.identity import digest
 from glorasearch.space.bound import BoundSpace, Gene
+from glorasearch.space.recipe import Recipe
 from glorasearch.space.sections import STRICT, Budget, ChoiceLists, Group, LayerSelection, any_shareable
 from glorasearch.strict_toml import read_toml, validate
 
@@ -71,6 +72,8 @@ class SearchSpace(BaseModel):
     choices: ChoiceLists
     groups: tuple[Group, ...] = ()
     budget: Budget = Budget()
+    recipe: Recipe = Recipe()
+    """How its one subnet wants to be trained; a space with more has none."""
     _source: str = PrivateAttr("search space")
 
     @model_validator(mode="after")
@@ -121,8 +124,8 @@ class SearchSpace(BaseModel):
 
         Raises:
             SearchSpaceError: if a pattern matches no layer, nothing is left to choose, a choice is too large for a
-                layer, layers of different shapes share a choice, or no subnet lies within the budget (the message gives
-                the feasible range).
+                layer, layers of different shapes share a choice, no subnet lies within the budget (the message gives
+                the feasible range), or there is a recipe and more than one subnet.
         """
         try:
             return self._bind(list(layers))
@@ -152,6 +155,11 @@ class SearchSpace(BaseModel):
         )
         bound.check_choices()
         bound.check_budget()
+        if self.recipe != Recipe() and bound.size() > 1:
+            raise SearchSpaceError(
+                "recipe: it says how a fixed method is trained, but this space has more than one subnet; leave it out, "
+                "and set [train] in the run file"
+            )
         return bound
 
     def _genes(self, layers: Sequence[LayerShape]) -> list[Gene]:

@@ -9,7 +9,7 @@ from glorasearch.training import Fixed
 
 
 def baseline(session: Session, name: str) -> BaselineResult:
-    """Train a space with one subnet on train + search, by the supernet's recipe."""
+    """Train a space with one subnet on train + search, by the supernet's recipe and its own."""
     stage, space, config = stage_name(BaselineResult, name), session.baselines[name], session.config
     supernet = session.supernet(space, training=True)
     subnet = supernet.space.largest()
@@ -20,6 +20,6 @@ def baseline(session: Session, name: str) -> BaselineResult:
         space=space,
         split=session.data.train_and_search(),
         strategy=Fixed(subnet),
-        config=config.report.training(config.train),
+        config=space.recipe.apply(config.report.training(config.train)),
     )
     return train_and_store(session, task, BaselineResult, space=name, parameters=supernet.space.parameters(subnet))

@@ -14,7 +14,7 @@ from glorasearch.runs.session import Session, versions
 from glorasearch.runs.training import TrainingTask, train_and_store, training_backend
 from glorasearch.space import BoundSpace, Subnet, sample_within_budget
 from glorasearch.supernet import Supernet
-from glorasearch.training import make_strategy
+from glorasearch.training import TrainingConfig, make_strategy
 from glorasearch.weights import frozen_digest
 
 PROBE_STREAM = 17
@@ -24,15 +24,16 @@ PROBE_STREAM = 17
 def train(session: Session) -> TrainResult:
     """Train the supernet on the training split, or reuse the same training of another run of the workspace.
 
-    A fixed method is trained alone: every step trains its one subnet, whatever the strategy.
+    A fixed method is trained alone: every step trains its one subnet, whatever the strategy, by its space's recipe.
     """
     config = session.config
+    recipe = session.space.recipe.apply(config.train)
     supernet = session.supernet(training=True)
     alone = only_subnet(supernet.space)
     title = "supernet" if alone is None else supernet.space.name
     if alone is not None:
         session.progress.say(f"{title} has one subnet: trained alone, nothing to search")
-    key = _key(session, supernet)
+    key = _key(session, supernet, recipe)
     known = _trained_before(session, key)
     if known is not None:
         session.progress.say(f"{title}: taken over from run {known.from_run!r}, which trained the same")
@@ -43,24 +44,24 @@ def train(session: Session) -> TrainResult:
         supernet=supernet,
         space=session.space,
         split=session.data.train,
-        strategy=make_strategy(config.train, supernet.space),
-        config=config.train,
+        strategy=make_strategy(recipe, supernet.space),
+        config=recipe,
         probed=_probed_subnets(supernet.space, config.seed),
     )
     return train_and_store(session, task, TrainResult, key=key, fixed_method=alone is not None)
 
 
-def _key(session: Session, supernet: Supernet) -> str:
+def _key(session: Session, supernet: Supernet, recipe: TrainingConfig) -> str:
     """Digest of all that the weights depend on."""
     config = session.config
     content: dict[str, Any] = {
         "backbone": frozen_digest(supernet),
         "space": supernet.space.digest,
         "split": session.data.train.digest,
-        "train": identity(config.train),
+        "train": identity(recipe),
         "seed": config.seed,
         "threads": config.threads,
-        "device": training_backend(session, config.train.ranks).device(session),
+        "device": training_backend(session, recipe.ranks).device(session),
         "versions": versions(),
     }
     if session.space.plugins:  # weights from code without a digest belong to this run alone

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from glorasearch.adapters import adaptable_layers
 from glorasearch.choices import CHOICES
 from glorasearch.cli.main import group
-from glorasearch.space import BoundSpace, SearchSpace, known_layers, shipped_directory, shipped_names
+from glorasearch.space import BoundSpace, Recipe, SearchSpace, known_layers, shipped_directory, shipped_names
 from glorasearch.space.sections import Budget, Group, LayerSelection
 
 SpaceWriter = Callable[[str], Path]
@@ -42,16 +42,17 @@ def test_every_example_binds_to_vit_b(write_space: SpaceWriter, text: str) -> No
 
 
 def test_there_are_examples_of_everything() -> None:
-    assert len(BLOCKS) == 9
-    tables = ("[layers]", "[choices]", "[options.", "[[groups]]", "[budget]")
+    assert len(BLOCKS) == 10
+    tables = ("[layers]", "[choices]", "[options.", "[[groups]]", "[budget]", "[recipe]")
     for key in (*tables, "include", "exclude", "types", "share", "entangle", "description"):
         assert any(key in text for text in BLOCKS), key
 
 
 def test_the_table_of_keys_is_complete() -> None:
     keys = {key for cells in table("## The keys") for key in re.split(r", | \.\.\. ", cells[0])}
-    top = set(SearchSpace.model_fields) - {"layers", "choices", "budget"}
+    top = set(SearchSpace.model_fields) - {"layers", "choices", "budget", "recipe"}
     nested = {f"layers.{key}" for key in LayerSelection.model_fields} | {f"budget.{key}" for key in Budget.model_fields}
+    nested |= {f"recipe.{key}" for key in Recipe.model_fields}
     assert keys == top | nested | {"groups.layers", "groups.share", "groups.A", "groups.E", "choices.A", "choices.E"}
     assert set(Group.model_fields) == {"layers", "share", *"ABCDE"}
 
