@@ -6,6 +6,7 @@ from glorasearch.space.config import SpaceConfig
 from glorasearch.space.early_stopping import StopThreshold
 from glorasearch.space.known_backbones import known_layers, known_names, transformer_layers
 from glorasearch.space.messages import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
+from glorasearch.space.named_points import named_points
 from glorasearch.space.operators import crossover, mutate, repair, sample, sample_within_budget
 from glorasearch.space.recipe import Recipe
 from glorasearch.space.score import FITNESSES, Fitness, Score
@@ -38,6 +39,7 @@ __all__ = [
     "known_layers",
     "known_names",
     "mutate",
+    "named_points",
     "parse_choice",
     "repair",
     "sample",

@@ -231,13 +231,13 @@ class BoundSpace:
 
     def smallest(self) -> Subnet:
         """The subnet of the smallest choices, each for its layer alone: with groups, another one may be smaller."""
-        return self.subnet(min(gene.choices, key=self._alone(gene)) for gene in self.genes)
+        return self.subnet(min(gene.choices, key=self.alone(gene)) for gene in self.genes)
 
     def largest(self) -> Subnet:
         """The subnet of the largest choices; it has the most parameters, unless layers share some of them."""
-        return self.subnet(max(gene.choices, key=self._alone(gene)) for gene in self.genes)
+        return self.subnet(max(gene.choices, key=self.alone(gene)) for gene in self.genes)
 
-    def _alone(self, gene: Gene) -> Callable[[str], int]:
+    def alone(self, gene: Gene) -> Callable[[str], int]:
         """The parameters of each choice of a gene if its layer were the only one of its group."""
         return lambda text: self._prices[gene.key][text].own + self._prices[gene.key][text].shared
 
