@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from glorasearch.db.database import Database
     from glorasearch.db.leases import Lease, Leases
     from glorasearch.db.process_identity import ProcessIdentity
+    from glorasearch.db.race_members import RaceMember, RaceStore
     from glorasearch.db.runs import Metric, RunRecord, RunState, RunStore
     from glorasearch.db.summarising_storage import SummarisingStorage
     from glorasearch.db.trial_storage import TrialStorage
@@ -18,6 +19,8 @@ __all__ = [
     "Leases",
     "Metric",
     "ProcessIdentity",
+    "RaceMember",
+    "RaceStore",
     "RunRecord",
     "RunState",
     "RunStore",
@@ -31,6 +34,7 @@ __getattr__ = lazy_names(
         "database": ("Database",),
         "leases": ("Lease", "Leases"),
         "process_identity": ("ProcessIdentity",),
+        "race_members": ("RaceMember", "RaceStore"),
         "runs": ("Metric", "RunRecord", "RunState", "RunStore"),
         "summarising_storage": ("SummarisingStorage",),
         "trial_storage": ("TrialStorage",),

@@ -133,6 +133,25 @@ class MetricRow(Base):
     value: Mapped[float] = mapped_column(Real, nullable=True)
 
 
+class RaceMemberRow(Base):
+    """One model that was trained in a run's race, and its sums over the fold that it had not seen."""
+
+    __tablename__ = "race_members"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    candidate: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Digest of subnet, rate and start."""
+    fold: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    label: Mapped[str] = mapped_column(Text)
+    rung: Mapped[int]
+    images: Mapped[int]
+    correct: Mapped[int]
+    nats: Mapped[list[float] | None] = mapped_column(JsonText)
+    """Sum of the cross-entropies at every inverse temperature of the grid; JSON's null if the training diverged."""
+    steps: Mapped[int]
+    seconds: Mapped[float] = mapped_column(Double)
+
+
 class LeaseRow(Base):
     """Exclusive ownership of a run or study by one process, kept alive by its heartbeats."""
 

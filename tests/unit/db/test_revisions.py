@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from glorasearch.db import RunState, RunStore, TrialStorage
+from glorasearch.db import RaceMember, RaceStore, RunState, RunStore, TrialStorage
 from glorasearch.db.schema import HEAD
 
 REVISIONS = Path(__file__).with_name("revisions")
@@ -20,6 +20,17 @@ DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "blocks.0.attn.qkv.B": CategoricalDistribution(("none", "vector", "lora:8")),
     "rate": FloatDistribution(0.0, 1.0),
 }
+MEMBER = RaceMember(
+    candidate="c" * 64,
+    fold=1,
+    label="lora at 0.003",
+    rung=1,
+    images=4,
+    correct=3,
+    nats=[2.5, 1.5],
+    steps=9,
+    seconds=0.5,
+)
 PARAMS = {"blocks.0.attn.qkv.B": "lora:8", "rate": 0.25}
 
 
@@ -36,6 +47,7 @@ def fill(url: str) -> None:
     runs.set_state("run", RunState.FAILED, "out of memory")
     runs.set_stage("run", "train", {"weights": "abc"})
     runs.record_metrics("run", "train", 10, {"loss": 0.5})
+    RaceStore(url).record("run", [MEMBER])
 
 
 @pytest.mark.parametrize("path", sorted(REVISIONS.glob("*.sql")), ids=lambda path: path.stem)
@@ -56,6 +68,10 @@ def test_a_database_of_an_older_revision_is_upgraded_and_used(path: Path, tmp_pa
     assert (run.config, run.state, run.error) == ({"train": {"steps": 10}}, RunState.FAILED, "out of memory")
     assert run.stages == {"train": {"weights": "abc"}}
     assert [metric.value for metric in runs.metrics("run")] == [0.5]
+    races = RaceStore(url)
+    assert races.list("run") == ([MEMBER] if path.stem >= "0006" else [])
+    races.record("run", [MEMBER])
+    assert races.list("run") == [MEMBER]
     with runs.lock("run"):
         runs.set_state("run", RunState.FINISHED)
 

@@ -1,0 +1,43 @@
+"""Sums over folds are scores over all images, with one temperature for a candidate."""
+
+import math
+
+import numpy as np
+import pytest
+
+from glorasearch.race import FoldScore, standing
+
+BETAS = tuple(2.0 ** (power / 4) for power in range(-8, 9))
+
+
+def scored(logits: np.ndarray, labels: np.ndarray) -> FoldScore:
+    """By the definition."""
+    nats = []
+    for beta in BETAS:
+        z = beta * logits
+        nats.append(float(sum(math.log(np.exp(row).sum()) - row[y] for row, y in zip(z, labels, strict=True))))
+    return FoldScore(len(labels), int((logits.argmax(1) == labels).sum()), tuple(nats))
+
+
+def test_folds_add_up_to_the_score_over_all_images() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=30)
+    logits = 6 * rng.normal(size=(30, 3)) + 4 * np.eye(3)[labels]
+    parts = [scored(logits[fold::5], labels[fold::5]) for fold in range(5)]
+    found, whole = standing(parts, BETAS), scored(logits, labels)
+    assert (found.folds, found.images, found.correct) == (5, 30, whole.correct)
+    assert found.accuracy == whole.correct / 30
+    assert whole.nats is not None
+    assert found.tempered == pytest.approx(min(whole.nats) / 30, rel=1e-12)
+    assert found.beta == BETAS[int(np.argmin(whole.nats))]
+    assert found.beta < 1  # the logits are far too sure of themselves
+
+
+def test_one_diverged_training_spoils_the_temperature_and_costs_its_images() -> None:
+    good, bad = FoldScore(10, 8, (9.0, 7.0)), FoldScore(10, 0, None)
+    found = standing([good, bad], (0.5, 1.0))
+    assert (found.accuracy, found.tempered, found.beta) == (0.4, None, None)
+
+
+def test_no_scores_are_no_accuracy() -> None:
+    assert standing([], BETAS).accuracy == 0.0
