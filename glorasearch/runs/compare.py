@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,11 +14,10 @@ from glorasearch.runs.comparability import incomparabilities
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import Results
+from glorasearch.statistics import wilson
 
 BYTES_PER_NUMBER: Final = 4
 """An adapter is stored in float32."""
-Z95: Final = 1.959963984540054
-"""Two-sided 95 % quantile of the normal distribution."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -237,20 +235,3 @@ def _number(row: Row | Group, name: str) -> float | None:
 
 def _interval(share: float | None, images: int | None) -> tuple[float, float] | None:
     return None if share is None or not images else wilson(round(share * images), images)
-
-
-def wilson(correct: int, total: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval of the accuracy `correct / total`, by default at 95 % (Wilson 1927).
-
-    Unlike the normal approximation it stays within 0 to 1 and is not empty at 0 % or 100 %. It covers the sampling of
-    the images only: neither the seed, nor that a winner was selected by that very accuracy.
-
-    Raises:
-        ValueError: unless 0 ≤ `correct` ≤ `total` and `total` > 0.
-    """
-    if not 0 <= correct <= total or total == 0:
-        raise ValueError(f"{correct} of {total} is not a proportion")
-    share, spread = correct / total, z * z / total
-    middle = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -29,6 +29,7 @@ APART = (
     "identity",
     "lazy",
     "runs",
+    "statistics",
     "strict_toml",
     "version",
 )

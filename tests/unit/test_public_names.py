@@ -56,7 +56,20 @@ NAMES = [
     "search_subnets",
     "train_supernet",
 ]
-PACKAGES = ("choices", "data", "db", "evaluation", "export", "race", "runs", "search", "space", "training", "weights")
+PACKAGES = (
+    "choices",
+    "data",
+    "db",
+    "evaluation",
+    "export",
+    "race",
+    "runs",
+    "search",
+    "space",
+    "statistics",
+    "training",
+    "weights",
+)
 
 
 def test_names_of_the_front_door() -> None:

@@ -1,0 +1,26 @@
+"""Tests and intervals that say what a difference is worth: exact, and without SciPy, which takes a second to import.
+
+Nothing here knows of runs or subnets: numbers in, numbers out.
+"""
+
+from glorasearch.statistics.chance import BestByChance, best_by_chance
+from glorasearch.statistics.intervals import mean_interval, student_quantile, student_within, wilson
+from glorasearch.statistics.multiple import holm
+from glorasearch.statistics.paired_images import PairedImages, mcnemar_p
+from glorasearch.statistics.paired_runs import PairedRuns, wilcoxon_p
+from glorasearch.statistics.ranks import kendall_tau
+
+__all__ = [
+    "BestByChance",
+    "PairedImages",
+    "PairedRuns",
+    "best_by_chance",
+    "holm",
+    "kendall_tau",
+    "mcnemar_p",
+    "mean_interval",
+    "student_quantile",
+    "student_within",
+    "wilcoxon_p",
+    "wilson",
+]
