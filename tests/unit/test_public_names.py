@@ -66,6 +66,7 @@ PACKAGES = (
     "runs",
     "search",
     "space",
+    "stacked",
     "statistics",
     "training",
     "weights",

@@ -1,0 +1,113 @@
+"""The members of a stack one after the other, each in its own supernet: for backbones that cannot be stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from glorasearch.config import is_mixed
+from glorasearch.stacked.engine import Engine
+from glorasearch.stacked.member import Member, drop_path_shares, scale_drop_path, supernet_of
+from glorasearch.stacked.targets import member_losses
+from glorasearch.supernet import Supernet
+from glorasearch.training.optimizer import SupernetOptimizer, peak_rates
+from glorasearch.training.step import drop_probabilities, model_randomness
+
+
+class OneByOne(Engine):
+    """In every step each member takes the step that `SupernetTrainer` would take, uncompiled."""
+
+    kind = "one by one"
+
+    def __init__(self, backbone: nn.Module, members: Sequence[Member], device: torch.device) -> None:
+        shares = drop_path_shares(backbone, members)
+        self._members = [_Alone(backbone, member, share, device) for member, share in zip(members, shares, strict=True)]
+
+    def step(self, number: int, images: Tensor, targets: Tensor, scales: Sequence[float]) -> Tensor:
+        """See `Engine.step`."""
+        batches = zip(self._members, images.chunk(len(self._members)), targets, scales, strict=True)
+        return torch.stack([one.step(number, own, wanted, scale) for one, own, wanted, scale in batches])
+
+    def logits(self, images: Tensor) -> Tensor:
+        """See `Engine.logits`."""
+        parts = zip(self._members, images.chunk(len(self._members)), strict=True)
+        return torch.stack([one.logits(own) for one, own in parts])
+
+    def member_state(self, member: int) -> dict[str, Tensor]:
+        """See `Engine.member_state`."""
+        return self._members[member].supernet.adapter_state()
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Engine.state`."""
+        found: dict[str, Tensor] = {}
+        for number, one in enumerate(self._members):
+            found |= {f"{number}/weights/{name}": value for name, value in one.supernet.adapter_state().items()}
+            found |= {f"{number}/optimizer/{name}": value for name, value in one.optimizer.state().items()}
+        return found
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `Engine.load_state`."""
+        for number, one in enumerate(self._members):
+            own = {
+                name.removeprefix(f"{number}/"): value for name, value in state.items() if name.startswith(f"{number}/")
+            }
+            one.supernet.load_adapter_state(_under("weights/", own))
+            one.optimizer.load_state(_under("optimizer/", own))
+
+    def warming(self) -> dict[str, int]:
+        """See `Engine.warming`."""
+        found: dict[str, int] = {}
+        for one in self._members:
+            for name, places in one.supernet.warm_ups.running(one.draws).items():
+                found[name] = found.get(name, 0) + places
+        return found
+
+
+class _Alone:
+    """One member with its supernet and its optimiser."""
+
+    def __init__(self, backbone: nn.Module, member: Member, share: float, device: torch.device) -> None:
+        config = member.config
+        self._subnet, self._seed, self._clip = member.subnet, config.seed, config.clip_norm
+        self.supernet: Supernet = supernet_of(backbone, member).to(device)
+        scale_drop_path(self.supernet, share)
+        self.draws = self.supernet.warm_ups.draws()
+        peaks = peak_rates(member.space, config)
+        self.optimizer = SupernetOptimizer(self.supernet, peaks, weight_decay=config.weight_decay)
+        self._mixed = is_mixed(config.precision, device.type)
+        self._drops = bool(drop_probabilities(self.supernet))
+        self._smoothing = torch.tensor([config.label_smoothing], dtype=torch.float64, device=device)
+
+    def step(self, number: int, images: Tensor, targets: Tensor, scale: float) -> Tensor:
+        """`(2,)`: loss and norm of the gradient."""
+        self.optimizer.set_lr(scale)
+        self.optimizer.zero_grad()
+        self.supernet.train()
+        with model_randomness(self._drops, self._seed, number, 0, images.device):
+            logits = self._forward(images)
+        loss = member_losses(logits[None], targets[None], self._smoothing)[0]
+        torch.autograd.backward(loss)
+        norm = self.optimizer.clip(self._clip)
+        self.optimizer.step()
+        self.optimizer.forget(self.supernet.warm_ups.step([self._subnet]))
+        return torch.stack([loss.detach(), norm])
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """`(n, classes)` float32."""
+        self.supernet.eval()
+        return self._forward(images).float()
+
+    def _forward(self, images: Tensor) -> Tensor:
+        with (
+            self.supernet.activate(self._subnet),
+            torch.autocast(images.device.type, torch.bfloat16, enabled=self._mixed),
+        ):
+            logits: Tensor = self.supernet(images)
+        return logits
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,102 @@
+"""What the members of a stack learn from: labelled images, or mixed images with soft targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from glorasearch.data import TrainSplit
+from glorasearch.errors import ConfigError
+from glorasearch.stacked.member import Member
+from glorasearch.training.sampling import BatchOrder
+from glorasearch.weights import tensor_digest
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MixedImages:
+    """Pairs of images of a split, mixed, and what a model should answer: `share · first + (1 − share) · second`.
+
+    An original image is a pair of itself with share 1. The images are mixed on the device, in each step.
+    """
+
+    first: Tensor
+    """`(K,)` positions in the split."""
+    second: Tensor
+    """`(K,)` positions in the split."""
+    share: Tensor
+    """`(K,)` from 0 to 1."""
+    targets: Tensor
+    """`(K, classes)` probabilities."""
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything, hexadecimal."""
+        return tensor_digest({"first": self.first, "second": self.second, "share": self.share, "targets": self.targets})
+
+    def check(self, images: int) -> None:
+        """Raise `ConfigError` unless it fits a split of so many images."""
+        lengths = {name: len(getattr(self, name)) for name in ("first", "second", "share", "targets")}
+        if len(set(lengths.values())) > 1 or not len(self):
+            raise ConfigError(f"mixed images: lengths differ or are zero ({lengths}); give one entry an image")
+        for positions in (self.first, self.second):
+            if not 0 <= int(positions.min()) <= int(positions.max()) < images:
+                raise ConfigError(f"mixed images: positions must be from 0 to {images - 1}, those of the split")
+        if not (bool((self.share >= 0).all()) and bool((self.share <= 1).all())):
+            raise ConfigError("mixed images: a share is not from 0 to 1")
+        sums = self.targets.sum(-1)
+        if not (bool((self.targets >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-4)):
+            raise ConfigError("mixed images: targets must be probabilities, each row of sum 1")
+
+
+class Batches:
+    """The images of every member in every step: a pure function of the members' seeds and the step."""
+
+    def __init__(self, members: Sequence[Member], data: TrainSplit, mixed: MixedImages | None) -> None:
+        self._data, self._mixed = data, mixed
+        self._images = [member.images.to("cpu", torch.int64) for member in members]
+        self._orders = [
+            BatchOrder(len(member.images), member.config.batch_size, member.config.seed) for member in members
+        ]
+
+    def positions(self, step: int) -> Tensor:
+        """`(M, B)`: which images the members see in a step."""
+        return torch.stack(
+            [images[order.indices(step)] for images, order in zip(self._images, self._orders, strict=True)]
+        )
+
+    def batch(self, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Images `(M · B, C, H, W)`, member by member, and labels `(M, B)` or probabilities `(M, B, classes)`."""
+        positions = self.positions(step)
+        chosen = positions.flatten()
+        if self._mixed is None:
+            images, labels = self._data.batch(chosen, device)
+            return images, labels.view_as(positions)
+        mixed = self._mixed
+        first, _ = self._data.batch(mixed.first[chosen], device)
+        second, _ = self._data.batch(mixed.second[chosen], device)
+        share = mixed.share[chosen].to(first).view(-1, 1, 1, 1)
+        return share * first + (1 - share) * second, mixed.targets[positions].to(device)
+
+
+def member_losses(logits: Tensor, targets: Tensor, smoothing: Tensor) -> Tensor:
+    """`(M,)`: each member's mean cross-entropy in nats, with its own label smoothing.
+
+    Args:
+        logits: `(M, B, classes)`.
+        targets: labels `(M, B)` or probabilities `(M, B, classes)`.
+        smoothing: `(M,)`.
+    """
+    logs = F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
+    if targets.ndim == 2:
+        own = logs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    else:
+        own = (targets.to(logs.dtype) * logs).sum(-1)
+    share = smoothing.to(logs.dtype)
+    return -((1 - share) * own.mean(-1) + share * logs.mean(dim=(-1, -2)))
