@@ -39,4 +39,6 @@ class Landscape:
         worth = (self._alone[self._genes, chosen] + self._together[self._genes, chosen, first, second]) / 2
         cross_entropy = 3 * (1 - float(worth.mean()))
         correct = round(IMAGES * float(np.exp(-cross_entropy)))
-        return EvaluationResult(task.subnet_digest, Score(correct, IMAGES, cross_entropy))
+        return EvaluationResult(
+            task.subnet_digest, Score(correct, IMAGES, cross_entropy, tempered=cross_entropy, beta=1.0)
+        )

@@ -12,7 +12,7 @@ from glorasearch.config import Compile, Precision
 from glorasearch.data import SearchSplit
 from glorasearch.errors import DataError, EvaluationError, GlorasearchError
 from glorasearch.evaluation.make_model import make_merged_model
-from glorasearch.evaluation.scoring import Chunks, PendingSums, ScoreSums, hardest_first, natural_order
+from glorasearch.evaluation.scoring import Chunks, PendingSums, device_sums, hardest_first, natural_order
 from glorasearch.space import EvaluationResult, EvaluationTask, Score, StopThreshold, Subnet
 from glorasearch.supernet import Supernet
 
@@ -156,26 +156,25 @@ class CandidateEvaluator:
         if started is None or started.subnet != subnet:
             started = self._begin(subnet)
         began = max(started.began, self._idle_since)
-        logits: torch.Tensor | None = None
+        found: torch.Tensor | None = None
         for index, images in enumerate(chunks):
-            found = self.model.forward(images) if index else started.logits
-            if logits is None:
-                logits = found.new_empty(chunks.count * chunks.size, found.shape[1])
-            seen = (index + 1) * chunks.size
-            logits[seen - chunks.size : seen] = found
-            last = seen >= chunks.images
+            logits = self.model.forward(images) if index else started.logits
+            labels = chunks.labels[index * chunks.size : (index + 1) * chunks.size]
+            part = device_sums(logits[: len(labels)], labels)
+            found = part if found is None else found + part
+            seen = index * chunks.size + len(labels)
+            last = seen == chunks.images
             if threshold is None and not last:
                 continue
-            seen = min(seen, chunks.images)
-            pending = PendingSums(logits[:seen], chunks.labels[:seen])
+            pending = PendingSums(found)
             if last and self.ahead:
                 self._begin_next(subnet)
             sums = pending.wait()
             if last or threshold is None:
-                return self._score(sums, began)
-            bound = threshold.bound(sums.correct, sums.nats, seen, chunks.images)
+                return Score.of(sums, seen, seconds=self._seconds(began))
+            bound = threshold.bound(sums, seen, chunks.images)
             if sums.finite and threshold.excludes(bound):
-                return self._score(sums, began, bound, seen)
+                return Score.of(sums, chunks.images, seconds=self._seconds(began), bound=bound, seen=seen)
         raise AssertionError("the last chunk returns a result")
 
     def _begin_next(self, current: Subnet) -> None:
@@ -184,17 +183,9 @@ class CandidateEvaluator:
         if following is not None:
             self._started = self._try_begin(following)
 
-    def _score(self, sums: ScoreSums, began: float, bound: float | None = None, seen: int | None = None) -> Score:
+    def _seconds(self, began: float) -> float:
         self._idle_since = time.perf_counter()
-        total = self.chunks.images
-        return Score(
-            correct=sums.correct,
-            total=total,
-            cross_entropy=sums.nats / (seen or total),
-            seconds=self._idle_since - began,
-            bound=bound,
-            stopped_after=seen,
-        )
+        return self._idle_since - began
 
     @cached_property
     def order(self) -> torch.Tensor:

@@ -5,9 +5,9 @@ The final measurement on the test split, `accuracy_on_test`, is here, too.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from functools import cache
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from glorasearch.errors import DataError
 from glorasearch.evaluation.merged_model import MergedModel
 from glorasearch.space import BoundSpace, sample_within_budget
 from glorasearch.space.early_stopping import UNIT
+from glorasearch.space.score import BETAS, ScoreSums
 
 DEVICE_BYTES: Final = 2**30
 """Images that take at most this many bytes as float32 are kept on the device, so that a chunk is a slice. A CPU does
@@ -29,6 +30,10 @@ REFERENCES: Final = 4
 (`benchmarks/bench_early_stopping.py`)."""
 TEST_BATCH: Final = 256
 """Images of the test split that are scored at once."""
+CPU_BLOCK_BYTES: Final = 2**20
+"""Scaled logits of at most this many bytes exist at once on a CPU: they stay in its cache."""
+BLOCK_BYTES: Final = 2**28
+"""The same on other devices."""
 _SEED: Final = 2306_07967
 
 
@@ -94,33 +99,56 @@ def hardest_first(
     return hardness.cpu().argsort(descending=True, stable=True)
 
 
-class ScoreSums(NamedTuple):
-    """What a `Score` is made of: sums over some images."""
-
-    correct: int
-    nats: float
-    """Sum of their cross-entropies, exact as `glorasearch.space.early_stopping` says; nan or inf if one of them is."""
-
-    @property
-    def finite(self) -> bool:
-        """Whether all cross-entropies are finite."""
-        return math.isfinite(self.nats)
-
-
 def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
     """`(n,)` float64, in whole units of 2⁻³⁰ nats, of logits `(n, classes)` and labels `(n,)`."""
     return F.cross_entropy(logits.double(), labels, reduction="none").div_(UNIT).round_()
 
 
+def tempered_cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """`(K, n)`: the same at each of the K `BETAS`, by which the logits are multiplied."""
+    scaled = logits.double() * _betas(logits.device)[:, None, None]
+    chosen = scaled.log_softmax(-1).gather(-1, labels.expand(len(BETAS), -1)[..., None])
+    return chosen.squeeze(-1).abs_().div_(UNIT).round_()
+
+
+@cache
+def _betas(device: torch.device) -> Tensor:
+    """`(K,)`, there already: a copy to a GPU would wait for it."""
+    with torch.inference_mode(False):
+        return torch.tensor(BETAS, dtype=torch.float64, device=device)
+
+
+def device_sums(logits: Tensor, labels: Tensor) -> Tensor:
+    """`(1 + K,)` float64: correct images, and units at each of `BETAS`; does not wait.
+
+    Of logits `(n, classes)` and labels `(n,)`. Images are taken in blocks that bound the memory.
+    """
+    most = CPU_BLOCK_BYTES if logits.device.type == "cpu" else BLOCK_BYTES
+    rows = max(1, most // (8 * len(BETAS) * logits.shape[1]))
+    correct = (logits.argmax(-1) == labels).sum(dtype=torch.float64)
+    blocks = zip(torch.split(logits, rows), torch.split(labels, rows), strict=True)
+    units = [tempered_cross_entropies(*block).sum(1) for block in blocks]
+    return torch.cat([correct[None], units[0] if len(units) == 1 else torch.stack(units).sum(0)])
+
+
+@torch.inference_mode()
+def tempered_of(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """The tempered cross-entropy in nats, and its inverse temperature: a mean over images, as of a `Score`.
+
+    Of logits `(n, classes)`, n at least 1, and labels `(n,)` on one device.
+    """
+    sums = PendingSums(device_sums(logits, labels)).wait()
+    return sums.tempered / len(labels), sums.beta
+
+
 class PendingSums:
     """Sums requested from the device; they are copied while more work is queued behind them."""
 
-    def __init__(self, logits: Tensor, labels: Tensor) -> None:
-        """Of `(n, classes)` logits and `(n,)` labels; does not wait."""
-        found = torch.stack([logits.argmax(-1) == labels, cross_entropies(logits, labels)]).sum(1)
+    def __init__(self, found: Tensor) -> None:
+        """What `device_sums` returned, or a sum of such; does not wait."""
         self._arrived: torch.cuda.Event | None = None
         if found.is_cuda:
-            self._found = torch.empty(2, dtype=torch.float64, pin_memory=True)
+            self._found = torch.empty(len(found), dtype=torch.float64, pin_memory=True)
             self._found.copy_(found, non_blocking=True)
             self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._arrived.record()
@@ -131,8 +159,8 @@ class PendingSums:
         """The sums, once they have arrived; does not wait for what was queued after them."""
         if self._arrived is not None:
             self._arrived.synchronize()
-        correct, units = self._found.tolist()
-        return ScoreSums(int(correct), units * UNIT)
+        correct, *units = self._found.tolist()
+        return ScoreSums(int(correct), tuple(one * UNIT for one in units))
 
 
 @torch.inference_mode()

@@ -19,7 +19,7 @@ REASON: Final = "reason"
 """User attribute: why the evaluation failed."""
 
 _SCORE_FIELDS: Final = tuple(field.name for field in fields(Score))
-_OF_IMAGES_SEEN: Final = ("accuracy", "cross_entropy")
+_OF_IMAGES_SEEN: Final = ("accuracy", "cross_entropy", "tempered", "beta", "temperature")
 """Of an evaluation that stopped early these are of its hardest images only, so their attributes start with `seen_`."""
 
 Rank = tuple[float, float, int]
@@ -64,18 +64,20 @@ class TrialRecord:
     """The trial that evaluated the same subnet before, if this one did not."""
 
     COLUMNS: ClassVar[tuple[str, ...]] = (
-        "number", "subnet_digest", "parameters", "reused_from", "accuracy", "seen", "stopped_early", *_SCORE_FIELDS,
+        "number", "subnet_digest", "parameters", "reused_from", "accuracy", "temperature", "seen", "stopped_early",
+        *_SCORE_FIELDS,
     )  # fmt: skip
     """The columns of a table of trials."""
 
     def to_row(self) -> dict[str, Any]:
-        """The trial and its score as one row; accuracy and cross-entropy are those of the images seen."""
+        """The trial and its score as one row; accuracy, cross-entropy and the like are those of the images seen."""
         return {name: getattr(self if hasattr(self, name) else self.score, name) for name in self.COLUMNS}
 
     def to_attrs(self) -> dict[str, Any]:
         """The user attributes that a trial gains when it gets its score."""
         score = self.score
-        values = {"accuracy": score.accuracy, **{name: getattr(score, name) for name in _SCORE_FIELDS}}
+        names = ("accuracy", "temperature", *_SCORE_FIELDS)
+        values = {name: getattr(score, name) for name in names}
         attrs: dict[str, Any] = {"origin": "evaluated" if self.reused_from is None else "reused"}
         attrs |= {_attribute(name, score.stopped_early): value for name, value in values.items() if value is not None}
         return attrs if self.reused_from is None else attrs | {"reused_from": self.reused_from}
@@ -107,18 +109,19 @@ def objective(fitness: Fitness, score: Score) -> float:
     """The objective value of a score; if the evaluation stopped early its bound, the best that it could have been."""
     if score.bound is not None:
         return score.bound
-    return score.accuracy if fitness == "accuracy" else score.cross_entropy
+    return float(getattr(score, fitness))
 
 
 def rank(fitness: Fitness, record: TrialRecord) -> Rank:
     """The sorting key of a trial that was evaluated to the end.
 
-    Accuracy: higher is better, ties go to the lower mean cross-entropy. Cross-entropy: lower is better, ties go to the
-    higher accuracy. Remaining ties go to the earlier trial.
+    Accuracy: higher is better, ties go to the lower mean cross-entropy. Cross-entropy, tempered or not: lower is
+    better, ties go to the higher accuracy. Remaining ties go to the earlier trial.
     """
-    accuracy, cross_entropy = -record.score.accuracy, record.score.cross_entropy
-    first, second = (accuracy, cross_entropy) if fitness == "accuracy" else (cross_entropy, accuracy)
-    return first, second, record.number
+    score = record.score
+    if fitness == "accuracy":
+        return -score.accuracy, score.cross_entropy, record.number
+    return getattr(score, fitness), -score.accuracy, record.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,7 @@ class SearchProgress:
     best: TrialRecord | None
     """The best trial so far."""
     best_fitness: float | None
-    """Its accuracy or mean cross-entropy, whichever is optimised."""
+    """Its fitness."""
 
     @property
     def done(self) -> int:

@@ -9,12 +9,13 @@ from glorasearch.space.messages import Evaluate, EvaluationResult, EvaluationTas
 from glorasearch.space.named_points import named_points
 from glorasearch.space.operators import crossover, mutate, repair, sample, sample_within_budget
 from glorasearch.space.recipe import Recipe
-from glorasearch.space.score import FITNESSES, Fitness, Score
+from glorasearch.space.score import BETAS, FITNESSES, Fitness, Score, ScoreSums
 from glorasearch.space.search_space import SearchSpace, shipped_directory, shipped_names
 from glorasearch.space.sections import Budget
 from glorasearch.space.subnet import GeneKey, Subnet
 
 __all__ = [
+    "BETAS",
     "FITNESSES",
     "SUPPORT_TENSORS",
     "BoundSpace",
@@ -29,6 +30,7 @@ __all__ = [
     "LayerShape",
     "Recipe",
     "Score",
+    "ScoreSums",
     "SearchSpace",
     "Site",
     "SpaceConfig",

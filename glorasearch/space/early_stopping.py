@@ -5,7 +5,10 @@ them. `StopThreshold.value` is the fitness of the k-th best of the distinct subn
 when the threshold was set. While the images are scored chunk by chunk,
 
 - with e errors so far, the accuracy on all N images is at most (N − e) / N;
-- as no cross-entropy is negative, its mean over all N images is at least (sum so far) / N.
+- as no cross-entropy is negative, its mean over all N images is at least (sum so far) / N;
+- that holds at every temperature. So the tempered cross-entropy, the least of these means over a fixed set of
+  temperatures, is at least the least of the (sum so far) / N: if b is the best temperature for all N images, then
+  `min over beta of (sum so far at beta) <= (sum so far at b) <= (sum of all at b)`, which is N times the score.
 
 The evaluation stops as soon as this bound is **strictly** worse than the threshold.
 
@@ -20,11 +23,14 @@ the generations both searches are the same. They differ only in what is recorded
 **A stopped subnet that is drawn again** need not be evaluated again: thresholds of later trials come from more subnets,
 so they are at least as good, and its bound is strictly worse than theirs too.
 
-**Rounding does no harm.** Each image's cross-entropy is rounded once to a whole multiple of 2⁻³⁰ nats. A sum of such
-numbers below `EXACT` = 2²³ nats is a float64, so adding them up is exact in any order; a sum that is not below it
-evaluates to no less than it. So with `bound = min(sum so far, EXACT) / N` and the score being `(sum of all) / N`, both
-divided by the same N, a bound above the threshold means a score above the threshold. Values that are not finite stop
-nothing: such a candidate is evaluated to its end and is an error, as without a threshold.
+**Rounding does no harm.** Each image's cross-entropy, at each temperature, is rounded once to a whole multiple of
+2⁻³⁰ nats. A sum of such numbers below `EXACT` = 2²³ nats is a float64, so adding them up is exact in any order; a sum
+that is not below it evaluates to no less than it. So with `bound = min(sum so far, EXACT) / N` and the score being
+`(sum of all) / N`, both divided by the same N, a bound above the threshold means a score above the threshold. Taking
+the least over the temperatures rounds nothing and keeps the order: where no sum so far, cut off at `EXACT`, exceeds
+the sum of all at its temperature, the least of the former does not exceed the least of the latter. Values that are
+not finite stop nothing, and an image has them at every temperature or at none: such a candidate is evaluated to its
+end and is an error, as without a threshold.
 
 It remains that an image's cross-entropy must be a function of image and candidate. All images are scored in chunks of
 one size that hold the same images in the same places, with or without a threshold, so this holds wherever the same
@@ -36,7 +42,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from glorasearch.space.score import Fitness
+from glorasearch.space.score import Fitness, ScoreSums
 
 UNIT: Final = 2.0**-30
 """Nats. Cross-entropies are whole multiples of this."""
@@ -49,19 +55,20 @@ class StopThreshold:
     """The fitness that a candidate has to reach to matter; JSON-ready."""
 
     fitness: Fitness
-    """What `value` is: accuracy (share of correct images) or mean cross-entropy in nats."""
+    """What `value` is."""
     value: float
 
-    def bound(self, correct: int, nats: float, seen: int, total: int) -> float:
+    def bound(self, sums: ScoreSums, seen: int, total: int) -> float:
         """The best fitness that a candidate can still reach, in the unit of `value`.
 
         Args:
-            correct: images classified correctly among those seen.
-            nats: sum of their cross-entropies, each a multiple of `UNIT`.
-            seen: images seen.
+            sums: over the images seen; each cross-entropy in them is a multiple of `UNIT`.
+            seen: how many.
             total: images of the split.
         """
-        return (total - (seen - correct)) / total if self.fitness == "accuracy" else min(nats, EXACT) / total
+        if self.fitness == "accuracy":
+            return (total - (seen - sums.correct)) / total
+        return min(sums.tempered if self.fitness == "tempered" else sums.cross_entropy, EXACT) / total
 
     def excludes(self, bound: float) -> bool:
         """Whether a candidate with this bound is strictly worse than the threshold."""

@@ -2,12 +2,54 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple, Self
 
-Fitness = Literal["accuracy", "cross_entropy"]
-"""What a search optimises: the share of correct images, or the mean cross-entropy in nats."""
-FITNESSES: Final[tuple[Fitness, ...]] = ("accuracy", "cross_entropy")
+Fitness = Literal["tempered", "accuracy", "cross_entropy"]
+"""What a search optimises.
+
+- `tempered`: the mean cross-entropy in nats at the candidate's own best temperature, `min over beta in BETAS of
+  mean_i [logsumexp(beta z_i) - beta z_i,y_i]` of logits z. It does not punish a candidate for being sure of itself.
+- `accuracy`: the share of correct images.
+- `cross_entropy`: the mean cross-entropy in nats.
+"""
+FITNESSES: Final[tuple[Fitness, ...]] = ("tempered", "accuracy", "cross_entropy")
+
+_QUARTERS: Final = (1.0, math.sqrt(math.sqrt(2)), math.sqrt(2), math.sqrt(math.sqrt(8)))
+"""Powers of 2 ** (1/4), from square roots, which are rounded alike on every machine."""
+BETAS: Final[tuple[float, ...]] = (*(math.ldexp(step, octave) for octave in range(-5, 4) for step in _QUARTERS), 16.0)
+"""The inverse temperatures that are tried: 37 from 1/32 to 16, four an octave; 1 is one of them."""
+_PLAIN: Final = BETAS.index(1.0)
+
+
+class ScoreSums(NamedTuple):
+    """What a `Score` is made of: sums over some images."""
+
+    correct: int
+    nats: tuple[float, ...]
+    """Sum of their cross-entropies at each of `BETAS`, exact as `glorasearch.space.early_stopping` says; nan or inf if
+    one of them is."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether all cross-entropies are finite: at one temperature, and so at every."""
+        return math.isfinite(self.cross_entropy)
+
+    @property
+    def cross_entropy(self) -> float:
+        """Sum of the cross-entropies of the logits as they are, nats."""
+        return self.nats[_PLAIN]
+
+    @property
+    def tempered(self) -> float:
+        """The least sum over the temperatures, nats."""
+        return min(self.nats)
+
+    @property
+    def beta(self) -> float:
+        """The inverse temperature of the least sum; the smallest of several."""
+        return BETAS[self.nats.index(self.tempered)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +65,38 @@ class Score:
     """Images of the split."""
     cross_entropy: float
     """Mean over the images seen, nats."""
+    tempered: float
+    """The same at the best of the temperatures `1 / BETAS`, one for all images."""
+    beta: float
+    """The inverse of that temperature."""
     seconds: float = 0.0
     """Wall-clock seconds of the evaluation; 0 if the score was reused."""
     bound: float | None = None
     """If the evaluation stopped early: the best fitness that the candidate could still have reached."""
     stopped_after: int | None = None
     """If the evaluation stopped early: the images seen."""
+
+    @classmethod
+    def of(
+        cls, sums: ScoreSums, total: int, *, seconds: float = 0.0, bound: float | None = None, seen: int | None = None
+    ) -> Self:
+        """The score that sums over `seen` of `total` images make; over all of them if `seen` is not given."""
+        images = total if seen is None else seen
+        return cls(
+            correct=sums.correct,
+            total=total,
+            cross_entropy=sums.cross_entropy / images,
+            tempered=sums.tempered / images,
+            beta=sums.beta,
+            seconds=seconds,
+            bound=bound,
+            stopped_after=seen,
+        )
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by in the tempered cross-entropy: above 1 if the candidate is too sure of itself."""
+        return 1 / self.beta
 
     @property
     def stopped_early(self) -> bool:

@@ -58,7 +58,7 @@ def make(spec: Mapping[str, Any]) -> Callable[[EvaluationTask], EvaluationResult
         if log is not None:
             (log / f"ended-{digest}-{os.getpid()}").touch()
         nats = float("nan") if noise[6] < spec.get("nan", 0) else noise[1] / 256
-        return EvaluationResult(digest, Score(100 + noise[0] % 100, 200, nats, seconds=0.25))
+        return EvaluationResult(digest, Score(100 + noise[0] % 100, 200, nats, nats, beta=1.0, seconds=0.25))
 
     burner = Burner(evaluate)
     return burner

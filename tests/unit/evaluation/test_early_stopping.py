@@ -17,7 +17,7 @@ from glorasearch.data import Splits
 from glorasearch.db import TrialStorage
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.evaluation.eager_model import EagerModel
-from glorasearch.evaluation.scoring import Chunks, PendingSums, hardest_first, natural_order
+from glorasearch.evaluation.scoring import Chunks, PendingSums, device_sums, hardest_first, natural_order
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
 from glorasearch.space import FITNESSES, EvaluationResult, EvaluationTask, Fitness, Score, StopThreshold, Subnet, sample
 from glorasearch.supernet import Supernet
@@ -30,8 +30,8 @@ def candidates(supernet: Supernet, count: int) -> list[Subnet]:
     return [sample(supernet.space, rng) for _ in range(count)]
 
 
-def scores(result: Score) -> tuple[int, float, float | None]:
-    return result.correct, result.cross_entropy, result.bound
+def scores(result: Score) -> tuple[float | None, ...]:
+    return result.correct, result.cross_entropy, result.tempered, result.beta, result.bound
 
 
 @torch.inference_mode()
@@ -83,7 +83,7 @@ def test_a_threshold_stops_exactly_those_that_are_worse(
     subnets = candidates(fitted, 12)
     full = [evaluator.evaluate(subnet) for subnet in subnets]
     sign = -1 if fitness == "accuracy" else 1
-    values = [sign * (result.accuracy if fitness == "accuracy" else result.cross_entropy) for result in full]
+    values = [sign * getattr(result, fitness) for result in full]
     assert len(set(values)) > 3
     stopped = 0
     for value in sorted(values)[:5]:
@@ -142,8 +142,9 @@ def test_scores_that_are_not_finite_are_an_error_and_never_stop_an_evaluation(
 
 
 def test_an_infinite_cross_entropy_is_told(splits: Splits) -> None:
-    found = PendingSums(torch.tensor([[0.0, float("-inf")], [0.0, 1.0]]), torch.tensor([1, 1])).wait()
-    assert (found.correct, found.nats, found.finite) == (1, float("inf"), False)
+    logits = torch.tensor([[0.0, float("-inf")], [0.0, 1.0]])
+    found = PendingSums(device_sums(logits, torch.tensor([1, 1]))).wait()
+    assert (found.correct, set(found.nats), found.finite) == (1, {float("inf")}, False)
 
 
 def test_the_order_is_a_function_of_the_weights_and_the_split(splits: Splits, new_supernet: NewSupernet) -> None:
@@ -193,11 +194,12 @@ def test_a_search_breeds_the_same_parents_and_ends_with_the_same_winner(
     (expected, plain, all_images), (found, trials, images) = search(False), search(True)
     assert [trial.params for trial in trials] == [trial.params for trial in plain]
     assert (found.best.number, found.subnet) == (expected.best.number, expected.subnet)
-    assert found.best.score.cross_entropy == expected.best.score.cross_entropy
+    assert scores(found.best.score) == scores(expected.best.score)
     for trial, other in zip(trials, plain, strict=True):
         if trial.state == TrialState.COMPLETE:
             assert trial.values == other.values
-            assert trial.user_attrs["cross_entropy"] == other.user_attrs["cross_entropy"]
+            for name in ("accuracy", "cross_entropy", "tempered", "temperature"):
+                assert trial.user_attrs[name] == other.user_attrs[name]
     assert found.stopped_early > 20
     assert sum(seen for seen, *_ in all_images) == 70 * len(all_images)
     assert found.images_share == sum(seen for seen, *_ in images) / (70 * len(images)) < 0.98

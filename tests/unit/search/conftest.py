@@ -12,7 +12,7 @@ from support.spaces import small_space
 
 from glorasearch.db import Database, TrialStorage
 from glorasearch.search import Executor, InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
-from glorasearch.space import BoundSpace, EvaluationResult, EvaluationTask, Score, Subnet
+from glorasearch.space import BETAS, BoundSpace, EvaluationResult, EvaluationTask, Score, ScoreSums, Subnet
 from glorasearch.space.early_stopping import UNIT
 
 
@@ -25,7 +25,8 @@ def score(task: EvaluationTask) -> Score:
     noise = hashlib.sha256(task.subnet_digest.encode()).digest()
     missed = 1 - hits / len(hidden)
     correct = 200 - int(100 * missed) - noise[0] % 8
-    return Score(correct, 200, missed + noise[1] / 2560, seconds=0.5)
+    tempered = 0.9 * missed + noise[2] / 2560
+    return Score(correct, 200, missed + noise[1] / 2560, tempered, beta=BETAS[noise[3] % len(BETAS)], seconds=0.5)
 
 
 def evaluate(task: EvaluationTask) -> EvaluationResult:
@@ -36,7 +37,8 @@ IMAGES = 40
 
 
 class ImageWise:
-    """Scores subnets by `score`, spread over images of different hardness, plus noise.
+    """Scores subnets by `score`, spread over images of different hardness, plus noise: the right one of ten classes
+    has the margin over the nine others, which are alike.
 
     `order` and `chunk` say in which order the images are seen, and how many between two checks of the threshold.
     """
@@ -49,32 +51,31 @@ class ImageWise:
         self.thresholds: list[float | None] = []
 
     def images(self, task: EvaluationTask) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Cross-entropy and correctness of every image, in the order of the split."""
+        """Cross-entropy at each of `BETAS` (rows) and correctness of every image, in the order of the split."""
         quality = score(task).cross_entropy
         noise = np.random.default_rng(int(task.subnet_digest[:12], 16)).normal(0.0, 0.6, IMAGES)
-        margins = np.linspace(-2.0, 4.0, IMAGES) - 4 * quality + noise
-        nats = np.round(np.log1p(np.exp(-margins)) / UNIT) * UNIT
+        margins = np.linspace(0.0, 8.0, IMAGES) - 4 * quality + noise
+        nats = np.round(np.log1p(9 * np.exp(-np.outer(BETAS, margins))) / UNIT) * UNIT
         if self._broken and task.subnet_digest[0] in self._broken:
-            nats[IMAGES // 2] = float("nan")
+            nats[:, IMAGES // 2] = float("nan")
         return nats, margins > 0
 
     def __call__(self, task: EvaluationTask) -> EvaluationResult:
         nats, right = self.images(task)
-        nats, right = nats[self._order], right[self._order]
+        nats, right = nats[:, self._order], right[self._order]
         self.thresholds.append(task.threshold.value if task.threshold else None)
         for seen in range(self._chunk, IMAGES, self._chunk):
-            total = float(nats[:seen].sum())
-            if task.threshold is None or not np.isfinite(total):
+            sums = ScoreSums(int(right[:seen].sum()), tuple(nats[:, :seen].sum(1).tolist()))
+            if task.threshold is None or not sums.finite:
                 continue
-            bound = task.threshold.bound(int(right[:seen].sum()), total, seen, IMAGES)
+            bound = task.threshold.bound(sums, seen, IMAGES)
             if task.threshold.excludes(bound):
                 self.seen[task.subnet_digest] = seen
-                correct = int(right[:seen].sum())
-                stopped = Score(correct, IMAGES, total / seen, seen / 100, bound=bound, stopped_after=seen)
+                stopped = Score.of(sums, IMAGES, seconds=seen / 100, bound=bound, seen=seen)
                 return EvaluationResult(task.subnet_digest, stopped)
         self.seen[task.subnet_digest] = IMAGES
-        full = Score(int(right.sum()), IMAGES, float(nats.sum()) / IMAGES, IMAGES / 100)
-        return EvaluationResult(task.subnet_digest, full)
+        sums = ScoreSums(int(right.sum()), tuple(nats.sum(1).tolist()))
+        return EvaluationResult(task.subnet_digest, Score.of(sums, IMAGES, seconds=IMAGES / 100))
 
 
 Trials = list[tuple[Any, ...]]

@@ -16,7 +16,7 @@ from glorasearch.search import SAMPLERS, SearchConfig
             {"mode": "steady", "sampler": "nsga2"},
             "sampler 'nsga2' works in generations and has no mode 'steady'; samplers that have it are evolution",
         ),
-        ({"fitness": "loss"}, "'search.fitness': expected 'accuracy' or 'cross_entropy', found 'loss'"),
+        ({"fitness": "loss"}, "'search.fitness': expected 'tempered', 'accuracy' or 'cross_entropy', found 'loss'"),
         ({"trials": 0}, "'search.trials': expected at least 1, found 0"),
         ({"population": 1}, "'search.population': expected at least 2, found 1"),
         ({"batch": 0}, "'search.batch': expected at least 1, found 0"),

@@ -65,7 +65,8 @@ def test_every_trial_stores_its_subnet_and_scores_within_the_budget(new_search, 
 
 def test_accuracy_with_ties_broken_by_cross_entropy(new_search):
     def coarse(task: EvaluationTask) -> EvaluationResult:
-        score = Score(150 + int(task.subnet_digest[0] < "8"), 200, int(task.subnet_digest[1], 16))
+        one, other = int(task.subnet_digest[1], 16), int(task.subnet_digest[2], 16)
+        score = Score(150 + int(task.subnet_digest[0] < "8"), 200, one, tempered=other, beta=1.0)
         return EvaluationResult(task.subnet_digest, score)
 
     search = new_search()
@@ -130,7 +131,7 @@ def test_failures_are_trials_with_their_reason(new_search, evaluator):
         if task.subnet_digest[0] == "0":
             raise EvaluationError("no memory")
         if task.subnet_digest[0] == "1":
-            return EvaluationResult(task.subnet_digest, Score(1, 2, float("nan")))
+            return EvaluationResult(task.subnet_digest, Score(1, 2, float("nan"), float("nan"), 1.0))
         return evaluator(task)
 
     search = new_search()

@@ -7,7 +7,7 @@ from numpy.random import default_rng
 
 from glorasearch.search import SearchConfig
 from glorasearch.search.evolution import ChildGenerator
-from glorasearch.space import BoundSpace, LayerShape, SearchSpace, Subnet, sample
+from glorasearch.space import FITNESSES, BoundSpace, LayerShape, SearchSpace, Subnet, sample
 
 
 def bind(layers: int, budget: tuple[int, int | None]) -> BoundSpace:
@@ -77,7 +77,7 @@ def test_roles_of_a_generation(new_search, space_maker):
         )
 
 
-@pytest.mark.parametrize("fitness", ["accuracy", "cross_entropy"])
+@pytest.mark.parametrize("fitness", FITNESSES)
 def test_parents_are_the_best_of_all_generations_and_each_subnet_once(new_search, space_maker, fitness):
     """Seen in what the generator of children is given; the trials are those that it makes of it."""
     search = new_search(space_maker(layers=3, choices={"B": ["lora:2", "vector", "none"]}, budget={}))

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from glorasearch.errors import EvaluationError, SearchError
 from glorasearch.search import Executor, InProcessExecutor, LogNormalSeconds, SearchConfig, SimulatedExecutor
-from glorasearch.space import EvaluationResult, EvaluationTask, evaluate_safely
+from glorasearch.space import FITNESSES, EvaluationResult, EvaluationTask, evaluate_safely
 
 SMALL: dict[str, Any] = {"mode": "steady", "trials": 60, "population": 12, "parents": 4, "batch": 8}
 STEADY = ("evolution", "random", "tpe")
@@ -86,7 +86,7 @@ def test_in_one_process_the_same_seed_makes_the_same_trials_however_often_it_is_
     assert other.trials != undisturbed.trials
 
 
-@pytest.mark.parametrize("fitness", ["accuracy", "cross_entropy"])
+@pytest.mark.parametrize("fitness", FITNESSES)
 @pytest.mark.parametrize("sampler", ["evolution", "random"])
 def test_early_stopping_changes_neither_trials_nor_winner(new_search, imagewise, fitness, sampler):
     plain, stopping = new_search(), new_search()

@@ -9,10 +9,10 @@ from optuna.trial import FrozenTrial, TrialState
 from glorasearch.db.columns import json_copy
 from glorasearch.search import TrialRecord
 from glorasearch.search.trials import PARAMETERS, SUBNET, has_score, objective, rank
-from glorasearch.space import Score
+from glorasearch.space import FITNESSES, Score
 
-FULL = Score(correct=3, total=4, cross_entropy=0.1 + 0.2, seconds=0.5)
-STOPPED = Score(correct=1, total=4, cross_entropy=1.25, seconds=0.125, bound=0.7, stopped_after=2)
+FULL = Score(correct=3, total=4, cross_entropy=0.1 + 0.2, tempered=0.2, beta=0.5, seconds=0.5)
+STOPPED = Score(1, 4, cross_entropy=1.25, tempered=1.0, beta=0.25, seconds=0.125, bound=0.7, stopped_after=2)
 
 
 def stored(record: TrialRecord) -> dict[str, Any]:
@@ -33,16 +33,18 @@ def test_every_field_of_a_score_is_stored_under_its_name() -> None:
     """So a field that is added to `Score` needs no change elsewhere to get into the database and back."""
     assert all(getattr(STOPPED, field.name) is not None for field in fields(Score))
     attrs = stored(TrialRecord(0, "digest", 10, STOPPED))
-    hidden = {"cross_entropy": "seen_cross_entropy"}
+    hidden = {name: f"seen_{name}" for name in ("cross_entropy", "tempered", "beta")}
     for field in fields(Score):
         assert attrs[hidden.get(field.name, field.name)] == getattr(STOPPED, field.name)
 
 
 def test_scores_of_the_hardest_images_are_not_taken_for_those_of_all() -> None:
     full, stopped = (stored(TrialRecord(0, "digest", 10, score)) for score in (FULL, STOPPED))
-    assert full.keys() - stopped.keys() == {"accuracy", "cross_entropy"}
-    assert stopped.keys() - full.keys() == {"seen_accuracy", "seen_cross_entropy", "bound", "stopped_after"}
+    measures = {"accuracy", "cross_entropy", "tempered", "beta", "temperature"}
+    assert full.keys() - stopped.keys() == measures
+    assert stopped.keys() - full.keys() == {f"seen_{name}" for name in measures} | {"bound", "stopped_after"}
     assert (full["accuracy"], stopped["seen_accuracy"]) == (0.75, 0.5)
+    assert (full["temperature"], stopped["seen_temperature"]) == (2.0, 4.0)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,10 @@ def test_which_stored_trials_have_a_score(state: TrialState, attrs: dict[str, An
 
 def test_ties_go_to_the_other_measure_and_then_to_the_earlier_trial() -> None:
     def records(*scores: tuple[int, float]) -> list[TrialRecord]:
-        return [TrialRecord(n, "", 0, Score(correct, 10, nats)) for n, (correct, nats) in enumerate(scores)]
+        return [
+            TrialRecord(n, "", 0, Score(correct, 10, nats, tempered=3 - nats, beta=1.0))
+            for n, (correct, nats) in enumerate(scores)
+        ]
 
     def order(fitness: Any, found: list[TrialRecord]) -> list[int]:
         return [record.number for record in sorted(found, key=lambda record: rank(fitness, record))]
@@ -69,8 +74,9 @@ def test_ties_go_to_the_other_measure_and_then_to_the_earlier_trial() -> None:
     found = records((5, 1.0), (6, 2.0), (6, 1.0), (6, 1.0), (5, 0.5))
     assert order("accuracy", found) == [2, 3, 1, 4, 0]
     assert order("cross_entropy", found) == [4, 2, 3, 0, 1]
+    assert order("tempered", found) == [1, 2, 3, 0, 4]
 
 
 def test_the_objective_of_a_stopped_trial_is_its_bound() -> None:
-    assert [objective(fitness, FULL) for fitness in ("accuracy", "cross_entropy")] == [0.75, FULL.cross_entropy]
-    assert [objective(fitness, STOPPED) for fitness in ("accuracy", "cross_entropy")] == [0.7, 0.7]
+    assert [objective(fitness, FULL) for fitness in FITNESSES] == [FULL.tempered, 0.75, FULL.cross_entropy]
+    assert [objective(fitness, STOPPED) for fitness in FITNESSES] == [0.7, 0.7, 0.7]
