@@ -16,7 +16,7 @@ from glorasearch.space import BoundSpace, SearchSpace, Subnet
 
 
 class Supernet(nn.Module):
-    """A timm backbone whose linear layers and convolutions carry the support tensors of a search space.
+    """A timm backbone whose linear layers, convolutions and norms carry the support tensors of a search space.
 
     The given backbone is not changed: the supernet has its own module tree, but shares the memory of the frozen
     weights. Trainable are the support tensors and the supernet's own copy of the head. Buffers (batch-norm statistics)

@@ -1,13 +1,10 @@
 """Layers that carry support tensors, and their injection into a backbone."""
 
+from glorasearch.adapters.base import Base, is_adaptable, plain_layer, rows_of
 from glorasearch.adapters.inject import adaptable_layers, head_names, inject
-from glorasearch.adapters.layer import (
-    AdaptedConv2d,
-    AdaptedLayer,
-    AdaptedLinear,
-    LayerChoices,
-    plain_layer,
-)
+from glorasearch.adapters.layer import AdaptedLayer, LayerChoices
+from glorasearch.adapters.norm import AdaptedNorm
+from glorasearch.adapters.products import AdaptedConv2d, AdaptedLinear
 from glorasearch.adapters.support import OfferedChoice, Storage, SupportTensor, offered_choices
 from glorasearch.adapters.warm_up import WarmUps
 
@@ -15,6 +12,8 @@ __all__ = [
     "AdaptedConv2d",
     "AdaptedLayer",
     "AdaptedLinear",
+    "AdaptedNorm",
+    "Base",
     "LayerChoices",
     "OfferedChoice",
     "Storage",
@@ -23,6 +22,8 @@ __all__ = [
     "adaptable_layers",
     "head_names",
     "inject",
+    "is_adaptable",
     "offered_choices",
     "plain_layer",
+    "rows_of",
 ]

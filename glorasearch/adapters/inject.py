@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import torch
 from torch import nn
 
-from glorasearch.adapters.layer import AdaptedConv2d, AdaptedLayer, AdaptedLinear
+from glorasearch.adapters.base import is_adaptable, kind_of, rows_of
+from glorasearch.adapters.layer import AdaptedLayer
+from glorasearch.adapters.norm import AdaptedNorm
+from glorasearch.adapters.products import AdaptedConv2d, AdaptedLinear
 from glorasearch.adapters.support import OfferedChoice, Storage, offered_choices
-from glorasearch.choices import Part
+from glorasearch.choices import Kind, Part
 from glorasearch.errors import BackboneError
 from glorasearch.space import BoundSpace, LayerShape
 
@@ -39,23 +43,26 @@ def head_names(model: nn.Module) -> tuple[str, ...]:
 
 
 def adaptable_layers(model: nn.Module) -> list[LayerShape]:
-    """Every `nn.Linear` and `nn.Conv2d` of a backbone outside its head, in the order of `named_modules`.
+    """Every linear layer, convolution and norm of a backbone outside its head, in the order of `named_modules`.
 
-    Subclasses are left out: they may transform their weight (standardise it, for instance).
+    `base.kind_of` says which classes these are.
     """
     heads = head_names(model)
-    return [
-        _shape(name, module)
-        for name, module in model.named_modules()
-        if type(module) in (nn.Linear, nn.Conv2d)
-        and not any(name == head or name.startswith(f"{head}.") for head in heads)
-    ]
+    found: list[LayerShape] = []
+    for name, module in model.named_modules():
+        kind = kind_of(module)
+        if kind is None or any(name == head or name.startswith(f"{head}.") for head in heads):
+            continue
+        outs, ins = rows_of(module.weight).shape
+        found.append(LayerShape(name, ins, outs, module.bias is not None, kind))
+    return found
 
 
-def _shape(name: str, module: nn.Module) -> LayerShape:
-    assert isinstance(module, (nn.Linear, nn.Conv2d))
-    outs, ins = module.weight.flatten(1).shape
-    return LayerShape(name, ins, outs, module.bias is not None, isinstance(module, nn.Conv2d))
+_CLASSES: Final[dict[Kind, type[AdaptedLayer]]] = {
+    "linear": AdaptedLinear,
+    "conv2d": AdaptedConv2d,
+    "norm": AdaptedNorm,
+}
 
 
 def inject(
@@ -83,9 +90,9 @@ def inject(
             )
         base = model.get_submodule(layer.name)
         own = {t: shared[groups[layer.name, t]][t] for t in offered.get(layer.name, {}) if (layer.name, t) in groups}
-        adapted_class = AdaptedConv2d if layer.convolution else AdaptedLinear
-        adapted[layer.name] = adapted_class(
-            base,  # type: ignore[arg-type]
+        assert is_adaptable(base)
+        adapted[layer.name] = _CLASSES[layer.kind](
+            base,
             offered.get(layer.name, {}),
             entangle=space.entangle,
             generator=generator,

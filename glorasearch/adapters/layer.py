@@ -1,18 +1,18 @@
-"""Layers that carry support tensors."""
+"""What all layers that carry support tensors have in common."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glorasearch.adapters.base import Base, rows_of
 from glorasearch.adapters.plugins import check_plugins
 from glorasearch.adapters.support import OfferedChoice, Storage, SupportTensor
-from glorasearch.choices import Contribution, Dense, LowRank, as_matrix, as_vector
+from glorasearch.choices import Contribution, LowRank, as_matrix, as_vector
 from glorasearch.space import SUPPORT_TENSORS
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ class AdaptedLayer(nn.Module):
     `base` is the original module, shared and not copied.
     """
 
-    base: nn.Linear | nn.Conv2d
+    base: Base
 
     def __init__(
         self,
-        base: nn.Linear | nn.Conv2d,
+        base: Base,
         offered: Mapping[str, Mapping[str, OfferedChoice]],
         *,
         entangle: str,
@@ -50,9 +50,8 @@ class AdaptedLayer(nn.Module):
         """`offered` has the choice classes of each support tensor, `shared` the parts of groups of layers."""
         super().__init__()
         self.base = base
-        weight = base.weight.detach()
-        self.out_features = weight.shape[0]
-        self.in_features = weight[0].numel()
+        weight = self.weight_view.detach()
+        self.out_features, self.in_features = weight.shape
         self.support = nn.ModuleDict(
             {
                 tensor: SupportTensor(
@@ -62,42 +61,28 @@ class AdaptedLayer(nn.Module):
             }
         )
         for tensor, classes in offered.items():
-            check_plugins(tensor, classes, self.support_of(tensor), weight.flatten(1))
+            check_plugins(tensor, classes, self.support_of(tensor), weight)
         self.choices: LayerChoices | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """The base layer with the active choices.
-
-        Only a scale by a product, or a dense shift, needs the dense weight and its full gradient. A scale of rows of W0
-        scales the outputs, products and vectors are added as low-rank and rank-one terms, and the rest is one offset.
-        At a scale of 0 the scaled form is exactly the unscaled one, since `y·1 − b·0 = y`.
-        """
+        """The base layer with the active choices."""
         if self.choices is None:
             result: Tensor = self.base(x)
             return result
-        added = self.contributions(self.choices)
-        bias = self.merge_bias(added)
-        scales = [c.scale for c in added if c.scale is not None]
-        shifts = [c.shift for c in added if c.shift is not None]
-        if self._needs_weight(scales, shifts):
-            return self._run(x, self.merge_weight(added), bias)
-        return self._run_cheaply(x, bias, scales, shifts)
+        return self._run_with(x, self.contributions(self.choices))
 
-    def _needs_weight(self, scales: Iterable[Value], shifts: Iterable[Value]) -> bool:
-        return any(not isinstance(scale, Tensor) for scale in scales) or any(isinstance(s, Dense) for s in shifts)
+    def _run_with(self, x: Tensor, added: Sequence[Contribution]) -> Tensor:
+        """The layer's function with what choices add."""
+        return self._run(x, self.merge_weight(added), self.merge_bias(added))
 
     @abstractmethod
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The layer's function with the given weight `(out, in)` and bias `(out,)`."""
 
-    @abstractmethod
-    def _run_cheaply(self, x: Tensor, bias: Tensor | None, scales: list[Value], shifts: list[Value]) -> Tensor:
-        """The layer's function with W0 scaled by vectors and shifted by products and vectors, without forming W."""
-
     @property
     def weight_view(self) -> Tensor:
         """W0 as `(out, in)`."""
-        return self.base.weight.flatten(1)
+        return rows_of(self.base.weight)
 
     def merged_weight(self, choices: LayerChoices) -> Tensor:
         """W, `(out, in)`; W0 itself where nothing is added."""
@@ -158,96 +143,3 @@ class AdaptedLayer(nn.Module):
         module = self.support[tensor]
         assert isinstance(module, SupportTensor)
         return module
-
-
-class AdaptedLinear(AdaptedLayer):
-    """A linear layer with support tensors: `y = x · Wᵀ + b`, `(..., in)` to `(..., out)`."""
-
-    base: nn.Linear
-
-    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.linear(x, weight, bias)
-
-    def _run_cheaply(self, x: Tensor, bias: Tensor | None, scales: list[Value], shifts: list[Value]) -> Tensor:
-        rows = x.reshape(-1, self.in_features)
-        y = F.linear(rows, self.base.weight, bias)
-        if scales:
-            # In the scale's own dtype: 1 + a in bfloat16 would lose a small a altogether.
-            scale = _sum_vectors(scales)
-            scaled = y * (1 + scale) if bias is None else torch.addcmul(-bias * scale, y, 1 + scale)
-            y = scaled.to(y.dtype)
-        for shift in shifts:
-            _shift(y, rows, shift)
-        return y.view(*x.shape[:-1], self.out_features)
-
-
-class AdaptedConv2d(AdaptedLayer):
-    """A convolution with support tensors: the weight is seen as `(out, in / groups · height · width)`.
-
-    `(N, in, H, W)` to `(N, out, H', W')`; the prompt C has one value per tap of a filter. The GLoRA paper does not
-    cover convolutions. Batch norms stay in evaluation mode, with the statistics of the backbone.
-    """
-
-    base: nn.Conv2d
-
-    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        result: Tensor = self.base._conv_forward(x, weight.view_as(self.base.weight), bias)
-        return result
-
-    def _needs_weight(self, scales: Iterable[Value], shifts: Iterable[Value]) -> bool:
-        """In a grouped convolution a product is not a chain of two convolutions."""
-        return super()._needs_weight(scales, shifts) or (self.base.groups > 1 and any(True for _ in shifts))
-
-    def _run_cheaply(self, x: Tensor, bias: Tensor | None, scales: list[Value], shifts: list[Value]) -> Tensor:
-        y = self._run(x, self.base.weight, bias)
-        if scales:
-            scale = _sum_vectors(scales)[:, None, None]
-            offset = None if bias is None else -bias[:, None, None] * scale
-            y = (y * (1 + scale) if offset is None else torch.addcmul(offset, y, 1 + scale)).to(y.dtype)
-        for shift in shifts:
-            down, up = shift if isinstance(shift, LowRank) else _repeated(shift, self.in_features)
-            seen = self.base._conv_forward(x, up.reshape(-1, *self.base.weight.shape[1:]), None)
-            y = y + F.conv2d(seen, down.expand(self.out_features, -1)[:, :, None, None])
-        return y
-
-
-def _sum_vectors(vectors: list[Value]) -> Tensor:
-    total: Tensor | None = None
-    for vector in vectors:
-        assert isinstance(vector, Tensor)
-        total = vector if total is None else total + vector
-    assert total is not None
-    return total
-
-
-def _repeated(vector: Value, columns: int) -> LowRank:
-    """A vector, repeated in every column, as a product of rank one."""
-    assert isinstance(vector, Tensor)
-    return LowRank(vector[:, None], vector.new_ones(1, columns))
-
-
-def _shift(y: Tensor, x: Tensor, b: Value) -> None:
-    """Add `x·Bᵀ` to `y (N, out)` in place, in one pass over it, whatever the form of B.
-
-    The factor is laid out as `(rank, out)`, so that autograd computes its gradient as `seenᵀ·g`; with few columns in
-    `seen`, a CPU takes six times as long for `gᵀ·seen`, the gradient of a `linear`.
-    """
-    if isinstance(b, LowRank):
-        seen, factor = F.linear(x, b.up), b.down.t()
-    else:
-        assert isinstance(b, Tensor)
-        seen, factor = x.sum(-1, keepdim=True), b.expand(1, y.shape[-1])
-    y.addmm_(seen.to(y.dtype), factor.to(y.dtype).contiguous())
-
-
-def plain_layer(base: nn.Linear | nn.Conv2d, *, bias: bool) -> nn.Linear | nn.Conv2d:
-    """A layer with the hyperparameters of `base`, with or without a bias; its values are uninitialised."""
-    plain: nn.Linear | nn.Conv2d
-    if isinstance(base, nn.Linear):
-        plain = nn.Linear(base.in_features, base.out_features, bias, device="meta")
-    else:
-        plain = nn.Conv2d(
-            base.in_channels, base.out_channels, base.kernel_size, base.stride, base.padding, base.dilation,  # type: ignore[arg-type]
-            base.groups, bias, base.padding_mode, device="meta",
-        )  # fmt: skip
-    return plain.to_empty(device=base.weight.device).to(base.weight.dtype)

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite, prod
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, NamedTuple
 
 from glorasearch.errors import SearchSpaceError
 
@@ -26,6 +26,8 @@ SUPPORT_TENSORS: Final = ("A", "B", "C", "D", "E")
 
 RATES: Final = ("factor", "vector", "spectrum")
 """The learning-rate groups of parts."""
+Kind = Literal["linear", "conv2d", "norm"]
+"""What a layer is: a linear layer, a convolution, or a norm with a weight and perhaps a bias per channel."""
 Options = Mapping[str, float]
 """The options of a choice class by name, as a search space sets them."""
 
@@ -34,14 +36,15 @@ Options = Mapping[str, float]
 class LayerShape:
     """Name and shape of one layer: weight `(out_features, in_features)`, bias `(out_features,)` or none.
 
-    The weight of a convolution is seen as `(out, in / groups · kernel height · kernel width)`.
+    The weight of a convolution is seen as `(out, in / groups · kernel height · kernel width)`, that of a norm as
+    `(channels, 1)`.
     """
 
     name: str
     in_features: int
     out_features: int
     bias: bool = True
-    convolution: bool = False
+    kind: Kind = "linear"
 
     @property
     def stacked(self) -> int:
@@ -159,6 +162,8 @@ class Choice(ABC):
     """Of the class, in search spaces: `lora` of `lora:4`."""
     tensors: ClassVar[str]
     """The support tensors that allow it, as letters."""
+    norms: ClassVar[str] = ""
+    """Those of them that allow it on a norm, which has no weight to be seen through and none to be shifted."""
     arguments: ClassVar[tuple[str, ...]] = ()
     """Names of its arguments, whole numbers, in the order in which they are written: `rank` for `lora:4`."""
     defaults: ClassVar[Options] = {}

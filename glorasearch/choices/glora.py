@@ -16,7 +16,7 @@ class Nothing(Choice):
     """Adds nothing and costs nothing."""
 
     name = "none"
-    tensors = "ABCDE"
+    tensors = norms = "ABCDE"
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
@@ -34,6 +34,7 @@ class Constant(Choice):
 
     name = "constant"
     tensors = "ABDE"
+    norms = "ADE"
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
@@ -54,6 +55,7 @@ class Vector(Choice):
 
     name = "vector"
     tensors = "ABCDE"
+    norms = "ADE"
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:

@@ -6,7 +6,7 @@ import functools
 import re
 from typing import Final
 
-from glorasearch.choices.base import SUPPORT_TENSORS, Choice, Options
+from glorasearch.choices.base import SUPPORT_TENSORS, Choice, Options, Site
 from glorasearch.choices.dash import Dash
 from glorasearch.choices.fourier import Fourier
 from glorasearch.choices.glora import Constant, Lora, Nothing, Vector
@@ -81,6 +81,21 @@ def describe_choices(tensor: str | None = None) -> list[str]:
         for name, choice in CHOICES.items()
         if tensor is None or tensor in choice.tensors
     ]
+
+
+def check_fits(choice: Choice, site: Site) -> None:
+    """Raise `SearchSpaceError` if a layer is too small for a choice, or is a norm and does not have it."""
+    layer, tensor = site.layer, site.tensor
+    if layer.kind == "norm" and tensor not in choice.norms:
+        own = [
+            f"{each} may be {', '.join(name for name, one in CHOICES.items() if each in one.norms)}"
+            for each in SUPPORT_TENSORS
+        ]
+        raise SearchSpaceError(
+            f"choices.{tensor}: {str(choice)!r} is not for norms such as {layer.name}; on a norm "
+            f"{'; '.join(own)}. Give norms lists of their own by a group, or leave them out by layers.types"
+        )
+    choice.check(site)
 
 
 def check_allowed(tensor: str, choice: Choice) -> None:

@@ -24,7 +24,7 @@ from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpa
 def command(name: str, backbone: str, least: int | None, most: int | None, all_layers: bool, as_json: bool) -> None:
     """Show what search space NAME (a shipped one, or a TOML file) offers on a backbone."""
     space = SpaceConfig(name=name, min=least, max=most).load()
-    known = None if "conv2d" in space.layers.types else known_layers(backbone)  # which are linear layers only
+    known = known_layers(backbone) if space.layers.types == ("linear",) else None  # it has linear layers only
     bound = space.bind(known or _built_layers(backbone))
     if as_json:
         click.echo(json.dumps(_describe(space, bound, backbone), indent=2))
@@ -53,7 +53,7 @@ def _describe(space: SearchSpace, bound: BoundSpace, backbone: str) -> dict[str,
                 "name": layer.name,
                 "shape": [layer.out_features, layer.in_features],
                 "bias": layer.bias,
-                "type": "conv2d" if layer.convolution else "linear",
+                "type": layer.kind,
                 "choices": {gene.tensor: list(gene.choices) for gene in bound.genes if gene.layer == layer.name},
                 "shared": {gene.tensor: gene.share for gene in bound.genes if gene.layer == layer.name and gene.share},
             }

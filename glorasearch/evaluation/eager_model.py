@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from glorasearch.adapters import AdaptedLayer, LayerChoices
+from glorasearch.adapters import AdaptedLayer, Base, LayerChoices, is_adaptable, rows_of
 from glorasearch.choices import Contribution, Dense
 from glorasearch.evaluation.merged_model import MergedModel
 from glorasearch.space import SUPPORT_TENSORS, Subnet
@@ -74,9 +74,9 @@ class MergedLayer:
     were written last. So the adapted layer's weights must not change.
     """
 
-    def __init__(self, layer: AdaptedLayer, plain: nn.Linear | nn.Conv2d) -> None:
+    def __init__(self, layer: AdaptedLayer, plain: Base) -> None:
         self._layer = layer
-        self._weight, self._bias = plain.weight.data.flatten(1), plain.bias
+        self._weight, self._bias = rows_of(plain.weight.data), plain.bias
         self._added: dict[_Key, _Added] = {}
         self._written_weight: list[_Key] | None = None
         self._written_bias: list[_Key] | None = None
@@ -127,7 +127,7 @@ class MergedLayer:
         return self._layer.support_of(tensor).contribution(choice, self._layer.weight_view)
 
 
-def _plain(model: nn.Module, name: str) -> nn.Linear | nn.Conv2d:
+def _plain(model: nn.Module, name: str) -> Base:
     module = model.get_submodule(name)
-    assert isinstance(module, (nn.Linear, nn.Conv2d))
+    assert is_adaptable(module)
     return module

@@ -227,7 +227,7 @@ def what_cannot_be_fused(adapted: Mapping[str, AdaptedLayer]) -> str | None:
     tried: set[object] = set()
     for name, layer in adapted.items():
         if not isinstance(layer.base, nn.Linear):
-            return f"{name} is a convolution"
+            return f"{name} is a {'convolution' if isinstance(layer.base, nn.Conv2d) else 'norm'}"
         offered = tuple(
             (t, choice, one.largest) for t in layer.support for choice, one in layer.support_of(t).offered.items()
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from glorasearch.choices import LayerShape, Options, Site, options_of, parse_choice
+from glorasearch.choices import LayerShape, Options, Site, check_fits, options_of, parse_choice
 from glorasearch.errors import SearchSpaceError
 from glorasearch.space.reachable import Price, ReachableCounts
 from glorasearch.space.subnet import GeneKey, Subnet
@@ -193,12 +193,12 @@ class BoundSpace:
         return subnet.covers(self._prices.keys())
 
     def check_choices(self) -> None:
-        """Raise `SearchSpaceError` if a layer is too small for a choice, or a group's layers differ in shape."""
+        """Raise `SearchSpaceError` if a layer does not fit a choice, or a group's layers differ in shape."""
         shared: dict[str, tuple[Gene, object]] = {}
         for gene in self.genes:
             for choice in map(parse_choice, gene.choices):
                 site = self.site(gene, choice.name)
-                choice.check(site)
+                check_fits(choice, site)
                 if not (gene.share and choice.shareable):
                     continue
                 parts = choice.parts(site, **dict.fromkeys(choice.arguments, 1))
@@ -250,7 +250,13 @@ class BoundSpace:
         """SHA-256 of layers, genes, choices and storage: two spaces with one digest share weights."""
         content = {
             "layers": [
-                [layer.name, layer.in_features, layer.out_features, layer.bias, *["conv"] * layer.convolution]
+                [
+                    layer.name,
+                    layer.in_features,
+                    layer.out_features,
+                    layer.bias,
+                    *[layer.kind] * (layer.kind != "linear"),
+                ]
                 for layer in self.layers
             ],
             "genes": [

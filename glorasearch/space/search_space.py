@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, model_valida
 from glorasearch.choices import (
     CHOICES,
     SUPPORT_TENSORS,
+    Kind,
     LayerShape,
     options_of,
     plugin_sources,
@@ -133,8 +134,8 @@ class SearchSpace(BaseModel):
             raise SearchSpaceError(f"{self._source}: {error}") from error
 
     def _bind(self, layers: Sequence[LayerShape]) -> BoundSpace:
-        shapes = {layer.name: layer for layer in layers if _type(layer) in self.layers.types}
-        others = [layer.name for layer in layers if layer.name not in shapes]
+        shapes = {layer.name: layer for layer in layers if layer.kind in self.layers.types}
+        others = {layer.name: layer.kind for layer in layers if layer.name not in shapes}
         chosen = _select(shapes, self.layers.include, "layers.include", others)
         chosen -= _select(shapes, self.layers.exclude, "layers.exclude", others)
         kept = [layer for name, layer in shapes.items() if name in chosen]
@@ -190,14 +191,14 @@ class SearchSpace(BaseModel):
         return genes
 
 
-def _select(names: Iterable[str], patterns: Iterable[str], key: str, others: Iterable[str] = ()) -> set[str]:
+def _select(names: Iterable[str], patterns: Iterable[str], key: str, others: Mapping[str, Kind] = {}) -> set[str]:
     """The names that match any of the patterns (`*` any characters, dots included; `?` any one; `[ab]` one of these).
 
     Args:
         names: layers to choose from.
         patterns: what to choose.
         key: the patterns' key in the file, for messages.
-        others: layers of types that the space does not adapt.
+        others: layers of types that the space does not adapt, and these types.
 
     Raises:
         SearchSpaceError: if a pattern matches nothing; the message names `key` and the nearest layers, or what the
@@ -211,18 +212,15 @@ def _select(names: Iterable[str], patterns: Iterable[str], key: str, others: Ite
             found = f"{key}: pattern {pattern!r} matches none of {len(known)} layers"
             elsewhere = [name for name in others if fnmatchcase(name, pattern)]
             if elsewhere:
+                kind = others[elsewhere[0]]
                 raise SearchSpaceError(
                     f"{found} of the types that the space adapts; it matches {len(elsewhere)} of another type, such as "
-                    f'{elsewhere[0]}: give layers.types, such as types = ["linear", "conv2d"]'
+                    f'{elsewhere[0]}: give layers.types, such as types = ["{kind}"]'
                 )
             near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.3) or known[:3]
             raise SearchSpaceError(f"{found}; the nearest are {', '.join(near) or 'none: there are no such layers'}")
         chosen |= matches
     return chosen
-
-
-def _type(layer: LayerShape) -> str:
-    return "conv2d" if layer.convolution else "linear"
 
 
 def shipped_directory() -> Path:

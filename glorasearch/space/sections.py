@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from glorasearch.choices import check_allowed, parse_choice
+from glorasearch.choices import Kind, check_allowed, parse_choice
 from glorasearch.errors import SearchSpaceError
 
 STRICT = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -69,9 +69,7 @@ class LayerSelection(BaseModel):
     model_config = STRICT
     include: tuple[str, ...] = Field(default=("*blocks.*",), min_length=1)
     exclude: tuple[str, ...] = ()
-    types: Annotated[tuple[Literal["linear", "conv2d"], ...], AfterValidator(_check_types)] = Field(
-        default=("linear",), min_length=1
-    )
+    types: Annotated[tuple[Kind, ...], AfterValidator(_check_types)] = Field(default=("linear",), min_length=1)
 
 
 class Budget(BaseModel):

@@ -12,7 +12,7 @@ from glorasearch.space import known_layers, known_names
 
 def layers_of_timm(name: str) -> object:
     with torch.device("meta"):
-        return [layer for layer in adaptable_layers(timm.create_model(name, num_classes=2)) if not layer.convolution]
+        return [layer for layer in adaptable_layers(timm.create_model(name, num_classes=2)) if layer.kind == "linear"]
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ REST = '\n[choices]\nB = ["none", "lora:2"]\n'
         ("[budget]\nmin = 30\nmax = 20" + REST, ["'budget'", "min 30 is above max 20"]),
         ("[choices\n", ["not valid TOML", "line 1"]),
         # types of layers, sharing, plugins and their options
-        ('[layers]\ntypes = ["conv1d"]' + REST, ["'layers.types[0]'", "'conv1d'", "'linear' or 'conv2d'"]),
+        ('[layers]\ntypes = ["conv1d"]' + REST, ["'layers.types[0]'", "'conv1d'", "'linear', 'conv2d' or 'norm'"]),
         ("[layers]\ntypes = []" + REST, ["'layers.types'", "at least one"]),
         ('[[groups]]\nlayers = ["*"]\nshare = "all"' + REST, ["'groups[0].share'", "no choice that layers can share"]),
         ('[[groups]]\nlayers = ["*"]\nshare = "a b"\nA = ["wegeft:2"]' + REST, ["'groups[0].share'", "'a b'"]),
@@ -160,7 +160,7 @@ def test_what_does_not_fit_the_backbone(
     ],
 )
 def test_layers_of_another_type_are_named_with_the_key_that_has_them(keys: dict[str, list[str]], said: str) -> None:
-    layers = [LayerShape("fc", 64, 64), LayerShape("layer1.0.conv1", 64, 64, bias=False, convolution=True)]
+    layers = [LayerShape("fc", 64, 64), LayerShape("layer1.0.conv1", 64, 64, bias=False, kind="conv2d")]
     space = SearchSpace.from_dict({"name": "mine", "layers": keys, "choices": {"B": ["none", "lora:2"]}})
     with pytest.raises(SearchSpaceError) as caught:
         space.bind(layers)
