@@ -14,7 +14,7 @@ from glorasearch.space import BoundSpace, Gene
 
 RESERVED: Final = {"down": "lora", "up": "lora", "vector": "vector", "constant": "constant"}
 """Names of parts by which the fused paths recognise GLoRA's own forms, and the choice class that owns each."""
-_View = tuple[str, tuple[slice, ...]]
+View = tuple[str, tuple[slice | int, ...]]
 """The name of a stored tensor, and the slices of it that a choice uses."""
 
 
@@ -98,7 +98,7 @@ class SupportTensor(Storage):
         super().__init__(owned, generator, like)
         self._offered = dict(offered)
         self._shared = {} if shared is None else dict(shared.named_parameters())
-        self._views: dict[str, tuple[OfferedChoice, dict[str, _View]]] = {}
+        self._views: dict[str, tuple[OfferedChoice, dict[str, View]]] = {}
         self.draws = dict.fromkeys(counting, 0)
         """For each choice class that counts them, the optimiser steps that drew one of its choices."""
 
@@ -130,12 +130,12 @@ class SupportTensor(Storage):
 
     def contribution(self, choice: str, base: Tensor) -> Contribution:
         """What a choice adds to the layer with W0 `base (out, in)`; gradients reach the storage."""
-        offered, _ = self._lookup(choice)
+        offered, _ = self.lookup(choice)
         return offered.choice_class.contribution(self.parts(choice), base, offered.site)
 
     def parts(self, choice: str) -> dict[str, Tensor]:
         """The parts of a choice, cut to its arguments; views."""
-        _, views = self._lookup(choice)
+        _, views = self.lookup(choice)
         return {name: self._part(source)[cut] for name, (source, cut) in views.items()}
 
     def stepped(self, name: str, base: Tensor) -> tuple[str, ...]:
@@ -151,13 +151,13 @@ class SupportTensor(Storage):
         own = self._parameters.get(name)
         return self._shared[name] if own is None else own
 
-    def _lookup(self, text: str) -> tuple[OfferedChoice, dict[str, _View]]:
+    def lookup(self, text: str) -> tuple[OfferedChoice, dict[str, View]]:
         """The class of a choice as it is offered, and for each of its parts the view that the choice has."""
         found = self._views.get(text)
         if found is None:
             choice = parse_choice(text)
             offered = self._offered[choice.name]
-            views: dict[str, _View] = {}
+            views: dict[str, View] = {}
             for name, part in offered.parts.items():
                 cut = [slice(None)] * len(part.shape)
                 for argument, axis in part.cut.items():
@@ -168,9 +168,9 @@ class SupportTensor(Storage):
             found = self._views[text] = offered, views
         return found
 
-    def _aliased(self, name: str) -> _View:
+    def _aliased(self, name: str) -> View:
         length = slice(1) if name == "constant" else slice(None)
-        return ("down", (length, 0)) if "down" in self._parameters else ("vector", (length,))  # type: ignore[return-value]
+        return ("down", (length, 0)) if "down" in self._parameters else ("vector", (length,))
 
 
 def _alias(offered: Mapping[str, OfferedChoice], owned: dict[str, Part]) -> None:

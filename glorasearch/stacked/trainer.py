@@ -16,8 +16,7 @@ from glorasearch.adapters import head_names
 from glorasearch.config import Compile
 from glorasearch.data import TrainSplit
 from glorasearch.identity import digest, identity
-from glorasearch.stacked.alone import OneByOne
-from glorasearch.stacked.engine import Engine
+from glorasearch.stacked.build import make_engine
 from glorasearch.stacked.member import Member, check_members, supernet_of
 from glorasearch.stacked.targets import Batches, MixedImages
 from glorasearch.training.checkpoints import CheckpointStore, FileCheckpointStore
@@ -72,6 +71,7 @@ class StackedTrainer:
         on_record: Callable[[TrainingRecord], None] | None = None,
         on_step: Callable[[int], None] | None = None,
         targets: MixedImages | None = None,
+        side_by_side: bool | None = None,
     ) -> None:
         """Prepare a training from the members' starts.
 
@@ -86,6 +86,8 @@ class StackedTrainer:
             on_step: called with the number of steps done, after each of them.
             targets: mixed images of `data` with soft targets, to learn from in place of the labels; the members'
                 `images` are positions in them then.
+            side_by_side: one forward pass for all members, or one after the other in every step, as it is also done
+                where a backbone cannot be stacked; if not given, the former, but for one member on a CPU.
 
         Raises:
             ConfigError: if recipes or images do not fit.
@@ -103,15 +105,12 @@ class StackedTrainer:
         self._checkpoints = FileCheckpointStore(checkpoint) if isinstance(checkpoint, Path) else checkpoint
         self._on_record = on_record or (lambda record: None)
         self._on_step = on_step or (lambda step: None)
-        images, _ = data.batch(torch.arange(1), "cpu")
-        for member in members:
-            supernet_of(backbone, member).check_reached(images)
-        self._engine: Engine = OneByOne(backbone, members, self._device)
+        self._engine, starts = make_engine(backbone, members, data, self._device, compile, side_by_side)
         self._done, self._seconds = 0, 0.0
         self._unread: list[Tensor] = []
         self._loss = torch.full((len(members),), float("nan"))
         self._finite = torch.ones(len(members), dtype=torch.bool)
-        self.facts = self._facts() if self._checkpoints is not None else {}
+        self.facts = self._facts(starts) if self._checkpoints is not None else {}
         """What the training is a function of, as JSON; empty if no checkpoint needs it."""
         self.identity = digest(self.facts)
         """Digest of the facts: a checkpoint of another training is not resumed."""
@@ -223,7 +222,12 @@ class StackedTrainer:
         self._done, self._seconds = int(found.meta["step"]), float(found.meta["seconds"])
         self._on_step(self._done)
 
-    def _facts(self) -> dict[str, Any]:
+    @property
+    def kind(self) -> str:
+        """`side by side` or `one by one`: how the members are trained."""
+        return self._engine.kind
+
+    def _facts(self, starts: Sequence[str]) -> dict[str, Any]:
         """What a checkpoint must agree in to be resumed."""
         heads = tuple(f"{name}." for name in head_names(self._backbone))
         frozen = {name: value for name, value in self._backbone.state_dict().items() if not name.startswith(heads)}
@@ -232,14 +236,15 @@ class StackedTrainer:
             "data": self._data.digest,
             "targets": None if self._targets is None else self._targets.digest,
             "backbone": tensor_digest(frozen),
-            "members": [self._member_facts(member) for member in self._members],
+            "members": [_facts_of(member, start) for member, start in zip(self._members, starts, strict=True)],
         }
 
-    def _member_facts(self, member: Member) -> dict[str, Any]:
-        return {
-            "config": identity(member.config),
-            "space": member.space.digest,
-            "subnet": member.subnet.digest,
-            "images": tensor_digest({"images": member.images}),
-            "start": tensor_digest(supernet_of(self._backbone, member).adapter_state()),
-        }
+
+def _facts_of(member: Member, start: str) -> dict[str, Any]:
+    return {
+        "config": identity(member.config),
+        "space": member.space.digest,
+        "subnet": member.subnet.digest,
+        "images": tensor_digest({"images": member.images}),
+        "start": start,
+    }

@@ -92,6 +92,7 @@ def vit() -> nn.Module:
 def test_members_end_as_they_do_alone(vit: nn.Module, data: TrainSplit) -> None:
     members = members_of(vit, space_of(vit), data)
     trainer = StackedTrainer(vit, members, data)
+    assert trainer.kind == "side by side"
     starts = [trainer.state(number) for number in range(len(members))]
     result = trainer.run()
     assert result.steps == STEPS

@@ -1,0 +1,93 @@
+"""A backbone whose adapted layers and head compute for M members at once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from glorasearch.adapters import head_names
+from glorasearch.stacked.layers import StackedLayer, StackedLinear, linear_parts, stacked_layer
+from glorasearch.stacked.merge import Merger, groups_of
+from glorasearch.stacked.plan import Plan
+from glorasearch.stacked.store import Key, Store
+from glorasearch.supernet import freeze_statistics
+
+
+def tree_of(backbone: nn.Module) -> nn.Module:
+    """A copy of the module tree in evaluation mode that shares the memory of the parameters, all frozen."""
+    memo: dict[int, object] = {
+        id(value): nn.Parameter(value.detach(), requires_grad=False) for value in backbone.parameters()
+    }
+    return copy.deepcopy(backbone, memo).eval()
+
+
+class StackedModel(nn.Module):
+    """Images `(M · N, C, H, W)`, member by member, to logits `(M, N, classes)`.
+
+    Layers that no member adapts see a larger batch.
+    """
+
+    def __init__(self, model: nn.Module, plans: Sequence[Plan], store: Store) -> None:
+        """`model` is the backbone in a module tree of its own (`tree_of`), which is changed.
+
+        Raises:
+            BackboneError: if a layer has no stacked form.
+        """
+        super().__init__()
+        heads = head_names(model)
+        self.model = model.to(store.theta.device)
+        self.members = len(plans)
+        self._layers: list[tuple[StackedLayer, Merger]] = []
+        self.bases: dict[str, Tensor] = {}
+        """Adapted layer → W0 `(out, in)`, on the device."""
+        for name in sorted({one.layer for plan in plans for one in plan.placed}):
+            base = self.model.get_submodule(name)
+            layer = stacked_layer(base, self.members)
+            bias: Tensor | None = base.bias  # type: ignore[assignment]
+            weight = next(plan.bases[name] for plan in plans if name in plan.bases).to(store.theta.device)
+            merger = Merger(groups_of(name, plans, store), self.members, weight, bias)
+            self._layers.append((layer, merger))
+            self.bases[name] = weight
+            self._replace(name, layer)
+        self._heads: list[tuple[StackedLinear, Key, Key | None]] = []
+        for head in heads:
+            for part in linear_parts(model.get_submodule(head)):
+                name = f"{head}.{part}" if part else head
+                base = self.model.get_submodule(name)
+                assert isinstance(base, nn.Linear)
+                own = StackedLinear(base, self.members)
+                bias_key = None if base.bias is None else store.key(0, f"{name}.bias")[0]
+                self._heads.append((own, store.key(0, f"{name}.weight")[0], bias_key))
+                self._replace(name, own)
+        self.eval()
+
+    def _replace(self, name: str, layer: nn.Module) -> None:
+        parent, _, child = name.rpartition(".")
+        setattr(self.model.get_submodule(parent), child, layer)
+
+    def train(self, mode: bool = True) -> StackedModel:
+        """Training mode (drop path, dropout); batch norm stays in evaluation mode, since the backbone is frozen."""
+        super().train(mode)
+        freeze_statistics(self.model)
+        return self
+
+    def install(self, pieces: Mapping[Key, Tensor]) -> None:
+        """Merge the members' parameters; differentiable."""
+        for layer, merger in self._layers:
+            layer.install_terms(merger.terms(pieces), merger.base)
+        for head, weight, bias in self._heads:
+            head.install(pieces[weight], None if bias is None else pieces[bias])
+
+    def clear(self) -> None:
+        """Let go of what `install` computed."""
+        for layer, _ in self._layers:
+            layer.clear()
+        for head, _, _ in self._heads:
+            head.clear()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """With the installed parameters."""
+        logits: Tensor = self.model(images)
+        return logits.view(self.members, -1, *logits.shape[1:])

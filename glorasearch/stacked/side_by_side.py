@@ -1,0 +1,188 @@
+"""The members of a stack side by side: one forward and one backward pass for all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from glorasearch.config import Compile, is_mixed
+from glorasearch.errors import BackboneError, first_line
+from glorasearch.stacked.drops import Drops
+from glorasearch.stacked.engine import Engine
+from glorasearch.stacked.graph import CapturedStep
+from glorasearch.stacked.member import Member, drop_path_shares
+from glorasearch.stacked.model import StackedModel, tree_of
+from glorasearch.stacked.optimizer import StackedOptimizer
+from glorasearch.stacked.plan import Counter, Plan
+from glorasearch.stacked.store import Store
+from glorasearch.stacked.targets import member_losses
+
+_log = logging.getLogger(__name__)
+
+
+class SideBySide(Engine):
+    """All members in one model, with one batched product a layer; on GPUs the whole step is one CUDA graph."""
+
+    kind = "side by side"
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        members: Sequence[Member],
+        plans: Sequence[Plan],
+        images: Tensor,
+        device: torch.device,
+        compile: Compile,
+    ) -> None:
+        """Stack the members; `images (1, C, H, W)` is any image, on the CPU.
+
+        Raises:
+            BackboneError: if the backbone cannot be stacked, with the reason.
+        """
+        self._device, self._compile = device, compile
+        self._names = [tuple(plan.values) for plan in plans]
+        self._store = Store(plans, device)
+        tree, seeds = tree_of(backbone), [member.config.seed for member in members]
+        self._drops = Drops(tree, images, seeds, drop_path_shares(backbone, members))
+        self._model = StackedModel(tree, plans, self._store)
+        self._optimizer = StackedOptimizer(self._store, members, plans)
+        smoothing = [member.config.label_smoothing for member in members]
+        self._smoothing = torch.tensor(smoothing, dtype=torch.float64, device=device)
+        self._mixed = is_mixed(members[0].config.precision, device.type)
+        self._warm_ups = [
+            _WarmUp(number, one, self._store, self._model.bases[one.placed.layer])
+            for number, plan in enumerate(plans)
+            for one in plan.counters
+        ]
+        self._captured: CapturedStep | None = None
+
+    def step(self, number: int, images: Tensor, targets: Tensor, scales: Sequence[float]) -> Tensor:
+        """See `Engine.step`."""
+        self._model.train()
+        masks = self._drops.draw(number, targets.shape[1], self._store.dtype)
+        inputs = [images, targets, self._optimizer.table(scales).to(self._device)]
+        inputs += [mask.to(self._device) for mask in masks]
+        result = self._run(inputs)
+        for warm_up in self._warm_ups:
+            self._optimizer.forget(warm_up.member, warm_up.step())
+        return result
+
+    def _run(self, inputs: Sequence[Tensor]) -> Tensor:
+        if self._device.type != "cuda" or self._compile == "off":
+            return self._compute(inputs)
+        if self._captured is None:
+            try:
+                self._captured = CapturedStep(self._compute, inputs, self._changed())
+            except Exception as error:  # whatever a driver or a model's forward may raise
+                if self._compile == "on":
+                    raise
+                _log.warning("the stack's step cannot be captured (%s): it runs uncaptured", error)
+                self._compile = "off"
+                return self._compute(inputs)
+        return self._captured(inputs)
+
+    def _compute(self, inputs: Sequence[Tensor]) -> Tensor:
+        """One step on images, targets, the optimiser's table and masks; returns `(M, 2)`."""
+        images, targets, table, *masks = inputs
+        self._drops.set(masks)
+        self._model.install(self._store.pieces())
+        losses = member_losses(self._forward(images, self._mixed), targets, self._smoothing)
+        (gradient,) = torch.autograd.grad(losses.sum(), self._store.theta)
+        self._model.clear()
+        norms = self._optimizer.update(gradient, table)
+        return torch.stack([losses.detach().to(norms.dtype), norms], dim=1)
+
+    def _forward(self, images: Tensor, mixed: bool) -> Tensor:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=mixed, cache_enabled=False):
+            logits: Tensor = self._model(images)
+        return logits
+
+    def logits(self, images: Tensor) -> Tensor:
+        """See `Engine.logits`."""
+        return self._logits(images, self._mixed)
+
+    @torch.no_grad()
+    def _logits(self, images: Tensor, mixed: bool) -> Tensor:
+        self._model.eval()
+        self._model.install(self._store.pieces())
+        logits = self._forward(images, mixed).float()
+        self._model.clear()
+        return logits
+
+    def check_apart(self, alone: Sequence[Tensor], images: Tensor) -> None:
+        """Check that members do not disturb each other, in float32.
+
+        Args:
+            alone: each member's logits `(n, classes)` in its own supernet, with the weights that it has now.
+            images: `(M · n, C, H, W)`, other images for every member.
+
+        Raises:
+            BackboneError: if the logits side by side differ by more than rounding.
+        """
+        try:
+            found = self._logits(images, mixed=False)
+        except Exception as error:  # whatever a model's forward may raise
+            raise BackboneError(f"a forward pass side by side fails: {first_line(error)}") from error
+        expected = torch.stack(list(alone)).to(found)
+        if not torch.allclose(found, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max())):
+            raise BackboneError("its forward pass mixes the images of a batch")
+
+    def member_state(self, member: int) -> dict[str, Tensor]:
+        """See `Engine.member_state`."""
+        draws = {one.name: torch.tensor([one.draws]) for one in self._warm_ups if one.member == member}
+        return {name: self._store.row(member, name) for name in self._names[member]} | draws
+
+    def _changed(self) -> list[Tensor]:
+        """What a step changes on the device."""
+        return [self._store.theta.detach(), self._optimizer.first, self._optimizer.second]
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Engine.state`."""
+        draws = torch.tensor([one.draws for one in self._warm_ups], dtype=torch.int64)
+        own = {"theta": self._store.theta.detach(), "fixed": self._store.fixed, "draws": draws}
+        return own | self._optimizer.state()
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `Engine.load_state`."""
+        self._store.theta.copy_(state["theta"])
+        self._store.fixed.copy_(state["fixed"])
+        self._optimizer.load_state(state)
+        for one, draws in zip(self._warm_ups, state["draws"].tolist(), strict=True):
+            one.draws = draws
+
+    def warming(self) -> dict[str, int]:
+        """See `Engine.warming`."""
+        found: dict[str, int] = {}
+        for one in self._warm_ups:
+            if one.runs:
+                found[one.choice] = found.get(one.choice, 0) + 1
+        return found
+
+
+class _WarmUp:
+    """The warm-up of one choice of one member."""
+
+    def __init__(self, member: int, counter: Counter, store: Store, base: Tensor) -> None:
+        placed = counter.placed
+        self.member, self.choice, self.draws = member, placed.choice_class.name, counter.draws
+        self.name = f"{placed.layer}.{placed.tensor}.{self.choice}_draws"
+        self._counter, self._base = counter, base
+        self._parts = {part: store.row(member, name) for part, name in counter.whole.items()}
+
+    @torch.no_grad()
+    def step(self) -> list[str]:
+        """Count a step; returns the names of the tensors that were reset."""
+        self.draws += 1
+        placed = self._counter.placed
+        reset = placed.choice_class.stepped(self.draws, self._parts, self._base, placed.site)
+        return [self._counter.whole[part] for part in reset]
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is unfinished."""
+        placed = self._counter.placed
+        return placed.choice_class.warming(self.draws, placed.site)
