@@ -40,6 +40,7 @@ search = 200
 name = "glora_medium"
 [train]
 steps = 100
+lr = 1e-3
 batch_size = {batch}
 record_every = 1
 probe_every = 0

@@ -41,6 +41,7 @@ search = 200
 name = "glora_medium"
 [train]
 steps = {steps}
+lr = 1e-3
 [search]
 trials = {trials}
 [refit]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from glorasearch.search import SearchConfig, SearchOutcome, TrialRecord
     from glorasearch.space import BoundSpace, Score, SearchSpace, SpaceConfig, Subnet
     from glorasearch.supernet import Supernet
-    from glorasearch.training import SupernetTrainer, TrainingConfig, TrainingRecord, TrainingResult
+    from glorasearch.training import SupernetTrainer, TrainingConfig, TrainingRecord, TrainingResult, TrainSection
 
 __all__ = [
     "BackboneConfig",
@@ -64,6 +64,7 @@ __all__ = [
     "Subnet",
     "Supernet",
     "SupernetTrainer",
+    "TrainSection",
     "TrainingConfig",
     "TrainingRecord",
     "TrainingResult",
@@ -106,7 +107,7 @@ __getattr__ = lazy_names(
         "search": ("SearchConfig", "SearchOutcome", "TrialRecord"),
         "space": ("BoundSpace", "Score", "SearchSpace", "SpaceConfig", "Subnet"),
         "supernet": ("Supernet",),
-        "training": ("SupernetTrainer", "TrainingConfig", "TrainingRecord", "TrainingResult"),
+        "training": ("SupernetTrainer", "TrainSection", "TrainingConfig", "TrainingRecord", "TrainingResult"),
     },
     modules=(
         "adapters",

@@ -6,7 +6,8 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -75,11 +76,22 @@ def explain(error: ValidationError, model: type[BaseModel], section: str = "") -
         model: what was validated.
         section: where its keys stand in the file.
     """
-    return [_describe(item, model, section) for item in error.errors(include_url=False)]
+    lines: dict[tuple[int | str, ...], str] = {}
+    for item in error.errors(include_url=False):
+        place = _without_alternative(item["loc"], model)
+        lines[place] = _describe(item, place, model, section, before=lines.get(place))
+    return list(lines.values())
 
 
-def _describe(item: ErrorDetails, model: type[BaseModel], section: str) -> str:
-    location, kind, context = item["loc"], item["type"], item.get("ctx", {})
+def _describe(
+    item: ErrorDetails,
+    location: tuple[int | str, ...],
+    model: type[BaseModel],
+    section: str,
+    before: str | None = None,
+) -> str:
+    """A line for one error; `before` is the line of another alternative that the same value is not."""
+    kind, context = item["type"], item.get("ctx", {})
     key = _key((section, *location) if section else location)
     if kind == "extra_forbidden":
         allowed = sorted(_fields_at(model, location[:-1]))
@@ -92,8 +104,23 @@ def _describe(item: ErrorDetails, model: type[BaseModel], section: str) -> str:
         return f"key {key!r}: {context['error']}" if key else str(context["error"])
     wanted = _EXPECTED.get(kind)
     if wanted is not None:
-        return f"key {key!r}: expected {wanted.format_map(context)}, found {item['input']!r}"
+        other = "" if before is None else before.partition(": expected ")[2].rpartition(", found ")[0] + " or "
+        return f"key {key!r}: expected {other}{wanted.format_map(context)}, found {item['input']!r}"
     return f"key {key!r}: {item['msg']}, found {item['input']!r}"
+
+
+def _without_alternative(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[int | str, ...]:
+    """The location of a key, without the name that pydantic gives to one of several types that its value may have."""
+    *above, last = location[:-1] or ("",)
+    fields = _model_at(model, above)
+    field = fields.model_fields.get(str(last)) if fields is not None else None
+    return location[:-1] if field is not None and len(_alternatives(field.annotation)) > 1 else location
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The types of a union other than None; none of anything else."""
+    union = get_origin(annotation) in (Union, UnionType)
+    return [part for part in get_args(annotation) if part is not NoneType] if union else []
 
 
 def _key(location: Sequence[int | str]) -> str:
@@ -102,16 +129,18 @@ def _key(location: Sequence[int | str]) -> str:
 
 def _fields_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """Names of the keys that are allowed at a place of the model."""
-    current: type[BaseModel] = model
+    found = _model_at(model, location)
+    return [] if found is None else [field.alias or name for name, field in found.model_fields.items()]
+
+
+def _model_at(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:
+    """The model of the keys at a place of a model."""
+    current: type[BaseModel] | None = model
     for part in location:
-        if isinstance(part, int):
-            continue
-        field = current.model_fields.get(part)
-        inner = _inner_model(field.annotation) if field is not None else None
-        if inner is None:
-            return []
-        current = inner
-    return [field.alias or name for name, field in current.model_fields.items()]
+        if isinstance(part, str) and current is not None:
+            field = current.model_fields.get(part)
+            current = _inner_model(field.annotation) if field is not None else None
+    return current
 
 
 def _inner_model(annotation: Any) -> type[BaseModel] | None:

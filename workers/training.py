@@ -19,7 +19,7 @@ from torch import Tensor
 
 import glorasearch.errors as errors
 from glorasearch.errors import GlorasearchError, RunError, WorkerLostError, first_line
-from glorasearch.evaluation import CandidateEvaluator
+from glorasearch.evaluation import CandidateEvaluator, probe
 from glorasearch.supernet import Supernet
 from glorasearch.training import BACKENDS, ProcessGroup, SingleProcess, SupernetTrainer, TrainingRecord
 from glorasearch.training.build import BuiltTraining, TrainingSpec, build_training, check_facts
@@ -220,7 +220,7 @@ def _probe(built: BuiltTraining, spec: TrainingSpec, device: str) -> Callable[[S
             evaluator = CandidateEvaluator(supernet, built.data.search, device=device, **spec.evaluator)
         else:
             evaluator.refresh()
-        return {name: evaluator.evaluate(subnet).accuracy for name, subnet in built.probed.items()}
+        return probe(evaluator, built.probed, spec.measure)
 
     return measure
 

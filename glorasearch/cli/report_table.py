@@ -7,7 +7,7 @@ from rich.table import Table
 
 from glorasearch.cli.output import count, percent
 from glorasearch.runs.paths import space_label
-from glorasearch.runs.results import Report
+from glorasearch.runs.results import PilotsSummary, PilotSummary, Report
 
 
 def print_report(report: Report) -> None:
@@ -48,12 +48,26 @@ def print_report(report: Report) -> None:
         )
     console.print(table)
     console.print(_fixed_method(report) if report.fixed_method else _search(report), highlight=False)
+    if report.pilots is not None:
+        console.print(_pilots(report.pilots), highlight=False)
     console.print(
         f"merged model: {report.export.path} (differs from the adapted one by at most "
         f"{report.export.max_abs_diff:.1e})",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _pilots(found: PilotsSummary) -> str:
+    """The rate, and what finding it cost."""
+
+    def outcome(pilot: PilotSummary) -> str:
+        if pilot.diverged:
+            return "diverged"
+        return f"given up after {pilot.steps} steps" if pilot.stopped else f"{pilot.scores[-1]:.3f}"
+
+    pilots = ", ".join(f"{pilot.rate:g} ({outcome(pilot)})" for pilot in found.pilots)
+    return f"learning rate {found.lr:g}, found by pilots of {found.steps} steps in {found.seconds:.0f} s: {pilots}"
 
 
 def _search(report: Report) -> str:

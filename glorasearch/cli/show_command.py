@@ -14,7 +14,7 @@ from glorasearch.cli.options import json_option, workspace_options
 if TYPE_CHECKING:
     from glorasearch.db import Metric
 
-_DIGESTS = ("weights", "digest", "split")
+_DIGESTS = ("weights", "digest", "split", "key")
 """Fields that are shown shortened."""
 
 

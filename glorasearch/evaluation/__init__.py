@@ -2,6 +2,15 @@
 
 from glorasearch.evaluation.build import EvaluatorSpec, build_evaluator, load_weights
 from glorasearch.evaluation.evaluator import CandidateEvaluator
+from glorasearch.evaluation.probe import probe
 from glorasearch.evaluation.scoring import accuracy_on_test, tempered_of
 
-__all__ = ["CandidateEvaluator", "EvaluatorSpec", "accuracy_on_test", "build_evaluator", "load_weights", "tempered_of"]
+__all__ = [
+    "CandidateEvaluator",
+    "EvaluatorSpec",
+    "accuracy_on_test",
+    "build_evaluator",
+    "load_weights",
+    "probe",
+    "tempered_of",
+]

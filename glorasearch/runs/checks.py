@@ -6,7 +6,7 @@ import torch
 
 from glorasearch.errors import DataError, ExportError, InputError, SearchSpaceError
 from glorasearch.export import BackboneFacts, check_exportable
-from glorasearch.runs.results import SearchResult, TrainedResult
+from glorasearch.runs.results import PilotResult, SearchResult, TrainedResult
 from glorasearch.runs.session import Session
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.stored_run import COMMANDS
@@ -72,7 +72,7 @@ def _check_data(session: Session) -> None:
     """
     data = session.data
     for stage, result in session.stored.results.items():
-        before = result.split if isinstance(result, (TrainedResult, SearchResult)) else None
+        before = result.split if isinstance(result, (PilotResult, TrainedResult, SearchResult)) else None
         if before is None:
             continue
         single = {"train": data.train, "search": data.search}.get(stage)

@@ -19,7 +19,7 @@ from glorasearch.runs.paths import anchored
 from glorasearch.search import SearchConfig
 from glorasearch.space import SearchSpace, SpaceConfig
 from glorasearch.strict_toml import read_toml, validate
-from glorasearch.training import TrainingConfig
+from glorasearch.training import TrainingConfig, TrainSection
 
 
 class RefitConfig(Config):
@@ -93,7 +93,7 @@ class RunConfig(Config):
     """The images, and how they are split."""
     space: SpaceConfig = SpaceConfig()
     """What is searched."""
-    train: TrainingConfig = TrainingConfig()
+    train: TrainSection = TrainSection()
     """The supernet, on the training split."""
     search: SearchConfig = SearchConfig()
     """The search for the best subnet, on the search split."""

@@ -16,6 +16,7 @@ from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.stages.baseline import baseline
 from glorasearch.runs.stages.export import export
 from glorasearch.runs.stages.final_test import final_test
+from glorasearch.runs.stages.pilot import pilot
 from glorasearch.runs.stages.refit import refit
 from glorasearch.runs.stages.report import report
 from glorasearch.runs.stages.search import search
@@ -30,9 +31,14 @@ class Stage:
     """Called with the session, and with the name of a part if there are `parts`."""
     parts: Callable[[Session], Iterable[str]] | None = None
     """The parts, such as baselines, of a stage that runs several times."""
+    wanted: Callable[[Session], bool] = lambda session: True
+    """Whether the run has this stage."""
+    command: str | None = None
+    """The stage that runs this one too, before itself, where it is run alone."""
 
 
 STAGES: Final[Mapping[str, Stage]] = {
+    "pilot": Stage(pilot, wanted=lambda session: session.config.train.lr == "auto", command="train"),
     "train": Stage(train),
     "search": Stage(search),
     "refit": Stage(refit),
@@ -53,7 +59,7 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
         RunError: if a stage fails; what finished before it is kept.
     """
     check_run(session, only)
-    stages = _plan(session) if only is None else {only: partial(STAGES[only].run, session)}
+    stages = _plan(session, only)
     if session.fresh:
         session.stored.forget()
     session.stored.open()
@@ -76,13 +82,15 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
     return result
 
 
-def _plan(session: Session) -> dict[str, Callable[[], StageResult]]:
-    """The stages of a whole run, by their names in the database."""
-    for name in session.config.report.baselines:
+def _plan(session: Session, only: str | None) -> dict[str, Callable[[], StageResult]]:
+    """The stages of a whole run, or of one command, by their names in the database."""
+    for name in session.config.report.baselines if only is None else ():
         if name not in session.baselines:
             session.progress.say(f"baseline {name}: this run's own method, not trained a second time")
     plan: dict[str, Callable[[], StageResult]] = {}
     for name, stage in STAGES.items():
+        if not stage.wanted(session) or only not in (None, name, stage.command):
+            continue
         if stage.parts is None:
             plan[name] = partial(stage.run, session)
         else:

@@ -96,6 +96,7 @@ def _spec(session: Session, task: TrainingTask, trainer: SupernetTrainer) -> Tra
         with_search=task.split.digest != session.data.train.digest,
         threads=torch.get_num_threads(),
         probed={name: subnet.to_dict() for name, subnet in task.probed.items()},
+        measure=task.measure,
         evaluator={
             "batch_size": session.config.search.eval_batch_size,
             "compile": session.config.compile,

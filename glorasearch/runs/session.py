@@ -21,10 +21,11 @@ from glorasearch.evaluation import load_weights
 from glorasearch.runs.fixed_methods import bind_baseline, only_subnet
 from glorasearch.runs.progress import Progress
 from glorasearch.runs.resources import ResourceConfig
-from glorasearch.runs.results import Result, TrainedResult, stage_name
+from glorasearch.runs.results import PilotResult, Result, TrainedResult, stage_name
 from glorasearch.runs.stored_run import StoredRun
 from glorasearch.space import BoundSpace, SearchSpace, Subnet
 from glorasearch.supernet import Supernet
+from glorasearch.training import TrainingConfig
 from glorasearch.version import __version__
 from glorasearch.weights import NodeCache, frozen_digest, tensor_digest
 
@@ -85,6 +86,16 @@ class Session:
         """The search space on the backbone's layers."""
         return self.space.bind(adaptable_layers(self.backbone))
 
+    @property
+    def training(self) -> TrainingConfig:
+        """The recipe of the run's trainings: its file's, with the rate of the pilots where it leaves it open.
+
+        Raises:
+            InputError: if the pilots have not finished.
+        """
+        train = self.config.train
+        return train.at(self.require(PilotResult).lr if train.lr == "auto" else train.lr)
+
     @cached_property
     def only_subnet(self) -> Subnet | None:
         """The subnet of a fixed method; None if there is something to search."""
@@ -105,7 +116,8 @@ class Session:
 
     def supernet(self, space: SearchSpace | None = None, *, training: bool = False) -> Supernet:
         """A supernet with fresh adapters, of the run's space if none is given; `training` gives it drop path."""
-        drop_path = (space or self.space).recipe.apply(self.config.train).drop_path if training else 0.0
+        own = (space or self.space).recipe.drop_path
+        drop_path = (self.config.train.drop_path if own is None else own) if training else 0.0
         if self._spare is not None and space is None and not drop_path:
             spare, self._spare = self._spare, None
             return spare

@@ -95,7 +95,9 @@ def _commented(text: str, comment: str) -> list[str]:
 
 def _comment(field: FieldInfo, section: str) -> str:
     """Allowed words, and what the field means."""
-    words = _words(field.annotation)
+    words = [*_words(field.annotation)]
+    if words and _type(field.annotation):
+        words.append(_type(field.annotation))
     meaning = _first_sentence(field.description or "") + (
         "; the run's if not given" if _inherited(field, section) else ""
     )
@@ -121,17 +123,26 @@ def _words(annotation: Any) -> list[str]:
 
 def _allowed(field: FieldInfo) -> str:
     """Type and range, for a table."""
-    words = _words(field.annotation)
-    if words:
-        return ", ".join(f"`{word}`" for word in words)
+    words = ", ".join(f"`{word}`" for word in _words(field.annotation))
+    if words and _type(field.annotation) == "":
+        return words
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     limits = [
         f"{sign} {getattr(item, name):g}"
-        for item in field.metadata
+        for item in _metadata(field)
         for name, sign in signs.items()
         if hasattr(item, name)
     ]
-    return ", ".join([_type(field.annotation), *limits])
+    return ", ".join([" or ".join(filter(None, (words, _type(field.annotation)))), *limits])
+
+
+def _metadata(field: FieldInfo) -> Iterator[Any]:
+    """What annotates a field, or one of the types that its value may have."""
+    yield from field.metadata
+    for part in get_args(field.annotation):
+        if get_origin(part) is Annotated:
+            for item in get_args(part)[1:]:
+                yield from item.metadata if isinstance(item, FieldInfo) else (item,)
 
 
 def _type(annotation: Any) -> str:
@@ -145,7 +156,9 @@ def _type(annotation: Any) -> str:
         return "table"
     if origin is tuple:
         return f"list of {_type(parts[0])}s"
-    return " or ".join(_type(part) for part in parts if part is not NoneType)
+    if origin is Literal:
+        return ""
+    return " or ".join(filter(None, (_type(part) for part in parts if part is not NoneType)))
 
 
 def _toml(value: Any) -> str:

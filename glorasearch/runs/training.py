@@ -10,11 +10,11 @@ from typing import Any, Protocol, TypeVar
 from glorasearch.config import Compile
 from glorasearch.data import TrainSplit
 from glorasearch.dotted import load_object
-from glorasearch.evaluation import CandidateEvaluator
+from glorasearch.evaluation import CandidateEvaluator, probe
 from glorasearch.runs.evaluation import make_evaluator
 from glorasearch.runs.results import TrainedResult
 from glorasearch.runs.session import Session
-from glorasearch.space import SearchSpace, Subnet
+from glorasearch.space import Fitness, SearchSpace, Subnet
 from glorasearch.supernet import Supernet
 from glorasearch.training import SamplingStrategy, SupernetTrainer, TrainingRecord, TrainingResult
 
@@ -36,8 +36,11 @@ class TrainingTask:
     strategy: SamplingStrategy
     config: SupernetTrainer.Config
     probed: Mapping[str, Subnet] = field(default_factory=dict)
-    """Name of a metric → the subnet whose accuracy on the search split it is."""
+    """Name of a metric → the subnet whose score on the search split it is."""
+    measure: Fitness = "accuracy"
+    """The part of the score that the metrics are."""
     on_record: Callable[[TrainingRecord], None] = lambda record: None
+    """Called with every record once it is in the database; may raise, which ends the training."""
     on_step: Callable[[int], None] = lambda step: None
 
 
@@ -89,6 +92,7 @@ def train(session: Session, task: TrainingTask) -> TrainingResult:
     def record(row: TrainingRecord) -> None:
         latest.update(row.values)
         session.runs.record_metrics(session.name, task.stage, row.step, row.values)
+        task.on_record(row)
 
     with session.progress.task(task.title, task.config.steps) as advance:
 
@@ -98,6 +102,7 @@ def train(session: Session, task: TrainingTask) -> TrainingResult:
                 session.progress.say(f"{task.title}: resumes at step {step}")
             begun = True
             advance(step, f"loss {latest['loss']:.3f}" if "loss" in latest else "")
+            task.on_step(step)
 
         backend = training_backend(session, task.config.ranks)
         result = backend.train(session, replace(task, on_record=record, on_step=show))
@@ -142,13 +147,13 @@ def make_trainer(session: Session, task: TrainingTask, *, compile: Compile | Non
         device=session.device,
         compile=compile or session.config.compile,
         checkpoint=session.files.checkpoint(task.stage),
-        probe=_probe(session, task.probed) if task.probed else None,
+        probe=_probe(session, task) if task.probed else None,
         on_record=task.on_record,
         on_step=task.on_step,
     )
 
 
-def _probe(session: Session, subnets: Mapping[str, Subnet]) -> Callable[[Supernet], Mapping[str, float]]:
+def _probe(session: Session, task: TrainingTask) -> Callable[[Supernet], Mapping[str, float]]:
     evaluator: CandidateEvaluator | None = None
 
     def measure(supernet: Supernet) -> Mapping[str, float]:
@@ -157,6 +162,6 @@ def _probe(session: Session, subnets: Mapping[str, Subnet]) -> Callable[[Superne
             evaluator = make_evaluator(session, supernet)
         else:
             evaluator.refresh()
-        return {name: evaluator.evaluate(subnet).accuracy for name, subnet in subnets.items()}
+        return probe(evaluator, task.probed, task.measure)
 
     return measure

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from glorasearch.lazy import lazy_names
-from glorasearch.training.config import TrainingConfig
+from glorasearch.training.config import TrainingConfig, TrainSection
 
 if TYPE_CHECKING:
     from glorasearch.training.communicator import BACKENDS, Communicator, ProcessGroup, SingleProcess
@@ -21,6 +21,7 @@ __all__ = [
     "Sandwich",
     "SingleProcess",
     "SupernetTrainer",
+    "TrainSection",
     "TrainingConfig",
     "TrainingRecord",
     "TrainingResult",

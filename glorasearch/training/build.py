@@ -15,7 +15,7 @@ from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.config import Compile, Config
 from glorasearch.data import DataConfig, InputSpec, SearchData, TrainSplit, load_search_data
 from glorasearch.errors import RunError
-from glorasearch.space import SearchSpace, Subnet
+from glorasearch.space import Fitness, SearchSpace, Subnet
 from glorasearch.supernet import Supernet
 from glorasearch.training.config import TrainingConfig
 from glorasearch.training.sampling import Fixed, SamplingStrategy, Sandwich, Uniform
@@ -47,7 +47,9 @@ class TrainingSpec(Config):
     threads: int | None = None
     """Number of torch's CPU threads; None for torch's default."""
     probed: dict[str, dict[str, dict[str, str]]] = Field(default_factory=dict)
-    """Metric name → subnet whose accuracy on the search split it is."""
+    """Metric name → subnet whose score on the search split it is."""
+    measure: Fitness = "accuracy"
+    """The part of the score that the metrics are."""
     evaluator: dict[str, Any] = Field(default_factory=dict)
     """Settings of the evaluator that measures it: `batch_size`, `compile`, `precision`."""
 

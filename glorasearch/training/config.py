@@ -1,18 +1,24 @@
-"""How to train: the `[train]` section of a run file."""
+"""How to train: what a trainer takes, and the `[train]` section of a run file, whose rate may have to be found."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from glorasearch.config import Config, Precision, Role, Seed
+from glorasearch.config import Config, ListOf, Precision, Role, Seed
 
-WARMUP_SHARE = 10
+WARMUP_SHARE: Final = 10
 """A training spends at most one step in this many on its warm-up."""
+PILOT_SHARE: Final = 10
+"""A pilot takes the supernet's steps divided by this, unless `pilot_steps` is given."""
+PILOT_FLOOR: Final = 100
+"""But at least this many steps."""
+PILOT_CHECKS: Final = 3
+"""How often a pilot is judged: after equal shares of its steps, last at its end."""
 
 
-class TrainingConfig(Config):
+class TrainingRecipe(Config):
     """Steps, batches, learning rates, and how often a training reports its progress."""
 
     section: ClassVar[str] = "train"
@@ -28,8 +34,9 @@ class TrainingConfig(Config):
     ranks: int = Field(default=1, ge=1)
     """Parts of a step, each with its own subnets and its own share of the images. Their gradients are averaged. The
     number of processes that carry them out changes nothing."""
-    lr: float = Field(default=1e-3, gt=0)
-    """Peak learning rate of the low-rank factors; small models want more, such as 1e-2."""
+    lr: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """Peak learning rate of the low-rank factors. `auto` finds it by short pilots at each of `pilot_rates`; a number
+    saves them."""
     vector_lr: float | None = Field(default=None, ge=0, examples=[4e-3])
     """Peak learning rate of vectors and constants; `lr` if not given."""
     spectrum_lr: float | None = Field(default=None, ge=0, examples=[0.1])
@@ -71,6 +78,20 @@ class TrainingConfig(Config):
         """Steps of warm-up that a training of this length takes."""
         return min(self.warmup_steps, self.steps // WARMUP_SHARE)
 
+
+class TrainingConfig(TrainingRecipe):
+    """The recipe of one training; its rate is a number."""
+
+    lr: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of the low-rank factors; small models want more, such as 1e-2."""
+
+    @field_validator("lr", mode="before")
+    @classmethod
+    def _known(cls, lr: Any) -> Any:
+        if lr == "auto":
+            raise ValueError('"auto" is for runs, whose pilots find the rate; a training needs a number, such as 1e-3')
+        return lr
+
     def for_one_subnet(self, *, steps: int, lr: float | None = None, warmup_steps: int | None = None) -> Self:
         """The same recipe for one subnet alone, in one rank; what is not given stays.
 
@@ -89,3 +110,30 @@ class TrainingConfig(Config):
         if warmup_steps is not None:
             changes["warmup_steps"] = warmup_steps
         return self.replace(**changes)
+
+
+class TrainSection(TrainingRecipe):
+    """The supernet's recipe in a run file, whose rate may be left to pilots: short trainings at several rates."""
+
+    pilot_rates: ListOf[Annotated[float, Field(gt=0)]] = (1e-3, 3e-3, 1e-2)
+    """Rates of the pilots, where `lr` is `auto`."""
+    pilot_steps: int | None = Field(default=None, ge=PILOT_CHECKS, examples=[600])
+    """Steps of a pilot, which has a whole schedule of its own; a tenth of `steps`, at least 100, if not given."""
+
+    @model_validator(mode="after")
+    def _check_pilots(self) -> Self:
+        if len(set(self.pilot_rates)) < max(2, len(self.pilot_rates)):
+            raise ValueError(
+                f"pilot_rates are {list(self.pilot_rates)}; expected two different rates or more, or set lr to the one "
+                "rate that is wanted"
+            )
+        return self
+
+    def at(self, lr: float) -> TrainingConfig:
+        """The recipe with this rate."""
+        return TrainingConfig(**{name: getattr(self, name) for name in TrainingConfig.model_fields} | {"lr": lr})
+
+    def pilot(self, lr: float) -> TrainingConfig:
+        """The recipe of the pilot at this rate, which is judged `PILOT_CHECKS` times."""
+        steps = self.pilot_steps or max(PILOT_FLOOR, self.steps // PILOT_SHARE)
+        return self.at(lr).replace(steps=steps, probe_every=-(-steps // PILOT_CHECKS))

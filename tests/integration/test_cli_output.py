@@ -134,7 +134,7 @@ def test_what_init_writes_can_be_run(tmp_path: Path, call: Call) -> None:
     path = tmp_path / "mine.toml"
     call("init", str(path), "--backbone", "vit_tiny_patch16_224", "--data", "digits", "--space", "lora")
     small = "{img_size=28, patch_size=14, embed_dim=24, depth=1, num_heads=2, in_chans=1}"
-    overrides = ["backbone.pretrained=false", f"backbone.args={small}", "train.steps=1", "threads=1"]
+    overrides = ["backbone.pretrained=false", f"backbone.args={small}", "train.steps=1", "train.lr=1e-3", "threads=1"]
     sets = [text for override in overrides for text in ("--set", override)]
 
     code, out, _ = call("train", str(path), "--workspace", str(tmp_path / "workspace"), "--quiet", "--json", *sets)

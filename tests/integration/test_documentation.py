@@ -36,7 +36,10 @@ PAGES = [
     *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("workers/launch/**/*.md")),
 ]
 TEXTS = {page: (ROOT / page).read_text("utf-8") for page in PAGES}
-SHORT = {"train.steps": 6, "search.trials": 12, "search.population": 6, "search.parents": 3, "refit.steps": 4}
+SHORT = {
+    "train.steps": 6, "train.lr": 1e-3, "search.trials": 12, "search.population": 6, "search.parents": 3,
+    "refit.steps": 4,
+}  # fmt: skip
 OVERRIDES = [part for key, value in SHORT.items() for part in ("--set", f"{key}={value}")]
 
 FEWER = ["--set", "train.steps=10", "--set", "search.trials=24", "--set", "refit.steps=10"]

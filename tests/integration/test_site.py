@@ -12,7 +12,7 @@ import pytest
 import glorasearch
 from glorasearch.runs import RunConfig
 from glorasearch.search import SearchConfig
-from glorasearch.training import TrainingConfig
+from glorasearch.training import TrainSection
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,7 +63,7 @@ def test_the_page_of_the_package_has_all_its_public_names(site: Path) -> None:
 
 def test_every_option_of_a_run_file_is_on_its_page(site: Path) -> None:
     html = (site / "options" / "index.html").read_text("utf-8")
-    for section, model in [("", RunConfig), ("train", TrainingConfig), ("search", SearchConfig)]:
+    for section, model in [("", RunConfig), ("train", TrainSection), ("search", SearchConfig)]:
         assert not section or f'id="{section}"' in html
         for key, field in model.model_fields.items():
             if not hasattr(field.annotation, "model_fields"):

@@ -35,6 +35,7 @@ args = {{{", ".join(f"{name} = {value}" for name, value in SIZES.items())}}}
 source = "vtab:vtab/{{task}}"
 [train]
 steps = 60
+lr = 1e-3
 batch_size = 32
 warmup_steps = 5
 checkpoint_every = 20

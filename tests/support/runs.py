@@ -36,6 +36,7 @@ test = 200
 name = "glora_medium"
 [train]
 steps = 80
+lr = 1e-3
 batch_size = 32
 warmup_steps = 5
 drop_path = 0.1

@@ -22,7 +22,15 @@ SPLITS = DataSummary.from_json(
     {"source": "digits", "classes": 10, "input": {}, "overlap": {}}
     | {role: SPLIT | {"digest": role} for role in ("train", "search", "test")}
 ).to_json()
+PILOT: dict[str, Any] = {
+    "rate": 3e-3, "steps": 100, "seconds": 1.0, "checks": [34, 68, 100], "scores": [2.0, 1.5, 1.25], "stopped": False,
+    "diverged": False,
+}  # fmt: skip
 RESULTS: dict[str, dict[str, Any]] = {
+    "rate": PILOT | {"key": "k"},
+    "pilot": {
+        "lr": 3e-3, "pilots": [PILOT], "subnets": 9, "steps": 100, "seconds": 1.0, "key": "k", "split": "train+search",
+    },
     "train": TRAINED | {"key": "k", "fixed_method": False},
     "search": SEARCH_SUMMARY
     | WINNER
@@ -36,7 +44,8 @@ RESULTS: dict[str, dict[str, Any]] = {
     "export": {"path": "/somewhere", "max_abs_diff": 1e-6, "digest": "d", "bytes": 1, "files": [], "tested": True},
     "report": {
         "run": "tiny", "seed": 0, "backbone": "vit", "task": "digits", "space": "lean", "fixed_method": False,
-        "splits": SPLITS, "supernet": {"steps": 5, "seconds": 1.0, "weights": "a" * 64}, "search": SEARCH_SUMMARY,
+        "splits": SPLITS, "lr": 1e-3, "pilots": None, "supernet": {"steps": 5, "seconds": 1.0, "weights": "a" * 64},
+        "search": SEARCH_SUMMARY,
         "winner": WINNER | {"test_accuracy": 0.625, "test_accuracy_inherited": 0.5},
         "refit": {"steps": 5, "seconds": 1.0, "start": "inherited"}, "baselines": {}, "random_subnets": None,
         "export": {"path": "/somewhere", "max_abs_diff": 1e-6}, "versions": {},

@@ -39,6 +39,7 @@ NAMES = [
     "Subnet",
     "Supernet",
     "SupernetTrainer",
+    "TrainSection",
     "TrainingConfig",
     "TrainingRecord",
     "TrainingResult",

@@ -1,5 +1,6 @@
 """The results of a run's stages: a frozen class for each, which names its stage."""
 
+from glorasearch.runs.results.pilot import Pilot, PilotResult, PilotsSummary, PilotSummary
 from glorasearch.runs.results.report import (
     BaselineSummary,
     ExportResult,
@@ -28,6 +29,10 @@ __all__ = [
     "ExportResult",
     "ExportSummary",
     "ParetoPoint",
+    "Pilot",
+    "PilotResult",
+    "PilotSummary",
+    "PilotsSummary",
     "RandomSubnets",
     "RefitResult",
     "RefitSummary",

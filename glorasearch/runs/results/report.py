@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glorasearch.runs.results.pilot import PilotsSummary
 from glorasearch.runs.results.test import DataSummary, RandomSubnets, WinnerTest
 from glorasearch.runs.results.training import SearchSummary
 from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
@@ -72,6 +73,10 @@ class Report(StageResult, stage="report"):
     space: str
     fixed_method: bool
     splits: DataSummary
+    lr: float
+    """Learning rate of the trainings."""
+    pilots: PilotsSummary | None
+    """How it was found; None if the run file gives it."""
     supernet: SupernetSummary
     search: SearchSummary
     winner: Winner

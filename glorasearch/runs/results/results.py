@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from glorasearch.runs.results.pilot import PilotResult
 from glorasearch.runs.results.report import ExportResult, Report
 from glorasearch.runs.results.test import TestResult
 from glorasearch.runs.results.training import BaselineResult, RefitResult, SearchResult, TrainResult
@@ -37,6 +38,11 @@ class Results:
         """The result of this class; None if the stage has not finished. `part` is the name of a baseline."""
         content = self._stages.get(stage_name(kind, part))
         return None if content is None else kind.from_json(content)
+
+    @property
+    def pilot(self) -> PilotResult | None:
+        """The rate that the pilots found."""
+        return self.get(PilotResult)
 
     @property
     def train(self) -> TrainResult | None:

@@ -20,6 +20,6 @@ def baseline(session: Session, name: str) -> BaselineResult:
         space=space,
         split=session.data.train_and_search(),
         strategy=Fixed(subnet),
-        config=space.recipe.apply(config.report.training(config.train)),
+        config=space.recipe.apply(config.report.training(session.training)),
     )
     return train_and_store(session, task, BaselineResult, space=name, parameters=supernet.space.parameters(subnet))

@@ -30,6 +30,6 @@ def refit(session: Session) -> RefitResult:
         space=session.space,
         split=session.data.train_and_search(),
         strategy=Fixed(winner),
-        config=session.space.recipe.apply(section.training(session.config.train)),
+        config=session.space.recipe.apply(section.training(session.training)),
     )
     return train_and_store(session, task, RefitResult, {"subnet": winner.digest}, start=section.start)

@@ -10,6 +10,7 @@ from glorasearch.runs.results import (
     BaselineSummary,
     ExportResult,
     ExportSummary,
+    PilotsSummary,
     RefitResult,
     RefitSummary,
     Report,
@@ -27,7 +28,7 @@ from glorasearch.weights.atomic import replace_file
 def report(session: Session) -> Report:
     """Put the results of the stages together and write `report.json`."""
     config, trained, found = session.config, session.require(TrainResult), session.require(SearchResult)
-    tested = session.require(TestResult)
+    tested, found_rate = session.require(TestResult), session.stored.results.pilot
     content = Report(
         run=session.name,
         seed=config.seed,
@@ -36,6 +37,8 @@ def report(session: Session) -> Report:
         space=config.space.name,
         fixed_method=trained.fixed_method,
         splits=tested.splits,
+        lr=session.training.lr,
+        pilots=None if found_rate is None else PilotsSummary.of(found_rate),
         supernet=SupernetSummary.of(trained),
         search=SearchSummary.of(found),
         winner=Winner(

@@ -27,7 +27,7 @@ def train(session: Session) -> TrainResult:
     A fixed method is trained alone: every step trains its one subnet, whatever the strategy, by its space's recipe.
     """
     config = session.config
-    recipe = session.space.recipe.apply(config.train)
+    recipe = session.space.recipe.apply(session.training)
     supernet = session.supernet(training=True)
     alone = only_subnet(supernet.space)
     title = "supernet" if alone is None else supernet.space.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from glorasearch.config import Config
 from glorasearch.errors import ConfigError
 from glorasearch.runs.config import RefitConfig, ReportConfig, RunConfig, configuration_digest
 from glorasearch.runs.template import reference, render
-from glorasearch.training import TrainingConfig
+from glorasearch.training import TrainingConfig, TrainSection
 
 REQUIRED: dict[str, Any] = {"backbone": {"name": "vit"}, "data": {"source": "digits"}}
 
@@ -30,7 +31,8 @@ def test_the_template_names_every_key_with_a_comment_and_a_value_that_is_allowed
     text = render("mine", "vit", "hfds/x", "glora_medium")
     assert all(len(line) <= 120 for line in text.splitlines())
     lines = text.splitlines()[3:]
-    assert all("#" in line.removeprefix("# ") or not line or "name =" in line for line in lines)
+    for line, below in pairwise([*lines, ""]):  # the comment is beside the key, or below where it is too long for that
+        assert "#" in line.removeprefix("# ") or not line or (len(line) >= 32 and below.startswith(32 * " " + "#"))
     written = tomllib.loads("\n".join(line.removeprefix("# ") for line in lines))
     for section, field in RunConfig.model_fields.items():
         assert section in written
@@ -48,6 +50,7 @@ def test_the_reference_has_every_key_and_its_default() -> None:
                     assert f"| `{key}` |" in text
                     assert field.description, f"{model.__name__}.{key} has no docstring"
     assert "| `trials` | whole number, ≥ 1 | `1_000` |" in text
+    assert '| `lr` | `auto` or number, > 0 | `"auto"` |' in text
     assert '| `strategy` | `uniform`, `sandwich` | `"uniform"` |' in text
 
 
@@ -108,8 +111,8 @@ def test_wrong_overrides(override: str, message: str) -> None:
         ("seed", "true", "expected a whole number, found True"),
         ("data.train", "'200'", "expected a whole number, found '200'"),
         ("space.max", "'200'", "expected a whole number, found '200'"),
-        ("train.lr", "'0.1'", "expected a number, found '0.1'"),
-        ("train.lr", "true", "expected a number, found True"),
+        ("train.lr", "'0.1'", "expected a number or 'auto', found '0.1'"),
+        ("train.lr", "true", "expected a number or 'auto', found True"),
         ("refit.lr", "'0.1'", "expected a number, found '0.1'"),
         ("search.early_stopping", "'yes'", "expected true or false, found 'yes'"),
         ("search.early_stopping", "1", "expected true or false, found 1"),
@@ -193,7 +196,7 @@ def test_sections_without_a_seed_have_the_runs() -> None:
 
 def test_python_and_a_run_file_refuse_the_same_with_the_same_words() -> None:
     with pytest.raises(ConfigError) as from_python:
-        TrainingConfig(steps=-1, strategy="best", lr=float("nan"), stpes=3)  # type: ignore[call-arg, arg-type]
+        TrainSection(steps=-1, strategy="best", lr=float("nan"), stpes=3)  # type: ignore[call-arg, arg-type]
     with pytest.raises(ConfigError) as from_file:
         RunConfig.from_dict(REQUIRED, ["train.steps=-1", "train.strategy=best", "train.lr=nan", "train.stpes=3"])
     lines = str(from_python.value).splitlines()
@@ -201,7 +204,7 @@ def test_python_and_a_run_file_refuse_the_same_with_the_same_words() -> None:
     assert lines[:3] == [
         "key 'train.steps': expected at least 0, found -1",
         "key 'train.strategy': expected 'uniform' or 'sandwich', found 'best'",
-        "key 'train.lr': expected a finite number, found nan",
+        "key 'train.lr': expected a finite number or 'auto', found nan",
     ]
     assert lines[3].startswith("unknown key 'train.stpes' (did you mean 'steps'?)")
 
