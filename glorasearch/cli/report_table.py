@@ -50,6 +50,8 @@ def print_report(report: Report) -> None:
     console.print(_fixed_method(report) if report.fixed_method else _search(report), highlight=False)
     if report.pilots is not None:
         console.print(_pilots(report.pilots), highlight=False)
+    for statement in report.statements:
+        console.print(statement, highlight=False, soft_wrap=True)
     console.print(
         f"merged model: {report.export.path} (differs from the adapted one by at most "
         f"{report.export.max_abs_diff:.1e})",

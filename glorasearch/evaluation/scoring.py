@@ -1,6 +1,6 @@
 """Images in chunks, in an order that stops hopeless candidates early, and their scores, whose sums do not depend on it.
 
-The final measurement on the test split, `accuracy_on_test`, is here, too.
+The final measurement on the test split, `correct_on_test`, is here, too.
 """
 
 from __future__ import annotations
@@ -163,11 +163,19 @@ class PendingSums:
         return ScoreSums(int(correct), tuple(one * UNIT for one in units))
 
 
-@torch.inference_mode()
 def accuracy_on_test(
     model: nn.Module, split: TestSplit, *, device: torch.device | str = "cpu", batch_size: int | None = None
 ) -> float:
-    """Fraction of test images `(N, C, H, W)` that a plain model classifies correctly.
+    """Fraction of test images that a plain model classifies correctly; parameters as of `correct_on_test`."""
+    found = correct_on_test(model, split, device=device, batch_size=batch_size)
+    return int(found.sum()) / len(found)
+
+
+@torch.inference_mode()
+def correct_on_test(
+    model: nn.Module, split: TestSplit, *, device: torch.device | str = "cpu", batch_size: int | None = None
+) -> Tensor:
+    """Which test images `(N, C, H, W)` a plain model classifies correctly: `(N,)` bool on the CPU, in their order.
 
     `batch_size` images are scored at once; `TEST_BATCH` by default.
 
@@ -177,8 +185,8 @@ def accuracy_on_test(
     if not isinstance(split, TestSplit):
         raise DataError(f"the report measures on the test split only, got a {type(split).__name__}")
     model = model.to(device).eval()
-    correct, size = 0, batch_size or TEST_BATCH
+    correct, size = [], batch_size or TEST_BATCH
     for start in range(0, len(split), size):
         images, labels = split.batch(slice(start, min(start + size, len(split))), device)
-        correct += int((model(images).argmax(-1) == labels).sum())
-    return correct / len(split)
+        correct.append(model(images).argmax(-1) == labels)
+    return torch.cat(correct).cpu()

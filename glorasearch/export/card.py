@@ -33,6 +33,7 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
         f"## How to load\n\n{_LOAD}",
         f"Input: {channels} x {height} x {width}, mean {cfg.get('mean')}, std {cfg.get('std')}. Output: {classes}.",
         _section("Metrics", _table("metric", "value", _flat(own["metrics"]))),
+        _section("What can be said", "\n".join(f"- {statement}" for statement in own["statements"])),
         _section("Choices", _choices(subnet)),
         _section("Provenance", _table("", "", _flat(own["provenance"]))),
         "The choice of every layer and support tensor is in `config.json`, under `glorasearch`.",

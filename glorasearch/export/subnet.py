@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ def export_subnet(
     data: SearchData | Splits,
     *,
     metrics: Mapping[str, Any] | None = None,
+    statements: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
     tolerance: float = 1e-3,
     replace: bool = False,
@@ -37,7 +38,7 @@ def export_subnet(
         subnet: one of its space.
         path: of the directory.
         data: gives the preprocessing, the class names, and images of the search split to compare on.
-        metrics: as for `export_timm`; so is `provenance`.
+        metrics: as for `export_timm`; so are `statements` and `provenance`.
         tolerance: allowed difference of merged and active outputs, relative to the largest output.
         replace: put the export in the place of an earlier one.
 
@@ -63,6 +64,7 @@ def export_subnet(
         reference=active,
         subnet=subnet,
         metrics=metrics,
+        statements=statements,
         provenance=provenance,
         class_names=data.class_names,
         tolerance=tolerance,

@@ -66,6 +66,7 @@ def export_timm(
     reference: Reference,
     subnet: Subnet,
     metrics: Mapping[str, Any] | None = None,
+    statements: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
     class_names: Sequence[str] = (),
     tolerance: float = 1e-4,
@@ -87,6 +88,7 @@ def export_timm(
         subnet: what was merged.
         metrics: JSON data for `config.json` and the model card, like `provenance`. Leave out what differs between runs
             that should give the same export.
+        statements: sentences on the model for the model card, such as what its comparison with others allows to say.
         class_names: label names in the order of the outputs.
         tolerance: allowed difference, relative to the reference's largest absolute output.
         replace: whether an existing, different export is replaced.
@@ -123,6 +125,7 @@ def export_timm(
             "subnet_digest": subnet.digest,
             "weights_digest": digest,
             "metrics": as_json(metrics or {}, "metric"),
+            "statements": list(statements),
             "provenance": as_json(provenance or {}, "provenance"),
         },
     }

@@ -60,6 +60,9 @@ class ReportConfig(Config):
     """Optimiser steps of the baselines; the supernet's if not given."""
     random_subnets: int = Field(default=0, ge=0)
     """Random subnets with inherited weights to compare with."""
+    chance_subnets: int = Field(default=32, ge=0)
+    """Random subnets scored on the search split, to say what the best of as many as were tried has by chance; with
+    fewer than 8 nothing is said."""
 
     def training(self, train: TrainingConfig) -> TrainingConfig:
         """The recipe of the baselines, given that of the supernet."""

@@ -6,11 +6,12 @@ Nothing here knows of runs or subnets: numbers in, numbers out.
 from glorasearch.statistics.chance import BestByChance, best_by_chance
 from glorasearch.statistics.intervals import mean_interval, student_quantile, student_within, wilson
 from glorasearch.statistics.multiple import holm
-from glorasearch.statistics.paired_images import PairedImages, mcnemar_p
+from glorasearch.statistics.paired_images import LEVEL, PairedImages, mcnemar_p
 from glorasearch.statistics.paired_runs import PairedRuns, wilcoxon_p
 from glorasearch.statistics.ranks import kendall_tau
 
 __all__ = [
+    "LEVEL",
     "BestByChance",
     "PairedImages",
     "PairedRuns",

@@ -8,6 +8,8 @@ from typing import Final
 
 from glorasearch.statistics.intervals import Z95
 
+LEVEL: Final = 0.05
+"""A difference whose p is below is called one."""
 BISECTIONS: Final = 60
 
 
@@ -46,11 +48,13 @@ class PairedImages:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the difference, by inverting the score test (Tango 1998).
+        """95 % interval of the difference: all that is not rejected, 0 by the exact test, others by the score test.
 
-        It covers the sampling of the test images, not that another seed would have given two other models.
+        So it contains 0 if `p` is at least 0.05. It covers the sampling of the test images, not that another seed would
+        have given two other models.
         """
-        return score_interval(self.only_first, self.only_second, self.images)
+        low, high = score_interval(self.only_first, self.only_second, self.images)
+        return (low, high) if self.p < LEVEL else (min(low, 0.0), max(high, 0.0))
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:

@@ -17,6 +17,8 @@ SEARCH_SUMMARY: dict[str, Any] = {
 WINNER: dict[str, Any] = {
     "trial": 3, "subnet": SUBNET.to_dict(), "digest": SUBNET.digest, "parameters": 1234, "search_accuracy": 0.5,
 }  # fmt: skip
+CORRECT: dict[str, Any] = {"images": 8, "bits": "+A=="}
+"""The first five of eight images."""
 SPLIT: dict[str, Any] = {"images": 100, "origin": "drawn", "classes_without_images": 0, "in_memory": True}
 SPLITS = DataSummary.from_json(
     {"source": "digits", "classes": 10, "input": {}, "overlap": {}}
@@ -34,12 +36,12 @@ RESULTS: dict[str, dict[str, Any]] = {
     "train": TRAINED | {"key": "k", "fixed_method": False},
     "search": SEARCH_SUMMARY
     | WINNER
-    | {"stored": 1234, "search_cross_entropy": 1.0, "images": 100, "split": "search", "pareto": []},
+    | {"stored": 1234, "search_cross_entropy": 1.0, "images": 100, "split": "search", "pareto": [], "chance": None},
     "refit": TRAINED | {"start": "inherited"},
     "baseline": TRAINED | {"space": "lora", "parameters": 600},
     "test": {
-        "test_accuracy": 0.625, "test_accuracy_inherited": 0.5, "baselines": {}, "random_subnets": None,
-        "splits": SPLITS,
+        "test_accuracy": 0.625, "test_accuracy_inherited": 0.5, "correct": CORRECT, "baselines": {},
+        "baselines_correct": {}, "random_subnets": None, "splits": SPLITS,
     },
     "export": {"path": "/somewhere", "max_abs_diff": 1e-6, "digest": "d", "bytes": 1, "files": [], "tested": True},
     "report": {
@@ -47,8 +49,9 @@ RESULTS: dict[str, dict[str, Any]] = {
         "splits": SPLITS, "lr": 1e-3, "pilots": None, "supernet": {"steps": 5, "seconds": 1.0, "weights": "a" * 64},
         "search": SEARCH_SUMMARY,
         "winner": WINNER | {"test_accuracy": 0.625, "test_accuracy_inherited": 0.5},
-        "refit": {"steps": 5, "seconds": 1.0, "start": "inherited"}, "baselines": {}, "random_subnets": None,
-        "export": {"path": "/somewhere", "max_abs_diff": 1e-6}, "versions": {},
+        "refit": {"steps": 5, "seconds": 1.0, "start": "inherited"}, "baselines": {}, "comparisons": [],
+        "random_subnets": None, "chance": None, "statements": [], "versions": {},
+        "export": {"path": "/somewhere", "max_abs_diff": 1e-6},
     },
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The results of a run's stages: a frozen class for each, which names its stage."""
 
+from glorasearch.runs.results.comparison import Correct, SearchChance, Verdict, WinnerComparison
 from glorasearch.runs.results.pilot import Pilot, PilotResult, PilotsSummary, PilotSummary
 from glorasearch.runs.results.report import (
     BaselineSummary,
@@ -25,6 +26,7 @@ from glorasearch.runs.results.training import (
 __all__ = [
     "BaselineResult",
     "BaselineSummary",
+    "Correct",
     "DataSummary",
     "ExportResult",
     "ExportSummary",
@@ -39,6 +41,7 @@ __all__ = [
     "Report",
     "Result",
     "Results",
+    "SearchChance",
     "SearchResult",
     "SearchSummary",
     "SplitSummary",
@@ -46,7 +49,9 @@ __all__ = [
     "TestResult",
     "TrainResult",
     "TrainedResult",
+    "Verdict",
     "Winner",
+    "WinnerComparison",
     "WinnerTest",
     "stage_name",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glorasearch.runs.results.comparison import SearchChance, WinnerComparison
 from glorasearch.runs.results.pilot import PilotsSummary
 from glorasearch.runs.results.test import DataSummary, RandomSubnets, WinnerTest
 from glorasearch.runs.results.training import SearchSummary
@@ -82,6 +83,12 @@ class Report(StageResult, stage="report"):
     winner: Winner
     refit: RefitSummary
     baselines: dict[str, BaselineSummary]
+    comparisons: tuple[WinnerComparison, ...]
+    """The winner against every baseline; the best fixed method of the race first."""
     random_subnets: RandomSubnets | None
+    chance: SearchChance | None
+    """The search's winner against the best of as many random subnets."""
+    statements: tuple[str, ...]
+    """What the numbers allow to say, a sentence each."""
     export: ExportSummary
     versions: dict[str, str]

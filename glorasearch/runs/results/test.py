@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from glorasearch.runs.results.comparison import Correct
 from glorasearch.runs.stage_result import FrozenModel, StageResult
 
 
@@ -52,7 +53,11 @@ class WinnerTest(FrozenModel):
 class TestResult(WinnerTest, StageResult, stage="test"):
     """Everything that was measured on the test split."""
 
+    correct: Correct
+    """The test images that the refitted winner classifies correctly."""
     baselines: dict[str, float]
     """Baseline → its test accuracy."""
+    baselines_correct: dict[str, Correct]
+    """Baseline → the test images that it classifies correctly."""
     random_subnets: RandomSubnets | None
     splits: DataSummary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glorasearch.runs.results.comparison import SearchChance
 from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
 
 
@@ -74,6 +75,8 @@ class SearchResult(SearchSummary, StageResult, stage="search"):
     split: str
     """Digest of the search split."""
     pareto: tuple[ParetoPoint, ...]
+    chance: SearchChance | None
+    """The winner against the best of as many random subnets; None for a fixed method."""
 
 
 class RefitResult(TrainedResult, stage="refit"):

@@ -7,6 +7,7 @@ from typing import Any
 from glorasearch.export import export_subnet
 from glorasearch.runs.results import ExportResult, RefitResult, SearchResult, TestResult
 from glorasearch.runs.session import Session, versions
+from glorasearch.runs.stages.said import said
 
 
 def export(session: Session) -> ExportResult:
@@ -25,6 +26,7 @@ def export(session: Session) -> ExportResult:
             session.files.export,
             session.data,
             metrics=_metrics(found, tested),
+            statements=said(session),
             provenance=_provenance(session, found),
             tolerance=session.config.export.tolerance,
             replace=True,

@@ -6,9 +6,10 @@ import numpy as np
 from torch import nn
 
 from glorasearch.data import InputSpec, load_splits
-from glorasearch.evaluation import accuracy_on_test
+from glorasearch.evaluation import correct_on_test
 from glorasearch.runs.results import (
     BaselineResult,
+    Correct,
     DataSummary,
     RandomSubnets,
     RefitResult,
@@ -23,7 +24,7 @@ RANDOM_TAG = 23
 
 
 def final_test(session: Session) -> TestResult:
-    """Test accuracy of the winner before and after the refit, of the baselines and of random subnets.
+    """The test images that winner and baselines classify correctly, and the accuracy of random subnets.
 
     A fixed method has no random subnets, and none of its baselines is the method itself.
     """
@@ -32,27 +33,30 @@ def final_test(session: Session) -> TestResult:
     splits = load_splits(session.config.data, InputSpec.from_backbone(session.backbone))
     batch_size = session.config.search.eval_batch_size
 
-    def accuracy(model: nn.Module) -> float:
-        return accuracy_on_test(model, splits.test, device=session.device, batch_size=batch_size)
+    def correct(model: nn.Module) -> Correct:
+        found = correct_on_test(model, splits.test, device=session.device, batch_size=batch_size)
+        return Correct.pack(found.tolist())
 
     with session.progress.task("test split", 2 + len(session.baselines) + count) as advance:
         supernet = session.load(session.supernet(), TrainResult)
-        inherited = accuracy(supernet.merged(winner))
+        inherited = correct(supernet.merged(winner))
         rng = np.random.default_rng([session.config.seed, RANDOM_TAG])
         subnets = [sample_within_budget(supernet.space, rng) for _ in range(count)]
-        accuracies = [accuracy(supernet.merged(subnet)) for subnet in subnets]
+        accuracies = [correct(supernet.merged(subnet)).accuracy for subnet in subnets]
         advance(1 + count, "")
-        refitted = accuracy(session.load(session.supernet(), RefitResult).merged(winner))
+        refitted = correct(session.load(session.supernet(), RefitResult).merged(winner))
         advance(2 + count, "")
-        baselines: dict[str, float] = {}
+        baselines: dict[str, Correct] = {}
         for name, space in session.baselines.items():
             trained = session.load(session.supernet(space), BaselineResult, name)
-            baselines[name] = accuracy(trained.merged(trained.space.largest()))
+            baselines[name] = correct(trained.merged(trained.space.largest()))
             advance(2 + count + len(baselines), "")
     return TestResult(
-        test_accuracy=refitted,
-        test_accuracy_inherited=inherited,
-        baselines=baselines,
+        test_accuracy=refitted.accuracy,
+        test_accuracy_inherited=inherited.accuracy,
+        correct=refitted,
+        baselines={name: found.accuracy for name, found in baselines.items()},
+        baselines_correct=baselines,
         random_subnets=RandomSubnets(
             count=count,
             mean_parameters=float(np.mean([supernet.space.parameters(subnet) for subnet in subnets])),

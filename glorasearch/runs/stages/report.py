@@ -22,6 +22,8 @@ from glorasearch.runs.results import (
     Winner,
 )
 from glorasearch.runs.session import Session, versions
+from glorasearch.runs.stages.said import best_fixed, said
+from glorasearch.runs.statements import comparisons
 from glorasearch.weights.atomic import replace_file
 
 
@@ -52,6 +54,9 @@ def report(session: Session) -> Report:
         ),
         refit=RefitSummary.of(session.require(RefitResult)),
         baselines={name: _baseline(session, name, tested.baselines[name]) for name in session.baselines},
+        comparisons=comparisons(session.stored.results, best_fixed(session)),
+        chance=found.chance,
+        statements=said(session),
         random_subnets=tested.random_subnets,
         export=ExportSummary.of(session.require(ExportResult)),
         versions=versions(),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from glorasearch.db import TrialStorage
+from glorasearch.runs.chance import search_chance
 from glorasearch.runs.evaluation import make_executor, single_executor
-from glorasearch.runs.results import ParetoPoint, SearchResult, TrainResult
+from glorasearch.runs.results import ParetoPoint, SearchChance, SearchResult, TrainResult
 from glorasearch.runs.session import Session
-from glorasearch.search import SearchDriver, SearchProgress
+from glorasearch.search import Executor, SearchDriver, SearchOutcome, SearchProgress
 
 NO_SAMPLER = "none"
 """Sampler in the result of a fixed method."""
@@ -50,6 +51,7 @@ def search(session: Session) -> SearchResult:
             on_progress=show,
         )
         outcome = driver.run()
+        chance = None if alone else _chance(session, executor, outcome)
     best, subnet = outcome.best, outcome.subnet
     return SearchResult.of(
         outcome,
@@ -61,6 +63,7 @@ def search(session: Session) -> SearchResult:
         search_cross_entropy=best.score.cross_entropy,
         images=best.score.total,
         split=session.data.search.digest,
+        chance=chance,
         pareto=tuple(
             ParetoPoint(trial=trial.number, parameters=trial.parameters, search_accuracy=trial.score.accuracy)
             for trial in outcome.pareto
@@ -69,3 +72,20 @@ def search(session: Session) -> SearchResult:
         fitness=config.fitness,
         seconds=max(outcome.seconds, outcome.evaluation_seconds),
     )
+
+
+def _chance(session: Session, executor: Executor, outcome: SearchOutcome) -> SearchChance | None:
+    count = session.config.report.chance_subnets
+    if not count:
+        return None
+    with session.progress.task("random subnets, search split", count) as advance:
+        return search_chance(
+            executor,
+            session.bound_space,
+            session.require(TrainResult).weights,
+            outcome,
+            fitness=session.config.search.fitness,
+            seed=session.config.seed,
+            count=count,
+            on_score=lambda done: advance(done, ""),
+        )

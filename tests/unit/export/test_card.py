@@ -13,6 +13,7 @@ def test_card():
         "pretrained_cfg": {"input_size": [1, 8, 16], "mean": [0.5], "std": [0.25], "license": "mit"},
         "glorasearch": {
             "metrics": {"test_accuracy": 0.96875, "budget": {"max": 10}},
+            "statements": ["The winner is level.", "So it is."],
             "provenance": {"data": "x|y", "seed": 3, "train": None},
         },
     }
@@ -23,6 +24,7 @@ def test_card():
     assert "glora\n" not in card
     assert "Input: 1 x 8 x 16, mean [0.5], std [0.25]. Output: 2 classes: cat, dog." in card
     assert "| test_accuracy | 0.96875 |\n| budget.max | 10 |" in card
+    assert "## What can be said\n\n- The winner is level.\n- So it is.\n\n" in card
     assert "| A | `lora:4` in 1, `none` in 2 |\n| E | `vector` in 1 |" in card
     assert "| data | x\\|y |\n| seed | 3 |\n| train | null |" in card
     assert 'timm.create_model("local-dir:PATH", pretrained=True)' in card
@@ -33,11 +35,12 @@ def test_sections_without_content_are_left_out():
         "architecture": "vit",
         "num_classes": 2,
         "pretrained_cfg": {"input_size": [3, 8, 8]},
-        "glorasearch": {"metrics": {}, "provenance": {}},
+        "glorasearch": {"metrics": {}, "statements": [], "provenance": {}},
     }
     card = model_card(config, Subnet({}))
     assert "\n# vit, adapted with a new head alone\n" in card
     assert "## Metrics" not in card
+    assert "## What can be said" not in card
     assert "license" not in card
 
 
@@ -53,7 +56,7 @@ def test_it_names_the_methods_that_were_chosen(choices: list[str], said: str) ->
         "architecture": "vit",
         "num_classes": 2,
         "pretrained_cfg": {"input_size": [3, 8, 8]},
-        "glorasearch": {"metrics": {}, "provenance": {}},
+        "glorasearch": {"metrics": {}, "statements": [], "provenance": {}},
     }
     card = model_card(config, Subnet({(str(index), "B"): choice for index, choice in enumerate(choices)}))
     assert f"\n# vit, {said}\n" in card

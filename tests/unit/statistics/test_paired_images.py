@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 
-from glorasearch.statistics import PairedImages, mcnemar_p
+from glorasearch.statistics import LEVEL, PairedImages, mcnemar_p
 from glorasearch.statistics.paired_images import score_interval
 
 counts = st.integers(0, 400)
@@ -34,6 +34,21 @@ def test_by_hand() -> None:
     assert pair.p == 158 / 4096
     assert (pair.discordant, pair.difference) == (12, 0.08)
     assert PairedImages(images=100, both=60, only_first=6, only_second=6).p == 1.0
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 500))
+def test_the_interval_agrees_with_the_test(only_first: int, only_second: int, both: int) -> None:
+    images = only_first + only_second + both + 1
+    pair = PairedImages(images=images, both=both, only_first=only_first, only_second=only_second)
+    low, high = pair.interval
+    scored = score_interval(only_first, only_second, images)
+
+    if pair.p >= LEVEL:
+        assert low <= 0 <= high
+        assert (low, high) == (min(scored[0], 0), max(scored[1], 0))
+    else:
+        assert low > 0 or high < 0
+        assert (low, high) == scored
 
 
 @pytest.mark.parametrize("counts", [(3, 2, 1, 1), (3, -1, 1, 1), (3, 1, -1, 1), (0, 1, 0, 0)])

@@ -1,0 +1,152 @@
+"""Which images two models get right, and what is said of it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from support.stage_results import SUBNET, result
+
+from glorasearch.runs.results import Correct, Results, SearchChance
+from glorasearch.runs.statements import chance_statement, compare_winner, p_text, statements, winner_statement
+from glorasearch.statistics import best_by_chance
+
+flags = st.lists(st.booleans(), max_size=40)
+
+
+@given(flags)
+def test_packed_images_come_back(correct: list[bool]) -> None:
+    packed = Correct.pack(correct)
+
+    assert packed.each() == tuple(correct)
+    assert (packed.images, packed.count) == (len(correct), sum(correct))
+    assert Correct.from_json(packed.to_json()) == packed
+    assert len(packed.bits) <= 4 * (len(correct) / 24 + 1)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
+def test_a_pair_counts_images(both: list[tuple[bool, bool]]) -> None:
+    first, second = (Correct.pack(side) for side in zip(*both, strict=True))
+    pair = first.against(second)
+
+    assert pair.both == both.count((True, True))
+    assert (pair.only_first, pair.only_second) == (both.count((True, False)), both.count((False, True)))
+    assert pair.difference == pytest.approx(first.accuracy - second.accuracy)
+
+
+@pytest.mark.parametrize(
+    "content", [{"images": 8, "bits": "?"}, {"images": 9, "bits": "/w=="}, {"images": 7, "bits": "/w=="}]
+)
+def test_bits_that_are_none(content: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="bits"):
+        Correct.from_json(content)
+
+
+def test_other_images_are_no_pair() -> None:
+    with pytest.raises(ValueError, match="8 and 9 images"):
+        Correct.pack([True] * 8).against(Correct.pack([True] * 9))
+
+
+def images(*, both: int = 0, winner: int = 0, baseline: int = 0, neither: int = 0) -> tuple[Correct, Correct]:
+    """Winner and baseline with that many images of each kind."""
+    pairs = [(True, True)] * both + [(True, False)] * winner + [(False, True)] * baseline + [(False, False)] * neither
+    first, second = zip(*pairs, strict=True)
+    return Correct.pack(first), Correct.pack(second)
+
+
+@pytest.mark.parametrize(
+    ("winner", "baseline", "expected"),
+    [
+        (
+            10,
+            2,
+            "The winner is better than lora, the best fixed method of the race: +8.0 points (95 %: +1.4 to +15.8; "
+            "p = 0.039; of 100 test images 10 are right with the winner alone, 2 with lora alone), 500 against 3,072 "
+            "parameters.",
+        ),
+        (
+            2,
+            10,
+            "The winner is worse than lora, the best fixed method of the race: -8.0 points (95 %: -15.8 to -1.4; "
+            "p = 0.039; of 100 test images 2 are right with the winner alone, 10 with lora alone), 500 against 3,072 "
+            "parameters.",
+        ),
+        (
+            9,
+            2,
+            "No difference between the winner and lora, the best fixed method of the race, can be told: +7.0 points "
+            "(95 %: 0.0 to +14.6; p = 0.065; of 100 test images 9 are right with the winner alone, 2 with lora "
+            "alone), 500 against 3,072 parameters.",
+        ),
+    ],
+)
+def test_what_is_said_of_winner_and_baseline(winner: int, baseline: int, expected: str) -> None:
+    first, second = images(both=60, winner=winner, baseline=baseline, neither=40 - winner - baseline)
+    (found,) = compare_winner(first, 500, {"lora": (second, 3072)}, "lora")
+
+    assert winner_statement(found, "the winner") == expected
+
+
+def test_several_baselines_are_adjusted_and_the_planned_one_is_not() -> None:
+    first, second = images(both=60, winner=10, baseline=2, neither=28)
+    baselines = dict.fromkeys(("ssf", "lora", "bitfit"), (second, 1))
+
+    unplanned = compare_winner(first, 1, baselines, None)
+    planned = compare_winner(first, 1, baselines, "lora")
+
+    assert [found.p for found in unplanned] == [158 / 4096] * 3
+    assert [found.p_adjusted for found in unplanned] == [3 * 158 / 4096] * 3
+    assert {found.verdict for found in unplanned} == {"no difference"}
+    assert "p = 0.12 after Holm" in winner_statement(unplanned[0], "the winner")
+    assert [found.baseline for found in planned] == ["lora", "ssf", "bitfit"]
+    assert [found.p_adjusted for found in planned] == [158 / 4096, 2 * 158 / 4096, 2 * 158 / 4096]
+    assert [found.verdict for found in planned] == ["better", "no difference", "no difference"]
+    assert [found.best_fixed for found in planned] == [True, False, False]
+
+
+SCORES = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7)
+
+
+@pytest.mark.parametrize(("found", "verdict"), [(-5.0, "better"), (0.9, "within"), (1.9, "worse")])
+def test_what_is_said_of_chance(found: float, verdict: str) -> None:
+    chance = best_by_chance(SCORES, 20, found, lower_is_better=True)
+    judged = SearchChance.judged(chance, fitness="cross_entropy", found=found, scores=SCORES)
+    text = chance_statement(judged)
+
+    assert judged.verdict == verdict
+    how = "within what" if verdict == "within" else f"{verdict} than what"
+    assert text.startswith(
+        f"The search's winner is {how} the best of 20 random subnets has by chance: {found:.4f} against "
+    )
+    assert text.endswith("cross-entropy in nats on the search split, judged by 8 random subnets).")
+
+
+def test_accuracies_are_said_in_percent() -> None:
+    accuracies = tuple(0.5 + 0.01 * number for number in range(8))
+    chance = best_by_chance(accuracies, 20, 0.9, limit=1.0)
+    judged = SearchChance.judged(chance, fitness="accuracy", found=0.9, scores=accuracies)
+
+    assert judged.verdict == "better"
+    assert "has by chance: 90.0 % against 5" in chance_statement(judged)
+    assert "accuracy on the search split" in chance_statement(judged)
+
+
+def test_a_run_says_what_it_has() -> None:
+    winner, lora = images(both=1, winner=6, neither=1)
+    test = result("test", correct=winner, baselines={"lora": lora.accuracy}, baselines_correct={"lora": lora})
+    stages = {"search": result("search"), "baseline:lora": result("baseline", parameters=600), "test": test}
+
+    (said,) = statements(Results(stages), "the winner", None)
+
+    assert said.startswith("The winner is better than lora: +75.0 points")
+    assert said.endswith("1,234 against 600 parameters.")
+    assert statements(Results({"search": result("search")}), "the winner", None) == ()
+    assert SUBNET.digest in str(stages["search"])
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(1.0, "p = 1"), (0.4, "p = 0.4"), (0.0312, "p = 0.031"), (0.001, "p = 0.001"), (9e-4, "p < 0.001")]
+)
+def test_ps_have_two_digits(p: float, text: str) -> None:
+    assert p_text(p) == text
