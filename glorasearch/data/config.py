@@ -8,7 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from glorasearch.config import Config, ListOf, Role, Seed
 
-OWN_SCHEMES = ("vtab:", "folder:", "npz:")
+NPZ = "npz:"
+OWN_SCHEMES = ("vtab:", "folder:", NPZ)
 """What stands before the path of glorasearch's own sources."""
 
 
@@ -86,3 +87,11 @@ class DataConfig(Config):
     def is_own_source(self) -> bool:
         """Whether the source is one of glorasearch's own, not a data set with a timm name."""
         return self.source == "digits" or self.source.startswith(OWN_SCHEMES)
+
+
+def split_location(location: str) -> tuple[str, str]:
+    """(path, task) of `<path>.npz#<task>`; the task is empty if there is none."""
+    if location.endswith(".npz") or "#" not in location:
+        return location, ""
+    path, _, task = location.rpartition("#")
+    return path, task

@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from glorasearch.data.config import OWN_SCHEMES
-from glorasearch.data.sources.npz import SCHEME as NPZ
-from glorasearch.data.sources.npz import split_location
+from glorasearch.data.config import NPZ, OWN_SCHEMES, split_location
 
 SCHEMES = ("local-dir:", *OWN_SCHEMES)
 """What stands before the path in a name of a backbone or a data source."""

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glorasearch.data.config import NPZ, split_location
 from glorasearch.data.records import ArrayRecords
 from glorasearch.data.sources.source_splits import SourceSplits
 from glorasearch.data.splitter import IntArray
 from glorasearch.errors import DataError
 
-SCHEME = "npz:"
-SUFFIX = ".npz"
 POSITIONS = ("train", "search", "test")
 """Arrays of positions in the one list, all or none."""
 SPLIT_ARRAYS = {
@@ -29,14 +28,6 @@ FORMS = (
     "'x' and 'y' (with positions 'train', 'search', 'test' where the splits are fixed), or 'x_train', 'y_train' and "
     "likewise for 'search' (or 'val') and 'test', each with the task's name and an underscore before it if there is one"
 )
-
-
-def split_location(location: str) -> tuple[str, str]:
-    """(path, task) of `<path>.npz#<task>`; the task is empty if there is none."""
-    if location.endswith(SUFFIX) or "#" not in location:
-        return location, ""
-    path, _, task = location.rpartition("#")
-    return path, task
 
 
 def read_npz(location: str) -> SourceSplits:
@@ -52,7 +43,7 @@ def read_npz(location: str) -> SourceSplits:
         DataError: if the file or an array is missing or has another form, or a position is out of range or twice there.
     """
     path, task = split_location(location)
-    archive = _Archive(Path(path).expanduser(), f"{task}_" if task else "", f"{SCHEME}{location}")
+    archive = _Archive(Path(path).expanduser(), f"{task}_" if task else "", f"{NPZ}{location}")
     if archive.has("x"):
         return _one_list(archive)
     records: dict[str, ArrayRecords] = {}
