@@ -207,6 +207,11 @@ class Choice(ABC):
         Parts and base may have one more leading dimension, `(L, ...)`: the same choice in L layers of one shape.
         """
 
+    @classmethod
+    def spectrum_size(cls, site: Site) -> int:
+        """Entries of the matrix that a coefficient of a spectrum moves: the learning rate is proportional to it."""
+        return site.layer.out_features * site.layer.in_features
+
     def parameters(self, site: Site) -> int:
         """Trainable parameters that it adds."""
         return sum(prod(part.shape) for part in self.parts(site, **self.given).values() if part.trained)

@@ -1,4 +1,4 @@
-"""`fourier:n`: n entries of the weight's spectrum (FourierFT, arXiv 2405.03003)."""
+"""`fourier:n` and `fourier_qv:n`: n entries of a weight's spectrum (FourierFT, arXiv 2405.03003)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from glorasearch.choices.base import Contribution, Dense, Options, Part, Site, Spectral
+from glorasearch.choices.base import Choice, Contribution, Dense, Options, Part, Site, Spectral
+from glorasearch.errors import SearchSpaceError
 
 if TYPE_CHECKING:
     import torch
@@ -43,17 +44,7 @@ class Fourier(Spectral):
     @classmethod
     def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
         """The dense shift."""
-        import torch
-
-        given = parts["coefficients"]
-        coefficients = given.float() if given.dtype in (torch.bfloat16, torch.float16) else given
-        outs, ins = site.layer.out_features, site.layer.in_features
-        places, source = half_spectrum(outs, ins, given.shape[-1], *_drawing(site), given.device)
-        width = ins // 2 + 1
-        half = coefficients.new_zeros(*coefficients.shape[:-1], outs * width)
-        half = half.index_add(-1, places, coefficients.index_select(-1, source) / 2)
-        shift = torch.fft.irfft2(half.view(*half.shape[:-1], outs, width), s=(outs, ins))
-        return Contribution(shift=Dense((shift * site.options["scale"]).to(given.dtype)))
+        return Contribution(shift=Dense(_inverse(parts["coefficients"], site.layer.out_features, site)))
 
     @classmethod
     def bases(cls, parts: Mapping[str, Part], site: Site) -> tuple[Tensor, Tensor]:
@@ -78,6 +69,62 @@ class Fourier(Spectral):
     def check(self, site: Site) -> None:
         """A weight has out·in entries."""
         self.at_most(site, "entries", site.layer.out_features * site.layer.in_features)
+
+
+class FourierQv(Choice):
+    """FourierFT as published: a spectrum of n coefficients for query and one for value, none for key.
+
+    For a fused qkv of three weights `(out / 3, in)`, of which the first and the third are shifted as by `fourier:n`,
+    with the same entries. Options are those of `fourier`.
+    """
+
+    name = "fourier_qv"
+    tensors = "B"
+    arguments = ("entries",)
+    defaults: ClassVar[Options] = Fourier.defaults
+    positive = Fourier.positive
+    whole: ClassVar[Mapping[str, int]] = Fourier.whole
+
+    @classmethod
+    def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
+        """`qv_coefficients (2, n)`."""
+        return {"qv_coefficients": Part((2, largest["entries"]), cut={"entries": -1}, rate="spectrum")}
+
+    @classmethod
+    def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
+        """The dense shift, zero in the rows of the key."""
+        import torch
+
+        query, value = _inverse(parts["qv_coefficients"], site.layer.out_features // 3, site).unbind(-3)
+        return Contribution(shift=Dense(torch.cat([query, torch.zeros_like(query), value], dim=-2)))
+
+    @classmethod
+    def spectrum_size(cls, site: Site) -> int:
+        """A third of the layer's weight."""
+        return super().spectrum_size(site) // 3
+
+    def check(self, site: Site) -> None:
+        """Only a fused qkv has a query and a value."""
+        if site.layer.stacked != 3:
+            raise SearchSpaceError(
+                f"choices.{site.tensor}: {str(self)!r} is for fused layers of query, key and value, whose name ends in "
+                f"qkv; {site.layer.name} is another one: use fourier there, by a group, or leave it out"
+            )
+        self.at_most(site, "entries", site.layer.out_features // 3 * site.layer.in_features)
+
+
+def _inverse(given: Tensor, outs: int, site: Site) -> Tensor:
+    """`α·Re(ifft2(F))`, `(..., outs, in)`, from coefficients `(..., n)`."""
+    import torch
+
+    coefficients = given.float() if given.dtype in (torch.bfloat16, torch.float16) else given
+    ins = site.layer.in_features
+    places, source = half_spectrum(outs, ins, given.shape[-1], *_drawing(site), given.device)
+    width = ins // 2 + 1
+    half = coefficients.new_zeros(*coefficients.shape[:-1], outs * width)
+    half = half.index_add(-1, places, coefficients.index_select(-1, source) / 2)
+    shift: Tensor = torch.fft.irfft2(half.view(*half.shape[:-1], outs, width), s=(outs, ins))
+    return (shift * site.options["scale"]).to(given.dtype)
 
 
 def _drawing(site: Site) -> tuple[int, float, float]:

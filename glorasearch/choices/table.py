@@ -8,8 +8,11 @@ from typing import Final
 
 from glorasearch.choices.base import SUPPORT_TENSORS, Choice, Options, Site
 from glorasearch.choices.dash import Dash
-from glorasearch.choices.fourier import Fourier
+from glorasearch.choices.fourier import Fourier, FourierQv
 from glorasearch.choices.glora import Constant, Lora, Nothing, Vector
+from glorasearch.choices.lora_qkv import LoraQkv
+from glorasearch.choices.repadapter import RepAdapter
+from glorasearch.choices.ssf import Gain
 from glorasearch.choices.tsd import Tsd, TsdInit
 from glorasearch.choices.wegeft import Wegeft
 from glorasearch.errors import SearchSpaceError
@@ -18,7 +21,11 @@ _NUMBER: Final = re.compile("[1-9][0-9]{0,6}")
 _NAME: Final = re.compile("[A-Za-z][A-Za-z0-9_-]*")
 
 CHOICES: Final[dict[str, type[Choice]]] = {
-    choice.name: choice for choice in (Nothing, Constant, Vector, Lora, Wegeft, Fourier, Dash, TsdInit, Tsd)
+    choice.name: choice
+    for choice in (
+        *(Nothing, Constant, Vector, Lora, Wegeft, Fourier, Dash, TsdInit, Tsd),
+        *(Gain, RepAdapter, LoraQkv, FourierQv),
+    )
 }
 """Every choice class by its name; `register` adds others."""
 

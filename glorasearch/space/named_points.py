@@ -6,9 +6,11 @@ cannot express a method does not have its points.
 
 - `lora:r`, `fourier:n`, `dash:r:k`, `tsd:r:k`, ...: that choice in B alone; `lora:r+bias` with E=`vector` (PEFT's
   `bias="all"`).
-- `wegeft:r`: in A alone; `wegeft:r+bias` with E=`vector`; `repadapter:r` with C=`vector`, on what reads its adapters:
-  the first layers of attention and MLP. Any other choice with arguments in A alone is `A=lora:r` and so on.
-- `ssf`: A=`vector`, E=`vector`, and where it is offered D=`vector`. `bitfit`: E=`vector`.
+- `wegeft:r`: in A alone; `wegeft:r+bias` with E=`vector`; `repadapter:r`: in A alone, or where that is not offered
+  `wegeft:r` with C=`vector`, on what reads its adapters: the first layers of attention and MLP. Any other choice with
+  arguments in A alone is `A=lora:r` and so on.
+- `ssf`: A=`gain` and E=`vector`, or where that is not offered A=`vector`, E=`vector` and where it is offered
+  D=`vector`. `bitfit`: E=`vector`.
 - `all:r`: A=`lora`, B=`lora`, each of the largest rank up to r, and where they are offered D and E=`vector`.
 - `largest`: every gene's largest choice (above the budget: the largest up to some rank); `smallest` likewise.
 
@@ -134,17 +136,22 @@ def _families(space: BoundSpace) -> dict[str, list[_Method]]:
     for rank in ranks:
         up_to = tuple(f"lora:{smaller}" for smaller in ranks if smaller <= rank)
         families["all"].append(_Method(f"all:{rank}", {"A": up_to, "B": up_to}, {"D": _VECTOR, "E": _VECTOR}))
-    families["ssf"].append(_Method("ssf", {"A": _VECTOR, "E": _VECTOR}, {"D": _VECTOR}))
+    if any("gain" in gene.choices for gene in space.genes):
+        families["ssf"].append(_Method("ssf", {"A": ("gain",), "E": _VECTOR}))
+    else:
+        families["ssf"].append(_Method("ssf", {"A": _VECTOR, "E": _VECTOR}, {"D": _VECTOR}))
     families["bitfit"].append(_Method("bitfit", {"E": _VECTOR}))
+    own_adapters = any(choice.name == "repadapter" for choice in offered["A"])
     for choice in offered["A"]:
         text = str(choice)
-        alone = text if choice.name == "wegeft" else f"A={text}"
+        alone = text if choice.name in ("wegeft", "repadapter") else f"A={text}"
         families.setdefault(alone.partition(":")[0], []).append(_Method(alone, {"A": (text,)}))
         if choice.name == "wegeft":
             both = _Method(f"{text}+bias", {"A": (text,), "E": _VECTOR})
             families["wegeft+bias"].append(both)
-            adapter = _Method(f"repadapter:{choice.rank}", {"A": (text,), "C": _VECTOR}, entries=True)
-            families["repadapter"].append(adapter)
+            if not own_adapters:
+                adapter = _Method(f"repadapter:{choice.rank}", {"A": (text,), "C": _VECTOR}, entries=True)
+                families["repadapter"].append(adapter)
     for choice in offered["B"]:
         text = str(choice)
         families.setdefault(choice.name, []).append(_Method(text, {"B": (text,)}))

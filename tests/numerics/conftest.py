@@ -33,10 +33,22 @@ FORMS: dict[str, Callable[[], nn.Module]] = {
 """What a layer may be. All allow rank 3 and five directions."""
 
 KINDS: dict[str, tuple[str, ...]] = {
-    "A": ("none", "constant", "vector", "lora:1", "lora:3", "wegeft:1", "wegeft:3"),
+    "A": (
+        "none",
+        "constant",
+        "vector",
+        "lora:1",
+        "lora:3",
+        "wegeft:1",
+        "wegeft:3",
+        "gain",
+        "repadapter:1",
+        "repadapter:3",
+    ),
     "B": (
         *("none", "constant", "vector", "lora:1", "lora:3", "fourier:4", "fourier:17"),
         *("dash:1:2", "dash:3:5", "tsd_init:1", "tsd_init:3", "tsd:1:2", "tsd:3:5"),
+        *("lora_qkv:1", "lora_qkv:3"),
     ),
     "C": ("none", "vector", "lora:1", "lora:3"),
     "D": ("none", "constant", "vector"),
@@ -44,6 +56,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 OPTIONS: dict[str, dict[str, float]] = {
     "wegeft": {"scale": 0.7},
+    "repadapter": {"scale": 0.6, "groups": 1},
     "fourier": {"scale": 20.0, "seed": 5},
     "dash": {"scale": 1.3, "warmup": 1},
     "tsd_init": {"scale": 2.1, "warmup": 1},
@@ -133,10 +146,15 @@ class Bench:
             if kind == "none":
                 continue
             p = {name: value.detach() for name, value in stored(layer, tensor).items()}
-            if kind in ("constant", "vector", "lora"):
+            if kind == "gain":
+                GLora["A"], GLora["D"] = GLora["A"] + p["gain"][:, None], GLora["D"] + p["gain"][:, None]
+            elif kind == "repadapter":
+                change, prompt = repadapter(W0, p, options[kind], *map(int, given))
+                more, GLora["C"] = more + change, GLora["C"] + prompt
+            elif kind in ("constant", "vector", "lora"):
                 GLora[tensor] = GLora[tensor] + glora(kind, list(map(int, given)), p)
             else:
-                more = more + EQUATIONS[kind](W0, p, options[kind], *map(int, given))
+                more = more + EQUATIONS[kind](W0, p, options.get(kind, {}), *map(int, given))
         W = W0 + W0 * GLora["A"] + GLora["B"] + more
         b = b0 + b0 * GLora["D"][:, 0] + GLora["E"][:, 0] + (W0 @ GLora["C"])[:, 0]
         return W, b
@@ -165,6 +183,24 @@ def glora(kind: str, given: list[int], p: Mapping[str, Tensor]) -> Tensor:
 
 def wegeft(W0: Tensor, p: Mapping[str, Tensor], o: Mapping[str, float], r: int) -> Tensor:
     return o["scale"] * (W0 @ (p["phi"][:, :r] @ p["psi"][:r, :]))
+
+
+def repadapter(W0: Tensor, p: Mapping[str, Tensor], o: Mapping[str, float], r: int) -> tuple[Tensor, Tensor]:
+    """What x + s·(U·(D·x + d) + u) in front of the layer adds to its weight, and the prompt `(in, 1)`."""
+    groups = int(o["groups"])
+    each = W0.shape[1] // groups
+    up = W0.new_zeros(W0.shape[1], r)
+    for unit in range(r):
+        first = unit % groups * each
+        up[first : first + each, unit] = p["rep_up"][unit]
+    prompt = up @ p["rep_down_bias"][:r] + p["rep_up_bias"]
+    return o["scale"] * (W0 @ up @ p["rep_down"][:r]), o["scale"] * prompt[:, None]
+
+
+def lora_qkv(W0: Tensor, p: Mapping[str, Tensor], o: Mapping[str, float], r: int) -> Tensor:
+    """One product for each of the stacked weights."""
+    downs = p["qkv_down"][:, :r].chunk(len(p["qkv_up"]))
+    return torch.cat([down @ up[:r] for down, up in zip(downs, p["qkv_up"], strict=True)])
 
 
 def fourier(W0: Tensor, p: Mapping[str, Tensor], o: Mapping[str, float], n: int) -> Tensor:
@@ -202,6 +238,7 @@ def tsd(W0: Tensor, p: Mapping[str, Tensor], o: Mapping[str, float], r: int, k: 
 EQUATIONS: dict[str, Callable[..., Tensor]] = {
     "wegeft": wegeft,
     "fourier": fourier,
+    "lora_qkv": lora_qkv,
     "dash": dash,
     "tsd_init": tsd_init,
     "tsd": tsd,

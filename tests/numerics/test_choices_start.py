@@ -85,10 +85,11 @@ def test_when_directions_are_chosen(bench: Any, form: str, dtype: torch.dtype) -
 
 @pytest.mark.parametrize("form", ["linear", "circular"])
 def test_what_parts_start_from(bench: Any, form: str) -> None:
-    """Zeros, but for the second factors: Xavier uniform in r and columns, and φ uniform within 1/√in."""
+    """Zeros, but for the second factors: Xavier uniform in r and columns; φ and `lora_qkv` uniform within 1/√in."""
     supernet = bench.build(form)
     ins = bench.layer(supernet).in_features
-    bounds = {"phi": ins**-0.5} | dict.fromkeys(("up", "dash_up", "init_up", "tsd_up"), (6 / (3 + ins)) ** 0.5)
+    xavier = ("up", "dash_up", "init_up", "tsd_up", "rep_down")
+    bounds = dict.fromkeys(("phi", "qkv_up"), ins**-0.5) | dict.fromkeys(xavier, (6 / (3 + ins)) ** 0.5)
     random = set()
     for name, value in supernet.adapter_state().items():
         if name.startswith("head."):

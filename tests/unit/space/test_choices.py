@@ -15,16 +15,16 @@ from glorasearch.space import SUPPORT_TENSORS, LayerShape, SearchSpace, Site, pa
 LAYER = LayerShape("fc", in_features=10, out_features=7)
 
 ALLOWED = {
-    "A": {"none", "constant", "vector", "lora", "wegeft"},
-    "B": {"none", "constant", "vector", "lora", "fourier", "dash", "tsd_init", "tsd"},
+    "A": {"none", "constant", "vector", "lora", "wegeft", "gain", "repadapter"},
+    "B": {"none", "constant", "vector", "lora", "fourier", "dash", "tsd_init", "tsd", "lora_qkv", "fourier_qv"},
     "C": {"none", "vector", "lora"},
     "D": {"none", "constant", "vector"},
     "E": {"none", "constant", "vector"},
 }
-"""As in the paper."""
+"""GLoRA's as in the paper, and those of other methods."""
 
 
-def test_each_support_tensor_has_the_choices_of_the_paper() -> None:
+def test_each_support_tensor_has_its_choices() -> None:
     assert tuple(ALLOWED) == SUPPORT_TENSORS
     for tensor, names in ALLOWED.items():
         for name, made in CHOICES.items():
