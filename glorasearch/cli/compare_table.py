@@ -45,10 +45,20 @@ def _cells(rows: Sequence[Row] | Sequence[Group]) -> tuple[list[str], int, Cells
     """The heads, the number of text columns (which come first), and the cells."""
     groups = [row for row in rows if isinstance(row, Group)]
     if groups:
-        heads = ["method", "seeds", "parameters", "search, %", "test, %", "training, s", "searching, s", "bytes"]
+        heads = [
+            "method",
+            "seeds",
+            "parameters",
+            "search, %",
+            "tempered",
+            "test, %",
+            "training, s",
+            "searching, s",
+            "bytes",
+        ]
         return heads, 1, [_group(group) for group in groups]
     single = [row for row in rows if isinstance(row, Row)]
-    heads = ["run", "method", "parameters", "search, %", "test, %", "training, s", "searching, s", "bytes"]
+    heads = ["run", "method", "parameters", "search, %", "tempered", "test, %", "training, s", "searching, s", "bytes"]
     if all(row.state is RunState.FINISHED for row in single):
         return heads, 2, [[row.run, row.method, *_row(row)] for row in single]
     states = [[row.run, row.state.value, row.method, *_row(row)] for row in single]
@@ -59,6 +69,7 @@ def _row(row: Row) -> list[str]:
     return [
         _number(row.parameters),
         _with_interval(row.search_accuracy, row.search_interval),
+        _tempered(row),
         _with_interval(row.test_accuracy, row.test_interval),
         _seconds(row.training_seconds),
         _seconds(row.search_seconds),
@@ -72,6 +83,7 @@ def _group(group: Group) -> list[str]:
         str(len(group.counted)),
         _mean(group, "parameters"),
         _mean(group, "search_accuracy", percent=True),
+        _mean(group, "search_tempered", digits=3),
         _mean(group, "test_accuracy", percent=True),
         _mean(group, "training_seconds", seconds=True),
         _mean(group, "search_seconds", seconds=True),
@@ -98,11 +110,17 @@ def _with_interval(share: float | None, interval: tuple[float, float] | None) ->
     return f"{100 * share:.1f}" + (f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else "")
 
 
-def _mean(group: Group, name: str, *, percent: bool = False, seconds: bool = False) -> str:
+def _tempered(row: Row) -> str:
+    if row.search_tempered is None or row.search_temperature is None:
+        return MISSING
+    return f"{row.search_tempered:.3f} (T {row.search_temperature:.2f})"
+
+
+def _mean(group: Group, name: str, *, percent: bool = False, seconds: bool = False, digits: int = 0) -> str:
     """The mean, with the standard deviation of accuracies and of whatever else differs between the seeds."""
     found = group.mean(name)
     if found is None:
         return MISSING
-    scale, digits = (100, 2) if percent else (1, _digits(found.mean) if seconds else 0)
+    scale, digits = (100, 2) if percent else (1, _digits(found.mean) if seconds else digits)
     spread = "" if found.std is None or (not percent and not found.std) else f" ± {scale * found.std:,.{digits}f}"
     return f"{scale * found.mean:,.{digits}f}{spread}"

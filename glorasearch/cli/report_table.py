@@ -81,13 +81,21 @@ def _search(report: Report) -> str:
         )
     return (
         f"space {report.space}, {search.sampler}: {search.trials} trials in {search.seconds:.0f} s ({counts}); "
-        f"supernet {training.steps} steps in {training.seconds:.0f} s"
+        f"supernet {training.steps} steps in {training.seconds:.0f} s; winner on the search split: {_scores(report)}"
+    )
+
+
+def _scores(report: Report) -> str:
+    winner = report.winner
+    return (
+        f"{percent(winner.search_accuracy)}, cross-entropy {winner.search_cross_entropy:.3f}, tempered "
+        f"{winner.search_tempered:.3f} at temperature {winner.search_temperature:.2f}"
     )
 
 
 def _fixed_method(report: Report) -> str:
-    training, accuracy = report.supernet, report.winner.search_accuracy
+    training = report.supernet
     return (
         f"space {space_label(report.space)} has one subnet: trained alone for {training.steps} steps in "
-        f"{training.seconds:.0f} s, {percent(accuracy)} on the search split; nothing was searched"
+        f"{training.seconds:.0f} s; on the search split: {_scores(report)}; nothing was searched"
     )

@@ -19,7 +19,7 @@ PARAMETERS = "parameters"
 """Trainable parameters, as the trial's user attribute of this name says."""
 MEAN_RANK = "mean rank"
 """Mean over the genes whose choice has a known rank; 0 if there are none."""
-KEPT_ATTRIBUTES = ("accuracy", "cross_entropy", "origin", "reason", "bound", "stopped_after")
+KEPT_ATTRIBUTES = ("accuracy", "cross_entropy", "tempered", "temperature", "origin", "reason", "bound", "stopped_after")
 """The user attributes that a summary keeps."""
 
 

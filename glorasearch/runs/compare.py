@@ -37,6 +37,9 @@ class Row:
     """Numbers in the winner's adapters: its parameters and the directions that are stored but not trained."""
     search_accuracy: float | None
     """Of the winner with inherited weights, on the search split; after a search it is the best of many trials."""
+    search_tempered: float | None
+    """Its tempered cross-entropy there, nats."""
+    search_temperature: float | None
     search_images: int | None
     test_accuracy: float | None
     """Of the winner after the refit (if it has steps), on the test split."""
@@ -62,6 +65,8 @@ class Row:
             parameters=None if search is None else search.parameters,
             stored=None if search is None else search.stored,
             search_accuracy=None if search is None else search.search_accuracy,
+            search_tempered=None if search is None else search.search_tempered,
+            search_temperature=None if search is None else search.search_temperature,
             search_images=None if search is None else search.images,
             test_accuracy=None if test is None else test.test_accuracy,
             test_accuracy_inherited=None if test is None else test.test_accuracy_inherited,
@@ -120,8 +125,8 @@ class Mean:
 
 
 MEASURED: Final = (
-    "parameters", "search_accuracy", "test_accuracy", "test_accuracy_inherited", "training_seconds", "search_seconds",
-    "adapter_bytes",
+    "parameters", "search_accuracy", "search_tempered", "search_temperature", "test_accuracy",
+    "test_accuracy_inherited", "training_seconds", "search_seconds", "adapter_bytes",
 )  # fmt: skip
 """The numbers of a row that a group averages."""
 

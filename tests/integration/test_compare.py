@@ -102,13 +102,16 @@ def test_tables(compared: tuple[Bench, dict[str, Report]], compare: Any) -> None
     table, warnings = compare("lora-0", "ssf-0")
     assert warnings == []
     (line,) = (line for line in table.splitlines() if "lora-0" in line)
-    for expected in ("3,072", "12,288", percent):
+    tempered = f"{report['winner']['search_tempered']:.3f} (T {report['winner']['search_temperature']:.2f})"
+    for expected in ("3,072", "12,288", percent, tempered):
         assert expected in line, "a table that goes into a file is not wrapped"
 
     markdown, _ = compare("lora-0", "ssf-0", "--markdown")
     heads, marks, *rows = markdown.splitlines()
-    assert marks == "|---|---|---:|---:|---:|---:|---:|---:|"
-    assert heads == "| run | method | parameters | search, % | test, % | training, s | searching, s | bytes |"
+    assert marks == "|---|---|---:|---:|---:|---:|---:|---:|---:|"
+    assert (
+        heads == "| run | method | parameters | search, % | tempered | test, % | training, s | searching, s | bytes |"
+    )
     assert [row.split(" | ")[0] for row in rows] == ["| lora-0", "| ssf-0"]
     assert percent in rows[0]
     assert all(row.count("|") == marks.count("|") for row in rows)
@@ -128,9 +131,9 @@ def test_a_run_that_has_not_finished_is_shown_with_what_is_there(compare: Any) -
     (line,) = (line for line in table.splitlines() if "trained" in line)
 
     cells = [cell.strip() for cell in line.strip("│").split("│")]
-    assert cells[:6] == ["trained", "stopped", "bitfit", "-", "-", "-"]
-    assert float(cells[6]) >= 0
-    assert cells[7:] == ["-", "-"]
+    assert cells[:7] == ["trained", "stopped", "bitfit", "-", "-", "-", "-"]
+    assert float(cells[7]) >= 0
+    assert cells[8:] == ["-", "-"]
     assert warnings == []
 
 

@@ -11,11 +11,12 @@ from glorasearch.space import Subnet
 SUBNET = Subnet({("blocks.0.attn.qkv", "B"): "lora:4"})
 TRAINED: dict[str, Any] = {"weights": "a" * 64, "steps": 5, "seconds": 1.0, "loss": 0.5, "split": "train"}
 SEARCH_SUMMARY: dict[str, Any] = {
-    "sampler": "evolution", "fitness": "cross_entropy", "trials": 9, "evaluated": 7, "reused": 2, "stopped_early": 0,
+    "sampler": "evolution", "fitness": "tempered", "trials": 9, "evaluated": 7, "reused": 2, "stopped_early": 0,
     "images_share": 1.0, "failed": 0, "seconds": 1.0, "evaluation_seconds": 1.0,
 }  # fmt: skip
 WINNER: dict[str, Any] = {
     "trial": 3, "subnet": SUBNET.to_dict(), "digest": SUBNET.digest, "parameters": 1234, "search_accuracy": 0.5,
+    "search_cross_entropy": 1.0, "search_tempered": 0.9, "search_temperature": 2.0,
 }  # fmt: skip
 CORRECT: dict[str, Any] = {"images": 8, "bits": "+A=="}
 """The first five of eight images."""
@@ -36,7 +37,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     "train": TRAINED | {"key": "k", "fixed_method": False},
     "search": SEARCH_SUMMARY
     | WINNER
-    | {"stored": 1234, "search_cross_entropy": 1.0, "images": 100, "split": "search", "pareto": [], "chance": None},
+    | {"stored": 1234, "images": 100, "split": "search", "pareto": [], "chance": None},
     "refit": TRAINED | {"start": "inherited"},
     "baseline": TRAINED | {"space": "lora", "parameters": 600},
     "test": {

@@ -52,6 +52,9 @@ class Winner(WinnerTest):
     digest: str
     parameters: int
     search_accuracy: float
+    search_cross_entropy: float
+    search_tempered: float
+    search_temperature: float
 
 
 class BaselineSummary(FrozenModel):

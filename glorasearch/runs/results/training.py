@@ -70,6 +70,11 @@ class SearchResult(SearchSummary, StageResult, stage="search"):
     """Numbers stored in the adapters: the parameters, and directions that are not trained."""
     search_accuracy: float
     search_cross_entropy: float
+    """Mean over the images, nats."""
+    search_tempered: float
+    """The same at the best temperature of the grid (`glorasearch.space.score`)."""
+    search_temperature: float
+    """That temperature: above 1 if the logits are too sure of themselves."""
     images: int
     """Images of the search split."""
     split: str

@@ -37,7 +37,7 @@ def export(session: Session) -> ExportResult:
 
 def _metrics(found: SearchResult, tested: TestResult | None) -> dict[str, Any]:
     """Scores of the winner, on the test split too if it has been tested."""
-    names = ("parameters", "search_accuracy", "search_cross_entropy")
+    names = ("parameters", "search_accuracy", "search_cross_entropy", "search_tempered", "search_temperature")
     metrics = {name: getattr(found, name) for name in names}
     if tested is not None:
         metrics |= {name: getattr(tested, name) for name in ("test_accuracy", "test_accuracy_inherited")}

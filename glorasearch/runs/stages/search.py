@@ -61,6 +61,8 @@ def search(session: Session) -> SearchResult:
         stored=space.stored(subnet),
         search_accuracy=best.score.accuracy,
         search_cross_entropy=best.score.cross_entropy,
+        search_tempered=best.score.tempered,
+        search_temperature=best.score.temperature,
         images=best.score.total,
         split=session.data.search.digest,
         chance=chance,

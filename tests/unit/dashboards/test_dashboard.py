@@ -22,6 +22,8 @@ from optuna.trial import TrialState
 from dashboards import make_server
 from glorasearch.db import TrialStorage
 from glorasearch.errors import DatabaseError, InputError
+from glorasearch.search import TrialRecord
+from glorasearch.space import Score
 
 CHOICES = {
     "A": ("none", "constant", "vector", "lora:8"),
@@ -50,7 +52,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
         attrs = {"subnet": f"{trial_id:064}", "parameters": draw.randrange(200_000, 900_000)}
         storage.set_trial_params(trial_id, params, GENES, attrs)
         accuracy = draw.random()
-        scores = {"accuracy": accuracy, "cross_entropy": 1 - accuracy, "origin": "evaluated", "seconds": 0.02}
+        score = Score(int(100 * accuracy), 100, cross_entropy=2 - accuracy, tempered=1 - accuracy, beta=0.5)
+        scores = TrialRecord(0, attrs["subnet"], attrs["parameters"], score).to_attrs()
         storage.finish_trial(trial_id, TrialState.COMPLETE, [accuracy], scores)
     sampled, _ = storage.create_new_trial(study_id), storage.create_new_trial(study_id)
     storage.set_trial_params(sampled, dict.fromkeys(GENES, "none"), GENES, {"parameters": 0})
@@ -88,7 +91,9 @@ def test_the_study_request_is_small_and_quick(address: str) -> None:
     for tensor, choices in CHOICES.items():
         shares = [numbers[f"{tensor} {choice.partition(':')[0]}"] for choice in choices]
         assert sum(shares) == pytest.approx(1)
-    assert {attr["key"] for attr in finished["user_attrs"]} == {"accuracy", "cross_entropy", "origin"}
+    assert {attr["key"] for attr in finished["user_attrs"]} == {
+        "accuracy", "cross_entropy", "tempered", "temperature", "origin",
+    }  # fmt: skip
     assert (running["state"], len(running["params"])) == ("Running", len(numbers))
     assert {param["name"] for param in study["intersection_search_space"]} == numbers.keys()
 

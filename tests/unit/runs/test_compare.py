@@ -58,6 +58,7 @@ def test_a_finished_run() -> None:
     assert (row.method, row.parameters, row.adapter_bytes) == ("lora", 100, 400)
     assert (row.training_seconds, row.search_seconds) == (15.0, 3.0)
     assert row.search_interval == pytest.approx((0.43136, 0.56864), abs=1e-5)
+    assert (row.search_tempered, row.search_temperature) == (0.9, 2.0)
     assert row.test_interval == pytest.approx((0.71884, 0.77876), abs=1e-5)
     assert row.test_accuracy_inherited == 0.5
 
@@ -87,6 +88,7 @@ def test_runs_that_differ_in_seed_name_and_report_are_one_row() -> None:
         "each": [0.7, 0.8],
     }
     assert result[0]["adapter_bytes"]["mean"] == 480
+    assert (result[0]["search_tempered"]["mean"], result[0]["search_temperature"]["each"]) == (0.9, [2.0, 2.0])
     assert result[1]["test_accuracy"] == {"mean": 0.6, "std": None, "each": [0.6]}
 
 

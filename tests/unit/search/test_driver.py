@@ -48,10 +48,11 @@ def test_every_trial_stores_its_subnet_and_scores_within_the_budget(new_search, 
         assert attrs["parameters"] == search.space.parameters(subnet) <= 900
         assert (attrs["correct"], attrs["total"], attrs["cross_entropy"]) == (score.correct, 200, score.cross_entropy)
         assert attrs["accuracy"] == score.accuracy
+        assert (attrs["tempered"], attrs["temperature"]) == (score.tempered, score.temperature)
         assert attrs["seconds"] == (0.5 if attrs["origin"] == "evaluated" else 0)
-        expected = [attrs["accuracy"], attrs["parameters"]] if sampler == "nsga2" else [attrs["cross_entropy"]]
+        expected = [attrs["accuracy"], attrs["parameters"]] if sampler == "nsga2" else [attrs["tempered"]]
         assert values == expected
-    best = min(search.trials, key=lambda trial: (trial[3]["cross_entropy"], -trial[3]["accuracy"], trial[0]))
+    best = min(search.trials, key=lambda trial: (trial[3]["tempered"], -trial[3]["accuracy"], trial[0]))
     assert (outcome.best.number, outcome.subnet.digest) == (best[0], best[3]["subnet"])
     assert outcome.evaluation_seconds == 0.5 * outcome.evaluated
     for record in outcome.pareto:
@@ -113,7 +114,7 @@ def test_progress_after_every_trial(new_search):
     assert all(event.trials == 40 for event in seen)
     fitness = [event.best_fitness for event in seen]
     assert fitness == sorted(fitness, reverse=True)
-    assert fitness[-1] == outcome.best.score.cross_entropy
+    assert fitness[-1] == outcome.best.score.tempered
     assert seen[-1].best == outcome.best
 
 

@@ -65,7 +65,7 @@ def test_roles_of_a_generation(new_search, space_maker):
     config = SearchConfig(trials=40, population=20, parents=3)
     search.run(config)
     genes = [trial[1] for trial in search.trials]
-    ranked = sorted(range(20), key=lambda n: (search.trials[n][3]["cross_entropy"], n))[:3]
+    ranked = sorted(range(20), key=lambda n: (search.trials[n][3]["tempered"], n))[:3]
     for number in range(20, 30):
         changed = min(sum(genes[number][name] != genes[parent][name] for name in genes[number]) for parent in ranked)
         assert 0 < changed < 40, "about 0.2 of 120 genes are drawn anew, some to what they were"
@@ -106,7 +106,7 @@ def test_evolution_beats_random_search_and_its_last_generation_counts(new_search
     for seed in range(4):
         found = new_search().run(SearchConfig(trials=120, population=20, parents=5, seed=seed))
         drawn = new_search().run(SearchConfig(trials=120, sampler="random", batch=20, seed=seed))
-        better += found.best.score.cross_entropy < drawn.best.score.cross_entropy
+        better += found.best.score.tempered < drawn.best.score.tempered
         last.append(found.best.number)
     assert better == 4
     assert max(last) >= 100

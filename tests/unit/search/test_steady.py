@@ -107,7 +107,7 @@ def test_the_threshold_is_the_kth_best_of_what_has_finished_when_a_trial_is_subm
     thresholds = 0
     for entry in executor.log:
         if isinstance(entry, EvaluationResult):
-            finished += [] if entry.score.stopped_early else [entry.score.cross_entropy]
+            finished += [] if entry.score.stopped_early else [entry.score.tempered]
             continue
         assert (entry.threshold.value if entry.threshold else None) == (
             sorted(finished)[3] if len(finished) >= 4 else None
@@ -130,7 +130,7 @@ def test_children_are_of_the_best_that_have_finished_by_then(new_search, space_m
     genes = [trial[1] for trial in trials]
     generations = 0
     for number in range(20, 60):
-        ranked = sorted(range(number), key=lambda n: (trials[n][3]["cross_entropy"], n))[:3]
+        ranked = sorted(range(number), key=lambda n: (trials[n][3]["tempered"], n))[:3]
         generations += max(ranked) >= 20
         child = genes[number]
         if number % 2 == 0:

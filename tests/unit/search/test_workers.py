@@ -70,5 +70,5 @@ def test_without_a_lag_thresholds_come_from_the_batches_before_and_nothing_is_wa
     assert len(scorer.thresholds) == len(evaluated)
     for threshold, (number, *_) in zip(scorer.thresholds, evaluated, strict=True):
         before = [trial[3] for trial in evaluated if trial[0] < number - number % 15]
-        known = sorted(attrs["cross_entropy"] for attrs in before if "cross_entropy" in attrs)
+        known = sorted(attrs["tempered"] for attrs in before if "tempered" in attrs)
         assert threshold == (known[3] if known else None)
