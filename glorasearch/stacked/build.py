@@ -53,7 +53,7 @@ def make_engine(
             alone.append(supernet(images))
         seen.append(images)
     if side_by_side is None:
-        side_by_side = len(members) > 1 or device.type != "cpu"
+        side_by_side = device.type != "cpu"
     if side_by_side:
         try:
             engine = SideBySide(backbone, members, plans, seen[0][:1], device, compile)

@@ -87,7 +87,8 @@ class StackedTrainer:
             targets: mixed images of `data` with soft targets, to learn from in place of the labels; the members'
                 `images` are positions in them then.
             side_by_side: one forward pass for all members, or one after the other in every step, as it is also done
-                where a backbone cannot be stacked; if not given, the former, but for one member on a CPU.
+                where a backbone cannot be stacked; if not given, the former on GPUs, the latter on CPUs, where more
+                images at once are no faster.
 
         Raises:
             ConfigError: if recipes or images do not fit.

@@ -2,26 +2,95 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from glorasearch.data import TrainSplit
 from glorasearch.data.pixels import ResidentPixels
-from glorasearch.stacked import Member
+from glorasearch.space import BoundSpace, SearchSpace, sample
+from glorasearch.stacked import Member, StackedTrainer
 from glorasearch.supernet import Supernet
-from glorasearch.training import Fixed, SupernetTrainer
+from glorasearch.training import Fixed, SupernetTrainer, TrainingConfig
+
+CHOICES: dict[str, list[str]] = {
+    "A": ["none", "constant", "vector", "lora:2", "lora:3", "wegeft:2", "wegeft:4"],
+    "B": [
+        *("none", "constant", "vector", "lora:1", "lora:3", "fourier:30", "fourier:50"),
+        *("dash:2:4", "dash:3:5", "tsd_init:2", "tsd_init:3", "tsd:2:4", "tsd:3:5"),
+    ],
+    "C": ["none", "vector", "lora:1", "lora:2"],
+    "D": ["none", "constant", "vector"],
+    "E": ["none", "constant", "vector"],
+}
+"""Every choice class."""
+OPTIONS = {"dash": {"warmup": 3}, "tsd_init": {"warmup": 2}, "tsd": {"warmup": 3}}
+"""All warm-ups end during the training."""
+STEPS = 8
 
 
-def double(model: nn.Module, first: str) -> nn.Module:
-    """The model in float64, which takes float32 images; `first` is the module that sees them."""
-    model.get_submodule(first).register_forward_pre_hook(_as_double)
+def double(model: nn.Module) -> nn.Module:
+    """The model in float64, which takes float32 images."""
+    model.register_forward_pre_hook(_as_double)
     return model.double()
 
 
 def _as_double(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
     return (given[0].double(), *given[1:])
+
+
+def space_of(backbone: nn.Module, choices: Mapping[str, list[str]] = CHOICES, **content: Any) -> BoundSpace:
+    """Every choice class for all linear layers of the blocks, unless something else is given."""
+    given = {"name": "all", "layers": {"include": ["*blocks.*"]}, "choices": dict(choices), "options": OPTIONS}
+    return Supernet(backbone, SearchSpace.from_dict(given | content)).space
+
+
+def recipe(**changes: Any) -> TrainingConfig:
+    """A short training."""
+    given = {"steps": STEPS, "batch_size": 6, "warmup_steps": 2, "checkpoint_every": 3, "record_every": 2}
+    return TrainingConfig(**given | changes)
+
+
+@torch.no_grad()
+def inherited(backbone: nn.Module, space: BoundSpace, seed: int) -> dict[str, Tensor]:
+    """An adapter state with random values in all that is trained."""
+    supernet = Supernet(backbone, space, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    for value in (supernet.adapter_parameters() | supernet.head_parameters()).values():
+        value.normal_(std=0.05, generator=generator)
+    return {name: value.clone() for name, value in supernet.adapter_state().items()}
+
+
+def members_of(
+    backbone: nn.Module, spaces: BoundSpace | Sequence[BoundSpace], images: int, count: int = 6, **changes: Any
+) -> list[Member]:
+    """Random subnets, each with its own recipe and images; every other one starts from other weights.
+
+    What is given is the same in all recipes.
+    """
+    rng = np.random.default_rng(0)
+    several = [spaces] if isinstance(spaces, BoundSpace) else list(spaces)
+    members: list[Member] = []
+    for number in range(count):
+        space = several[number % len(several)]
+        own = {
+            "lr": float(rng.uniform(1e-3, 1e-2)),
+            "vector_lr": float(rng.uniform(1e-3, 1e-2)),
+            "spectrum_lr": float(rng.uniform(0.01, 0.1)),
+            "head_lr": float(rng.uniform(1e-3, 1e-2)),
+            "weight_decay": float(rng.uniform(0, 0.1)),
+            "label_smoothing": float(rng.uniform(0, 0.2)),
+            "clip_norm": float(rng.uniform(0.1, 1)) if number else 0.0,
+            "warmup_steps": int(rng.integers(0, 3)),
+            "seed": number // 2,
+        }
+        subnet, seen = sample(space, rng), torch.from_numpy(rng.permutation(images)[: 20 + number])
+        start = inherited(backbone, space, number) if number % 2 else None
+        members.append(Member(space=space, subnet=subnet, config=recipe(**own | changes), images=seen, start=start))
+    return members
 
 
 def part_of(data: TrainSplit, positions: Tensor) -> TrainSplit:
@@ -41,16 +110,33 @@ def trained_alone(backbone: nn.Module, member: Member, data: TrainSplit) -> Supe
     return supernet
 
 
-def differences(expected: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, float]:
-    """Name → largest difference, relative to the largest value of that tensor."""
+def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, float]:
+    """Name → largest difference, relative to the largest value of that tensor (at least 0.01)."""
     assert expected.keys() == found.keys()
     return {
-        name: float((found[name] - value).abs().max() / value.abs().max().clamp(min=1e-3))
-        for name, value in expected.items()
+        name: float((found[name] - value).abs().max() / value.abs().max().clamp(min=1e-2))
         if value.is_floating_point()
-    } | {name: float((found[name] != value).any()) for name, value in expected.items() if not value.is_floating_point()}
+        else float((found[name] != value).any())
+        for name, value in expected.items()
+    }
 
 
-def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> int:
+def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> int:
     """How many tensors a training has changed."""
     return sum(not torch.equal(before[name], value) for name, value in after.items())
+
+
+def largest_difference(
+    backbone: nn.Module, members: Sequence[Member], data: TrainSplit, backbones: Sequence[nn.Module] = ()
+) -> float:
+    """Between members side by side and each alone, in `backbones` if they differ; every one leaves its start."""
+    trainer = StackedTrainer(backbone, members, data, side_by_side=True)
+    assert trainer.kind == "side by side"
+    starts = [trainer.state(number) for number in range(len(members))]
+    assert bool(trainer.run().finite.all())
+    found = 0.0
+    for number, (own, member) in enumerate(zip(backbones or [backbone] * len(members), members, strict=True)):
+        state = trainer.state(number)
+        assert moved(starts[number], state) >= 2  # the head, at least
+        found = max(found, *differences(trained_alone(own, member, data).adapter_state(), state).values())
+    return found
