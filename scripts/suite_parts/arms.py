@@ -1,0 +1,58 @@
+"""The arms of the suite: what is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from suite_parts.units import Unit
+
+Kind = Literal["product", "yardstick", "tau"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to get a model, or one measurement."""
+
+    name: str
+    title: str
+    """For tables."""
+    overrides: tuple[str, ...] = ()
+    """Of the run file, for a run of the product."""
+    kind: Kind = "product"
+    small: bool = False
+    """Whether it has the small budget."""
+    once: bool = False
+    """Whether the first seed is enough."""
+
+
+ARMS: dict[str, Arm] = {
+    arm.name: arm
+    for arm in (
+        Arm("evolution", "the whole product"),
+        Arm("yardstick", "yardstick: each fixed method at each rate, the best on the search split", kind="yardstick"),
+        Arm("race_only", "race of fixed methods, without search", ("race.finalists=0", "race.named=false")),
+        Arm("lora4_budget", "the whole product, budget of LoRA r=4", small=True),
+        Arm("random", "random search", ("search.sampler=random",)),
+        Arm("no_named_start", "without named points in the first generation"),
+        Arm("fitness_accuracy", "fitness accuracy", ("search.fitness=accuracy",)),
+        Arm("fitness_cross_entropy", "fitness cross-entropy", ("search.fitness=cross_entropy",)),
+        Arm("fixed_lr", "one rate, 1e-3, for the supernet", ("train.lr=1e-3",)),
+        Arm("no_teachers", "plain refit, without teachers", ("refit.teachers=0",)),
+        Arm("no_race", "without race: the search's winner, refitted", ("race.enabled=false",)),
+        Arm("tau", "how the supernet ranks random subnets", kind="tau", once=True),
+    )
+}
+"""In the order in which they run: what the targets need comes first."""
+
+
+def units_of(tasks: Sequence[str], seeds: Sequence[int], arms: Sequence[str]) -> list[Unit]:
+    """All units, arm by arm and then seed by seed, in the order of `ARMS`."""
+    return [
+        Unit(task, seed, arm.name)
+        for arm in ARMS.values()
+        if arm.name in arms
+        for seed in (seeds[:1] if arm.once else seeds)
+        for task in tasks
+    ]

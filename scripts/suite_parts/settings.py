@@ -1,0 +1,89 @@
+"""What a suite runs: everything that decides its results."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from suite_parts.tasks import Sizes
+
+RUN_FILE = Path(__file__).resolve().parents[1] / "suite.toml"
+"""What all runs of the product have in common."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What decides the results; plain values, so that it travels to worker processes."""
+
+    backbone: str
+    """timm's name of the model."""
+    device: str
+    """`cpu` or `cuda`."""
+    budget: str
+    """The most trainable parameters: their number, or `lora<rank>`, those of LoRA everywhere."""
+    small_budget: str = "lora4"
+    """Of the arm `lora4_budget`."""
+    sizes: Sizes = Sizes()
+    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    """Of the yardstick."""
+    steps: int = 2_000
+    """Of the yardstick's trainings."""
+    tau_subnets: int = 24
+    tau_steps: int = 400
+    tau_trainings: int = 4
+    """Times that each of these subnets is trained alone."""
+    overrides: tuple[str, ...] = ()
+    """Of every run of the product, as `--set` takes them."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """Of the backbone's files; of the tasks."""
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the settings and the run file, but for the tasks, of which there may be more later."""
+        content = dataclasses.asdict(self) | {"run": run_file()}
+        content["digests"] = {name: value for name, value in self.digests.items() if not name.startswith("task ")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def task_key(self, task: str) -> str:
+        """That of the units of a task."""
+        return hashlib.sha256(f"{self.key} {self.digests[f'task {task}']}".encode()).hexdigest()
+
+
+QUICK: dict[str, Any] = {
+    "sizes": Sizes(train=64, search=32, test=64),
+    "rates": (1e-3, 1e-2),
+    "steps": 4,
+    "tau_subnets": 4,
+    "tau_steps": 3,
+    "tau_trainings": 2,
+    "overrides": (
+        "train.steps=6",
+        "train.batch_size=16",
+        "search.trials=8",
+        "search.population=4",
+        "search.parents=2",
+        "refit.steps=4",
+    ),
+}
+"""Settings that prove the path and measure nothing."""
+
+
+def run_file() -> dict[str, Any]:
+    """The content of `scripts/suite.toml`."""
+    return tomllib.loads(RUN_FILE.read_text("utf-8"))
+
+
+def backbone_digest(name: str) -> str:
+    """SHA-256 of a local timm directory's files; another name stands for itself."""
+    if not name.startswith("local-dir:"):
+        return name
+    content = hashlib.sha256()
+    for path in sorted(Path(name.removeprefix("local-dir:")).iterdir()):
+        if path.is_file():
+            content.update(path.name.encode() + path.read_bytes())
+    return content.hexdigest()

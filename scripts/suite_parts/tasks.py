@@ -1,0 +1,139 @@
+"""The tasks of the suite, own or from a file, and one archive for each task and seed, which the product reads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from suite_parts import scenes
+from suite_parts.scenes import EDGE, Task
+
+IMAGES = 3_200
+"""Of a task that is drawn."""
+FIRST_SEED = 1_000
+"""Added to a seed of the suite for the permutation of its images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Images of each split."""
+
+    train: int = 800
+    search: int = 200
+    test: int | None = None
+    """None: all others."""
+
+
+def digits() -> Task:
+    """scikit-learn's handwritten digits, enlarged."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    images = [
+        Image.fromarray((image * 15.9).astype(np.uint8)).resize((EDGE, EDGE), Image.Resampling.BILINEAR).convert("RGB")
+        for image in found.images
+    ]
+    return np.stack([np.asarray(image, dtype=np.uint8) for image in images]), found.target.astype(np.int64)
+
+
+OWN: Mapping[str, Callable[[], Task | None]] = {
+    "digits": digits,
+    "font": lambda: scenes.font(IMAGES),
+    "count": lambda: scenes.count(IMAGES),
+    "orientation": lambda: scenes.orientation(IMAGES),
+}
+"""The tasks that need nothing but installed packages; `font` needs matplotlib's fonts."""
+
+
+class Tasks:
+    """Images and labels by the name of the task, from a file or made here."""
+
+    def __init__(self, file: Path | None, cache: Path) -> None:
+        """`file` holds `<task>_x (n, H, W, 3)` uint8 and `<task>_y (n,)`; own tasks are kept in `cache` once made.
+
+        Raises:
+            ValueError: if the file has no task.
+        """
+        self._file = file or _made(cache)
+        with np.load(self._file) as arrays:
+            self.names = [name.removesuffix("_x") for name in arrays if name.endswith("_x")]
+            lacking = [f"{name}_y" for name in self.names if f"{name}_y" not in arrays]
+        if not self.names or lacking:
+            raise ValueError(
+                f"{self._file}: expected <task>_x (n, H, W, 3) uint8 and <task>_y (n,) for every task; "
+                + (f"missing: {', '.join(lacking)}" if lacking else "there is none")
+            )
+
+    def read(self, name: str) -> Task:
+        """Images and labels of a task."""
+        with np.load(self._file) as arrays:
+            return arrays[f"{name}_x"], arrays[f"{name}_y"].astype(np.int64).reshape(-1)
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of images and labels."""
+        images, labels = self.read(name)
+        content = hashlib.sha256(f"{images.shape} {images.dtype}".encode())
+        content.update(np.ascontiguousarray(images).tobytes())
+        content.update(labels.tobytes())
+        return content.hexdigest()
+
+    def write(self, name: str, seed: int, sizes: Sizes, folder: Path) -> str:
+        """Write the archive of a task and a seed unless it is there; returns it as a data source.
+
+        The images are permuted by `RandomState(1000 + seed)`: first train, then search, then test.
+
+        Raises:
+            ValueError: if the task has too few images.
+        """
+        path = folder / f"{name}-{seed}.npz"
+        if not path.exists():
+            images, labels = self.read(name)
+            needed = sizes.train + sizes.search + 1
+            if len(images) < needed:
+                raise ValueError(f"task {name!r} has {len(images)} images; the suite needs at least {needed}")
+            order = np.random.RandomState(FIRST_SEED + seed).permutation(len(images))
+            train, search, test = np.split(order, [sizes.train, sizes.train + sizes.search])
+            folder.mkdir(parents=True, exist_ok=True)
+            arrays = {"x": images, "y": labels, "train": train, "search": search, "test": test[: sizes.test]}
+            _write(path, arrays)
+        return f"npz:{path}"
+
+
+def _made(cache: Path) -> Path:
+    """The file of the own tasks, made on the first call."""
+    path = cache / "own-tasks.npz"
+    if not path.exists():
+        made = {name: make() for name, make in OWN.items()}
+        absent = [name for name, task in made.items() if task is None]
+        if absent:
+            print(f"left out: {', '.join(absent)} (no fonts: pip install matplotlib)", flush=True)
+        arrays = {}
+        for name, task in made.items():
+            if task is not None:
+                arrays |= {f"{name}_x": task[0], f"{name}_y": task[1]}
+        cache.mkdir(parents=True, exist_ok=True)
+        _write(path, arrays)
+    return path
+
+
+def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.npz")
+    np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
+    partial.replace(path)
+
+
+def chosen(tasks: Tasks, wanted: Sequence[str] | None) -> list[str]:
+    """The names of the tasks to run.
+
+    Raises:
+        ValueError: if there is no such task.
+    """
+    unknown = [name for name in wanted or () if name not in tasks.names]
+    if unknown:
+        raise ValueError(f"no task {', '.join(map(repr, unknown))}; there are {', '.join(tasks.names)}")
+    return list(wanted) if wanted else tasks.names
