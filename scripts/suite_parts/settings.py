@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +39,19 @@ class Settings:
     """Times that each of these subnets is trained alone."""
     overrides: tuple[str, ...] = ()
     """Of every run of the product, as `--set` takes them."""
-    digests: dict[str, str] = field(default_factory=dict)
-    """Of the backbone's files; of the tasks."""
+    backbone_digest: str
+    """Of its files."""
+    task_digests: dict[str, str]
+    """Task → digest of its images and labels."""
 
     @property
-    def key(self) -> str:
-        """SHA-256 of the settings and the run file, but for the tasks, of which there may be more later."""
-        content = dataclasses.asdict(self) | {"run": run_file()}
-        content["digests"] = {name: value for name, value in self.digests.items() if not name.startswith("task ")}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-    def task_key(self, task: str) -> str:
-        """That of the units of a task."""
-        return hashlib.sha256(f"{self.key} {self.digests[f'task {task}']}".encode()).hexdigest()
+    def keys(self) -> dict[str, str]:
+        """Task → SHA-256 of what its units depend on: settings, run file, backbone and the task's images."""
+        common = dataclasses.asdict(self) | {"run": run_file()}
+        return {
+            task: hashlib.sha256(json.dumps(common | {"task_digests": digest}, sort_keys=True).encode()).hexdigest()
+            for task, digest in self.task_digests.items()
+        }
 
 
 QUICK: dict[str, Any] = {

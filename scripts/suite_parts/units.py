@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,8 +30,8 @@ class UnitStore:
     """The finished units under a folder."""
 
     folder: Path
-    key: str
-    """Digest of what all units depend on: units of other settings are not taken for these."""
+    keys: Mapping[str, str]
+    """Task → digest of what its units depend on: units of other settings are not taken for these."""
 
     def path(self, unit: Unit) -> Path:
         """The file of a unit."""
@@ -47,7 +47,7 @@ class UnitStore:
         if not path.exists():
             return None
         content: Content = json.loads(path.read_text("utf-8"))
-        if content["key"] != self.key:
+        if content["key"] != self.keys[unit.task]:
             raise ValueError(
                 f"{path} was made with other settings, tasks or another backbone; give another --out, or delete it"
             )
@@ -56,7 +56,7 @@ class UnitStore:
     def write(self, unit: Unit, content: Content) -> None:
         """Keep what a unit found."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        whole = {"task": unit.task, "seed": unit.seed, "arm": unit.arm, "key": self.key} | content
+        whole = {"task": unit.task, "seed": unit.seed, "arm": unit.arm, "key": self.keys[unit.task]} | content
         write_atomically(self.path(unit), json.dumps(whole) + "\n")
 
     def done(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, Content]]:

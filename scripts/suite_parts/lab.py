@@ -1,0 +1,206 @@
+"""What the units of one worker process share: data, backbone, and trainings side by side with their scores."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from suite_parts.settings import Settings
+from suite_parts.tasks import Tasks
+from suite_parts.units import Unit
+from torch import nn
+
+from glorasearch import DataConfig, SearchSpace, Splits
+from glorasearch.adapters import adaptable_layers
+from glorasearch.backbone import BackboneConfig, build_backbone, build_skeleton
+from glorasearch.data import InputSpec, SearchSplit, TestSplit, TrainSplit, load_splits
+from glorasearch.runs.session import versions
+from glorasearch.space import BoundSpace
+from glorasearch.stacked import Member, StackedTrainer, stack_size
+
+Logits = npt.NDArray[np.float32]
+TEST_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a suite keeps what it is working on."""
+
+    out: Path
+
+    @property
+    def units(self) -> Path:
+        """Finished units."""
+        return self.out / "units"
+
+    def workspace(self, unit: Unit) -> Path:
+        """Runs of one task and seed, which share what they can."""
+        return self.out / "runs" / f"{unit.task}-{unit.seed}"
+
+    def partial(self, unit: Unit) -> Path:
+        """Stacks of a unit that is under way."""
+        return self.out / "partial" / unit.name
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Models that were trained side by side, and their logits."""
+
+    search: Logits
+    """`(M, n, classes)` on the search split; empty if they were not asked for."""
+    test: Logits
+    """Likewise on the test split."""
+    seconds: float
+    """Of the trainings."""
+    search_seconds: float
+    test_seconds: float
+
+
+class Lab:
+    """Data and backbone by unit, and trainings of several models side by side."""
+
+    def __init__(self, settings: Settings, folders: Folders, tasks: Tasks, threads: int) -> None:
+        """`threads` of torch on the CPU."""
+        self.settings, self.folders, self.tasks, self.threads = settings, folders, tasks, threads
+        self.device = settings.device
+        self.backbone_config = BackboneConfig(name=settings.backbone)
+        self._splits: tuple[tuple[str, int], Splits] | None = None
+        torch.set_num_threads(threads)
+
+    def data_config(self, unit: Unit) -> DataConfig:
+        """The images of a unit, as a run file names them."""
+        source = self.tasks.write(unit.task, unit.seed, self.settings.sizes, self.folders.out.resolve() / "data")
+        return DataConfig(source=source, allow_overlap=True)
+
+    def splits(self, unit: Unit) -> Splits:
+        """Its three splits."""
+        key = unit.task, unit.seed
+        if self._splits is None or self._splits[0] != key:
+            spec = InputSpec.from_backbone(build_skeleton(self.backbone_config, classes=2))
+            self._splits = key, load_splits(self.data_config(unit), spec)
+        return self._splits[1]
+
+    def backbone(self, unit: Unit, drop_path: float = 0.0) -> nn.Module:
+        """The frozen model, with a head for the task's classes."""
+        classes = self.splits(unit).classes
+        return build_backbone(self.backbone_config, classes, drop_path=drop_path, seed=unit.seed)
+
+    def bind(self, space: SearchSpace) -> BoundSpace:
+        """A space on the backbone's layers."""
+        return space.bind(adaptable_layers(build_skeleton(self.backbone_config, classes=2)))
+
+    def limit(self, budget: str) -> int:
+        """The parameters that a budget allows."""
+        if not budget.startswith("lora"):
+            return int(budget)
+        lora = {"name": budget, "choices": {"B": [f"lora:{budget.removeprefix('lora')}"]}}
+        space = self.bind(SearchSpace.from_dict(lora))
+        return space.parameters(space.largest())
+
+    def train(
+        self, unit: Unit, part: str, members: Sequence[Member], split: TrainSplit, *, search: bool, test: bool
+    ) -> Scored:
+        """Train members side by side, as many as fit, and score them; what is finished is not done again."""
+        drop_path = max(member.config.drop_path for member in members)
+        backbone = self.backbone(unit, drop_path).to(self.device)
+        size = stack_size(backbone, members, self.device)
+        found = []
+        for first in range(0, len(members), size):
+            place = self.folders.partial(unit) / f"{part}-{first}"
+            if not place.with_suffix(".npz").exists():
+                stack = members[first : first + size]
+                _write(place.with_suffix(".npz"), self._stack(unit, place, backbone, stack, split, search, test))
+                place.with_suffix(".checkpoint").unlink(missing_ok=True)
+            with np.load(place.with_suffix(".npz")) as content:
+                found.append(dict(content))
+        return Scored(
+            *(np.concatenate([one[name] for one in found]) for name in ("search", "test")),
+            *(float(sum(one[name] for one in found)) for name in ("seconds", "search_seconds", "test_seconds")),
+        )
+
+    def _stack(
+        self,
+        unit: Unit,
+        place: Path,
+        backbone: nn.Module,
+        members: Sequence[Member],
+        split: TrainSplit,
+        search: bool,
+        test: bool,
+    ) -> dict[str, Any]:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        trainer = StackedTrainer(
+            backbone, members, split, device=self.device, checkpoint=place.with_suffix(".checkpoint")
+        )
+        result = trainer.run()
+        splits = self.splits(unit)
+        asked: dict[str, SearchSplit | TestSplit] = {}
+        asked |= {"search": splits.search} if search else {}
+        asked |= {"test": splits.test} if test else {}
+        content: dict[str, Any] = {"seconds": result.seconds}
+        for name in ("search", "test"):
+            began = time.perf_counter()
+            chosen = asked.get(name)
+            shape = (len(members), 0, splits.classes)
+            content[name] = (
+                np.zeros(shape, np.float32) if chosen is None else self._logits(trainer, chosen, len(chosen))
+            )
+            content[f"{name}_seconds"] = time.perf_counter() - began
+        return content
+
+    @staticmethod
+    def _logits(trainer: StackedTrainer, split: Any, images: int) -> Logits:
+        found: Logits = trainer.logits(split, torch.arange(images)).numpy()
+        return np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)  # of models that diverged
+
+    def forget(self, unit: Unit) -> None:
+        """Remove the stacks of a unit that is finished."""
+        shutil.rmtree(self.folders.partial(unit), ignore_errors=True)
+
+    @contextmanager
+    def timed(self) -> Iterator[dict[str, Any]]:
+        """What every unit records: wall-clock and compilation seconds, device, versions."""
+        facts: dict[str, Any] = {}
+        began, compiled = time.perf_counter(), compile_seconds()
+        yield facts
+        facts["wall_seconds"] = time.perf_counter() - began
+        facts["compile_seconds"] = compile_seconds() - compiled
+        facts["device"] = device_name(self.device, self.threads)
+        facts["versions"] = versions()
+
+
+def correct_images(logits: Logits, labels: torch.Tensor) -> str:
+    """Of logits `(n, classes)`: 1 for every image that is classified correctly, else 0."""
+    return "".join("1" if right else "0" for right in logits.argmax(-1) == labels.numpy())
+
+
+def device_name(device: str, threads: int) -> str:
+    """Of a GPU, or that of the processor's kind and the threads."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"CPU, {threads} of {os.cpu_count()} cores"
+
+
+def compile_seconds() -> float:
+    """Seconds that this process has spent in torch.compile so far; captures of graphs are not among them."""
+    try:
+        from torch._dynamo.utils import calculate_time_spent
+    except ImportError:
+        return 0.0
+    spent: Mapping[str, float] = calculate_time_spent()
+    return float(spent.get("total_wall_time", 0.0))
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **content)
+    partial.replace(path)

@@ -1,0 +1,46 @@
+"""Where workers compute: one on each GPU, or groups of cores."""
+
+from __future__ import annotations
+
+import os
+
+from suite_parts.work import Place
+
+
+def device_of(wanted: str) -> str:
+    """`cpu` or `cuda`; `auto` is a GPU if there is one.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted not in ("cpu", "cuda"):
+        raise ValueError(f"--device {wanted}: expected auto, cpu or cuda (all GPUs that CUDA_VISIBLE_DEVICES allows)")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this machine has no CUDA device")
+    return wanted
+
+
+def places_of(device: str, jobs: int | None) -> list[Place]:
+    """One place for each job, on GPUs in turn; by default a job a GPU, or one on all cores.
+
+    A GPU that does two units at a time makes their seconds meaningless.
+    """
+    cores = os.cpu_count() or 1
+    if device == "cpu":
+        count = jobs or 1
+        return [Place(number, None, max(1, cores // count)) for number in range(count)]
+    gpus = _gpus()
+    count = jobs or len(gpus)
+    return [Place(number, gpus[number % len(gpus)], max(1, cores // count)) for number in range(count)]
+
+
+def _gpus() -> list[str]:
+    """What `CUDA_VISIBLE_DEVICES` calls them."""
+    import torch
+
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return allowed.split(",") if allowed else [str(number) for number in range(torch.cuda.device_count())]

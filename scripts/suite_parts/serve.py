@@ -1,0 +1,51 @@
+"""What a worker process does with a unit."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from suite_parts.arms import ARMS, Kind
+from suite_parts.settings import Settings
+from suite_parts.tasks import Tasks
+from suite_parts.units import Content, Unit, UnitStore
+from suite_parts.work import Perform, Place
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Perform:
+    """The function that does a unit in this process; imports torch."""
+    from suite_parts.lab import Folders, Lab
+    from suite_parts.product import product
+    from suite_parts.tau import tau
+    from suite_parts.yardstick import yardstick
+
+    folders = Folders(out)
+    lab = Lab(settings, folders, Tasks(tasks, out), place.threads)
+    store = UnitStore(folders.units, settings.keys)
+    kinds: Mapping[Kind, Callable[[Lab, Unit], Content]] = {"product": product, "yardstick": yardstick, "tau": tau}
+
+    def do(unit: Unit) -> None:
+        with lab.timed() as facts:
+            found = kinds[ARMS[unit.arm].kind](lab, unit)
+        store.write(unit, found | facts | {"date": today(), "revision": revision()})
+        lab.forget(unit)
+
+    return do
+
+
+def today() -> str:
+    """UTC."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def revision() -> str:
+    """The commit of the code, if this is a checkout."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,165 @@
+"""The summary as Markdown: in full for `docs/suite.md`, in short for the README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Summary = Mapping[str, Any]
+TARGETS = (
+    ("winner_minus_yardstick", "exported winner minus the yardstick, points", "at least +0.5, p < 0.05"),
+    ("winner_minus_race_only", "exported winner minus the race without search, points", "above 0"),
+    ("lora4_budget", "winner at LoRA r=4's size minus LoRA r=4 at its best rate, points", "at least 0"),
+)
+
+
+def full(summary: Summary) -> str:
+    """All tables."""
+    parts = [
+        f"Tasks: {', '.join(summary['tasks'])}. Seeds: {', '.join(map(str, summary['seeds']))}. Budget: "
+        f"{summary['budget']}. Machine: {', '.join(summary['devices'])}. "
+        + ", ".join(f"{name} {'/'.join(found)}" for name, found in summary["versions"].items())
+        + f". {summary['date']}, revision {summary['revision']}.",
+        "## Targets",
+        targets(summary),
+        "## Test accuracy, %",
+        accuracies(summary),
+        "## What each part is worth",
+        "The whole product minus the product without a part, points of test accuracy. Arms without a part take over the "
+        "supernet where it is the same.",
+        ablations(summary),
+        "## Cost of one task and seed",
+        costs(summary),
+    ]
+    if summary["tau"] is not None:
+        parts += ["## How the supernet ranks random subnets", ranking(summary)]
+    parts += ["## Every pair", "Winner minus yardstick; p of McNemar's exact test, Holm's correction.", pairs(summary)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def short(summary: Summary) -> str:
+    """What the README says."""
+    found = summary["winner_minus_yardstick"]
+    table = accuracies(summary, ["evolution", "race_only", "yardstick"])
+    if found is None:
+        return table
+    low, high = found["interval"] or (float("nan"), float("nan"))
+    return table + (
+        f"\n\nThe exported winner minus the yardstick (every fixed method at three rates, the best on the search split): "
+        f"**{found['mean_points']:+.2f} points** (95 % interval {low:+.2f} to {high:+.2f}; one-sided Wilcoxon "
+        f"p = {_p(found['wilcoxon_p'])}; {found['pairs']} pairs), at {_number(summary['cost_ratio'])} of its cost."
+    )
+
+
+def targets(summary: Summary) -> str:
+    """What was to be shown, and what was found."""
+    rows = []
+    for key, title, target in TARGETS:
+        found = summary[key]
+        if found is not None:
+            text = f"{found['mean_points']:+.2f}, p = {_p(found['wilcoxon_p'])}, {found['pairs']} pairs"
+            rows.append((title, target, text))
+    worst = summary["winner_minus_yardstick"]
+    if worst is not None:
+        task = worst["worst_task"]
+        rows.insert(
+            1, ("worst task, mean over seeds, points", "at least -0.5", f"{task['mean_points']:+.2f} ({task['task']})")
+        )
+    tau = summary["tau"]
+    if tau is not None:
+        text = f"{tau['mean']:.2f}; two trainings agree to {tau['ceiling']:.2f}"
+        rows.append(("tau of the inherited tempered score with stand-alone test accuracy", "at least 0.6", text))
+    rows.append(("cost of a whole run over the yardstick's, device seconds", "at most 1.0", _number(summary["cost_ratio"])))
+    return _table(("", "target", "found"), rows, "left")
+
+
+def accuracies(summary: Summary, only: Iterable[str] | None = None) -> str:
+    """Test accuracy of the arms by task."""
+    arms = summary["arms"]
+    names = [name for name in (only or arms) if name in arms]
+    tasks = summary["tasks"]
+    rows = []
+    for name in names:
+        arm = arms[name]
+        cells = [f"{100 * arm['per_task'][task]:.2f}" if task in arm["per_task"] else "" for task in tasks]
+        rank = summary["ranks"].get(name)
+        rows.append(
+            (
+                arm["title"],
+                *cells,
+                f"{100 * arm['test_accuracy']:.2f}",
+                "" if rank is None else f"{rank:.1f}",
+                f"{arm['parameters']:,.0f}",
+                str(arm["pairs"]),
+            )
+        )
+    return _table(("arm", *tasks, "mean", "rank", "parameters", "pairs"), rows)
+
+
+def ablations(summary: Summary) -> str:
+    """The whole product minus each arm."""
+    rows = []
+    for name, found in summary["ablations"].items():
+        if found is not None:
+            low, high = found["interval"] or (float("nan"), float("nan"))
+            interval = f"{low:+.2f} to {high:+.2f}"
+            p = _p(found["wilcoxon_p"])
+            title = summary["arms"][name]["title"]
+            rows.append((title, f"{found['mean_points']:+.2f}", interval, p, str(found["pairs"])))
+    return _table(("against", "points", "95 % interval", "p", "pairs"), rows) if rows else ""
+
+
+def costs(summary: Summary) -> str:
+    """Means over tasks and seeds."""
+    keys = ("training_seconds", "evaluation_seconds", "compile_seconds", "wall_seconds")
+    rows = [
+        (arm["title"], *(f"{arm[key]:.1f}" for key in keys), f"{arm['steps']:,.0f}", f"{arm['model_steps']:,.0f}")
+        for arm in summary["arms"].values()
+    ]
+    header = ("arm", "training, s", "evaluation, s", "of these compiling, s", "whole unit, s", "steps", "model-steps")
+    return _table(header, rows)
+
+
+def ranking(summary: Summary) -> str:
+    """Kendall's tau by task."""
+    tau = summary["tau"]
+    tasks = list(tau["per_task"])
+    rows = [
+        ("inherited tempered score", *(f"{tau['per_task'][task]:.2f}" for task in tasks), f"{tau['mean']:.2f}"),
+        ("two trainings", *(f"{tau['ceiling_per_task'][task]:.2f}" for task in tasks), f"{tau['ceiling']:.2f}"),
+    ]
+    return _table(("tau with test accuracy alone", *tasks, "mean"), rows)
+
+
+def pairs(summary: Summary) -> str:
+    """Winner and yardstick, pair by pair."""
+    found = summary["winner_minus_yardstick"]
+    if found is None:
+        return ""
+    picks = {(pick["task"], pick["seed"]): f"{pick['method']} at {pick['rate']:g}" for pick in summary["picks"]}
+    rows = [
+        (
+            one["task"],
+            str(one["seed"]),
+            picks.get((one["task"], one["seed"]), ""),
+            f"{one['points']:+.2f}",
+            _p(one["mcnemar_p_holm"]),
+        )
+        for one in found["each"]
+    ]
+    return _table(("task", "seed", "the yardstick's pick", "points", "p"), rows)
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]], align: str = "right") -> str:
+    names = list(header)
+    rule = ["---", *(["---:" if align == "right" else "---"] * (len(names) - 1))]
+    lines = [names, rule, *(list(row) for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.2f}"
