@@ -54,7 +54,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, help="units at a time (default: one a GPU, or one)")
     parser.add_argument("--minutes", type=float, help="stop after so long; the next call goes on")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything")
-    parser.add_argument("--write-docs", type=Path, nargs="?", const=ROOT, metavar="ROOT", help="docs/suite.*, README.md")
+    parser.add_argument(
+        "--write-docs", type=Path, nargs="?", const=ROOT, metavar="ROOT", help="docs/suite.*, README.md"
+    )
     options = parser.parse_args(arguments)
     unknown = [name for name in options.arms if name not in ARMS]
     if unknown:
@@ -92,8 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             outcome = perform(left, places, work, deadline=deadline, on_change=show)
     except KeyboardInterrupt:
         interrupted = True
-    for unit, error in outcome.failed.items():
-        print(f"{unit.name} failed:\n{error}", file=sys.stderr)
+    for unit, reason in outcome.failed.items():
+        print(f"{unit.name} failed:\n{reason}", file=sys.stderr)
     found = dict(store.done(units))
     facts = {
         "command": " ".join(["python", "scripts/suite.py", *(sys.argv[1:] if arguments is None else arguments)]),

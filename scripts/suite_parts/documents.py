@@ -1,4 +1,4 @@
-"""The files that a finished suite writes: `docs/suite.json`, `docs/suite.md`, `docs/suite.svg`, a part of the README."""
+"""What a finished suite writes: `docs/suite.json`, `docs/suite.md`, `docs/suite.svg`, a part of the README."""
 
 from __future__ import annotations
 

@@ -14,9 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from suite_parts.settings import Settings
-from suite_parts.tasks import Tasks
-from suite_parts.units import Unit
 from torch import nn
 
 from glorasearch import DataConfig, SearchSpace, Splits
@@ -26,6 +23,9 @@ from glorasearch.data import InputSpec, SearchSplit, TestSplit, TrainSplit, load
 from glorasearch.runs.session import versions
 from glorasearch.space import BoundSpace
 from glorasearch.stacked import Member, StackedTrainer, stack_size
+from suite_parts.settings import Settings
+from suite_parts.tasks import Tasks
+from suite_parts.units import Unit
 
 Logits = npt.NDArray[np.float32]
 TEST_BATCH = 256
@@ -123,8 +123,11 @@ class Lab:
             with np.load(place.with_suffix(".npz")) as content:
                 found.append(dict(content))
         return Scored(
-            *(np.concatenate([one[name] for one in found]) for name in ("search", "test")),
-            *(float(sum(one[name] for one in found)) for name in ("seconds", "search_seconds", "test_seconds")),
+            search=np.concatenate([one["search"] for one in found]),
+            test=np.concatenate([one["test"] for one in found]),
+            seconds=float(sum(one["seconds"] for one in found)),
+            search_seconds=float(sum(one["search_seconds"] for one in found)),
+            test_seconds=float(sum(one["test_seconds"] for one in found)),
         )
 
     def _stack(

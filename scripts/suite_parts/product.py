@@ -7,16 +7,16 @@ import time
 from typing import Any
 
 import torch
-from suite_parts.arms import ARMS
-from suite_parts.lab import TEST_BATCH, Lab, correct_images
-from suite_parts.settings import run_file
-from suite_parts.units import Content, Unit
 from torch import nn
 
 from glorasearch import Run, RunConfig, load_export
 from glorasearch.data import TestSplit
 from glorasearch.errors import RunLockedError
 from glorasearch.runs.progress import Progress, Silent
+from suite_parts.arms import ARMS
+from suite_parts.lab import TEST_BATCH, Lab, correct_images
+from suite_parts.settings import run_file
+from suite_parts.units import Content, Unit
 
 LOCKED_SECONDS = 60.0
 """How long to wait for a process that was told to stop and still holds a run."""

@@ -1,4 +1,4 @@
-"""Small tasks drawn by rules: how many things there are, which way a shape points, in which typeface a character is set."""
+"""Small tasks drawn by rules: how many things there are, which way a shape points, which typeface a character has."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def orientation(images: int, seed: int = 11) -> Task:
 
 
 def font(images: int, seed: int = 1) -> Task | None:
-    """Latin letters and digits, somewhere near the middle; the class is the typeface. None without matplotlib's fonts."""
+    """Latin letters and digits near the middle; the class is the typeface. None without matplotlib's fonts."""
     folder = typefaces()
     if folder is None:
         return None

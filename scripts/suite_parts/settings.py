@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,13 @@ class Settings:
     """The most trainable parameters: their number, or `lora<rank>`, those of LoRA everywhere."""
     small_budget: str = "lora4"
     """Of the arm `lora4_budget`."""
-    sizes: Sizes = Sizes()
+    sizes: Sizes = field(default_factory=Sizes)
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     """Of the yardstick."""
     steps: int = 2_000
     """Of the yardstick's trainings."""
+    methods: tuple[str, ...] | None = None
+    """Fixed methods of the yardstick; all shipped ones if not given."""
     tau_subnets: int = 24
     tau_steps: int = 400
     tau_trainings: int = 4
@@ -58,6 +60,7 @@ QUICK: dict[str, Any] = {
     "sizes": Sizes(train=64, search=32, test=64),
     "rates": (1e-3, 1e-2),
     "steps": 4,
+    "methods": ("linear_probe", "lora", "ssf"),
     "tau_subnets": 4,
     "tau_steps": 3,
     "tau_trainings": 2,

@@ -7,11 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from suite_parts.arms import ARMS
-from suite_parts.units import Content, Unit
-
 from glorasearch.statistics import PairedImages, PairedRuns, holm
 from glorasearch.statistics.ranks import mid_ranks
+from suite_parts.arms import ARMS
+from suite_parts.units import Content, Unit
 
 Found = Mapping[Unit, Content]
 Pair = tuple[str, int]
@@ -60,7 +59,9 @@ def difference(first: Mapping[Pair, Content], second: Mapping[Pair, Content]) ->
     points = [100 * (first[pair]["test_accuracy"] - second[pair]["test_accuracy"]) for pair in pairs]
     runs = PairedRuns(tuple(points))
     tasks = list(dict.fromkeys(task for task, _ in pairs))
-    per_task = {task: statistics.fmean(p for p, (t, _) in zip(points, pairs, strict=True) if t == task) for task in tasks}
+    per_task = {
+        task: statistics.fmean(p for p, (t, _) in zip(points, pairs, strict=True) if t == task) for task in tasks
+    }
     worst = min(per_task, key=lambda task: per_task[task])
     ps = [_images(first[pair], second[pair]).p for pair in pairs]
     return {
@@ -88,7 +89,7 @@ def _images(first: Content, second: Content) -> PairedImages:
 
 
 def costs(first: Mapping[Pair, Content], second: Mapping[Pair, Content]) -> dict[str, Any] | None:
-    """Device seconds of the first side over those of the second, over the pairs that both have on one kind of device."""
+    """Device seconds of the first side over those of the second, over the pairs that both have on one device."""
     pairs = [pair for pair in first if pair in second and first[pair]["device"] == second[pair]["device"]]
     if not pairs:
         return None

@@ -25,8 +25,8 @@ def full(summary: Summary) -> str:
         "## Test accuracy, %",
         accuracies(summary),
         "## What each part is worth",
-        "The whole product minus the product without a part, points of test accuracy. Arms without a part take over the "
-        "supernet where it is the same.",
+        "The whole product minus the product without a part, points of test accuracy. Arms take over the supernet "
+        "where it is the same.",
         ablations(summary),
         "## Cost of one task and seed",
         costs(summary),
@@ -45,7 +45,7 @@ def short(summary: Summary) -> str:
         return table
     low, high = found["interval"] or (float("nan"), float("nan"))
     return table + (
-        f"\n\nThe exported winner minus the yardstick (every fixed method at three rates, the best on the search split): "
+        f"\n\nThe exported winner minus the yardstick (every fixed method at three rates, the best by search split): "
         f"**{found['mean_points']:+.2f} points** (95 % interval {low:+.2f} to {high:+.2f}; one-sided Wilcoxon "
         f"p = {_p(found['wilcoxon_p'])}; {found['pairs']} pairs), at {_number(summary['cost_ratio'])} of its cost."
     )
@@ -69,7 +69,9 @@ def targets(summary: Summary) -> str:
     if tau is not None:
         text = f"{tau['mean']:.2f}; two trainings agree to {tau['ceiling']:.2f}"
         rows.append(("tau of the inherited tempered score with stand-alone test accuracy", "at least 0.6", text))
-    rows.append(("cost of a whole run over the yardstick's, device seconds", "at most 1.0", _number(summary["cost_ratio"])))
+    rows.append(
+        ("cost of a whole run over the yardstick's, device seconds", "at most 1.0", _number(summary["cost_ratio"]))
+    )
     return _table(("", "target", "found"), rows, "left")
 
 

@@ -7,9 +7,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
+
 from suite_parts import scenes
 from suite_parts.scenes import EDGE, Task
 
@@ -99,8 +102,8 @@ class Tasks:
             order = np.random.RandomState(FIRST_SEED + seed).permutation(len(images))
             train, search, test = np.split(order, [sizes.train, sizes.train + sizes.search])
             folder.mkdir(parents=True, exist_ok=True)
-            arrays = {"x": images, "y": labels, "train": train, "search": search, "test": test[: sizes.test]}
-            _write(path, arrays)
+            positions = {"train": train, "search": search, "test": test[: sizes.test]}
+            _write(path, {"x": images, "y": labels, **positions})
         return f"npz:{path}"
 
 
@@ -108,11 +111,11 @@ def _made(cache: Path) -> Path:
     """The file of the own tasks, made on the first call."""
     path = cache / "own-tasks.npz"
     if not path.exists():
-        made = {name: make() for name, make in OWN.items()}
+        made = {name: make_one() for name, make_one in OWN.items()}
         absent = [name for name, task in made.items() if task is None]
         if absent:
             print(f"left out: {', '.join(absent)} (no fonts: pip install matplotlib)", flush=True)
-        arrays = {}
+        arrays: dict[str, npt.NDArray[Any]] = {}
         for name, task in made.items():
             if task is not None:
                 arrays |= {f"{name}_x": task[0], f"{name}_y": task[1]}
@@ -121,7 +124,7 @@ def _made(cache: Path) -> Path:
     return path
 
 
-def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _write(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     partial = path.with_name(f"{path.stem}.{os.getpid()}.npz")
     np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
     partial.replace(path)

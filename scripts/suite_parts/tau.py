@@ -1,7 +1,7 @@
 """How well the supernet's scores rank random subnets: by what they reach when each is trained alone.
 
-The truth of a subnet is its mean test accuracy over several trainings alone, on the training split. Two trainings of one
-subnet differ as well, so no score can agree with one of them better than another training does: that is recorded, too.
+The truth of a subnet is its mean test accuracy over several trainings alone, on the training split. Two trainings of
+one subnet differ as well, which limits how far any score can agree with one of them: that is recorded, too.
 """
 
 from __future__ import annotations
@@ -10,9 +10,6 @@ from itertools import combinations
 
 import numpy as np
 import torch
-from suite_parts.lab import Lab, correct_images
-from suite_parts.product import execute, run_of
-from suite_parts.units import Content, Unit
 
 from glorasearch import CandidateEvaluator
 from glorasearch.race import member_seed
@@ -21,6 +18,9 @@ from glorasearch.space import Subnet, sample_within_budget
 from glorasearch.stacked import Member
 from glorasearch.statistics import kendall_tau
 from glorasearch.training import TrainingConfig
+from suite_parts.lab import Lab, correct_images
+from suite_parts.product import execute, run_of
+from suite_parts.units import Content, Unit
 
 DRAW = 12
 """Seeds the draw of the subnets, together with the suite's seed."""
@@ -42,7 +42,7 @@ def tau(lab: Lab, unit: Unit) -> Content:
         "cross_entropy": [-score.cross_entropy for score in scores],
         "accuracy": [score.accuracy for score in scores],
     }
-    alone, seconds = _alone(lab, unit, supernet.space, subnets, session.training.lr)
+    alone, seconds = _alone(lab, unit, supernet.space, subnets, session.config.train.lr)
     means = np.mean(alone, axis=0).tolist()
     return {
         "subnets": [subnet.digest for subnet in subnets],
@@ -54,15 +54,13 @@ def tau(lab: Lab, unit: Unit) -> Content:
             name: float(np.mean([kendall_tau(inherited[name], one) for one in alone])) for name in SCORES
         },
         "tau_of_two_trainings": float(np.mean([kendall_tau(one, other) for one, other in combinations(alone, 2)])),
-        "lr": session.training.lr,
+        "lr": session.config.train.lr,
         "model_steps": lab.settings.tau_steps * len(subnets) * len(alone),
         "seconds": {"training": seconds, "evaluation": sum(score.seconds for score in scores)},
     }
 
 
-def _alone(
-    lab: Lab, unit: Unit, space: object, subnets: list[Subnet], rate: float
-) -> tuple[list[list[float]], float]:
+def _alone(lab: Lab, unit: Unit, space: object, subnets: list[Subnet], rate: float) -> tuple[list[list[float]], float]:
     """Test accuracy of every subnet in every training, `(trainings, subnets)`, and seconds."""
     splits, settings = lab.splits(unit), lab.settings
     found, seconds = [], 0.0

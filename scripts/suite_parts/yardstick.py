@@ -1,8 +1,8 @@
 """The yardstick: what a careful engineer would do without a search.
 
-Every shipped fixed method that fits backbone and budget is trained alone at each rate on the training split; the best by
-accuracy on the search split (its tempered score breaks ties) is trained again on train + search, and tested. All are
-trained side by side as the product trains its finalists, so that the two sides' seconds can be compared.
+Every shipped fixed method that fits backbone and budget is trained alone at each rate on the training split; the best
+by accuracy on the search split (its tempered score breaks ties) is trained again on train + search, and tested. All
+are trained side by side as the product trains its finalists, so that the two sides' seconds can be compared.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from suite_parts.lab import Lab, Scored, correct_images
-from suite_parts.units import Content, Unit
 
 from glorasearch.data import TrainSplit
 from glorasearch.errors import SearchSpaceError
@@ -22,6 +20,8 @@ from glorasearch.race import member_seed
 from glorasearch.space import BoundSpace, SearchSpace, shipped_names
 from glorasearch.stacked import Member
 from glorasearch.training import TrainingConfig
+from suite_parts.lab import Lab, Scored, correct_images
+from suite_parts.units import Content, Unit
 
 RECORD_EVERY = 100
 
@@ -57,7 +57,7 @@ def points_of(lab: Lab) -> list[Point]:
     """Every shipped fixed method that fits the backbone and the budget, at every rate."""
     limit = lab.limit(lab.settings.budget)
     found = []
-    for name in shipped_names():
+    for name in lab.settings.methods or shipped_names():
         space = SearchSpace.load(name)
         try:
             bound = lab.bind(space)
@@ -124,7 +124,5 @@ def _row(point: Point, grid: Scored, number: int, splits: Any) -> dict[str, Any]
 def _again(lab: Lab, unit: Unit, part: str, points: Sequence[Point], split: TrainSplit) -> Scored:
     """Points trained on train + search."""
     seeds = [member_seed(unit.seed, point.key, "final") for point in points]
-    members = [
-        point.member(lab.settings.steps, seed, len(split)) for point, seed in zip(points, seeds, strict=True)
-    ]
+    members = [point.member(lab.settings.steps, seed, len(split)) for point, seed in zip(points, seeds, strict=True)]
     return lab.train(unit, part, members, split, search=False, test=True)
