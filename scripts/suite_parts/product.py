@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from suite_parts.lab import TEST_BATCH, Lab, correct_images
 from suite_parts.settings import run_file
 from suite_parts.units import Content, Unit
 
+TRAINED = ("pilot", "train", "race", "refit")
+"""The stages that train; scores that they take in passing are part of their seconds."""
 LOCKED_SECONDS = 60.0
 """How long to wait for a process that was told to stop and still holds a run."""
 
@@ -45,7 +48,7 @@ def product(lab: Lab, unit: Unit) -> Content:
         "test_accuracy": correct.count("1") / len(correct),
         "correct": correct,
         "parameters": report.winner.parameters,
-        **costs(stages, run.config),
+        **costs(stages),
         "stages": {name: _short(result) for name, result in stages.items()},
     }
 
@@ -72,15 +75,17 @@ def _logits(model: nn.Module, split: TestSplit, device: str) -> Any:
     return torch.cat(parts).numpy()
 
 
-def costs(stages: dict[str, dict[str, Any]], config: RunConfig) -> dict[str, Any]:
-    """Steps one after the other, steps of all models, and seconds of training and evaluation."""
-    training = {name: result for name, result in stages.items() if name in ("train", "refit")}
-    steps = sum(result["steps"] for result in training.values())
+def costs(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Steps one after the other, steps of all models, and seconds of training and evaluation.
+
+    What a run took over from another one of its workspace is counted in full.
+    """
+    trained = [stages[name] for name in TRAINED if name in stages]
     return {
-        "steps": steps,
-        "model_steps": steps,
+        "steps": sum(result["steps"] for result in trained),
+        "model_steps": sum(result.get("model_steps", result["steps"]) for result in trained),
         "seconds": {
-            "training": sum(result["seconds"] for result in training.values()),
+            "training": sum(result["seconds"] for result in trained),
             "evaluation": stages["search"]["seconds"],
         },
     }

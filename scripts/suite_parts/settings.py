@@ -66,6 +66,7 @@ QUICK: dict[str, Any] = {
     "tau_trainings": 2,
     "overrides": (
         "train.steps=6",
+        "train.pilot_steps=6",
         "train.batch_size=16",
         "search.trials=8",
         "search.population=4",

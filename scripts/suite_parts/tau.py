@@ -42,7 +42,7 @@ def tau(lab: Lab, unit: Unit) -> Content:
         "cross_entropy": [-score.cross_entropy for score in scores],
         "accuracy": [score.accuracy for score in scores],
     }
-    alone, seconds = _alone(lab, unit, supernet.space, subnets, session.config.train.lr)
+    alone, seconds = _alone(lab, unit, supernet.space, subnets, session.training.lr)
     means = np.mean(alone, axis=0).tolist()
     return {
         "subnets": [subnet.digest for subnet in subnets],
@@ -54,7 +54,7 @@ def tau(lab: Lab, unit: Unit) -> Content:
             name: float(np.mean([kendall_tau(inherited[name], one) for one in alone])) for name in SCORES
         },
         "tau_of_two_trainings": float(np.mean([kendall_tau(one, other) for one, other in combinations(alone, 2)])),
-        "lr": session.config.train.lr,
+        "lr": session.training.lr,
         "model_steps": lab.settings.tau_steps * len(subnets) * len(alone),
         "seconds": {"training": seconds, "evaluation": sum(score.seconds for score in scores)},
     }

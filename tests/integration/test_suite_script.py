@@ -1,0 +1,107 @@
+"""`scripts/suite.py --quick`: every arm, killed and resumed, and what it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.processes import wait_until
+from support.tiny_backbone import write_tiny_backbone
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from suite_parts.arms import ARMS
+
+SEEDS = 2
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a backbone, a file of one task that the suite has never seen, and a README."""
+    folder = tmp_path_factory.mktemp("suite")
+    write_tiny_backbone(folder / "backbone")
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 200)
+    images = rng.integers(0, 64, (200, 32, 32, 3)) + 60 * labels[:, None, None, None]
+    np.savez(folder / "unseen.npz", stripes_x=images.astype(np.uint8), stripes_y=labels)
+    (folder / "README.md").write_text("before\n<!-- suite: written by scripts/suite.py -->\nold\n<!-- end of suite -->\n")
+    return folder
+
+
+def start(place: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "suite.py"), "--quick", "--device", "cpu", "--out", "out"]
+    command += ["--backbone", "backbone", "--tasks", "unseen.npz", "--seeds", "0,1", *more]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    output = subprocess.PIPE
+    return subprocess.Popen(command, cwd=place, env=environment, stdout=output, stderr=subprocess.PIPE, text=True)
+
+
+def call(place: Path, *more: str, code: int = 0) -> tuple[str, str]:
+    process = start(place, *more)
+    out, err = process.communicate(timeout=500)
+    assert process.returncode == code, err
+    return out, err
+
+
+@pytest.mark.slow
+def test_all_arms_killed_and_resumed(place: Path) -> None:
+    units = place / "out" / "units"
+    killed = start(place)
+    wait_until(lambda: len(list(units.glob("*.json"))) >= 2, "two units")
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    before = {path: path.stat().st_mtime_ns for path in units.glob("*.json")}
+
+    out, _ = call(place, "--write-docs", ".")
+
+    assert len(list(units.glob("*.json"))) == SEEDS * (len(ARMS) - 1) + 1  # tau has one seed
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing was done twice
+    assert not list((place / "out" / "partial").glob("*"))
+    summary: dict[str, Any] = json.loads((place / "docs" / "suite.json").read_text())
+    assert summary["tasks"] == ["stripes"]
+    assert summary["finished"] == summary["units"] == SEEDS * (len(ARMS) - 1) + 1
+    for key in ("winner_minus_yardstick", "winner_minus_race_only", "lora4_budget"):
+        found = summary[key]
+        assert found["pairs"] == SEEDS
+        assert found["mean_points"] == pytest.approx(np.mean([one["points"] for one in found["each"]]))
+        assert 0.25 <= found["wilcoxon_p"] <= 1  # two pairs can give no less
+        assert found["worst_task"]["task"] == "stripes"
+    assert -1 <= summary["tau_tempered_inherited"] <= 1
+    assert -1 <= summary["tau"]["ceiling"] <= 1
+    assert summary["cost_ratio"] > 0
+    assert summary["ablations"].keys() == ARMS.keys() - {"evolution", "yardstick", "lora4_budget", "tau"}
+    for content in map(json.loads, (path.read_text() for path in units.glob("*.json"))):
+        assert content["versions"]["torch"]
+        assert content["device"].startswith("CPU")
+        assert content["model_steps"] > 0
+        assert content["wall_seconds"] >= content["compile_seconds"] >= 0
+        if content["arm"] != "tau":
+            assert content["test_accuracy"] == content["correct"].count("1") / len(content["correct"])
+            assert len(content["correct"]) == 64
+            assert content["parameters"] <= 24576
+    assert "| the whole product |" in (place / "docs" / "suite.md").read_text()
+    assert "<svg" in (place / "docs" / "suite.svg").read_text()
+    readme = (place / "README.md").read_text()
+    assert "old" not in readme
+    assert "the whole product" in readme
+    assert "the whole product" in out
+
+
+def test_it_stops_in_time_and_refuses_other_settings(place: Path) -> None:
+    out = ("--out", "other", "--arms", "yardstick")
+    _, err = call(place, *out, "--minutes", "0.0001")
+    assert "0 of 2 units are done" in err
+    _, err = call(place, *out, "--seeds", "0")
+    assert "1 of 1 units are done" in err
+    _, err = call(place, *out, "--seeds", "0", "--budget", "100000", code=2)
+    assert "was made with other settings, tasks or another backbone" in err
+    _, err = call(place, *out, "--only", "nothing", code=2)
+    assert "no task 'nothing'; there are stripes" in err
