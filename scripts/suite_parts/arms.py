@@ -32,15 +32,11 @@ ARMS: dict[str, Arm] = {
     for arm in (
         Arm("evolution", "the whole product"),
         Arm("yardstick", "yardstick: each fixed method at each rate, the best on the search split", kind="yardstick"),
-        Arm("race_only", "race of fixed methods, without search", ("race.finalists=0", "race.named=false")),
         Arm("lora4_budget", "the whole product, budget of LoRA r=4", small=True),
         Arm("random", "random search", ("search.sampler=random",)),
-        Arm("no_named_start", "without named points in the first generation"),
         Arm("fitness_accuracy", "fitness accuracy", ("search.fitness=accuracy",)),
         Arm("fitness_cross_entropy", "fitness cross-entropy", ("search.fitness=cross_entropy",)),
         Arm("fixed_lr", "one rate, 1e-3, for the supernet", ("train.lr=1e-3",)),
-        Arm("no_teachers", "plain refit, without teachers", ("refit.teachers=0",)),
-        Arm("no_race", "without race: the search's winner, refitted", ("race.enabled=false",)),
         Arm("tau", "how the supernet ranks random subnets", kind="tau", once=True),
     )
 }

@@ -20,20 +20,20 @@ def full(summary: Summary) -> str:
         f"{summary['budget']}. Machine: {', '.join(summary['devices'])}. "
         + ", ".join(f"{name} {'/'.join(found)}" for name, found in summary["versions"].items())
         + f". {summary['date']}, revision {summary['revision']}.",
-        "## Targets",
+        "### Targets",
         targets(summary),
-        "## Test accuracy, %",
+        "### Test accuracy, %",
         accuracies(summary),
-        "## What each part is worth",
+        "### What each part is worth",
         "The whole product minus the product without a part, points of test accuracy. Arms take over the supernet "
         "where it is the same.",
         ablations(summary),
-        "## Cost of one task and seed",
+        "### Cost of one task and seed",
         costs(summary),
     ]
     if summary["tau"] is not None:
-        parts += ["## How the supernet ranks random subnets", ranking(summary)]
-    parts += ["## Every pair", "Winner minus yardstick; p of McNemar's exact test, Holm's correction.", pairs(summary)]
+        parts += ["### How the supernet ranks random subnets", ranking(summary)]
+    parts += ["### Every pair", "Winner minus yardstick; p of McNemar's exact test, Holm's correction.", pairs(summary)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

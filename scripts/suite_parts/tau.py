@@ -6,6 +6,8 @@ one subnet differ as well, which limits how far any score can agree with one of 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -49,15 +51,21 @@ def tau(lab: Lab, unit: Unit) -> Content:
         "parameters": [supernet.space.parameters(subnet) for subnet in subnets],
         "inherited": inherited,
         "test_accuracy_alone": alone,
-        "tau": {name: kendall_tau(inherited[name], means) for name in SCORES},
+        "tau": {name: _tau(inherited[name], means) for name in SCORES},
         "tau_with_one_training": {
-            name: float(np.mean([kendall_tau(inherited[name], one) for one in alone])) for name in SCORES
+            name: float(np.mean([_tau(inherited[name], one) for one in alone])) for name in SCORES
         },
-        "tau_of_two_trainings": float(np.mean([kendall_tau(one, other) for one, other in combinations(alone, 2)])),
+        "tau_of_two_trainings": float(np.mean([_tau(one, other) for one, other in combinations(alone, 2)])),
         "lr": session.training.lr,
         "model_steps": lab.settings.tau_steps * len(subnets) * len(alone),
         "seconds": {"training": seconds, "evaluation": sum(score.seconds for score in scores)},
     }
+
+
+def _tau(first: Sequence[float], second: Sequence[float]) -> float:
+    """Kendall's tau-b; 0 where all things have one score, which ranks nothing."""
+    found = kendall_tau(first, second)
+    return found if math.isfinite(found) else 0.0
 
 
 def _alone(lab: Lab, unit: Unit, space: object, subnets: list[Subnet], rate: float) -> tuple[list[list[float]], float]:
