@@ -18,7 +18,6 @@ BEGIN, END = "<!-- suite: written by scripts/suite.py -->", "<!-- end of suite -
 def write_documents(summary: Mapping[str, Any], root: Path) -> None:
     """Write `docs/suite.json` and `docs/suite.svg` of a checkout, and the parts of pages between two comments."""
     docs = root / "docs"
-    docs.mkdir(exist_ok=True)
     write_atomically(docs / "suite.json", json.dumps(summary, indent=1) + "\n")
     plot(summary, docs / "suite.svg")
     image = "![winner minus yardstick and race, pair by pair]"

@@ -55,7 +55,6 @@ class UnitStore:
 
     def write(self, unit: Unit, content: Content) -> None:
         """Keep what a unit found."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         whole = {"task": unit.task, "seed": unit.seed, "arm": unit.arm, "key": self.keys[unit.task]} | content
         write_atomically(self.path(unit), json.dumps(whole) + "\n")
 
@@ -69,6 +68,7 @@ class UnitStore:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file that is either the old or the new one at any moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, "utf-8")
     partial.replace(path)
