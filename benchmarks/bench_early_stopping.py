@@ -30,13 +30,14 @@ from glorasearch.assets import quickstart_run_file
 from glorasearch.db import TrialStorage
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.evaluation.scoring import REFERENCES as REFERENCES_USED
-from glorasearch.evaluation.scoring import PendingSums, device_sums, tempered_cross_entropies
+from glorasearch.evaluation.scoring import score_sums, tempered_cross_entropies
 from glorasearch.runs import Run
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.results import TrainResult
 from glorasearch.runs.session import Session
 from glorasearch.runs.workspace import Workspace
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
+from glorasearch.search.config import IN_ORDER_LAG
 from glorasearch.space import (
     BETAS,
     FITNESSES,
@@ -112,7 +113,7 @@ class Recorder:
         wrong = logits.argmax(-1) != self._chunks.labels
         self.rows.append(((units * UNIT).numpy(), wrong.numpy()))
         total = len(wrong)
-        score = Score.of(PendingSums(device_sums(logits, self._chunks.labels)).wait(), total)
+        score = Score.of(score_sums(logits, self._chunks.labels), total)
         return EvaluationResult(task.subnet_digest, score)
 
     def scores(self) -> Scores:
@@ -140,7 +141,7 @@ def share(
 
 def simulate(scores: Scores, references: Scores, fitness: Fitness, config: SearchConfig) -> dict[str, dict[int, float]]:
     """Way of doing it → images of a chunk → share of images forwarded."""
-    used, lag = REFERENCES_USED, config.early_stopping_lag
+    used, lag = REFERENCES_USED, IN_ORDER_LAG
     population, default = config.population, references.order(slice(REFERENCES_USED))
     values = scores.fitness(fitness)
     last: dict[int, NDArray[np.int64]] = {}

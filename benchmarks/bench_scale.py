@@ -78,7 +78,7 @@ def work(mode: str, trials: int, workers: int, path: Path) -> dict[str, Any]:
         "file_mib": round(path.stat().st_size / 2**20, 1),
         "utilisation": round(executor.utilisation, 4),
         "simulated_hours": round(executor.clock / 3_600, 2),
-        "best": outcome.best.score.cross_entropy,
+        "best": outcome.best.score.tempered,
         "points": points,
     }
 

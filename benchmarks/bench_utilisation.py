@@ -56,7 +56,7 @@ def search(space: BoundSpace, mode: str, trials: int, workers: int, sigma: float
         if progress.done == trials - executor.capacity:
             undrained = executor.utilisation
         if progress.done in marks and progress.best is not None:
-            best[progress.done] = progress.best.score.cross_entropy
+            best[progress.done] = progress.best.score.tempered
 
     executor = SimulatedExecutor(Landscape(space, seed), workers, LogNormalSeconds(sigma=sigma, seed=seed))
     config = SearchConfig(trials=trials, seed=seed, **MODES[mode])

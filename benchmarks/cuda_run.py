@@ -133,21 +133,19 @@ def bf16_rows(folder: Path) -> list[Row]:
         precision = "bfloat16" if mode == "on" else "float32"
         evaluator = CandidateEvaluator(supernet, session.data.search, device="cuda", compile=mode, precision=precision)
         scores[name] = [evaluator.evaluate(net) for net in nets]
-    ranks = {name: sorted(range(200), key=lambda i: found[i].cross_entropy) for name, found in scores.items()}
+    ranks = {name: sorted(range(200), key=lambda i: found[i].tempered) for name, found in scores.items()}
     shared = len(set(ranks["bfloat16"][:10]) & set(ranks["float32"][:10]))
     winner = ranks["bfloat16"][0]
     difference = abs(scores["bfloat16"][winner].correct - scores["float32"][winner].correct)
-    worst = max(
-        abs(a.cross_entropy - b.cross_entropy) for a, b in zip(scores["bfloat16"], scores["float32"], strict=True)
-    )
-    spread = statistics.stdev(result.cross_entropy for result in scores["float32"])
+    worst = max(abs(a.tempered - b.tempered) for a, b in zip(scores["bfloat16"], scores["float32"], strict=True))
+    spread = statistics.stdev(result.tempered for result in scores["float32"])
     return [
         Row(
             what="top 10 of 200 candidates that bfloat16 and float32 do not share",
             measured=10 - shared,
             unit="",
             target=1,
-            note=f"cross-entropy differs by at most {worst:.2e} nats, candidates by {spread:.2e}",
+            note=f"tempered cross-entropy differs by at most {worst:.2e} nats, candidates by {spread:.2e}",
         ),
         Row(what="the winner's images that they score differently", measured=difference, unit="", target=1),
     ]

@@ -30,7 +30,7 @@ from glorasearch.data import DataConfig, InputSpec, Splits, TrainSplit, load_spl
 from glorasearch.db import TrialStorage
 from glorasearch.evaluation import CandidateEvaluator, accuracy_on_test
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver
-from glorasearch.space import SearchSpace, Subnet, sample_within_budget
+from glorasearch.space import FITNESSES, SearchSpace, Subnet, sample_within_budget
 from glorasearch.supernet import Supernet
 from glorasearch.training import Fixed, SamplingStrategy, SupernetTrainer, Uniform
 
@@ -73,7 +73,7 @@ def supernet_rows(name: str, lr: float, seed: int, entangle: str, steps: int, tr
     rng = np.random.default_rng(5)
     random = [tested(supernet, sample_within_budget(supernet.space, rng)) for _ in range(40)]
     yield tag | {"kind": "random", "test": statistics.mean(row["test"] for row in random)}
-    for fitness in ("cross_entropy", "accuracy"):
+    for fitness in FITNESSES:
         winner = search(supernet, splits, fitness, seed, trials)
         yield tested(supernet, winner) | {"kind": "winner", "fitness": fitness}
         if fitness == "accuracy" or entangle == "reference":

@@ -3,7 +3,7 @@
 from glorasearch.evaluation.build import EvaluatorSpec, build_evaluator, load_weights
 from glorasearch.evaluation.evaluator import CandidateEvaluator
 from glorasearch.evaluation.probe import probe
-from glorasearch.evaluation.scoring import accuracy_on_test, correct_on_test, tempered_of
+from glorasearch.evaluation.scoring import accuracy_on_test, correct_on_test, score_sums, tempered_of
 
 __all__ = [
     "CandidateEvaluator",
@@ -13,5 +13,6 @@ __all__ = [
     "correct_on_test",
     "load_weights",
     "probe",
+    "score_sums",
     "tempered_of",
 ]

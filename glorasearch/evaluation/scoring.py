@@ -137,8 +137,14 @@ def tempered_of(logits: Tensor, labels: Tensor) -> tuple[float, float]:
 
     Of logits `(n, classes)`, n at least 1, and labels `(n,)` on one device.
     """
-    sums = PendingSums(device_sums(logits, labels)).wait()
+    sums = score_sums(logits, labels)
     return sums.tempered / len(labels), sums.beta
+
+
+@torch.inference_mode()
+def score_sums(logits: Tensor, labels: Tensor) -> ScoreSums:
+    """What a score of logits `(n, classes)` and labels `(n,)` is made of; waits for them."""
+    return PendingSums(device_sums(logits, labels)).wait()
 
 
 class PendingSums:

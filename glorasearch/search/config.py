@@ -43,7 +43,7 @@ class SearchConfig(Config):
     fitness: Fitness = "tempered"
     """What is optimised. `tempered`: the mean cross-entropy at each candidate's own best temperature, the best of 37
     from 1/16 to 32. `accuracy`: the share of correct images. `cross_entropy`: the mean cross-entropy of the logits as
-    they are. Ties go to the higher accuracy, those of accuracy to the lower cross-entropy."""
+    they are. Ties go to the higher accuracy, or if that is equal, too, to the lower cross-entropy."""
     population: int = Field(default=50, ge=2)
     """Trials in a generation (evolution, nsga2). Steady evolution first draws this many at random."""
     parents: int = Field(default=10, ge=2)

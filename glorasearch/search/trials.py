@@ -22,8 +22,8 @@ _SCORE_FIELDS: Final = tuple(field.name for field in fields(Score))
 _OF_IMAGES_SEEN: Final = ("accuracy", "cross_entropy", "tempered", "beta", "temperature")
 """Of an evaluation that stopped early these are of its hardest images only, so their attributes start with `seen_`."""
 
-Rank = tuple[float, float, int]
-"""Sorts trials, the best first: fitness, tie-break, trial number."""
+Rank = tuple[float, float, float, int]
+"""Sorts trials, the best first: fitness, two tie-breaks, trial number."""
 
 
 @dataclass(slots=True)
@@ -116,12 +116,15 @@ def rank(fitness: Fitness, record: TrialRecord) -> Rank:
     """The sorting key of a trial that was evaluated to the end.
 
     Accuracy: higher is better, ties go to the lower mean cross-entropy. Cross-entropy, tempered or not: lower is
-    better, ties go to the higher accuracy. Remaining ties go to the earlier trial.
+    better, ties go to the higher accuracy, those of tempered ones to the lower plain cross-entropy: a candidate that
+    errs nowhere is tempered to 0. Remaining ties go to the earlier trial.
     """
-    score = record.score
+    accuracy, cross_entropy = -record.score.accuracy, record.score.cross_entropy
     if fitness == "accuracy":
-        return -score.accuracy, score.cross_entropy, record.number
-    return getattr(score, fitness), -score.accuracy, record.number
+        return accuracy, cross_entropy, 0.0, record.number
+    if fitness == "cross_entropy":
+        return cross_entropy, accuracy, 0.0, record.number
+    return record.score.tempered, accuracy, cross_entropy, record.number
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from glorasearch.data import Splits
-from glorasearch.evaluation import CandidateEvaluator, scoring, tempered_of
+from glorasearch.evaluation import CandidateEvaluator, score_sums, scoring, tempered_of
 from glorasearch.evaluation.scoring import PendingSums, cross_entropies, device_sums
-from glorasearch.space import BETAS, ScoreSums, sample
+from glorasearch.space import BETAS, sample
 from glorasearch.space.early_stopping import UNIT
 from glorasearch.supernet import Supernet
 
@@ -33,10 +33,6 @@ def by_the_equation(logits: Tensor, labels: Tensor, beta: float) -> float:
     return float((most + np.log(np.exp(rows - most[:, None]).sum(1)) - chosen).mean())
 
 
-def sums_of(logits: Tensor, labels: Tensor) -> ScoreSums:
-    return PendingSums(device_sums(logits, labels)).wait()
-
-
 @pytest.mark.parametrize(("classes", "scale"), [(2, 0.1), (10, 1.0), (10, 8.0), (257, 3.0)])
 def test_it_is_the_least_of_the_equation_over_the_grid(classes: int, scale: float) -> None:
     logits, labels = draw(120, classes, scale)
@@ -44,7 +40,7 @@ def test_it_is_the_least_of_the_equation_over_the_grid(classes: int, scale: floa
     nats, beta = tempered_of(logits, labels)
     assert nats == pytest.approx(min(found.values()), abs=UNIT)
     assert found[beta] == min(found.values())
-    sums = sums_of(logits, labels)
+    sums = score_sums(logits, labels)
     assert [total / 120 for total in sums.nats] == pytest.approx(list(found.values()), abs=UNIT)
     assert sums.correct == int((logits.argmax(-1) == labels).sum())
     assert sums.cross_entropy == float(cross_entropies(logits, labels).sum()) * UNIT, (
@@ -70,11 +66,11 @@ def test_between_two_temperatures_of_the_grid_little_is_lost() -> None:
 @pytest.mark.parametrize("classes", [3, 1025])
 def test_sums_depend_neither_on_blocks_nor_on_order(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     logits, labels = draw(150, classes, 4.0)
-    expected = sums_of(logits, labels)
+    expected = score_sums(logits, labels)
     order = torch.randperm(150, generator=torch.Generator().manual_seed(1))
     for rows in (1, 7, 64, 1_000):
         monkeypatch.setattr(scoring, "CPU_BLOCK_BYTES", rows * 8 * len(BETAS) * classes)
-        assert sums_of(logits, labels) == sums_of(logits[order], labels[order]) == expected
+        assert score_sums(logits, labels) == score_sums(logits[order], labels[order]) == expected
         chunks = sum(device_sums(*chunk) for chunk in zip(logits.split(rows), labels.split(rows), strict=True))
         assert isinstance(chunks, Tensor)
         assert PendingSums(chunks).wait() == expected
@@ -83,7 +79,7 @@ def test_sums_depend_neither_on_blocks_nor_on_order(classes: int, monkeypatch: p
 def test_logits_that_are_not_finite_give_no_number() -> None:
     logits, labels = draw(20, 4, 1.0)
     logits[3, 2] = float("nan")
-    sums = sums_of(logits, labels)
+    sums = score_sums(logits, labels)
     assert not sums.finite
     assert all(math.isnan(total) for total in (*sums.nats, sums.tempered))
 

@@ -71,6 +71,8 @@ def test_ties_go_to_the_other_measure_and_then_to_the_earlier_trial() -> None:
     def order(fitness: Any, found: list[TrialRecord]) -> list[int]:
         return [record.number for record in sorted(found, key=lambda record: rank(fitness, record))]
 
+    flawless = [TrialRecord(n, "", 0, Score(10, 10, nats, 0.0, 16.0)) for n, nats in enumerate((0.3, 0.1, 0.1))]
+    assert order("tempered", flawless) == [1, 2, 0]
     found = records((5, 1.0), (6, 2.0), (6, 1.0), (6, 1.0), (5, 0.5))
     assert order("accuracy", found) == [2, 3, 1, 4, 0]
     assert order("cross_entropy", found) == [4, 2, 3, 0, 1]
