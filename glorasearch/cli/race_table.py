@@ -24,11 +24,13 @@ def print_race(race: RaceSummary, *, verdict: bool = True) -> None:
     for head in ("parameters", *(f"{_folds(race, rung)} folds" for rung in range(rungs)), "tempered", "steps", "s"):
         table.add_column(head, justify="right", no_wrap=True)
     best = [race.best(kind) for kind in ("method", "searched")]
+    shown = 0
     for place, candidate in enumerate(race.candidates, 1):
         if place <= SHOWN or candidate in best:
+            shown += 1
             table.add_row(str(place), *_cells(candidate, rungs), style="bold" if place == 1 else None)
     console.print(table)
-    left = len(race.candidates) - SHOWN
+    left = len(race.candidates) - shown
     more = f"; {left} more candidates with --json" if left > 0 else ""
     cost = f"{race.trainings} trainings, {race.steps:,} steps in {race.seconds:.0f} s of training"
     console.print(f"{cost}{more}", highlight=False, soft_wrap=True)

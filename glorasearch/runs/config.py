@@ -62,6 +62,14 @@ class RefitConfig(Config):
             )
         return self
 
+    def training(self, train: TrainingConfig, *, steps: int | None = None, lr: float | None = None) -> TrainingConfig:
+        """The recipe of the refit, given that of the supernet; with other steps or another rate if they are given."""
+        return train.for_one_subnet(
+            steps=self.steps if steps is None else steps,
+            lr=self.lr if lr is None else lr,
+            warmup_steps=self.warmup_steps,
+        )
+
 
 class ExportConfig(Config):
     """The merged model."""

@@ -136,11 +136,8 @@ def _recipe(session: Session, teacher: Teacher) -> TrainingConfig:
 
 def recipe_of(session: Session, pick: Pick, steps: int, lr: float | None = None) -> TrainingConfig:
     """The run's recipe for a pick alone, at the race's rate unless another is given, with what its method wants."""
-    section = session.config.refit
     rate = pick.rate if lr is None else lr
-    config = session.training.for_one_subnet(
-        steps=steps, lr=section.lr if rate is None else rate, warmup_steps=section.warmup_steps
-    )
+    config = session.config.refit.training(session.training, steps=steps, lr=rate)
     return session.stored.spaces[pick.space_key].recipe.apply(config)
 
 

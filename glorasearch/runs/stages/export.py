@@ -9,7 +9,6 @@ from glorasearch.runs.results import ExportResult, Pick, RefitResult, SearchResu
 from glorasearch.runs.session import Session, versions
 from glorasearch.runs.stages.said import said
 
-
 SEARCH_SCORES: Final = ("search_accuracy", "search_cross_entropy", "search_tempered", "search_temperature")
 
 
