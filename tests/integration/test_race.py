@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,11 +28,11 @@ CANDIDATES, TRAININGS = 12, 18
 
 
 @pytest.fixture(scope="module")
-def raced(make_bench: MakeBench) -> Iterator[Bench]:
+def raced(make_bench: MakeBench) -> Bench:
     """A finished run with a race; not to be changed by any test."""
     bench = make_bench(*RACE)
     bench.finish()
-    yield bench
+    return bench
 
 
 def members(bench: Bench) -> int:
