@@ -7,7 +7,7 @@ import json
 
 import pytest
 from rich.console import Console
-from support.stage_results import report
+from support.stage_results import WINNER, report
 
 import glorasearch.runs
 from glorasearch.cli.output import echo_json
@@ -76,7 +76,8 @@ def test_the_final_table_of_a_run_without_comparisons(capsys: pytest.CaptureFixt
 
 
 def test_the_final_table_of_a_fixed_method(capsys: pytest.CaptureFixture[str]) -> None:
-    print_report(report(fixed_method=True, space="/some/where/mine.toml", search_accuracy=0.375))
+    best = WINNER | {"search_accuracy": 0.375}
+    print_report(report(fixed_method=True, space="/some/where/mine.toml", best_searched=best))
 
     text = " ".join(capsys.readouterr().out.split())
     assert "mine, refitted" in text
