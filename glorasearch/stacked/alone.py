@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glorasearch.config import is_mixed
 from glorasearch.stacked.engine import Engine
-from glorasearch.stacked.member import Member, drop_path_shares, scale_drop_path, supernet_of
+from glorasearch.stacked.member import Member, scale_drop_path
 from glorasearch.stacked.targets import member_losses
 from glorasearch.supernet import Supernet
 from glorasearch.training.optimizer import SupernetOptimizer, peak_rates
@@ -21,9 +21,12 @@ class OneByOne(Engine):
 
     kind = "one by one"
 
-    def __init__(self, backbone: nn.Module, members: Sequence[Member], device: torch.device) -> None:
-        shares = drop_path_shares(backbone, members)
-        self._members = [_Alone(backbone, member, share, device) for member, share in zip(members, shares, strict=True)]
+    def __init__(
+        self, members: Sequence[Member], supernets: Sequence[Supernet], shares: Sequence[float], device: torch.device
+    ) -> None:
+        """`supernets` are those of the members at their start, `shares` the factors on their drop paths."""
+        each = zip(members, supernets, shares, strict=True)
+        self._members = [_Alone(member, supernet, share, device) for member, supernet, share in each]
 
     def step(self, number: int, images: Tensor, targets: Tensor, scales: Sequence[float]) -> Tensor:
         """See `Engine.step`."""
@@ -68,10 +71,10 @@ class OneByOne(Engine):
 class _Alone:
     """One member with its supernet and its optimiser."""
 
-    def __init__(self, backbone: nn.Module, member: Member, share: float, device: torch.device) -> None:
+    def __init__(self, member: Member, supernet: Supernet, share: float, device: torch.device) -> None:
         config = member.config
         self._subnet, self._seed, self._clip = member.subnet, config.seed, config.clip_norm
-        self.supernet: Supernet = supernet_of(backbone, member).to(device)
+        self.supernet = supernet.to(device)
         scale_drop_path(self.supernet, share)
         self.draws = self.supernet.warm_ups.draws()
         peaks = peak_rates(member.space, config)

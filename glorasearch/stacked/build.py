@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +15,17 @@ from glorasearch.data import TrainSplit
 from glorasearch.errors import BackboneError
 from glorasearch.stacked.alone import OneByOne
 from glorasearch.stacked.engine import Engine
-from glorasearch.stacked.member import Member, supernet_of
+from glorasearch.stacked.member import Member, drop_path_shares, supernet_of
 from glorasearch.stacked.plan import Plan, plan_of
-from glorasearch.stacked.side_by_side import SideBySide
+from glorasearch.stacked.side_by_side import SideBySide, Trial
+from glorasearch.supernet import Supernet
 from glorasearch.weights import tensor_digest
 
 _log = logging.getLogger(__name__)
-_IMAGES = 2
+_IMAGES: Final = 2
 """Images of a member in the comparison of the stack with each member alone."""
+_NOISE: Final = 0.02
+"""Standard deviation of what is added to the members' starts there."""
 
 
 def make_engine(
@@ -29,36 +34,58 @@ def make_engine(
     data: TrainSplit,
     device: torch.device,
     compile: Compile,
-    side_by_side: bool | None,
+    side_by_side: bool,
 ) -> tuple[Engine, list[str]]:
     """The engine, and the digest of each member's adapter state at its start.
 
-    A member's supernet is built, and let go, before the next one's.
-
     Raises:
+        ConfigError: if the backbone was built with another drop path than its members'.
         WeightStoreError: if a start belongs to another supernet.
         BackboneError: if the backbone bypasses an adapted layer.
     """
-    plans: list[Plan] = []
-    starts: list[str] = []
-    alone: list[Tensor] = []
-    seen: list[Tensor] = []
-    for number, member in enumerate(members):
-        images, _ = data.batch(torch.arange(_IMAGES * number, _IMAGES * (number + 1)) % len(data), "cpu")
-        supernet = supernet_of(backbone, member)
-        supernet.check_reached(images)
-        starts.append(tensor_digest(supernet.adapter_state()))
-        plans.append(plan_of(member, supernet))
-        with torch.no_grad(), supernet.activate(member.subnet):
-            alone.append(supernet(images))
-        seen.append(images)
-    if side_by_side is None:
-        side_by_side = device.type != "cpu"
+    shares = drop_path_shares(backbone, members)
     if side_by_side:
+        plans: list[Plan] = []
+        starts: list[str] = []
+        trials: list[Trial] = []
+        for member, supernet, images in _supernets(backbone, members, data):  # one after the other
+            starts.append(tensor_digest(supernet.adapter_state()))
+            plans.append(plan_of(member, supernet))
+            trials.append(_try(supernet, member, plans[-1], images))
         try:
-            engine = SideBySide(backbone, members, plans, seen[0][:1], device, compile)
-            engine.check_apart(alone, torch.cat(seen).to(device))
+            engine = SideBySide(backbone, members, plans, shares, trials[0].images[:1], device, compile)
+            engine.check_apart(trials)
             return engine, starts
         except BackboneError as error:
-            _log.warning("this backbone cannot be stacked, its members are trained one after the other: %s", error)
-    return OneByOne(backbone, members, device), starts
+            _log.warning("the members cannot be stacked and are trained one after the other: %s", error)
+    if next(backbone.parameters()).device != device:  # once for all members
+        backbone = copy.deepcopy(backbone).to(device)
+    supernets = [supernet for _, supernet, _ in _supernets(backbone, members, data)]
+    starts = [tensor_digest(supernet.adapter_state()) for supernet in supernets]
+    return OneByOne(members, supernets, shares, device), starts
+
+
+def _supernets(
+    backbone: nn.Module, members: Sequence[Member], data: TrainSplit
+) -> Iterator[tuple[Member, Supernet, Tensor]]:
+    """Each member, its supernet at its start, and two images that no other member has here, where there are enough."""
+    home = next(backbone.parameters()).device
+    for number, member in enumerate(members):
+        positions = torch.arange(_IMAGES * number, _IMAGES * (number + 1)) % len(data)
+        images, _ = data.batch(positions, home)
+        supernet = supernet_of(backbone, member)
+        supernet.check_reached(images)
+        yield member, supernet, images
+
+
+@torch.no_grad()
+def _try(supernet: Supernet, member: Member, plan: Plan, images: Tensor) -> Trial:
+    """The member's logits with other weights than its start, where most choices do nothing; spoils the supernet."""
+    generator = torch.Generator().manual_seed(0)
+    weights: dict[str, Tensor] = {}
+    for name, value in plan.values.items():
+        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        weights[name] = value + _NOISE * noise.to(value)
+    supernet.load_adapter_state(supernet.adapter_state() | weights)
+    with supernet.activate(member.subnet):
+        return Trial(weights, images, supernet(images))

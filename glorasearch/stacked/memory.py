@@ -1,20 +1,76 @@
-"""How many members fit side by side on a device."""
+"""How many members fit side by side on a device: an estimate, which no one has compared with a GPU yet."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from glorasearch.stacked.member import Member
+from glorasearch.config import is_mixed
+from glorasearch.data import InputSpec
+from glorasearch.errors import BackboneError
+from glorasearch.stacked.member import Member, supernet_of
+from glorasearch.stacked.plan import plan_of
+from glorasearch.supernet import Supernet
+
+LARGEST: Final = 64
+"""Members of a stack, however much memory there is: a step is no faster for more."""
+SHARE: Final = 0.7
+"""Of the free memory that a stack may take; the rest is for what the estimate leaves out."""
+_PROBED: Final = 3
+"""Members whose needs are estimated; the largest counts."""
 
 
 def stack_size(backbone: nn.Module, members: Sequence[Member], device: torch.device | str = "cpu") -> int:
-    """How many of these members to train side by side; at least one.
+    """How many of these members to train side by side: as many as fit into the free memory of a GPU, at least one.
 
-    One on a CPU, where members side by side take as long as one after the other.
+    One on a CPU, where more images at once are no faster.
     """
-    if torch.device(device).type != "cuda":
+    target = torch.device(device)
+    if target.type != "cuda" or len(members) < 2:
         return 1
-    return min(len(members), 24)
+    free, _ = torch.cuda.mem_get_info(target)
+    each = max(member_bytes(backbone, member, target.type) for member in members[:_PROBED])
+    return max(1, min(len(members), LARGEST, int(SHARE * free / each)))
+
+
+def member_bytes(backbone: nn.Module, member: Member, device: str = "cuda") -> int:
+    """Memory that a member needs on a kind of device in a step: what a backward pass keeps, weights and moments.
+
+    What is kept is counted in forward passes of one and two images, on the backbone's own device.
+    """
+    supernet = supernet_of(backbone, member)
+    mixed = is_mixed(member.config.precision, device)
+    spec = InputSpec.from_backbone(backbone)
+    one, two = (_kept(supernet, member, spec, images, mixed) for images in (1, 2))
+    used = sum(value.numel() for value in plan_of(member, supernet).values.values())
+    item = next(backbone.parameters()).element_size()
+    # Parameters, moments, gradient and the temporaries of the update; merged weights, cast weights, their gradients.
+    weights = sum(layer.base.weight.numel() for layer in supernet.adapted.values())
+    return (two - one) * member.config.batch_size + 10 * used * item + 3 * weights * item
+
+
+def _kept(supernet: Supernet, member: Member, spec: InputSpec, count: int, mixed: bool) -> int:
+    """Bytes that autograd keeps of a forward pass, parameters left out."""
+    like = next(supernet.parameters())
+    images = torch.zeros(count, spec.channels, spec.height, spec.width, dtype=like.dtype, device=like.device)
+    parameters = {value.untyped_storage().data_ptr() for value in supernet.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value),
+        torch.autocast(like.device.type, torch.bfloat16, enabled=mixed),
+        supernet.activate(member.subnet),
+    ):
+        logits = supernet(images)
+    if not logits.requires_grad:
+        raise BackboneError("a forward pass has no gradient for anything that is trained")
+    return sum(kept.values())

@@ -93,7 +93,7 @@ def plan_of(member: Member, supernet: Supernet) -> Plan:
     return Plan(
         tuple(placed),
         tuple(counters),
-        {name: state[name] for name in (*sorted(used), *head)},
+        {name: state[name].clone() for name in (*sorted(used), *head)},
         {name: peaks[rates[name]] for name in sorted(used) if name in rates} | dict.fromkeys(head, peaks["head"]),
         {layer: adapted.weight_view.detach() for layer, adapted in supernet.adapted.items()},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from glorasearch.errors import BackboneError, first_line
 from glorasearch.stacked.drops import Drops
 from glorasearch.stacked.engine import Engine
 from glorasearch.stacked.graph import CapturedStep
-from glorasearch.stacked.member import Member, drop_path_shares
+from glorasearch.stacked.member import Member
 from glorasearch.stacked.model import StackedModel, tree_of
 from glorasearch.stacked.optimizer import StackedOptimizer
 from glorasearch.stacked.plan import Counter, Plan
@@ -21,6 +22,17 @@ from glorasearch.stacked.store import Store
 from glorasearch.stacked.targets import member_losses
 
 _log = logging.getLogger(__name__)
+
+
+class Trial(NamedTuple):
+    """What a member alone answers with some weights."""
+
+    weights: Mapping[str, Tensor]
+    """Of all that it uses, by their names in its adapter state."""
+    images: Tensor
+    """`(n, C, H, W)`"""
+    logits: Tensor
+    """`(n, classes)`"""
 
 
 class SideBySide(Engine):
@@ -33,11 +45,21 @@ class SideBySide(Engine):
         backbone: nn.Module,
         members: Sequence[Member],
         plans: Sequence[Plan],
+        shares: Sequence[float],
         images: Tensor,
         device: torch.device,
         compile: Compile,
     ) -> None:
-        """Stack the members; `images (1, C, H, W)` is any image, on the CPU.
+        """Stack the members.
+
+        Args:
+            backbone: frozen; not changed.
+            members: their recipes.
+            plans: what each of them trains.
+            shares: for each member the factor on the probabilities of the backbone's drop paths.
+            images: `(1, C, H, W)`, any image, on the backbone's device.
+            device: where to train.
+            compile: as `StackedTrainer` takes it.
 
         Raises:
             BackboneError: if the backbone cannot be stacked, with the reason.
@@ -46,7 +68,7 @@ class SideBySide(Engine):
         self._names = [tuple(plan.values) for plan in plans]
         self._store = Store(plans, device)
         tree, seeds = tree_of(backbone), [member.config.seed for member in members]
-        self._drops = Drops(tree, images, seeds, drop_path_shares(backbone, members))
+        self._drops = Drops(tree, images, seeds, shares)
         self._model = StackedModel(tree, plans, self._store)
         self._optimizer = StackedOptimizer(self._store, members, plans)
         smoothing = [member.config.label_smoothing for member in members]
@@ -112,23 +134,30 @@ class SideBySide(Engine):
         self._model.clear()
         return logits
 
-    def check_apart(self, alone: Sequence[Tensor], images: Tensor) -> None:
-        """Check that members do not disturb each other, in float32.
-
-        Args:
-            alone: each member's logits `(n, classes)` in its own supernet, with the weights that it has now.
-            images: `(M · n, C, H, W)`, other images for every member.
+    @torch.no_grad()
+    def check_apart(self, trials: Sequence[Trial]) -> None:
+        """Check, in float32, that each member side by side with the others is what it is alone.
 
         Raises:
             BackboneError: if the logits side by side differ by more than rounding.
         """
+        kept = self._store.theta.clone(), self._store.fixed.clone()
+        for number, trial in enumerate(trials):
+            for name, value in trial.weights.items():
+                self._store.row(number, name).copy_(value)
         try:
-            found = self._logits(images, mixed=False)
-        except Exception as error:  # whatever a model's forward may raise
+            images = torch.cat([trial.images for trial in trials])
+            found = self._logits(images.to(self._device), mixed=False)
+        except Exception as error:  # whatever a model or a plugin may raise
             raise BackboneError(f"a forward pass side by side fails: {first_line(error)}") from error
-        expected = torch.stack(list(alone)).to(found)
+        self._store.theta.copy_(kept[0])
+        self._store.fixed.copy_(kept[1])
+        expected = torch.stack([trial.logits for trial in trials]).to(found)
         if not torch.allclose(found, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max())):
-            raise BackboneError("its forward pass mixes the images of a batch")
+            raise BackboneError(
+                "they give other logits side by side than alone: the backbone's forward pass mixes the images of a "
+                "batch, or a choice does not allow for a leading dimension"
+            )
 
     def member_state(self, member: int) -> dict[str, Tensor]:
         """See `Engine.member_state`."""

@@ -106,6 +106,8 @@ class StackedTrainer:
         self._checkpoints = FileCheckpointStore(checkpoint) if isinstance(checkpoint, Path) else checkpoint
         self._on_record = on_record or (lambda record: None)
         self._on_step = on_step or (lambda step: None)
+        if side_by_side is None:
+            side_by_side = self._device.type != "cpu"
         self._engine, starts = make_engine(backbone, members, data, self._device, compile, side_by_side)
         self._done, self._seconds = 0, 0.0
         self._unread: list[Tensor] = []
@@ -157,8 +159,9 @@ class StackedTrainer:
 
     def state(self, member: int) -> dict[str, Tensor]:
         """The adapter state of a member, on the CPU: for `Supernet(backbone, space).load_adapter_state`."""
-        start = supernet_of(self._backbone, self._members[member]).adapter_state()
-        return {**start, **snapshot(self._engine.member_state(member))}
+        state = supernet_of(self._backbone, self._members[member]).adapter_state()
+        state |= self._engine.member_state(member)
+        return {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
 
     def _train(self) -> None:
         """All remaining steps, with their records and checkpoints."""

@@ -6,6 +6,7 @@ error of any kind gives 1e-3 and more.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +14,15 @@ import timm
 import torch
 from support.data import few_digits
 from support.models import tiny_vit
-from support.stacks import CHOICES, OPTIONS, double, largest_difference, members_of, space_of
+from support.stacks import CHOICES, OPTIONS, double, largest_difference, members_of, recipe, space_of
 from torch import nn
 
+from glorasearch.adapters import adaptable_layers
 from glorasearch.data import TrainSplit
+from glorasearch.space import SearchSpace
+from glorasearch.stacked import Member
+
+SPACES = Path(__file__).parents[2] / "search_spaces"
 
 CONVOLUTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "convnext, 1x1 convolutions": ("convnext_atto", {"dims": (8, 8, 12, 16), "depths": (1, 1, 1, 1)}),
@@ -65,6 +71,20 @@ def test_members_of_several_spaces(vit: nn.Module, data: TrainSplit) -> None:
         space_of(vit),
     ]
     assert largest_difference(vit, members_of(vit, spaces, len(data), 16), data) < 1e-7
+
+
+def test_all_shipped_spaces_in_one_stack(data: TrainSplit) -> None:
+    """What a race has side by side: each fixed method, and the largest subnet of each space."""
+    backbone = double(tiny_vit(embed_dim=60))
+    layers = adaptable_layers(backbone)
+    found = (SearchSpace.load(path) for path in sorted(SPACES.glob("*.toml")))
+    spaces = [space.bind(layers) for space in found if space.name not in ("convnext_glora", "resnet_glora")]
+    members = [
+        Member(space=space, subnet=space.largest(), config=recipe(lr=3e-3, seed=number), images=torch.arange(40))
+        for number, space in enumerate(spaces)
+    ]
+    assert len(members) >= 15
+    assert largest_difference(backbone, members, data) < 1e-7
 
 
 def test_norms_and_the_patch_embedding(vit: nn.Module, data: TrainSplit) -> None:

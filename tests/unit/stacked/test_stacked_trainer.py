@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from support.models import tiny_vit
 from support.stacks import CHOICES, differences, double, members_of, recipe, space_of, trained_alone
 from torch import Tensor, nn
 
+from glorasearch.choices import CHOICES as CLASSES
+from glorasearch.choices import Choice, Contribution, LowRank, Part, Site
 from glorasearch.data import SearchData
 from glorasearch.errors import BackboneError, ConfigError, SearchSpaceError, WeightStoreError
 from glorasearch.stacked import Member, MixedImages, StackedTrainer, stack_size
+from glorasearch.stacked.memory import member_bytes
 from glorasearch.supernet import Supernet
 from glorasearch.training import TrainingRecord
 
@@ -181,7 +185,7 @@ def test_a_backbone_that_mixes_its_images_is_trained_one_by_one(
     members = members_of(backbone, space_of(backbone, {"B": ["lora:2"]}), len(data.train), 3)
     trainer = StackedTrainer(backbone, members, data.train, side_by_side=True)
     assert trainer.kind == "one by one"
-    assert caplog.text.count("mixes the images of a batch") == 1
+    assert caplog.text.count("side by side than alone") == 1
     trainer.run()
     for number, member in enumerate(members):
         alone = trained_alone(backbone, member, data.train).adapter_state()
@@ -235,3 +239,43 @@ def test_a_layer_that_is_never_called_is_refused(data: SearchData) -> None:
 def test_a_stack_on_a_cpu_has_one_member(vit: nn.Module, data: SearchData) -> None:
     members = members_of(vit, space_of(vit), len(data.train), 3)
     assert stack_size(vit, members) == 1
+
+
+def test_memory_of_a_member(vit: nn.Module, data: SearchData) -> None:
+    """It grows with the images of a step by what they keep, and with what the member trains."""
+    small, large = (space_of(vit, {"B": [choice]}) for choice in ("none", "lora:6"))
+    one, other = (
+        Member(space=space, subnet=space.largest(), config=recipe(batch_size=1), images=torch.arange(9))
+        for space in (small, large)
+    )
+    assert member_bytes(vit, other) > member_bytes(vit, one)
+    batches = [member_bytes(vit, replaced(other, config=recipe(batch_size=count))) for count in (1, 2, 5)]
+    assert batches[2] - batches[0] == 4 * (batches[1] - batches[0])
+    tokens, width, hidden = 5, 24, 96  # at least the inputs of the blocks' layers, in float64
+    assert batches[1] - batches[0] > 8 * 2 * tokens * (3 * width + hidden)
+
+
+class Flat(Choice):
+    """Is right for one layer, but not for several at once."""
+
+    name = "flat"
+    tensors = "B"
+
+    @classmethod
+    def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
+        return {"flat_left": Part((site.rows, 2))}
+
+    @classmethod
+    def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
+        return Contribution(shift=LowRank(parts["flat_left"], base[:2]))
+
+
+def test_a_choice_that_allows_no_leading_dimension(
+    vit: nn.Module, data: SearchData, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does nothing at the start, and yet is found out before the first step."""
+    monkeypatch.setitem(CLASSES, "flat", Flat)
+    members = members_of(vit, space_of(vit, {"B": ["flat"]}), len(data.train), 2)
+    members = [replaced(member, start=None) for member in members]
+    assert StackedTrainer(vit, members, data.train, side_by_side=True).kind == "one by one"
+    assert "cannot be stacked" in caplog.text
