@@ -26,9 +26,10 @@ class Command(NamedTuple):
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "quickstart": Command("run_commands:quickstart", "Run all stages on a small shipped model and data set."),
-    "run": Command("run_commands:run", "Run all stages of a run file: train, search, refit, export, report."),
+    "run": Command("run_commands:run", "Run all stages of a run file: train, search, race, refit, export, report."),
     "train": Command("run_commands:train", "Train the supernet of a run file."),
     "search": Command("run_commands:search", "Search the best subnet of a trained supernet."),
+    "race": Command("run_commands:race", "Race the best subnets and the fixed methods, each trained alone."),
     "refit": Command("run_commands:refit", "Train the winner alone on train + search."),
     "export": Command("run_commands:export", "Export the winner as a merged timm model."),
     "runs": Command("runs_command:command", "List the runs of a workspace."),

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from glorasearch.cli.output import count, percent
+from glorasearch.cli.race_table import print_race
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import PilotsSummary, PilotSummary, Report
 
@@ -22,7 +23,8 @@ def print_report(report: Report) -> None:
     table.add_column("trained on")
     table.add_column("test", justify="right")
     for name, row in report.baselines.items():
-        table.add_row(name, count(row.parameters), row.trained_on, percent(row.test_accuracy))
+        label = name if name == row.space else f"{name}: {row.space} at {row.lr:g}"
+        table.add_row(label, count(row.parameters), row.trained_on, percent(row.test_accuracy))
     random = report.random_subnets
     if random is not None:
         table.add_row(
@@ -33,20 +35,23 @@ def print_report(report: Report) -> None:
         )
     winner, method = report.winner, space_label(report.space)
     table.add_row(
-        method if report.fixed_method else "winner, inherited weights",
-        count(winner.parameters),
+        method if report.fixed_method else _searched(report),
+        count(report.best_searched.parameters),
         "train",
         percent(winner.test_accuracy_inherited),
     )
     if report.refit.steps:
+        taught = ", taught" if report.refit.teachers else ", refitted"
         table.add_row(
-            f"{method}, refitted" if report.fixed_method else "winner, refitted",
+            f"{method if report.fixed_method else _winner(report)}{taught}",
             count(winner.parameters),
             "train + search",
             percent(winner.test_accuracy),
             style="bold",
         )
     console.print(table)
+    if report.race is not None:
+        print_race(report.race, verdict=False)
     console.print(_fixed_method(report) if report.fixed_method else _search(report), highlight=False)
     if report.pilots is not None:
         console.print(_pilots(report.pilots), highlight=False)
@@ -72,6 +77,15 @@ def _pilots(found: PilotsSummary) -> str:
     return f"learning rate {found.lr:g}, found by pilots of {found.steps} steps in {found.seconds:.0f} s: {pilots}"
 
 
+def _winner(report: Report) -> str:
+    """The winner, by its name if it won a race."""
+    return "winner" if report.race is None else f"winner, {report.race.winner.label}"
+
+
+def _searched(report: Report) -> str:
+    return "winner, inherited weights" if report.race is None else "best of the search, inherited weights"
+
+
 def _search(report: Report) -> str:
     search, training = report.search, report.supernet
     counts = f"{search.evaluated} evaluated, {search.reused} reused, {search.failed} failed"
@@ -86,10 +100,10 @@ def _search(report: Report) -> str:
 
 
 def _scores(report: Report) -> str:
-    winner = report.winner
+    best = report.best_searched
     return (
-        f"{percent(winner.search_accuracy)}, cross-entropy {winner.search_cross_entropy:.3f}, tempered "
-        f"{winner.search_tempered:.3f} at temperature {winner.search_temperature:.2f}"
+        f"{percent(best.search_accuracy)}, cross-entropy {best.search_cross_entropy:.3f}, tempered "
+        f"{best.search_tempered:.3f} at temperature {best.search_temperature:.2f}"
     )
 
 

@@ -1,4 +1,4 @@
-"""`glorasearch run` and `quickstart`, which run all stages; `train`, `search`, `refit` and `export`, which run one."""
+"""`glorasearch run` and `quickstart`, which run all stages, and the commands that run one, such as `train`."""
 
 from __future__ import annotations
 
@@ -68,10 +68,18 @@ def search(**options: Any) -> None:
     _run_one("search", **options)
 
 
+@click.command("race")
+@run_file_options
+@executor_options
+def race(**options: Any) -> None:
+    """Train the best subnets and the fixed methods alone at several rates, and rank them out of fold."""
+    _run_one("race", **options)
+
+
 @click.command("refit")
 @run_file_options
 def refit(**options: Any) -> None:
-    """Train the winner of the search alone on train + search."""
+    """Train the winner of the race, or of the search where there is none, alone on train + search."""
     _run_one("refit", **options)
 
 
@@ -96,14 +104,19 @@ def _run_all(config: RunConfig, *, as_json: bool, fresh: bool, **options: Any) -
 def _run_one(stage: str, config: Path, overrides: tuple[str, ...], as_json: bool, fresh: bool, **options: Any) -> None:
     """Run one stage and print its result."""
     from glorasearch.cli.output import echo_json
+    from glorasearch.cli.race_table import print_race
     from glorasearch.runs.config import RunConfig
+    from glorasearch.runs.results import RaceResult
 
     made = _make_run(RunConfig.load(config, overrides), **options)
     with redirect_stdout(sys.stderr):
-        result = made.execute(stage, fresh=fresh).to_json()
+        found = made.execute(stage, fresh=fresh)
+    result = found.to_json()
     if as_json:
         echo_json(result)
         return
+    if isinstance(found, RaceResult):
+        print_race(found)
     for key, value in result.items():
         if not isinstance(value, (dict, list)):
             click.echo(f"{key:<22} {value}")

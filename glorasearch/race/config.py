@@ -28,8 +28,9 @@ class RaceConfig(Config):
     """Peak learning rates of the low-rank factors; those of the other groups are scaled as in `[refit]`."""
     finalists: int = Field(default=4, ge=0)
     """Best distinct subnets of the search that race."""
-    named: bool = True
-    """Whether the named points of the run's own space race, too, unless they are one of the methods."""
+    named: int = Field(default=2, ge=0)
+    """Named points of the run's own space that race, in the order of `glorasearch.space.named_points`, those that are
+    one of the methods left out."""
     steps: int = Field(default=400, ge=1)
     """Optimiser steps of each training."""
     folds: int = Field(default=5, ge=2)

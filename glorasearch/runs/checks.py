@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from glorasearch.errors import DataError, ExportError, InputError, SearchSpaceError
+from glorasearch.errors import ConfigError, DataError, ExportError, InputError, SearchSpaceError
 from glorasearch.export import BackboneFacts, check_exportable
-from glorasearch.runs.results import PilotResult, SearchResult, TrainedResult
+from glorasearch.runs.entrants import methods
+from glorasearch.runs.results import PilotResult, RaceResult, SearchResult, TrainedResult
 from glorasearch.runs.session import Session
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.stored_run import COMMANDS
@@ -35,12 +36,18 @@ def check_run(session: Session, only: str | None) -> None:
     if not session.fresh:
         _check_data(session)
     _ = session.baselines
+    if config.race.enabled:
+        _check_race(session)
 
 
 def _check_earlier_stages(session: Session, only: str) -> None:
     if only not in COMMANDS:
         raise InputError(f"there is no stage {only!r} to run alone; known are {', '.join(COMMANDS)}")
+    if only == "race" and not session.config.race.enabled:
+        raise InputError("race.enabled is false: this run has no race; set it, under another name of the run")
     for name in COMMANDS[: COMMANDS.index(only)]:
+        if name == "race" and not session.config.race.enabled:
+            continue
         if session.fresh:
             raise InputError(
                 f"--fresh would forget stage {name!r}, which {only!r} needs; start over with "
@@ -64,6 +71,15 @@ def _check_supernet(session: Session) -> None:
             raise SearchSpaceError(f"search space {session.space.name}: {error}") from error
 
 
+def _check_race(session: Session) -> None:
+    """Refuse methods that do not fit, and fewer images than folds."""
+    if session.only_subnet is None:
+        methods(session)
+    images, folds = len(session.data.train) + len(session.data.search), session.config.race.folds
+    if images < folds:
+        raise ConfigError(f"race.folds is {folds}, but train + search have {images} images; allowed are 2 to {images}")
+
+
 def _check_data(session: Session) -> None:
     """Refuse other images than the finished stages saw: training images may now be in the test split.
 
@@ -72,7 +88,8 @@ def _check_data(session: Session) -> None:
     """
     data = session.data
     for stage, result in session.stored.results.items():
-        before = result.split if isinstance(result, (PilotResult, TrainedResult, SearchResult)) else None
+        kinds = (PilotResult, TrainedResult, SearchResult, RaceResult)
+        before = result.split if isinstance(result, kinds) else None
         if before is None:
             continue
         single = {"train": data.train, "search": data.search}.get(stage)

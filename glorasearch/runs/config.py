@@ -6,7 +6,7 @@ import copy
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,29 +15,60 @@ from glorasearch.config import Compile, Config, ListOf, Role, Seed
 from glorasearch.data import DataConfig
 from glorasearch.errors import ConfigError
 from glorasearch.identity import digest, identity_of
+from glorasearch.race import RaceConfig
+from glorasearch.runs.fixed_methods import shipped_methods
 from glorasearch.runs.paths import anchored
 from glorasearch.search import SearchConfig
 from glorasearch.space import SearchSpace, SpaceConfig
 from glorasearch.strict_toml import read_toml, validate
 from glorasearch.training import TrainingConfig, TrainSection
 
+METHOD_KEY: Final = "race.methods."
+"""Before the name of a fixed method of the race, in the key of its search space."""
+
 
 class RefitConfig(Config):
     """Training the winner alone, on train + search."""
 
     section: ClassVar[str] = "refit"
-    steps: int = Field(default=1_000, ge=0)
-    """Optimiser steps; 0 keeps the inherited weights."""
+    steps: int = Field(default=1_500, ge=0)
+    """Optimiser steps; 0, without a race, keeps the inherited weights."""
     start: Literal["inherited", "fresh"] = "inherited"
-    """Weights to start from: those of the supernet, or new ones."""
+    """Weights to start from: those of the supernet, or new ones. After a race it starts as its winner did."""
     lr: float | None = Field(default=None, gt=0, examples=[4e-3])
-    """Peak learning rate; the training's if not given. Those of the other groups are scaled by the same factor."""
+    """Peak learning rate; the training's if not given. Those of the other groups are scaled by the same factor. After a
+    race it is the winner's."""
     warmup_steps: int | None = Field(default=None, ge=0, examples=[50])
-    """Steps of linear warm-up, likewise."""
+    """Steps of linear warm-up; the training's if not given."""
+    teachers: int = Field(default=8, ge=0)
+    """Models that teach the winner of a race what to answer on mixed images; 0 trains it on the labels."""
+    orders: int = Field(default=4, ge=1)
+    """Teachers of one candidate, which differ in their seeds; the best candidates of different methods teach."""
+    teacher_steps: int = Field(default=1_000, ge=1)
+    """Optimiser steps of each teacher."""
+    teacher_lr: float = Field(default=3e-3, gt=0)
+    """Largest peak learning rate of a teacher; else it has its candidate's."""
+    teacher_drop_path: float = Field(default=0.1, ge=0, lt=1)
+    """Stochastic depth of the teachers."""
+    mixed: int = Field(default=10_000, ge=0)
+    """Mixed pairs of images that the winner learns from, besides the images themselves."""
 
-    def training(self, train: TrainingConfig) -> TrainingConfig:
-        """The recipe of the refit, given that of the supernet."""
-        return train.for_one_subnet(steps=self.steps, lr=self.lr, warmup_steps=self.warmup_steps)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.teachers % self.orders:
+            raise ValueError(
+                f"teachers is {self.teachers}, which is no multiple of orders, {self.orders}: each candidate that "
+                "teaches has that many"
+            )
+        return self
+
+    def training(self, train: TrainingConfig, *, steps: int | None = None, lr: float | None = None) -> TrainingConfig:
+        """The recipe of the refit, given that of the supernet; with other steps or another rate if they are given."""
+        return train.for_one_subnet(
+            steps=self.steps if steps is None else steps,
+            lr=self.lr if lr is None else lr,
+            warmup_steps=self.warmup_steps,
+        )
 
 
 class ExportConfig(Config):
@@ -63,19 +94,21 @@ class ReportConfig(Config):
     chance_subnets: int = Field(default=32, ge=0)
     """Random subnets scored on the search split, to say what the best of as many as were tried has by chance; with
     fewer than 8 nothing is said."""
+    best_fixed: bool = True
+    """Whether the best fixed method of the race, at its best rate, is a baseline, too."""
 
-    def training(self, train: TrainingConfig) -> TrainingConfig:
-        """The recipe of the baselines, given that of the supernet."""
-        return train.for_one_subnet(steps=train.steps if self.steps is None else self.steps)
+    def training(self, train: TrainingConfig, lr: float | None = None) -> TrainingConfig:
+        """The recipe of the baselines, given that of the supernet; at another rate if one is given."""
+        return train.for_one_subnet(steps=train.steps if self.steps is None else self.steps, lr=lr)
 
 
 class RunConfig(Config):
     """One run: from a backbone and a data set to a merged model and a report.
 
-    Relative paths in a file (`space.name`, `report.baselines`, `folder:`, `vtab:`, `npz:`, `data.root`, `local-dir:`
-    and `backbone.checkpoint`) are taken from the file's folder if they exist there, else from the current directory;
-    `export.path`, which is written, always from the file's folder. Those given by `--set` are relative to the current
-    directory.
+    Relative paths in a file (`space.name`, `report.baselines`, `race.methods`, `folder:`, `vtab:`, `npz:`, `data.root`,
+    `local-dir:` and `backbone.checkpoint`) are taken from the file's folder if they exist there, else from the current
+    directory; `export.path`, which is written, always from the file's folder. Those given by `--set` are relative to
+    the current directory.
     """
 
     name: Annotated[str, Role.BOOKKEEPING] = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -100,12 +133,23 @@ class RunConfig(Config):
     """The supernet, on the training split."""
     search: SearchConfig = SearchConfig()
     """The search for the best subnet, on the search split."""
+    race: RaceConfig = RaceConfig()
+    """The race of finalists and fixed methods, each trained alone and judged out of fold."""
     refit: RefitConfig = RefitConfig()
     """The winner alone, on train + search."""
     export: ExportConfig = ExportConfig()
     """The merged model."""
     report: ReportConfig = ReportConfig()
     """What the winner is compared with on the test split."""
+
+    @model_validator(mode="after")
+    def _check_refit(self) -> Self:
+        if self.race.enabled and not self.refit.steps:
+            raise ValueError(
+                "refit.steps is 0, which keeps the supernet's weights, but the winner of a race is trained alone; set "
+                "refit.steps, or race.enabled = false"
+            )
+        return self
 
     @model_validator(mode="after")
     def _hand_down_the_seed(self) -> Self:
@@ -143,13 +187,18 @@ class RunConfig(Config):
         return self.model_dump(mode="json", exclude_unset=True)
 
     def load_spaces(self) -> dict[str, SearchSpace]:
-        """The search spaces by the keys that name them: `space`, and `report.baselines.<name>`.
+        """The search spaces by the keys that name them: `space`, `report.baselines.<name>`, `race.methods.<name>`.
 
         Raises:
             SearchSpaceError: if a space cannot be read.
         """
+        own = self.space.load()
         baselines = {f"report.baselines.{name}": SearchSpace.load(name) for name in self.report.baselines}
-        return {"space": self.space.load()} | baselines
+        methods: dict[str, SearchSpace] = {}
+        if self.race.enabled and not own.is_fixed:
+            given = self.race.methods
+            methods = shipped_methods() if given is None else {name: SearchSpace.load(name) for name in given}
+        return {"space": own} | baselines | {f"{METHOD_KEY}{name}": space for name, space in methods.items()}
 
     def configuration(self, spaces: Mapping[str, SearchSpace]) -> dict[str, Any]:
         """Everything that the run is asked to do, as JSON: all fields, and under `spaces` what its search spaces hold.

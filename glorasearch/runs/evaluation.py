@@ -88,7 +88,7 @@ def evaluator_spec(session: Session) -> EvaluatorSpec:
         InputError: if they are to use a GPU of a cluster that gives them none.
         WeightStoreError: if the supernet's weights are gone or damaged.
     """
-    device = _worker_device(session)
+    device = worker_device(session)
     return EvaluatorSpec(
         backbone=session.config.backbone,
         classes=session.data.classes,
@@ -106,7 +106,7 @@ def evaluator_spec(session: Session) -> EvaluatorSpec:
     )
 
 
-def _worker_device(session: Session) -> str:
+def worker_device(session: Session) -> str:
     """The device of the workers: the GPUs assigned to them, if any, else the device of this process."""
     if session.resources.gpus_per_worker > 0:
         return "cpu" if session.config.device == "cpu" else "cuda"

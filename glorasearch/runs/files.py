@@ -32,11 +32,12 @@ class RunFiles:
         return self.folder / "checkpoints" / f"{stage.replace(':', '-').replace('/', '-')}.safetensors"
 
     def forget_checkpoint(self, stage: str) -> None:
-        """Remove the checkpoints of a stage whose result is stored."""
+        """Remove the checkpoints of a stage whose result is stored, and of its parts, such as `refit:teachers`."""
         from glorasearch.weights.checkpoint import previous_checkpoint
 
         path = self.checkpoint(stage)
-        for kept in (path, previous_checkpoint(path)):
+        parts = () if ":" in stage else path.parent.glob(f"{path.stem}-*")
+        for kept in (path, previous_checkpoint(path), *parts):
             kept.unlink(missing_ok=True)
 
     def check_export(self) -> None:

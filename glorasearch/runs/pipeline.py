@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -17,6 +17,7 @@ from glorasearch.runs.stages.baseline import baseline
 from glorasearch.runs.stages.export import export
 from glorasearch.runs.stages.final_test import final_test
 from glorasearch.runs.stages.pilot import pilot
+from glorasearch.runs.stages.race import race
 from glorasearch.runs.stages.refit import refit
 from glorasearch.runs.stages.report import report
 from glorasearch.runs.stages.search import search
@@ -30,7 +31,7 @@ class Stage:
     run: Callable[..., StageResult]
     """Called with the session, and with the name of a part if there are `parts`."""
     parts: Callable[[Session], Iterable[str]] | None = None
-    """The parts, such as baselines, of a stage that runs several times."""
+    """The parts, such as baselines, of a stage that runs several times; asked for when their turn comes."""
     wanted: Callable[[Session], bool] = lambda session: True
     """Whether the run has this stage."""
     command: str | None = None
@@ -41,6 +42,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     "pilot": Stage(pilot, wanted=lambda session: session.config.train.lr == "auto", command="train"),
     "train": Stage(train),
     "search": Stage(search),
+    "race": Stage(race, wanted=lambda session: session.config.race.enabled),
     "refit": Stage(refit),
     "baseline": Stage(baseline, parts=lambda session: session.baselines),
     "test": Stage(final_test),
@@ -59,7 +61,9 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
         RunError: if a stage fails; what finished before it is kept.
     """
     check_run(session, only)
-    stages = _plan(session, only)
+    for name in session.config.report.baselines if only is None else ():
+        if name not in session.baselines:
+            session.progress.say(f"baseline {name}: this run's own method, not trained a second time")
     if session.fresh:
         session.stored.forget()
     session.stored.open()
@@ -68,7 +72,7 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
         runs.set_state(name, RunState.RUNNING)
         try:
             anything_done = False
-            for stage, work in stages.items():
+            for stage, work in _plan(session, only):
                 lease.check()  # what a stage writes outside of the database is not fenced
                 result, done = _once(session, stage, work, again=anything_done and stage == "report")
                 anything_done |= done
@@ -82,20 +86,16 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
     return result
 
 
-def _plan(session: Session, only: str | None) -> dict[str, Callable[[], StageResult]]:
-    """The stages of a whole run, or of one command, by their names in the database."""
-    for name in session.config.report.baselines if only is None else ():
-        if name not in session.baselines:
-            session.progress.say(f"baseline {name}: this run's own method, not trained a second time")
-    plan: dict[str, Callable[[], StageResult]] = {}
+def _plan(session: Session, only: str | None) -> Iterator[tuple[str, Callable[[], StageResult]]]:
+    """The stages of a whole run, or of one command, by their names in the database, each when its turn comes."""
     for name, stage in STAGES.items():
         if not stage.wanted(session) or only not in (None, name, stage.command):
             continue
         if stage.parts is None:
-            plan[name] = partial(stage.run, session)
-        else:
-            plan |= {f"{name}:{part}": partial(stage.run, session, part) for part in stage.parts(session)}
-    return plan
+            yield name, partial(stage.run, session)
+            continue
+        for part in stage.parts(session):
+            yield f"{name}:{part}", partial(stage.run, session, part)
 
 
 def _once(

@@ -18,10 +18,12 @@ from glorasearch.backbone import build_backbone, build_skeleton
 from glorasearch.data import InputSpec, SearchData, load_search_data
 from glorasearch.errors import InputError, WeightsCorruptError, WeightsNotFoundError
 from glorasearch.evaluation import load_weights
-from glorasearch.runs.fixed_methods import bind_baseline, only_subnet
+from glorasearch.race import OWN_SPACE
+from glorasearch.runs.fixed_methods import BEST_FIXED, Baseline, bind_method, only_subnet
+from glorasearch.runs.paths import space_label
 from glorasearch.runs.progress import Progress
 from glorasearch.runs.resources import ResourceConfig
-from glorasearch.runs.results import PilotResult, Result, TrainedResult, stage_name
+from glorasearch.runs.results import Pick, PilotResult, RaceResult, Result, SearchResult, TrainedResult, stage_name
 from glorasearch.runs.stored_run import StoredRun
 from glorasearch.space import BoundSpace, SearchSpace, Subnet
 from glorasearch.supernet import Supernet
@@ -67,9 +69,9 @@ class Session:
     @cached_property
     def backbone(self) -> nn.Module:
         """The frozen backbone for evaluation and export; the supernets share its memory."""
-        return self._build()
+        return self.fresh_backbone()
 
-    def _build(self, *, drop_path: float = 0.0) -> nn.Module:
+    def fresh_backbone(self, *, drop_path: float = 0.0) -> nn.Module:
         """The backbone with a head for the task's classes."""
         config = self.config
         backbone = build_backbone(config.backbone, self.data.classes, drop_path=drop_path, seed=config.seed)
@@ -102,17 +104,28 @@ class Session:
         return only_subnet(self.bound_space)
 
     @cached_property
-    def baselines(self) -> dict[str, SearchSpace]:
-        """The spaces of the baselines, checked, without the run's own method, which is not trained twice.
+    def _named_baselines(self) -> dict[str, Baseline]:
+        """Those of the run file, checked, without the run's own method, which is not trained twice."""
+        layers = list(adaptable_layers(self.backbone))
+        spaces = {name: self.stored.spaces[f"report.baselines.{name}"] for name in self.config.report.baselines}
+        digests = {name: bind_method("report.baselines", name, space, layers).digest for name, space in spaces.items()}
+        own = self.bound_space.digest
+        return {name: Baseline(space_label(name), space) for name, space in spaces.items() if digests[name] != own}
+
+    @property
+    def baselines(self) -> dict[str, Baseline]:
+        """What is trained to compare the winner with; the best fixed method of the race once that has finished.
 
         Raises:
             ConfigError: if a baseline has more than one subnet.
             SearchSpaceError: if a space cannot be read, or does not fit the backbone.
         """
-        layers = adaptable_layers(self.backbone)
-        spaces = {name: self.stored.spaces[f"report.baselines.{name}"] for name in self.config.report.baselines}
-        digests = {name: bind_baseline(name, space, layers).digest for name, space in spaces.items()}
-        return {name: space for name, space in spaces.items() if digests[name] != self.bound_space.digest}
+        race = self.stored.results.race
+        best = None if race is None or not self.config.report.best_fixed else race.best_fixed
+        if best is None or best.own_space:
+            return self._named_baselines
+        space = self.stored.spaces[best.space_key]
+        return self._named_baselines | {BEST_FIXED: Baseline(best.name, space, best.rate, best.space_key)}
 
     def supernet(self, space: SearchSpace | None = None, *, training: bool = False) -> Supernet:
         """A supernet with fresh adapters, of the run's space if none is given; `training` gives it drop path."""
@@ -121,8 +134,24 @@ class Session:
         if self._spare is not None and space is None and not drop_path:
             spare, self._spare = self._spare, None
             return spare
-        backbone = self._build(drop_path=drop_path) if drop_path else self.backbone
+        backbone = self.fresh_backbone(drop_path=drop_path) if drop_path else self.backbone
         return Supernet(backbone, space or self.space, seed=self.config.seed)
+
+    @property
+    def pick(self) -> Pick:
+        """What is refitted, tested and exported.
+
+        Raises:
+            InputError: if the race, or the search of a run without one, has not finished.
+        """
+        self.require(RaceResult if self.config.race.enabled else SearchResult)
+        pick = self.stored.results.pick
+        assert pick is not None
+        return pick
+
+    def space_of(self, key: str) -> SearchSpace | None:
+        """The search space of a key, for `supernet`: None is the run's own."""
+        return None if key == OWN_SPACE else self.stored.spaces[key]
 
     def give_back(self, supernet: Supernet) -> None:
         """Keep an unchanged supernet of the run's space for the next call of `supernet`."""

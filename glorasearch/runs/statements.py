@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from glorasearch.runs.fixed_methods import BEST_FIXED
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import Correct, Results, SearchChance, Verdict, WinnerComparison
 from glorasearch.statistics import LEVEL, holm
@@ -56,8 +57,11 @@ def verdict(difference: float, p: float) -> Verdict:
 
 def winner_statement(found: WinnerComparison, method: str) -> str:
     """A sentence on the winner and a baseline; `method` is what the winner is called."""
-    other = space_label(found.baseline)
-    named = f"{other}, the best fixed method of the race," if found.best_fixed else other
+    named = other = space_label(found.baseline)
+    if found.baseline == BEST_FIXED:
+        named, other = "the best fixed method of the race", "the best fixed method"
+    elif found.best_fixed:
+        named = f"{other}, the best fixed method of the race,"
     conclusion = {
         "better": f"{method} is better than {named.rstrip(',')}",
         "worse": f"{method} is worse than {named.rstrip(',')}",
@@ -109,16 +113,17 @@ def _sentence(text: str) -> str:
 
 def comparisons(results: Results, best_fixed: str | None) -> tuple[WinnerComparison, ...]:
     """The winner of a run against its baselines, as far as they have been tested."""
-    tested, found = results.test, results.search
-    if tested is None or found is None:
+    tested, pick = results.test, results.pick
+    if tested is None or pick is None:
         return ()
     sizes = {name: trained.parameters for name, trained in results.baselines.items()}
     baselines = {name: (correct, sizes[name]) for name, correct in tested.baselines_correct.items()}
-    return compare_winner(tested.correct, found.parameters, baselines, best_fixed)
+    return compare_winner(tested.correct, pick.parameters, baselines, best_fixed)
 
 
 def statements(results: Results, method: str, best_fixed: str | None) -> tuple[str, ...]:
     """What can be said of a run, a sentence each; `method` is what its winner is called."""
     compared = [winner_statement(found, method) for found in comparisons(results, best_fixed)]
     chance = None if results.search is None else results.search.chance
-    return (*compared, *([] if chance is None else [chance_statement(chance)]))
+    raced = [] if results.race is None else [f"{results.race.verdict()}."]
+    return (*raced, *compared, *([] if chance is None else [chance_statement(chance)]))

@@ -17,7 +17,7 @@ from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.workspace import Workspace
 from glorasearch.space import SearchSpace
 
-COMMANDS = ("train", "search", "refit", "export")
+COMMANDS = ("train", "search", "race", "refit", "export")
 """The stages that can be run alone."""
 _EXPLAINS = {
     "space.name": "spaces.space.",

@@ -126,6 +126,9 @@ def _spaces(config: RunConfig, submission: Submission) -> list[str]:
     changes = [f"space.name={_toml(space)}"] if space != config.space.name else []
     if baselines != list(config.report.baselines):
         changes.append(f"report.baselines={_toml(baselines)}")
+    methods = [add(name) for name in config.race.methods or ()]
+    if methods != list(config.race.methods or ()):
+        changes.append(f"race.methods={_toml(methods)}")
     return changes
 
 

@@ -108,6 +108,12 @@ class SearchSpace(BaseModel):
         space._source = source
         return space
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether no support tensor has more than one choice: one subnet, whatever the layers."""
+        lists = [part.of(tensor) for part in (self.choices, *self.groups) for tensor in SUPPORT_TENSORS]
+        return all(len(choices) == 1 for choices in lists if choices is not None)
+
     def identity(self) -> dict[str, Any]:
         """What the space offers, as JSON: without name, description and defaults, with the digests of its plugins."""
         content = self.model_dump(mode="json", exclude={"name", "description"}, exclude_defaults=True)

@@ -43,6 +43,8 @@ checkpoint_every = 20
 trials = 24
 population = 8
 parents = 3
+[race]
+enabled = false
 [refit]
 steps = 20
 """

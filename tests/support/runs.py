@@ -47,6 +47,8 @@ checkpoint_every = 20
 trials = 48
 population = 16
 parents = 4
+[race]
+enabled = false
 [refit]
 steps = 40
 [report]

@@ -29,6 +29,23 @@ PILOT: dict[str, Any] = {
     "rate": 3e-3, "steps": 100, "seconds": 1.0, "checks": [34, 68, 100], "scores": [2.0, 1.5, 1.25], "stopped": False,
     "diverged": False,
 }  # fmt: skip
+
+
+def candidate(name: str, kind: str, accuracy: float, **changes: Any) -> dict[str, Any]:
+    """A candidate of a race, as JSON."""
+    key = "race.methods." + name if kind == "method" else "space"
+    score = {"rung": 1, "folds": 2, "images": 40, "accuracy": accuracy, "tempered": 1.25, "beta": 0.5}
+    return {
+        "name": name, "kind": kind, "space_key": key, "parameters": 1234, "rate": 3e-3, "start": "fresh",
+        "scores": [score, score | {"rung": 2, "folds": 5, "images": 100}], "steps": 2000, "seconds": 2.0,
+        "subnet": SUBNET.to_dict(), "digest": SUBNET.digest, "stored": 1234,
+    } | changes  # fmt: skip
+
+
+RACE_SUMMARY: dict[str, Any] = {
+    "judge": "accuracy", "folds": 5, "steps": 4000, "trainings": 10, "seconds": 4.0, "left_out": {},
+    "candidates": [candidate("lora", "method", 0.75), candidate("trial 3", "searched", 0.5)],
+}  # fmt: skip
 RESULTS: dict[str, dict[str, Any]] = {
     "rate": PILOT | {"key": "k"},
     "pilot": {
@@ -38,8 +55,9 @@ RESULTS: dict[str, dict[str, Any]] = {
     "search": SEARCH_SUMMARY
     | WINNER
     | {"stored": 1234, "images": 100, "split": "search", "pareto": [], "chance": None},
-    "refit": TRAINED | {"start": "inherited"},
-    "baseline": TRAINED | {"space": "lora", "parameters": 600},
+    "race": RACE_SUMMARY | {"split": "train + search"},
+    "refit": TRAINED | {"start": "inherited", "lr": 1e-3},
+    "baseline": TRAINED | {"space": "lora", "parameters": 600, "lr": 1e-3},
     "test": {
         "test_accuracy": 0.625, "test_accuracy_inherited": 0.5, "correct": CORRECT, "baselines": {},
         "baselines_correct": {}, "random_subnets": None, "splits": SPLITS,
@@ -49,9 +67,11 @@ RESULTS: dict[str, dict[str, Any]] = {
         "run": "tiny", "seed": 0, "backbone": "vit", "task": "digits", "space": "lean", "fixed_method": False,
         "splits": SPLITS, "lr": 1e-3, "pilots": None, "supernet": {"steps": 5, "seconds": 1.0, "weights": "a" * 64},
         "search": SEARCH_SUMMARY,
-        "winner": WINNER | {"test_accuracy": 0.625, "test_accuracy_inherited": 0.5},
-        "refit": {"steps": 5, "seconds": 1.0, "start": "inherited"}, "baselines": {}, "comparisons": [],
-        "random_subnets": None, "chance": None, "statements": [], "versions": {},
+        "best_searched": {key: value for key, value in WINNER.items() if key != "subnet"}, "race": None,
+        "winner": WINNER
+        | {"name": "trial 3", "kind": "searched", "test_accuracy": 0.625, "test_accuracy_inherited": 0.5},
+        "refit": {"steps": 5, "seconds": 1.0, "start": "inherited", "lr": 1e-3, "teachers": None},
+        "baselines": {}, "comparisons": [], "random_subnets": None, "chance": None, "statements": [], "versions": {},
         "export": {"path": "/somewhere", "max_abs_diff": 1e-6},
     },
 }  # fmt: skip

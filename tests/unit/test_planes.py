@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-CONTROL = ("choices", "db", "search", "space")
+CONTROL = ("choices", "db", "race", "search", "space")
 DATA = ("adapters", "supernet", "backbone", "data", "training", "evaluation", "weights", "export", "fused", "stacked")
 ONLY_DATA = ("torch", "torchvision", "timm", "ray")
 ONLY_CONTROL = ("sqlalchemy", "alembic", "optuna", "ray")

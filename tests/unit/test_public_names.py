@@ -169,6 +169,7 @@ def test_a_run_answers_with_typed_results(tmp_path: Path) -> None:
         "space": {"name": "lean"},
         "train": {"steps": 10, "lr": 1e-2, "batch_size": 32, "record_every": 5},
         "search": {"trials": 12, "population": 6, "parents": 2},
+        "race": {"enabled": False},
         "refit": {"steps": 4},
     }
     run = glorasearch.Run(config, tmp_path)

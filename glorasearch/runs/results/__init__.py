@@ -2,8 +2,10 @@
 
 from glorasearch.runs.results.comparison import Correct, SearchChance, Verdict, WinnerComparison
 from glorasearch.runs.results.pilot import Pilot, PilotResult, PilotsSummary, PilotSummary
+from glorasearch.runs.results.race import Pick, RaceCandidate, RaceResult, RaceRow, RaceSummary, RungScore
 from glorasearch.runs.results.report import (
     BaselineSummary,
+    BestSearched,
     ExportResult,
     ExportSummary,
     RefitSummary,
@@ -19,6 +21,7 @@ from glorasearch.runs.results.training import (
     RefitResult,
     SearchResult,
     SearchSummary,
+    TeacherSummary,
     TrainedResult,
     TrainResult,
 )
@@ -26,26 +29,34 @@ from glorasearch.runs.results.training import (
 __all__ = [
     "BaselineResult",
     "BaselineSummary",
+    "BestSearched",
     "Correct",
     "DataSummary",
     "ExportResult",
     "ExportSummary",
     "ParetoPoint",
+    "Pick",
     "Pilot",
     "PilotResult",
     "PilotSummary",
     "PilotsSummary",
+    "RaceCandidate",
+    "RaceResult",
+    "RaceRow",
+    "RaceSummary",
     "RandomSubnets",
     "RefitResult",
     "RefitSummary",
     "Report",
     "Result",
     "Results",
+    "RungScore",
     "SearchChance",
     "SearchResult",
     "SearchSummary",
     "SplitSummary",
     "SupernetSummary",
+    "TeacherSummary",
     "TestResult",
     "TrainResult",
     "TrainedResult",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from glorasearch.race import Kind
 from glorasearch.runs.results.comparison import SearchChance, WinnerComparison
 from glorasearch.runs.results.pilot import PilotsSummary
+from glorasearch.runs.results.race import RaceSummary
 from glorasearch.runs.results.test import DataSummary, RandomSubnets, WinnerTest
-from glorasearch.runs.results.training import SearchSummary
+from glorasearch.runs.results.training import SearchSummary, TeacherSummary
 from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
 
 
@@ -42,13 +44,33 @@ class RefitSummary(FrozenModel):
     steps: int
     seconds: float
     start: str
+    lr: float | None
+    teachers: TeacherSummary | None
 
 
 class Winner(WinnerTest):
-    """The best subnet, and its accuracies."""
+    """What is exported, and its accuracies."""
+
+    name: str
+    """Such as `trial 17`, or `lora_r8` if a fixed method won the race."""
+    kind: Kind
+    """`method`, `named` or `searched`."""
+    trial: int | None
+    """Its trial; None if the search did not find it."""
+    subnet: SubnetField
+    digest: str
+    parameters: int
+    search_accuracy: float | None
+    """With inherited weights, on the search split; None unless it won the search, too. So are the others."""
+    search_cross_entropy: float | None
+    search_tempered: float | None
+    search_temperature: float | None
+
+
+class BestSearched(FrozenModel):
+    """The winner of the search, scored on the search split with inherited weights."""
 
     trial: int
-    subnet: SubnetField
     digest: str
     parameters: int
     search_accuracy: float
@@ -60,7 +82,9 @@ class Winner(WinnerTest):
 class BaselineSummary(FrozenModel):
     """A baseline, as the report gives it."""
 
+    space: str
     parameters: int
+    lr: float
     test_accuracy: float
     steps: int
     seconds: float
@@ -83,6 +107,8 @@ class Report(StageResult, stage="report"):
     """How it was found; None if the run file gives it."""
     supernet: SupernetSummary
     search: SearchSummary
+    best_searched: BestSearched
+    race: RaceSummary | None
     winner: Winner
     refit: RefitSummary
     baselines: dict[str, BaselineSummary]

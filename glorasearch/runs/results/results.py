@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from glorasearch.race import OWN_SPACE
 from glorasearch.runs.results.pilot import PilotResult
+from glorasearch.runs.results.race import Pick, RaceResult
 from glorasearch.runs.results.report import ExportResult, Report
 from glorasearch.runs.results.test import TestResult
 from glorasearch.runs.results.training import BaselineResult, RefitResult, SearchResult, TrainResult
@@ -53,6 +55,23 @@ class Results:
     def search(self) -> SearchResult | None:
         """Result of the search."""
         return self.get(SearchResult)
+
+    @property
+    def race(self) -> RaceResult | None:
+        """Result of the race."""
+        return self.get(RaceResult)
+
+    @property
+    def pick(self) -> Pick | None:
+        """What is refitted and exported: the winner of the race, or of the search where there is none (yet)."""
+        race, search = self.race, self.search
+        if race is not None:
+            return race.pick
+        if search is None:
+            return None
+        return Pick.of(
+            search, name=f"trial {search.trial}", kind="searched", space_key=OWN_SPACE, rate=None, start=None
+        )
 
     @property
     def refit(self) -> RefitResult | None:

@@ -47,7 +47,7 @@ class WinnerTest(FrozenModel):
     test_accuracy: float
     """With the weights of the refit."""
     test_accuracy_inherited: float
-    """With the weights of the supernet, before the refit."""
+    """Of the best searched subnet with the weights of the supernet, before any refit."""
 
 
 class TestResult(WinnerTest, StageResult, stage="test"):

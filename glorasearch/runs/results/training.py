@@ -84,11 +84,28 @@ class SearchResult(SearchSummary, StageResult, stage="search"):
     """The winner against the best of as many random subnets; None for a fixed method."""
 
 
+class TeacherSummary(FrozenModel):
+    """The models that taught the winner, and their cost."""
+
+    count: int
+    names: tuple[str, ...]
+    """Candidates of the race that they are trainings of."""
+    steps: int
+    """Of all of them together."""
+    seconds: float
+    mixed: int
+    """Mixed pairs of images that they were asked about."""
+
+
 class RefitResult(TrainedResult, stage="refit"):
     """The winner, trained alone on train + search."""
 
     start: str
     """The weights it started from: `inherited` or `fresh`."""
+    lr: float | None
+    """Peak learning rate of the low-rank factors; None if no step was made."""
+    teachers: TeacherSummary | None = None
+    """What it was taught by; None if it was trained on the labels."""
 
 
 class BaselineResult(TrainedResult, stage="baseline"):
@@ -96,3 +113,5 @@ class BaselineResult(TrainedResult, stage="baseline"):
 
     space: str
     parameters: int
+    lr: float
+    """Peak learning rate of the low-rank factors."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from glorasearch.export import export_subnet
-from glorasearch.runs.results import ExportResult, RefitResult, SearchResult, TestResult
+from glorasearch.runs.results import ExportResult, Pick, RefitResult, SearchResult, TestResult
 from glorasearch.runs.session import Session, versions
 from glorasearch.runs.stages.said import said
+
+SEARCH_SCORES: Final = ("search_accuracy", "search_cross_entropy", "search_tempered", "search_temperature")
 
 
 def export(session: Session) -> ExportResult:
@@ -16,18 +18,18 @@ def export(session: Session) -> ExportResult:
     Raises:
         InputError: if something else is where the export is to go.
     """
-    found, tested = session.require(SearchResult), session.stored.results.test
+    pick, tested = session.pick, session.stored.results.test
     session.files.check_export()
-    supernet = session.load(session.supernet(), RefitResult)
+    supernet = session.load(session.supernet(session.space_of(pick.space_key)), RefitResult)
     with session.progress.task("export", 1) as advance:
         report = export_subnet(
             supernet,
-            found.subnet,
+            pick.subnet,
             session.files.export,
             session.data,
-            metrics=_metrics(found, tested),
+            metrics=_metrics(session, pick, tested),
             statements=said(session),
-            provenance=_provenance(session, found),
+            provenance=_provenance(session, pick),
             tolerance=session.config.export.tolerance,
             replace=True,
         )
@@ -35,26 +37,36 @@ def export(session: Session) -> ExportResult:
     return ExportResult.of(report, path=str(report.path), tested=tested is not None)
 
 
-def _metrics(found: SearchResult, tested: TestResult | None) -> dict[str, Any]:
-    """Scores of the winner, on the test split too if it has been tested."""
-    names = ("parameters", "search_accuracy", "search_cross_entropy", "search_tempered", "search_temperature")
-    metrics = {name: getattr(found, name) for name in names}
+def _metrics(session: Session, pick: Pick, tested: TestResult | None) -> dict[str, Any]:
+    """Scores of the pick, on the test split too if it has been tested."""
+    found, race = session.require(SearchResult), session.stored.results.race
+    metrics: dict[str, Any] = {"parameters": pick.parameters}
+    own = ["test_accuracy"]
+    if pick.own_space and pick.digest == found.digest:
+        metrics |= {name: getattr(found, name) for name in SEARCH_SCORES}
+        own.append("test_accuracy_inherited")
+    if race is not None:
+        metrics |= {"out_of_fold_accuracy": race.winner.last.accuracy, "out_of_fold_folds": race.winner.last.folds}
     if tested is not None:
-        metrics |= {name: getattr(tested, name) for name in ("test_accuracy", "test_accuracy_inherited")}
+        metrics |= {name: getattr(tested, name) for name in own}
     return metrics
 
 
-def _provenance(session: Session, found: SearchResult) -> dict[str, Any]:
+def _provenance(session: Session, pick: Pick) -> dict[str, Any]:
     config, refitted = session.config, session.require(RefitResult)
+    race = session.stored.results.race
+    taught = {} if refitted.teachers is None else {"teachers": ", ".join(refitted.teachers.names)}
     return {
         "run": session.name,
         "backbone": config.backbone.name,
         "data": config.data.source,
         "space": config.space.name,
         "seed": config.seed,
-        "trial": found.trial,
+        "winner": pick.label,
+        **({} if race is None else {"race": race.verdict()}),
         "weights": refitted.weights,
         "refit_steps": refitted.steps,
+        **taught,
         "configuration_sha256": session.stored.digest,
         "versions": versions(),
     }

@@ -24,11 +24,11 @@ RANDOM_TAG = 23
 
 
 def final_test(session: Session) -> TestResult:
-    """The test images that winner and baselines classify correctly, and the accuracy of random subnets.
+    """The test images that pick, best searched subnet and baselines classify correctly; accuracy of random subnets.
 
     A fixed method has no random subnets, and none of its baselines is the method itself.
     """
-    winner = session.require(SearchResult).subnet
+    found, pick = session.require(SearchResult), session.pick
     count = session.config.report.random_subnets if session.only_subnet is None else 0
     splits = load_splits(session.config.data, InputSpec.from_backbone(session.backbone))
     batch_size = session.config.search.eval_batch_size
@@ -39,23 +39,24 @@ def final_test(session: Session) -> TestResult:
 
     with session.progress.task("test split", 2 + len(session.baselines) + count) as advance:
         supernet = session.load(session.supernet(), TrainResult)
-        inherited = correct(supernet.merged(winner))
+        inherited = correct(supernet.merged(found.subnet))
         rng = np.random.default_rng([session.config.seed, RANDOM_TAG])
         subnets = [sample_within_budget(supernet.space, rng) for _ in range(count)]
         accuracies = [correct(supernet.merged(subnet)).accuracy for subnet in subnets]
         advance(1 + count, "")
-        refitted = correct(session.load(session.supernet(), RefitResult).merged(winner))
+        own = session.load(session.supernet(session.space_of(pick.space_key)), RefitResult)
+        refitted = correct(own.merged(pick.subnet))
         advance(2 + count, "")
         baselines: dict[str, Correct] = {}
-        for name, space in session.baselines.items():
-            trained = session.load(session.supernet(space), BaselineResult, name)
+        for name, method in session.baselines.items():
+            trained = session.load(session.supernet(method.space), BaselineResult, name)
             baselines[name] = correct(trained.merged(trained.space.largest()))
             advance(2 + count + len(baselines), "")
     return TestResult(
         test_accuracy=refitted.accuracy,
         test_accuracy_inherited=inherited.accuracy,
         correct=refitted,
-        baselines={name: found.accuracy for name, found in baselines.items()},
+        baselines={name: right.accuracy for name, right in baselines.items()},
         baselines_correct=baselines,
         random_subnets=RandomSubnets(
             count=count,

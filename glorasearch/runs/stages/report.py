@@ -8,9 +8,11 @@ from glorasearch.errors import RunError
 from glorasearch.runs.results import (
     BaselineResult,
     BaselineSummary,
+    BestSearched,
     ExportResult,
     ExportSummary,
     PilotsSummary,
+    RaceSummary,
     RefitResult,
     RefitSummary,
     Report,
@@ -22,6 +24,7 @@ from glorasearch.runs.results import (
     Winner,
 )
 from glorasearch.runs.session import Session, versions
+from glorasearch.runs.stages.export import SEARCH_SCORES
 from glorasearch.runs.stages.said import best_fixed, said
 from glorasearch.runs.statements import comparisons
 from glorasearch.weights.atomic import replace_file
@@ -31,6 +34,8 @@ def report(session: Session) -> Report:
     """Put the results of the stages together and write `report.json`."""
     config, trained, found = session.config, session.require(TrainResult), session.require(SearchResult)
     tested, found_rate = session.require(TestResult), session.stored.results.pilot
+    pick, raced = session.pick, session.stored.results.race
+    won_search = pick.own_space and pick.digest == found.digest
     content = Report(
         run=session.name,
         seed=config.seed,
@@ -43,15 +48,16 @@ def report(session: Session) -> Report:
         pilots=None if found_rate is None else PilotsSummary.of(found_rate),
         supernet=SupernetSummary.of(trained),
         search=SearchSummary.of(found),
+        best_searched=BestSearched.of(found),
+        race=None if raced is None else RaceSummary.of(raced),
         winner=Winner(
-            trial=found.trial,
-            subnet=found.subnet,
-            digest=found.digest,
-            parameters=found.parameters,
-            search_accuracy=found.search_accuracy,
-            search_cross_entropy=found.search_cross_entropy,
-            search_tempered=found.search_tempered,
-            search_temperature=found.search_temperature,
+            name=pick.name,
+            kind=pick.kind,
+            trial=found.trial if won_search else None,
+            subnet=pick.subnet,
+            digest=pick.digest,
+            parameters=pick.parameters,
+            **{name: getattr(found, name) if won_search else None for name in SEARCH_SCORES},
             test_accuracy=tested.test_accuracy,
             test_accuracy_inherited=tested.test_accuracy_inherited,
         ),
@@ -75,9 +81,4 @@ def report(session: Session) -> Report:
 
 def _baseline(session: Session, name: str, test_accuracy: float) -> BaselineSummary:
     trained = session.require(BaselineResult, name)
-    return BaselineSummary(
-        parameters=trained.parameters,
-        test_accuracy=test_accuracy,
-        steps=trained.steps,
-        seconds=trained.seconds,
-    )
+    return BaselineSummary.of(trained, test_accuracy=test_accuracy)

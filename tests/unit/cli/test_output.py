@@ -7,7 +7,7 @@ import json
 
 import pytest
 from rich.console import Console
-from support.stage_results import report
+from support.stage_results import WINNER, report
 
 import glorasearch.runs
 from glorasearch.cli.output import echo_json
@@ -60,7 +60,7 @@ def test_a_terminal_gets_bars() -> None:
 
 
 def test_the_final_table(capsys: pytest.CaptureFixture[str]) -> None:
-    lora = {"parameters": 600, "test_accuracy": 0.25, "steps": 5, "seconds": 1.0}
+    lora = {"space": "lora", "lr": 1e-3, "parameters": 600, "test_accuracy": 0.25, "steps": 5, "seconds": 1.0}
     random = {"count": 3, "mean_parameters": 1000.4, "mean_test_accuracy": 0.125, "std_test_accuracy": 0.0}
     print_report(report(baselines={"lora": lora}, random_subnets=random))
 
@@ -76,7 +76,8 @@ def test_the_final_table_of_a_run_without_comparisons(capsys: pytest.CaptureFixt
 
 
 def test_the_final_table_of_a_fixed_method(capsys: pytest.CaptureFixture[str]) -> None:
-    print_report(report(fixed_method=True, space="/some/where/mine.toml", winner={"search_accuracy": 0.375}))
+    best = WINNER | {"search_accuracy": 0.375}
+    print_report(report(fixed_method=True, space="/some/where/mine.toml", best_searched=best))
 
     text = " ".join(capsys.readouterr().out.split())
     assert "mine, refitted" in text

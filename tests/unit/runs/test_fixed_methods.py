@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glorasearch.errors import ConfigError
-from glorasearch.runs.fixed_methods import bind_baseline
+from glorasearch.runs.fixed_methods import bind_method
 from glorasearch.space import LayerShape, SearchSpace
 
 LAYERS = [LayerShape("blocks.0.attn.qkv", 4, 12), LayerShape("blocks.0.mlp.fc1", 4, 8, bias=False)]
@@ -24,7 +24,7 @@ LAYERS = [LayerShape("blocks.0.attn.qkv", 4, 12), LayerShape("blocks.0.mlp.fc1",
 def test_one_subnet_is_a_baseline_however_it_is_written(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    assert bind_baseline(str(path), SearchSpace.load(str(path)), LAYERS).size() == 1
+    assert bind_method("report.baselines", str(path), SearchSpace.load(str(path)), LAYERS).size() == 1
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,5 @@ def test_one_subnet_is_a_baseline_however_it_is_written(tmp_path: Path, text: st
 def test_more_than_one_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    with pytest.raises(
-        ConfigError, match=r"report\.baselines: .* has more than one subnet; a baseline is a fixed method"
-    ):
-        bind_baseline(str(path), SearchSpace.load(str(path)), LAYERS)
+    with pytest.raises(ConfigError, match=r"report\.baselines: .* has more than one subnet; expected a fixed method"):
+        bind_method("report.baselines", str(path), SearchSpace.load(str(path)), LAYERS)

@@ -68,11 +68,11 @@ def test_results_by_stage_and_by_class() -> None:
 def test_a_result_takes_the_fields_of_another_object_that_are_not_given() -> None:
     training = TrainingResult(steps=3, seconds=2.5, loss=0.5)
 
-    found = BaselineResult.of(training, weights="w", loss=None, split=None, space="lora", parameters=7)
+    found = BaselineResult.of(training, weights="w", loss=None, split=None, space="lora", parameters=7, lr=0.1)
 
     assert (found.steps, found.seconds, found.loss, found.parameters) == (3, 2.5, None, 7)
     with pytest.raises(ValidationError, match=r"weights\n  Field required"):
-        BaselineResult.of(training, split=None, space="lora", parameters=7)
+        BaselineResult.of(training, split=None, space="lora", parameters=7, lr=0.1)
 
 
 def test_the_report_keeps_what_it_declares_of_a_result() -> None:
@@ -83,4 +83,4 @@ def test_the_report_keeps_what_it_declares_of_a_result() -> None:
 
     assert content["search"] == SearchSummary.of(search).to_json()
     assert "subnet" not in content["search"]
-    assert content["refit"] == {"steps": 5, "seconds": 1.0, "start": "inherited"}
+    assert content["refit"] == {"steps": 5, "seconds": 1.0, "start": "inherited", "lr": 1e-3, "teachers": None}

@@ -40,7 +40,7 @@ def test_a_run_is_opened_once_and_found(workspace: Workspace) -> None:
     known = run.find()
     assert known is not None
     assert known.state is RunState.CREATED
-    with pytest.raises(ConfigError, match=r"refit\.steps: 1000 then, 5 now"):
+    with pytest.raises(ConfigError, match=r"refit\.steps: 1500 then, 5 now"):
         stored(workspace, "refit.steps=5").open()
 
 

@@ -1,0 +1,56 @@
+"""The ranking of a race as a table."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from glorasearch.cli.output import count, percent
+from glorasearch.runs.results import RaceRow, RaceSummary
+
+SHOWN: Final = 12
+"""Candidates in the table; the best of either kind are added."""
+
+
+def print_race(race: RaceSummary, *, verdict: bool = True) -> None:
+    """Print the ranking with the score after each rung, what the race cost, and in a sentence who won."""
+    console = Console()
+    rungs = max(len(candidate.scores) for candidate in race.candidates)
+    table = Table(title=f"race: accuracy out of fold, judged by {race.judge}", title_justify="left")
+    table.add_column("", justify="right")
+    table.add_column("candidate", overflow="fold")
+    for head in ("parameters", *(f"{_folds(race, rung)} folds" for rung in range(rungs)), "tempered", "steps", "s"):
+        table.add_column(head, justify="right", no_wrap=True)
+    best = [race.best(kind) for kind in ("method", "searched")]
+    shown = 0
+    for place, candidate in enumerate(race.candidates, 1):
+        if place <= SHOWN or candidate in best:
+            shown += 1
+            table.add_row(str(place), *_cells(candidate, rungs), style="bold" if place == 1 else None)
+    console.print(table)
+    left = len(race.candidates) - shown
+    more = f"; {left} more candidates with --json" if left > 0 else ""
+    cost = f"{race.trainings} trainings, {race.steps:,} steps in {race.seconds:.0f} s of training"
+    console.print(f"{cost}{more}", highlight=False, soft_wrap=True)
+    if verdict:
+        console.print(f"{race.verdict()}.", highlight=False, soft_wrap=True)
+
+
+def _folds(race: RaceSummary, rung: int) -> int:
+    return max(candidate.scores[rung].folds for candidate in race.candidates if len(candidate.scores) > rung)
+
+
+def _cells(candidate: RaceRow, rungs: int) -> list[str]:
+    scores = [percent(score.accuracy) for score in candidate.scores]
+    tempered = candidate.last.tempered
+    return [
+        candidate.label,
+        count(candidate.parameters),
+        *scores,
+        *[""] * (rungs - len(scores)),
+        "diverged" if tempered is None else f"{tempered:.3f}",
+        f"{candidate.steps:,}",
+        f"{candidate.seconds:.0f}",
+    ]

@@ -1,0 +1,226 @@
+"""Stacks of a race: models trained side by side, each on all images but those of its fold, and judged on these."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from glorasearch.adapters import adaptable_layers
+from glorasearch.backbone import BackboneConfig, build_backbone
+from glorasearch.config import Compile, Config
+from glorasearch.data import DataConfig, InputSpec, SearchData, TrainSplit, load_search_data
+from glorasearch.errors import RunError
+from glorasearch.evaluation.scoring import PendingSums, device_sums
+from glorasearch.race import FoldScore, fold_of
+from glorasearch.space import SearchSpace, Subnet
+from glorasearch.space.score import BETAS
+from glorasearch.stacked import Member, StackedTrainer
+from glorasearch.training import TrainingConfig
+from glorasearch.weights import WeightStore
+
+
+class MemberSpec(Config):
+    """One training of a race, as JSON."""
+
+    space: SearchSpace
+    subnet: dict[str, dict[str, str]]
+    config: TrainingConfig
+    fold: int
+    inherited: bool = False
+    """Start from the supernet's weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaceImages:
+    """Train + search, and which of them judge a training."""
+
+    split: TrainSplit
+    folds: NDArray[np.int64]
+    """`(n,)`: the fold of every image."""
+    judging: NDArray[np.bool_]
+    """`(n,)`: whether an image judges the models that have not seen it."""
+
+    @classmethod
+    def of(cls, data: SearchData, folds: int, seed: int, *, search_only: bool) -> RaceImages:
+        """Of a run; with `search_only` the images of the training split judge nothing."""
+        split = data.train_and_search()
+        judging = np.arange(len(split)) >= (len(data.train) if search_only else 0)
+        return cls(split=split, folds=fold_of(split.labels.numpy(), folds, seed), judging=judging)
+
+
+@dataclass(frozen=True)
+class StackOutcome:
+    """What a stack found."""
+
+    scores: tuple[FoldScore, ...]
+    """Of its members, in their order."""
+    seconds: float
+
+
+class StackMaker:
+    """Trains stacks on one backbone and one set of images.
+
+    Args:
+        build: the backbone, with a drop path.
+        images: of the race.
+        device: where to train.
+        compile: as for `StackedTrainer`.
+        start: the supernet's adapter state, for members that start from it.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[float], nn.Module],
+        images: RaceImages,
+        *,
+        device: str,
+        compile: Compile,
+        start: Callable[[], Mapping[str, Tensor]],
+    ) -> None:
+        self._build, self.images, self._device, self._compile, self._start = build, images, device, compile, start
+        self._backbones: dict[float, nn.Module] = {}
+
+    def backbone(self, members: Sequence[MemberSpec]) -> nn.Module:
+        """The backbone with the largest drop path of some members."""
+        largest = max(member.config.drop_path for member in members)
+        if largest not in self._backbones:
+            self._backbones[largest] = self._build(largest)
+        return self._backbones[largest]
+
+    def members(self, specs: Sequence[MemberSpec]) -> list[Member]:
+        """What a `StackedTrainer` takes."""
+        layers = list(adaptable_layers(self.backbone(specs)))
+        return [
+            Member(
+                space=spec.space.bind(layers),
+                subnet=Subnet.from_dict(spec.subnet),
+                config=spec.config,
+                images=torch.from_numpy(np.flatnonzero(self.images.folds != spec.fold)),
+                start=self._start() if spec.inherited else None,
+            )
+            for spec in specs
+        ]
+
+    def train(
+        self,
+        specs: Sequence[MemberSpec],
+        *,
+        checkpoint: Path | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> StackOutcome:
+        """Train a stack, from its checkpoint if there is one, and judge its members out of fold."""
+        trainer = StackedTrainer(
+            self.backbone(specs),
+            self.members(specs),
+            self.images.split,
+            device=self._device,
+            compile=self._compile,
+            checkpoint=checkpoint,
+            on_step=on_step,
+        )
+        done = trainer.run()
+        chosen = [torch.from_numpy(self._judging(spec.fold)) for spec in specs]
+        widest = max(len(positions) for positions in chosen)
+        padded = torch.stack([torch.cat([one, one.new_zeros(widest - len(one))]) for one in chosen])
+        logits = trainer.logits(self.images.split, padded) if widest else torch.zeros(len(specs), 0, 1)
+        scores = tuple(
+            _score(own[: len(positions)], self.images.split.labels[positions], bool(finite))
+            for own, positions, finite in zip(logits, chosen, done.finite, strict=True)
+        )
+        return StackOutcome(scores, done.seconds)
+
+    def _judging(self, fold: int) -> NDArray[np.int64]:
+        """The positions that judge the models of a fold."""
+        return np.flatnonzero((self.images.folds == fold) & self.images.judging)
+
+
+def _score(logits: Tensor, labels: Tensor, finite: bool) -> FoldScore:
+    """Of logits `(n, classes)` and labels `(n,)`; nothing is right of a training that diverged."""
+    if not finite or not bool(torch.isfinite(logits).all()):
+        return FoldScore(len(labels), 0, None)
+    if not len(labels):
+        return FoldScore(0, 0, (0.0,) * len(BETAS))
+    sums = PendingSums(device_sums(logits, labels)).wait()
+    return FoldScore(len(labels), sums.correct, tuple(sums.nats))
+
+
+class RaceTask(Config):
+    """Some stacks of a race, as JSON, for a process that has nothing yet."""
+
+    backbone: BackboneConfig
+    classes: int
+    data: DataConfig
+    stacks: tuple[tuple[MemberSpec, ...], ...]
+    folds: int
+    seed: int
+    """Of the run."""
+    search_only: bool
+    split: str
+    """Digest of train + search, which must be found here."""
+    store: str
+    weights: str | None
+    """Digest of the supernet's weights, for members that start from them."""
+    device: str
+    compile: Compile
+    threads: int | None
+    torch: str
+    """Version of torch, on which the numbers depend."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a dictionary of JSON values."""
+        return self.model_dump(mode="json")
+
+
+def run_task(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Train the stacks of a `RaceTask`, given as JSON, and return their outcomes as JSON.
+
+    Raises:
+        RunError: if this machine has another version of torch, or other images.
+    """
+    task = RaceTask.model_validate_json(json.dumps(content))
+    if torch.__version__ != task.torch:
+        raise RunError(
+            f"torch is {torch.__version__} on this machine and {task.torch} where the run was started: install the "
+            "same version on every machine"
+        )
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+
+    def build(drop_path: float) -> nn.Module:
+        return build_backbone(task.backbone, task.classes, drop_path=drop_path, seed=task.seed).to(task.device)
+
+    data = load_search_data(task.data, InputSpec.from_backbone(build(0.0)))
+    images = RaceImages.of(data, task.folds, task.seed, search_only=task.search_only)
+    if images.split.digest != task.split:
+        raise RunError(
+            "this machine does not have the images that the run was started with: make sure that every machine finds "
+            "the same files"
+        )
+    maker = StackMaker(
+        build,
+        images,
+        device=task.device,
+        compile=task.compile,
+        start=lambda: WeightStore(task.store).get(str(task.weights)).tensors,
+    )
+    outcomes = [maker.train(stack) for stack in task.stacks]
+    return [
+        {"scores": [[one.images, one.correct, one.nats] for one in outcome.scores], "seconds": outcome.seconds}
+        for outcome in outcomes
+    ]
+
+
+def outcome_from_json(content: Mapping[str, Any]) -> StackOutcome:
+    """One of the outcomes that `run_task` returns."""
+    scores = (
+        FoldScore(images, correct, None if nats is None else tuple(nats)) for images, correct, nats in content["scores"]
+    )
+    return StackOutcome(tuple(scores), content["seconds"])

@@ -1,0 +1,151 @@
+"""The result of the race, and the pick: what is refitted and exported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glorasearch.race import OWN_SPACE, Judge, Kind, Start
+from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
+
+
+class RungScore(FrozenModel):
+    """A candidate's score out of fold, over the folds that it had been judged on after a rung."""
+
+    rung: int
+    folds: int
+    images: int
+    accuracy: float
+    tempered: float | None
+    """Mean cross-entropy at its best temperature, nats; None if a training diverged."""
+    beta: float | None
+    """The inverse of that temperature."""
+
+
+class _Named(FrozenModel):
+    """What a candidate is called."""
+
+    name: str
+    """Such as `lora_r8`, or `trial 17`."""
+    kind: Kind
+    """`method`, `named` or `searched`."""
+    space_key: str
+    """Key of its search space: `space` is the run's own, `race.methods.<name>` that of a fixed method."""
+    parameters: int
+    """Trainable parameters, the head excluded."""
+    rate: float | None
+    """Peak learning rate of the low-rank factors; None: as `[refit]` says, since there was no race."""
+    start: Start | None
+    """Weights to start from, likewise."""
+
+    @property
+    def own_space(self) -> bool:
+        """Whether it is of the run's own search space."""
+        return self.space_key == OWN_SPACE
+
+    @property
+    def label(self) -> str:
+        """Such as `lora_r8 at 0.003`."""
+        text = self.name if self.rate is None else f"{self.name} at {self.rate:g}"
+        return f"{text}, inherited" if self.start == "inherited" else text
+
+
+class Pick(_Named):
+    """What is refitted and exported: a subnet of one of the run's search spaces, and how it is to be trained."""
+
+    subnet: SubnetField
+    digest: str
+    """Digest of the subnet."""
+    stored: int
+    """Numbers stored in the adapters."""
+
+
+class RaceRow(_Named):
+    """A candidate, and how it did."""
+
+    scores: tuple[RungScore, ...]
+    """After each rung that it reached."""
+    steps: int
+    """Optimiser steps of all its trainings."""
+    seconds: float
+
+    @property
+    def last(self) -> RungScore:
+        """Its score over all folds that it was judged on."""
+        return self.scores[-1]
+
+
+class RaceCandidate(RaceRow):
+    """A candidate with its subnet."""
+
+    subnet: SubnetField
+    digest: str
+    stored: int
+
+
+class RaceSummary(FrozenModel):
+    """A race: what it cost, who won, and who was the best of either kind."""
+
+    judge: Judge
+    folds: int
+    steps: int
+    """Optimiser steps of all trainings together."""
+    trainings: int
+    seconds: float
+    """Of all trainings together; those of a stack share its seconds."""
+    left_out: dict[str, str]
+    """Fixed method -> why it did not take part."""
+    candidates: tuple[RaceRow, ...]
+    """The best first; those that were judged on all folds come before the others."""
+
+    @property
+    def winner(self) -> RaceRow:
+        """The best of all."""
+        return self.candidates[0]
+
+    def best(self, kind: Kind) -> RaceRow | None:
+        """The best candidate of a kind; None if none took part."""
+        return next((candidate for candidate in self.candidates if candidate.kind == kind), None)
+
+    def verdict(self) -> str:
+        """Who won, and by how much, in a sentence."""
+        first = self.winner
+        text = f"{first.label} won the race with {100 * first.last.accuracy:.1f} % out of fold"
+        other = self.best("searched" if first.kind == "method" else "method")
+        if other is None or other is first:
+            return text
+        what = "best searched subnet" if other.kind == "searched" else "best fixed method"
+        points = 100 * (other.last.accuracy - first.last.accuracy)
+        fewer = "" if other.last.folds == first.last.folds else f", judged on {other.last.folds} folds"
+        return f"{text}; the {what}, {other.label}, is {points:+.1f} points from it{fewer}"
+
+
+class RaceResult(RaceSummary, StageResult, stage="race"):
+    """The ranking of the finalists and fixed methods, each trained alone."""
+
+    candidates: tuple[RaceCandidate, ...]
+    split: str
+    """Digest of train + search."""
+
+    @property
+    def pick(self) -> Pick:
+        """The best of all, to be refitted."""
+        return Pick.of(self.candidates[0])
+
+    @property
+    def best_fixed(self) -> RaceCandidate | None:
+        """The best fixed method; None if none took part."""
+        return next((candidate for candidate in self.candidates if candidate.kind == "method"), None)
+
+    def brief(self) -> dict[str, Any]:
+        """The race in a few numbers, for tables and dashboards."""
+        return {
+            "winner": self.winner.label,
+            "kind": self.winner.kind,
+            "accuracy": self.winner.last.accuracy,
+            "tempered": self.winner.last.tempered,
+            "candidates": len(self.candidates),
+            "trainings": self.trainings,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "ranking": {candidate.label: candidate.last.accuracy for candidate in self.candidates[:8]},
+        }

@@ -1,0 +1,180 @@
+"""The stage in which finalists and fixed methods race: each trained alone, and judged out of fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from glorasearch.db import RaceMember, RaceStore, TrialStorage
+from glorasearch.race import (
+    RUNGS,
+    Candidate,
+    FoldScore,
+    Training,
+    candidates_of,
+    folds_of,
+    member_seed,
+    rank,
+    ranking,
+    stacks,
+    standing_of,
+    trainings_of,
+)
+from glorasearch.runs.entrants import entrants, methods
+from glorasearch.runs.progress import Advance
+from glorasearch.runs.race_backends import race_backend
+from glorasearch.runs.race_stacks import MemberSpec, StackOutcome
+from glorasearch.runs.results.race import RaceCandidate, RaceResult, RungScore
+from glorasearch.runs.session import Session
+from glorasearch.space.score import BETAS
+from glorasearch.training import TrainingConfig
+
+
+def race(session: Session) -> RaceResult:
+    """Train and rank the candidates; trainings that are in the database are not repeated.
+
+    Raises:
+        RunError: if a task on a cluster fails.
+    """
+    return _Race(session).run()
+
+
+class _Race:
+    """A race while it goes on."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._config = session, session.config.race
+        self._store = RaceStore(session.stored.workspace.database)
+        found = entrants(session)
+        self._candidates = candidates_of(found, self._config.rates, self._config.starts)
+        _, self._left_out = methods(session) if session.only_subnet is None else ([], {})
+        self._members = {(member.candidate, member.fold): member for member in self._store.list(session.name)}
+        self._scores = {place: _fold_score(member) for place, member in self._members.items()}
+        self._backend = race_backend(session)
+        self._lead = ""
+        for name, why in self._left_out.items():
+            session.progress.say(f"race: without {name}: {why}")
+        kinds = {kind: sum(one.kind == kind for one in found) for kind in ("method", "named", "searched")}
+        counts = f"{kinds['method']} fixed methods, {kinds['named']} named points, {kinds['searched']} finalists"
+        session.progress.say(f"race: {counts}, {len(self._candidates)} candidates with their rates")
+
+    def run(self) -> RaceResult:
+        """All rungs."""
+        config = self._config
+        kept = min(config.keep, len(self._candidates)) * (config.folds - config.first_folds)
+        total = config.steps * (len(self._candidates) * config.first_folds + kept)
+        with self._session.progress.task("race", total) as advance:
+            for rung in RUNGS:
+                self._rung(rung, advance)
+        result = self._result()
+        self._session.progress.say(result.verdict())
+        storage = TrialStorage(self._session.stored.workspace.database)
+        study_id = storage.get_study_id_from_name(self._session.name)
+        storage.set_study_user_attr(study_id, "race", result.brief())
+        return result
+
+    def _rung(self, rung: int, advance: Advance) -> None:
+        trainings = trainings_of(rung, self._candidates, self._scores, self._config, BETAS)
+        specs = {training: self._spec(training) for training in trainings}
+        size = self._backend.size(list(specs.values()))
+        every = dict(enumerate(stacks(trainings, size)))
+        pending = {
+            number: stack
+            for number, stack in every.items()
+            if any(training.place not in self._scores for training in stack)
+        }
+        before = self._config.steps * len(self._scores)
+        advance(before, self._lead)
+        steps: dict[int, int] = {}
+
+        def show(number: int, step: int) -> None:
+            steps[number] = step * len(every[number])
+            advance(before + sum(steps.values()), self._lead)
+
+        work = {number: tuple(specs[training] for training in stack) for number, stack in pending.items()}
+        for number, outcome in self._backend.train(rung, work, show):
+            self._record(rung, every[number], outcome)
+
+    def _spec(self, training: Training) -> MemberSpec:
+        candidate, session = training.candidate, self._session
+        return MemberSpec(
+            space=session.stored.spaces[candidate.entrant.space_key],
+            subnet=candidate.entrant.subnet.to_dict(),
+            config=self._recipe(candidate).replace(seed=member_seed(session.config.seed, *training.place)),
+            fold=training.fold,
+            inherited=candidate.start == "inherited",
+        )
+
+    def _recipe(self, candidate: Candidate) -> TrainingConfig:
+        """The run's recipe for one subnet, at the candidate's rate, with what its method wants."""
+        config = self._session.training.for_one_subnet(steps=self._config.steps, lr=candidate.rate)
+        return self._session.stored.spaces[candidate.entrant.space_key].recipe.apply(config)
+
+    def _record(self, rung: int, stack: Sequence[Training], outcome: StackOutcome) -> None:
+        members = [
+            RaceMember(
+                candidate=training.candidate.key,
+                fold=training.fold,
+                label=training.candidate.label,
+                rung=rung,
+                images=score.images,
+                correct=score.correct,
+                nats=score.nats,
+                steps=self._config.steps,
+                seconds=outcome.seconds / len(stack),
+            )
+            for training, score in zip(stack, outcome.scores, strict=True)
+        ]
+        self._store.record(self._session.name, members)
+        for training, member in zip(stack, members, strict=True):
+            self._members[training.place], self._scores[training.place] = member, _fold_score(member)
+        self._lead = self._leader()
+
+    def _leader(self) -> str:
+        """The best of those that were judged on most folds so far."""
+        folds = range(self._config.folds)
+        found = {one: standing_of(one, self._scores, folds, BETAS) for one in self._candidates}
+        most = max(one.folds for one in found.values())
+        best = rank({one: score for one, score in found.items() if score.folds == most}, self._config.judge)[0]
+        return f"{best.label} leads with {100 * found[best].accuracy:.1f} %"
+
+    def _result(self) -> RaceResult:
+        found = [self._candidate(one) for one in ranking(self._candidates, self._scores, self._config, BETAS)]
+        return RaceResult(
+            judge=self._config.judge,
+            folds=self._config.folds,
+            steps=sum(candidate.steps for candidate in found),
+            trainings=sum(candidate.steps for candidate in found) // self._config.steps,
+            seconds=sum(candidate.seconds for candidate in found),
+            left_out=self._left_out,
+            candidates=tuple(found),
+            split=self._session.data.train_and_search().digest,
+        )
+
+    def _candidate(self, candidate: Candidate) -> RaceCandidate:
+        folds = [fold for fold in range(self._config.folds) if (candidate.key, fold) in self._members]
+        members = [self._members[candidate.key, fold] for fold in folds]
+        reached = [rung for rung in RUNGS if set(folds_of(rung, self._config)) & set(folds)]
+        entrant = candidate.entrant
+        return RaceCandidate(
+            name=entrant.name,
+            kind=entrant.kind,
+            space_key=entrant.space_key,
+            subnet=entrant.subnet,
+            digest=entrant.subnet.digest,
+            parameters=entrant.parameters,
+            stored=entrant.space.stored(entrant.subnet),
+            rate=candidate.rate,
+            start=candidate.start,
+            scores=tuple(self._rung_score(candidate, rung) for rung in reached),
+            steps=sum(member.steps for member in members),
+            seconds=sum(member.seconds for member in members),
+        )
+
+    def _rung_score(self, candidate: Candidate, rung: int) -> RungScore:
+        """Over all folds up to those of the rung."""
+        folds = range(folds_of(rung, self._config).stop)
+        return RungScore.of(standing_of(candidate, self._scores, folds, BETAS), rung=rung)
+
+
+def _fold_score(member: RaceMember) -> FoldScore:
+    return FoldScore(member.images, member.correct, None if member.nats is None else tuple(member.nats))

@@ -1,0 +1,198 @@
+"""Distillation of the race's best into the pick: teachers, mixed images, and a student of them.
+
+Teachers are the best candidates of different methods, each trained several times with another seed. Their mean
+probabilities, each at the temperature of its candidate's out-of-fold fit, are what the student learns on mixed images
+(mixup, Zhang et al. 2018, with soft targets as in Beyer et al. 2022) and on the originals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glorasearch.adapters import adaptable_layers
+from glorasearch.data import TrainSplit
+from glorasearch.errors import RunError
+from glorasearch.identity import digest, identity
+from glorasearch.race import member_seed
+from glorasearch.runs.results import (
+    Pick,
+    RaceCandidate,
+    RaceResult,
+    RefitResult,
+    TeacherSummary,
+    TrainResult,
+    stage_name,
+)
+from glorasearch.runs.session import Session
+from glorasearch.stacked import Member, MixedImages, StackedTrainer, stack_size
+from glorasearch.training import TrainingConfig
+from glorasearch.weights import load_checkpoint, save_checkpoint
+
+ASKED: Final = 2_048
+"""Images whose answers are kept at once for all teachers."""
+_MIXED_TAG: Final = 43
+"""Seeds the mixed images, together with the run's seed."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """One training of a candidate."""
+
+    candidate: RaceCandidate
+    order: int
+    """Which of the candidate's trainings; it seeds start and order of images."""
+
+
+def choose_teachers(race: RaceResult, count: int, orders: int) -> list[Teacher]:
+    """The best candidates of different names, `orders` times each; of one name only if there are too few others.
+
+    Those that were judged on fewer folds, or that diverged, do not teach.
+    """
+    folds = race.candidates[0].last.folds
+    able = [one for one in race.candidates if one.last.folds == folds and one.last.beta is not None]
+    first = {one.name: one for one in reversed(able)}
+    ordered = [one for one in able if first[one.name] is one]
+    ordered += [one for one in able if first[one.name] is not one]
+    chosen = ordered[: max(1, count // orders)]
+    return [Teacher(candidate, order) for candidate in chosen for order in range(orders)]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Pairs of images of a split, mixed; a split of its own for a model's forward pass."""
+
+    split: TrainSplit
+    first: Tensor
+    second: Tensor
+    share: Tensor
+
+    @classmethod
+    def draw(cls, split: TrainSplit, mixed: int, seed: int) -> Mixture:
+        """`mixed` random pairs with shares from 0 to 1, then every image alone."""
+        rng = np.random.default_rng([seed, _MIXED_TAG])
+        count = len(split)
+        first, second = rng.integers(count, size=(2, mixed))
+        alone = np.arange(count)
+        share = np.concatenate([rng.random(mixed), np.ones(count)])
+        return cls(
+            split,
+            torch.from_numpy(np.concatenate([first, alone])),
+            torch.from_numpy(np.concatenate([second, alone])),
+            torch.from_numpy(share),
+        )
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def batch(self, indices: Tensor, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """Mixed images `(n, C, H, W)`, and the labels `(n,)` of the first of each pair."""
+        first, labels = self.split.batch(self.first[indices], device)
+        second, _ = self.split.batch(self.second[indices], device)
+        share = self.share[indices].to(first).view(-1, 1, 1, 1)
+        return share * first + (1 - share) * second, labels
+
+    def with_targets(self, targets: Tensor) -> MixedImages:
+        """With what is to be learnt on each."""
+        return MixedImages(first=self.first, second=self.second, share=self.share, targets=targets)
+
+
+def teach(session: Session) -> tuple[MixedImages, TeacherSummary]:
+    """Train the teachers of a run, and ask them; their answers are kept, so that an interrupted refit goes on."""
+    section, config = session.config.refit, session.config
+    teachers = choose_teachers(session.require(RaceResult), section.teachers, section.orders)
+    mixture = Mixture.draw(session.data.train_and_search(), section.mixed, config.seed)
+    recipes = [_recipe(session, teacher) for teacher in teachers]
+    key = digest({"teachers": [identity(recipe) for recipe in recipes], "split": mixture.split.digest})
+    path = session.files.checkpoint(stage_name(RefitResult, "targets"))
+    found = load_checkpoint(path)
+    if found is None or found[1]["key"] != key:
+        targets, seconds = _ask(session, teachers, recipes, mixture)
+        save_checkpoint(path, {"targets": targets}, {"key": key, "seconds": seconds})
+    else:
+        targets, seconds = found[0]["targets"], float(found[1]["seconds"])
+    summary = TeacherSummary(
+        count=len(teachers),
+        names=tuple(dict.fromkeys(teacher.candidate.label for teacher in teachers)),
+        steps=sum(recipe.steps for recipe in recipes),
+        seconds=seconds,
+        mixed=section.mixed,
+    )
+    return mixture.with_targets(targets), summary
+
+
+def _recipe(session: Session, teacher: Teacher) -> TrainingConfig:
+    section, candidate = session.config.refit, teacher.candidate
+    assert candidate.rate is not None
+    config = recipe_of(session, Pick.of(candidate), section.teacher_steps, min(candidate.rate, section.teacher_lr))
+    seed = member_seed(session.config.seed, f"{candidate.space_key} {candidate.digest}", f"teacher {teacher.order}")
+    return config.replace(drop_path=section.teacher_drop_path, seed=seed)
+
+
+def recipe_of(session: Session, pick: Pick, steps: int, lr: float | None = None) -> TrainingConfig:
+    """The run's recipe for a pick alone, at the race's rate unless another is given, with what its method wants."""
+    rate = pick.rate if lr is None else lr
+    config = session.config.refit.training(session.training, steps=steps, lr=rate)
+    return session.stored.spaces[pick.space_key].recipe.apply(config)
+
+
+def _ask(
+    session: Session, teachers: Sequence[Teacher], recipes: Sequence[TrainingConfig], mixture: Mixture
+) -> tuple[Tensor, float]:
+    """The teachers' mean probabilities `(n, classes)` on mixed images, and the seconds of their trainings."""
+    section = session.config.refit
+    backbone = session.fresh_backbone(drop_path=section.teacher_drop_path)
+    every = torch.arange(len(mixture.split))
+    members = [
+        member_of(session, backbone, Pick.of(teacher.candidate), recipe, every)
+        for teacher, recipe in zip(teachers, recipes, strict=True)
+    ]
+    size = stack_size(backbone, members, session.device)
+    probabilities = torch.zeros(len(mixture), session.data.classes, dtype=torch.float64)
+    seconds, able, total = 0.0, 0, section.teacher_steps * len(members)
+    with session.progress.task(f"{len(members)} teachers", total) as advance:
+        for first in range(0, len(members), size):
+            chosen = members[first : first + size]
+
+            def show(step: int, first: int = first, count: int = len(chosen)) -> None:
+                advance(section.teacher_steps * first + step * count, "")
+
+            trainer = StackedTrainer(
+                backbone,
+                chosen,
+                mixture.split,
+                device=session.device,
+                compile=session.config.compile,
+                checkpoint=session.files.checkpoint(stage_name(RefitResult, f"teachers-{first}")),
+                on_step=show,
+            )
+            done = trainer.run()
+            seconds += done.seconds
+            able += int(done.finite.sum())
+            betas = [min(float(teacher.candidate.last.beta or 1.0), 1.0) for teacher in teachers[first : first + size]]
+            probabilities += _answers(trainer, mixture, betas, done.finite)
+    if not able:
+        raise RunError("all teachers diverged: lower refit.teacher_lr, or set refit.teachers = 0 for a plain refit")
+    return (probabilities / able).float(), seconds
+
+
+def _answers(trainer: StackedTrainer, mixture: Mixture, betas: Sequence[float], finite: Tensor) -> Tensor:
+    """`(n, classes)` float64: the sum of the probabilities of the members that are finite, each at its temperature."""
+    parts = []
+    scale = torch.tensor(betas, dtype=torch.float64)[finite, None, None]
+    for positions in torch.arange(len(mixture)).split(ASKED):  # type: ignore[no-untyped-call]
+        logits = trainer.logits(mixture, positions)[finite].double()
+        parts.append((logits * scale).softmax(-1).sum(0))
+    return torch.cat(parts)
+
+
+def member_of(session: Session, backbone: nn.Module, pick: Pick, recipe: TrainingConfig, images: Tensor) -> Member:
+    """A model of a stack, from the start that it raced from."""
+    space = session.stored.spaces[pick.space_key].bind(adaptable_layers(backbone))
+    start = session.store.get(session.verify(TrainResult)).tensors if pick.start == "inherited" else None
+    return Member(space=space, subnet=pick.subnet, config=recipe, images=images, start=start)

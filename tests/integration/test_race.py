@@ -1,0 +1,225 @@
+"""A run with a race: who takes part, what is picked, refitted and exported; killed at several moments, it goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from glorasearch.cli.main import run as command_line
+from glorasearch.db import RaceStore, TrialStorage
+from glorasearch.runs.results import RaceResult, RefitResult, Results
+
+Bench = Any
+MakeBench = Callable[..., Bench]
+RACE = (
+    "race.enabled=true", 'race.methods=["lora", "ssf", "linear_probe"]', "race.rates=[1e-3, 1e-2]", "race.finalists=2",
+    "race.named=1", "race.steps=24", "race.folds=3", "race.first_folds=1", "race.keep=3", "race.stack=2",
+    "train.checkpoint_every=10", "refit.teachers=4", "refit.orders=2", "refit.teacher_steps=30", "refit.mixed=60",
+    "report.baselines=[]", "report.random_subnets=0", "report.steps=20", "search.trials=32", "train.steps=20",
+)  # fmt: skip
+"""Six entrants at two rates on one fold, then the best three on two more: 12 + 6 trainings."""
+CANDIDATES, TRAININGS = 12, 18
+
+
+@pytest.fixture(scope="module")
+def raced(make_bench: MakeBench) -> Bench:
+    """A finished run with a race; not to be changed by any test."""
+    bench = make_bench(*RACE)
+    bench.finish()
+    return bench
+
+
+def members(bench: Bench) -> int:
+    """Trainings of the race that are in the database."""
+    return int(bench.count("select count(*) from race_members"))
+
+
+def results(bench: Bench) -> Results:
+    return Results(bench.record.stages)
+
+
+def test_everybody_races_and_the_best_is_refitted(raced: Bench) -> None:
+    assert list(raced.record.stages) == [
+        "train", "search", "race", "refit", "baseline:best_fixed", "test", "export", "report"
+    ]  # fmt: skip
+    found = results(raced)
+    race, refit = found.race, found.refit
+    assert race is not None
+    assert refit is not None
+    names = [candidate.name for candidate in race.candidates]
+    kinds = {candidate.name: candidate.kind for candidate in race.candidates}
+    assert (len(names), sorted(kinds.values())) == (
+        CANDIDATES, ["method", "method", "method", "named", "searched", "searched"]
+    )  # fmt: skip
+    assert {candidate.rate for candidate in race.candidates} == {1e-3, 1e-2}
+    assert (race.trainings, race.steps) == (TRAININGS, TRAININGS * 24)
+    assert [candidate.last.folds for candidate in race.candidates] == [3] * 3 + [1] * 9
+    assert [candidate.last.images for candidate in race.candidates[:3]] == [300] * 3
+    scores = [candidate.last.accuracy for candidate in race.candidates[:3]]
+    assert scores == sorted(scores, reverse=True)
+    assert max(scores) > 0.2  # there are ten classes
+    assert refit.teachers is not None
+    assert (refit.teachers.count, refit.teachers.steps) == (4, 120)
+    assert len(refit.teachers.names) == 2
+    assert refit.lr == race.pick.rate
+    stored = RaceStore(raced.database_url).list("tiny")
+    assert len(stored) == TRAININGS
+    best = [one for one in stored if one.label == race.winner.label]
+    assert race.winner.last.accuracy == sum(one.correct for one in best) / sum(one.images for one in best)
+    storage = TrialStorage(raced.database_url)
+    assert storage.get_study_user_attrs(storage.get_study_id_from_name("tiny"))["race"]["winner"] == race.winner.label
+
+
+def test_the_export_is_the_pick_and_the_report_says_who_won(
+    raced: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    race = results(raced).race
+    assert race is not None
+    report = raced.report
+    assert report["winner"]["digest"] == race.pick.digest
+    assert report["winner"]["kind"] == race.pick.kind
+    assert report["baselines"]["best_fixed"]["space"] == race.best_fixed.name  # type: ignore[union-attr]
+    assert report["baselines"]["best_fixed"]["lr"] == race.best_fixed.rate  # type: ignore[union-attr]
+    card = (raced.folder / "export" / "README.md").read_text()
+    assert race.verdict() in card
+    assert "out_of_fold_accuracy" in card
+    model = timm.create_model(f"local-dir:{raced.folder / 'export'}", pretrained=True)
+    with torch.no_grad():
+        assert model(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+    assert command_line(["show", "tiny", *raced.place]) == 0
+    shown = capsys.readouterr().out
+    assert race.verdict() in shown
+    assert f"winner, {race.winner.label}, taught" in shown
+
+
+def test_a_finished_race_is_answered_from_the_database(raced: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    before = members(raced)
+    assert command_line([*raced.arguments("race"), "--json", "--quiet"]) == 0
+    found = RaceResult.from_json(json.loads(capsys.readouterr().out))
+    assert found == results(raced).race
+    assert members(raced) == before
+
+
+def test_killed_and_resumed_it_ends_with_the_same_bits(make_bench: MakeBench, raced: Bench) -> None:
+    bench = make_bench(*RACE)
+    checkpoints = bench.folder / "checkpoints"
+    moments: list[tuple[str, Callable[[], bool]]] = [
+        ("race", lambda: members(bench) >= 4),
+        ("race", lambda: any(checkpoints.glob("race-1-*")) and members(bench) >= 8),
+        ("race", lambda: members(bench) >= 14),
+        ("refit", lambda: any(checkpoints.glob("refit-teachers-*"))),
+        ("refit", lambda: (checkpoints / "refit-targets.safetensors").exists()),
+        ("refit", bench.checkpoint("refit").exists),
+    ]
+    in_time = 0
+    for stage, condition in moments:
+        code = bench.stop_when(
+            lambda stage=stage, condition=condition: condition() or bench.has_stage(stage), bench.start()
+        )
+        in_time += code == -signal.SIGKILL and not bench.has_stage(stage)
+    assert in_time >= 3, "the kills came too late"
+    bench.finish()
+    expected, found = raced.outcome(), bench.outcome()
+    for part in ("report", "stages", "trials", "weights", "export", "files"):
+        assert found[part] == expected[part], part
+    stored, before = (RaceStore(one.database_url).list("tiny") for one in (bench, raced))
+    assert [(one.candidate, one.fold, one.correct, one.nats) for one in stored] == [
+        (one.candidate, one.fold, one.correct, one.nats) for one in before
+    ]
+
+
+def test_a_fixed_method_that_wins_is_exported_in_its_own_space(
+    make_bench: MakeBench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = (
+        *RACE,
+        'race.methods=["lora_r8"]',
+        "race.named=0",
+        "race.finalists=0",
+        "refit.teachers=0",
+        "race.rates=[1e-2]",
+    )
+    bench = make_bench(*alone, "refit.steps=20")
+    said = bench.finish()
+    race, report = results(bench).race, bench.report
+    assert race is not None
+    assert (race.pick.name, race.pick.space_key) == ("lora_r8", "race.methods.lora_r8")
+    assert {choice for tensors in report["winner"]["subnet"].values() for choice in tensors.values()} == {"lora:8"}
+    assert (report["winner"]["kind"], report["winner"]["trial"], report["winner"]["search_accuracy"]) == (
+        "method", None, None
+    )  # fmt: skip
+    assert "lora_r8 at 0.01 won the race with" in said
+    assert "baseline best_fixed: lora_r8 is what was refitted, not trained a second time" in said
+    assert report["baselines"]["best_fixed"]["test_accuracy"] == report["winner"]["test_accuracy"]
+    refit = results(bench).refit
+    assert isinstance(refit, RefitResult)
+    assert (refit.teachers, refit.start) == (None, "fresh")
+    assert "lora:8" in (bench.folder / "export" / "README.md").read_text()
+
+
+def test_a_run_of_a_fixed_method_races_its_rates(make_bench: MakeBench) -> None:
+    bench = make_bench(*RACE, "space.name=lora")
+    bench.finish()
+    race = results(bench).race
+    assert race is not None
+    assert sorted((candidate.name, candidate.rate) for candidate in race.candidates) == [("lora", 1e-3), ("lora", 1e-2)]
+    assert race.pick.own_space
+    assert "baseline:best_fixed" not in bench.record.stages
+    assert bench.report["refit"]["teachers"]["names"] == [candidate.label for candidate in race.candidates]
+
+
+def test_a_method_that_cannot_race_is_refused_before_the_training(
+    make_bench: MakeBench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for override, message in (
+        ('race.methods=["lean"]', "race.methods: 'lean' has more than one subnet; expected a fixed method"),
+        ('race.methods=["resnet_glora"]', "matches none of"),
+        ('race.methods=["no_such"]', "no search space 'no_such'"),
+        ("race.folds=400", "race.folds is 400, but train + search have 300 images; allowed are 2 to 300"),
+        ("refit.steps=0", "refit.steps is 0, which keeps the supernet's weights"),
+    ):
+        bench = make_bench(*RACE, override)
+        assert command_line(bench.arguments("run", "--quiet")) == 2
+        assert message in capsys.readouterr().err
+        assert not bench.has_stage("train")
+
+
+def test_methods_above_the_budget_are_left_out_and_named(make_bench: MakeBench) -> None:
+    bench = make_bench(*RACE, "space.max=2000", 'race.methods=["lora", "ssf"]', "refit.teachers=0")
+    said = bench.finish()
+    race = results(bench).race
+    assert race is not None
+    assert "race: without lora: 3,072 parameters, above the budget of 2,000" in said
+    assert race.left_out.keys() == {"lora"}
+    assert all(candidate.parameters <= 2000 for candidate in race.candidates)
+
+
+def test_inherited_starts_are_judged_on_the_search_split_alone(make_bench: MakeBench) -> None:
+    bench = make_bench(*RACE, 'race.starts=["fresh", "inherited"]', "refit.teachers=0")
+    bench.finish()
+    race = results(bench).race
+    assert race is not None
+    inherited = [candidate for candidate in race.candidates if candidate.start == "inherited"]
+    assert {candidate.kind for candidate in inherited} == {"named", "searched"}
+    assert sum(candidate.last.images for candidate in race.candidates[:3]) == 300  # 100 each, of 300 in all
+    assert bench.report["refit"]["start"] == race.pick.start
+
+
+def test_on_a_cluster_it_is_the_same_race(make_bench: MakeBench, raced: Bench) -> None:
+    pytest.importorskip("ray")
+    bench = make_bench(*RACE)
+    for command in ("train", "search"):
+        bench.finish(command)
+    bench.finish("race", "--executor", "ray", "--workers", "2")
+    expected, found = results(raced).race, results(bench).race
+    assert expected is not None
+    assert found is not None
+    for one, other in zip(expected.candidates, found.candidates, strict=True):
+        assert (one.label, one.scores) == (other.label, other.scores)

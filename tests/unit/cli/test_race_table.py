@@ -1,0 +1,62 @@
+"""The ranking of a race as people read it."""
+
+import pytest
+from support.stage_results import RACE_SUMMARY, candidate, report
+
+from glorasearch.cli.race_table import print_race
+from glorasearch.cli.report_table import print_report
+from glorasearch.runs.results import RaceSummary
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def race(*candidates: dict[str, object]) -> RaceSummary:
+    return RaceSummary.from_json(RACE_SUMMARY | {"candidates": list(candidates)})
+
+
+def test_a_fixed_method_that_won_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(report(race=RACE_SUMMARY, winner={"name": "lora", "kind": "method", "trial": None}))
+    text = capsys.readouterr().out
+    assert "winner, lora at 0.003, refitted" in text
+    assert "best of the search, inherited weights" in text
+    assert "10 trainings, 4,000 steps in 4 s of training" in text
+    print_race(RaceSummary.from_json(RACE_SUMMARY))
+    assert capsys.readouterr().out.endswith(
+        "lora at 0.003 won the race with 75.0 % out of fold; the best searched subnet, trial 3 at 0.003, is -25.0 "
+        "points from it.\n"
+    )
+
+
+def test_a_candidate_that_was_left_behind_says_on_how_many_folds(capsys: pytest.CaptureFixture[str]) -> None:
+    first = candidate("trial 3", "searched", 0.75)
+    behind = candidate("lora", "method", 0.5)
+    behind["scores"] = behind["scores"][:1]
+    print_race(race(first, behind))
+    text = capsys.readouterr().out
+    assert "the best fixed method, lora at 0.003, is -25.0 points from it, judged on 2 folds" in text
+    assert "2 folds" in text.splitlines()[2]
+
+
+def test_the_best_of_either_kind_is_shown_however_far_behind(capsys: pytest.CaptureFixture[str]) -> None:
+    methods = [candidate(f"m{number}", "method", 0.75) for number in range(14)]
+    print_race(race(*methods, candidate("trial 9", "searched", 0.25), candidate("trial 8", "searched", 0.125)))
+    text = capsys.readouterr().out
+    assert "trial 9" in text
+    assert "m13" not in text
+    assert "trial 8" not in text
+    assert "; 3 more candidates with --json" in text
+
+
+def test_a_race_without_rivals_has_a_winner_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    print_race(race(candidate("lora", "method", 0.75)))
+    assert "lora at 0.003 won the race with 75.0 % out of fold.\n" in capsys.readouterr().out
+
+
+def test_a_training_that_diverged_has_no_temperature(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = candidate("lora", "method", 0.0)
+    bad["scores"] = [score | {"tempered": None, "beta": None} for score in bad["scores"]]
+    print_race(race(candidate("trial 3", "searched", 0.5), bad))
+    assert "diverged" in capsys.readouterr().out
