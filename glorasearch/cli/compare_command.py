@@ -59,6 +59,6 @@ def command(
     if as_json:
         echo_json(result.to_dict())
         return
-    (print_markdown if markdown else print_table)(result.rows)
+    (print_markdown if markdown else print_table)(result)
     for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)

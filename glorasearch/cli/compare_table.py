@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from glorasearch.cli.pair_table import pair_cells
 from glorasearch.db import RunState
-from glorasearch.runs.compare import Group, Row
+from glorasearch.runs.compare import Comparison, Group, Row
+from glorasearch.runs.pairs import Paired
 
 MISSING = "-"
 """Stands for a number that is not there."""
@@ -19,26 +21,49 @@ WIDE = 1000
 Cells = list[list[str]]
 
 
-def print_table(rows: Sequence[Row] | Sequence[Group]) -> None:
-    """Print a table for the terminal."""
-    heads, texts, cells = _cells(rows)
-    console, table = Console(), Table()
+def print_table(found: Comparison) -> None:
+    """Print tables for the terminal: the rows, then the pairs."""
+    console = Console()
     if not console.is_terminal:
         console = Console(width=WIDE)
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="left" if number < texts else "right", overflow="fold")
-    for line in cells:
-        table.add_row(*(Text(cell) for cell in line))
-    console.print(table)
+    for heads, texts, cells in _tables(found):
+        table = Table()
+        for number, head in enumerate(heads):
+            table.add_column(head, justify="left" if number < texts else "right", overflow="fold")
+        for line in cells:
+            table.add_row(*(Text(cell) for cell in line))
+        console.print(table)
+    _print_unpaired(found.paired)
 
 
-def print_markdown(rows: Sequence[Row] | Sequence[Group]) -> None:
-    """Print a table in Markdown."""
-    heads, texts, cells = _cells(rows)
+def print_markdown(found: Comparison) -> None:
+    """Print the same tables in Markdown."""
+    for number, (heads, texts, cells) in enumerate(_tables(found)):
+        if number:
+            click.echo()
+        _print_markdown(heads, texts, cells)
+    _print_unpaired(found.paired)
+
+
+def _print_markdown(heads: list[str], texts: int, cells: Cells) -> None:
     marks = ["---" if number < texts else "---:" for number in range(len(heads))]
     for line in (heads, marks, *cells):
         bars = " | ".join(cell.replace("|", "\\|") for cell in line)
         click.echo(f"|{'|'.join(line)}|" if line is marks else f"| {bars} |")
+
+
+def _print_unpaired(paired: Paired) -> None:
+    reasons: dict[str, list[str]] = {}
+    for run, reason in paired.unpaired.items():
+        reasons.setdefault(reason, []).append(run)
+    for reason, runs in reasons.items():
+        click.echo(f"not paired: {', '.join(runs)} ({reason})")
+
+
+def _tables(found: Comparison) -> list[tuple[list[str], int, Cells]]:
+    """The table of rows, and that of pairs if there are any."""
+    pairs = found.paired.rows
+    return [_cells(found.rows), *([pair_cells(pairs)] if pairs else [])]
 
 
 def _cells(rows: Sequence[Row] | Sequence[Group]) -> tuple[list[str], int, Cells]:

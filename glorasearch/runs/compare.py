@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self, TypeVar
 
-from glorasearch.config import Role
 from glorasearch.db import RunRecord, RunState
-from glorasearch.identity import digest, identity_of
 from glorasearch.runs.comparability import incomparabilities
-from glorasearch.runs.config import RunConfig
+from glorasearch.runs.pairing import configuration_without, pair_methods, pair_models
+from glorasearch.runs.pairs import Paired
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import Results
 from glorasearch.statistics import wilson
@@ -171,29 +170,35 @@ class Comparison:
     """Rows, and warnings about what makes them hard to compare."""
 
     rows: Sequence[Row] | Sequence[Group]
+    paired: Paired
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {"rows": [row.to_dict() for row in self.rows], "warnings": list(self.warnings)}
+        rows = [row.to_dict() for row in self.rows]
+        return {"rows": rows, **self.paired.to_dict(), "warnings": list(self.warnings)}
 
 
 def compare(runs: Sequence[RunRecord], *, group: bool = False, sort: str | None = None) -> Comparison:
-    """Compare runs; `group` folds those that differ in their seeds only, `sort` is one of `SORTS`."""
+    """Compare runs; `group` folds those that differ in their seeds only, `sort` is one of `SORTS`.
+
+    Pairs are those with the first run or method, whatever the order of the rows.
+    """
     if not group:
         rows = [Row.of(run) for run in runs]
-        return Comparison(rows if sort is None else sorted_by(rows, sort), tuple(incomparabilities(runs)))
+        warnings = tuple(incomparabilities(runs))
+        return Comparison(rows if sort is None else sorted_by(rows, sort), pair_models(runs), warnings)
     groups = grouped(runs)
     members = [[row.run for row in group.rows] for group in groups]
     warnings = (*incomparabilities(runs, members), *left_out(groups))
-    return Comparison(groups if sort is None else sorted_by(groups, sort), warnings)
+    return Comparison(groups if sort is None else sorted_by(groups, sort), pair_methods(runs), warnings)
 
 
 def grouped(runs: Sequence[RunRecord]) -> list[Group]:
     """Runs in groups, in the order of their first members."""
     groups: dict[str, list[Row]] = {}
     for run in runs:
-        groups.setdefault(_without_seed(run.config), []).append(Row.of(run))
+        groups.setdefault(configuration_without(run.config), []).append(Row.of(run))
     return [Group(tuple(rows)) for rows in groups.values()]
 
 
@@ -201,13 +206,6 @@ def left_out(groups: Iterable[Group]) -> list[str]:
     """A line for every group that averages only some of its runs."""
     outside = [[row.run for row in group.rows if row not in group.counted] for group in groups]
     return [f"{', '.join(names)}: not tested yet, left out of the mean" for names in outside if names]
-
-
-def _without_seed(config: Mapping[str, Any]) -> str:
-    """Digest of what the runs of a group have in common: all that decides the winner, except the seeds."""
-    content = identity_of(RunConfig, config, without=(Role.BOOKKEEPING, Role.SEED))
-    space = content.pop("spaces")["space"]
-    return digest({key: value for key, value in content.items() if key not in ("report", "export")} | {"spaces": space})
 
 
 SORTS: Final = ("method", "parameters", "search", "test", "seconds")

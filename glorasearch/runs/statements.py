@@ -96,10 +96,10 @@ def chance_statement(found: SearchChance) -> str:
     )
 
 
-def points(difference: float) -> str:
+def points(difference: float, digits: int = 1) -> str:
     """A difference of accuracies in percentage points, with its sign."""
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
+    text = f"{100 * difference:+.{digits}f}"
+    return text if text.strip("+-0.") else text[1:]
 
 
 def p_text(p: float) -> str:
