@@ -121,6 +121,7 @@ __getattr__ = lazy_names(
         "runs",
         "search",
         "space",
+        "statistics",
         "supernet",
         "training",
         "weights",

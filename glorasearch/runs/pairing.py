@@ -11,6 +11,7 @@ from glorasearch.config import Role
 from glorasearch.db import RunRecord
 from glorasearch.identity import digest, identity_of
 from glorasearch.runs.config import RunConfig
+from glorasearch.runs.fixed_methods import BEST_FIXED
 from glorasearch.runs.pairs import Pair, Paired, PairedMethods, PairedModels
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import Results, TestResult
@@ -47,7 +48,7 @@ def pair_methods(runs: Sequence[RunRecord]) -> Paired:
         if (pairs := _pairs(method, method.accuracies(), first, first.accuracies()))
     ]
     own = [
-        (method.label, f"its baseline {space_label(name)}", _pairs(method, method.accuracies(), method, accuracies))
+        (method.label, _own_baseline(name), _pairs(method, method.accuracies(), method, accuracies))
         for method in tested
         for name, accuracies in method.baselines().items()
     ]
@@ -141,6 +142,10 @@ def _pairs(
         for key in first
         if key in second
     )
+
+
+def _own_baseline(name: str) -> str:
+    return "the best fixed method of its race" if name == BEST_FIXED else f"its baseline {space_label(name)}"
 
 
 def _test_images(tested: TestResult) -> str:

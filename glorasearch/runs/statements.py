@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from glorasearch.runs.fixed_methods import BEST_FIXED
 from glorasearch.runs.paths import space_label
@@ -10,42 +11,46 @@ from glorasearch.runs.results import Correct, Results, SearchChance, Verdict, Wi
 from glorasearch.statistics import LEVEL, holm
 
 
+class Rival(NamedTuple):
+    """A baseline that the winner is compared with."""
+
+    correct: Correct
+    """The test images that it classifies correctly."""
+    parameters: int
+    method: str
+    """What it is called."""
+
+
 def compare_winner(
-    winner: Correct, winner_parameters: int, baselines: Mapping[str, tuple[Correct, int]], best_fixed: str | None
+    winner: Correct, parameters: int, rivals: Mapping[str, Rival], best_fixed: str | None
 ) -> tuple[WinnerComparison, ...]:
     """The winner against every baseline, the best fixed method first.
 
     Args:
         winner: the test images that it classifies correctly.
-        winner_parameters: its trainable parameters.
-        baselines: the same of each baseline, by name.
+        parameters: its trainable parameters.
+        rivals: the baselines by name.
         best_fixed: the baseline that was chosen, without the test split, as the one to beat.
     """
-    names = sorted(baselines, key=lambda name: name != best_fixed)
-    pairs = {name: winner.against(baselines[name][0]) for name in names}
+    names = sorted(rivals, key=lambda name: name != best_fixed)
+    pairs = {name: winner.against(rivals[name].correct) for name in names}
     others = [name for name in names if name != best_fixed]
     adjusted = dict(zip(others, holm([pairs[name].p for name in others]), strict=True))
-    found = []
-    for name, pair in pairs.items():
-        p = adjusted.get(name, pair.p)
-        found.append(
-            WinnerComparison(
-                baseline=name,
-                best_fixed=name == best_fixed,
-                winner_parameters=winner_parameters,
-                baseline_parameters=baselines[name][1],
-                images=pair.images,
-                both=pair.both,
-                only_winner=pair.only_first,
-                only_baseline=pair.only_second,
-                difference=pair.difference,
-                interval=pair.interval,
-                p=pair.p,
-                p_adjusted=p,
-                verdict=verdict(pair.difference, p),
-            )
+    return tuple(
+        WinnerComparison.of(
+            pair,
+            baseline=name,
+            method=rivals[name].method,
+            best_fixed=name == best_fixed,
+            winner_parameters=parameters,
+            baseline_parameters=rivals[name].parameters,
+            only_winner=pair.only_first,
+            only_baseline=pair.only_second,
+            p_adjusted=adjusted.get(name, pair.p),
+            verdict=verdict(pair.difference, adjusted.get(name, pair.p)),
         )
-    return tuple(found)
+        for name, pair in pairs.items()
+    )
 
 
 def verdict(difference: float, p: float) -> Verdict:
@@ -57,11 +62,8 @@ def verdict(difference: float, p: float) -> Verdict:
 
 def winner_statement(found: WinnerComparison, method: str) -> str:
     """A sentence on the winner and a baseline; `method` is what the winner is called."""
-    named = other = space_label(found.baseline)
-    if found.baseline == BEST_FIXED:
-        named, other = "the best fixed method of the race", "the best fixed method"
-    elif found.best_fixed:
-        named = f"{other}, the best fixed method of the race,"
+    other = found.method
+    named = f"{other}, the best fixed method of the race," if found.best_fixed else other
     conclusion = {
         "better": f"{method} is better than {named.rstrip(',')}",
         "worse": f"{method} is worse than {named.rstrip(',')}",
@@ -111,19 +113,29 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def comparisons(results: Results, best_fixed: str | None) -> tuple[WinnerComparison, ...]:
+def comparisons(results: Results) -> tuple[WinnerComparison, ...]:
     """The winner of a run against its baselines, as far as they have been tested."""
     tested, pick = results.test, results.pick
     if tested is None or pick is None:
         return ()
-    sizes = {name: trained.parameters for name, trained in results.baselines.items()}
-    baselines = {name: (correct, sizes[name]) for name, correct in tested.baselines_correct.items()}
-    return compare_winner(tested.correct, pick.parameters, baselines, best_fixed)
+    rivals = {}
+    for name, trained in results.baselines.items():
+        method = space_label(trained.space)
+        if name in tested.baselines_correct:
+            known = f"{method} at {trained.lr:g}" if name == BEST_FIXED else method
+            rivals[name] = Rival(tested.baselines_correct[name], trained.parameters, known)
+    # Never the one with the best test accuracy: that would be chosen by the images on which it is then compared.
+    return compare_winner(tested.correct, pick.parameters, rivals, BEST_FIXED if BEST_FIXED in rivals else None)
 
 
-def statements(results: Results, method: str, best_fixed: str | None) -> tuple[str, ...]:
+def statements(results: Results, method: str) -> tuple[str, ...]:
     """What can be said of a run, a sentence each; `method` is what its winner is called."""
-    compared = [winner_statement(found, method) for found in comparisons(results, best_fixed)]
-    chance = None if results.search is None else results.search.chance
-    raced = [] if results.race is None else [f"{results.race.verdict()}."]
-    return (*raced, *compared, *([] if chance is None else [chance_statement(chance)]))
+    race, chance = results.race, None if results.search is None else results.search.chance
+    found = [] if race is None else [f"{race.verdict()}."]
+    if race is not None and race.pick.kind == "method":
+        found.append(
+            f"The winner is itself a fixed method, {race.pick.label}: no subnet of the search space did better in the "
+            "race, and what sets it apart from that method trained alone is the refit."
+        )
+    found += [winner_statement(comparison, method) for comparison in comparisons(results)]
+    return (*found, *([] if chance is None else [chance_statement(chance)]))

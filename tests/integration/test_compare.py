@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
+from glorasearch.api import load_export
 from glorasearch.cli.main import run as command_line
+from glorasearch.data import DataConfig, InputSpec, load_splits
+from glorasearch.evaluation import correct_on_test
 
 Bench = Any
 Report = dict[str, Any]
@@ -101,13 +104,13 @@ def test_tables(compared: tuple[Bench, dict[str, Report]], compare: Any) -> None
     percent = f"{100 * report['winner']['test_accuracy']:.1f} ("
     table, warnings = compare("lora-0", "ssf-0")
     assert warnings == []
-    (line,) = (line for line in table.splitlines() if "lora-0" in line)
+    line, _ = (line for line in table.splitlines() if "lora-0" in line)  # the other one is that of the pair
     tempered = f"{report['winner']['search_tempered']:.3f} (T {report['winner']['search_temperature']:.2f})"
     for expected in ("3,072", "12,288", percent, tempered):
         assert expected in line, "a table that goes into a file is not wrapped"
 
     markdown, _ = compare("lora-0", "ssf-0", "--markdown")
-    heads, marks, *rows = markdown.splitlines()
+    heads, marks, *rows = markdown.split("\n\n")[0].splitlines()
     assert marks == "|---|---|---:|---:|---:|---:|---:|---:|---:|"
     assert (
         heads == "| run | method | parameters | search, % | tempered | test, % | training, s | searching, s | bytes |"
@@ -117,18 +120,66 @@ def test_tables(compared: tuple[Bench, dict[str, Report]], compare: Any) -> None
     assert all(row.count("|") == marks.count("|") for row in rows)
 
 
+def test_models_are_paired_by_test_image(
+    compared: tuple[Bench, dict[str, Report]], compare: Any, tmp_path: Any
+) -> None:
+    """The counts of a pair, from the exported models themselves."""
+    right = {}
+    for name in ("lora-0", "glora_small-0"):
+        model = load_export(compared[0].workspace / "runs" / name / "export")
+        config = DataConfig(source="digits", train=200, search=100, test=200)
+        right[name] = correct_on_test(model, load_splits(config, InputSpec.from_backbone(model)).test)
+    first, second = right["glora_small-0"], right["lora-0"]
+
+    (pair,) = json.loads(compare("lora-0", "glora_small-0", "--json")[0])["paired"]
+
+    assert (pair["run"], pair["against"], pair["images"]) == ("glora_small-0", "lora-0", 200)
+    assert pair["both"] == int((first & second).sum())
+    assert pair["only_run"] == int((first & ~second).sum())
+    assert pair["only_against"] == int((second & ~first).sum())
+    discordant = pair["only_run"] + pair["only_against"]
+    assert discordant
+    assert pair["p"] == pytest.approx(binomtest(pair["only_run"], discordant).pvalue)
+    table, _ = compare("lora-0", "glora_small-0")
+    assert "McNemar" in table
+
+
+def test_methods_are_paired_by_seed(compared: tuple[Bench, dict[str, Report]], compare: Any) -> None:
+    names = [*FINISHED, "trained"]
+    content = json.loads(compare(*names, "--group", "--json")[0])
+
+    assert [(row["method"], row["against"], row["pairs"]) for row in content["paired"]] == [
+        ("ssf", "lora", 2),
+        ("glora_small", "lora", 2),
+    ]
+    for row in content["paired"]:
+        each = {
+            seed: compared[1][f"{row['method']}-{seed}"]["winner"]["test_accuracy"]
+            - compared[1][f"lora-{seed}"]["winner"]["test_accuracy"]
+            for seed in (0, 1)
+        }
+        assert {pair["seed"]: pair["difference"] for pair in row["each"]} == pytest.approx(each)
+        expected = ttest_1samp(list(each.values()), 0).confidence_interval(0.95)
+        assert row["interval"] == pytest.approx([expected.low, expected.high])
+        assert row["verdict"] == "no difference"
+    assert content["unpaired"] == {"trained": "not tested"}
+    table, _ = compare(*names, "--group")
+    assert table.count("too few pairs to tell (at best p = 0.25)") == 2
+
+
 def test_a_table_of_groups_has_the_spread(compared: tuple[Bench, dict[str, Report]], compare: Any) -> None:
     each = [100 * compared[1][f"ssf-{seed}"]["winner"]["test_accuracy"] for seed in (0, 1)]
 
-    _, _, *rows = compare(*FINISHED, "--group", "--markdown", "--sort", "parameters")[0].splitlines()
+    _, _, *rows = compare(*FINISHED, "--group", "--markdown", "--sort", "parameters")[0].split("\n\n")[0].splitlines()
 
-    assert rows[0].startswith("| ssf | 2 | 1,296 |"), "A, D and E of every layer; less than LoRA's 3,072"
+    assert rows[0].startswith("| ssf | 2 | 1,152 |"), "scale and shift of every layer; less than LoRA's 3,072"
     assert f"| {np.mean(each):.2f} ± {np.std(each, ddof=1):.2f} |" in rows[0]
 
 
 def test_a_run_that_has_not_finished_is_shown_with_what_is_there(compare: Any) -> None:
     table, warnings = compare("trained", "lora-0")
-    (line,) = (line for line in table.splitlines() if "trained" in line)
+    line, told = (line for line in table.splitlines() if "trained" in line)
+    assert told == "not paired: trained (not tested)"
 
     cells = [cell.strip() for cell in line.strip("│").split("│")]
     assert cells[:7] == ["trained", "stopped", "bitfit", "-", "-", "-", "-"]

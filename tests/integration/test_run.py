@@ -8,14 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from scipy.stats import binomtest
 
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.cli.main import run as command_line
 from glorasearch.data import DataConfig, InputSpec, load_splits
 from glorasearch.db import TrialStorage
+from glorasearch.runs.results import Correct
 
 Bench = Any
 
@@ -90,6 +93,35 @@ def test_exported_model_scores_the_same_without_glorasearch(undisturbed: Bench, 
     )
 
     assert float(scored.stdout) == pytest.approx(undisturbed.report["winner"]["test_accuracy"], abs=1e-7)
+
+
+def test_the_report_says_what_the_models_allow(undisturbed: Bench) -> None:
+    report, stages = undisturbed.report, undisturbed.record.stages
+    winner, lora = (
+        np.array(Correct.from_json(found).each())
+        for found in (stages["test"]["correct"], stages["test"]["baselines_correct"]["lora"])
+    )
+    (compared,) = (found for found in report["comparisons"] if found["baseline"] == "lora")
+
+    assert winner.mean() == report["winner"]["test_accuracy"]
+    assert lora.mean() == report["baselines"]["lora"]["test_accuracy"]
+    only = int((winner & ~lora).sum()), int((lora & ~winner).sum())
+    assert (compared["only_winner"], compared["only_baseline"]) == only
+    assert compared["p"] == pytest.approx(binomtest(only[0], sum(only)).pvalue)
+    assert compared["winner_parameters"] == report["winner"]["parameters"]
+    assert compared["baseline_parameters"] == report["baselines"]["lora"]["parameters"]
+
+    chance = report["chance"]
+    assert chance == stages["search"]["chance"]
+    assert (chance["fitness"], len(chance["scores"])) == (report["search"]["fitness"], 32)
+    assert chance["draws"] == report["search"]["evaluated"]
+    assert chance["found"] == report["best_searched"]["search_tempered"]
+    assert chance["mean"] == pytest.approx(np.mean(chance["scores"]))
+    assert chance["low"] < chance["expected"] < chance["mean"]
+
+    card = (undisturbed.folder / "export" / "README.md").read_text()
+    assert len(report["statements"]) >= 2
+    assert all(f"- {statement}\n" in card for statement in report["statements"])
 
 
 @pytest.mark.parametrize("command", ["run", "search", "export", "runs", "show"])

@@ -81,6 +81,9 @@ class WinnerComparison(FrozenModel):
     """The refitted winner against a baseline, on the same test images."""
 
     baseline: str
+    """Its name in the report."""
+    method: str
+    """What it is: the name of its search space, with its rate if that comes from the race."""
     best_fixed: bool
     """Whether it is the best fixed method of the race, chosen without the test split."""
     winner_parameters: int

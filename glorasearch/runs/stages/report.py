@@ -25,7 +25,7 @@ from glorasearch.runs.results import (
 )
 from glorasearch.runs.session import Session, versions
 from glorasearch.runs.stages.export import SEARCH_SCORES
-from glorasearch.runs.stages.said import best_fixed, said
+from glorasearch.runs.stages.said import said
 from glorasearch.runs.statements import comparisons
 from glorasearch.weights.atomic import replace_file
 
@@ -63,7 +63,7 @@ def report(session: Session) -> Report:
         ),
         refit=RefitSummary.of(session.require(RefitResult)),
         baselines={name: _baseline(session, name, tested.baselines[name]) for name in session.baselines},
-        comparisons=comparisons(session.stored.results, best_fixed(session)),
+        comparisons=comparisons(session.stored.results),
         chance=found.chance,
         statements=said(session),
         random_subnets=tested.random_subnets,

@@ -9,7 +9,15 @@ from pydantic import ValidationError
 from support.stage_results import SUBNET, result
 
 from glorasearch.runs.results import Correct, Results, SearchChance
-from glorasearch.runs.statements import chance_statement, compare_winner, p_text, statements, winner_statement
+from glorasearch.runs.statements import (
+    Rival,
+    chance_statement,
+    compare_winner,
+    p_text,
+    points,
+    statements,
+    winner_statement,
+)
 from glorasearch.statistics import best_by_chance
 
 flags = st.lists(st.booleans(), max_size=40)
@@ -83,14 +91,14 @@ def images(*, both: int = 0, winner: int = 0, baseline: int = 0, neither: int = 
 )
 def test_what_is_said_of_winner_and_baseline(winner: int, baseline: int, expected: str) -> None:
     first, second = images(both=60, winner=winner, baseline=baseline, neither=40 - winner - baseline)
-    (found,) = compare_winner(first, 500, {"lora": (second, 3072)}, "lora")
+    (found,) = compare_winner(first, 500, {"best": Rival(second, 3072, "lora")}, "best")
 
     assert winner_statement(found, "the winner") == expected
 
 
 def test_several_baselines_are_adjusted_and_the_planned_one_is_not() -> None:
     first, second = images(both=60, winner=10, baseline=2, neither=28)
-    baselines = dict.fromkeys(("ssf", "lora", "bitfit"), (second, 1))
+    baselines = dict.fromkeys(("ssf", "lora", "bitfit"), Rival(second, 1, "x"))
 
     unplanned = compare_winner(first, 1, baselines, None)
     planned = compare_winner(first, 1, baselines, "lora")
@@ -137,11 +145,11 @@ def test_a_run_says_what_it_has() -> None:
     test = result("test", correct=winner, baselines={"lora": lora.accuracy}, baselines_correct={"lora": lora})
     stages = {"search": result("search"), "baseline:lora": result("baseline", parameters=600), "test": test}
 
-    (said,) = statements(Results(stages), "the winner", None)
+    (said,) = statements(Results(stages), "the winner")
 
     assert said.startswith("The winner is better than lora: +75.0 points")
     assert said.endswith("1,234 against 600 parameters.")
-    assert statements(Results({"search": result("search")}), "the winner", None) == ()
+    assert statements(Results({"search": result("search")}), "the winner") == ()
     assert SUBNET.digest in str(stages["search"])
 
 
@@ -150,3 +158,42 @@ def test_a_run_says_what_it_has() -> None:
 )
 def test_ps_have_two_digits(p: float, text: str) -> None:
     assert p_text(p) == text
+
+
+@pytest.mark.parametrize(
+    ("difference", "digits", "text"),
+    [
+        (0.0123, 1, "+1.2"),
+        (-0.0123, 2, "-1.23"),
+        (0.0, 1, "0.0"),
+        (-0.0001, 1, "0.0"),
+        (0.1, 1, "+10.0"),
+        (-0.2, 0, "-20"),
+    ],
+)
+def test_points_have_a_sign_unless_they_are_none(difference: float, digits: int, text: str) -> None:
+    assert points(difference, digits) == text
+
+
+def test_the_best_fixed_method_of_the_race_is_named_with_its_rate() -> None:
+    winner, lora = images(both=10, winner=1, baseline=1)
+    test = result("test", correct=winner, baselines_correct={"best_fixed": lora, "ssf": lora})
+    baselines = {f"baseline:{name}": result("baseline", parameters=600, lr=3e-3) for name in ("ssf", "best_fixed")}
+    stages = {"search": result("search"), "race": result("race"), "test": test, **baselines}
+    raced, *compared = statements(Results(stages), "the winner")
+
+    assert "won the race with" in raced
+    assert compared[-2].startswith(
+        "No difference between the winner and lora at 0.003, the best fixed method of the race, can be told: 0.0 points"
+    )
+    assert compared[-1].startswith("No difference between the winner and lora can be told")
+
+
+def test_a_fixed_method_that_wins_is_called_one() -> None:
+    race = result("race")
+    first = race["candidates"][0] | {"kind": "method", "name": "lora_r8", "rate": 0.003, "start": "fresh"}
+    stages = {"race": race | {"candidates": [first]}, "search": result("search")}
+
+    _, said = statements(Results(stages), "the winner")
+
+    assert said.startswith("The winner is itself a fixed method, lora_r8 at 0.003: no subnet of the search space did ")
