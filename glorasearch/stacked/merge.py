@@ -24,16 +24,15 @@ class Group:
 
     placed: Placed
     members: tuple[int, ...]
-    parts: Mapping[str, tuple[Key, slice | Tensor, Cut]]
-    """Part → its leaf, the members' rows in it, and the slices of a row that the choice uses."""
+    parts: Mapping[str, tuple[Key, Tensor | None, Cut]]
+    """Part → its leaf, the members' rows in it (None: all), and the slices of a row that the choice uses."""
 
     def contribution(self, pieces: Mapping[Key, Tensor], base: Tensor) -> Contribution:
         """What the choice adds for each of its G members; `base (out, in)` is W0."""
         parts: dict[str, Tensor] = {}
         for part, (key, rows, cut) in self.parts.items():
-            own = pieces[key]
-            own = own[rows] if isinstance(rows, slice) else own.index_select(0, rows)
-            parts[part] = own[(slice(None), *cut)]
+            own = pieces[key] if rows is None else pieces[key].index_select(0, rows)
+            parts[part] = own[(slice(None), *cut)] if cut else own
         stacked = base.expand(len(self.members), *base.shape)
         return self.placed.choice_class.contribution(parts, stacked, self.placed.site)
 
@@ -49,15 +48,21 @@ def groups_of(layer: str, plans: Sequence[Plan], store: Store) -> list[Group]:
     groups: list[Group] = []
     for _, users in sorted(found.items()):
         members, placed = tuple(number for number, _ in users), users[0][1]
-        parts: dict[str, tuple[Key, slice | Tensor, Cut]] = {}
+        parts: dict[str, tuple[Key, Tensor | None, Cut]] = {}
         for part, source in placed.parts.items():
             places = [store.key(number, source.name) for number in members]
-            rows = [row for _, row in places]
-            together = rows == list(range(rows[0], rows[0] + len(rows)))
-            chosen = slice(rows[0], rows[0] + len(rows)) if together else torch.tensor(rows, device=store.theta.device)
-            parts[part] = places[0][0], chosen, source.cut
+            rows, key = [row for _, row in places], places[0][0]
+            everything = rows == list(range(len(store.leaves[key].members)))
+            chosen = None if everything else torch.tensor(rows, device=store.theta.device)
+            parts[part] = key, chosen, _needed(source.cut, key[1])
         groups.append(Group(placed, members, parts))
     return groups
+
+
+def _needed(cut: Cut, shape: tuple[int, ...]) -> Cut:
+    """The slices, or none if they leave nothing out: a gradient through a slice is one more pass over the whole."""
+    whole = all(isinstance(one, slice) and one.indices(n) == (0, n, 1) for one, n in zip(cut, shape, strict=False))
+    return () if whole else cut
 
 
 @dataclass(slots=True)
@@ -162,8 +167,16 @@ class Merger:
         for each in values.found.values():
             rank = max(value.shape[axis] for _, value in each)
             pad = (0, 0) * (-1 - axis)
-            each = [(members, F.pad(value, (*pad, 0, rank - value.shape[axis]))) for members, value in each]
-            found.append(self._spread(each))
+            found.append(
+                self._spread(
+                    [
+                        (members, F.pad(value, (*pad, 0, rank - value.shape[axis])))
+                        if value.shape[axis] < rank
+                        else (members, value)
+                        for members, value in each
+                    ]
+                )
+            )
         return found
 
     def _spread(self, each: Sequence[tuple[tuple[int, ...], Tensor]]) -> Tensor:

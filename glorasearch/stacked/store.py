@@ -12,8 +12,8 @@ from torch import Tensor
 from glorasearch.errors import BackboneError
 from glorasearch.stacked.plan import Plan
 
-Key = tuple[str, tuple[int, ...]]
-"""The name in an adapter state, and the shape."""
+Key = tuple[str, tuple[int, ...], str]
+"""Name in an adapter state, shape, and `Placed.key` of the choice that uses it; "" if several of a member do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,14 @@ class Store:
 
 
 def _users(plans: Sequence[Plan]) -> dict[Key, list[int]]:
-    """The members that have a tensor: in their order, but those with the same choice next to each other."""
-    users: dict[Key, list[tuple[str, int]]] = {}
+    """The members that have a tensor and use it alike, in their order: so a group of members has a leaf of its own."""
+    users: dict[Key, list[int]] = {}
     for number, plan in enumerate(plans):
-        texts = {source.name: one.text for one in plan.placed for source in one.parts.values()}
+        texts: dict[str, list[str]] = {}
+        for one in plan.placed:
+            for name in {source.name for source in one.parts.values()}:
+                texts.setdefault(name, []).append(one.key)
         for name, value in plan.values.items():
-            users.setdefault((name, tuple(value.shape)), []).append((texts.get(name, ""), number))
-    return {key: [number for _, number in sorted(members)] for key, members in users.items()}
+            using = texts.get(name, [])
+            users.setdefault((name, tuple(value.shape), using[0] if len(using) == 1 else ""), []).append(number)
+    return users
