@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from suite_parts.arms import ARMS, units_of  # noqa: E402
+from suite_parts.configs import check_configs  # noqa: E402
 from suite_parts.documents import write_documents  # noqa: E402
 from suite_parts.places import device_of, places_of  # noqa: E402
 from suite_parts.serve import make, revision, today  # noqa: E402
@@ -34,7 +35,7 @@ from suite_parts.tasks import Tasks, chosen  # noqa: E402
 from suite_parts.units import Unit, UnitStore, write_atomically  # noqa: E402
 from suite_parts.work import Outcome, perform  # noqa: E402
 
-from glorasearch import ProgressBars  # noqa: E402
+from glorasearch import InputError, ProgressBars  # noqa: E402
 
 INTERRUPTED = 130
 
@@ -75,10 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = chosen(tasks, options.only)
         settings = _settings(options, tasks, names)
         store = UnitStore(out / "units", settings.keys)
+        check_configs(settings, options.arms)
         units = units_of(names, options.seeds, options.arms)
         left = [unit for unit in units if store.read(unit) is None]
         places = places_of(settings.device, options.jobs)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, InputError) as error:
         print(f"suite.py: {error}", file=sys.stderr)
         return 2
     deadline = None if options.minutes is None else began + 60 * options.minutes

@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
-import copy
+import json
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from glorasearch import Run, RunConfig, load_export
+from glorasearch import Report, Run, load_export
 from glorasearch.data import TestSplit
 from glorasearch.errors import RunLockedError
-from glorasearch.runs.progress import Progress, Silent
+from glorasearch.runs.pipeline import run_stages
 from suite_parts.arms import ARMS
-from suite_parts.lab import TEST_BATCH, Lab, correct_images
-from suite_parts.settings import run_file
-from suite_parts.units import Content, Unit
+from suite_parts.configs import run_config
+from suite_parts.lab import TEST_BATCH, Lab, Logits, correct_images
+from suite_parts.units import Content, Unit, write_atomically
 
-TRAINED = ("pilot", "train", "race", "refit")
-"""The stages that train; scores that they take in passing are part of their seconds."""
+COMMANDS = ("train", "search", "race", "refit")
+"""What a run spends on its model, in order; `train` has the pilots, too."""
 LOCKED_SECONDS = 60.0
 """How long to wait for a process that was told to stop and still holds a run."""
+T = TypeVar("T")
 
 
-def run_of(lab: Lab, unit: Unit, progress: Progress | None = None) -> Run:
+def run_of(lab: Lab, unit: Unit) -> Run:
     """The run of an arm; runs of one task and seed are in one workspace, where they share supernets."""
-    arm, settings = ARMS[unit.arm], lab.settings
-    content: dict[str, Any] = copy.deepcopy(run_file())
-    content |= {"name": unit.arm, "seed": unit.seed, "device": settings.device, "threads": lab.threads}
-    content["backbone"] = {"name": settings.backbone}
-    content["data"] = lab.data_config(unit).model_dump(mode="json", exclude_unset=True)
-    content["space"] |= {"max": lab.limit(settings.small_budget if arm.small else settings.budget)}
-    config = RunConfig.from_dict(content, [*settings.overrides, *arm.overrides], source="scripts/suite.toml")
-    return Run(config, lab.folders.workspace(unit), progress=progress or Silent())
+    settings = lab.settings
+    config = run_config(
+        settings,
+        unit.arm,
+        lab.data_config(unit).model_dump(mode="json", exclude_unset=True),
+        seed=unit.seed,
+        limit=lab.limit(settings.small_budget if ARMS[unit.arm].small else settings.budget),
+        threads=lab.threads,
+    )
+    return Run(config, lab.folders.workspace(unit))
 
 
 def product(lab: Lab, unit: Unit) -> Content:
     """What an arm of the product finds: the exported model on the test split, and what it cost."""
     run = run_of(lab, unit)
+    walls = _stages(lab, unit, run)
     report = execute(run)
     splits = lab.splits(unit)
     correct = correct_images(_logits(load_export(report.export.path), splits.test, lab.device), splits.test.labels)
@@ -47,18 +51,42 @@ def product(lab: Lab, unit: Unit) -> Content:
     return {
         "test_accuracy": correct.count("1") / len(correct),
         "correct": correct,
+        "pick": {"name": report.winner.name, "kind": report.winner.kind, "rate": stages["refit"]["lr"]},
         "parameters": report.winner.parameters,
-        **costs(stages),
+        **_costs(stages, walls),
         "stages": {name: _short(result) for name, result in stages.items()},
     }
 
 
-def execute(run: Run) -> Any:
-    """All stages; waits a while for a process that is about to end and has the run's lock."""
+def execute(run: Run) -> Report:
+    """All stages that are not done yet."""
+    return _unlocked(run.execute)
+
+
+def _stages(lab: Lab, unit: Unit, run: Run) -> dict[str, float]:
+    """Run the stages that make the model; their wall-clock seconds, of all calls together."""
+    path = lab.folders.partial(unit) / "walls.json"
+    walls: dict[str, float] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    session = run.session()
+    _, _ = session.data, session.backbone  # every arm needs them: they belong to none
+    for command in COMMANDS:
+        if command in run.results or (command == "race" and not run.config.race.enabled):
+            continue
+        began = time.perf_counter()
+        try:
+            _unlocked(lambda command=command: run_stages(session, command))  # type: ignore[misc]
+        finally:
+            walls[command] = walls.get(command, 0.0) + time.perf_counter() - began
+            write_atomically(path, json.dumps(walls))
+    return walls
+
+
+def _unlocked(work: Callable[[], T]) -> T:
+    """Do it; waits a while for a process that is about to end and has the run's lock."""
     until = time.monotonic() + LOCKED_SECONDS
     while True:
         try:
-            return run.execute()
+            return work()
         except RunLockedError:
             if time.monotonic() > until:
                 raise
@@ -66,28 +94,34 @@ def execute(run: Run) -> Any:
 
 
 @torch.inference_mode()
-def _logits(model: nn.Module, split: TestSplit, device: str) -> Any:
+def _logits(model: nn.Module, split: TestSplit, device: str) -> Logits:
     model = model.to(device).eval()
     parts = [
         model(split.batch(slice(first, min(first + TEST_BATCH, len(split))), device)[0]).float().cpu()
         for first in range(0, len(split), TEST_BATCH)
     ]
-    return torch.cat(parts).numpy()
+    found: Logits = torch.cat(parts).numpy()
+    return found
 
 
-def costs(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Steps one after the other, steps of all models, and seconds of training and evaluation.
+def _costs(stages: Mapping[str, Mapping[str, Any]], walls: Mapping[str, float]) -> dict[str, Any]:
+    """Steps of the exported model and of all models, and seconds of training and of everything else.
 
-    What a run took over from another one of its workspace is counted in full.
+    What a run took over from another one of its workspace is counted in full, but for what that spent besides training.
     """
-    trained = [stages[name] for name in TRAINED if name in stages]
+    refit = stages["refit"]
+    teachers = refit["teachers"] or {"steps": 0, "seconds": 0.0}
+    trained = [stages[name] for name in ("pilot", "train", "race", "refit") if name in stages] + [teachers]
+    training = sum(result["seconds"] for result in trained)
+    taken_over = sum(
+        stages[name]["seconds"] for name in ("pilot", "train") if stages.get(name, {}).get("from_run") is not None
+    )
+    whole = sum(walls.values()) + taken_over
     return {
-        "steps": sum(result["steps"] for result in trained),
-        "model_steps": sum(result.get("model_steps", result["steps"]) for result in trained),
-        "seconds": {
-            "training": sum(result["seconds"] for result in trained),
-            "evaluation": stages["search"]["seconds"],
-        },
+        "steps": refit["steps"],
+        "model_steps": sum(result["steps"] for result in trained),
+        "seconds": {"training": training, "evaluation": max(0.0, whole - training)},
+        "stage_seconds": dict(walls),
     }
 
 

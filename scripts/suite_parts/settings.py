@@ -49,7 +49,7 @@ class Settings:
     @property
     def keys(self) -> dict[str, str]:
         """Task → SHA-256 of what its units depend on: settings, run file, backbone and the task's images."""
-        common = dataclasses.asdict(self) | {"run": run_file()}
+        common = dataclasses.asdict(self) | {"run": run_file(), "task_digests": None}
         return {
             task: hashlib.sha256(json.dumps(common | {"task_digests": digest}, sort_keys=True).encode()).hexdigest()
             for task, digest in self.task_digests.items()
@@ -71,7 +71,19 @@ QUICK: dict[str, Any] = {
         "search.trials=8",
         "search.population=4",
         "search.parents=2",
+        "race.methods=['lora', 'ssf']",
+        "race.rates=[1e-3, 1e-2]",
+        "race.finalists=1",
+        "race.named=1",
+        "race.steps=3",
+        "race.folds=2",
+        "race.first_folds=1",
+        "race.keep=2",
         "refit.steps=4",
+        "refit.teachers=2",
+        "refit.orders=1",
+        "refit.teacher_steps=3",
+        "refit.mixed=20",
     ),
 }
 """Settings that prove the path and measure nothing."""

@@ -37,7 +37,7 @@ def summarise(found: Found) -> dict[str, Any]:
         "ablations": _ablations(arms),
         "arms": {name: _arm(name, one) for name, one in named.items()},
         "ranks": _ranks(named),
-        "picks": _picks(yardstick),
+        "picks": {name: _picks(one) for name, one in named.items()},
         "devices": sorted({unit["device"] for unit in found.values()}),
         "versions": _versions(found.values()),
     }
@@ -154,7 +154,7 @@ def _arm(name: str, units: Mapping[Pair, Content]) -> dict[str, Any]:
         "steps": mean(unit["steps"] for unit in units.values()),
         "model_steps": mean(unit["model_steps"] for unit in units.values()),
         "training_seconds": mean(unit["seconds"]["training"] for unit in units.values()),
-        "evaluation_seconds": mean(unit["seconds"]["evaluation"] for unit in units.values()),
+        "other_seconds": mean(unit["seconds"]["evaluation"] for unit in units.values()),
         "compile_seconds": mean(unit["compile_seconds"] for unit in units.values()),
         "wall_seconds": mean(unit["wall_seconds"] for unit in units.values()),
     }
@@ -169,9 +169,12 @@ def _ranks(arms: Mapping[str, Mapping[Pair, Content]]) -> dict[str, float]:
     return {name: statistics.fmean(one[place] for one in ranks) for place, name in enumerate(compared)} if pairs else {}
 
 
-def _picks(yardstick: Mapping[Pair, Content]) -> list[dict[str, Any]]:
-    keys = ("method", "rate", "test_accuracy")
-    return [{"task": task, "seed": seed} | {key: unit[key] for key in keys} for (task, seed), unit in yardstick.items()]
+def _picks(units: Mapping[Pair, Content]) -> list[dict[str, Any]]:
+    """What was chosen for each pair, and how good it is."""
+    return [
+        {"task": task, "seed": seed, "test_accuracy": unit["test_accuracy"], **unit["pick"]}
+        for (task, seed), unit in units.items()
+    ]
 
 
 def _versions(contents: Iterable[Content]) -> dict[str, list[str]]:

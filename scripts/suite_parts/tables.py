@@ -43,10 +43,9 @@ def short(summary: Summary) -> str:
     table = accuracies(summary, ["evolution", "race_only", "yardstick"])
     if found is None:
         return table
-    low, high = found["interval"] or (float("nan"), float("nan"))
     return table + (
         f"\n\nThe exported winner minus the yardstick (every fixed method at three rates, the best by search split): "
-        f"**{found['mean_points']:+.2f} points** (95 % interval {low:+.2f} to {high:+.2f}; one-sided Wilcoxon "
+        f"**{found['mean_points']:+.2f} points** (95 % interval {_interval(found) or 'unknown'}; one-sided Wilcoxon "
         f"p = {_p(found['wilcoxon_p'])}; {found['pairs']} pairs), at {_number(summary['cost_ratio'])} of its cost."
     )
 
@@ -103,8 +102,7 @@ def ablations(summary: Summary) -> str:
     rows = []
     for name, found in summary["ablations"].items():
         if found is not None:
-            low, high = found["interval"] or (float("nan"), float("nan"))
-            interval = f"{low:+.2f} to {high:+.2f}"
+            interval = _interval(found)
             p = _p(found["wilcoxon_p"])
             title = summary["arms"][name]["title"]
             rows.append((title, f"{found['mean_points']:+.2f}", interval, p, str(found["pairs"])))
@@ -113,12 +111,20 @@ def ablations(summary: Summary) -> str:
 
 def costs(summary: Summary) -> str:
     """Means over tasks and seeds."""
-    keys = ("training_seconds", "evaluation_seconds", "compile_seconds", "wall_seconds")
+    keys = ("training_seconds", "other_seconds", "compile_seconds", "wall_seconds")
     rows = [
         (arm["title"], *(f"{arm[key]:.1f}" for key in keys), f"{arm['steps']:,.0f}", f"{arm['model_steps']:,.0f}")
         for arm in summary["arms"].values()
     ]
-    header = ("arm", "training, s", "evaluation, s", "of these compiling, s", "whole unit, s", "steps", "model-steps")
+    header = (
+        "arm",
+        "training, s",
+        "all else but the test, s",
+        "of these compiling, s",
+        "whole unit, s",
+        "steps",
+        "model-steps",
+    )
     return _table(header, rows)
 
 
@@ -138,18 +144,28 @@ def pairs(summary: Summary) -> str:
     found = summary["winner_minus_yardstick"]
     if found is None:
         return ""
-    picks = {(pick["task"], pick["seed"]): f"{pick['method']} at {pick['rate']:g}" for pick in summary["picks"]}
+    yardstick, winner = (_chosen(summary, arm) for arm in ("yardstick", "evolution"))
     rows = [
         (
             one["task"],
             str(one["seed"]),
-            picks.get((one["task"], one["seed"]), ""),
+            yardstick.get((one["task"], one["seed"]), ""),
+            winner.get((one["task"], one["seed"]), ""),
             f"{one['points']:+.2f}",
             _p(one["mcnemar_p_holm"]),
         )
         for one in found["each"]
     ]
-    return _table(("task", "seed", "the yardstick's pick", "points", "p"), rows)
+    return _table(("task", "seed", "the yardstick's pick", "the product's", "points", "p"), rows)
+
+
+def _chosen(summary: Summary, arm: str) -> dict[tuple[str, int], str]:
+    """(task, seed) → what an arm chose."""
+
+    def text(pick: Mapping[str, Any]) -> str:
+        return pick["name"] if pick["rate"] is None else f"{pick['name']} at {pick['rate']:g}"
+
+    return {(pick["task"], pick["seed"]): text(pick) for pick in summary["picks"].get(arm, [])}
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[str]], align: str = "right") -> str:
@@ -157,6 +173,11 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str]], align: str = "r
     rule = ["---", *(["---:" if align == "right" else "---"] * (len(names) - 1))]
     lines = [names, rule, *(list(row) for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    """Of a mean difference; one pair has none."""
+    return "" if found["interval"] is None else "{:+.2f} to {:+.2f}".format(*found["interval"])
 
 
 def _p(value: float) -> str:

@@ -93,11 +93,12 @@ def yardstick(lab: Lab, unit: Unit) -> Content:
         }
 
     return tested(best) | {
-        "steps": 2 * steps,
+        "pick": {"name": points[best].name, "kind": "method", "rate": points[best].rate},
+        "steps": steps,
         "model_steps": steps * (len(points) + 1),
         "seconds": {
             "training": grid.seconds + chosen.seconds,
-            "evaluation": grid.search_seconds,
+            "evaluation": grid.other_seconds + chosen.other_seconds,
         },
         "grid": rows,
         "tempered_pick": tested(tempered),

@@ -1,0 +1,124 @@
+"""What finished units say together, against sums by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from suite_parts.arms import ARMS, units_of
+from suite_parts.configs import check_configs
+from suite_parts.settings import QUICK, Settings
+from suite_parts.summary import summarise
+from suite_parts.tables import full, short
+from suite_parts.tasks import Sizes
+from suite_parts.units import Unit, UnitStore
+
+from glorasearch.errors import ConfigError
+
+IMAGES = 20
+WINNER = {("a", 0): 15, ("a", 1): 16, ("b", 0): 10, ("b", 1): 9}
+YARDSTICK = {("a", 0): 12, ("a", 1): 14, ("b", 0): 9, ("b", 1): 10}
+"""Correct images."""
+
+
+def unit(correct: int, seconds: float = 10.0, device: str = "GPU", **more: Any) -> dict[str, Any]:
+    return {
+        "test_accuracy": correct / IMAGES,
+        "correct": "1" * correct + "0" * (IMAGES - correct),
+        "pick": {"name": "lora", "kind": "method", "rate": 1e-3},
+        "parameters": 100,
+        "steps": 5,
+        "model_steps": 50,
+        "seconds": {"training": seconds, "evaluation": 2.0},
+        "compile_seconds": 1.0,
+        "wall_seconds": 20.0,
+        "device": device,
+        "versions": {"torch": "2"},
+    } | more
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    found = {Unit(*pair, "evolution"): unit(correct, 5.0) for pair, correct in WINNER.items()}
+    for pair, correct in YARDSTICK.items():
+        others = {"tempered_pick": unit(correct - 1), "lora4": unit(correct - 2)}
+        found[Unit(*pair, "yardstick")] = unit(correct, **others)
+    found[Unit("a", 0, "lora4_budget")] = unit(13)
+    found[Unit("a", 0, "tau")] = unit(0) | {
+        "tau": {"tempered": 0.5, "cross_entropy": 0.25, "accuracy": 0.125},
+        "tau_with_one_training": {"tempered": 0.375},
+        "tau_of_two_trainings": 0.625,
+    }
+    head = {"tasks": ["a", "b"], "seeds": [0, 1], "budget": "lora16", "date": "2026-01-01", "revision": "abc"}
+    return json.loads(json.dumps(head | summarise(found)))  # type: ignore[no-any-return]
+
+
+def test_the_winner_against_the_yardstick(summary: dict[str, Any]) -> None:
+    found = summary["winner_minus_yardstick"]
+    assert [one["points"] for one in found["each"]] == pytest.approx([15, 10, 5, -5])
+    assert found["mean_points"] == pytest.approx(6.25)
+    assert found["pairs"] == 4
+    assert found["better"] == 3
+    assert found["per_task"] == pytest.approx({"a": 12.5, "b": 0.0})
+    assert found["worst_task"] == {"task": "b", "mean_points": pytest.approx(0.0)}
+    # ranks 4, 3, 1.5 and 1.5 of which one is negative: of the 16 signs, 3 have a sum of at least 8.5
+    assert found["wilcoxon_p"] == pytest.approx(3 / 16)
+    assert found["each"][0]["mcnemar_p"] == pytest.approx(0.25)  # three images that only the winner has right
+    assert summary["winner_minus_tempered_pick"]["mean_points"] == pytest.approx(11.25)
+    assert summary["lora4_budget"]["mean_points"] == pytest.approx(15)
+    assert summary["winner_minus_race_only"] is None
+
+
+def test_cost_ranks_and_tau(summary: dict[str, Any]) -> None:
+    assert summary["cost_ratio"] == pytest.approx((5 + 2 - 1) / (10 + 2 - 1))
+    assert summary["cost"]["ratio_with_compilation"] == pytest.approx(7 / 12)
+    assert summary["ranks"] == pytest.approx({"evolution": 1.25, "yardstick": 1.75})
+    assert summary["tau_tempered_inherited"] == 0.5
+    assert summary["tau"]["ceiling"] == 0.625
+
+
+def test_tables_say_it(summary: dict[str, Any]) -> None:
+    text = full(summary)
+    assert (
+        "| exported winner minus the yardstick, points | at least +0.5, p < 0.05 | +6.25, p = 0.188, 4 pairs |" in text
+    )
+    assert "| worst task, mean over seeds, points | at least -0.5 | +0.00 (b) |" in text
+    assert "| b | 1 | lora at 0.001 | lora at 0.001 | -5.00 | 1.000 |" in text
+    assert "nan" not in text
+    assert "**+6.25 points**" in short(summary)
+    nothing = {"tasks": ["a"], "seeds": [0], "budget": "1", "date": "", "revision": ""} | summarise({})
+    assert "not measured" in full(nothing)
+    assert short(nothing)
+
+
+def settings(**more: Any) -> Settings:
+    needed = {"backbone": "quickstart", "device": "cpu", "budget": "lora16", "backbone_digest": "1"}
+    return Settings(**needed | {"task_digests": {"a": "2"}} | more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("quick", [{}, QUICK])
+def test_the_overrides_of_every_arm_fit(quick: dict[str, Any]) -> None:
+    check_configs(settings(**quick), list(ARMS))
+    with pytest.raises(ConfigError, match=r"suite\.toml, arm evolution: .*'search\.trails'"):
+        check_configs(settings(overrides=("search.trails=3",)), list(ARMS))
+
+
+def test_what_the_targets_need_comes_first() -> None:
+    units = units_of(["a", "b"], [0, 1], ["tau", "yardstick", "evolution"])
+    assert [one.arm for one in units] == ["evolution"] * 4 + ["yardstick"] * 4 + ["tau"] * 2
+    assert {one.seed for one in units if one.arm == "tau"} == {0}
+
+
+def test_units_of_other_settings_are_refused(tmp_path: Path) -> None:
+    store, one = UnitStore(tmp_path / "units", settings().keys), Unit("a", 0, "evolution")
+    assert store.read(one) is None
+    store.write(one, {"found": 1})
+    assert store.read(one) == {"task": "a", "seed": 0, "arm": "evolution", "key": settings().keys["a"], "found": 1}
+    assert dict(store.done([one, one._replace(seed=1)])).keys() == {one}
+    for other in (settings(budget="lora4"), settings(task_digests={"a": "3"}), settings(sizes=Sizes(train=3))):
+        with pytest.raises(ValueError, match="was made with other settings"):
+            UnitStore(tmp_path / "units", other.keys).read(one)
+    more = settings(task_digests={"a": "2", "b": "3"})
+    assert UnitStore(tmp_path / "units", more.keys).read(one) is not None

@@ -1,0 +1,46 @@
+"""Worker processes of the suite: parallel, surviving failures and deaths, interrupted in time."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+
+from suite_parts.units import Unit
+from suite_parts.work import Outcome, Place, perform
+from support.suite_workers import make
+
+CPU = [Place(0, None, 1)]
+
+
+def units(*arms: str) -> list[Unit]:
+    return [Unit("task", number, arm) for number, arm in enumerate(arms)]
+
+
+def do(work: list[Unit], places: list[Place], folder: Path, deadline: float | None = None) -> Outcome:
+    return perform(work, places, partial(make, folder), deadline=deadline, on_change=lambda done, running: None)
+
+
+def test_all_units_in_two_places(tmp_path: Path) -> None:
+    work = units(*"abcdef")
+    outcome = do(work, [Place(0, "3", 1), Place(1, "5", 1)], tmp_path)
+    assert sorted(outcome.finished) == work
+    assert (outcome.failed, outcome.left) == ({}, [])
+    said = [(tmp_path / unit.name).read_text().split() for unit in work]
+    assert {(number, gpu) for _, number, gpu in said} == {("0", "3"), ("1", "5")}
+    assert len({process for process, _, _ in said}) == 2
+
+
+def test_a_failure_or_death_ends_one_unit_only(tmp_path: Path) -> None:
+    work = units("a", "fails", "b", "dies", "c")
+    outcome = do(work, CPU, tmp_path)
+    assert [unit.arm for unit in outcome.finished] == ["a", "b", "c"]
+    assert "task-1-fails went wrong" in outcome.failed[work[1]]
+    assert outcome.failed[work[3]] == "its process ended with code 7"
+
+
+def test_the_deadline_interrupts_as_ctrl_c_does(tmp_path: Path) -> None:
+    work = units("a", "forever", "b")
+    outcome = do(work, CPU, tmp_path, deadline=time.monotonic() + 20)
+    assert (outcome.finished, outcome.left) == (work[:1], work[1:])
+    assert (tmp_path / "cleaned").exists()
