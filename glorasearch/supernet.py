@@ -10,7 +10,16 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from glorasearch.adapters import AdaptedLayer, Storage, WarmUps, adaptable_layers, head_names, inject, plain_layer
+from glorasearch.adapters import (
+    AdaptedLayer,
+    AdaptedProduct,
+    Storage,
+    WarmUps,
+    adaptable_layers,
+    head_names,
+    inject,
+    plain_layer,
+)
 from glorasearch.errors import BackboneError, WeightStoreError
 from glorasearch.space import BoundSpace, SearchSpace, Subnet
 
@@ -111,6 +120,12 @@ class Supernet(nn.Module):
                 "would have no effect; exclude them by layers.exclude in the search space"
             )
         self._reached = True
+
+    def set_dropout(self, probability: float) -> None:
+        """Drop hidden units of the adapters' products in training mode, each with this probability."""
+        for layer in self._adapted.values():
+            if isinstance(layer, AdaptedProduct):
+                layer.dropout.p = probability
 
     def merged_layer(self, name: str, subnet: Subnet) -> tuple[Tensor, Tensor | None]:
         """Weight, seen as `(out, in)`, and bias `(out,)` (or None) of one layer of a subnet, merged."""

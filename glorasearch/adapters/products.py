@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +17,23 @@ if TYPE_CHECKING:
     from glorasearch.choices.base import Value
 
 
-class _AdaptedProduct(AdaptedLayer):
+class AdaptedProduct(AdaptedLayer):
     """Forms W only where it has to.
 
     Only a scale by a product, or a dense shift, needs the dense weight and its full gradient. A scale of rows of W0
     scales the outputs, products and vectors are added as low-rank and rank-one terms, and the rest is one offset. At a
     scale of 0 the scaled form is exactly the unscaled one, since `y·1 − b·0 = y`.
+
+    In training `dropout` may drop hidden units: entries of what the second factor of a product makes of the input.
+    Where W is formed there are none.
     """
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.dropout = nn.Dropout(0.0)
+
+    def _hidden(self, seen: Tensor) -> Tensor:
+        return self.dropout(seen) if self.dropout.p else seen
 
     def _run_with(self, x: Tensor, added: Sequence[Contribution]) -> Tensor:
         bias = self.merge_bias(added)
@@ -41,7 +51,7 @@ class _AdaptedProduct(AdaptedLayer):
         """The layer's function with W0 scaled by vectors and shifted by products and vectors, without forming W."""
 
 
-class AdaptedLinear(_AdaptedProduct):
+class AdaptedLinear(AdaptedProduct):
     """A linear layer with support tensors: `y = x · Wᵀ + b`, `(..., in)` to `(..., out)`."""
 
     base: nn.Linear
@@ -58,11 +68,15 @@ class AdaptedLinear(_AdaptedProduct):
             scaled = y * (1 + scale) if bias is None else torch.addcmul(-bias * scale, y, 1 + scale)
             y = scaled.to(y.dtype)
         for shift in shifts:
-            _shift(y, rows, shift)
+            if isinstance(shift, LowRank):
+                _add(y, self._hidden(F.linear(rows, shift.up)), shift.down.t())
+            else:
+                assert isinstance(shift, Tensor)
+                _add(y, rows.sum(-1, keepdim=True), shift.expand(1, y.shape[-1]))
         return y.view(*x.shape[:-1], self.out_features)
 
 
-class AdaptedConv2d(_AdaptedProduct):
+class AdaptedConv2d(AdaptedProduct):
     """A convolution with support tensors: the weight is seen as `(out, in / groups · height · width)`.
 
     `(N, in, H, W)` to `(N, out, H', W')`; the prompt C has one value per tap of a filter. The GLoRA paper does not
@@ -88,6 +102,7 @@ class AdaptedConv2d(_AdaptedProduct):
         for shift in shifts:
             down, up = shift if isinstance(shift, LowRank) else _repeated(shift, self.in_features)
             seen = self.base._conv_forward(x, up.reshape(-1, *self.base.weight.shape[1:]), None)
+            seen = self._hidden(seen) if isinstance(shift, LowRank) else seen
             y = y + F.conv2d(seen, down.expand(self.out_features, -1)[:, :, None, None])
         return y
 
@@ -107,15 +122,10 @@ def _repeated(vector: Value, columns: int) -> LowRank:
     return LowRank(vector[:, None], vector.new_ones(1, columns))
 
 
-def _shift(y: Tensor, x: Tensor, b: Value) -> None:
-    """Add `x·Bᵀ` to `y (N, out)` in place, in one pass over it, whatever the form of B.
+def _add(y: Tensor, seen: Tensor, factor: Tensor) -> None:
+    """Add the product of `seen (N, rank)` and `factor (rank, out)` to `y (N, out)` in place, in one pass over it.
 
     The factor is laid out as `(rank, out)`, so that autograd computes its gradient as `seenᵀ·g`; with few columns in
     `seen`, a CPU takes six times as long for `gᵀ·seen`, the gradient of a `linear`.
     """
-    if isinstance(b, LowRank):
-        seen, factor = F.linear(x, b.up), b.down.t()
-    else:
-        assert isinstance(b, Tensor)
-        seen, factor = x.sum(-1, keepdim=True), b.expand(1, y.shape[-1])
     y.addmm_(seen.to(y.dtype), factor.to(y.dtype).contiguous())

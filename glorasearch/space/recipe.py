@@ -11,7 +11,7 @@ from glorasearch.space.sections import STRICT
 
 _Training = TypeVar("_Training", bound=Config)
 _Factor = Annotated[float, Field(gt=0, strict=True)]
-_OWN = ("weight_decay", "drop_path")
+_OWN = ("weight_decay", "drop_path", "dropout")
 """The fields of a training that a recipe replaces as they are."""
 
 
@@ -33,6 +33,8 @@ class Recipe(BaseModel):
     """AdamW's decoupled weight decay."""
     drop_path: Annotated[float, Field(ge=0, lt=1, strict=True)] | None = None
     """Stochastic depth in training."""
+    dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] | None = None
+    """Of the hidden units of the method's products."""
 
     def apply(self, config: _Training) -> _Training:
         """A training (`TrainingConfig`, its `lr` a number) by this recipe; itself where the recipe says nothing.

@@ -75,6 +75,7 @@ class _Alone:
         config = member.config
         self._subnet, self._seed, self._clip = member.subnet, config.seed, config.clip_norm
         self.supernet = supernet.to(device)
+        self.supernet.set_dropout(config.dropout)
         scale_drop_path(self.supernet, share)
         self.draws = self.supernet.warm_ups.draws()
         peaks = peak_rates(member.space, config)

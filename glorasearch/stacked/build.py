@@ -53,6 +53,8 @@ def make_engine(
             plans.append(plan_of(member, supernet))
             trials.append(_try(supernet, member, plans[-1], images))
         try:
+            if any(member.config.dropout for member in members):
+                raise BackboneError("a member has dropout of hidden units, which a merged weight does not have")
             engine = SideBySide(backbone, members, plans, shares, trials[0].images[:1], device, compile)
             engine.check_apart(trials)
             return engine, starts

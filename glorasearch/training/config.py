@@ -53,6 +53,8 @@ class TrainingRecipe(Config):
     """Largest total norm of the gradients; 0 for no clipping."""
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     """Stochastic depth in training; the exported model is the same."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout of the hidden units of low-rank products in training. It has no fast path on GPUs, nor beside others."""
     precision: Precision = "auto"
     """`auto` is bfloat16 autocast on GPUs and float32 on CPUs."""
     seed: Seed = 0

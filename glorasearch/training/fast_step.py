@@ -60,6 +60,8 @@ class FastStep(Step):
             dtype=torch.bfloat16 if plain.mixed else torch.float32,
         )
         try:
+            if config.dropout:
+                raise UnfusableError("the fused step has no dropout of hidden units")
             loss = partial(subnet_loss, smoothing=config.label_smoothing)
             self._fused = FusedStep(supernet, fused, loss=loss, teacher=teacher_of)
         except UnfusableError as error:

@@ -86,6 +86,7 @@ class SupernetTrainer:
         if self._communicator.process:
             checkpoint = probe = on_record = None
         self._supernet = supernet.to(device)
+        supernet.set_dropout(config.dropout)
         self._data, self._strategy, self._config, self._compile = data, strategy, config, compile
         self._device = torch.device(device)
         self._checkpoints = FileCheckpointStore(checkpoint) if isinstance(checkpoint, Path) else checkpoint

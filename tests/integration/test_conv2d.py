@@ -1,4 +1,4 @@
-"""Convolutional models from the search to a plain timm model: exports in a clean process, and whole runs."""
+"""Convolutions and norms from the search to a plain timm model: exports in a clean process, and whole runs."""
 
 from __future__ import annotations
 
@@ -31,12 +31,15 @@ Bench = Any
 MakeBench = Callable[..., Bench]
 RES: dict[str, Any] = {"layers": (1, 1, 1, 1), "channels": (8, 16, 16, 24), "in_chans": 1}
 NEXT: dict[str, Any] = {"depths": (1, 1, 1, 1), "dims": (8, 16, 16, 24), "in_chans": 1}
+VIT: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3, "in_chans": 1}
 MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "resnet": ("resnet18", RES, "resnet_glora"),
     "resnet, deep stem": ("resnet10t", {"channels": (8, 16, 16, 24), "in_chans": 1}, "resnet_glora"),
     "seresnext": ("seresnext50_32x4d", RES | {"cardinality": 4, "base_width": 32}, "resnet_glora"),
     "convnext": ("convnext_atto", NEXT, "convnext_glora"),
     "convnext, linear MLPs": ("convnext_tiny", NEXT, "convnext_glora"),
+    "convnext, its norms": ("convnext_atto", NEXT, "ssf"),
+    "a transformer's norms and patches": ("vit_tiny_patch16_224", VIT, "ssf"),
 }
 LOSS = ("train", "loss")
 LOADER = """

@@ -175,3 +175,21 @@ def test_ctrl_c_in_the_refit(make_bench: MakeBench, fixed: tuple[Bench, str]) ->
 
     assert "trained alone" not in errors, "the training was done again"
     assert bench.outcome() == fixed[0].outcome()
+
+
+def test_a_recipe_is_the_same_as_its_values_in_the_run_file(make_bench: MakeBench, tmp_path: Path) -> None:
+    """Rate, decay and drop path of the space's `[recipe]`: the very training that `[train]` gives with them."""
+    space = tmp_path / "mine.toml"
+    recipe = "[recipe]\nlr_factor = 0.5\nweight_decay = 0.25\ndrop_path = 0.2\n"
+    space.write_text(f'[choices]\nB = ["lora:4"]\n{recipe}')
+    short = ("train.steps=20", "train.probe_every=0")
+    mine = make_bench(f"space.name={space}", "train.lr=8e-3", *short)
+    written = ("train.lr=4e-3", "train.weight_decay=0.25", "train.drop_path=0.2")
+    same, other = make_bench("space.name=lora", *written, *short), make_bench("space.name=lora", *written[:1], *short)
+    for bench in (mine, same, other):
+        assert command_line(bench.arguments("train", "--quiet")) == 0
+
+    found = [(train["key"], train["loss"]) for train in (bench.record.stages["train"] for bench in (mine, same, other))]
+    assert found[0] == found[1]
+    assert found[0][0] != found[2][0]
+    assert found[0][1] != found[2][1]

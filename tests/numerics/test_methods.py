@@ -192,3 +192,24 @@ def test_what_a_layer_is_too_small_for(layer: LayerShape, text: str, message: st
     choice = parse_choice(text)
     with pytest.raises(SearchSpaceError, match=message):
         choice.check(Site("B", layer, options_of(choice.name, {})))
+
+
+def test_dropout_of_hidden_units() -> None:
+    """As the published module has it between its two convolutions, in training only; d passes by."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(8, 5).double(), torch.randn(2, 3, 8, dtype=torch.float64)
+    supernet = supernet_of(layer, {"A": ["repadapter:4"]}, options={"repadapter": {"groups": 1}})
+    own, subnet = parts_of(supernet, "A"), supernet.space.largest()
+    supernet.set_dropout(0.5)
+
+    def expected(p: float) -> Tensor:
+        torch.manual_seed(7)
+        hidden = torch.dropout((x @ own["rep_down"].T).flatten(0, 1), p, True).view(2, 3, 4)
+        return layer(x + (hidden + own["rep_down_bias"]) @ own["rep_up"] + own["rep_up_bias"])
+
+    with torch.no_grad(), supernet.activate(subnet):
+        torch.manual_seed(7)
+        dropped = supernet.train()(x)
+        torch.testing.assert_close(dropped, expected(0.5), **TOLERANCE)
+        torch.testing.assert_close(supernet.eval()(x), expected(0.0), **TOLERANCE)
+        assert (dropped - expected(0.0)).abs().max() > 0.1

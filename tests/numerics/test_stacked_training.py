@@ -66,6 +66,7 @@ def test_members_of_several_spaces(vit: nn.Module, data: TrainSplit) -> None:
         space_of(vit, {"A": ["none", "wegeft:2", "wegeft:3"]}, groups=[{"layers": ["*qkv", "*fc1"], "share": "one"}]),
         space_of(vit, low_rank, entangle="reference"),
         space_of(vit, {"E": ["vector"]}),
+        space_of(vit, {"B": ["lora_qkv:2"]}),
         space_of(vit, {"E": ["none"]}),
         space_of(vit, {"A": ["wegeft:4"]}, groups=[{"layers": ["*"], "share": "two"}], layers={"include": ["*.proj"]}),
         space_of(vit),
