@@ -44,6 +44,8 @@ steps = {steps}
 lr = 1e-3
 [search]
 trials = {trials}
+[race]
+enabled = false
 [refit]
 steps = 1000
 """

@@ -12,7 +12,7 @@ from glorasearch.identity import settings_of
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.results import Results
 
-SECTIONS: Final = ("backbone", "data", "train", "refit")
+SECTIONS: Final = ("backbone", "data", "train", "race", "refit")
 """Sections of a run file in which compared runs should agree, except for fields with a `Role`."""
 SPLITS: Final = ("train", "search", "test")
 

@@ -30,12 +30,14 @@ class Row:
     fixed_method: bool
     """Whether the space has a single subnet, so that there was no search."""
     seed: int
+    winner: str | None
+    """What is exported: a trial, or what won the race, such as `lora_r8 at 0.003`."""
     parameters: int | None
     """Trainable parameters of the winner, the head excluded."""
     stored: int | None
     """Numbers in the winner's adapters: its parameters and the directions that are stored but not trained."""
     search_accuracy: float | None
-    """Of the winner with inherited weights, on the search split; after a search it is the best of many trials."""
+    """Of the search's winner with inherited weights, on the search split: the best of many trials."""
     search_tempered: float | None
     """Its tempered cross-entropy there, nats."""
     search_temperature: float | None
@@ -43,26 +45,31 @@ class Row:
     test_accuracy: float | None
     """Of the winner after the refit (if it has steps), on the test split."""
     test_accuracy_inherited: float | None
-    """Of the winner with inherited weights, on the test split."""
+    """Of the search's winner with inherited weights, on the test split."""
     test_images: int | None
     training_seconds: float | None
-    """Of the training and the refit, if finished."""
+    """Of the training and the refit, if finished, teachers included."""
     search_seconds: float | None
+    """Of the search and the race."""
 
     @classmethod
     def of(cls, run: RunRecord) -> Self:
         """The row of a run, from the results of its stages."""
         results = Results(run.stages)
         train, search, test = results.train, results.search, results.test
-        seconds = [stage.seconds for stage in (train, results.refit) if stage is not None]
+        race, refit, pick = results.race, results.refit, results.pick
+        teachers = None if refit is None else refit.teachers
+        training = [part.seconds for part in (train, refit, teachers) if part is not None]
+        finding = [part.seconds for part in (search, race) if part is not None]
         return cls(
             run=run.name,
             state=run.state,
             method=space_label(run.config["space"]["name"]),
             fixed_method=train is not None and train.fixed_method,
             seed=run.config["seed"],
-            parameters=None if search is None else search.parameters,
-            stored=None if search is None else search.stored,
+            winner=None if pick is None else pick.label,
+            parameters=None if pick is None else pick.parameters,
+            stored=None if pick is None else pick.stored,
             search_accuracy=None if search is None else search.search_accuracy,
             search_tempered=None if search is None else search.search_tempered,
             search_temperature=None if search is None else search.search_temperature,
@@ -70,8 +77,8 @@ class Row:
             test_accuracy=None if test is None else test.test_accuracy,
             test_accuracy_inherited=None if test is None else test.test_accuracy_inherited,
             test_images=None if test is None else test.splits.test.images,
-            training_seconds=sum(seconds) if seconds else None,
-            search_seconds=None if search is None else search.seconds,
+            training_seconds=sum(training) if training else None,
+            search_seconds=sum(finding) if finding else None,
         )
 
     @property

@@ -38,11 +38,14 @@ PAGES = [
 TEXTS = {page: (ROOT / page).read_text("utf-8") for page in PAGES}
 SHORT = {
     "train.steps": 6, "train.lr": 1e-3, "search.trials": 12, "search.population": 6, "search.parents": 3,
-    "refit.steps": 4,
+    "race.enabled": "false", "refit.steps": 4,
 }  # fmt: skip
 OVERRIDES = [part for key, value in SHORT.items() for part in ("--set", f"{key}={value}")]
 
-FEWER = ["--set", "train.steps=10", "--set", "search.trials=24", "--set", "refit.steps=10"]
+FEWER = [
+    *("--set", "train.steps=10", "--set", "search.trials=24", "--set", "race.steps=5", "--set", "refit.steps=10"),
+    *("--set", "report.steps=10"),
+]
 """Of the quickstart."""
 
 COVERED = {
@@ -168,7 +171,8 @@ def test_make_quickstart(folder: Path, overrides: list[str]) -> None:
          f"QUICKSTART_OPTIONS=--workspace {workspace} {shlex.join(overrides)}"],
         folder,
     )  # fmt: skip
-    assert "winner, refitted" in output
+    assert "won the race with" in output
+    assert ", refitted" in output
     assert (workspace / "runs" / "quickstart" / "report.json").is_file()
 
 

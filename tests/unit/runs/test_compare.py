@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 import pytest
+from support.stage_results import RACE_SUMMARY, candidate, result
 from support.stored_runs import run
 
 from glorasearch.cli.compare_command import command
@@ -21,6 +22,17 @@ def test_a_finished_run() -> None:
     assert (row.search_tempered, row.search_temperature) == (0.9, 2.0)
     assert row.test_interval == pytest.approx((0.71884, 0.77876), abs=1e-5)
     assert row.test_accuracy_inherited == 0.5
+
+
+def test_a_run_with_a_race_is_what_won_it_at_the_cost_of_all_that_was_trained() -> None:
+    teachers = {"count": 8, "names": ["lora at 0.003"], "steps": 8000, "seconds": 40.0, "mixed": 100}
+    refit = result("refit", seconds=5.0, teachers=teachers)
+    raced = RACE_SUMMARY | {"candidates": [candidate("lora", "method", 0.75, parameters=600, stored=700)]}
+    row = Row.of(run("a", race=result("race", **raced), refit=refit))
+
+    assert (row.winner, row.parameters, row.stored) == ("lora at 0.003", 600, 700)
+    assert (row.training_seconds, row.search_seconds) == (55.0, 7.0)
+    assert (Row.of(run("a")).winner, Row.of(run("a", test=None, search=None)).winner) == ("trial 3", None)
 
 
 def test_a_run_that_has_only_been_trained_or_not_even_that() -> None:
