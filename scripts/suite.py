@@ -6,6 +6,29 @@ A unit is one arm (`--arms`; they are listed in `scripts/suite_parts/arms.py`) o
 written when it is done; a unit that is interrupted goes on in the next call, and `--minutes 9` interrupts in time for a
 machine that is lent for ten minutes. Without `--tasks` the suite makes those of its tasks that need no other files.
 `--quick` proves the path with a few steps of everything.
+
+Plan of calls for 18 pairs (six tasks, three seeds) on GPUs that are lent for minutes at a time. Expected seconds of one
+pair on one H200, from the step times of `docs/search-quality-notes.md` (1.0 ms for each model and step side by side
+where the step is compiled, 1.6 ms where it is only captured; 30 s of compilation for each new shape are not in it):
+
+    arm                       model-steps   seconds   18 pairs, minutes
+    evolution                      60,000   75-110    22-33    (6,000 of them a supernet's and its pilots')
+    yardstick                      62,000   70-105    21-32    (30 points and the final one; two more are not counted)
+    race_only                      47,000   50-80     15-24
+    lora4_budget                   52,000   65-95     19-28
+    each other arm                 50,000   55-85     6 pairs (--seeds 3): 6-9; they take over evolution's supernet
+    tau                            38,000   45-65     6 pairs (one seed): 5-7
+
+So, with two GPUs, in calls of `--minutes 9` with the same --out and settings, each until all its units are done:
+
+    1. --arms evolution,yardstick --seeds 0,1,2               3 to 4 calls
+    2. --arms race_only,lora4_budget --seeds 0,1,2            2 to 3 calls
+    3. --seeds 3 --arms evolution,yardstick,tau,...           3 to 4 calls: the ablations, on a seed for tuning
+    4. --arms evolution,yardstick,race_only,lora4_budget --seeds 0,1,2 --write-docs     on any machine, some seconds
+
+A machine that starts bare needs `OUT/units` of earlier calls only (18 kB a unit, to be packed in one file); what is
+lost with the rest are units that were under way, and supernets that later arms would take over, so ablations and tau
+belong into calls with their evolution. On a CPU a model-step of this backbone takes about a second: one pair, a day.
 """
 
 from __future__ import annotations

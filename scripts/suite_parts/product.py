@@ -126,5 +126,12 @@ def _costs(stages: Mapping[str, Mapping[str, Any]], walls: Mapping[str, float]) 
 
 
 def _short(result: dict[str, Any]) -> dict[str, Any]:
-    """A stage's result without long lists."""
-    return {key: value for key, value in result.items() if not isinstance(value, list | dict) or len(value) <= 12}
+    """A stage's result without what is long; of a race, how the candidates did."""
+    short = {key: value for key, value in result.items() if not isinstance(value, list | dict) or len(value) <= 12}
+    if "candidates" in result:
+        short["candidates"] = [
+            {key: one[key] for key in ("name", "kind", "rate", "parameters")}
+            | {key: one["scores"][-1][key] for key in ("folds", "accuracy", "tempered")}
+            for one in result["candidates"]
+        ]
+    return short

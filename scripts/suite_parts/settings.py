@@ -48,8 +48,11 @@ class Settings:
 
     @property
     def keys(self) -> dict[str, str]:
-        """Task → SHA-256 of what its units depend on: settings, run file, backbone and the task's images."""
-        common = dataclasses.asdict(self) | {"run": run_file(), "task_digests": None}
+        """Task → SHA-256 of what its units depend on: settings, run file, backbone and the task's images.
+
+        Where the backbone lies is not among them, nor the device: finished units may be read on another machine.
+        """
+        common = dataclasses.asdict(self) | {"run": run_file(), "task_digests": None, "backbone": None, "device": None}
         return {
             task: hashlib.sha256(json.dumps(common | {"task_digests": digest}, sort_keys=True).encode()).hexdigest()
             for task, digest in self.task_digests.items()
@@ -66,7 +69,8 @@ QUICK: dict[str, Any] = {
     "tau_trainings": 2,
     "overrides": (
         "train.steps=6",
-        "train.pilot_steps=6",
+        "train.pilot_steps=3",
+        "train.pilot_rates=[1e-3, 1e-2]",
         "train.batch_size=16",
         "search.trials=8",
         "search.population=4",

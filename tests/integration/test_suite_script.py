@@ -49,17 +49,18 @@ def start(place: Path, *more: str) -> subprocess.Popen[str]:
 
 def call(place: Path, *more: str, code: int = 0) -> tuple[str, str]:
     process = start(place, *more)
-    out, err = process.communicate(timeout=500)
+    out, err = process.communicate(timeout=1_500)
     assert process.returncode == code, err
     return out, err
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 def test_arms_killed_and_resumed(place: Path) -> None:
     units = place / "out" / "units"
     core = ("--arms", ",".join(CORE))
     killed = start(place, *core)
-    wait_until(lambda: len(list(units.glob("*.json"))) >= 2, "two units")
+    wait_until(lambda: list(units.glob("*.json")) != [], "a unit")
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     before = {path: path.stat().st_mtime_ns for path in units.glob("*.json")}
@@ -91,6 +92,7 @@ def test_arms_killed_and_resumed(place: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 def test_every_other_arm(place: Path) -> None:
     call(place, "--seeds", "0", "--arms", ",".join(["evolution", *OTHERS]))
     summary: dict[str, Any] = json.loads((place / "out" / "suite.json").read_text())

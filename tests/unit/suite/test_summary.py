@@ -117,8 +117,13 @@ def test_units_of_other_settings_are_refused(tmp_path: Path) -> None:
     store.write(one, {"found": 1})
     assert store.read(one) == {"task": "a", "seed": 0, "arm": "evolution", "key": settings().keys["a"], "found": 1}
     assert dict(store.done([one, one._replace(seed=1)])).keys() == {one}
-    for other in (settings(budget="lora4"), settings(task_digests={"a": "3"}), settings(sizes=Sizes(train=3))):
+    for other in (
+        settings(budget="lora4"),
+        settings(backbone_digest="2"),
+        settings(task_digests={"a": "3"}),
+        settings(sizes=Sizes(train=3)),
+    ):
         with pytest.raises(ValueError, match="was made with other settings"):
             UnitStore(tmp_path / "units", other.keys).read(one)
-    more = settings(task_digests={"a": "2", "b": "3"})
+    more = settings(task_digests={"a": "2", "b": "3"}, backbone="local-dir:/elsewhere", device="cuda")
     assert UnitStore(tmp_path / "units", more.keys).read(one) is not None
