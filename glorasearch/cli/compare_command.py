@@ -45,6 +45,11 @@ def command(
     Accuracies are given with Wilson's 95 % interval, which covers the sampling of the images; with --group, with the
     standard deviation over the seeds.
 
+    A second table pairs every run with the first one that was tested, on the same test images (difference in points
+    with its 95 % interval, McNemar's exact test); with --group every method with the first one, by seed and task
+    (Student's interval over the pairs, Wilcoxon's one-sided tests), and with the baselines of its own runs. Where it
+    says that no difference can be told, there may still be one. Several p are adjusted after Holm.
+
     Runs that differ in backbone, data, splits, steps or recipe are compared with a warning for each difference.
     """
     from glorasearch.cli.compare_table import print_markdown, print_table
