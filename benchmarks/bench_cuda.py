@@ -32,7 +32,7 @@ from glorasearch.supernet import Supernet
 from glorasearch.training.step import subnet_loss, teacher_of
 
 BATCH, IMAGES = 64, 200
-RATES = {"factor": 1e-3, "vector": 1e-3, "spectrum": 1e-1, "head": 1e-3}
+RATES = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
 
 
 def step_rows() -> list[Row]:

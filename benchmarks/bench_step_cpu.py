@@ -27,8 +27,8 @@ from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.data import DataConfig, InputSpec, TrainSplit, load_search_data
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
-from glorasearch.training import Fixed, SamplingStrategy, Uniform
-from glorasearch.training.optimizer import SupernetOptimizer
+from glorasearch.training import Fixed, SamplingStrategy, TrainingConfig, Uniform
+from glorasearch.training.optimizer import SupernetOptimizer, peak_rates
 from glorasearch.training.plain_step import PlainStep
 from glorasearch.training.sampling import BatchOrder
 from glorasearch.training.step import label_loss
@@ -64,9 +64,8 @@ def supernet_step(backbone: nn.Module, space: str, data: TrainSplit, order: Batc
     supernet = Supernet(backbone, SearchSpace.load(space)).train()
     single = all(len(gene.choices) == 1 for gene in supernet.space.genes)
     strategy: SamplingStrategy = Fixed(supernet.space.largest()) if single else Uniform(supernet.space, 0)
-    optimizer = SupernetOptimizer(
-        supernet, {"factor": LR, "vector": LR, "spectrum": LR, "head": LR}, weight_decay=DECAY
-    )
+    peaks = peak_rates(supernet.space, TrainingConfig(lr=LR, spectrum_lr=LR))
+    optimizer = SupernetOptimizer(supernet, peaks, weight_decay=DECAY)
     plain = PlainStep(supernet, optimizer, mixed=False, label_smoothing=0.0, clip_norm=CLIP, seed=0)
     return lambda number: plain.run(number, strategy.sample(number), *data.batch(order.indices(number)), 1.0)
 

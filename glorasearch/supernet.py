@@ -182,7 +182,7 @@ class Supernet(nn.Module):
         return {name: value for name, value in self._parts().items() if value.requires_grad}
 
     def rates(self) -> dict[str, str]:
-        """The learning-rate group of every trainable part: `factor`, `vector` or `spectrum`."""
+        """The learning-rate group of every trainable part: `factor`, `vector`, or `spectrum <size / scale>`."""
         return {
             f"{prefix}.{name}": storage.rates[name]
             for prefix, storage in self._storages().items()

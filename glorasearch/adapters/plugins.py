@@ -28,7 +28,7 @@ def check_plugins(tensor: str, offered: Mapping[str, OfferedChoice], support: Su
             continue
         who = f"choice {name!r} ({module}) as support tensor {tensor} of {choice.site.layer.name}"
         for part_name, part in choice.parts.items():
-            if part.rate not in RATES:
+            if part.rate.partition(" ")[0] not in RATES:
                 raise SearchSpaceError(
                     f"{who}: part {part_name!r} has the rate {part.rate!r}; one of {', '.join(RATES)}"
                 )

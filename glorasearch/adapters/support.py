@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ class OfferedChoice(NamedTuple):
     choice_class: type[Choice]
     site: Site
     parts: Mapping[str, Part]
-    """At the largest arguments that are offered."""
+    """At the largest arguments that are offered; `rate` is the learning-rate group of this place."""
     shared: bool
     """Whether the parts belong to a group of layers."""
     largest: tuple[int, ...]
@@ -41,7 +42,10 @@ def offered_choices(space: BoundSpace, gene: Gene) -> dict[str, OfferedChoice]:
     for name, choices in by_name.items():
         site, made = space.site(gene, name), type(choices[0])
         largest = {argument: max(choice.given[argument] for choice in choices) for argument in made.arguments}
-        parts, shared = made.parts(site, **largest), bool(gene.share) and made.shareable
+        parts = {
+            part: replace(one, rate=made.rate_group(one, site)) for part, one in made.parts(site, **largest).items()
+        }
+        shared = bool(gene.share) and made.shareable
         offered[name] = OfferedChoice(made, site, parts, shared, tuple(largest.values()))
     return offered
 

@@ -149,7 +149,7 @@ class Part:
     cut: Mapping[str, int] = field(default_factory=dict)
     """Argument → axis, counted from the end (negative): a choice uses the first entries, as many as its argument."""
     rate: str = "factor"
-    """Its learning-rate group: `factor`, `vector` or `spectrum`."""
+    """Its kind of learning rate: `factor`, `vector` or `spectrum`."""
     trained: bool = True
     """If not, it is stored with the weights, but has no gradient and is not counted."""
 
@@ -211,6 +211,13 @@ class Choice(ABC):
     def spectrum_size(cls, site: Site) -> int:
         """Entries of the matrix that a coefficient of a spectrum moves: the learning rate is proportional to it."""
         return site.layer.out_features * site.layer.in_features
+
+    @classmethod
+    def rate_group(cls, part: Part, site: Site) -> str:
+        """The learning-rate group of a part there: spectra have one for each size / scale, which ends its name."""
+        if part.rate != "spectrum":
+            return part.rate
+        return f"{part.rate} {cls.spectrum_size(site) / site.options.get('scale', 1.0):.6g}"
 
     def parameters(self, site: Site) -> int:
         """Trainable parameters that it adds."""

@@ -28,7 +28,7 @@ class Segment:
     start: int
     shape: tuple[int, ...]
     group: str
-    """Its learning-rate group: `factor`, `vector`, `spectrum` or `head`; `fixed` if it is not trained."""
+    """Its learning-rate group: `factor`, `vector`, `spectrum ...` or `head`; `fixed` if it is not trained."""
     places: tuple[tuple[int, int], ...]
     """Rows and columns (layer, support tensor) of its genes in the codes: one, or several if layers share it; none for
     the head."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -18,30 +17,32 @@ from glorasearch.training.config import TrainingConfig
 SPECTRUM_SHARE: Final = 0.04
 """How far a step of one coefficient of a spectrum moves an entry of the weight, as a share of a low-rank factor's step.
 
-An entry moves by lr·α / (out·in). With the factors' 1e-3, on a ViT-B/16, that makes 0.24 at α = 300 (published are 0.05
-to 0.3); with 1e-2, on the quickstart's backbone, 0.04 (measured: 98.1 % at 0.03, 95.2 at 0.003, 70.1 at 0.3)."""
+An entry moves by lr·α / (out·in), so each size of weight has a rate of its own, share · lr · out·in / α. With the
+factors' 1e-3, on query and value of a ViT-B/16, that makes 0.08 at α = 300 (published are 0.05 to 0.3). Measured on the
+quickstart's backbone, with one rate for all layers: 98.1 % at 0.03, 95.2 at 0.003, 70.1 at 0.3; 0.04 was the mean rate
+that this share gives at 1e-2."""
 
 
 def peak_rates(space: BoundSpace, config: TrainingConfig) -> dict[str, float]:
-    """Peak learning rate by group: those of `Part.rate`, and `head`."""
+    """Peak learning rate by group: those of `Choice.rate_group` in this space, and `head`."""
     lr, vector, spectrum, head = config.lr, config.vector_lr, config.spectrum_lr, config.head_lr
-    return {
-        "factor": lr,
-        "vector": lr if vector is None else vector,
-        "spectrum": _spectrum_rate(space, lr) if spectrum is None else spectrum,
-        "head": lr if head is None else head,
-    }
+    peaks = {"factor": lr, "vector": lr if vector is None else vector, "head": lr if head is None else head}
+    for group in _spectra(space):
+        size = float(group.rpartition(" ")[2])
+        peaks[group] = SPECTRUM_SHARE * lr * size if spectrum is None else spectrum
+    return peaks
 
 
-def _spectrum_rate(space: BoundSpace, lr: float) -> float:
-    """`SPECTRUM_SHARE` · lr · out·in / α, averaged over the layers that offer a spectrum; `lr` if none does."""
-    sizes: list[float] = []
+def _spectra(space: BoundSpace) -> set[str]:
+    """The learning-rate groups of spectra."""
+    found: set[str] = set()
     for gene in space.genes:
         for choice in map(parse_choice, gene.choices):
             site = space.site(gene, choice.name)
-            if any(part.rate == "spectrum" for part in choice.parts(site, **choice.given).values()):
-                sizes.append(site.layer.out_features * site.layer.in_features / site.options.get("scale", 1.0))
-    return SPECTRUM_SHARE * lr * statistics.fmean(sizes) if sizes else lr
+            for part in choice.parts(site, **choice.given).values():
+                if part.rate == "spectrum":
+                    found.add(choice.rate_group(part, site))
+    return found
 
 
 def lr_scale(step: int, steps: int, warmup_steps: int) -> float:

@@ -20,8 +20,8 @@ from glorasearch.fused.layout import DENSE, EXTRA, SPECTRAL, Shape, encode
 from glorasearch.fused.pool import pool_of
 from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
-from glorasearch.training import SampledSubnet
-from glorasearch.training.optimizer import SupernetOptimizer
+from glorasearch.training import SampledSubnet, TrainingConfig
+from glorasearch.training.optimizer import SupernetOptimizer, peak_rates
 from glorasearch.training.plain_step import PlainStep
 from glorasearch.training.step import subnet_loss, teacher_of
 
@@ -39,7 +39,7 @@ MORE = {
     "E": ["vector"],
 }
 """Choices that are extras on the fused paths."""
-PEAKS = {"factor": 1e-2, "vector": 2e-2, "spectrum": 1e-1, "head": 3e-3}
+RECIPE = TrainingConfig(lr=1e-2, vector_lr=2e-2, spectrum_lr=1e-1, head_lr=3e-3)
 
 
 def layer_of(
@@ -149,7 +149,7 @@ def supernets(
 
 
 def plain_step(supernet: Supernet) -> PlainStep:
-    optimizer = SupernetOptimizer(supernet, PEAKS, weight_decay=1e-2)
+    optimizer = SupernetOptimizer(supernet, peak_rates(supernet.space, RECIPE), weight_decay=1e-2)
     return PlainStep(supernet, optimizer, mixed=False, label_smoothing=0.1, clip_norm=1.0, seed=0)
 
 
@@ -169,14 +169,14 @@ def test_steps_move_what_the_plain_steps_move(
     plain = plain_step(first)
     config = StepConfig(batch_size=6, paths=paths, weight_decay=1e-2, dtype=torch.float64)
     fused = FusedStep(second, config, loss=partial(subnet_loss, smoothing=0.1), teacher=teacher_of)
-    rng = np.random.default_rng(0)
+    rng, peaks = np.random.default_rng(0), peak_rates(first.space, RECIPE)
     for number in range(4):
         images = torch.randn(6, 3, 32, 32, dtype=torch.float64)
         labels = torch.randint(0, 5, (6,))
         subnets = [sample(first.space, rng) for _ in paths]
         drawn = [SampledSubnet(subnet, distilled) for subnet, distilled in zip(subnets, paths, strict=True)]
         expected = plain.run(number, drawn, images, labels, 0.5)
-        found = fused.run(subnets, images, labels, {group: 0.5 * peak for group, peak in PEAKS.items()})
+        found = fused.run(subnets, images, labels, {group: 0.5 * peak for group, peak in peaks.items()})
         # The plain step adds its losses up in float32.
         torch.testing.assert_close(found, expected.double(), rtol=1e-6, atol=1e-6)
         assert worst(plain.state(), fused.optimizer.state()) < 1e-10
@@ -205,7 +205,7 @@ def test_either_step_goes_on_with_the_others_state() -> None:
     assert worst(plain.state(), fused.optimizer.state()) == 0
     subnet = sample(first.space, rng)
     plain.run(1, [SampledSubnet(subnet)], images, labels, 1.0)
-    fused.run([subnet], images, labels, PEAKS)
+    fused.run([subnet], images, labels, peak_rates(first.space, RECIPE))
     assert worst(first.adapter_state(), second.adapter_state()) < 1e-6
     plain.load_state(fused.optimizer.state())
     assert worst(plain.state(), fused.optimizer.state()) == 0

@@ -7,8 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from glorasearch.adapters import offered_choices
+from glorasearch.space import LayerShape, SearchSpace
 from glorasearch.supernet import Supernet
-from glorasearch.training.optimizer import SupernetOptimizer, lr_scale
+from glorasearch.training import TrainingConfig
+from glorasearch.training.optimizer import SPECTRUM_SHARE, SupernetOptimizer, lr_scale, peak_rates
 from glorasearch.training.step import distillation_loss, label_loss
 
 MakeSupernet = Callable[..., Supernet]
@@ -123,3 +126,19 @@ def test_distillation_is_smallest_at_the_teacher() -> None:
     entropy = -(teacher * teacher.log()).sum(-1).mean()
     assert float(distillation_loss(logits, teacher)) == pytest.approx(float(entropy), rel=1e-5)
     assert distillation_loss(logits + torch.eye(6, 4), teacher) > entropy
+
+
+def test_a_spectrum_of_every_size_moves_its_weight_as_far() -> None:
+    """An entry moves by rate · α / size: the same share of a factor's rate for any size, unless a rate is given."""
+    layers = [LayerShape("a.qkv", 8, 24), LayerShape("a.proj", 8, 8), LayerShape("a.fc1", 8, 32)]
+    content = {"name": "x", "layers": {"include": ["*"]}, "options": {"fourier": {"scale": 20.0}}}
+    group = {"layers": ["*.qkv"], "B": ["fourier_qv:4"]}
+    space = SearchSpace.from_dict(content | {"choices": {"B": ["fourier:4"]}, "groups": [group]}).bind(layers)
+    sizes = {"a.qkv": 8 * 8 / 300, "a.proj": 8 * 8 / 20, "a.fc1": 8 * 32 / 20}
+    peaks = peak_rates(space, TrainingConfig(lr=1e-2))
+    for gene in space.genes:
+        (name, offered), *_ = offered_choices(space, gene).items()
+        (part,) = offered.parts.values()
+        assert peaks[part.rate] == pytest.approx(SPECTRUM_SHARE * 1e-2 * sizes[gene.layer], rel=1e-5), name
+    given = peak_rates(space, TrainingConfig(lr=1e-2, spectrum_lr=0.5))
+    assert [rate for group, rate in given.items() if group.startswith("spectrum")] == [0.5] * 3
