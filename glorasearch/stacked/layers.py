@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from timm.layers import norm as timm_norms
@@ -172,14 +170,14 @@ def stacked_layer(base: nn.Module, members: int) -> StackedLayer:
     raise BackboneError(f"{type(base).__name__} has no stacked form")
 
 
-def linear_parts(head: nn.Module) -> Sequence[str]:
-    """The names of the linear layers of a head, which hold all its parameters.
+def head_parts(head: nn.Module) -> list[str]:
+    """The names of the layers of a head, linear or convolutions, which hold all its parameters.
 
     Raises:
         BackboneError: if another module of it has parameters.
     """
     names = [name for name, module in head.named_modules() if next(module.parameters(recurse=False), None) is not None]
     for name in names:
-        if type(head.get_submodule(name)) is not nn.Linear:
+        if type(head.get_submodule(name)) not in (nn.Linear, nn.Conv2d):
             raise BackboneError(f"its head has a {type(head.get_submodule(name)).__name__}, which has no stacked form")
     return names

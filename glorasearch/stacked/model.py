@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from glorasearch.adapters import head_names
-from glorasearch.stacked.layers import StackedLayer, StackedLinear, linear_parts, stacked_layer
+from glorasearch.stacked.layers import StackedLayer, head_parts, stacked_layer
 from glorasearch.stacked.merge import Merger, groups_of
 from glorasearch.stacked.plan import Plan
 from glorasearch.stacked.store import Key, Store
@@ -51,13 +51,12 @@ class StackedModel(nn.Module):
             self._layers.append((layer, merger))
             self.bases[name] = weight
             self._replace(name, layer)
-        self._heads: list[tuple[StackedLinear, Key, Key | None]] = []
+        self._heads: list[tuple[StackedLayer, Key, Key | None]] = []
         for head in heads:
-            for part in linear_parts(model.get_submodule(head)):
+            for part in head_parts(model.get_submodule(head)):
                 name = f"{head}.{part}" if part else head
                 base = self.model.get_submodule(name)
-                assert isinstance(base, nn.Linear)
-                own = StackedLinear(base, self.members)
+                own = stacked_layer(base, self.members)
                 bias_key = None if base.bias is None else store.key(0, f"{name}.bias")[0]
                 self._heads.append((own, store.key(0, f"{name}.weight")[0], bias_key))
                 self._replace(name, own)
@@ -78,7 +77,7 @@ class StackedModel(nn.Module):
         for layer, merger in self._layers:
             layer.install_terms(merger.terms(pieces), merger.base)
         for head, weight, bias in self._heads:
-            head.install(pieces[weight], None if bias is None else pieces[bias])
+            head.install(pieces[weight].flatten(2), None if bias is None else pieces[bias])
 
     def clear(self) -> None:
         """Let go of what `install` computed."""

@@ -33,6 +33,10 @@ CONVOLUTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         {"channels": (8, 8, 12, 16), "layers": (1, 1, 1, 1), "cardinality": 4, "base_width": 32},
     ),
 }
+CONVOLUTIONS["resnetv2, head of a convolution"] = (
+    "resnetv2_50",
+    {"channels": (8, 8, 12, 16), "layers": (1, 1, 1, 1), "stem_chs": 8},
+)
 SMALL = {
     "A": ["none", "constant", "vector", "lora:1", "lora:2", "wegeft:2"],
     "B": ["none", "constant", "vector", "lora:1", "lora:2", "fourier:9", "dash:1:2", "tsd_init:1", "tsd:1:2"],

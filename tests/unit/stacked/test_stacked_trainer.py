@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from support.data import few_digits
 from support.models import tiny_vit
 from support.stacks import CHOICES, differences, double, members_of, recipe, space_of, trained_alone
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from glorasearch.choices import CHOICES as CLASSES
@@ -279,3 +280,13 @@ def test_a_choice_that_allows_no_leading_dimension(
     members = [replaced(member, start=None) for member in members]
     assert StackedTrainer(vit, members, data.train, side_by_side=True).kind == "one by one"
     assert "cannot be stacked" in caplog.text
+
+
+def test_what_is_dropped_elsewhere_is_found_out(data: SearchData, caplog: pytest.LogCaptureFixture) -> None:
+    """Fused attention drops without its module; a block without a residual has a drop path that nothing calls."""
+    attention, unused = tiny_vit(attn_drop_rate=0.1), tiny_vit(drop_path_rate=0.1)
+    unused.add_module("without_residual", DropPath(0.1))
+    for backbone, kind in ((attention, "one by one"), (unused, "side by side")):
+        members = members_of(backbone, space_of(backbone, {"B": ["lora:2"]}), len(data.train), 2, drop_path=0.1)
+        assert StackedTrainer(backbone, members, data.train, side_by_side=True).kind == kind
+    assert "attn_drop is never called" in caplog.text

@@ -1,0 +1,56 @@
+"""A step of a stack can be captured in a CUDA graph: it moves nothing between host and device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from support.data import few_digits
+from support.models import tiny_vit
+from support.stacks import members_of, space_of
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from glorasearch.stacked import StackedTrainer
+from glorasearch.stacked.side_by_side import SideBySide
+
+WAITING = {"aten._local_scalar_dense.default", "aten.lift_fresh.default", "aten.nonzero.default"}
+"""Operations that read a value back, or make a tensor from numbers of the host."""
+
+
+class Watched(TorchDispatchMode):
+    """Collects the names of all operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.seen.add(str(function))
+        return function(*args, **kwargs or {})
+
+
+def test_a_step_waits_for_nothing() -> None:
+    """Of all choice classes, with drop path, once everything that is computed once is there."""
+    data = few_digits().train
+    backbone = tiny_vit(drop_path_rate=0.2)
+    members = members_of(backbone, space_of(backbone), len(data), 6, drop_path=0.2)
+    engine = StackedTrainer(backbone, members, data, side_by_side=True)._engine
+    assert isinstance(engine, SideBySide)
+    watched = Watched()
+    computed: list[torch.Tensor] = []
+
+    def watch(inputs: Any, compute: Any = engine._compute) -> torch.Tensor:
+        compute(inputs)  # a warm-up
+        with watched:
+            computed.append(compute(inputs))
+        return computed[-1]
+
+    engine._compute = watch  # type: ignore[method-assign]
+    images, labels = data.batch(torch.arange(36) % len(data))
+    engine.step(0, images, labels.view(6, 6), [1.0] * 6)
+    assert torch.isfinite(computed[0]).all()
+    assert {"aten.baddbmm.default", "aten._foreach_norm.Scalar", "aten.index_select.default"} <= watched.seen
+    assert not watched.seen & WAITING
