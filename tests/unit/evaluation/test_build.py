@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,7 @@ def test_a_worker_scores_like_home(tmp_path: Path) -> None:
         expected = here.evaluate(subnet)
         assert result.error is None
         assert result.score is not None
-        assert (result.score.correct, result.score.total) == (expected.correct, expected.total)
-        assert result.score.cross_entropy == expected.cross_entropy
+        assert replace(result.score, seconds=0.0) == replace(expected, seconds=0.0)
 
 
 def test_another_search_split_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def test_a_split_that_does_not_fit_into_memory_is_read_by_each(tmp_path: Path) -
 
 def scores(result: EvaluationResult) -> tuple[Any, ...]:
     score = result.score
-    return (score and (score.correct, score.total, score.cross_entropy)), result.error
+    return (score and replace(score, seconds=0.0)), result.error
 
 
 def test_an_evaluator_of_shared_parts_scores_like_one_of_its_own(
