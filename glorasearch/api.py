@@ -149,7 +149,7 @@ def refit_subnet(supernet: Supernet, subnet: Subnet, data: SearchData | Splits, 
         supernet: trained in place.
         subnet: one of its space.
         data: the splits; both their train and search images are used.
-        options: as for `train_supernet`; `steps` is 1,000 if not given.
+        options: as for `train_supernet`; `steps` is 1,500 if not given.
     """
     if not isinstance(data, (SearchData, Splits)):
         raise DataError(f"refit_subnet: expected what load_data returns, got a {type(data).__name__}")

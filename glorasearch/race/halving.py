@@ -6,6 +6,7 @@ Pure functions of scores, so a race that was interrupted goes on from those that
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from glorasearch.race.candidates import Candidate
@@ -88,5 +89,7 @@ def ranking(
 
 
 def stacks(trainings: Sequence[Training], size: int) -> list[tuple[Training, ...]]:
-    """Trainings in stacks of at most `size`."""
-    return [tuple(trainings[first : first + size]) for first in range(0, len(trainings), size)]
+    """Trainings in as few stacks of at most `size` as there can be, in order, and as even as they can be."""
+    count = max(1, -(-len(trainings) // size))
+    ends = [len(trainings) * number // count for number in range(count + 1)]
+    return [tuple(trainings[first:end]) for first, end in pairwise(ends) if first < end]

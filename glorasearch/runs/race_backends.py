@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
@@ -17,8 +18,11 @@ from glorasearch.runs.results.race import RaceResult
 from glorasearch.runs.session import Session
 from glorasearch.stacked import stack_size
 
+_log = logging.getLogger(__name__)
 RUN_TASKS: Final = "workers.tasks:run_tasks"
 TASK: Final = "glorasearch.runs.race_stacks:run_task"
+REMOTE: Final = 16
+"""Models side by side on a GPU that this machine cannot ask for its memory."""
 SHARES: Final = 4
 """Tasks of a worker in a rung, at least: few enough that their start does not count, enough that none waits long."""
 
@@ -65,7 +69,9 @@ class LocalRace:
         given = self._session.config.race.stack
         if given or not members:
             return given or 1
-        return stack_size(self._maker.backbone(members), self._maker.members(members), self._session.device)
+        made = self._maker.members(members)
+        made.sort(key=lambda member: member.space.parameters(member.subnet), reverse=True)  # the first ones are asked
+        return stack_size(self._maker.backbone(members), made, self._session.device)
 
     def train(
         self, rung: int, stacks: Mapping[int, Stack], on_step: Callable[[int, int], None]
@@ -75,12 +81,36 @@ class LocalRace:
             stage = stage_name(RaceResult, f"{rung}-{number}")
             checkpoint = self._session.files.checkpoint(stage)
             show = partial(on_step, number)
-            yield number, self._maker.train(stack, checkpoint=checkpoint, on_step=show)
+            try:
+                outcome = self._maker.train(stack, checkpoint=checkpoint, on_step=show)
+            except torch.OutOfMemoryError:
+                if len(stack) == 1:
+                    raise
+                _log.warning(
+                    "%d models side by side do not fit into the GPU's memory: trained one after the other; set a "
+                    "smaller race.stack",
+                    len(stack),
+                )
+                torch.cuda.empty_cache()
+                alone = [self._maker.train([member]) for member in stack]
+                outcome = StackOutcome(
+                    tuple(score for one in alone for score in one.scores), sum(one.seconds for one in alone)
+                )
+            yield number, outcome
             self._session.files.forget_checkpoint(stage)
 
 
 class RayRace(LocalRace):
     """Trains in Ray tasks, each a few stacks; a task that is lost is started again from its first step."""
+
+    def size(self, members: Sequence[MemberSpec]) -> int:
+        """As `LocalRace.size`; on GPUs of other machines `REMOTE`, and a worker's share of what fits on its GPU."""
+        given, device = self._session.config.race.stack, worker_device(self._session)
+        if given or not device.startswith("cuda"):
+            return given or 1
+        share = min(1.0, self._session.resources.gpus_per_worker or 1.0)
+        whole = super().size(members) if self._session.device.startswith("cuda") else REMOTE
+        return max(1, int(share * whole))
 
     def train(
         self, rung: int, stacks: Mapping[int, Stack], on_step: Callable[[int, int], None]

@@ -101,9 +101,11 @@ def test_a_diverged_training_comes_last() -> None:
 
 def test_stacks_hold_every_training_once_in_order() -> None:
     trainings = trainings_of(1, candidates(), {}, RaceConfig(), BETAS)
-    found = stacks(trainings, 8)
-    assert [len(stack) for stack in found] == [8, 8, 4]
-    assert [training for stack in found for training in stack] == trainings
+    for size, sizes in ((8, [6, 7, 7]), (1, [1] * 20), (20, [20]), (64, [20]), (19, [10, 10])):
+        found = stacks(trainings, size)
+        assert [len(stack) for stack in found] == sizes
+        assert [training for stack in found for training in stack] == trainings
+    assert stacks([], 8) == []
 
 
 @pytest.mark.parametrize(
