@@ -12,7 +12,7 @@ import click
 from glorasearch.cli.options import json_option, workspace_options
 
 if TYPE_CHECKING:
-    from glorasearch.db import Metric
+    from glorasearch.db import Metric, RaceMember
 
 _DIGESTS = ("weights", "digest", "split", "key")
 """Fields that are shown shortened."""
@@ -26,6 +26,7 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
     """Show RUN: its state, the results of its stages, its last measurements, and its report when it is finished."""
     from glorasearch.cli.output import echo_json
     from glorasearch.cli.report_table import print_report
+    from glorasearch.db import RaceStore
     from glorasearch.runs.results import Results
     from glorasearch.runs.workspace import Workspace
 
@@ -41,6 +42,7 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
                 "config": record.config,
                 "stages": record.stages,
                 "metrics": [asdict(metric) for metric in metrics],
+                "race_members": [_member(member) for member in RaceStore(found.runs.database).list(run)],
             }
         )
         return
@@ -53,6 +55,13 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
     report = Results(record.stages).report
     if report is not None:
         print_report(report)
+
+
+def _member(member: RaceMember) -> dict[str, Any]:
+    """A training of the race, also of one that has not finished."""
+    content = asdict(member)
+    del content["nats"]
+    return content
 
 
 def _brief(result: Mapping[str, Any]) -> str:

@@ -97,6 +97,12 @@ def test_the_export_is_the_pick_and_the_report_says_who_won(
     shown = capsys.readouterr().out
     assert race.verdict() in shown
     assert f"winner, {race.winner.label}, taught" in shown
+    assert command_line(["show", "tiny", "--json", *raced.place]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert len(content["race_members"]) == TRAININGS
+    assert {member["rung"] for member in content["race_members"]} == {1, 2}
+    steps = [row["step"] for row in content["metrics"] if (row["stage"], row["name"]) == ("race", "best_accuracy")]
+    assert steps[-1] == TRAININGS
 
 
 def test_a_finished_race_is_answered_from_the_database(raced: Bench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,15 +127,17 @@ class _Race:
         self._store.record(self._session.name, members)
         for training, member in zip(stack, members, strict=True):
             self._members[training.place], self._scores[training.place] = member, _fold_score(member)
-        self._lead = self._leader()
+        self._show_leader()
 
-    def _leader(self) -> str:
-        """The best of those that were judged on most folds so far."""
+    def _show_leader(self) -> None:
+        """Of those that were judged on most folds so far; its accuracy is a metric, by the trainings that are done."""
         folds = range(self._config.folds)
         found = {one: standing_of(one, self._scores, folds, BETAS) for one in self._candidates}
         most = max(one.folds for one in found.values())
         best = rank({one: score for one, score in found.items() if score.folds == most}, self._config.judge)[0]
-        return f"{best.label} leads with {100 * found[best].accuracy:.1f} %"
+        self._lead = f"{best.label} leads with {100 * found[best].accuracy:.1f} %"
+        values = {"best_accuracy": found[best].accuracy, "folds": float(most)}
+        self._session.runs.record_metrics(self._session.name, RaceResult.stage, len(self._scores), values)
 
     def _result(self) -> RaceResult:
         found = [self._candidate(one) for one in ranking(self._candidates, self._scores, self._config, BETAS)]
