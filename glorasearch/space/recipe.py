@@ -48,8 +48,8 @@ class Recipe(BaseModel):
         own = {"vector_lr": self.vector_lr_factor, "spectrum_lr": 1.0, "head_lr": self.head_lr_factor}
         for name, factor in own.items():
             rate, total = getattr(given, name), self.lr_factor * factor
-            if total != 1 and rate is not None:
-                changes[name] = rate * total
+            if rate is not None:
+                changes |= {name: rate * total} if total != 1 else {}
             elif factor != 1:
                 changes[name] = given.lr * total
         return config.replace(**changes) if changes else config
