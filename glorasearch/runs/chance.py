@@ -52,16 +52,17 @@ def search_chance(
     """
     rng = np.random.default_rng([seed, CHANCE_TAG])
     subnets = [sample_within_budget(space, rng) for _ in range(count)]
-    for subnet in subnets:
-        executor.submit(EvaluationTask(subnet.to_json(), subnet.digest, weights))
+    distinct = {subnet.digest: subnet for subnet in subnets}
+    for digest, subnet in distinct.items():
+        executor.submit(EvaluationTask(subnet.to_json(), digest, weights))
     fitness_of: dict[str, float] = {}
-    for done in range(count):
+    for done in range(len(distinct)):
         result = executor.next_result()
-        if result.score is not None:
+        if result.score is not None and result.failure is None:
             fitness_of[result.subnet_digest] = objective(fitness, result.score)
         on_score(done + 1)
-    known = [fitness_of[subnet.digest] for subnet in subnets if subnet.digest in fitness_of]
-    scores = tuple(score for score in known if math.isfinite(score))  # in the order of the draws, not of arrival
+    # In the order of the draws, not of arrival; a subnet that was drawn twice counts twice.
+    scores = tuple(fitness_of[subnet.digest] for subnet in subnets if subnet.digest in fitness_of)
     found, towards = objective(fitness, outcome.best.score), direction(fitness)
     if len(scores) < LEAST_SCORES or not math.isfinite(found):
         return None
