@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from glorasearch.export import export_subnet
     from glorasearch.runs import Progress, Report, ResourceConfig, Results, Run, RunConfig, Workspace
     from glorasearch.runs.bars import ProgressBars
+    from glorasearch.runs.lr_finder import find_lr
     from glorasearch.search import SearchConfig, SearchOutcome, TrialRecord
     from glorasearch.space import BoundSpace, Score, SearchSpace, SpaceConfig, Subnet
     from glorasearch.supernet import Supernet
@@ -75,6 +76,7 @@ __all__ = [
     "accuracy_on_test",
     "create_supernet",
     "export_subnet",
+    "find_lr",
     "load_data",
     "load_export",
     "refit_subnet",
@@ -104,6 +106,7 @@ __getattr__ = lazy_names(
         "export": ("export_subnet",),
         "runs": ("Progress", "Report", "ResourceConfig", "Results", "Run", "RunConfig", "Workspace"),
         "runs.bars": ("ProgressBars",),
+        "runs.lr_finder": ("find_lr",),
         "search": ("SearchConfig", "SearchOutcome", "TrialRecord"),
         "space": ("BoundSpace", "Score", "SearchSpace", "SpaceConfig", "Subnet"),
         "supernet": ("Supernet",),

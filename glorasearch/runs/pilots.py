@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 
-from glorasearch.runs.results import PilotSummary
+from glorasearch.errors import RunError
+from glorasearch.runs.results import PilotsSummary, PilotSummary
 from glorasearch.space import BoundSpace, Fitness, Subnet, sample_within_budget
 from glorasearch.training import TrainingConfig
 
@@ -17,8 +19,14 @@ JUDGED: Final = 8
 """Random subnets within the budget that judge a pilot, besides the largest one."""
 JUDGE_STREAM: Final = 29
 """Seeds their draw, together with the run's seed, so that it is independent of all other draws."""
-BEHIND: Final = 1.25
-"""A pilot is given up where its score is this many times that of the best one at the same check."""
+BEHIND: Final = ((2.0, 1 / 3), (1.5, 1 / 2))
+"""When a pilot is given up, by check: its score is more than this many times the best one at the same check, or it has
+come less than this share of the best one's way down from chance. (Pilots that won in the end were at worst 1.4 and 1.2
+times behind at these checks, and never below 0.87 of the way: docs/search-quality-notes.md, "Rates by group".)"""
+
+
+class GivenUpError(Exception):
+    """Ends the training of a pilot that is clearly behind."""
 
 
 def judged_subnets(space: BoundSpace, seed: int) -> dict[str, Subnet]:
@@ -43,14 +51,42 @@ def in_order(rates: Iterable[float]) -> list[float]:
     return sorted(by_size, key=lambda rate: (abs(by_size.index(rate) - middle), rate))
 
 
-def is_behind(scores: Sequence[float], others: Iterable[PilotSummary]) -> bool:
-    """Whether a pilot with these scores is given up: clearly behind the best of the others at its last check."""
-    last = len(scores) - 1
-    there = [other.scores[last] for other in others if len(other.scores) > last]
-    return bool(there) and scores[last] > BEHIND * min(there)
+def is_behind(scores: Sequence[float], others: Iterable[PilotSummary], classes: int) -> bool:
+    """Whether a pilot is given up: clearly behind the best of the others at the latest check, which is not the end.
+
+    Args:
+        scores: the pilot's, at the checks so far.
+        others: the pilots before it.
+        classes: of the task; chance is `log(classes)`.
+    """
+    latest = len(scores) - 1
+    there = [other.scores[latest] for other in others if len(other.scores) > latest]
+    if not there or latest >= len(BEHIND):
+        return False
+    (factor, share), best, chance = BEHIND[latest], min(there), math.log(classes)
+    return scores[latest] > factor * best or chance - scores[latest] < share * (chance - best)
 
 
-def best(pilots: Iterable[PilotSummary]) -> PilotSummary | None:
-    """The pilot with the best score at its end, of equal ones that with the lowest rate; None if none got there."""
-    ended = [(pilot.score, pilot.rate, pilot) for pilot in pilots if pilot.score is not None]
-    return min(ended, key=lambda item: item[:2])[2] if ended else None
+def outcome(pilots: Sequence[PilotSummary], subnets: int) -> PilotsSummary:
+    """What the pilots found: the rate with the best score at its end, of equal ones the lowest.
+
+    Args:
+        pilots: all of them.
+        subnets: how many subnets judged them.
+
+    Raises:
+        RunError: if none got to its end.
+    """
+    ended = [(pilot.score, pilot.rate) for pilot in pilots if pilot.score is not None]
+    if not ended:
+        raise RunError(
+            f"all pilots diverged, at learning rates {', '.join(f'{one.rate:g}' for one in pilots)}: set lower "
+            'train.pilot_rates, a lower train.clip_norm, or train.precision = "float32"'
+        )
+    return PilotsSummary(
+        lr=min(ended)[1],
+        pilots=tuple(sorted(pilots, key=lambda pilot: pilot.rate)),
+        subnets=subnets,
+        steps=sum(pilot.steps for pilot in pilots),
+        seconds=sum(pilot.seconds for pilot in pilots),
+    )

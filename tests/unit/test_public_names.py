@@ -50,6 +50,7 @@ NAMES = [
     "accuracy_on_test",
     "create_supernet",
     "export_subnet",
+    "find_lr",
     "load_data",
     "load_export",
     "refit_subnet",

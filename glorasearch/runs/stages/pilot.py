@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from glorasearch.choices import plugin_sources
-from glorasearch.errors import NonFiniteLossError, RunError
+from glorasearch.errors import NonFiniteLossError
 from glorasearch.identity import digest, identity
-from glorasearch.runs.pilots import JUDGED_BY, best, checks, in_order, is_behind, judged_subnets
-from glorasearch.runs.results import Pilot, PilotResult, PilotSummary, Results, stage_name
+from glorasearch.runs.pilots import JUDGED_BY, GivenUpError, checks, in_order, is_behind, judged_subnets, outcome
+from glorasearch.runs.results import Pilot, PilotResult, Results, stage_name
 from glorasearch.runs.session import Session, versions
 from glorasearch.runs.training import TrainingTask, train, training_backend
 from glorasearch.space import Subnet
@@ -20,10 +20,6 @@ from glorasearch.weights import frozen_digest
 
 SECONDS = "seconds"
 """Metric of a pilot: its wall-clock seconds at a check."""
-
-
-class _GivenUpError(Exception):
-    """A pilot is clearly behind."""
 
 
 def pilot(session: Session) -> PilotResult:
@@ -45,29 +41,12 @@ def pilot(session: Session) -> PilotResult:
     for number, rate in enumerate(in_order(config.train.pilot_rates), 1):
         title = f"pilot {number} of {len(config.train.pilot_rates)}, rate {rate:g}"
         done.append(_run(session, rate, title, subnets, done, key))
-    found = best(done)
-    if found is None:
-        raise RunError(
-            f"all pilots diverged, at learning rates {', '.join(f'{one.rate:g}' for one in done)}: set lower "
-            'train.pilot_rates, train.clip_norm, or train.precision = "float32"'
-        )
-    _say(session, found)
-    return PilotResult(
-        lr=found.rate,
-        pilots=tuple(sorted(done, key=lambda one: one.rate)),
-        subnets=len(subnets),
-        steps=sum(one.steps for one in done),
-        seconds=sum(one.seconds for one in done),
-        key=key,
-        split=session.data.train_and_search().digest,
-    )
-
-
-def _say(session: Session, found: PilotSummary) -> None:
-    rates = session.config.train.pilot_rates
+    found = outcome(done, len(subnets))
+    rates = config.train.pilot_rates
     ends = {min(rates): "lowest", max(rates): "highest"}
-    note = f", the {ends[found.rate]} that was tried (train.pilot_rates)" if found.rate in ends else ""
-    session.progress.say(f"learning rate {found.rate:g}{note}")
+    note = f", the {ends[found.lr]} that was tried (train.pilot_rates)" if found.lr in ends else ""
+    session.progress.say(f"learning rate {found.lr:g}{note}")
+    return PilotResult.of(found, key=key, split=session.data.train_and_search().digest)
 
 
 def _run(
@@ -106,8 +85,9 @@ def _train(
         reached = max(reached, record.step)
         if subnets.keys() <= record.values.keys():
             session.runs.record_metrics(session.name, stage, record.step, {SECONDS: before + elapsed()})
-            if is_behind(_scores(session, stage, config, subnets, reached), others):
-                raise _GivenUpError
+            scores = _scores(session, stage, config, subnets, reached)
+            if record.step < config.steps and is_behind(scores, others, session.data.classes):
+                raise GivenUpError
 
     def advance(step: int) -> None:
         nonlocal reached
@@ -134,7 +114,7 @@ def _train(
     stopped = diverged = False
     try:
         train(session, task)
-    except _GivenUpError:
+    except GivenUpError:
         stopped = True
     except NonFiniteLossError:
         diverged = True

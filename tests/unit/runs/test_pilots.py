@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 from support.stage_results import PILOT
 
-from glorasearch.errors import ConfigError
+from glorasearch.errors import ConfigError, RunError
 from glorasearch.runs.config import RunConfig
-from glorasearch.runs.pilots import BEHIND, JUDGED, best, checks, in_order, is_behind, judged_subnets
+from glorasearch.runs.pilots import BEHIND, JUDGED, checks, in_order, is_behind, judged_subnets, outcome
 from glorasearch.runs.results import Pilot, PilotSummary
 from glorasearch.space import LayerShape, SearchSpace
 from glorasearch.training import TrainingConfig, TrainSection
@@ -53,20 +54,34 @@ def test_the_middle_runs_first() -> None:
 
 
 def test_a_pilot_is_given_up_when_it_is_clearly_behind_the_best_at_the_same_check() -> None:
-    others = [ended(3e-3, 2.0, 1.0, 0.5), ended(1e-3, 1.0, stopped=True)]
-    assert not is_behind([2.0], [])
-    assert is_behind([BEHIND + 0.01], others)
-    assert not is_behind([BEHIND - 0.01], others)
-    assert not is_behind([9.0, BEHIND - 0.01], others), "the one that was given up was not there"
-    assert is_behind([0.1, BEHIND + 0.01], others)
+    (first, _), (second, _) = BEHIND
+    others = [ended(3e-3, 0.9, 0.4, 0.1), ended(1e-3, 0.5, stopped=True)]
+    assert not is_behind([2.0], [], 1_000)
+    assert is_behind([0.5 * first + 0.01], others, 1_000)
+    assert not is_behind([0.5 * first - 0.01], others, 1_000)
+    assert is_behind([0.1, 0.4 * second + 0.01], others, 1_000)
+    assert not is_behind([9.0, 0.4 * second - 0.01], others, 1_000), "the one that was given up was not there"
+    assert not is_behind([9.0, 9.0, 9.0], others, 1_000), "at its end there is nothing to save"
+
+
+def test_where_scores_are_near_chance_the_way_down_from_it_counts() -> None:
+    chance, others = math.log(10), [ended(3e-3, math.log(10) - 0.3, math.log(10) - 0.8, 1.0)]
+    (_, first), (_, second) = BEHIND
+    assert is_behind([chance - 0.3 * first + 0.01], others, 10)
+    assert not is_behind([chance - 0.3 * first - 0.01], others, 10)
+    assert is_behind([chance, chance - 0.8 * second + 0.01], others, 10)
+    assert not is_behind([chance, chance - 0.8 * second - 0.01], others, 10)
 
 
 def test_the_best_is_one_that_came_to_its_end() -> None:
     low, high = ended(1e-3, 2.0, 1.0, 0.5), ended(3e-3, 2.0, 1.0, 0.5)
     gone = [ended(1e-2, 0.1, stopped=True), ended(1.0, diverged=True), ended(2.0, 0.1, 0.1, diverged=True)]
-    assert best([high, *gone, low]) == low
-    assert best([ended(1e-3, 2.0, 1.0, 0.6), high]) == high
-    assert best(gone) is None
+    found = outcome([high, *gone, low], 9)
+    assert (found.lr, found.subnets, found.steps, found.seconds) == (1e-3, 9, 500, 5.0)
+    assert [pilot.rate for pilot in found.pilots] == [1e-3, 3e-3, 1e-2, 1.0, 2.0]
+    assert outcome([ended(1e-3, 2.0, 1.0, 0.6), high], 9).lr == 3e-3
+    with pytest.raises(RunError, match=r"all pilots diverged, at learning rates 1, 2: set lower train\.pilot_rates"):
+        outcome(gone[1:], 9)
 
 
 def test_the_judges_are_the_largest_subnet_and_random_ones_within_the_budget() -> None:
