@@ -63,6 +63,7 @@ def _describe(space: SearchSpace, bound: BoundSpace, backbone: str) -> dict[str,
         "subnets_log10": bound.size_exponent(),
         "parameters": {"smallest": smallest, "mean": mean, "largest": largest},
         "budget": {"min": bound.budget[0], "max": bound.budget[1]},
+        "recipe": space.recipe.model_dump(exclude_defaults=True),
     }
 
 
@@ -99,3 +100,7 @@ def _print(space: SearchSpace, bound: BoundSpace, backbone: str, all_layers: boo
         highlight=False,
         soft_wrap=True,
     )
+    recipe = space.recipe.model_dump(exclude_defaults=True)
+    if recipe:
+        said = ", ".join(f"{name} {value:g}" for name, value in recipe.items())
+        console.print(f"recipe: {said}", highlight=False, soft_wrap=True)

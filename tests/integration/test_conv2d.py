@@ -170,6 +170,10 @@ def test_what_batch_norms_hold(exports: dict[str, Exported], name: str) -> None:
 RUNS = {
     "resnet18": ("resnet_glora", "{layers = [1, 1, 1, 1], channels = [8, 16, 16, 24], in_chans = 1}"),
     "convnext_atto": ("convnext_glora", "{depths = [1, 1, 1, 1], dims = [8, 16, 16, 24], in_chans = 1}"),
+    "vit_tiny_patch16_224": (
+        "ssf",
+        "{img_size = 32, patch_size = 8, embed_dim = 24, depth = 2, num_heads = 3, in_chans = 1}",
+    ),
 }
 
 

@@ -28,3 +28,12 @@ def test_what_layers_share_is_said() -> None:
     described = json.loads(output("wegeft", "--json"))
     assert {layer["type"] for layer in described["layers"]} == {"linear"}
     assert all(layer["shared"] == {"A": "projections"} for layer in described["layers"])
+
+
+def test_norms_and_recipes_are_said() -> None:
+    assert output("ssf").endswith("budget: 0 to no limit\nrecipe: lr_factor 3\n")
+    assert "recipe" not in output("lora")
+    described = json.loads(output("ssf", "--json"))
+    assert described["recipe"] == {"lr_factor": 3.0}
+    kinds = [layer["type"] for layer in described["layers"]]
+    assert {kind: kinds.count(kind) for kind in kinds} == {"conv2d": 1, "norm": 25, "linear": 48}
