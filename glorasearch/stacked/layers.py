@@ -40,15 +40,20 @@ class StackedLayer(nn.Module):
 class StackedLinear(StackedLayer):
     """`(M · N, ..., in)` to `(M · N, ..., out)`.
 
-    Where no member needs a dense change of the weight, W0 is applied to the images of all members in one product, and
-    what each member adds in its factored form; else every member has its own weight, in one batched product.
+    Every member has its own weight, and all of them are one batched product. Where no member changes the weight
+    densely, `factored` applies W0 to the images of all members at once, and what each member adds as it is stored: that
+    is less arithmetic, for CPUs, and more passes over the outputs, which are what a GPU waits for.
     """
 
     base: nn.Linear
 
+    def __init__(self, base: nn.Linear, members: int) -> None:
+        super().__init__(base, members)
+        self.factored = base.weight.device.type == "cpu"
+
     def install_terms(self, terms: Terms, base: Tensor) -> None:
         """See `StackedLayer.install_terms`."""
-        if terms.dense is None:
+        if terms.dense is None and self.factored:
             self._terms, self._bias = terms, terms.bias
         else:
             super().install_terms(terms, base)

@@ -34,9 +34,7 @@ class StackedOptimizer:
         self._members = torch.tensor([m for m, _ in store.segments])
         self._decay = torch.tensor([member.config.weight_decay for member in members], dtype=torch.float64)
         self._index = {segment: number for number, segment in enumerate(store.segments)}
-        sizes = torch.tensor(store.segment_sizes)
-        segments = torch.arange(len(sizes), dtype=torch.int32).repeat_interleave(sizes)
-        self._segment_of = segments.to(theta.device)
+        self._segment_of = store.segment_numbers().to(theta.device)
         self._member_of_segment = self._members.to(theta.device)
         limits = [member.config.clip_norm or float("inf") for member in members]
         self._limits = torch.tensor(limits, dtype=theta.dtype, device=theta.device)
@@ -57,7 +55,7 @@ class StackedOptimizer:
     def update(self, gradient: Tensor, table: Tensor) -> Tensor:
         """One step of all members with a gradient `(P,)`; returns each member's norm before clipping, `(M,)`."""
         store = self._store
-        norms = torch.stack(torch._foreach_norm(torch.split(gradient, store.segment_sizes)))
+        norms = torch.stack(torch._foreach_norm(store.split(gradient)))
         squares = torch.zeros_like(self._limits).index_add(0, self._member_of_segment, norms.square())
         total = squares.sqrt()
         factor = (self._limits / (total + 1e-6)).clamp(max=1)
@@ -74,11 +72,9 @@ class StackedOptimizer:
     def forget(self, member: int, names: Iterable[str]) -> None:
         """Drop the moments of some tensors of a member, which have been initialised again."""
         for name in names:
-            number = self._index[member, name]
-            start = sum(self._store.segment_sizes[:number])
             for moments in (self.first, self.second):
-                moments[start : start + self._store.segment_sizes[number]] = 0
-            self.counts[number] = 0
+                moments[self._store.place(member, name)] = 0
+            self.counts[self._index[member, name]] = 0
 
     def state(self) -> dict[str, Tensor]:
         """Moments and counts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from glorasearch.stacked.plan import Plan
 
 Key = tuple[str, tuple[int, ...], str]
 """Name in an adapter state, shape, and `Placed.key` of the choice that uses it; "" if several of a member do."""
+
+ALIGN: Final = 16
+"""Leaves start at multiples of so many elements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,16 @@ class Leaf:
         """Elements of one member."""
         return prod(self.shape)
 
+    @property
+    def total(self) -> int:
+        """Elements of all members."""
+        return len(self.members) * self.size
+
+    @property
+    def gap(self) -> int:
+        """Unused elements behind it, so that the next one starts where kernels may read wide words."""
+        return -self.total % ALIGN
+
 
 class Store:
     """The parts in use and the heads of M members.
@@ -45,7 +59,7 @@ class Store:
         for key, members in _users(plans).items():
             trained = key[0] in plans[members[0]].peaks
             self.leaves[key] = leaf = Leaf(tuple(members), key[1], sizes[trained], trained)
-            sizes[trained] += len(members) * leaf.size
+            sizes[trained] += leaf.total + leaf.gap
         dtypes = {value.dtype for plan in plans for value in plan.values.values()}
         if len(dtypes) > 1:
             raise BackboneError(f"its adapters have several dtypes ({', '.join(map(str, dtypes))})")
@@ -57,7 +71,8 @@ class Store:
         }
         self.segments = [(member, key[0]) for key, leaf in self._all(True) for member in leaf.members]
         """(member, name) of every segment."""
-        self.segment_sizes = [leaf.size for _, leaf in self._all(True) for _ in leaf.members]
+        cuts = [(size, used) for _, leaf in self._all(True) for size, used in _cuts(leaf)]
+        self._cuts, self._used = [size for size, _ in cuts], [used for _, used in cuts]
         for number, plan in enumerate(plans):
             for name, value in plan.values.items():
                 self.row(number, name).copy_(value)
@@ -71,8 +86,8 @@ class Store:
         found: dict[Key, Tensor] = {}
         for trained, flat in ((True, self.theta), (False, self.fixed)):
             leaves = self._all(trained)
-            parts = torch.split(flat, [len(leaf.members) * leaf.size for _, leaf in leaves])
-            for (key, leaf), part in zip(leaves, parts, strict=True):
+            parts = torch.split(flat, [size for _, leaf in leaves for size in (leaf.total, leaf.gap)])
+            for (key, leaf), part in zip(leaves, parts[::2], strict=True):
                 found[key] = part.view(len(leaf.members), *leaf.shape)
         return found
 
@@ -82,11 +97,32 @@ class Store:
 
     def row(self, member: int, name: str) -> Tensor:
         """A tensor of a member, `shape`: a view, to read or to write."""
+        leaf = self.leaves[self._rows[member, name][0]]
+        flat = (self.theta if leaf.trained else self.fixed).detach()
+        return flat[self.place(member, name)].view(leaf.shape)
+
+    def place(self, member: int, name: str) -> slice:
+        """Where a tensor of a member lies in `theta` or `fixed`."""
         key, row = self._rows[member, name]
         leaf = self.leaves[key]
-        flat = (self.theta if leaf.trained else self.fixed).detach()
         start = leaf.offset + row * leaf.size
-        return flat[start : start + leaf.size].view(leaf.shape)
+        return slice(start, start + leaf.size)
+
+    def split(self, flat: Tensor) -> list[Tensor]:
+        """A tensor like `theta`, by segments."""
+        return [part for part, used in zip(torch.split(flat, self._cuts), self._used, strict=True) if used]
+
+    def segment_numbers(self) -> Tensor:
+        """`(P,)` int32 on the CPU: the segment of every element; those of no segment have that of the one before."""
+        sizes: list[int] = []
+        for size, used in zip(self._cuts, self._used, strict=True):
+            sizes.append(size) if used else sizes.append(sizes.pop() + size)
+        return torch.arange(len(sizes), dtype=torch.int32).repeat_interleave(torch.tensor(sizes))
+
+
+def _cuts(leaf: Leaf) -> list[tuple[int, bool]]:
+    """Sizes of the members' tensors and of the gap behind them, and whether they are used."""
+    return [(leaf.size, True)] * len(leaf.members) + [(leaf.gap, False)]
 
 
 def _users(plans: Sequence[Plan]) -> dict[Key, list[int]]:

@@ -78,7 +78,8 @@ def test_members_of_several_spaces(vit: nn.Module, data: TrainSplit) -> None:
     assert largest_difference(vit, members_of(vit, spaces, len(data), 16), data) < 1e-7
 
 
-def test_all_shipped_spaces_in_one_stack(data: TrainSplit) -> None:
+@pytest.mark.parametrize("factored", [True, False], ids=["factored", "merged"])
+def test_all_shipped_spaces_in_one_stack(data: TrainSplit, factored: bool) -> None:
     """What a race has side by side: each fixed method, and the largest subnet of each space."""
     backbone = double(tiny_vit(embed_dim=60))
     layers = adaptable_layers(backbone)
@@ -89,7 +90,7 @@ def test_all_shipped_spaces_in_one_stack(data: TrainSplit) -> None:
         for number, space in enumerate(spaces)
     ]
     assert len(members) >= 15
-    assert largest_difference(backbone, members, data) < 1e-7
+    assert largest_difference(backbone, members, data, factored=factored) < 1e-7
 
 
 def test_norms_and_the_patch_embedding(vit: nn.Module, data: TrainSplit) -> None:

@@ -13,6 +13,8 @@ from glorasearch.data import TrainSplit
 from glorasearch.data.pixels import ResidentPixels
 from glorasearch.space import BoundSpace, SearchSpace, sample
 from glorasearch.stacked import Member, StackedTrainer
+from glorasearch.stacked.layers import StackedLinear
+from glorasearch.stacked.side_by_side import SideBySide
 from glorasearch.supernet import Supernet
 from glorasearch.training import Fixed, SupernetTrainer, TrainingConfig
 
@@ -127,11 +129,22 @@ def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> int:
 
 
 def largest_difference(
-    backbone: nn.Module, members: Sequence[Member], data: TrainSplit, backbones: Sequence[nn.Module] = ()
+    backbone: nn.Module,
+    members: Sequence[Member],
+    data: TrainSplit,
+    backbones: Sequence[nn.Module] = (),
+    *,
+    factored: bool = True,
 ) -> float:
-    """Between members side by side and each alone, in `backbones` if they differ; every one leaves its start."""
+    """Between members side by side and each alone, in `backbones` if they differ; every one leaves its start.
+
+    `factored` is how linear layers compute on a CPU; on a GPU they do not.
+    """
     trainer = StackedTrainer(backbone, members, data, side_by_side=True)
-    assert trainer.kind == "side by side"
+    assert isinstance(trainer._engine, SideBySide)
+    linear = [module for module in trainer._engine._model.modules() if isinstance(module, StackedLinear)]
+    for module in linear:
+        module.factored = factored
     starts = [trainer.state(number) for number in range(len(members))]
     assert bool(trainer.run().finite.all())
     found = 0.0
