@@ -8,7 +8,7 @@ from rich.table import Table
 from glorasearch.cli.output import count, percent
 from glorasearch.cli.race_table import print_race
 from glorasearch.runs.paths import space_label
-from glorasearch.runs.results import PilotsSummary, PilotSummary, Report
+from glorasearch.runs.results import BestSearched, PilotsSummary, PilotSummary, Report
 
 
 def print_report(report: Report) -> None:
@@ -95,7 +95,8 @@ def _search(report: Report) -> str:
         )
     return (
         f"space {report.space}, {search.sampler}: {search.trials} trials in {search.seconds:.0f} s ({counts}); "
-        f"supernet {training.steps} steps in {training.seconds:.0f} s; winner on the search split: {_scores(report)}"
+        f"supernet {training.steps} steps in {training.seconds:.0f} s; winner on the search split: {_scores(report)}; "
+        f"{_origin(report.best_searched)}"
     )
 
 
@@ -105,6 +106,16 @@ def _scores(report: Report) -> str:
         f"{percent(best.search_accuracy)}, cross-entropy {best.search_cross_entropy:.3f}, tempered "
         f"{best.search_tempered:.3f} at temperature {best.search_temperature:.2f}"
     )
+
+
+def _origin(winner: BestSearched) -> str:
+    """Where the winner of a search comes from."""
+    if winner.start is None or winner.start_share is None:
+        return f"trial {winner.trial}, with no start among its ancestors"
+    if winner.start_share == 1:
+        return f"trial {winner.trial}, a start of the search: {winner.start}"
+    share = f"{100 * winner.start_share:.0f} % of its genes"
+    return f"trial {winner.trial}, which descends from {winner.start} and has {share} from there"
 
 
 def _fixed_method(report: Report) -> str:

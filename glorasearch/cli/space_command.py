@@ -11,7 +11,15 @@ from typing import Any
 import click
 
 from glorasearch.cli.options import json_option
-from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, SpaceConfig, known_layers
+from glorasearch.space import (
+    SUPPORT_TENSORS,
+    BoundSpace,
+    LayerShape,
+    SearchSpace,
+    SpaceConfig,
+    known_layers,
+    named_points,
+)
 
 
 @click.command("space")
@@ -22,7 +30,11 @@ from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpa
 @click.option("--all-layers", is_flag=True, help="A row for every layer instead of one for layers that are alike.")
 @json_option
 def command(name: str, backbone: str, least: int | None, most: int | None, all_layers: bool, as_json: bool) -> None:
-    """Show what search space NAME (a shipped one, or a TOML file) offers on a backbone."""
+    """Show what search space NAME (a shipped one, or a TOML file) offers on a backbone.
+
+    That is its layers and their choices, its size, and its named points within the budget: what is known beforehand,
+    such as `lora:8 everywhere`, where a search starts.
+    """
     space = SpaceConfig(name=name, min=least, max=most).load()
     known = known_layers(backbone) if space.layers.types == ("linear",) else None  # it has linear layers only
     bound = space.bind(known or _built_layers(backbone))
@@ -64,6 +76,10 @@ def _describe(space: SearchSpace, bound: BoundSpace, backbone: str) -> dict[str,
         "parameters": {"smallest": smallest, "mean": mean, "largest": largest},
         "budget": {"min": bound.budget[0], "max": bound.budget[1]},
         "recipe": space.recipe.model_dump(exclude_defaults=True),
+        "named_points": [
+            {"name": name, "parameters": bound.parameters(subnet), "digest": subnet.digest}
+            for name, subnet in named_points(bound).items()
+        ],
     }
 
 
@@ -104,3 +120,13 @@ def _print(space: SearchSpace, bound: BoundSpace, backbone: str, all_layers: boo
     if recipe:
         said = ", ".join(f"{name} {value:g}" for name, value in recipe.items())
         console.print(f"recipe: {said}", highlight=False, soft_wrap=True)
+    for line in _points(bound) if bound.size() > 1 else ():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _points(bound: BoundSpace) -> list[str]:
+    """The named points in the order in which a search takes them, with their parameters."""
+    points = named_points(bound)
+    width = max(map(len, points), default=0)
+    rows = [f"  {name:<{width}}  {bound.parameters(subnet):>11,}" for name, subnet in points.items()]
+    return [f"{len(points)} named points within the budget, where a search starts:", *rows]

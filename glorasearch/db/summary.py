@@ -19,7 +19,9 @@ PARAMETERS = "parameters"
 """Trainable parameters, as the trial's user attribute of this name says."""
 MEAN_RANK = "mean rank"
 """Mean over the genes whose choice has a known rank; 0 if there are none."""
-KEPT_ATTRIBUTES = ("accuracy", "cross_entropy", "tempered", "temperature", "origin", "reason", "bound", "stopped_after")
+KEPT_ATTRIBUTES = (
+    "accuracy", "cross_entropy", "tempered", "temperature", "start", "origin", "reason", "bound", "stopped_after",
+)  # fmt: skip
 """The user attributes that a summary keeps."""
 
 

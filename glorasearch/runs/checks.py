@@ -36,6 +36,7 @@ def check_run(session: Session, only: str | None) -> None:
     if not session.fresh:
         _check_data(session)
     _ = session.baselines
+    _ = session.starts
     if config.race.enabled:
         _check_race(session)
 

@@ -49,6 +49,7 @@ def anchored(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     _change(content, "space", "name", read_file)
     _change(content, "report", "baselines", read_file)
+    _change(content, "search", "start", read_file)
     _change(content, "race", "methods", read_file)
     _change(content, "backbone", "name", read_scheme)
     _change(content, "backbone", "checkpoint", read_file)

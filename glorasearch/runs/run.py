@@ -125,7 +125,9 @@ class Run:
             RunLockedError: if another live process works on this run.
             RunError: if a stage fails; what finished before it is kept.
         """
-        if not fresh:
+        if fresh:
+            self._stored.start_over()
+        else:
             result = self._stored.finished(only)
             if result is not None:
                 return result

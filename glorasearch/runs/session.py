@@ -25,6 +25,7 @@ from glorasearch.runs.progress import Progress
 from glorasearch.runs.resources import ResourceConfig
 from glorasearch.runs.results import Pick, PilotResult, RaceResult, Result, SearchResult, TrainedResult, stage_name
 from glorasearch.runs.stored_run import StoredRun
+from glorasearch.search.starts import choose_starts
 from glorasearch.space import BoundSpace, SearchSpace, Subnet
 from glorasearch.supernet import Supernet
 from glorasearch.training import TrainingConfig
@@ -102,6 +103,17 @@ class Session:
     def only_subnet(self) -> Subnet | None:
         """The subnet of a fixed method; None if there is something to search."""
         return only_subnet(self.bound_space)
+
+    @cached_property
+    def starts(self) -> dict[str, Subnet]:
+        """What the search starts from, by name; nothing for a fixed method.
+
+        Raises:
+            ConfigError: if it does not belong to the space, or lies outside its budget.
+        """
+        if self.only_subnet is not None:
+            return {}
+        return choose_starts(self.bound_space, self.config.search, self.stored.starts)
 
     @cached_property
     def _named_baselines(self) -> dict[str, Baseline]:

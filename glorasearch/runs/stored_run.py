@@ -11,11 +11,13 @@ from glorasearch.db import RunRecord
 from glorasearch.errors import ConfigError, InputError, RunError
 from glorasearch.identity import settings_of
 from glorasearch.runs.config import RunConfig, configuration_digest
+from glorasearch.runs.earlier_runs import recorded_starts, subnet_of_run
 from glorasearch.runs.files import RunFiles, is_export
 from glorasearch.runs.results import Result, Results, TrainedResult, stage_name
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.workspace import Workspace
-from glorasearch.space import SearchSpace
+from glorasearch.search.starts import load_outside
+from glorasearch.space import SearchSpace, Subnet
 
 COMMANDS = ("train", "search", "race", "refit", "export")
 """The stages that can be run alone."""
@@ -35,6 +37,7 @@ class StoredRun:
         """Nothing is read or created yet."""
         self.config, self.workspace = config, workspace
         self.name = config.name
+        self._fresh = False
         self.runs = workspace.runs
         self.files = RunFiles.of(workspace.run_folder(config.name), config.export.path)
 
@@ -44,9 +47,29 @@ class StoredRun:
         return self.config.load_spaces()
 
     @cached_property
+    def starts(self) -> dict[str, Subnet]:
+        """Entry → subnet of other runs and of files that the search is to start from.
+
+        Those of other runs are looked up when the run is made, and remembered.
+        """
+        recorded = {} if self._fresh else recorded_starts(self.runs.get(self.name))
+
+        def of_run(entry: str) -> Subnet:
+            return recorded.get(entry) or subnet_of_run(self.workspace, entry, self.name)
+
+        return load_outside(self.config.search.start, of_run)
+
+    def start_over(self) -> None:
+        """Remember nothing of an earlier run of this name."""
+        self._fresh = True
+        for name in ("starts", "configuration", "digest"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
     def configuration(self) -> dict[str, Any]:
-        """The full configuration as JSON, including the content of the search spaces."""
-        return self.config.configuration(self.spaces)
+        """The full configuration as JSON, including the content of search spaces, and subnets to start from."""
+        starts = {entry: {"digest": item.digest, "subnet": item.to_dict()} for entry, item in self.starts.items()}
+        return self.config.configuration(self.spaces) | ({"starts": starts} if starts else {})
 
     @cached_property
     def digest(self) -> str:
@@ -175,6 +198,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     before, after = settings_of(RunConfig, old), settings_of(RunConfig, new)
     in_both = before["spaces"].keys() & after["spaces"].keys()  # `report.baselines` names the others
     for settings in (before, after):
+        settings["starts"] = {entry: start["digest"][:12] for entry, start in settings.get("starts", {}).items()}
         settings["spaces"] = {key: content for key, content in settings["spaces"].items() if key in in_both}
     found = differences(before, after)
     explained = tuple(content for key, content in _EXPLAINS.items() if key in found)

@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 from glorasearch.errors import ConfigError, InputError
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.paths import split_scheme
+from glorasearch.search.starts import RUN, load_outside
 from glorasearch.space import SearchSpace
 from glorasearch.version import __version__
 
@@ -91,7 +92,7 @@ def prepare(
         )
     _check_store(options)
     submission = Submission(config.name, files={run_file.name: run_file})
-    changes = [*_spaces(config, submission), *_paths(config, submission)]
+    changes = [*_spaces(config, submission), *_starts(config, submission), *_paths(config, submission)]
     settings = [part for change in (f"name={config.name}", *overrides, *changes) for part in ("--set", change)]
     place = ["--executor", "ray", "--address", "auto", "--workspace", folder]
     submission.command = ["python", "-m", "glorasearch", "run", run_file.name, *place, *options, *settings]
@@ -114,12 +115,7 @@ def _spaces(config: RunConfig, submission: Submission) -> list[str]:
         source = Path(name)
         if not source.is_file():
             return name
-        target = f"spaces/{source.name}"
-        if submission.files.setdefault(target, source).resolve() != source.resolve():
-            raise ConfigError(
-                f"{source} and {submission.files[target]} have one name; rename one of these search spaces"
-            )
-        return target
+        return _add_file("spaces", source, submission)
 
     space = add(config.space.name)
     baselines = [add(name) for name in config.report.baselines]
@@ -130,6 +126,24 @@ def _spaces(config: RunConfig, submission: Submission) -> list[str]:
     if methods != list(config.race.methods or ()):
         changes.append(f"race.methods={_toml(methods)}")
     return changes
+
+
+def _starts(config: RunConfig, submission: Submission) -> list[str]:
+    """Add the files of subnets that the search starts from; returns the override for them."""
+    entries = config.search.start
+    _ = load_outside(entry for entry in entries if not entry.startswith(RUN))  # so that they can be read
+    sent = [_add_file("starts", Path(name), submission) if name.endswith(".json") else name for name in entries]
+    if any(entry.startswith(RUN) for entry in entries):
+        submission.notes.append("search.start: runs that it names must be in the workspace of the cluster")
+    return [f"search.start={_toml(sent)}"] if sent != list(entries) else []
+
+
+def _add_file(folder: str, source: Path, submission: Submission) -> str:
+    """Add a file; returns its path in the job's working directory."""
+    target = f"{folder}/{source.name}"
+    if submission.files.setdefault(target, source).resolve() != source.resolve():
+        raise ConfigError(f"{source} and {submission.files[target]} have one name; rename one of these files")
+    return target
 
 
 def _toml(value: str | list[str]) -> str:

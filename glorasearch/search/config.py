@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from glorasearch.config import Config, Precision, Role, Seed
+from glorasearch.config import Config, ListOf, Precision, Role, Seed
 from glorasearch.space import Fitness
 
 Sampler = Literal["evolution", "random", "tpe", "nsga2"]
@@ -44,8 +44,16 @@ class SearchConfig(Config):
     """What is optimised. `tempered`: the mean cross-entropy at each candidate's own best temperature, the best of 37
     from 1/16 to 32. `accuracy`: the share of correct images. `cross_entropy`: the mean cross-entropy of the logits as
     they are. Ties go to the higher accuracy, or if that is equal, too, to the lower cross-entropy."""
+    start: ListOf[Annotated[str, Field(min_length=1)]] = ("named",)
+    """Where the search starts from: `named`, all named points; the name of one; `run:NAME`, `run:NAME/TRIAL`; a path.
+
+    These are the first trials; all others are sampled. A named point is what people know as a subnet of the space, such
+    as `lora:8 everywhere`; `glorasearch space` lists them. `run:NAME` is the winner of an earlier run in the workspace,
+    `run:NAME/TRIAL` another trial of its search; a path is that of a `.json` file with a subnet, a `report.json`, or
+    the `config.json` of an exported model. What is listed by itself comes first, then of `named` as many as fit into
+    half of `population`, in the order in which `glorasearch space` lists them. `[]` starts from nothing."""
     population: int = Field(default=50, ge=2)
-    """Trials in a generation (evolution, nsga2). Steady evolution first draws this many at random."""
+    """Trials in a generation (evolution, nsga2). The first one holds what `start` says; all others of it are random."""
     parents: int = Field(default=10, ge=2)
     """The best trials so far, which have children in the next generation (evolution)."""
     mutation: float = Field(default=0.2, ge=0, le=1)
@@ -109,7 +117,7 @@ class SearchConfig(Config):
 
     def for_one_subnet(self) -> Self:
         """The search of a space with one subnet: a single trial, evaluated to the end."""
-        return self.replace(sampler="random", mode="generational", batch=1, trials=1, early_stopping=False)
+        return self.replace(sampler="random", mode="generational", batch=1, trials=1, start=(), early_stopping=False)
 
     def identity(self) -> dict[str, Any]:
         """What must not change when a study is continued: all that decides which trials it has."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from glorasearch.db import TrialStorage
 from glorasearch.errors import SearchError
@@ -14,10 +14,11 @@ from glorasearch.search.executor import Executor
 from glorasearch.search.history import TrialHistory
 from glorasearch.search.recorder import Recorder
 from glorasearch.search.sampler import OptunaTrialSampler, TrialSampler
+from glorasearch.search.starts import choose_starts, closest, load_outside
 from glorasearch.search.study import Genome, identity_of, open_study
 from glorasearch.search.trial_queue import BatchQueue, SteadyQueue, TrialQueue
 from glorasearch.search.trials import RunningTrial, SearchOutcome, SearchProgress
-from glorasearch.space import BoundSpace
+from glorasearch.space import BoundSpace, Subnet
 
 
 class SearchDriver:
@@ -45,11 +46,13 @@ class SearchDriver:
         weights_digest: the supernet's weights in the weight store.
         study_name: names the study; it is created if there is none.
         config: how to search.
+        starts: the first trials, by name; as `config.start` says if not given.
         split_digest: the search split's content, part of the study's identity.
         on_progress: called after every trial that finishes.
 
     Raises:
         SearchSpaceError: if no subnet lies within the budget; the message gives the feasible range.
+        ConfigError: if the search cannot start from what `config.start` says.
         SearchError: if the study of that name searches something else; the message says what differs.
     """
 
@@ -64,6 +67,7 @@ class SearchDriver:
         study_name: str,
         config: SearchConfig,
         *,
+        starts: Mapping[str, Subnet] | None = None,
         split_digest: str = "",
         on_progress: Callable[[SearchProgress], None] | None = None,
     ) -> None:
@@ -75,9 +79,9 @@ class SearchDriver:
         self._config = config
         self._on_progress = on_progress
         self._genome = Genome(space)
-        self._study_id = open_study(
-            storage, study_name, identity_of(space, weights_digest, split_digest, config), config
-        )
+        self._starts = choose_starts(space, config, load_outside(config.start)) if starts is None else starts
+        identity = identity_of(space, weights_digest, split_digest, config, self._starts)
+        self._study_id = open_study(storage, study_name, identity, config)
 
     def run(self) -> SearchOutcome:
         """Make the trials that are missing, and name the best of all.
@@ -97,7 +101,7 @@ class SearchDriver:
         recorder = Recorder(self._storage, self._study_name, history, config, self._on_progress)
         rule = make_stopping_rule(config, history, in_order=self._executor.in_order)
         make_sampler: type[TrialSampler] = EvolutionSampler if config.sampler == "evolution" else OptunaTrialSampler
-        sampler = make_sampler(self._genome, self._storage, self._study_name, config, history)
+        sampler = make_sampler(self._genome, self._storage, self._study_name, config, history, self._starts)
         if config.steady:
             self._evaluate(SteadyQueue(config.trials, sampler, history, rule), history, recorder)
         else:
@@ -140,10 +144,14 @@ class SearchDriver:
                 f"reason: {history.commonest_reason()}"
             )
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, best.number)
+        subnet = self._genome.subnet(self._storage.get_trial(trial_id).params)
+        start, share = closest(subnet, {name: self._starts[name] for name in history.starts_of(best)})
         return SearchOutcome(
             study=self._study_name,
             best=best,
-            subnet=self._genome.subnet(self._storage.get_trial(trial_id).params),
+            subnet=subnet,
+            start=start,
+            start_share=share,
             trials=len(history.records) + len(history.failures),
             evaluated=history.evaluations,
             reused=history.reused,

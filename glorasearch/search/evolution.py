@@ -9,17 +9,13 @@ counts; a duplicate child is drawn again a bounded number of times, then replace
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.random import Generator, SeedSequence, default_rng
 from numpy.typing import NDArray
 
-from glorasearch.db import TrialStorage
-from glorasearch.search.config import SearchConfig
-from glorasearch.search.history import TrialHistory
 from glorasearch.search.sampler import TrialSampler
-from glorasearch.search.study import Genome
 from glorasearch.search.top_k import TopKByNumber, TopKFinished
 from glorasearch.space import BoundSpace, Subnet, mutate, repair, sample_within_budget
 from glorasearch.space.operators import crossover_by_mask, crossover_mask, repair_order
@@ -34,20 +30,19 @@ class EvolutionSampler(TrialSampler):
     """Generates trials from the best k; each is stored with its subnet at once, those of a batch in one transaction.
 
     - Generational: trial n belongs to generation n // population, so failed trials do not shift generations. The trials
-      of generation 0 are random; the first half of a later one are mutants, the second half crossover children, of the
-      best k of all generations before.
-    - Steady: the first `population` trials are random, and later ones as long as fewer than k distinct subnets have
-      been evaluated. From then on even numbers are mutants, odd ones crossover children, of the best k of all
+      of generation 0 are random, but for those that the search starts from; the first half of a later one are mutants,
+      the second half crossover children, of the best k of all generations before.
+    - Steady: the first `population` trials likewise, and later ones as long as fewer than k distinct subnets have been
+      evaluated are random. From then on even numbers are mutants, odd ones crossover children, of the best k of all
       finished trials.
 
     It keeps the parents' subnets, and only the digests of all others: trials do not get slower as history grows.
     """
 
-    def __init__(
-        self, genome: Genome, storage: TrialStorage, study_name: str, config: SearchConfig, history: TrialHistory
-    ) -> None:
-        super().__init__(genome, storage, study_name, config, history)
-        self._children = ChildGenerator(genome.space, config.mutation, config.seed)
+    def __init__(self, *study: Any) -> None:
+        super().__init__(*study)
+        config, history = self._config, self._history
+        self._children = ChildGenerator(self._genome.space, config.mutation, config.seed)
         self._top_k = (
             TopKFinished(config.fitness, config.parents, history)
             if config.steady
@@ -59,12 +54,13 @@ class EvolutionSampler(TrialSampler):
     def _sample(self, numbers: Sequence[int]) -> None:
         met = self._history.met
         parents = self._parents(numbers[0])
-        subnets: list[Subnet] = []
+        known, subnets = list(parents), list(parents.values())
+        trials = []
         for number in numbers:
-            subnet = self._children.child(number, parents, self._is_mutant(number), lambda child: child.digest in met)
-            met.add(subnet.digest)
-            subnets.append(subnet)
-        self._store(numbers, subnets)
+            child = self._children.child(number, subnets, self._is_mutant(number), lambda subnet: subnet.digest in met)
+            met.add(child.subnet.digest)
+            trials.append(self._trial(number, child.subnet, parents=tuple(known[index] for index in child.parents)))
+        self._store(trials)
 
     def _is_mutant(self, number: int) -> bool:
         if self._config.steady:
@@ -72,20 +68,28 @@ class EvolutionSampler(TrialSampler):
         population = self._config.population
         return number % population < population // 2
 
-    def _parents(self, number: int) -> list[Subnet]:
-        """The parents of a trial and of those that are sampled together with it, the best first."""
+    def _parents(self, number: int) -> dict[int, Subnet]:
+        """The parents, by number, of a trial and of those that are sampled together with it, the best first."""
         top_k, population = self._top_k, self._config.population
         if isinstance(top_k, TopKByNumber):
             top_k.advance(number - number % population)
         elif number < population or not top_k.full:
-            return []
+            return {}
         known = self._parent_subnets
         self._parent_subnets = {number: known.get(number) or self._read(number) for number in top_k.numbers}
-        return list(self._parent_subnets.values())
+        return self._parent_subnets
 
     def _read(self, number: int) -> Subnet:
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         return self._genome.subnet(self._storage.get_trial(trial_id).params)
+
+
+class Child(NamedTuple):
+    """A subnet, and which of the parents it was bred from."""
+
+    subnet: Subnet
+    parents: tuple[int, ...] = ()
+    """Positions among them; none if it is random."""
 
 
 class ChildGenerator:
@@ -108,7 +112,7 @@ class ChildGenerator:
         """Choices of crossover children that lie within the budget and are duplicates. A search that has converged
         draws hardly any others, ten in a row: no subnet is built for them, but the same random numbers are drawn."""
 
-    def child(self, number: int, parents: Sequence[Subnet], mutant: bool, met: Callable[[Subnet], bool]) -> Subnet:
+    def child(self, number: int, parents: Sequence[Subnet], mutant: bool, met: Callable[[Subnet], bool]) -> Child:
         """A subnet within the budget for trial `number`.
 
         Args:
@@ -121,20 +125,25 @@ class ChildGenerator:
         rng = default_rng(SeedSequence((self._seed, number)))
         for _ in range(ATTEMPTS):
             if len(parents) < 2 or mutant:
-                subnet = self._mutant(parents, rng) if mutant and parents else sample_within_budget(self._space, rng)
-                if not met(subnet):
-                    return subnet
+                child = self._mutant(parents, rng) if mutant and parents else self._random(rng)
+                if not met(child.subnet):
+                    return child
             elif (crossed := self._crossed(parents, rng, met)) is not None:
                 return crossed
-        return sample_within_budget(self._space, rng)
+        return self._random(rng)
 
-    def _mutant(self, parents: Sequence[Subnet], rng: Generator) -> Subnet:
-        parent = parents[int(rng.integers(len(parents)))]
-        return repair(self._space, mutate(self._space, parent, self._mutation, rng), rng)
+    def _random(self, rng: Generator) -> Child:
+        return Child(sample_within_budget(self._space, rng))
 
-    def _crossed(self, parents: Sequence[Subnet], rng: Generator, met: Callable[[Subnet], bool]) -> Subnet | None:
+    def _mutant(self, parents: Sequence[Subnet], rng: Generator) -> Child:
+        position = int(rng.integers(len(parents)))
+        mutant = mutate(self._space, parents[position], self._mutation, rng)
+        return Child(repair(self._space, mutant, rng), (position,))
+
+    def _crossed(self, parents: Sequence[Subnet], rng: Generator, met: Callable[[Subnet], bool]) -> Child | None:
         """A child of two parents; None if it is a duplicate."""
-        first, second = (parents[index] for index in rng.choice(len(parents), size=2, replace=False))
+        positions = rng.choice(len(parents), size=2, replace=False).tolist()
+        first, second = (parents[position] for position in positions)
         heads = crossover_mask(self._space, rng)
         choices = np.where(heads, self._code(first), self._code(second)).tobytes()
         if choices in self._known:
@@ -143,7 +152,7 @@ class ChildGenerator:
         child = crossover_by_mask(self._space, first, second, heads)
         repaired = repair(self._space, child, rng)
         if not met(repaired):
-            return repaired
+            return Child(repaired, tuple(positions))
         if repaired is child:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()

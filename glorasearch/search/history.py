@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from optuna.trial import FrozenTrial
 
 from glorasearch.search.study import Genome
-from glorasearch.search.trials import PARAMETERS, REASON, SUBNET, RunningTrial, TrialRecord, has_score, rank
+from glorasearch.search.trials import REASON, SUBNET, RunningTrial, TrialRecord, has_score, rank
 from glorasearch.space import Fitness
 
 
@@ -49,7 +49,7 @@ class TrialHistory:
                 self.failures[trial.number] = str(attrs.get(REASON, "unknown"))
             elif SUBNET in attrs:
                 subnet = genome.subnet(trial.params)
-                self.start(RunningTrial(trial.number, subnet, int(attrs[PARAMETERS]), trial._trial_id))
+                self.start(RunningTrial.from_attrs(trial.number, subnet, attrs, trial._trial_id))
             else:
                 self.unsampled[trial.number] = trial
 
@@ -98,6 +98,18 @@ class TrialHistory:
     def evaluated(self, digest: str) -> TrialRecord | None:
         """The trial that evaluated this subnet, if any; it may have been stopped early."""
         return self._evaluated.get(digest)
+
+    def starts_of(self, record: TrialRecord) -> tuple[str, ...]:
+        """The names of what the search started from, as far as a trial is that or descends from it."""
+        found: dict[int, TrialRecord] = {}
+        waiting = [record]
+        while waiting:
+            known = waiting.pop()
+            if known.number not in found:
+                found[known.number] = known
+                waiting += [self.records[parent] for parent in known.parents]
+        names = (found[number].start for number in sorted(found))
+        return tuple(name for name in names if name is not None)
 
     def commonest_reason(self) -> str:
         """The reason that most failed trials give, and how many do."""

@@ -51,7 +51,7 @@ class Recorder:
         failure = result.failure
         if failure is None:
             assert result.score is not None
-            self._finish(trial, TrialRecord(trial.number, trial.subnet.digest, trial.parameters, result.score))
+            self._finish(trial, trial.scored(result.score))
         else:
             self._storage.finish_trial(trial.trial_id, TrialState.FAIL, None, {REASON: failure})
             self._history.fail(trial.number, failure)
@@ -68,8 +68,7 @@ class Recorder:
 
     def reuse(self, trial: RunningTrial, known: TrialRecord) -> None:
         """Store the score of the trial that evaluated the same subnet before."""
-        score = replace(known.score, seconds=0.0)
-        self._finish(trial, replace(known, number=trial.number, score=score, reused_from=known.number))
+        self._finish(trial, trial.scored(replace(known.score, seconds=0.0), reused_from=known.number))
 
     def _finish(self, trial: RunningTrial, record: TrialRecord) -> None:
         state = TrialState.PRUNED if record.score.stopped_early else TrialState.COMPLETE

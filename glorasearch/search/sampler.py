@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import optuna
 from numpy.random import SeedSequence, default_rng
@@ -24,14 +25,22 @@ class TrialSampler(ABC):
     """Samples the trials of one study and stores them with their subnets."""
 
     def __init__(
-        self, genome: Genome, storage: TrialStorage, study_name: str, config: SearchConfig, history: TrialHistory
+        self,
+        genome: Genome,
+        storage: TrialStorage,
+        study_name: str,
+        config: SearchConfig,
+        history: TrialHistory,
+        starts: Mapping[str, Subnet],
     ) -> None:
+        """`starts` are the first trials of the study, by name."""
         self._genome = genome
         self._storage = storage
         self._study_name = study_name
         self._study_id = storage.get_study_id_from_name(study_name)
         self._config = config
         self._history = history
+        self._starts = tuple(starts.items())
 
     def sample(self, numbers: Sequence[int]) -> None:
         """Sample the trials of these ascending numbers that have no subnet yet; they are then running in the history.
@@ -42,25 +51,33 @@ class TrialSampler(ABC):
             SearchError: if another process makes trials in the same study.
         """
         todo = [number for number in numbers if not self._history.sampled(number)]
-        if todo:
-            self._sample(todo)
+        given = [number for number in todo if number < len(self._starts)]
+        if given:
+            self._store(
+                [self._trial(number, subnet, start=name) for number in given for name, subnet in [self._starts[number]]]
+            )
+        if todo[len(given) :]:
+            self._sample(todo[len(given) :])
 
     @abstractmethod
     def _sample(self, numbers: Sequence[int]) -> None:
         """Sample these trials, at least one; none of them has a subnet."""
 
-    def _store(self, numbers: Sequence[int], subnets: Sequence[Subnet]) -> None:
-        """Give trials their subnets; those that do not exist yet are created in one transaction."""
+    def _trial(self, number: int, subnet: Subnet, **origin: Any) -> RunningTrial:
+        """A trial with its subnet."""
+        return RunningTrial(number, subnet, self._genome.space.parameters(subnet), **origin)
+
+    def _store(self, trials: Sequence[RunningTrial]) -> None:
+        """Store trials with their subnets; those that do not exist yet are created in one transaction."""
         storage, genome, history = self._storage, self._genome, self._history
         new: list[RunningTrial] = []
-        for number, subnet in zip(numbers, subnets, strict=True):
-            trial = RunningTrial(number, subnet, genome.space.parameters(subnet))
-            created = history.unsampled.get(number)
+        for trial in trials:
+            created = history.unsampled.get(trial.number)
             if created is None:
                 new.append(trial)
                 continue
             trial.trial_id = created._trial_id
-            storage.set_trial_params(trial.trial_id, genome.params(subnet), genome.distributions, trial.attrs)
+            storage.set_trial_params(trial.trial_id, genome.params(trial.subnet), genome.distributions, trial.attrs)
             history.start(trial)
         if not new:
             return
@@ -83,18 +100,16 @@ class TrialSampler(ABC):
 class OptunaTrialSampler(TrialSampler):
     """Asks an Optuna sampler for whole trials, as `Study.ask` would, all parameters at once."""
 
-    def __init__(
-        self, genome: Genome, storage: TrialStorage, study_name: str, config: SearchConfig, history: TrialHistory
-    ) -> None:
-        super().__init__(genome, storage, study_name, config, history)
-        self._samplers = make_optuna_samplers(genome, config)
+    def __init__(self, *study: Any) -> None:
+        super().__init__(*study)
+        self._samplers = make_optuna_samplers(self._genome, self._config)
 
     def _sample(self, numbers: Sequence[int]) -> None:
         # A study caches the finished trials that samplers ask it for; they do not change while a batch is sampled.
         study = optuna.Study(self._study_name, self._storage, sampler=self._samplers(numbers[0]))
         for number in numbers:
             trial = self._history.unsampled.get(number) or self._create(number)
-            self._store([number], [self._subnet(study, trial)])
+            self._store([self._trial(number, self._subnet(study, trial))])
 
     def _create(self, number: int) -> FrozenTrial:
         """Create a trial without parameters: samplers store their notes in it while they sample."""

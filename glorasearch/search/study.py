@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
@@ -13,6 +13,9 @@ from glorasearch.errors import SearchError
 from glorasearch.search.config import SearchConfig
 from glorasearch.search.trials import direction
 from glorasearch.space import BoundSpace, Subnet
+
+_SHOWN: Final = 3
+"""Differences between two searches that a message gives of a kind."""
 
 
 class Genome:
@@ -36,7 +39,9 @@ class Genome:
         return {name: subnet[key] for key, name in self._free}
 
 
-def identity_of(space: BoundSpace, weights_digest: str, split_digest: str, config: SearchConfig) -> dict[str, Any]:
+def identity_of(
+    space: BoundSpace, weights_digest: str, split_digest: str, config: SearchConfig, starts: Mapping[str, Subnet]
+) -> dict[str, Any]:
     """The user attributes that identify a study: what its trials and their scores depend on."""
     return {
         "space_digest": space.digest,
@@ -44,6 +49,7 @@ def identity_of(space: BoundSpace, weights_digest: str, split_digest: str, confi
         "weights_digest": weights_digest,
         "split_digest": split_digest,
         "search": config.identity(),
+        "start": {str(n): f"{name}, {subnet.digest[:12]}" for n, (name, subnet) in enumerate(starts.items())},
     }
 
 
@@ -91,5 +97,6 @@ def _difference(key: str, stored: Any, wanted: Any) -> str | None:
             for name in sorted(stored.keys() | wanted.keys())
             if stored.get(name) != wanted.get(name)
         ]
-        return "; ".join(parts)
+        more = [f"and {len(parts) - _SHOWN} more"] if len(parts) > _SHOWN else []
+        return "; ".join([*parts[:_SHOWN], *more])
     return f"{key} was {stored!r}, now {wanted!r}"

@@ -15,6 +15,10 @@ SUBNET: Final = "subnet"
 """User attribute: digest of the trial's subnet; a trial without it has not been sampled yet."""
 PARAMETERS: Final = "parameters"
 """User attribute: trainable parameters, the head excluded."""
+START: Final = "start"
+"""User attribute: what the search started from, if this trial is one of that; such as `lora:8 everywhere`."""
+PARENTS: Final = "parents"
+"""User attribute: numbers of the trials that the subnet was bred from."""
 REASON: Final = "reason"
 """User attribute: why the evaluation failed."""
 
@@ -35,6 +39,10 @@ class RunningTrial:
     subnet: Subnet
     parameters: int
     """Trainable parameters, the head excluded."""
+    start: str | None = None
+    """Its name, if the search starts from it."""
+    parents: tuple[int, ...] = ()
+    """The trials that it was bred from."""
     trial_id: int = -1
     """The trial's id in the storage, once it is there."""
     threshold: StopThreshold | None = None
@@ -42,8 +50,21 @@ class RunningTrial:
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """The user attributes that say which subnet the trial has."""
-        return {SUBNET: self.subnet.digest, PARAMETERS: self.parameters}
+        """The user attributes that say which subnet the trial has, and where that comes from."""
+        attrs: dict[str, Any] = {SUBNET: self.subnet.digest, PARAMETERS: self.parameters}
+        attrs |= {} if self.start is None else {START: self.start}
+        return attrs | ({PARENTS: list(self.parents)} if self.parents else {})
+
+    def scored(self, score: Score, reused_from: int | None = None) -> TrialRecord:
+        """The record of the trial, now that it has its score."""
+        return TrialRecord(
+            self.number, self.subnet.digest, self.parameters, score, reused_from, self.start, self.parents
+        )
+
+    @classmethod
+    def from_attrs(cls, number: int, subnet: Subnet, attrs: Mapping[str, Any], trial_id: int) -> Self:
+        """A stored trial that has its subnet, from its user attributes."""
+        return cls(number, subnet, attrs[PARAMETERS], attrs.get(START), tuple(attrs.get(PARENTS, ())), trial_id)
 
     def task(self, weights_digest: str) -> EvaluationTask:
         """What an executor needs to evaluate the trial."""
@@ -62,10 +83,14 @@ class TrialRecord:
     score: Score
     reused_from: int | None = None
     """The trial that evaluated the same subnet before, if this one did not."""
+    start: str | None = None
+    """Its name, if the search starts from it, such as `lora:8 everywhere`."""
+    parents: tuple[int, ...] = ()
+    """The trials that its subnet was bred from: one for a mutant, two for a crossover child."""
 
     COLUMNS: ClassVar[tuple[str, ...]] = (
-        "number", "subnet_digest", "parameters", "reused_from", "accuracy", "temperature", "seen", "stopped_early",
-        *_SCORE_FIELDS,
+        "number", "subnet_digest", "parameters", "start", "parents", "reused_from", "accuracy", "temperature", "seen",
+        "stopped_early", *_SCORE_FIELDS,
     )  # fmt: skip
     """The columns of a table of trials."""
 
@@ -87,7 +112,8 @@ class TrialRecord:
         """The record of a stored trial that has its score."""
         keys = {name: _attribute(name, "bound" in attrs) for name in _SCORE_FIELDS}
         score = Score(**{name: attrs[key] for name, key in keys.items() if key in attrs})
-        return cls(number, attrs[SUBNET], attrs[PARAMETERS], score, attrs.get("reused_from"))
+        origin = attrs.get("reused_from"), attrs.get(START), tuple(attrs.get(PARENTS, ()))
+        return cls(number, attrs[SUBNET], attrs[PARAMETERS], score, *origin)
 
 
 def has_score(trial: FrozenTrial) -> bool:
@@ -159,6 +185,10 @@ class SearchOutcome:
     """The winner's number and score."""
     subnet: Subnet
     """The winner."""
+    start: str | None
+    """What the search started from and the winner is, or descends from; of several that it has most genes from."""
+    start_share: float | None
+    """The share of its genes that it has from there: 1 if it is that itself."""
     trials: int
     """Finished trials: evaluated, reused and failed."""
     evaluated: int

@@ -17,6 +17,7 @@ SEARCH_SUMMARY: dict[str, Any] = {
 WINNER: dict[str, Any] = {
     "trial": 3, "subnet": SUBNET.to_dict(), "digest": SUBNET.digest, "parameters": 1234, "search_accuracy": 0.5,
     "search_cross_entropy": 1.0, "search_tempered": 0.9, "search_temperature": 2.0,
+    "start": "lora:4 everywhere", "start_share": 0.75,
 }  # fmt: skip
 CORRECT: dict[str, Any] = {"images": 8, "bits": "+A=="}
 """The first five of eight images."""

@@ -57,6 +57,10 @@ class Winner(WinnerTest):
     """`method`, `named` or `searched`."""
     trial: int | None
     """Its trial; None if the search did not find it."""
+    start: str | None
+    """What the search started from and it is, or descends from, such as `lora:8 everywhere`."""
+    start_share: float | None
+    """The share of its genes that it has from there: 1 if it is that itself."""
     subnet: SubnetField
     digest: str
     parameters: int
@@ -71,6 +75,10 @@ class BestSearched(FrozenModel):
     """The winner of the search, scored on the search split with inherited weights."""
 
     trial: int
+    start: str | None
+    """What the search started from and it is, or descends from, such as `lora:8 everywhere`."""
+    start_share: float | None
+    """The share of its genes that it has from there: 1 if it is that itself."""
     digest: str
     parameters: int
     search_accuracy: float

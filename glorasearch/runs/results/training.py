@@ -61,6 +61,10 @@ class SearchResult(SearchSummary, StageResult, stage="search"):
     """The winner, scored on the search split with the weights of the supernet."""
 
     trial: int
+    start: str | None
+    """What the search started from and the winner is, or descends from; of several that it has most genes from."""
+    start_share: float | None
+    """The share of its genes that it has from there: 1 if it is that itself."""
     subnet: SubnetField
     digest: str
     """Digest of the subnet."""

@@ -36,6 +36,9 @@ def report(session: Session) -> Report:
     tested, found_rate = session.require(TestResult), session.stored.results.pilot
     pick, raced = session.pick, session.stored.results.race
     won_search = pick.own_space and pick.digest == found.digest
+    start, share = (
+        (found.start, found.start_share) if won_search else (pick.name, 1.0) if pick.kind == "named" else (None, None)
+    )
     content = Report(
         run=session.name,
         seed=config.seed,
@@ -54,6 +57,8 @@ def report(session: Session) -> Report:
             name=pick.name,
             kind=pick.kind,
             trial=found.trial if won_search else None,
+            start=start,
+            start_share=share,
             subnet=pick.subnet,
             digest=pick.digest,
             parameters=pick.parameters,

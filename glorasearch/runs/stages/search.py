@@ -47,6 +47,7 @@ def search(session: Session) -> SearchResult:
             session.require(TrainResult).weights,
             session.name,
             config,
+            starts=session.starts,
             split_digest=session.data.search.digest,
             on_progress=show,
         )

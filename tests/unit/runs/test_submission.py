@@ -125,3 +125,19 @@ def test_what_is_large_is_refused(run_file: Path) -> None:
     run_file.write_text(RUN + "#" * LARGEST_BYTES)
     with pytest.raises(InputError, match="MiB would go with the job"):
         prepare(run_file)
+
+
+def test_subnets_to_start_from_go_along_and_runs_are_those_of_the_cluster(run_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"blocks.0.attn.qkv": {"B": "lora:4"}}')
+    run_file.write_text(RUN + '[search]\nstart = ["named", "mine.json", "run:old"]\n')
+
+    sent = prepare(run_file)
+
+    assert sent.files["starts/mine.json"] == tmp_path / "mine.json"
+    overrides = parsed(sent.command).params["overrides"]
+    assert 'search.start=["named", "starts/mine.json", "run:old"]' in overrides
+    assert "search.start: runs that it names must be in the workspace of the cluster" in sent.notes
+
+    (tmp_path / "mine.json").write_text("[]")
+    with pytest.raises(ConfigError, match="holds no subnet"):
+        prepare(run_file)

@@ -49,7 +49,7 @@ def test_a_child_depends_on_seed_and_number_and_on_nothing_that_was_drawn_before
     parents = [sample(space, default_rng(seed)) for seed in range(3)]
 
     def child(generator: ChildGenerator, number: int, mutant: bool) -> Subnet:
-        return generator.child(number, parents, mutant, lambda subnet: False)
+        return generator.child(number, parents, mutant, lambda subnet: False).subnet
 
     for mutant in (True, False):
         one, other = ChildGenerator(space, 0.2, seed=1), ChildGenerator(space, 0.2, seed=1)
@@ -97,7 +97,9 @@ def test_parents_are_the_best_of_all_generations_and_each_subnet_once(new_search
         for number in range(12 * generation, 12 * generation + 12):
             met = dict.fromkeys(subnets[trial[3]["subnet"]] for trial in trials[:number])
             child = generator.child(number, [subnets[digest] for digest in parents], number % 12 < 6, met.__contains__)
-            assert child.digest == trials[number][3]["subnet"]
+            assert child.subnet.digest == trials[number][3]["subnet"]
+            bred = [first[parents[position]] for position in child.parents]
+            assert trials[number][3].get("parents", []) == bred
     assert last, "the generation just before is ranked, too"
 
 

@@ -37,3 +37,17 @@ def test_norms_and_recipes_are_said() -> None:
     assert described["recipe"] == {"lr_factor": 3.0}
     kinds = [layer["type"] for layer in described["layers"]]
     assert {kind: kinds.count(kind) for kind in kinds} == {"conv2d": 1, "norm": 25, "linear": 48}
+
+
+def test_named_points_are_listed_with_their_parameters() -> None:
+    shown = output("glora_medium", "--max", "600000")
+    lines = shown[shown.index("named points within the budget") :].splitlines()[1:]
+    listed = {line.rsplit(maxsplit=1)[0].strip(): int(line.rsplit(maxsplit=1)[1].replace(",", "")) for line in lines}
+    assert listed["lora:4 everywhere"] == 589_824
+    assert listed["ssf everywhere"] == 248_832
+    assert "all:4 everywhere" not in listed
+
+    described = json.loads(output("glora_medium", "--max", "600000", "--json"))["named_points"]
+    assert {point["name"]: point["parameters"] for point in described} == listed
+    assert next(iter(listed)) == described[0]["name"] == "lora:4 everywhere"
+    assert len({point["digest"] for point in described}) == len(described)

@@ -1,0 +1,66 @@
+"""Subnets of earlier runs, from which a search may start: the winner, or any trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from glorasearch.db import RunRecord
+from glorasearch.errors import ConfigError, RunNotFoundError
+from glorasearch.runs.results import Results
+from glorasearch.runs.workspace import Workspace
+from glorasearch.search.starts import RUN
+from glorasearch.space import Subnet
+
+
+def subnet_of_run(workspace: Workspace, entry: str, own: str) -> Subnet:
+    """The subnet that `run:NAME` or `run:NAME/TRIAL` names.
+
+    Args:
+        workspace: of the runs.
+        entry: of `[search] start`.
+        own: the run that starts from it.
+
+    Raises:
+        ConfigError: if there is no such run or trial, or its search has not finished.
+    """
+    name, slash, trial = entry.removeprefix(RUN).partition("/")
+    if name == own:
+        raise ConfigError(f"search.start: {entry!r}: a run cannot start from itself; give this one another name")
+    try:
+        (record,) = workspace.require_runs([name])
+    except RunNotFoundError as error:
+        raise ConfigError(f"search.start: {entry!r}: {error}") from error
+    found = Results(record.stages).search
+    if found is None:
+        raise ConfigError(f"search.start: {entry!r}: the search of run {name!r} has not finished; finish it first")
+    return found.subnet if not slash else _trial(workspace, entry, name, trial, found.subnet)
+
+
+def _trial(workspace: Workspace, entry: str, run: str, number: str, winner: Subnet) -> Subnet:
+    """The subnet of a trial; genes with a single choice, which trials do not store, are those of the winner."""
+    from glorasearch.db import TrialStorage  # Optuna takes a second to import
+    from glorasearch.search.trials import SUBNET
+
+    storage = TrialStorage(workspace.database)
+    study = storage.get_study_id_from_name(run)
+    try:
+        trial = storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study, int(number)))
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            f"search.start: {entry!r}: run {run!r} has no trial {number!r}; it has the trials 0 to "
+            f"{storage.get_n_trials(study) - 1}"
+        ) from error
+    genes = {
+        (layer, tensor): trial.params.get(f"{layer}.{tensor}", choice) for (layer, tensor), choice in winner.items()
+    }
+    subnet = Subnet(genes)
+    if subnet.digest != trial.user_attrs.get(SUBNET):
+        raise ConfigError(f"search.start: {entry!r}: the subnet of trial {number} of run {run!r} is not stored whole")
+    return subnet
+
+
+def recorded_starts(record: RunRecord | None) -> dict[str, Subnet]:
+    """Entry → subnet of the other runs that a run was made to start from."""
+    starts: Mapping[str, Any] = {} if record is None else record.config.get("starts", {})
+    return {entry: Subnet.from_dict(start["subnet"]) for entry, start in starts.items() if entry.startswith(RUN)}
