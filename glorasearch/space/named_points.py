@@ -11,7 +11,8 @@ cannot express a method does not have its points.
   arguments in A alone is `A=lora:r` and so on.
 - `ssf`: A=`gain` and E=`vector`, or where that is not offered A=`vector`, E=`vector` and where it is offered
   D=`vector`. `bitfit`: E=`vector`.
-- `all:r`: A=`lora`, B=`lora`, each of the largest rank up to r, and where they are offered D and E=`vector`.
+- `all:r`: A and B=`lora` of the largest rank up to r, where there is none `vector`; and where they are offered D and
+  E=`vector`.
 - `largest`: every gene's largest choice (above the budget: the largest up to some rank); `smallest` likewise.
 
 A point is `<method> <where>`, such as `lora:8 everywhere`; `glorasearch.space.patterns` says where.
@@ -134,7 +135,7 @@ def _families(space: BoundSpace) -> dict[str, list[_Method]]:
     ranks = sorted({choice.rank for choice in (*offered["A"], *offered["B"]) if choice.name == "lora"}, reverse=True)
     families: dict[str, list[_Method]] = {name: [] for name in _FAMILIES}
     for rank in ranks:
-        up_to = tuple(f"lora:{smaller}" for smaller in ranks if smaller <= rank)
+        up_to = (*(f"lora:{smaller}" for smaller in ranks if smaller <= rank), *_VECTOR)
         families["all"].append(_Method(f"all:{rank}", {"A": up_to, "B": up_to}, {"D": _VECTOR, "E": _VECTOR}))
     if any("gain" in gene.choices for gene in space.genes):
         families["ssf"].append(_Method("ssf", {"A": ("gain",), "E": _VECTOR}))

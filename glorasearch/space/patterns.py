@@ -6,6 +6,7 @@
 | `mlp` | with a segment that has `mlp` in it, or is `ffn`, `fc1`, `fc2`, ... |
 | `qkv` | of the attention, what reads: the last segment is `qkv`, `q`, `k`, `v`, `kv`, `q_proj`, `query`, ... |
 | `proj` | of the attention, what writes: the last segment is `proj`, `out_proj`, `to_out`, ... |
+| `norms` | the norms |
 | `first half`, `last half` | of the blocks: a block is the path up to the last number that is not the last segment |
 
 A layer outside all blocks counts to the half that it is nearer to. A pattern that has no layer, or all, is left out.
@@ -36,6 +37,7 @@ def patterns(layers: Sequence[LayerShape]) -> dict[str, frozenset[str]]:
         "mlp": [name for name in names if _mlp(name)],
         "qkv": [name for name in names if _attention(name) and _ends(name, _QKV)],
         "proj": [name for name in names if _attention(name) and _ends(name, _PROJ)],
+        "norms": [layer.name for layer in layers if layer.kind == "norm"],
         "last half": [name for name in names if blocks[name] >= half],
         "first half": [name for name in names if blocks[name] < half],
     }

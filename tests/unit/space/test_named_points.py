@@ -70,6 +70,19 @@ def test_a_point_is_its_method(name: str, expected: dict[str, set[str]]) -> None
     assert used(named_points(bind())[name]) == expected
 
 
+def test_norms_are_a_pattern_and_have_what_they_can() -> None:
+    layers = [LayerShape("blocks.0.norm1", 1, 8, kind="norm"), *LAYERS]
+    types = {"types": ["linear", "norm"], "include": ["blocks.*"]}
+    choices = {"A": ["none", "vector", "lora:2"], "B": ["none", "lora:2"], "E": ["none", "vector"]}
+    groups = [{"layers": ["*norm*"], "A": ["none", "vector"], "B": ["none"]}]
+    space = SearchSpace.from_dict({"name": "test", "layers": types, "choices": choices, "groups": groups}).bind(layers)
+    points = named_points(space)
+    assert used(points["ssf norms"]) == {"norm1": {"A=vector", "E=vector"}}
+    assert used(points["all:2 everywhere"])["norm1"] == {"A=vector", "E=vector"}
+    assert "norm1" not in used(points["lora:2 everywhere"])
+    assert "lora:2 norms" not in points
+
+
 def test_halves_go_by_blocks() -> None:
     points = named_points(bind())
     chosen = [
