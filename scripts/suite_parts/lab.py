@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import time
@@ -165,6 +166,12 @@ class Lab:
     def forget(self, unit: Unit) -> None:
         """Remove the stacks of a unit that is finished."""
         shutil.rmtree(self.folders.partial(unit), ignore_errors=True)
+
+    def free(self) -> None:
+        """Give the device's memory back, for the next unit to plan with."""
+        gc.collect()
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
 
     @contextmanager
     def timed(self) -> Iterator[dict[str, Any]]:

@@ -29,8 +29,11 @@ def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Per
     kinds: Mapping[Kind, Callable[[Lab, Unit], Content]] = {"product": product, "yardstick": yardstick, "tau": tau}
 
     def do(unit: Unit) -> None:
-        with lab.timed() as facts:
-            found = kinds[ARMS[unit.arm].kind](lab, unit)
+        try:
+            with lab.timed() as facts:
+                found = kinds[ARMS[unit.arm].kind](lab, unit)
+        finally:
+            lab.free()
         store.write(unit, found | facts | {"date": today(), "revision": revision()})
         lab.forget(unit)
 
