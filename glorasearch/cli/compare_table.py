@@ -81,6 +81,8 @@ def _cells(rows: Sequence[Row] | Sequence[Group]) -> tuple[list[str], int, Cells
             "searching, s",
             "bytes",
         ]
+        if len({group.task for group in groups}) > 1:
+            return ["task", *heads], 2, [[group.task, *_group(group)] for group in groups]
         return heads, 1, [_group(group) for group in groups]
     single = [row for row in rows if isinstance(row, Row)]
     heads = ["run", "method", "parameters", "search, %", "tempered", "test, %", "training, s", "searching, s", "bytes"]

@@ -9,7 +9,7 @@ from typing import Any, Final, Self, TypeVar
 
 from glorasearch.db import RunRecord, RunState
 from glorasearch.runs.comparability import incomparabilities
-from glorasearch.runs.pairing import configuration_without, pair_methods, pair_models
+from glorasearch.runs.pairing import by_task, configuration_without, pair_methods, pair_models
 from glorasearch.runs.pairs import Paired
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import Results
@@ -27,6 +27,8 @@ class Row:
     state: RunState
     method: str
     """Name of the search space."""
+    task: str
+    """The source of its images."""
     fixed_method: bool
     """Whether the space has a single subnet, so that there was no search."""
     seed: int
@@ -65,6 +67,7 @@ class Row:
             run=run.name,
             state=run.state,
             method=space_label(run.config["space"]["name"]),
+            task=run.config["data"]["source"],
             fixed_method=train is not None and train.fixed_method,
             seed=run.config["seed"],
             winner=None if pick is None else pick.label,
@@ -153,6 +156,11 @@ class Group:
         """Name of the search space."""
         return self.rows[0].method
 
+    @property
+    def task(self) -> str:
+        """The source of the images."""
+        return self.rows[0].task
+
     def mean(self, name: str) -> Mean | None:
         """The mean of one of `MEASURED`."""
         return Mean.of(getattr(row, name) for row in self.counted)
@@ -162,6 +170,7 @@ class Group:
         means = {name: self.mean(name) for name in MEASURED}
         return {
             "method": self.method,
+            "task": self.task,
             "fixed_method": self.rows[0].fixed_method,
             "runs": [row.run for row in self.counted],
             "left_out": [row.run for row in self.rows if row not in self.counted],
@@ -196,8 +205,7 @@ def compare(runs: Sequence[RunRecord], *, group: bool = False, sort: str | None 
         warnings = tuple(incomparabilities(runs))
         return Comparison(rows if sort is None else sorted_by(rows, sort), pair_models(runs), warnings)
     groups = grouped(runs)
-    members = [[row.run for row in group.rows] for group in groups]
-    warnings = (*incomparabilities(runs, members), *left_out(groups))
+    warnings = (*(line for task in by_task(runs) for line in _incomparable_groups(task)), *left_out(groups))
     return Comparison(groups if sort is None else sorted_by(groups, sort), pair_methods(runs), warnings)
 
 
@@ -207,6 +215,10 @@ def grouped(runs: Sequence[RunRecord]) -> list[Group]:
     for run in runs:
         groups.setdefault(configuration_without(run.config), []).append(Row.of(run))
     return [Group(tuple(rows)) for rows in groups.values()]
+
+
+def _incomparable_groups(runs: Sequence[RunRecord]) -> list[str]:
+    return incomparabilities(runs, [[row.run for row in group.rows] for group in grouped(runs)])
 
 
 def left_out(groups: Iterable[Group]) -> list[str]:

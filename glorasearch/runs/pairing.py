@@ -73,8 +73,7 @@ class _Key(NamedTuple):
 
     @classmethod
     def of(cls, run: RunRecord, tested: TestResult) -> Self:
-        data = identity_of(RunConfig, run.config, without=(Role.BOOKKEEPING, Role.SEED)).get("data", {})
-        return cls(digest(data), run.config["data"]["source"], run.config["seed"], _test_images(tested))
+        return cls(_data(run), run.config["data"]["source"], run.config["seed"], _test_images(tested))
 
 
 @dataclass(frozen=True)
@@ -142,6 +141,25 @@ def _pairs(
         for key in first
         if key in second
     )
+
+
+def by_task(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """The runs of each task apart, if several methods have run on the same tasks; else all together.
+
+    A task is a `[data]` section, whatever its seed. Runs of different tasks are not compared with each other then.
+    """
+    tasks: dict[str, list[RunRecord]] = {}
+    methods: dict[str, set[str]] = {}
+    for run in runs:
+        tasks.setdefault(_data(run), []).append(run)
+        methods.setdefault(configuration_without(run.config, "data"), set()).add(_data(run))
+    whole = len(methods) > 1 and all(found == tasks.keys() for found in methods.values())
+    return list(tasks.values()) if whole else [list(runs)]
+
+
+def _data(run: RunRecord) -> str:
+    """Digest of the `[data]` section without its seed."""
+    return digest(identity_of(RunConfig, run.config, without=(Role.BOOKKEEPING, Role.SEED)).get("data", {}))
 
 
 def _own_baseline(name: str) -> str:

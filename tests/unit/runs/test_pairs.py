@@ -89,13 +89,31 @@ def test_tasks_and_seeds_are_pairs_of_one_test() -> None:
     other = "data.source=folder:x"
     lora = [*seeds("lora", [0.7, 0.6]), *seeds("lora", [0.3, 0.4], other)]
     ssf = [*seeds("ssf", [0.6, 0.5]), *seeds("ssf", [0.1, 0.2], other)]
-    (pair,) = compare([*lora, *ssf], group=True).to_dict()["paired"]
+    found = compare([*lora, *ssf], group=True)
+    (pair,) = found.to_dict()["paired"]
 
+    assert found.warnings == ()
+    assert [(row["method"], row["task"]) for row in found.to_dict()["rows"]] == [
+        ("lora", "digits"), ("lora", "folder:x"), ("ssf", "digits"), ("ssf", "folder:x")
+    ]  # fmt: skip
     assert (pair["pairs"], pair["mean"]) == (4, pytest.approx(-0.15))
     assert {(each["task"], each["seed"]) for each in pair["each"]} == {
         (task, seed) for task in ("digits", "folder:x") for seed in (0, 1)
     }
     assert (pair["wilcoxon_p"], pair["wilcoxon_p_worse"], pair["verdict"]) == (1.0, 1 / 16, "no difference")
+
+
+def test_within_a_task_what_differs_is_still_told(capsys: pytest.CaptureFixture[str]) -> None:
+    other = "data.source=folder:x"
+    runs = [run("a"), run("b", other), run("c", "space.name=ssf", "train.steps=7"), run("d", "space.name=ssf", other)]
+    runs.append(run("e", "space.name=ssf", other, "train.steps=7"))
+    found = compare(runs, group=True)  # `ssf` has two recipes, so not every method has every task
+
+    assert any(line.startswith("data.source") for line in found.warnings)
+    whole = compare([*runs[:2], runs[2], runs[4]], group=True)
+    assert list(whole.warnings) == ["train.steps: 6000 (a), 7 (c)", "train.steps: 6000 (b), 7 (e)"]
+    print_markdown(whole)
+    assert capsys.readouterr().out.startswith("| task | method | seeds |")
 
 
 def test_what_has_no_partner_is_told() -> None:
