@@ -143,3 +143,23 @@ def test_ia3(bench: Any, form: str) -> None:
         for parameter in supernet.adapter_parameters().values():
             parameter.copy_(values)
     assert_equal_outputs(bench, supernet, theirs)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("form", ["linear", "linear without bias", "qkv", "conv", "depthwise"])
+def test_ia3_is_a_gain(bench: Any, form: str) -> None:
+    """One vector for weight and bias, as in SSF without its shift; with PEFT's learning, step by step."""
+    supernet = bench.build(form, {"A": ["gain"]}, name="layer")
+    theirs = theirs_of(supernet, peft.IA3Config(target_modules=["layer"], feedforward_modules=[]))
+    (scale,), (gain,) = trainable(theirs).values(), supernet.adapter_parameters().values()
+    assert scale.numel() == gain.numel() == supernet.space.parameters(supernet.space.largest())
+    x = bench.images(supernet)
+    for parameter, forward in ((scale, theirs), (gain, supernet)):
+        optimizer = torch.optim.SGD([parameter], lr=0.05, momentum=0.9)
+        for _ in range(5):
+            optimizer.zero_grad()
+            with supernet.activate(supernet.space.largest()):
+                forward(x).sin().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(1 + gain, scale.flatten(), rtol=1e-10, atol=1e-10)
+    assert_equal_outputs(bench, supernet, theirs)
