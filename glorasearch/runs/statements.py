@@ -78,8 +78,8 @@ def winner_statement(found: WinnerComparison, method: str) -> str:
     )
 
 
-def chance_statement(found: SearchChance) -> str:
-    """A sentence on the search's winner and chance."""
+def chance_statement(found: SearchChance, start: str | None = None) -> str:
+    """A sentence on the search's winner and chance; `start` is the winner's name if the search began with it."""
     percent = found.fitness == "accuracy"
 
     def text(value: float) -> str:
@@ -91,8 +91,9 @@ def chance_statement(found: SearchChance) -> str:
         "worse": "worse than what",
     }[found.verdict]
     name = f"{found.fitness.replace('_', '-')}{'' if percent else ' in nats'}"
+    winner = "the search's winner" if start is None else f"the search's winner, {start}, with which it began,"
     return _sentence(
-        f"the search's winner is {conclusion} the best of {found.draws} random subnets has by chance: "
+        f"{winner} is {conclusion} the best of {found.draws} random subnets has by chance: "
         f"{text(found.found)} against {text(found.expected)} (95 %: {text(found.low)} to {text(found.high)}; "
         f"{p_text(found.p)}; {name} on the search split, judged by {len(found.scores)} random subnets)"
     )
@@ -130,7 +131,7 @@ def comparisons(results: Results) -> tuple[WinnerComparison, ...]:
 
 def statements(results: Results, method: str) -> tuple[str, ...]:
     """What can be said of a run, a sentence each; `method` is what its winner is called."""
-    race, chance = results.race, None if results.search is None else results.search.chance
+    race, search = results.race, results.search
     found = [] if race is None else [f"{race.verdict()}."]
     if race is not None and race.pick.kind == "method":
         found.append(
@@ -138,4 +139,6 @@ def statements(results: Results, method: str) -> tuple[str, ...]:
             "race, and what sets it apart from that method trained alone is the refit."
         )
     found += [winner_statement(comparison, method) for comparison in comparisons(results)]
-    return (*found, *([] if chance is None else [chance_statement(chance)]))
+    if search is not None and search.chance is not None:
+        found.append(chance_statement(search.chance, search.start if search.start_share == 1 else None))
+    return tuple(found)

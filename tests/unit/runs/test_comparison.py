@@ -140,6 +140,22 @@ def test_accuracies_are_said_in_percent() -> None:
     assert "accuracy on the search split" in chance_statement(judged)
 
 
+@pytest.mark.parametrize(("share", "began"), [(1.0, True), (0.5, False), (None, False)])
+def test_a_winner_that_the_search_began_with_was_not_found_by_it(share: float | None, began: bool) -> None:
+    judged = SearchChance.judged(
+        best_by_chance(SCORES, 20, 0.9, lower_is_better=True), fitness="tempered", found=0.9, scores=SCORES
+    )
+    start = None if share is None else "lora:8 everywhere"
+    search = result("search", start=start, start_share=share, chance=judged.to_json())
+
+    (said,) = statements(Results({"search": search}), "the winner")
+
+    expected = (
+        "The search's winner, lora:8 everywhere, with which it began, is within" if began else "The search's winner is"
+    )
+    assert said.startswith(expected)
+
+
 def test_a_run_says_what_it_has() -> None:
     winner, lora = images(both=1, winner=6, neither=1)
     test = result("test", correct=winner, baselines={"lora": lora.accuracy}, baselines_correct={"lora": lora})
