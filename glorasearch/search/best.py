@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from glorasearch.db import TrialStorage
+from glorasearch.search.history import TrialHistory
+from glorasearch.search.starts import closest
 from glorasearch.search.study import Genome
 from glorasearch.search.trials import TrialRecord, rank, scored_trials
 from glorasearch.space import BoundSpace, Fitness, Subnet
@@ -35,3 +39,20 @@ def best_subnets(
         trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, record.number)
         best.append((record, genome.subnet(storage.get_trial(trial_id).params)))
     return best
+
+
+def origin_of(
+    storage: TrialStorage, study: str, space: BoundSpace, subnet: Subnet, starts: Mapping[str, Subnet]
+) -> tuple[str | None, float | None]:
+    """The start that a searched subnet is or descends from, and the share of its genes that it has from there.
+
+    None and None if no trial evaluated it, or it has no start among its ancestors.
+
+    Raises:
+        KeyError: if there is no such study.
+    """
+    history = TrialHistory("accuracy")  # by which nothing is ranked here
+    history.load(storage.outlines(storage.get_study_id_from_name(study)), Genome(space))
+    record = history.evaluated(subnet.digest)
+    names = () if record is None else history.starts_of(record)
+    return closest(subnet, {name: starts[name] for name in names})

@@ -13,7 +13,8 @@ cannot express a method does not have its points.
   D=`vector`. `bitfit`: E=`vector`.
 - `all:r`: A and B=`lora` of the largest rank up to r, where there is none `vector`; and where they are offered D and
   E=`vector`.
-- `largest`: every gene's largest choice (above the budget: the largest up to some rank); `smallest` likewise.
+- `largest`: every gene's largest choice; above the budget with the ranks in A, in B and in C each up to some limit (0:
+  no choice with a rank), of which the largest subnet within the budget counts. `smallest`: every gene's smallest one.
 
 A point is `<method> <where>`, such as `lora:8 everywhere`; `glorasearch.space.patterns` says where.
 """
@@ -23,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Final
 
 from glorasearch.choices import Choice, parse_choice
@@ -117,9 +119,26 @@ def _least(space: BoundSpace, gene: Gene) -> str:
 
 
 def _largest(space: BoundSpace) -> list[Subnet]:
-    """The largest subnet, then that of the choices up to each smaller rank, down to those without a rank."""
-    ranks = sorted({parse_choice(text).rank for gene in space.genes for text in gene.choices} | {0}, reverse=True)
-    return [space.subnet(max(_up_to(gene, rank), key=space.alone(gene)) for gene in space.genes) for rank in ranks]
+    """The largest subnet, then those with ranks of A, B and C up to every combination of limits, the largest first."""
+    whole = space.largest()
+    if space.within_budget(space.parameters(whole)):
+        return [whole]
+    limits = {
+        tensor: sorted(
+            {0, *(parse_choice(text).rank for gene in space.genes if gene.tensor == tensor for text in gene.choices)}
+        )
+        for tensor in "ABC"
+    }
+    best = {
+        (gene.key, limit): max(_up_to(gene, limit), key=space.alone(gene))
+        for gene in space.genes
+        for limit in limits.get(gene.tensor, (0,))
+    }
+    found = []
+    for combination in product(*limits.values()):
+        limit = dict(zip(limits, combination, strict=True))
+        found.append(space.subnet(best[gene.key, limit.get(gene.tensor, 0)] for gene in space.genes))
+    return sorted(found, key=space.parameters, reverse=True)
 
 
 def _up_to(gene: Gene, rank: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from glorasearch.db import TrialStorage
 from glorasearch.errors import RunError
 from glorasearch.runs.results import (
     BaselineResult,
@@ -27,6 +28,7 @@ from glorasearch.runs.session import Session, versions
 from glorasearch.runs.stages.export import SEARCH_SCORES
 from glorasearch.runs.stages.said import said
 from glorasearch.runs.statements import comparisons
+from glorasearch.search.best import origin_of
 from glorasearch.weights.atomic import replace_file
 
 
@@ -36,9 +38,7 @@ def report(session: Session) -> Report:
     tested, found_rate = session.require(TestResult), session.stored.results.pilot
     pick, raced = session.pick, session.stored.results.race
     won_search = pick.own_space and pick.digest == found.digest
-    start, share = (
-        (found.start, found.start_share) if won_search else (pick.name, 1.0) if pick.kind == "named" else (None, None)
-    )
+    start, share = _origin(session)
     content = Report(
         run=session.name,
         seed=config.seed,
@@ -82,6 +82,17 @@ def report(session: Session) -> Report:
     except OSError as error:
         raise RunError(f"report {path} cannot be written: {error.strerror}") from error
     return content
+
+
+def _origin(session: Session) -> tuple[str | None, float | None]:
+    """The start of the search that the winner is or descends from, and how much of it; None and None if neither."""
+    pick = session.pick
+    if pick.kind == "named":
+        return pick.name, 1.0
+    if not pick.own_space or session.only_subnet is not None:
+        return None, None
+    storage = TrialStorage(session.stored.workspace.database)
+    return origin_of(storage, session.name, session.bound_space, pick.subnet, session.starts)
 
 
 def _baseline(session: Session, name: str, test_accuracy: float) -> BaselineSummary:

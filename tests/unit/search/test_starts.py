@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from support.spaces import small_space
 
+from glorasearch.db import TrialStorage
 from glorasearch.errors import ConfigError, SearchError
 from glorasearch.search import SAMPLERS, InProcessExecutor, LogNormalSeconds, SearchConfig, SimulatedExecutor
+from glorasearch.search.best import origin_of
 from glorasearch.search.starts import choose_starts, load_outside
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, Score, Subnet, named_points
 
@@ -110,6 +112,12 @@ def test_the_winner_descends_from_a_start(new_search: Any, mode: Any) -> None:
     same = sum(outcome.subnet[gene] == choice for gene, choice in point.items())
     assert (outcome.start, outcome.start_share) == (POINT, same / len(point))
     assert same < len(point)
+
+    storage, starts = TrialStorage(search.database), choose_starts(search.space, config, {})
+    assert origin_of(storage, "study", search.space, outcome.subnet, starts) == (POINT, same / len(point))
+    assert origin_of(storage, "study", search.space, point, starts) == (POINT, 1.0)
+    above_the_budget = search.space.largest()
+    assert origin_of(storage, "study", search.space, above_the_budget, starts) == (None, None)
 
 
 def test_a_winner_without_starts_among_its_ancestors_says_so(new_search: Any) -> None:

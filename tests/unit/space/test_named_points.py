@@ -127,6 +127,13 @@ def test_above_the_budget_the_largest_has_smaller_ranks() -> None:
     limited = bind(choices, budget={"max": free.parameters(free.largest()) - 1})
     assert used(named_points(limited)["largest"]) == everywhere("B=lora:1", "D=vector", "E=vector")
 
+    both = {"A": ["none", "vector", "lora:4"], "B": ["none", "vector", "lora:4"], "C": ["none", "vector"]}
+    limited = bind(both, budget={"max": bind(both).parameters(bind(both).largest()) - 1})
+    assert used(named_points(limited)["largest"]) in (
+        everywhere("A=vector", "B=lora:4", "C=vector"),
+        everywhere("A=lora:4", "B=vector", "C=vector"),
+    ), "not without ranks in both"
+
 
 def test_a_fixed_method_is_one_point_under_its_name() -> None:
     layers = known_layers("vit_tiny_patch16_224") or []
