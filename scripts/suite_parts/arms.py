@@ -27,7 +27,14 @@ class Arm:
     """Whether the first seed is enough."""
 
 
-WITHOUT_SEARCH = ("train.steps=0", "train.lr=1e-3", "search.trials=1", "race.finalists=0", "race.named=0")
+WITHOUT_SEARCH = (
+    "train.steps=0",
+    "train.lr=1e-3",
+    "search.trials=1",
+    "search.start=[]",
+    "race.finalists=0",
+    "race.named=0",
+)
 """Overrides of a run whose supernet is not trained and whose race has the fixed methods alone."""
 ARMS: dict[str, Arm] = {
     arm.name: arm
@@ -36,7 +43,8 @@ ARMS: dict[str, Arm] = {
         Arm("yardstick", "yardstick: each fixed method at each rate, the best on the search split", kind="yardstick"),
         Arm("race_only", "race of fixed methods, without search", WITHOUT_SEARCH),
         Arm("lora4_budget", "the whole product, budget of LoRA r=4", small=True),
-        Arm("random", "random search", ("search.sampler=random",)),
+        Arm("random", "random search", ("search.sampler=random", "search.start=[]")),
+        Arm("no_named_start", "evolution from random subnets, without named points", ("search.start=[]",)),
         Arm("fitness_accuracy", "fitness accuracy", ("search.fitness=accuracy",)),
         Arm("fitness_cross_entropy", "fitness cross-entropy", ("search.fitness=cross_entropy",)),
         Arm("fixed_lr", "one rate, 1e-3, for the supernet", ("train.lr=1e-3",)),

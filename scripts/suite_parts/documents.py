@@ -21,7 +21,10 @@ def write_documents(summary: Mapping[str, Any], root: Path) -> None:
     write_atomically(docs / "suite.json", json.dumps(summary, indent=1) + "\n")
     plot(summary, docs / "suite.svg")
     image = "![winner minus yardstick and race, pair by pair]"
-    _replace(docs / "suite.md", f"{image}(suite.svg)\n\n`{summary['command']}`\n\n{full(summary)}")
+    _replace(
+        docs / "suite.md",
+        f"{image}(suite.svg)\n\n`{summary['command']}`; all numbers: [suite.json](suite.json).\n\n{full(summary)}",
+    )
     _replace(root / "README.md", f"{image}(docs/suite.svg)\n\n{short(summary)}\n\n[In full](docs/suite.md).")
 
 
