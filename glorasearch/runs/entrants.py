@@ -36,9 +36,11 @@ def entrants(session: Session) -> list[Entrant]:
             session.name,
             own,
             session.config.search.fitness,
-            config.finalists,
+            config.finalists + len(found),
         )
-        found += [_of(f"trial {record.number}", "searched", OWN_SPACE, own, subnet) for record, subnet in best]
+        trials = [_of(f"trial {record.number}", "searched", OWN_SPACE, own, subnet) for record, subnet in best]
+        taken = {entrant.meaning for entrant in found}  # the search may have begun with what takes part anyway
+        found += [trial for trial in trials if trial.meaning not in taken][: config.finalists]
     return without_repeats(found)
 
 
