@@ -27,7 +27,7 @@ class RaceConfig(Config):
     rates: ListOf[Rate] = (1e-3, 3e-3, 1e-2)
     """Peak learning rates of the low-rank factors; those of the other groups are scaled as in `[refit]`."""
     finalists: int = Field(default=4, ge=0)
-    """Best distinct subnets of the search that race."""
+    """Best distinct subnets of the search that race, besides methods and named points."""
     named: int = Field(default=2, ge=0)
     """Named points of the run's own space that race, in the order of `glorasearch.space.named_points`, those that are
     one of the methods left out."""
