@@ -9,6 +9,7 @@ from rich.table import Table
 
 from glorasearch.cli.output import count, percent
 from glorasearch.runs.results import RaceRow, RaceSummary
+from glorasearch.runs.results.race import folds_text
 
 SHOWN: Final = 12
 """Candidates in the table; the best of either kind are added."""
@@ -21,7 +22,7 @@ def print_race(race: RaceSummary, *, verdict: bool = True) -> None:
     table = Table(title=f"race: accuracy out of fold, judged by {race.judge}", title_justify="left")
     table.add_column("", justify="right")
     table.add_column("candidate", overflow="fold")
-    for head in ("parameters", *(f"{_folds(race, rung)} folds" for rung in range(rungs)), "tempered", "steps", "s"):
+    for head in ("parameters", *(folds_text(_folds(race, rung)) for rung in range(rungs)), "tempered", "steps", "s"):
         table.add_column(head, justify="right", no_wrap=True)
     best = [race.best(kind) for kind in ("method", "searched")]
     shown = 0

@@ -115,8 +115,13 @@ class RaceSummary(FrozenModel):
             return text
         what = "best searched subnet" if other.kind == "searched" else "best fixed method"
         points = 100 * (other.last.accuracy - first.last.accuracy)
-        fewer = "" if other.last.folds == first.last.folds else f", judged on {other.last.folds} folds"
+        fewer = "" if other.last.folds == first.last.folds else f", judged on {folds_text(other.last.folds)}"
         return f"{text}; the {what}, {other.label}, is {points:+.1f} points from it{fewer}"
+
+
+def folds_text(count: int) -> str:
+    """`1 fold`, `2 folds`."""
+    return f"{count} fold{'' if count == 1 else 's'}"
 
 
 class RaceResult(RaceSummary, StageResult, stage="race"):
