@@ -132,8 +132,8 @@ def shortened(run_file: str) -> str:
     """A run file with the values of `SHORT`."""
     for key, value in SHORT.items():
         section, name = key.split(".")
-        pattern = rf"(^\[{section}\][^\[]*?^{name} = )\S+"
-        run_file, count = re.subn(pattern, rf"\g<1>{value}", run_file, flags=re.MULTILINE | re.DOTALL)
+        pattern = rf"(^\[{section}\].*\n(?:(?!\[).*\n)*?{name} = )\S+"
+        run_file, count = re.subn(pattern, rf"\g<1>{value}", run_file, flags=re.MULTILINE)
         assert count == 1, key
     return run_file
 
@@ -172,7 +172,7 @@ def test_make_quickstart(folder: Path, overrides: list[str]) -> None:
         folder,
     )  # fmt: skip
     assert "won the race with" in output
-    assert ", refitted" in output
+    assert "winner, " in output
     assert (workspace / "runs" / "quickstart" / "report.json").is_file()
 
 
