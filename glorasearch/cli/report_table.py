@@ -115,7 +115,7 @@ def _origin(winner: BestSearched) -> str:
     if winner.start_share == 1:
         return f"trial {winner.trial}, a start of the search: {winner.start}"
     share = f"{100 * winner.start_share:.0f} % of its genes"
-    return f"trial {winner.trial}, which descends from {winner.start} and has {share} from there"
+    return f"trial {winner.trial}, which descends from {winner.start} and shares {share} with it"
 
 
 def _fixed_method(report: Report) -> str:

@@ -44,7 +44,7 @@ def best_subnets(
 def origin_of(
     storage: TrialStorage, study: str, space: BoundSpace, subnet: Subnet, starts: Mapping[str, Subnet]
 ) -> tuple[str | None, float | None]:
-    """The start that a searched subnet is or descends from, and the share of its genes that it has from there.
+    """The start that a searched subnet is or descends from, and the share of its genes that are the same there.
 
     None and None if no trial evaluated it, or it has no start among its ancestors.
 

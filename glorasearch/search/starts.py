@@ -86,7 +86,7 @@ def choose_starts(space: BoundSpace, config: SearchConfig, outside: Mapping[str,
 
 
 def closest(subnet: Subnet, starts: Mapping[str, Subnet]) -> tuple[str | None, float | None]:
-    """The start that a subnet has most of its genes from, and their share; None and None if there are no starts."""
+    """The start that a subnet shares most genes with, and their share; None and None if there are no starts."""
     shares = {
         name: sum(subnet[gene] == choice for gene, choice in start.items()) / len(start)
         for name, start in starts.items()

@@ -186,9 +186,9 @@ class SearchOutcome:
     subnet: Subnet
     """The winner."""
     start: str | None
-    """What the search started from and the winner is, or descends from; of several that it has most genes from."""
+    """What the search started from and the winner is, or descends from; of several that it shares most genes with."""
     start_share: float | None
-    """The share of its genes that it has from there: 1 if it is that itself."""
+    """The share of its genes that are the same there: 1 if it is that itself."""
     trials: int
     """Finished trials: evaluated, reused and failed."""
     evaluated: int

@@ -60,7 +60,7 @@ class Winner(WinnerTest):
     start: str | None
     """What the search started from and it is, or descends from, such as `lora:8 everywhere`."""
     start_share: float | None
-    """The share of its genes that it has from there: 1 if it is that itself."""
+    """The share of its genes that are the same there: 1 if it is that itself."""
     subnet: SubnetField
     digest: str
     parameters: int
@@ -78,7 +78,7 @@ class BestSearched(FrozenModel):
     start: str | None
     """What the search started from and it is, or descends from, such as `lora:8 everywhere`."""
     start_share: float | None
-    """The share of its genes that it has from there: 1 if it is that itself."""
+    """The share of its genes that are the same there: 1 if it is that itself."""
     digest: str
     parameters: int
     search_accuracy: float

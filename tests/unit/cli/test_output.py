@@ -93,6 +93,22 @@ def test_what_early_stopping_saved_is_shown(capsys: pytest.CaptureFixture[str]) 
     assert "0 failed; 4 of them stopped early, 62 % of the images scored)" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize(
+    ("start", "share", "said"),
+    [
+        ("lora:8 everywhere", 1.0, "trial 3, a start of the search: lora:8 everywhere"),
+        ("ssf mlp", 0.75, "trial 3, which descends from ssf mlp and shares 75 % of its genes with it"),
+        (None, None, "trial 3, with no start among its ancestors"),
+    ],
+)
+def test_where_the_winner_comes_from(
+    capsys: pytest.CaptureFixture[str], start: str | None, share: float | None, said: str
+) -> None:
+    best = {key: value for key, value in WINNER.items() if key != "subnet"}
+    print_report(report(best_searched=best | {"start": start, "start_share": share}))
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_winner_that_was_not_refitted_is_not_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(report(refit={"steps": 0}))
 
