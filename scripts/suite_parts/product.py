@@ -48,10 +48,12 @@ def product(lab: Lab, unit: Unit) -> Content:
     splits = lab.splits(unit)
     correct = correct_images(_logits(load_export(report.export.path), splits.test, lab.device), splits.test.labels)
     stages = {name: result.model_dump(mode="json") for name, result in run.results.items()}
+    # The race's rate is the one before the factors of a method's recipe, as the yardstick's is.
+    rate = stages["race"]["candidates"][0]["rate"] if "race" in stages else stages["refit"]["lr"]
     return {
         "test_accuracy": correct.count("1") / len(correct),
         "correct": correct,
-        "pick": {"name": report.winner.name, "kind": report.winner.kind, "rate": stages["refit"]["lr"]},
+        "pick": {"name": report.winner.name, "kind": report.winner.kind, "rate": rate},
         "parameters": report.winner.parameters,
         **_costs(stages, walls),
         "stages": {name: _short(result) for name, result in stages.items()},
