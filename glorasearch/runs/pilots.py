@@ -24,6 +24,9 @@ BEHIND: Final = ((2.0, 1 / 3), (1.5, 1 / 2))
 come less than this share of the best one's way down from chance. (Pilots that won in the end were at worst 1.4 and 1.2
 times behind at these checks, and never below 0.87 of the way: docs/search-quality-notes.md, "Rates by group".)"""
 
+STARTED: Final = 0.05
+"""The second limit holds once the best one has come this share of the way from chance to 0: before, all is noise."""
+
 
 class GivenUpError(Exception):
     """Ends the training of a pilot that is clearly behind."""
@@ -64,7 +67,8 @@ def is_behind(scores: Sequence[float], others: Iterable[PilotSummary], classes: 
     if not there or latest >= len(BEHIND):
         return False
     (factor, share), best, chance = BEHIND[latest], min(there), math.log(classes)
-    return scores[latest] > factor * best or chance - scores[latest] < share * (chance - best)
+    gained = chance - best
+    return scores[latest] > factor * best or (gained > STARTED * chance and chance - scores[latest] < share * gained)
 
 
 def outcome(pilots: Sequence[PilotSummary], subnets: int) -> PilotsSummary:

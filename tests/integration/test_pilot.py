@@ -101,3 +101,18 @@ def test_a_run_whose_pilots_all_diverge_says_what_to_do(make_bench: MakeBench) -
 
     assert "all pilots diverged, at learning rates 1000, 10000: set lower train.pilot_rates" in bench.errors()
     assert list(bench.record.stages) == ["rate:1000", "rate:10000"]
+
+
+def test_pilots_on_the_workers_of_a_cluster_find_the_same(make_bench: MakeBench) -> None:
+    """The driver gives the low rate up while its processes train."""
+    small = (
+        *OWN, "train.ranks=2", "train.batch_size=16", "data.train=100", "data.search=50", "data.test=50",
+        "train.pilot_rates=[1e-6, 5e-3, 1e-2]", "train.pilot_steps=18", "train.steps=2",
+    )  # fmt: skip
+    here, there = make_bench(*small), make_bench(*small)
+    here.finish("train")
+    there.finish("train", "--executor", "ray", "--train-workers", "2")
+    pilots = Results(there.record.stages).pilot
+    assert pilots is not None
+    assert [pilot.stopped for pilot in pilots.pilots] == [True, False, False]
+    assert timeless(there.record.stages) == timeless(here.record.stages)

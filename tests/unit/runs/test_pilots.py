@@ -71,6 +71,8 @@ def test_where_scores_are_near_chance_the_way_down_from_it_counts() -> None:
     assert not is_behind([chance - 0.3 * first - 0.01], others, 10)
     assert is_behind([chance, chance - 0.8 * second + 0.01], others, 10)
     assert not is_behind([chance, chance - 0.8 * second - 0.01], others, 10)
+    still = [ended(3e-3, chance - 0.04 * chance, 1.0, 1.0)]
+    assert not is_behind([chance + 0.01], still, 10), "no pilot has learnt anything yet"
 
 
 def test_the_best_is_one_that_came_to_its_end() -> None:
