@@ -56,7 +56,7 @@ def quickstart(overrides: tuple[str, ...], **options: Any) -> None:
 @run_file_options
 @executor_options
 def train(**options: Any) -> None:
-    """Train the supernet of a run file and store its weights."""
+    """Find the learning rate if the run file leaves it open, train the supernet and store its weights."""
     _run_one("train", **options)
 
 

@@ -23,7 +23,6 @@ BEHIND: Final = ((2.0, 1 / 3), (1.5, 1 / 2))
 """When a pilot is given up, by check: its score is more than this many times the best one at the same check, or it has
 come less than this share of the best one's way down from chance. (Pilots that won in the end were at worst 1.4 and 1.2
 times behind at these checks, and never below 0.87 of the way: docs/search-quality-notes.md, "Rates by group".)"""
-
 STARTED: Final = 0.05
 """The second limit holds once the best one has come this share of the way from chance to 0: before, all is noise."""
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """All stages of one run: train, search, refit, baselines, test, export, report.
+    """All stages of one run: pilot, train, search, race, refit, baselines, test, export, report.
 
     A finished stage is not repeated, and an interrupted one resumes.
     """
