@@ -141,12 +141,14 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(make_bench: MakeBench, ra
     ]
 
 
+@pytest.mark.parametrize(("method", "choices"), [("lora_r8", {"lora:8"}), ("ssf", {"gain", "vector", "none"})])
 def test_a_fixed_method_that_wins_is_exported_in_its_own_space(
-    make_bench: MakeBench, capsys: pytest.CaptureFixture[str]
+    make_bench: MakeBench, method: str, choices: set[str]
 ) -> None:
+    """Also one with a recipe of its own, which is called by the rate of the race everywhere."""
     alone = (
         *RACE,
-        'race.methods=["lora_r8"]',
+        f'race.methods=["{method}"]',
         "race.named=0",
         "race.finalists=0",
         "refit.teachers=0",
@@ -156,18 +158,19 @@ def test_a_fixed_method_that_wins_is_exported_in_its_own_space(
     said = bench.finish()
     race, report = results(bench).race, bench.report
     assert race is not None
-    assert (race.pick.name, race.pick.space_key) == ("lora_r8", "race.methods.lora_r8")
-    assert {choice for tensors in report["winner"]["subnet"].values() for choice in tensors.values()} == {"lora:8"}
+    assert (race.pick.name, race.pick.space_key) == (method, f"race.methods.{method}")
+    assert {choice for tensors in report["winner"]["subnet"].values() for choice in tensors.values()} <= choices
     assert (report["winner"]["kind"], report["winner"]["trial"], report["winner"]["search_accuracy"]) == (
         "method", None, None
     )  # fmt: skip
-    assert "lora_r8 at 0.01 won the race with" in said
-    assert "baseline best_fixed: lora_r8 is what was refitted, not trained a second time" in said
+    assert f"{method} at 0.01 won the race with" in said
+    assert f"baseline best_fixed: {method} is what was refitted, not trained a second time" in said
     assert report["baselines"]["best_fixed"]["test_accuracy"] == report["winner"]["test_accuracy"]
+    assert report["baselines"]["best_fixed"]["lr"] == race.pick.rate == 1e-2
     refit = results(bench).refit
     assert isinstance(refit, RefitResult)
     assert (refit.teachers, refit.start) == (None, "fresh")
-    assert "lora:8" in (bench.folder / "export" / "README.md").read_text()
+    assert race.verdict() in (bench.folder / "export" / "README.md").read_text()
 
 
 def test_a_run_of_a_fixed_method_races_its_rates(make_bench: MakeBench) -> None:

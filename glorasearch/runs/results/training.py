@@ -107,7 +107,7 @@ class RefitResult(TrainedResult, stage="refit"):
     start: str
     """The weights it started from: `inherited` or `fresh`."""
     lr: float | None
-    """Peak learning rate of the low-rank factors; None if no step was made."""
+    """Peak learning rate of the low-rank factors, its method's recipe included; None if no step was made."""
     teachers: TeacherSummary | None = None
     """What it was taught by; None if it was trained on the labels."""
 
@@ -118,4 +118,4 @@ class BaselineResult(TrainedResult, stage="baseline"):
     space: str
     parameters: int
     lr: float
-    """Peak learning rate of the low-rank factors."""
+    """Peak learning rate of the low-rank factors, as a race calls it: before the factors of the method's recipe."""

@@ -20,8 +20,9 @@ def baseline(session: Session, name: str) -> BaselineResult:
     method = session.baselines[name]
     supernet = session.supernet(method.space, training=True)
     subnet = supernet.space.largest()
-    config = method.space.recipe.apply(session.config.report.training(session.training, method.rate))
-    own: dict[str, Any] = {"space": method.label, "parameters": supernet.space.parameters(subnet), "lr": config.lr}
+    given = session.config.report.training(session.training, method.rate)
+    config = method.space.recipe.apply(given)
+    own: dict[str, Any] = {"space": method.label, "parameters": supernet.space.parameters(subnet), "lr": given.lr}
     refitted, pick = session.stored.results.refit, session.pick
     same = pick.space_key == method.space_key and recipe_of(session, pick, session.config.refit.steps) == config
     if same and refitted is not None and refitted.teachers is None and refitted.start == "fresh":
@@ -29,7 +30,7 @@ def baseline(session: Session, name: str) -> BaselineResult:
         return BaselineResult.of(refitted, **own)
     task = TrainingTask(
         stage=stage_name(BaselineResult, name),
-        title=f"baseline {name}" if name == method.label else f"baseline {name} ({method.label} at {config.lr:g})",
+        title=f"baseline {name}" if name == method.label else f"baseline {name} ({method.label} at {given.lr:g})",
         supernet=supernet,
         space=method.space,
         split=session.data.train_and_search(),
