@@ -73,10 +73,16 @@ def _check_supernet(session: Session) -> None:
 
 
 def _check_race(session: Session) -> None:
-    """Refuse methods that do not fit, and fewer images than folds."""
+    """Refuse methods that do not fit, a race of nobody, and fewer images than folds."""
+    race = session.config.race
     if session.only_subnet is None:
-        methods(session)
-    images, folds = len(session.data.train) + len(session.data.search), session.config.race.folds
+        found, _ = methods(session)
+        if not (found or race.finalists or race.named):
+            raise ConfigError(
+                "race: nobody takes part: race.finalists and race.named are 0, and there is no fixed method that fits; "
+                "let one of them take part, or set race.enabled = false"
+            )
+    images, folds = len(session.data.train) + len(session.data.search), race.folds
     if images < folds:
         raise ConfigError(f"race.folds is {folds}, but train + search have {images} images; allowed are 2 to {images}")
 

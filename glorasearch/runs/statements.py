@@ -133,9 +133,9 @@ def statements(results: Results, method: str) -> tuple[str, ...]:
     """What can be said of a run, a sentence each; `method` is what its winner is called."""
     race, search = results.race, results.search
     found = [] if race is None else [f"{race.verdict()}."]
-    if race is not None and race.pick.kind == "method":
+    if race is not None and race.pick.kind == "method" and race.best("searched") is not None:
         found.append(
-            f"The winner is itself a fixed method, {race.pick.label}: no subnet of the search space did better in the "
+            f"The winner is itself a fixed method, {race.pick.label}: it was ahead of all subnets of the search in the "
             "race, and what sets it apart from that method trained alone is the refit."
         )
     found += [winner_statement(comparison, method) for comparison in comparisons(results)]

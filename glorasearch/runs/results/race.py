@@ -114,8 +114,10 @@ class RaceSummary(FrozenModel):
         if other is None or other is first:
             return text
         what = "best searched subnet" if other.kind == "searched" else "best fixed method"
-        points = 100 * (other.last.accuracy - first.last.accuracy)
-        fewer = "" if other.last.folds == first.last.folds else f", judged on {folds_text(other.last.folds)}"
+        same = other.last.folds == first.last.folds
+        ours, theirs = (first.last, other.last) if same else (first.scores[0], other.scores[0])  # on the same images
+        points = 100 * (theirs.accuracy - ours.accuracy)
+        fewer = "" if same else f", judged on {folds_text(theirs.folds)}"
         return f"{text}; the {what}, {other.label}, is {points:+.1f} points from it{fewer}"
 
 

@@ -30,13 +30,14 @@ def test_a_fixed_method_that_won_is_named(capsys: pytest.CaptureFixture[str]) ->
     )
 
 
-def test_a_candidate_that_was_left_behind_says_on_how_many_folds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_candidate_that_was_left_behind_is_compared_on_the_folds_of_both(capsys: pytest.CaptureFixture[str]) -> None:
     first = candidate("trial 3", "searched", 0.75)
+    first["scores"][0] |= {"accuracy": 0.7}
     behind = candidate("lora", "method", 0.5)
     behind["scores"] = behind["scores"][:1]
     print_race(race(first, behind))
     text = capsys.readouterr().out
-    assert "the best fixed method, lora at 0.003, is -25.0 points from it, judged on 2 folds" in text
+    assert "the best fixed method, lora at 0.003, is -20.0 points from it, judged on 2 folds" in text
     assert "2 folds" in text.splitlines()[2]
 
 

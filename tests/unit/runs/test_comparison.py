@@ -208,8 +208,19 @@ def test_the_best_fixed_method_of_the_race_is_named_with_its_rate() -> None:
 def test_a_fixed_method_that_wins_is_called_one() -> None:
     race = result("race")
     first = race["candidates"][0] | {"kind": "method", "name": "lora_r8", "rate": 0.003, "start": "fresh"}
-    stages = {"race": race | {"candidates": [first]}, "search": result("search")}
+    other = first | {"kind": "searched", "name": "trial 3"}
+    stages = {"race": race | {"candidates": [first, other]}, "search": result("search")}
 
     _, said = statements(Results(stages), "the winner")
 
-    assert said.startswith("The winner is itself a fixed method, lora_r8 at 0.003: no subnet of the search space did ")
+    assert said.startswith("The winner is itself a fixed method, lora_r8 at 0.003: it was ahead of all subnets of the ")
+
+
+def test_a_fixed_method_that_raced_alone_beat_nobody() -> None:
+    race = result("race")
+    first = race["candidates"][0] | {"kind": "method", "name": "lora_r8", "rate": 0.003, "start": "fresh"}
+    stages = {"race": race | {"candidates": [first]}, "search": result("search")}
+
+    (said,) = statements(Results(stages), "the winner")
+
+    assert "won the race" in said
