@@ -24,6 +24,7 @@ from glorasearch.space import SearchSpace, Subnet
 from glorasearch.space.score import BETAS
 from glorasearch.stacked import Member, StackedTrainer
 from glorasearch.training import TrainingConfig
+from glorasearch.training.build import prepare_process
 from glorasearch.weights import WeightStore
 
 
@@ -186,13 +187,7 @@ def run_task(content: Mapping[str, Any]) -> list[dict[str, Any]]:
         RunError: if this machine has another version of torch, or other images.
     """
     task = RaceTask.model_validate_json(json.dumps(content))
-    if torch.__version__ != task.torch:
-        raise RunError(
-            f"torch is {torch.__version__} on this machine and {task.torch} where the run was started: install the "
-            "same version on every machine"
-        )
-    if task.threads is not None:
-        torch.set_num_threads(task.threads)
+    prepare_process(task.torch, task.threads)
 
     def build(drop_path: float) -> nn.Module:
         return build_backbone(task.backbone, task.classes, drop_path=drop_path, seed=task.seed).to(task.device)

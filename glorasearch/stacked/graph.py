@@ -34,7 +34,7 @@ class CapturedStep:
                 for _ in range(WARM_UPS):
                     compute(self._inputs)
             torch.cuda.current_stream().wait_stream(stream)
-            with torch.cuda.graph(self._graph):
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):  # as `fused.compiling` does
                 self._result = compute(self._inputs)
         finally:
             with torch.no_grad():

@@ -70,6 +70,21 @@ class BuiltTraining:
     probed: Mapping[str, Subnet]
 
 
+def prepare_process(version: str, threads: int | None) -> None:
+    """Set the threads of torch in a process that trains for another one, unless it would round differently.
+
+    Raises:
+        RunError: if `version` is not the version of torch here.
+    """
+    if torch.__version__ != version:
+        raise RunError(
+            f"torch is {torch.__version__} on this machine and {version} where the run was started: install the "
+            "same version on every machine"
+        )
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
 def build_training(spec: TrainingSpec, start: Mapping[str, Tensor]) -> BuiltTraining:
     """Build the training of a specification on the CPU, with the initial weights `start`.
 
@@ -78,13 +93,7 @@ def build_training(spec: TrainingSpec, start: Mapping[str, Tensor]) -> BuiltTrai
         InputError: if backbone or images are not found here.
         WeightStoreError: if the weights belong to another supernet.
     """
-    if torch.__version__ != spec.torch:
-        raise RunError(
-            f"torch is {torch.__version__} on this machine and {spec.torch} where the run was started: install the "
-            "same version on every machine"
-        )
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
+    prepare_process(spec.torch, spec.threads)
     backbone = build_backbone(spec.backbone, spec.classes, drop_path=spec.config.drop_path)
     data = load_search_data(spec.data, InputSpec.from_backbone(backbone))
     supernet = Supernet(backbone, spec.space)

@@ -191,15 +191,22 @@ def test_a_method_that_cannot_race_is_refused_before_the_training(
         ('race.methods=["lean"]', "race.methods: 'lean' has more than one subnet; expected a fixed method"),
         ('race.methods=["resnet_glora"]', "matches none of"),
         ('race.methods=["no_such"]', "no search space 'no_such'"),
-        ("race.finalists=0", "race: nobody takes part"),
         ("race.folds=400", "race.folds is 400, but train + search have 300 images; allowed are 2 to 300"),
         ("refit.steps=0", "refit.steps is 0, which keeps the supernet's weights"),
     ):
-        alone = ["race.methods=[]", "race.named=0"] if "nobody" in message else []
-        bench = make_bench(*RACE, *alone, override)
+        bench = make_bench(*RACE, override)
         assert command_line(bench.arguments("run", "--quiet")) == 2
         assert message in capsys.readouterr().err
         assert not bench.has_stage("train")
+
+
+def test_a_race_of_nobody_is_refused_before_the_training(
+    make_bench: MakeBench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = make_bench(*RACE, "race.methods=[]", "race.named=0", "race.finalists=0")
+    assert command_line(bench.arguments("run", "--quiet")) == 2
+    assert "race: nobody takes part" in capsys.readouterr().err
+    assert not bench.has_stage("train")
 
 
 def test_methods_above_the_budget_are_left_out_and_named(make_bench: MakeBench) -> None:
