@@ -20,6 +20,7 @@ from glorasearch.adapters import (
     inject,
     plain_layer,
 )
+from glorasearch.adapters.reached import WEIGHT, check_uses, uses
 from glorasearch.errors import BackboneError, WeightStoreError
 from glorasearch.space import BoundSpace, SearchSpace, Subnet
 
@@ -52,6 +53,8 @@ class Supernet(nn.Module):
         self.warm_ups = WarmUps(self._adapted)
         self.pool: object = None
         """The flat buffer of its parameters, once the fused paths have made one (`fused.pool_of`)."""
+        self.read: tuple[str, ...] = ()
+        """The adapted layers whose weight the backbone reads in place of calling them; known after `check_reached`."""
         self._reached = False
         self.train(backbone.training)
 
@@ -89,36 +92,21 @@ class Supernet(nn.Module):
                 layer.choices = previous[name]
 
     def check_reached(self, images: Tensor) -> None:
-        """Raise `BackboneError` if a forward pass, of the first of some images, does not call every adapted layer.
+        """Raise `BackboneError` if a forward pass, of the first of some images, has no use for an adapted layer.
 
-        Some models read `layer.weight` and never call the layer, whose adapters would get no gradient. Once the check
-        has passed it is not repeated.
+        Some models read `layer.weight` and never call the layer; a layer that is neither called nor read would get no
+        gradient. Once the check has passed it is not repeated.
         """
         if self._reached:
             return
-        missed = set(self._adapted)
         training = self.training
-        hooks = [
-            layer.register_forward_hook(lambda *_, name=name: missed.discard(name))
-            for name, layer in self._adapted.items()
-        ]
         try:
             with torch.no_grad(), self.eval().activate(self.space.smallest()):
-                self(images[:1])
-        except AttributeError as error:
-            raise BackboneError(
-                f"this backbone reads the weight of an adapted layer instead of calling it ({error}); "
-                "exclude such layers by layers.exclude in the search space"
-            ) from error
+                found = uses(self._adapted, lambda: self(images[:1]))
         finally:
             self.train(training)
-            for hook in hooks:
-                hook.remove()
-        if missed:
-            raise BackboneError(
-                f"a forward pass never calls {', '.join(sorted(missed)[:5])} ({len(missed)} layers): their adapters "
-                "would have no effect; exclude them by layers.exclude in the search space"
-            )
+        check_uses(self._adapted, found)
+        self.read = tuple(name for name, own in found.items() if WEIGHT in own)
         self._reached = True
 
     def set_dropout(self, probability: float) -> None:
@@ -168,7 +156,9 @@ class Supernet(nn.Module):
     def frozen_state(self) -> dict[str, Tensor]:
         """The backbone's parameters and buffers outside the head, by their names in the backbone."""
         state = {name: value.detach() for name, value in self.model.state_dict().items()}
-        for name in self._adapted:
+        adapted = {id(layer) for layer in self._adapted.values()}
+        places = [name for name, module in self.model.named_modules(remove_duplicate=False) if id(module) in adapted]
+        for name in places:
             for key in [key for key in state if key.startswith(f"{name}.")]:
                 value, own = state.pop(key), key.removeprefix(f"{name}.")
                 if own.startswith("base."):

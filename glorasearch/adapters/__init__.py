@@ -1,7 +1,7 @@
 """Layers that carry support tensors, and their injection into a backbone."""
 
-from glorasearch.adapters.base import Base, is_adaptable, plain_layer, rows_of
-from glorasearch.adapters.inject import adaptable_layers, head_names, inject
+from glorasearch.adapters.base import Base, is_adaptable, is_plain, plain_layer, rows_of
+from glorasearch.adapters.inject import adaptable_layers, head_names, inject, replace_modules, unadaptable_layers
 from glorasearch.adapters.layer import AdaptedLayer, LayerChoices
 from glorasearch.adapters.norm import AdaptedNorm
 from glorasearch.adapters.products import AdaptedConv2d, AdaptedLinear, AdaptedProduct
@@ -24,7 +24,10 @@ __all__ = [
     "head_names",
     "inject",
     "is_adaptable",
+    "is_plain",
     "offered_choices",
     "plain_layer",
+    "replace_modules",
     "rows_of",
+    "unadaptable_layers",
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import torch
 from torch import nn
 
-from glorasearch.adapters.base import is_adaptable, kind_of, rows_of
+from glorasearch.adapters.base import Base, is_adaptable, kind_of, rows_of
 from glorasearch.adapters.layer import AdaptedLayer
 from glorasearch.adapters.norm import AdaptedNorm
 from glorasearch.adapters.products import AdaptedConv2d, AdaptedLinear
@@ -19,43 +19,94 @@ from glorasearch.space import BoundSpace, LayerShape
 
 
 def head_names(model: nn.Module) -> tuple[str, ...]:
-    """Module names of a timm model's classifier head (two for a distilled DeiT).
+    """Module names of a timm model's classifier head: of all its classifiers, where it has several.
+
+    A distilled DeiT has two, and so has VOLO, whose `get_classifier` names one of them.
 
     Raises:
         BackboneError: if the model has no `get_classifier`, or no head.
     """
     get_classifier = getattr(model, "get_classifier", None)
-    if get_classifier is None:
+    cfg = getattr(model, "pretrained_cfg", None)
+    if get_classifier is None and not isinstance(cfg, Mapping):
         raise BackboneError(f"{type(model).__name__} has no get_classifier(): a timm model is needed")
-    found = get_classifier()
+    found = () if get_classifier is None else get_classifier()
     heads = found if isinstance(found, (tuple, list)) else (found,)
-    names = tuple(
+    names = [name for name, module in model.named_modules() if any(module is head for head in heads)]
+    given = cfg.get("classifier") if isinstance(cfg, Mapping) else None
+    listed = [given] if isinstance(given, str) else list(given or ())
+    known = dict(model.named_modules())
+    names += [
         name
-        for name, module in model.named_modules()
-        if any(module is head for head in heads) and next(module.parameters(), None) is not None
-    )
+        for name in listed
+        if name in known and not any(_within(name, (own,)) or _within(own, (name,)) for own in names)
+    ]
+    names = [name for name in names if next(known[name].parameters(), None) is not None]
     if not names:
         raise BackboneError(
             f"{type(model).__name__} has no classifier head; create it with num_classes, such as "
-            "timm.create_model(name, num_classes=10)"
+            "timm.create_model(name, num_classes=10); models that timm lists as encoders, without a classifier, "
+            "cannot be adapted to classes: take the variant with one"
         )
-    return names
+    return tuple(names)
 
 
 def adaptable_layers(model: nn.Module) -> list[LayerShape]:
     """Every linear layer, convolution and norm of a backbone outside its head, in the order of `named_modules`.
 
-    `base.kind_of` says which classes these are.
+    `base.kind_of` says which classes these are; left out are the layers of `unadaptable_layers`. A layer that the
+    model registers under several names has the first of them.
     """
-    heads = head_names(model)
+    refused = unadaptable_layers(model)
     found: list[LayerShape] = []
-    for name, module in model.named_modules():
-        kind = kind_of(module)
-        if kind is None or any(name == head or name.startswith(f"{head}.") for head in heads):
+    for name, module in _outside_head(model):
+        if name in refused or not is_adaptable(module):
             continue
         outs, ins = rows_of(module.weight).shape
+        kind = kind_of(module)
+        assert kind is not None
         found.append(LayerShape(name, ins, outs, module.bias is not None, kind))
     return found
+
+
+def unadaptable_layers(model: nn.Module) -> dict[str, str]:
+    """The linear layers, convolutions and norms outside the head that cannot be adapted, and why."""
+    owners: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(name)
+    found: dict[str, str] = {}
+    inside = ""
+    for name, module in _outside_head(model):
+        if not isinstance(module, Base):
+            continue
+        shared = [one for p in module.parameters(recurse=False) for one in owners[id(p)] if one != name]
+        if inside and name.startswith(inside):
+            found[name] = f"it is a part of {inside.removesuffix('.')}, which is adapted"
+        elif kind_of(module) is None:
+            found[name] = f"the weight of {type(module).__name__} is not of the shape of such a layer, or computed"
+        elif shared:
+            found[name] = f"its weight is also that of {shared[0]}"
+        else:
+            inside = f"{name}."
+    return found
+
+
+def _outside_head(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    heads = head_names(model)
+    yield from ((name, module) for name, module in model.named_modules() if not _within(name, heads))
+
+
+def _within(name: str, parents: Iterable[str]) -> bool:
+    return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
+
+
+def replace_modules(model: nn.Module, replacements: Mapping[int, nn.Module]) -> None:
+    """Put modules in the places of others, given by `id`, wherever the model registers these."""
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if id(child) in replacements and replacements[id(child)] is not parent:
+                setattr(parent, name, replacements[id(child)])
 
 
 _CLASSES: Final[dict[Kind, type[AdaptedLayer]]] = {
@@ -98,8 +149,7 @@ def inject(
             generator=generator,
             shared=own,
         )
-        parent, _, child = layer.name.rpartition(".")
-        setattr(model.get_submodule(parent), child, adapted[layer.name])
+    replace_modules(model, {id(layer.base): layer for layer in adapted.values()})
     return adapted, shared
 
 

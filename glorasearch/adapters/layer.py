@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from glorasearch.adapters.base import Base, rows_of
 from glorasearch.adapters.plugins import check_plugins
@@ -33,10 +33,13 @@ class AdaptedLayer(nn.Module):
     `glorasearch.choices` defines what each choice contributes to these terms. `choices` holds the active ones; None
     makes it the original layer. It is set by `Supernet.activate` only.
 
-    `base` is the original module, shared and not copied.
+    `base` is the original module, shared and not copied. Some models read what a layer has and do not call it: this
+    one answers every attribute of `base`, with the active weight and bias for its own.
     """
 
     base: Base
+    on_read: Callable[[str, Tensor | None], None] | None = None
+    """Told what is read of it, `weight` or `bias`, and the value; set by `reached` only."""
 
     def __init__(
         self,
@@ -75,9 +78,38 @@ class AdaptedLayer(nn.Module):
         """The layer's function with what choices add."""
         return self._run(x, self.merge_weight(added), self.merge_bias(added))
 
-    @abstractmethod
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer's function with the given weight `(out, in)` and bias `(out,)`."""
+        """The base's own forward with the given weight `(out, in)` and bias `(out,)`."""
+        given = {"weight": weight.view_as(self.base.weight)} | ({} if bias is None else {"bias": bias})
+        result: Tensor = functional_call(self.base, given, (x,))
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        """What a module has, and otherwise what its base layer has."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            base = self.__dict__.get("_modules", {}).get("base")
+            if base is None or name == "base":
+                raise
+            return getattr(base, name)
+
+    @property
+    def weight(self) -> Tensor:
+        """W of the active choices, in the shape of the base layer's weight; differentiable."""
+        weight = self.base.weight if self.choices is None else self.merged_weight(self.choices)
+        weight = weight.view_as(self.base.weight)
+        if self.on_read is not None:
+            self.on_read("weight", weight)
+        return weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """b of the active choices, `(out,)`, or None; differentiable."""
+        bias = self.base.bias if self.choices is None else self.merged_bias(self.choices)
+        if self.on_read is not None:
+            self.on_read("bias", bias)
+        return bias
 
     @property
     def weight_view(self) -> Tensor:

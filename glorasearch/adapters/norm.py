@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
 
 from glorasearch.adapters.layer import AdaptedLayer
 
@@ -18,9 +17,3 @@ class AdaptedNorm(AdaptedLayer):
     """
 
     base: nn.LayerNorm | nn.GroupNorm
-
-    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The base's own forward with another weight and bias, whatever its layout and precision."""
-        given = {"weight": weight.squeeze(1)} | ({} if bias is None else {"bias": bias})
-        result: Tensor = functional_call(self.base, given, (x,))
-        return result

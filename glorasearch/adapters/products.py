@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glorasearch.adapters.base import is_plain
 from glorasearch.adapters.layer import AdaptedLayer
 from glorasearch.choices import Contribution, Dense, LowRank
 
@@ -24,6 +25,8 @@ class AdaptedProduct(AdaptedLayer):
     scales the outputs, products and vectors are added as low-rank and rank-one terms, and the rest is one offset. At a
     scale of 0 the scaled form is exactly the unscaled one, since `y·1 − b·0 = y`.
 
+    A layer of a class derived from torch's, such as a convolution that standardises its weight, always forms it.
+
     In training `dropout` may drop hidden units: entries of what the second factor of a product makes of the input.
     Where W is formed there are none.
     """
@@ -31,6 +34,7 @@ class AdaptedProduct(AdaptedLayer):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.dropout = nn.Dropout(0.0)
+        self._is_plain = is_plain(self.base)
 
     def _hidden(self, seen: Tensor) -> Tensor:
         return self.dropout(seen) if self.dropout.p else seen
@@ -44,7 +48,8 @@ class AdaptedProduct(AdaptedLayer):
         return self._run_cheaply(x, bias, scales, shifts)
 
     def _needs_weight(self, scales: Iterable[Value], shifts: Iterable[Value]) -> bool:
-        return any(not isinstance(scale, Tensor) for scale in scales) or any(isinstance(s, Dense) for s in shifts)
+        dense = any(not isinstance(scale, Tensor) for scale in scales) or any(isinstance(s, Dense) for s in shifts)
+        return dense or not self._is_plain
 
     @abstractmethod
     def _run_cheaply(self, x: Tensor, bias: Tensor | None, scales: list[Value], shifts: list[Value]) -> Tensor:
@@ -57,7 +62,7 @@ class AdaptedLinear(AdaptedProduct):
     base: nn.Linear
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.linear(x, weight, bias)
+        return F.linear(x, weight, bias) if self._is_plain else super()._run(x, weight, bias)
 
     def _run_cheaply(self, x: Tensor, bias: Tensor | None, scales: list[Value], shifts: list[Value]) -> Tensor:
         rows = x.reshape(-1, self.in_features)
@@ -86,6 +91,8 @@ class AdaptedConv2d(AdaptedProduct):
     base: nn.Conv2d
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not self._is_plain:
+            return super()._run(x, weight, bias)
         result: Tensor = self.base._conv_forward(x, weight.view_as(self.base.weight), bias)
         return result
 

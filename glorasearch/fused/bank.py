@@ -226,8 +226,9 @@ def what_cannot_be_fused(adapted: Mapping[str, AdaptedLayer]) -> str | None:
     """Why these layers cannot be stacked in banks; None if they can."""
     tried: set[object] = set()
     for name, layer in adapted.items():
-        if not isinstance(layer.base, nn.Linear):
-            return f"{name} is a {'convolution' if isinstance(layer.base, nn.Conv2d) else 'norm'}"
+        if type(layer.base) is not nn.Linear:
+            kind = "convolution" if isinstance(layer.base, nn.Conv2d) else "norm"
+            return f"{name} is a {type(layer.base).__name__ if isinstance(layer.base, nn.Linear) else kind}"
         offered = tuple(
             (t, choice, one.largest) for t in layer.support for choice, one in layer.support_of(t).offered.items()
         )

@@ -124,14 +124,19 @@ class FusedLinear(nn.Module):
     ) -> None:
         super().__init__()
         self.left, self.right = bases
-        self.weight, self.bias, self.factors, self.base, self.plan = weight, bias, factors, base, plan
+        self._weight, self._bias, self.factors, self.base, self.plan = weight, bias, factors, base, plan
         self.in_features, self.out_features = shape.in_features, shape.out_features
         self._ranks = shape.scale_rank, shape.shift_rank
 
+    @property
+    def weight(self) -> Tensor:
+        """Raises: a model that reads the weight of its layers would get no gradient here."""
+        raise RuntimeError("the backbone reads the weight of a layer, which in the fused step has no gradient")
+
     def forward(self, x: Tensor) -> Tensor:
         """`(..., in)` to `(..., out)` in the merged weight's dtype."""
-        x = x.to(self.weight.dtype)
+        x = x.to(self._weight.dtype)
         y: Tensor = fused_linear(
-            x, self.weight, self.bias, self.factors, self.base, self.plan, self.left, self.right, *self._ranks
+            x, self._weight, self._bias, self.factors, self.base, self.plan, self.left, self.right, *self._ranks
         )
         return y

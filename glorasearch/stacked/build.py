@@ -48,13 +48,17 @@ def make_engine(
         plans: list[Plan] = []
         starts: list[str] = []
         trials: list[Trial] = []
+        read: set[str] = set()
         for member, supernet, images in _supernets(backbone, members, data):  # one after the other
             starts.append(tensor_digest(supernet.adapter_state()))
             plans.append(plan_of(member, supernet))
             trials.append(_try(supernet, member, plans[-1], images))
+            read |= set(supernet.read)
         try:
             if any(member.config.dropout for member in members):
                 raise BackboneError("a member has dropout of hidden units, which a merged weight does not have")
+            if read:
+                raise BackboneError(f"it reads the weight of {min(read)}, and calls no layer that could be stacked")
             engine = SideBySide(backbone, members, plans, shares, trials[0].images[:1], device, compile)
             engine.check_apart(trials)
             return engine, starts

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from glorasearch.adapters import replace_modules
 from glorasearch.errors import BackboneError
 from glorasearch.stacked.member import drop_paths
 from glorasearch.supernet import freeze_statistics
@@ -102,9 +103,7 @@ class Drops:
         missed = [name for place, name in enumerate(rates) if place not in called and name not in paths]
         if missed:  # such as the dropout of fused attention; a block without a residual has a drop path for nothing
             raise BackboneError(f"its {missed[0]} is never called: what it drops is drawn by another function")
-        for name, module in modules.items():
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, module)
+        replace_modules(model, {id(model.get_submodule(name)): module for name, module in modules.items()})
 
     def draw(self, step: int, images: int, dtype: torch.dtype) -> list[Tensor]:
         """The masks of a step for `images` images a member, one a call: `(M · images, ...)`, on the CPU."""

@@ -8,6 +8,7 @@ from timm.layers import norm as timm_norms
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from glorasearch.adapters import is_plain
 from glorasearch.errors import BackboneError
 from glorasearch.stacked.merge import Terms
 
@@ -170,7 +171,7 @@ def stacked_layer(base: nn.Module, members: int) -> StackedLayer:
         return StackedLinear(base, members)
     if type(base) is nn.Conv2d:
         return StackedConv2d(base, members)
-    if isinstance(base, (nn.LayerNorm, nn.GroupNorm)):
+    if isinstance(base, (nn.LayerNorm, nn.GroupNorm)) and is_plain(base):
         return StackedNorm(base, members)
     raise BackboneError(f"{type(base).__name__} has no stacked form")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from glorasearch.adapters import head_names
+from glorasearch.adapters import head_names, replace_modules
 from glorasearch.stacked.layers import StackedLayer, head_parts, stacked_layer
 from glorasearch.stacked.merge import Merger, groups_of
 from glorasearch.stacked.plan import Plan
@@ -50,7 +50,7 @@ class StackedModel(nn.Module):
             merger = Merger(groups_of(name, plans, store), self.members, weight, bias)
             self._layers.append((layer, merger))
             self.bases[name] = weight
-            self._replace(name, layer)
+            self._replace(base, layer)
         self._heads: list[tuple[StackedLayer, Key, Key | None]] = []
         for head in heads:
             for part in head_parts(model.get_submodule(head)):
@@ -59,12 +59,11 @@ class StackedModel(nn.Module):
                 own = stacked_layer(base, self.members)
                 bias_key = None if base.bias is None else store.key(0, f"{name}.bias")[0]
                 self._heads.append((own, store.key(0, f"{name}.weight")[0], bias_key))
-                self._replace(name, own)
+                self._replace(base, own)
         self.eval()
 
-    def _replace(self, name: str, layer: nn.Module) -> None:
-        parent, _, child = name.rpartition(".")
-        setattr(self.model.get_submodule(parent), child, layer)
+    def _replace(self, base: nn.Module, layer: nn.Module) -> None:
+        replace_modules(self.model, {id(base): layer})
 
     def train(self, mode: bool = True) -> StackedModel:
         """Training mode (drop path, dropout); batch norm stays in evaluation mode, since the backbone is frozen."""

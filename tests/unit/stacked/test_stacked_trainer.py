@@ -233,7 +233,7 @@ def test_a_layer_that_is_never_called_is_refused(data: SearchData) -> None:
     backbone = Mixing().double()
     backbone.blocks.append(nn.Linear(12, 12).double())
     members = members_of(backbone, space_of(backbone, {"B": ["lora:2"]}), len(data.train), 2)
-    with pytest.raises(BackboneError, match="never calls"):
+    with pytest.raises(BackboneError, match="never uses"):
         StackedTrainer(backbone, members, data.train)
 
 

@@ -213,7 +213,7 @@ def test_a_backbone_that_bypasses_its_layers_is_refused_before_the_first_step(
     space = make_supernet().space
     genes = [*space.genes, Gene("unused", "E", ("none", "vector"))]
     unused = Supernet(backbone, BoundSpace(space.name, [*space.layers, LayerShape("unused", 4, 4)], genes))
-    with pytest.raises(BackboneError, match="never calls unused"):
+    with pytest.raises(BackboneError, match="never uses unused"):
         make_trainer(unused).run()
 
 
