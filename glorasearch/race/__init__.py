@@ -4,13 +4,13 @@ from glorasearch.race.candidates import OWN_SPACE, Candidate, Entrant, Kind, can
 from glorasearch.race.config import Judge, RaceConfig, Start
 from glorasearch.race.folds import fold_of, member_seed
 from glorasearch.race.halving import (
-    RUNGS,
     Scores,
     Training,
     entrants_of,
     folds_of,
     rank,
     ranking,
+    rungs_of,
     stacks,
     standing_of,
     trainings_of,
@@ -19,7 +19,6 @@ from glorasearch.race.scores import FoldScore, Standing, standing
 
 __all__ = [
     "OWN_SPACE",
-    "RUNGS",
     "Candidate",
     "Entrant",
     "FoldScore",
@@ -37,6 +36,7 @@ __all__ = [
     "member_seed",
     "rank",
     "ranking",
+    "rungs_of",
     "stacks",
     "standing",
     "standing_of",

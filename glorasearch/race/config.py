@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -35,10 +36,11 @@ class RaceConfig(Config):
     """Optimiser steps of each training."""
     folds: int = Field(default=5, ge=2)
     """Parts of train + search: a model is trained on all but one, and judged on that one."""
-    first_folds: int = Field(default=2, ge=1)
-    """Folds on which all candidates are judged."""
+    rungs: ListOf[Annotated[int, Field(ge=1)]] = (1, 2)
+    """Folds on which candidates have been judged after each rung but the last, which has all folds. All candidates are
+    in the first rung, and the better half of them goes from rung to rung."""
     keep: int = Field(default=8, ge=1)
-    """Best candidates on these, which are judged on the other folds, too."""
+    """Best candidates that are in the last rung; no rung has fewer."""
     judge: Judge = "accuracy"
     """What decides, out of fold; the other one breaks ties."""
     starts: ListOf[Start] = ("fresh",)
@@ -48,11 +50,31 @@ class RaceConfig(Config):
     """Models that are trained side by side; 0 for as many as memory allows, and 1 on a CPU. A race may be continued
     with another value: results are the same but for rounding."""
 
+    @property
+    def judged(self) -> tuple[int, ...]:
+        """Folds on which the candidates of each rung have been judged after it, the last rung's included."""
+        return tuple(dict.fromkeys((*self.rungs, self.folds)))
+
+    def entrants(self, count: int) -> tuple[int, ...]:
+        """How many of so many candidates are in each rung."""
+        found = [count]
+        for _ in self.judged[1:-1]:
+            found.append(min(found[-1], max(self.keep, -(-found[-1] // 2))))
+        return tuple(found) if len(self.judged) == 1 else (*found, min(self.keep, found[-1]))
+
+    def trainings(self, count: int) -> int:
+        """How many trainings a race of so many candidates has."""
+        folds = [after - before for before, after in pairwise((0, *self.judged))]
+        return sum(each * entrants for each, entrants in zip(folds, self.entrants(count), strict=True))
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.first_folds > self.folds:
-            raise ValueError(f"first_folds is {self.first_folds}; allowed are 1 to the number of folds, {self.folds}")
-        for name, values in (("rates", self.rates), ("starts", self.starts), ("methods", self.methods or ())):
+        if list(self.rungs) != sorted(set(self.rungs)) or self.rungs[-1:] > (self.folds,):
+            raise ValueError(
+                f"rungs is {list(self.rungs)}; allowed are increasing numbers from 1 to the number of folds, {self.folds}"
+            )
+        choices = ("rates", self.rates), ("starts", self.starts), ("rungs", self.rungs), ("methods", self.methods or ())
+        for name, values in choices:
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
             if not values and name != "methods":

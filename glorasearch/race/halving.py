@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from glorasearch.race.candidates import Candidate
 from glorasearch.race.config import Judge, RaceConfig
 from glorasearch.race.scores import FoldScore, Standing, standing
-
-RUNGS: Final = (1, 2)
-"""The first has all candidates on few folds, the second the best of them on the others."""
-
 
 class Training(NamedTuple):
     """One model of the race: a candidate on all images but those of a fold."""
@@ -33,9 +29,14 @@ Scores = Mapping[tuple[str, int], FoldScore]
 """(key of the candidate, fold) -> its score there."""
 
 
+def rungs_of(config: RaceConfig) -> range:
+    """The rungs, from 1: all candidates on few folds, the better half on more, the best few on the others."""
+    return range(1, len(config.judged) + 1)
+
+
 def folds_of(rung: int, config: RaceConfig) -> range:
     """The folds of a rung."""
-    return range(config.first_folds) if rung == 1 else range(config.first_folds, config.folds)
+    return range((0, *config.judged)[rung - 1], config.judged[rung - 1])
 
 
 def standing_of(candidate: Candidate, scores: Scores, folds: Iterable[int], betas: Sequence[float]) -> Standing:
@@ -61,31 +62,41 @@ def rank(standings: Mapping[Candidate, Standing], judge: Judge) -> list[Candidat
 def entrants_of(
     rung: int, candidates: Sequence[Candidate], scores: Scores, config: RaceConfig, betas: Sequence[float]
 ) -> list[Candidate]:
-    """The candidates of a rung; those of the second are known once the first is complete."""
-    if rung == 1:
-        return list(candidates)
-    first = folds_of(1, config)
-    standings = {candidate: standing_of(candidate, scores, first, betas) for candidate in candidates}
-    return rank(standings, config.judge)[: config.keep]
+    """The candidates of a rung, in their order; known once the rung before it is complete."""
+    found = list(candidates)
+    for before, count in enumerate(config.entrants(len(candidates))[1:rung], 1):
+        kept = set(_ranked(found, scores, range(config.judged[before - 1]), config, betas)[:count])
+        found = [candidate for candidate in found if candidate in kept]
+    return found
 
 
 def trainings_of(
     rung: int, candidates: Sequence[Candidate], scores: Scores, config: RaceConfig, betas: Sequence[float]
 ) -> list[Training]:
-    """The trainings of a rung, whether they are done or not, so that an interrupted race has the same stacks again."""
+    """The trainings of a rung, whether they are done or not, so that an interrupted race has the same stacks again.
+
+    Those of one entrant are neighbours: the fewer subnets a stack has, the fewer kernels its step takes.
+    """
     entrants = entrants_of(rung, candidates, scores, config, betas)
-    return [Training(candidate, fold) for fold in folds_of(rung, config) for candidate in entrants]
+    return [Training(candidate, fold) for candidate in entrants for fold in folds_of(rung, config)]
 
 
 def ranking(
     candidates: Sequence[Candidate], scores: Scores, config: RaceConfig, betas: Sequence[float]
 ) -> list[Candidate]:
-    """All candidates, the best first: those of the last rung by all folds, then the others by the first folds."""
-    kept = entrants_of(2, candidates, scores, config, betas)
-    last = {candidate: standing_of(candidate, scores, range(config.folds), betas) for candidate in kept}
-    left = [candidate for candidate in candidates if candidate not in last]
-    first = {candidate: standing_of(candidate, scores, folds_of(1, config), betas) for candidate in left}
-    return [*rank(last, config.judge), *rank(first, config.judge)]
+    """All candidates, the best first: those of the last rung by all folds, then those of the one before, and so on."""
+    found: list[Candidate] = []
+    for rung in reversed(rungs_of(config)):
+        left = [one for one in entrants_of(rung, candidates, scores, config, betas) if one not in set(found)]
+        found += _ranked(left, scores, range(config.judged[rung - 1]), config, betas)
+    return found
+
+
+def _ranked(
+    candidates: Iterable[Candidate], scores: Scores, folds: Iterable[int], config: RaceConfig, betas: Sequence[float]
+) -> list[Candidate]:
+    seen = tuple(folds)
+    return rank({one: standing_of(one, scores, seen, betas) for one in candidates}, config.judge)
 
 
 def stacks(trainings: Sequence[Training], size: int) -> list[tuple[Training, ...]]:

@@ -26,7 +26,7 @@ from glorasearch.weights import snapshot, tensor_digest
 
 _log = logging.getLogger(__name__)
 CHUNK = 256
-"""Images of all members together in one forward pass of `StackedTrainer.logits`."""
+"""Images of all members together in one forward pass of `StackedTrainer.logits`; on a GPU at least a step's."""
 
 
 class Split(Protocol):
@@ -152,7 +152,10 @@ class StackedTrainer:
         count = len(self._members)
         own = positions.expand(count, -1) if positions.ndim == 1 else positions
         parts: list[Tensor] = []
-        for chosen in torch.split(own, max(1, CHUNK // count), dim=1):
+        each = max(1, CHUNK // count)
+        if self._device.type != "cpu":  # every pass merges all weights anew; what fits in training fits here
+            each = max(each, self._config.batch_size)
+        for chosen in torch.split(own, each, dim=1):
             images, _ = split.batch(chosen.reshape(-1), self._device)
             parts.append(self._engine.logits(images).cpu())
         return torch.cat(parts, dim=1)

@@ -19,7 +19,7 @@ Bench = Any
 MakeBench = Callable[..., Bench]
 RACE = (
     "race.enabled=true", 'race.methods=["lora", "ssf", "linear_probe"]', "race.rates=[1e-3, 1e-2]", "race.finalists=2",
-    "race.named=1", "race.steps=24", "race.folds=3", "race.first_folds=1", "race.keep=3", "race.stack=2",
+    "race.named=1", "race.steps=24", "race.folds=3", "race.rungs=[1]", "race.keep=3", "race.stack=2",
     "train.checkpoint_every=10", "refit.teachers=4", "refit.orders=2", "refit.teacher_steps=30", "refit.mixed=60",
     "report.baselines=[]", "report.random_subnets=0", "report.steps=20", "search.trials=32", "train.steps=20",
 )  # fmt: skip

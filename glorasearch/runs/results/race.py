@@ -115,7 +115,7 @@ class RaceSummary(FrozenModel):
             return text
         what = "best searched subnet" if other.kind == "searched" else "best fixed method"
         same = other.last.folds == first.last.folds
-        ours, theirs = (first.last, other.last) if same else (first.scores[0], other.scores[0])  # on the same images
+        ours, theirs = first.scores[len(other.scores) - 1], other.last  # on the same images
         points = 100 * (theirs.accuracy - ours.accuracy)
         fewer = "" if same else f", judged on {folds_text(theirs.folds)}"
         return f"{text}; the {what}, {other.label}, is {points:+.1f} points from it{fewer}"

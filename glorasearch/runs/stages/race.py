@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from glorasearch.db import RaceMember, RaceStore, TrialStorage
 from glorasearch.race import (
-    RUNGS,
     Candidate,
     FoldScore,
     Training,
@@ -15,6 +14,7 @@ from glorasearch.race import (
     member_seed,
     rank,
     ranking,
+    rungs_of,
     stacks,
     standing_of,
     trainings_of,
@@ -60,10 +60,9 @@ class _Race:
     def run(self) -> RaceResult:
         """All rungs."""
         config = self._config
-        kept = min(config.keep, len(self._candidates)) * (config.folds - config.first_folds)
-        total = config.steps * (len(self._candidates) * config.first_folds + kept)
+        total = config.steps * config.trainings(len(self._candidates))
         with self._session.progress.task("race", total) as advance:
-            for rung in RUNGS:
+            for rung in rungs_of(config):
                 self._rung(rung, advance)
         result = self._result()
         self._session.progress.say(result.verdict())
@@ -155,7 +154,7 @@ class _Race:
     def _candidate(self, candidate: Candidate) -> RaceCandidate:
         folds = [fold for fold in range(self._config.folds) if (candidate.key, fold) in self._members]
         members = [self._members[candidate.key, fold] for fold in folds]
-        reached = [rung for rung in RUNGS if set(folds_of(rung, self._config)) & set(folds)]
+        reached = [rung for rung in rungs_of(self._config) if set(folds_of(rung, self._config)) & set(folds)]
         entrant = candidate.entrant
         return RaceCandidate(
             name=entrant.name,

@@ -18,6 +18,7 @@ from glorasearch.race import (
     entrants_of,
     rank,
     ranking,
+    rungs_of,
     stacks,
     standing,
     trainings_of,
@@ -55,28 +56,51 @@ def scores_of(found: list[Candidate], folds: int, rng: np.random.Generator) -> d
 
 @given(seed=st.integers(0, 10**6), keep=st.integers(1, 12), folds=st.integers(2, 5), data=st.data())
 def test_the_plan_is_what_halving_says(seed: int, keep: int, folds: int, data: st.DataObject) -> None:
-    first = data.draw(st.integers(1, folds))
-    config = RaceConfig(folds=folds, first_folds=first, keep=keep)
+    rungs = sorted(data.draw(st.sets(st.integers(1, folds), min_size=1)))
+    config = RaceConfig(folds=folds, rungs=rungs, keep=keep)
     found = candidates()
     scores = scores_of(found, folds, np.random.default_rng(seed))
-    one = trainings_of(1, found, {}, config, BETAS)
-    assert {training.place for training in one} == set(product([c.key for c in found], range(first)))
-    seen = {training.place: scores[training.place] for training in one}
-    two = trainings_of(2, found, seen, config, BETAS)
-    kept = entrants_of(2, found, seen, config, BETAS)
-    assert len(kept) == min(keep, len(found))
-    assert {training.place for training in two} == set(product([c.key for c in kept], range(first, folds)))
-    worst = min(standing([scores[c.key, fold] for fold in range(first)], BETAS).accuracy for c in kept)
-    for left in set(found) - set(kept):
-        assert standing([scores[left.key, fold] for fold in range(first)], BETAS).accuracy <= worst
-    seen |= {training.place: scores[training.place] for training in two}
+
+    def accuracy(candidate: Candidate, judged: int) -> float:
+        return standing([scores[candidate.key, fold] for fold in range(judged)], BETAS).accuracy
+
+    seen: dict[tuple[str, int], FoldScore] = {}
+    before, runners, total = 0, found, 0
+    dropped: list[tuple[int, list[Candidate]]] = []
+    assert len(rungs_of(config)) == len(config.judged) == len(set(rungs) | {folds})
+    for rung, judged in zip(rungs_of(config), config.judged, strict=True):
+        kept = entrants_of(rung, found, seen, config, BETAS)
+        least = keep if judged == folds else max(keep, -(-len(runners) // 2))
+        assert len(kept) == (len(found) if rung == 1 else min(least, len(runners)))
+        assert kept == [one for one in runners if one in kept]
+        left = [one for one in runners if one not in kept]
+        if left:
+            assert max(accuracy(one, before) for one in left) <= min(accuracy(one, before) for one in kept)
+            dropped.append((before, left))
+        trainings = trainings_of(rung, found, seen, config, BETAS)
+        places = [training.place for training in trainings]
+        assert places == list(product([c.key for c in kept], range(before, judged)))
+        seen |= {place: scores[place] for place in places}
+        before, runners, total = judged, kept, total + len(places)
+    assert before == folds
+    assert config.trainings(len(found)) == total
     final = ranking(found, seen, config, BETAS)
-    assert set(final[: len(kept)]) == set(kept)
+    groups = [(folds, runners), *reversed(dropped)]
     assert len(final) == len(set(final)) == len(found)
-    best = [standing([scores[c.key, fold] for fold in range(folds)], BETAS).accuracy for c in final[: len(kept)]]
-    assert best == sorted(best, reverse=True)
+    for judged, group in groups:
+        here, final = final[: len(group)], final[len(group) :]
+        assert set(here) == set(group)
+        best = [accuracy(one, judged) for one in here]
+        assert best == sorted(best, reverse=True)
     shuffled = dict(sorted(seen.items(), reverse=True))
-    assert ranking(found, shuffled, config, BETAS) == final
+    assert ranking(found, shuffled, config, BETAS) == ranking(found, seen, config, BETAS)
+
+
+def test_at_the_defaults_half_of_them_see_a_second_fold_and_eight_the_others() -> None:
+    assert RaceConfig().entrants(48) == (48, 24, 8)
+    assert RaceConfig().trainings(48) == 48 + 24 + 3 * 8
+    assert RaceConfig(rungs=(2,)).trainings(48) == 2 * 48 + 3 * 8
+    assert RaceConfig(rungs=(5,)).trainings(48) == 5 * 48
 
 
 def test_ties_go_to_the_other_score_then_to_fewer_parameters_then_to_the_order() -> None:
@@ -101,7 +125,7 @@ def test_a_diverged_training_comes_last() -> None:
 
 def test_stacks_hold_every_training_once_in_order() -> None:
     trainings = trainings_of(1, candidates(), {}, RaceConfig(), BETAS)
-    for size, sizes in ((8, [6, 7, 7]), (1, [1] * 20), (20, [20]), (64, [20]), (19, [10, 10])):
+    for size, sizes in ((4, [3, 3, 4]), (1, [1] * 10), (10, [10]), (64, [10]), (9, [5, 5])):
         found = stacks(trainings, size)
         assert [len(stack) for stack in found] == sizes
         assert [training for stack in found for training in stack] == trainings
@@ -111,7 +135,10 @@ def test_stacks_hold_every_training_once_in_order() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"folds": 3, "first_folds": 4}, "first_folds is 4; allowed are 1 to the number of folds, 3"),
+        ({"folds": 3, "rungs": [4]}, r"rungs is \[4\]; allowed are increasing numbers from 1 to the number of folds, 3"),
+        ({"rungs": [2, 1]}, r"rungs is \[2, 1\]; allowed are increasing"),
+        ({"rungs": [1, 1]}, r"rungs is \[1, 1\]; allowed are increasing"),
+        ({"rungs": []}, "rungs is empty; give at least one"),
         ({"rates": [1e-3, 1e-3]}, "rates names one twice"),
         ({"rates": []}, "rates is empty; give at least one"),
         ({"rates": [0.0]}, "more than 0"),
