@@ -13,6 +13,7 @@ from glorasearch.race.candidates import Candidate
 from glorasearch.race.config import Judge, RaceConfig
 from glorasearch.race.scores import FoldScore, Standing, standing
 
+
 class Training(NamedTuple):
     """One model of the race: a candidate on all images but those of a fold."""
 

@@ -1,4 +1,4 @@
-"""How many members fit side by side on a device: an estimate, which no one has compared with a GPU yet."""
+"""How many members fit side by side on a device: an estimate."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from glorasearch.config import Compile, is_mixed
 from glorasearch.errors import BackboneError, first_line
+from glorasearch.fused import compile_blocks
 from glorasearch.stacked.drops import Drops
 from glorasearch.stacked.engine import Engine
 from glorasearch.stacked.graph import CapturedStep
@@ -36,7 +37,7 @@ class Trial(NamedTuple):
 
 
 class SideBySide(Engine):
-    """All members in one model, with one batched product a layer; on GPUs the whole step is one CUDA graph."""
+    """All members in one model, with one batched product a layer; on GPUs compiled, and each step is one CUDA graph."""
 
     kind = "side by side"
 
@@ -80,6 +81,10 @@ class SideBySide(Engine):
             for one in plan.counters
         ]
         self._captured: CapturedStep | None = None
+        self._eager = compile == "off" or device.type != "cuda"
+        """Whether nothing is compiled or captured."""
+        if not self._eager:
+            compile_blocks(self._model.model)
 
     def step(self, number: int, images: Tensor, targets: Tensor, scales: Sequence[float]) -> Tensor:
         """See `Engine.step`."""
@@ -93,18 +98,18 @@ class SideBySide(Engine):
         return result
 
     def _run(self, inputs: Sequence[Tensor]) -> Tensor:
-        if self._device.type != "cuda" or self._compile == "off":
-            return self._compute(inputs)
-        if self._captured is None:
+        if self._captured is None and not self._eager:
             try:
                 self._captured = CapturedStep(self._compute, inputs, self._changed())
-            except Exception as error:  # whatever a driver or a model's forward may raise
-                if self._compile == "on":
+            except Exception as error:  # whatever a compiler, a driver or a model's forward may raise
+                if self._compile == "on" or isinstance(error, torch.OutOfMemoryError):
                     raise
-                _log.warning("the stack's step cannot be captured (%s): it runs uncaptured", error)
-                self._compile = "off"
-                return self._compute(inputs)
-        return self._captured(inputs)
+                _log.warning("the stack's step cannot be captured (%s): it runs uncompiled", first_line(error))
+                self._eager = True
+        if self._captured is not None:
+            return self._captured(inputs)
+        with torch.compiler.set_stance("force_eager"):
+            return self._compute(inputs)
 
     def _compute(self, inputs: Sequence[Tensor]) -> Tensor:
         """One step on images, targets, the optimiser's table and masks; returns `(M, 2)`."""
@@ -130,7 +135,8 @@ class SideBySide(Engine):
     def _logits(self, images: Tensor, mixed: bool) -> Tensor:
         self._model.eval()
         self._model.install(self._store.pieces())
-        logits = self._forward(images, mixed).float()
+        with torch.compiler.set_stance("force_eager"):  # of any number of images
+            logits = self._forward(images, mixed).float()
         self._model.clear()
         return logits
 

@@ -27,7 +27,8 @@ def device_of(wanted: str) -> str:
 def places_of(device: str, jobs: int | None) -> list[Place]:
     """One place for each job, on GPUs in turn; by default a job a GPU, or one on all cores.
 
-    A GPU that does two units at a time makes their seconds meaningless.
+    A GPU that does several units at a time does more of them in an hour, but their seconds mean little: costs are
+    compared between units that had it for themselves, where there are such.
     """
     cores = os.cpu_count() or 1
     if device == "cpu":
@@ -35,7 +36,8 @@ def places_of(device: str, jobs: int | None) -> list[Place]:
         return [Place(number, None, max(1, cores // count)) for number in range(count)]
     gpus = _gpus()
     count = jobs or len(gpus)
-    return [Place(number, gpus[number % len(gpus)], max(1, cores // count)) for number in range(count)]
+    each = -(-count // len(gpus))
+    return [Place(number, gpus[number % len(gpus)], max(1, cores // count), each) for number in range(count)]
 
 
 def _gpus() -> list[str]:

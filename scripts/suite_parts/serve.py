@@ -34,7 +34,7 @@ def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Per
                 found = kinds[ARMS[unit.arm].kind](lab, unit)
         finally:
             lab.free()
-        store.write(unit, found | facts | {"date": today(), "revision": revision()})
+        store.write(unit, found | facts | {"sharing": place.sharing, "date": today(), "revision": revision()})
         lab.forget(unit)
 
     return do

@@ -89,8 +89,13 @@ def _images(first: Content, second: Content) -> PairedImages:
 
 
 def costs(first: Mapping[Pair, Content], second: Mapping[Pair, Content]) -> dict[str, Any] | None:
-    """Device seconds of the first side over those of the second, over the pairs that both have on one device."""
+    """Device seconds of the first side over those of the second, over the pairs that both have on one kind of device.
+
+    Where some pairs had a device for themselves, only these count.
+    """
     pairs = [pair for pair in first if pair in second and first[pair]["device"] == second[pair]["device"]]
+    sharing = {pair: max(first[pair]["sharing"], second[pair]["sharing"]) for pair in pairs}
+    pairs = [pair for pair in pairs if sharing[pair] == min(sharing.values())]
     if not pairs:
         return None
 
@@ -103,7 +108,7 @@ def costs(first: Mapping[Pair, Content], second: Mapping[Pair, Content]) -> dict
         "model_steps_ratio": sum(first[pair]["model_steps"] for pair in pairs)
         / sum(second[pair]["model_steps"] for pair in pairs),
     }
-    return ratios | {"pairs": len(pairs)}
+    return ratios | {"pairs": len(pairs), "units_at_a_time": sharing[pairs[0]]}
 
 
 def seconds(content: Content, *, compiling: bool = False) -> float:

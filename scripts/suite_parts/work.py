@@ -33,6 +33,8 @@ class Place:
     gpu: str | None
     """What `CUDA_VISIBLE_DEVICES` is set to; None on CPUs."""
     threads: int
+    sharing: int = 1
+    """Workers on its GPU."""
 
 
 class _Worker:

@@ -135,7 +135,10 @@ def test_stacks_hold_every_training_once_in_order() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"folds": 3, "rungs": [4]}, r"rungs is \[4\]; allowed are increasing numbers from 1 to the number of folds, 3"),
+        (
+            {"folds": 3, "rungs": [4]},
+            r"rungs is \[4\]; allowed are increasing numbers from 1 to the number of folds, 3",
+        ),
         ({"rungs": [2, 1]}, r"rungs is \[2, 1\]; allowed are increasing"),
         ({"rungs": [1, 1]}, r"rungs is \[1, 1\]; allowed are increasing"),
         ({"rungs": []}, "rungs is empty; give at least one"),

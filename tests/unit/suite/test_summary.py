@@ -35,6 +35,7 @@ def unit(correct: int, seconds: float = 10.0, device: str = "GPU", **more: Any) 
         "compile_seconds": 1.0,
         "wall_seconds": 20.0,
         "device": device,
+        "sharing": 1,
         "versions": {"torch": "2"},
     } | more
 
