@@ -35,10 +35,12 @@ def command(
     method      the search space
     parameters  trainable parameters of the winner, the head excluded
     search      accuracy on the search split, with the weights of the training; after a search it is that of the best
-                of many trials, and so too optimistic
+                of many trials, and so too optimistic; "-" where something else than the search's winner won the race
+    tempered    cross-entropy there at the best temperature, and that temperature
+    out of fold accuracy in the race of what won it, if there was one
     test        accuracy on the test split, after the refit if there is one
-    training    seconds of the training and the refit
-    searching   seconds of the search
+    training    seconds of pilots, training, teachers and refit
+    searching   seconds of the search and the race
     bytes       size of the winner's adapters in float32: 4 for each parameter and for each stored number that is not
                 trained (directions); head and file header excluded
 

@@ -69,34 +69,27 @@ def _tables(found: Comparison) -> list[tuple[list[str], int, Cells]]:
 def _cells(rows: Sequence[Row] | Sequence[Group]) -> tuple[list[str], int, Cells]:
     """The heads, the number of text columns (which come first), and the cells."""
     groups = [row for row in rows if isinstance(row, Group)]
-    if groups:
-        heads = [
-            "method",
-            "seeds",
-            "parameters",
-            "search, %",
-            "tempered",
-            "test, %",
-            "training, s",
-            "searching, s",
-            "bytes",
-        ]
-        if len({group.task for group in groups}) > 1:
-            return ["task", *heads], 2, [[group.task, *_group(group)] for group in groups]
-        return heads, 1, [_group(group) for group in groups]
     single = [row for row in rows if isinstance(row, Row)]
-    heads = ["run", "method", "parameters", "search, %", "tempered", "test, %", "training, s", "searching, s", "bytes"]
+    raced = any(row.out_of_fold_accuracy is not None for row in (*single, *(one for g in groups for one in g.rows)))
+    race = ["out of fold, %"] if raced else []
+    measured = ["parameters", "search, %", "tempered", *race, "test, %", "training, s", "searching, s", "bytes"]
+    if groups:
+        heads = ["method", "seeds", *measured]
+        if len({group.task for group in groups}) > 1:
+            return ["task", *heads], 2, [[group.task, *_group(group, raced)] for group in groups]
+        return heads, 1, [_group(group, raced) for group in groups]
     if all(row.state is RunState.FINISHED for row in single):
-        return heads, 2, [[row.run, row.method, *_row(row)] for row in single]
-    states = [[row.run, row.state.value, row.method, *_row(row)] for row in single]
-    return [heads[0], "state", *heads[1:]], 3, states
+        return ["run", "method", *measured], 2, [[row.run, row.method, *_row(row, raced)] for row in single]
+    states = [[row.run, row.state.value, row.method, *_row(row, raced)] for row in single]
+    return ["run", "state", "method", *measured], 3, states
 
 
-def _row(row: Row) -> list[str]:
+def _row(row: Row, raced: bool) -> list[str]:
     return [
         _number(row.parameters),
         _with_interval(row.search_accuracy, row.search_interval),
         _tempered(row),
+        *([_with_interval(row.out_of_fold_accuracy, None)] if raced else []),
         _with_interval(row.test_accuracy, row.test_interval),
         _seconds(row.training_seconds),
         _seconds(row.search_seconds),
@@ -104,13 +97,14 @@ def _row(row: Row) -> list[str]:
     ]
 
 
-def _group(group: Group) -> list[str]:
+def _group(group: Group, raced: bool) -> list[str]:
     return [
         group.method,
         str(len(group.counted)),
         _mean(group, "parameters"),
         _mean(group, "search_accuracy", percent=True),
         _mean(group, "search_tempered", digits=3),
+        *([_mean(group, "out_of_fold_accuracy", percent=True)] if raced else []),
         _mean(group, "test_accuracy", percent=True),
         _mean(group, "training_seconds", seconds=True),
         _mean(group, "search_seconds", seconds=True),

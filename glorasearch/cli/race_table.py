@@ -24,7 +24,7 @@ def print_race(race: RaceSummary, *, verdict: bool = True) -> None:
     table.add_column("candidate", overflow="fold")
     for head in ("parameters", *(folds_text(_folds(race, rung)) for rung in range(rungs)), "tempered", "steps", "s"):
         table.add_column(head, justify="right", no_wrap=True)
-    best = [race.best(kind) for kind in ("method", "searched")]
+    best = [race.best("method"), race.best("searched"), race.best_own]
     shown = 0
     for place, candidate in enumerate(race.candidates, 1):
         if place <= SHOWN or candidate in best:

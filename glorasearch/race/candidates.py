@@ -82,10 +82,10 @@ def candidates_of(
     entrants: Iterable[Entrant], rates: Sequence[float], starts: Sequence[Start] = ("fresh",)
 ) -> list[Candidate]:
     """Every entrant at every rate; those of the run's own space from every start, the others from a fresh one."""
+    fresh: Sequence[Start] = ("fresh",)
     return [
         Candidate(entrant, rate, start)
         for entrant in entrants
-        for start in starts
-        if start == "fresh" or entrant.space_key == OWN_SPACE
+        for start in (starts if entrant.space_key == OWN_SPACE else fresh)
         for rate in rates
     ]

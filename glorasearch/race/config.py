@@ -44,8 +44,9 @@ class RaceConfig(Config):
     judge: Judge = "accuracy"
     """What decides, out of fold; the other one breaks ties."""
     starts: ListOf[Start] = ("fresh",)
-    """Weights to start from. With `inherited`, subnets of the run's own space start from the supernet as well, and all
-    are judged on images of the search split only, since the supernet has seen the others."""
+    """Weights that subnets of the run's own space start from; fixed methods start fresh. With `inherited` all are
+    judged on images of the search split only, since the supernet has seen the others. By the same images the search
+    chose its finalists, whose scores are too good then."""
     stack: Annotated[int, Role.BOOKKEEPING] = Field(default=0, ge=0)
     """Models that are trained side by side; 0 for as many as memory allows, and 1 on a CPU. A race may be continued
     with another value: results are the same but for rounding."""

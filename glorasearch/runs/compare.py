@@ -39,18 +39,21 @@ class Row:
     stored: int | None
     """Numbers in the winner's adapters: its parameters and the directions that are stored but not trained."""
     search_accuracy: float | None
-    """Of the search's winner with inherited weights, on the search split: the best of many trials."""
+    """Of the winner with inherited weights, on the search split: the best of many trials. None if something else than
+    the search's winner won the race; so are the other scores with inherited weights."""
     search_tempered: float | None
     """Its tempered cross-entropy there, nats."""
     search_temperature: float | None
     search_images: int | None
+    out_of_fold_accuracy: float | None
+    """Of what won the race, over the folds; None without a race."""
     test_accuracy: float | None
     """Of the winner after the refit (if it has steps), on the test split."""
     test_accuracy_inherited: float | None
-    """Of the search's winner with inherited weights, on the test split."""
+    """Of the winner with inherited weights, on the test split."""
     test_images: int | None
     training_seconds: float | None
-    """Of the training and the refit, if finished, teachers included."""
+    """Of pilots, training and refit, if finished, teachers included."""
     search_seconds: float | None
     """Of the search and the race."""
 
@@ -58,10 +61,10 @@ class Row:
     def of(cls, run: RunRecord) -> Self:
         """The row of a run, from the results of its stages."""
         results = Results(run.stages)
-        train, search, test = results.train, results.search, results.test
-        race, refit, pick = results.race, results.refit, results.pick
+        pilot, train, search, test = results.pilot, results.train, results.search, results.test
+        race, refit, pick, scored = results.race, results.refit, results.pick, results.search_of_pick
         teachers = None if refit is None else refit.teachers
-        training = [part.seconds for part in (train, refit, teachers) if part is not None]
+        training = [part.seconds for part in (pilot, train, refit, teachers) if part is not None]
         finding = [part.seconds for part in (search, race) if part is not None]
         return cls(
             run=run.name,
@@ -73,12 +76,13 @@ class Row:
             winner=None if pick is None else pick.label,
             parameters=None if pick is None else pick.parameters,
             stored=None if pick is None else pick.stored,
-            search_accuracy=None if search is None else search.search_accuracy,
-            search_tempered=None if search is None else search.search_tempered,
-            search_temperature=None if search is None else search.search_temperature,
-            search_images=None if search is None else search.images,
+            search_accuracy=None if scored is None else scored.search_accuracy,
+            search_tempered=None if scored is None else scored.search_tempered,
+            search_temperature=None if scored is None else scored.search_temperature,
+            search_images=None if scored is None else scored.images,
+            out_of_fold_accuracy=None if race is None else race.winner.last.accuracy,
             test_accuracy=None if test is None else test.test_accuracy,
-            test_accuracy_inherited=None if test is None else test.test_accuracy_inherited,
+            test_accuracy_inherited=None if test is None or scored is None else test.test_accuracy_inherited,
             test_images=None if test is None else test.splits.test.images,
             training_seconds=sum(training) if training else None,
             search_seconds=sum(finding) if finding else None,
@@ -134,10 +138,12 @@ class Mean:
 
 
 MEASURED: Final = (
-    "parameters", "search_accuracy", "search_tempered", "search_temperature", "test_accuracy",
-    "test_accuracy_inherited", "training_seconds", "search_seconds", "adapter_bytes",
+    "parameters", "search_accuracy", "search_tempered", "search_temperature", "out_of_fold_accuracy",
+    "test_accuracy", "test_accuracy_inherited", "training_seconds", "search_seconds", "adapter_bytes",
 )  # fmt: skip
 """The numbers of a row that a group averages."""
+INHERITED: Final = ("search_accuracy", "search_tempered", "search_temperature", "test_accuracy_inherited")
+"""Those that a winner has if the search found it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +168,11 @@ class Group:
         return self.rows[0].task
 
     def mean(self, name: str) -> Mean | None:
-        """The mean of one of `MEASURED`."""
-        return Mean.of(getattr(row, name) for row in self.counted)
+        """The mean of one of `MEASURED`; None also for scores with inherited weights that not every winner has."""
+        values = [(row, getattr(row, name)) for row in self.counted]
+        if name in INHERITED and any(value is None and row.winner is not None for row, value in values):
+            return None  # the other columns are of all seeds
+        return Mean.of(value for _, value in values)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

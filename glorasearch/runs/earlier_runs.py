@@ -1,7 +1,8 @@
-"""Subnets of earlier runs, from which a search may start: the winner, or any trial."""
+"""Subnets of earlier runs, from which a search may start: what was exported, or any trial."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,9 +13,13 @@ from glorasearch.runs.workspace import Workspace
 from glorasearch.search.starts import RUN
 from glorasearch.space import Subnet
 
+_log = logging.getLogger(__name__)
+
 
 def subnet_of_run(workspace: Workspace, entry: str, own: str) -> Subnet:
     """The subnet that `run:NAME` or `run:NAME/TRIAL` names.
+
+    `run:NAME` is what that run exports if it is of its own space, else, with a warning, the winner of its search.
 
     Args:
         workspace: of the runs.
@@ -31,10 +36,22 @@ def subnet_of_run(workspace: Workspace, entry: str, own: str) -> Subnet:
         (record,) = workspace.require_runs([name])
     except RunNotFoundError as error:
         raise ConfigError(f"search.start: {entry!r}: {error}") from error
-    found = Results(record.stages).search
-    if found is None:
+    results = Results(record.stages)
+    found, pick = results.search, results.pick
+    if found is None or pick is None:
         raise ConfigError(f"search.start: {entry!r}: the search of run {name!r} has not finished; finish it first")
-    return found.subnet if not slash else _trial(workspace, entry, name, trial, found.subnet)
+    if slash:
+        return _trial(workspace, entry, name, trial, found.subnet)
+    if pick.own_space:
+        return pick.subnet
+    _log.warning(
+        "search.start: %r is the winner of its search, trial %d: its race was won by %s, which is no subnet of its "
+        "search space",
+        entry,
+        found.trial,
+        pick.label,
+    )
+    return found.subnet
 
 
 def _trial(workspace: Workspace, entry: str, run: str, number: str, winner: Subnet) -> Subnet:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from glorasearch.runs.fixed_methods import BEST_FIXED
 from glorasearch.runs.paths import space_label
-from glorasearch.runs.results import Correct, Results, SearchChance, Verdict, WinnerComparison
+from glorasearch.runs.results import Correct, RaceSummary, Results, SearchChance, Verdict, WinnerComparison
 from glorasearch.statistics import LEVEL, holm
 
 
@@ -129,14 +129,27 @@ def comparisons(results: Results) -> tuple[WinnerComparison, ...]:
     return compare_winner(tested.correct, pick.parameters, rivals, BEST_FIXED if BEST_FIXED in rivals else None)
 
 
+def _judged_by_search_split(race: RaceSummary) -> str:
+    """What it means that some candidates start from a supernet that has seen the training split."""
+    text = (
+        f"Since some candidates start from the supernet, which has seen the training split, the race was judged on the "
+        f"{race.winner.last.images} images of the search split alone"
+    )
+    if race.best("searched") is None:
+        return f"{text}."
+    return f"{text}: the search chose its finalists by the same images, so their scores there are too good."
+
+
 def statements(results: Results, method: str) -> tuple[str, ...]:
     """What can be said of a run, a sentence each; `method` is what its winner is called."""
     race, search = results.race, results.search
     found = [] if race is None else [f"{race.verdict()}."]
-    if race is not None and race.pick.kind == "method" and race.best("searched") is not None:
+    if race is not None and race.search_only:
+        found.append(_judged_by_search_split(race))
+    if race is not None and race.pick.kind == "method" and race.best_own is not None:
         found.append(
-            f"The winner is itself a fixed method, {race.pick.label}: it was ahead of all subnets of the search in the "
-            "race, and what sets it apart from that method trained alone is the refit."
+            f"The winner is itself a fixed method, {race.pick.label}: it was ahead of all subnets of the run's own "
+            "space in the race, and what sets it apart from that method trained alone is the refit."
         )
     found += [winner_statement(comparison, method) for comparison in comparisons(results)]
     if search is not None and search.chance is not None:

@@ -1,8 +1,8 @@
 """Distillation of the race's best into the pick: teachers, mixed images, and a student of them.
 
 Teachers are the best candidates of different methods, each trained several times with another seed. Their mean
-probabilities, each at the temperature of its candidate's out-of-fold fit, are what the student learns on mixed images
-(mixup, Zhang et al. 2018, with soft targets as in Beyer et al. 2022) and on the originals.
+probabilities, each at the temperature of its candidate's out-of-fold fit but never below 1, are what the student learns
+on mixed images (mixup, Zhang et al. 2018, with soft targets as in Beyer et al. 2022) and on the originals.
 """
 
 from __future__ import annotations
@@ -174,15 +174,27 @@ def _ask(
             done = trainer.run()
             seconds += done.seconds
             able += int(done.finite.sum())
-            betas = [min(float(teacher.candidate.last.beta or 1.0), 1.0) for teacher in teachers[first : first + size]]
+            betas = [_beta(teacher) for teacher in teachers[first : first + size]]
             probabilities += _answers(trainer, mixture, betas, done.finite)
     if not able:
         raise RunError("all teachers diverged: lower refit.teacher_lr, or set refit.teachers = 0 for a plain refit")
     return (probabilities / able).float(), seconds
 
 
+def _beta(teacher: Teacher) -> float:
+    """The inverse temperature of its candidate, at most 1: a teacher's answers are softened, never sharpened.
+
+    The fits were 0.3 to 0.8 in our measurements (`docs/search-quality-notes.md`); none above 1 was tried.
+    """
+    beta = teacher.candidate.last.beta
+    return 1.0 if beta is None else min(beta, 1.0)
+
+
 def _answers(trainer: StackedTrainer, mixture: Mixture, betas: Sequence[float], finite: Tensor) -> Tensor:
-    """`(n, classes)` float64: the sum of the probabilities of the members that are finite, each at its temperature."""
+    """`(n, classes)` float64: the sum of the probabilities of the members that are finite, each at its temperature.
+
+    `betas` are the inverse temperatures.
+    """
     parts = []
     scale = torch.tensor(betas, dtype=torch.float64)[finite, None, None]
     for positions in torch.arange(len(mixture)).split(ASKED):  # type: ignore[no-untyped-call]

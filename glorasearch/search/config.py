@@ -48,10 +48,11 @@ class SearchConfig(Config):
     """Where the search starts from: `named`, all named points; the name of one; `run:NAME`, `run:NAME/TRIAL`; a path.
 
     These are the first trials; all others are sampled. A named point is what people know as a subnet of the space, such
-    as `lora:8 everywhere`; `glorasearch space` lists them. `run:NAME` is the winner of an earlier run in the workspace,
-    `run:NAME/TRIAL` another trial of its search; a path is that of a `.json` file with a subnet, a `report.json`, or
-    the `config.json` of an exported model. What is listed by itself comes first, then of `named` as many as fit into
-    half of `population`, in the order in which `glorasearch space` lists them. `[]` starts from nothing."""
+    as `lora:8 everywhere`; `glorasearch space` lists them. `run:NAME` is what an earlier run in the workspace exports,
+    or the winner of its search if a fixed method won its race; `run:NAME/TRIAL` is any trial of its search; a path is
+    that of a `.json` file with a subnet, a `report.json`, or the `config.json` of an exported model. What is listed by
+    itself comes first, then of `named` as many as fit into half of `population`, in the order in which `glorasearch
+    space` lists them. `[]` starts from nothing."""
     population: int = Field(default=50, ge=2)
     """Trials in a generation (evolution, nsga2). The first one holds what `start` says; all others of it are random."""
     parents: int = Field(default=10, ge=2)

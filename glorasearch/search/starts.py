@@ -15,7 +15,7 @@ from glorasearch.space import BoundSpace, Subnet, named_points
 NAMED: Final = "named"
 """The entry that stands for all named points."""
 RUN: Final = "run:"
-"""Begins entries such as `run:NAME` (the best trial of that run) and `run:NAME/TRIAL`."""
+"""Begins entries such as `run:NAME` (what that run exports) and `run:NAME/TRIAL`."""
 _WITHIN: Final = (("winner", "subnet"), ("glorasearch", "subnet"))
 """Where the files that the product writes have a subnet: `report.json`, and the `config.json` of an export."""
 

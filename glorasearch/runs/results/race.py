@@ -94,6 +94,8 @@ class RaceSummary(FrozenModel):
     """Of all trainings together; those of a stack share its seconds."""
     left_out: dict[str, str]
     """Fixed method -> why it did not take part."""
+    search_only: bool = False
+    """Whether only images of the search split judged, by which the search had chosen the finalists."""
     candidates: tuple[RaceRow, ...]
     """The best first; those that were judged on all folds come before the others."""
 
@@ -106,14 +108,19 @@ class RaceSummary(FrozenModel):
         """The best candidate of a kind; None if none took part."""
         return next((candidate for candidate in self.candidates if candidate.kind == kind), None)
 
+    @property
+    def best_own(self) -> RaceRow | None:
+        """The best of the run's own space, which the search or a named point gave; None for a fixed method's run."""
+        return next((candidate for candidate in self.candidates if candidate.kind != "method"), None)
+
     def verdict(self) -> str:
         """Who won, and by how much, in a sentence."""
         first = self.winner
         text = f"{first.label} won the race with {100 * first.last.accuracy:.1f} % out of fold"
-        other = self.best("searched" if first.kind == "method" else "method")
-        if other is None or other is first:
+        other = self.best_own if first.kind == "method" else self.best("method")
+        if other is None:
             return text
-        what = "best searched subnet" if other.kind == "searched" else "best fixed method"
+        what = "best fixed method" if other.kind == "method" else "best subnet of the run's own space"
         same = other.last.folds == first.last.folds
         ours, theirs = first.scores[len(other.scores) - 1], other.last  # on the same images
         points = 100 * (theirs.accuracy - ours.accuracy)

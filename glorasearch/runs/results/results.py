@@ -74,6 +74,14 @@ class Results:
         )
 
     @property
+    def search_of_pick(self) -> SearchResult | None:
+        """Result of the search if what it found is the pick; else its scores are those of another model."""
+        search, pick = self.search, self.pick
+        if search is None or pick is None or not pick.own_space or pick.digest != search.digest:
+            return None
+        return search
+
+    @property
     def refit(self) -> RefitResult | None:
         """Result of the refit."""
         return self.get(RefitResult)

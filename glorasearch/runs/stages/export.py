@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from glorasearch.export import export_subnet
-from glorasearch.runs.results import ExportResult, Pick, RefitResult, SearchResult, TestResult
+from glorasearch.runs.results import ExportResult, Pick, RefitResult, TestResult
 from glorasearch.runs.session import Session, versions
 from glorasearch.runs.stages.said import said
 
@@ -39,10 +39,10 @@ def export(session: Session) -> ExportResult:
 
 def _metrics(session: Session, pick: Pick, tested: TestResult | None) -> dict[str, Any]:
     """Scores of the pick, on the test split too if it has been tested."""
-    found, race = session.require(SearchResult), session.stored.results.race
+    found, race = session.stored.results.search_of_pick, session.stored.results.race
     metrics: dict[str, Any] = {"parameters": pick.parameters}
     own = ["test_accuracy"]
-    if pick.own_space and pick.digest == found.digest:
+    if found is not None:
         metrics |= {name: getattr(found, name) for name in SEARCH_SCORES}
         own.append("test_accuracy_inherited")
     if race is not None:

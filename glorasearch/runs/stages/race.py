@@ -147,6 +147,7 @@ class _Race:
             trainings=sum(candidate.steps for candidate in found) // self._config.steps,
             seconds=sum(candidate.seconds for candidate in found),
             left_out=self._left_out,
+            search_only="inherited" in self._config.starts,
             candidates=tuple(found),
             split=self._session.data.train_and_search().digest,
         )

@@ -37,7 +37,7 @@ def report(session: Session) -> Report:
     config, trained, found = session.config, session.require(TrainResult), session.require(SearchResult)
     tested, found_rate = session.require(TestResult), session.stored.results.pilot
     pick, raced = session.pick, session.stored.results.race
-    won_search = pick.own_space and pick.digest == found.digest
+    won_search = session.stored.results.search_of_pick is not None
     start, share = _origin(session)
     content = Report(
         run=session.name,
@@ -87,10 +87,11 @@ def report(session: Session) -> Report:
 def _origin(session: Session) -> tuple[str | None, float | None]:
     """The start of the search that the winner is or descends from, and how much of it; None and None if neither."""
     pick = session.pick
-    if pick.kind == "named":
-        return pick.name, 1.0
     if not pick.own_space or session.only_subnet is not None:
         return None, None
+    for name, subnet in session.starts.items():
+        if subnet.digest == pick.digest:
+            return name, 1.0
     storage = TrialStorage(session.stored.workspace.database)
     return origin_of(storage, session.name, session.bound_space, pick.subnet, session.starts)
 

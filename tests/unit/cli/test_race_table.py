@@ -25,9 +25,18 @@ def test_a_fixed_method_that_won_is_named(capsys: pytest.CaptureFixture[str]) ->
     assert "10 trainings, 4,000 steps in 4 s of training" in text
     print_race(RaceSummary.from_json(RACE_SUMMARY))
     assert capsys.readouterr().out.endswith(
-        "lora at 0.003 won the race with 75.0 % out of fold; the best searched subnet, trial 3 at 0.003, is -25.0 "
-        "points from it.\n"
+        "lora at 0.003 won the race with 75.0 % out of fold; the best subnet of the run's own space, trial 3 at "
+        "0.003, is -25.0 points from it.\n"
     )
+
+
+def test_a_named_point_is_of_the_runs_own_space(capsys: pytest.CaptureFixture[str]) -> None:
+    named, searched = candidate("lora:8 everywhere", "named", 0.625), candidate("trial 3", "searched", 0.5)
+    print_race(race(candidate("lora", "method", 0.75), named, searched))
+    own = "the best subnet of the run's own space, lora:8 everywhere at 0.003, is -12.5 points from it"
+    assert own in capsys.readouterr().out
+    print_race(race(named, candidate("lora", "method", 0.5), searched))
+    assert "the best fixed method, lora at 0.003, is -12.5 points from it" in capsys.readouterr().out
 
 
 def test_a_candidate_that_was_left_behind_is_compared_on_the_folds_of_both(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,5 +48,7 @@ def test_candidates_are_told_apart_by_subnet_rate_and_start() -> None:
         "wide at 0.003, inherited",
     ]  # fmt: skip
     assert len({candidate.key for candidate in found}) == 6
+    inherited = candidates_of(entrants, (1e-3,), ("inherited",))
+    assert [candidate.label for candidate in inherited] == ["lora at 0.001", "wide at 0.001, inherited"]
     again = Candidate(entrant("lora", {"choices": {"B": ["lora:2"]}}), 1e-3)
     assert again.key == found[0].key

@@ -10,6 +10,7 @@ from support.stage_results import RACE_SUMMARY, candidate, result
 from support.stored_runs import run
 
 from glorasearch.cli.compare_command import command
+from glorasearch.cli.compare_table import print_markdown
 from glorasearch.runs.compare import SORTS, Group, Row, compare
 
 
@@ -32,7 +33,34 @@ def test_a_run_with_a_race_is_what_won_it_at_the_cost_of_all_that_was_trained() 
 
     assert (row.winner, row.parameters, row.stored) == ("lora at 0.003", 600, 700)
     assert (row.training_seconds, row.search_seconds) == (55.0, 7.0)
+    assert row.out_of_fold_accuracy == 0.75
     assert (Row.of(run("a")).winner, Row.of(run("a", test=None, search=None)).winner) == ("trial 3", None)
+    pilots = result("pilot", seconds=6.0)
+    assert Row.of(run("a", pilot=pilots, race=result("race", **raced), refit=refit)).training_seconds == 61.0
+
+
+def test_scores_with_inherited_weights_stand_beside_the_model_that_has_them_only() -> None:
+    method, searched = candidate("lora", "method", 0.75), candidate("trial 3", "searched", 0.5)
+    lost = run("a", race=result("race", candidates=[method, searched]))
+    won = run("b", "seed=1", race=result("race", candidates=[searched, method]))
+
+    row = Row.of(lost)
+    assert (row.winner, row.test_accuracy) == ("lora at 0.003", 0.75)
+    assert [row.search_accuracy, row.search_tempered, row.search_temperature, row.search_images] == [None] * 4
+    assert (row.test_accuracy_inherited, row.search_interval) == (None, None)
+    assert (Row.of(won).search_accuracy, Row.of(won).test_accuracy_inherited) == (0.5, 0.5)
+    (group,) = compare([lost, won], group=True).to_dict()["rows"]
+    assert (group["search_accuracy"], group["test_accuracy_inherited"]) == (None, None)
+    assert group["out_of_fold_accuracy"]["each"] == [0.75, 0.5]
+    (group,) = compare([won], group=True).to_dict()["rows"]
+    assert group["search_accuracy"]["each"] == [0.5]
+
+
+def test_the_tables_have_a_column_for_races_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
+    raced = run("a", race=result("race"))
+    for runs, group, there in (([raced, run("b")], False, True), ([run("b")], False, False), ([raced], True, True)):
+        print_markdown(compare(runs, group=group))
+        assert ("out of fold, %" in capsys.readouterr().out) == there
 
 
 def test_a_run_that_has_only_been_trained_or_not_even_that() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from support.stage_results import SUBNET, result
+from support.stage_results import SUBNET, candidate, result
 
 from glorasearch.runs.results import Correct, Results, SearchChance
 from glorasearch.runs.statements import (
@@ -154,6 +154,18 @@ def test_a_winner_that_the_search_began_with_was_not_found_by_it(share: float | 
         "The search's winner, lora:8 everywhere, with which it began, is within" if began else "The search's winner is"
     )
     assert said.startswith(expected)
+
+
+def test_a_race_on_the_search_split_alone_is_said_to_be_one() -> None:
+    def said(*kinds: str) -> tuple[str, ...]:
+        candidates = [candidate(kind, kind, 0.5) for kind in kinds]
+        return statements(Results({"race": result("race", search_only=True, candidates=candidates)}), "the winner")
+
+    alone = "the race was judged on the 100 images of the search split alone"
+    chosen = ": the search chose its finalists by the same images, so their scores there are too good."
+    assert said("searched", "method")[1].endswith(alone + chosen)
+    assert said("named", "method")[1].endswith(f"{alone}.")
+    assert len(statements(Results({"race": result("race")}), "the winner")) == 2
 
 
 def test_a_run_says_what_it_has() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from optuna.study import StudyDirection
-from support.stage_results import SUBNET, result
+from support.stage_results import SUBNET, candidate, result
 
 from glorasearch.db import TrialStorage
 from glorasearch.errors import ConfigError
@@ -54,6 +54,24 @@ def test_the_winner_and_any_trial_of_an_earlier_run(workspace: Workspace) -> Non
         _ = stored(workspace, "run:old/2").starts
     with pytest.raises(ConfigError, match=r"has no trial 'best'"):
         _ = stored(workspace, "run:old/best").starts
+
+
+def test_what_won_its_race_if_that_is_of_its_space(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    winner, pick = SPACE.smallest(), SPACE.largest()
+    finish(workspace, winner)
+    named = candidate("lora:4 everywhere", "named", 0.75, subnet=pick.to_dict(), digest=pick.digest)
+    method = candidate("lora", "method", 0.5)
+
+    workspace.runs.set_stage("old", "race", result("race", candidates=[named, method]))
+    assert stored(workspace, "run:old").starts == {"run:old": pick}
+    assert not caplog.messages
+
+    workspace.runs.set_stage("old", "race", result("race", candidates=[method, named]))
+    assert stored(workspace, "run:old").starts == {"run:old": winner}
+    assert caplog.messages == [
+        "search.start: 'run:old' is the winner of its search, trial 3: its race was won by lora at 0.003, which is no "
+        "subnet of its search space"
+    ]
 
 
 def test_it_is_resolved_once_when_the_run_is_made(workspace: Workspace) -> None:
