@@ -154,7 +154,7 @@ class Supernet(nn.Module):
         )
 
     def frozen_state(self) -> dict[str, Tensor]:
-        """The backbone's parameters and buffers outside the head, by their names in the backbone."""
+        """The backbone's parameters and buffers, but for the head's parameters, by their names in the backbone."""
         state = {name: value.detach() for name, value in self.model.state_dict().items()}
         adapted = {id(layer) for layer in self._adapted.values()}
         places = [name for name, module in self.model.named_modules(remove_duplicate=False) if id(module) in adapted]
@@ -163,9 +163,8 @@ class Supernet(nn.Module):
                 value, own = state.pop(key), key.removeprefix(f"{name}.")
                 if own.startswith("base."):
                     state[f"{name}.{own.removeprefix('base.')}"] = value
-        return {
-            name: value for name, value in state.items() if not any(name.startswith(f"{head}.") for head in self.heads)
-        }
+        trained = self.head_parameters()
+        return {name: value for name, value in state.items() if name not in trained}
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parts of support tensors, named as in `adapter_state`; those that groups share come last."""

@@ -1,6 +1,7 @@
 """Layers that carry support tensors, and their injection into a backbone."""
 
 from glorasearch.adapters.base import Base, is_adaptable, is_plain, plain_layer, rows_of
+from glorasearch.adapters.frozen import frozen_tensors
 from glorasearch.adapters.inject import adaptable_layers, head_names, inject, replace_modules, unadaptable_layers
 from glorasearch.adapters.layer import AdaptedLayer, LayerChoices
 from glorasearch.adapters.norm import AdaptedNorm
@@ -21,6 +22,7 @@ __all__ = [
     "SupportTensor",
     "WarmUps",
     "adaptable_layers",
+    "frozen_tensors",
     "head_names",
     "inject",
     "is_adaptable",

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 from torch import nn
 
-from glorasearch.adapters import head_names
 from glorasearch.backbone.config import BackboneConfig
+from glorasearch.backbone.new_head import draw_classifier
+from glorasearch.backbone.pretrained import NUMPY, checked_loading
 from glorasearch.errors import BackboneError, first_line
 
 
 def build_backbone(config: BackboneConfig, classes: int, *, drop_path: float = 0.0, seed: int = 0) -> nn.Module:
     """The timm model with its pretrained weights and a new head, in evaluation mode.
+
+    Every tensor outside the head comes from the file of the weights. What may be missing there, or everything without
+    pretrained weights, is random, and the same for every `seed`: it belongs to the backbone, not to the run.
 
     Args:
         config: which model.
@@ -24,7 +29,7 @@ def build_backbone(config: BackboneConfig, classes: int, *, drop_path: float = 0
         seed: of the new head.
 
     Raises:
-        BackboneError: if timm does not know the name, or its weights cannot be loaded.
+        BackboneError: if timm does not know the name, or its weights cannot be loaded or do not fit.
     """
     name = config.timm_name
     if config.checkpoint is not None and not Path(config.checkpoint).is_file():
@@ -35,14 +40,21 @@ def build_backbone(config: BackboneConfig, classes: int, *, drop_path: float = 0
     if drop_path > 0:
         arguments["drop_path_rate"] = drop_path
     if config.checkpoint is not None:
-        arguments["pretrained_cfg_overlay"] = {"file": config.checkpoint} | arguments.get("pretrained_cfg_overlay", {})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        arguments["pretrained_cfg_overlay"] = _from_file(config.checkpoint) | arguments.get(
+            "pretrained_cfg_overlay", {}
+        )
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         try:
-            model: nn.Module = timm.create_model(name, pretrained=config.pretrained, num_classes=classes, **arguments)
+            with checked_loading(config):
+                model: nn.Module = timm.create_model(
+                    name, pretrained=config.pretrained, num_classes=classes, **arguments
+                )
+        except BackboneError:
+            raise
         except Exception as error:
             raise BackboneError(_explain(config, error)) from error
-        _new_head(model, seed)
+        draw_classifier(model, seed)
     return model.eval()
 
 
@@ -62,16 +74,9 @@ def build_skeleton(config: BackboneConfig, classes: int) -> nn.Module:
         return build_backbone(config, classes)
 
 
-def _new_head(model: nn.Module, seed: int) -> None:
-    """Initialise the head from the seed alone, independent of the pretrained file and of what timm draws."""
-    generator = torch.Generator().manual_seed(seed)
-    for name in head_names(model):
-        for parameter in model.get_submodule(name).parameters():
-            with torch.no_grad():
-                if parameter.ndim > 1:
-                    parameter.copy_(torch.empty(parameter.shape).normal_(std=0.02, generator=generator))
-                else:
-                    parameter.zero_()
+def _from_file(path: str) -> dict[str, Any]:
+    """What makes timm load a file, whatever the source of the name's own weights is."""
+    return {"file": path, "source": "", "custom_load": path.endswith(NUMPY)}
 
 
 def _explain(config: BackboneConfig, error: Exception) -> str:

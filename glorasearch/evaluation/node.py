@@ -8,7 +8,7 @@ from typing import Final
 import timm
 from torch import Tensor, nn
 
-from glorasearch.adapters import head_names
+from glorasearch.adapters import frozen_tensors, head_names
 from glorasearch.backbone import BackboneConfig, build_backbone, build_skeleton
 from glorasearch.data import (
     DataConfig,
@@ -26,7 +26,7 @@ _FORMAT: Final = 1
 
 
 def shared_backbone(cache: NodeCache, config: BackboneConfig, classes: int, digest: str) -> nn.Module:
-    """The backbone whose frozen weights have this digest, memory-mapped; the values of its head are arbitrary.
+    """The backbone whose frozen weights have this digest, memory-mapped; the parameters of its head are arbitrary.
 
     The first process of a node builds it (and downloads it if necessary); the others build a model without weights.
 
@@ -37,8 +37,7 @@ def shared_backbone(cache: NodeCache, config: BackboneConfig, classes: int, dige
 
     def make() -> dict[str, Tensor]:
         model = build_backbone(config, classes)
-        heads = head_names(model)
-        kept = {name: value for name, value in model.state_dict().items() if not _within(name, heads)}
+        kept = frozen_tensors(model)
         check_backbone(digest, tensor_digest(kept))
         known = model.state_dict().keys()
         return kept | {name: value for name, value in model.named_buffers() if name not in known}
@@ -124,7 +123,3 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
             several = value.values() if isinstance(value, dict) else value
             items = several if isinstance(value, (dict, list, tuple)) else [value]
             yield from (item for item in items if isinstance(item, Tensor))
-
-
-def _within(name: str, heads: tuple[str, ...]) -> bool:
-    return any(name.startswith(f"{head}.") for head in heads)

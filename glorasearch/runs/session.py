@@ -13,7 +13,7 @@ import timm
 import torch
 from torch import nn
 
-from glorasearch.adapters import adaptable_layers, head_names
+from glorasearch.adapters import adaptable_layers, frozen_tensors
 from glorasearch.backbone import build_backbone, build_skeleton
 from glorasearch.data import InputSpec, SearchData, load_search_data
 from glorasearch.errors import InputError, WeightsCorruptError, WeightsNotFoundError
@@ -250,8 +250,7 @@ def share_backbone(model: nn.Module, cache: NodeCache) -> nn.Module:
 
     The key is their digest, so backbones that differ in the head alone (tasks with other classes) share them.
     """
-    heads = tuple(f"{head}." for head in head_names(model))
-    state = {name: value.detach() for name, value in model.state_dict().items() if not name.startswith(heads)}
+    state = frozen_tensors(model)
     if any(value.device.type != "cpu" for value in state.values()):
         return model
     mapped = cache.remember(f"backbone {tensor_digest(state)}", lambda: state)

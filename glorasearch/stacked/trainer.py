@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from glorasearch.adapters import head_names
+from glorasearch.adapters import frozen_tensors
 from glorasearch.config import Compile
 from glorasearch.data import TrainSplit
 from glorasearch.identity import digest, identity
@@ -236,8 +236,7 @@ class StackedTrainer:
 
     def _facts(self, starts: Sequence[str]) -> dict[str, Any]:
         """What a checkpoint must agree in to be resumed."""
-        heads = tuple(f"{name}." for name in head_names(self._backbone))
-        frozen = {name: value for name, value in self._backbone.state_dict().items() if not name.startswith(heads)}
+        frozen = frozen_tensors(self._backbone)
         return {
             "kind": self._engine.kind,
             "data": self._data.digest,

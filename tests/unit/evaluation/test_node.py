@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 from support.models import TINY_VIT
-from torch import Tensor, nn
+from torch import Tensor
 
-from glorasearch.adapters import head_names
+from glorasearch.adapters import frozen_tensors, head_names
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.data import DataConfig, InputSpec, load_search_data
 from glorasearch.errors import EvaluationError
@@ -27,13 +27,6 @@ VIT = TINY_VIT | {"embed_dim": 48}
 BACKBONE = BackboneConfig(name="vit_tiny_patch16_224", pretrained=False, args=VIT)
 DATA = DataConfig(source="digits", train=40, search=30, mean=(0.5,), std=(0.5,))
 SPACE = SearchSpace.from_dict({"name": "tiny", "choices": {"B": ["none", "lora:2"], "E": ["none", "vector"]}})
-
-
-def frozen_of(model: nn.Module) -> dict[str, Tensor]:
-    heads = head_names(model)
-    return {
-        name: value for name, value in model.state_dict().items() if not any(name.startswith(f"{h}.") for h in heads)
-    }
 
 
 def mapped_files(model: Tensor) -> list[str]:
@@ -71,12 +64,17 @@ def test_a_shared_backbone_computes_what_a_built_one_does(
     cache = NodeCache(tmp_path)
     images = torch.randn(2, 3, size, size)
     for _ in range(2):  # made, then found
-        model = shared_backbone(cache, config, 4, tensor_digest(frozen_of(built)))
+        model = shared_backbone(cache, config, 4, tensor_digest(frozen_tensors(built)))
         assert not model.training
         assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
         with torch.inference_mode():
             assert torch.equal(model.forward_features(images), built.forward_features(images))  # type: ignore[operator]
-    big = max(frozen_of(model).values(), key=Tensor.numel)
+            for head in head_names(model):
+                model.get_submodule(head).load_state_dict(
+                    dict(built.get_submodule(head).named_parameters()), strict=False
+                )
+            assert torch.equal(model(images), built(images))  # a norm in the head has its statistics
+    big = max(frozen_tensors(model).values(), key=Tensor.numel)
     assert [str(tmp_path) in path for path in mapped_files(big)] == [True]
 
 
@@ -85,7 +83,7 @@ def test_another_backbone_is_refused_and_not_kept(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(EvaluationError, match="were trained on a backbone with digest 000000000000, this one has"):
             shared_backbone(cache, BACKBONE, 10, "0" * 64)
-    digest = tensor_digest(frozen_of(build_backbone(BACKBONE, 10)))
+    digest = tensor_digest(frozen_tensors(build_backbone(BACKBONE, 10)))
     shared_backbone(cache, BACKBONE, 10, digest)
 
 

@@ -1,0 +1,274 @@
+"""Loading pretrained weights by timm, with the proof that every tensor outside the head came from the file."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import numpy as np
+from timm.models import _builder
+from torch import Tensor, nn
+
+from glorasearch.adapters import head_names
+from glorasearch.backbone.config import BackboneConfig
+from glorasearch.backbone.unwrap import unwrap
+from glorasearch.errors import BackboneError, first_line
+
+_log = logging.getLogger(__name__)
+_lock = threading.RLock()
+_said: Final[set[str]] = set()
+NUMPY: Final = (".npz", ".npy")
+"""Files in the original JAX format, which models of timm read by a function of their own."""
+
+
+@contextmanager
+def checked_loading(config: BackboneConfig) -> Iterator[None]:
+    """While it is open, `timm.create_model(pretrained=True)` in this thread loads weights that fit, or raises.
+
+    timm alone loads what fits, and leaves the rest at random values, if the classes are not as many as the file's.
+
+    Raises:
+        BackboneError: while loading, if tensors outside the head are not in the file or have another shape there, or
+            if the file has more of them; at the end, if nothing was loaded in timm's way.
+    """
+    thread, load, loading = threading.get_ident(), _builder.load_pretrained, _Loading(config)
+
+    def load_checked(model: nn.Module, *args: Any, **kwargs: Any) -> None:
+        if threading.get_ident() == thread:
+            loading.run(load, model, *args, **kwargs)
+        else:
+            load(model, *args, **kwargs)
+
+    with _lock:
+        _builder.load_pretrained = load_checked
+        try:
+            yield
+        finally:
+            _builder.load_pretrained = load
+    if config.pretrained and not loading.done and not config.allow_missing:
+        raise BackboneError(
+            f"backbone {config.name!r}: nothing was loaded in timm's way, so the weights may be random; if the model "
+            'loads its weights itself, set backbone.allow_missing = ["*"], otherwise backbone.pretrained = false'
+        )
+
+
+class _Loading:
+    """timm's `load_pretrained` for one backbone, with checks before and after."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        self.done = False
+        self._config = config
+        self._given: list[str] | None = None
+        """Names that the file has for the model, in the model's terms; None if the model reads the file itself."""
+        self._state: Mapping[str, Any] = {}
+        """What timm has converted."""
+        self._unused: list[str] = []
+        """Those of them that the model does not have."""
+
+    def run(
+        self,
+        load: Callable[..., None],
+        model: nn.Module,
+        pretrained_cfg: Mapping[str, Any] | None = None,
+        *,
+        filter_fn: Callable[..., Any] | None = None,
+        strict: bool = True,
+        **options: Any,
+    ) -> None:
+        """Load by `load`, and check; the parameters are those of timm's function."""
+        own = _tensors(model)
+        before = {name: (id(tensor), tensor._version) for name, tensor in own.items()}
+        heads = tuple(f"{head}." for head in head_names(model))
+        model_loads = model.load_state_dict
+
+        def convert(checkpoint: Mapping[str, Any], _: nn.Module) -> Any:
+            self._state = self._converted(checkpoint, model, own, filter_fn)
+            return self._state
+
+        def load_state_dict(state: Mapping[str, Any], *_: Any, **__: Any) -> Any:
+            kept = {name: value for name, value in state.items() if not _other_shape(name, value, own, heads)}
+            try:
+                result = model_loads(kept, strict=False)
+            except RuntimeError as error:
+                result = model_loads(self._without_other_shapes(kept, own, error), strict=False)
+            self._given = [name for name in state if not name.startswith(heads)]
+            self._unused = [
+                name
+                for name in result.unexpected_keys
+                if not name.startswith(heads) and isinstance(state[name], Tensor) and state[name].is_floating_point()
+            ]
+            return result
+
+        vars(model)["load_state_dict"] = load_state_dict
+        logger = logging.getLogger(_builder.__name__)
+        logger.addFilter(_is_news)
+        try:
+            # The classes of the file's background are of no interest: its classifier is not kept.
+            load(model, {**(pretrained_cfg or {}), "label_offset": 0}, filter_fn=convert, strict=False, **options)
+        except RuntimeError as error:  # by timm, of the channels of the first convolution
+            self._without_other_shapes(self._state, own, error)
+            raise
+        finally:
+            logger.removeFilter(_is_news)
+            del vars(model)["load_state_dict"]
+        outside = {name: tensor for name, tensor in _tensors(model).items() if not name.startswith(heads)}
+        missing = [
+            name
+            for name, tensor in outside.items()
+            if tensor.is_floating_point() and before.get(name) == (id(tensor), tensor._version)
+        ]
+        self._check(model, missing, outside, pretrained_cfg or {})
+        self.done = True
+
+    def _converted(
+        self,
+        checkpoint: Mapping[str, Any],
+        model: nn.Module,
+        own: Mapping[str, Tensor],
+        filter_fn: Callable[..., Any] | None,
+    ) -> Any:
+        """The tensors of the file in the model's terms, by our unwrapping and then by timm's conversion."""
+        path, state = unwrap(checkpoint, own)
+        if path:
+            _say(
+                f"backbone {self._config.name!r}: of the names in {self._source} {' '.join(path)} is taken off, and "
+                f"{len(state)} tensors are left"
+            )
+        if filter_fn is None:
+            return state
+        try:
+            try:
+                return filter_fn(state, model)
+            except TypeError:
+                return filter_fn(state)
+        except Exception as error:
+            raise BackboneError(
+                f"backbone {self._config.name!r}: timm cannot convert {self._source} for this model "
+                f"({type(error).__name__}: {first_line(error)}): it has {_few(_all_names(state))}; the model has "
+                f"{_few(list(own))}. Give a file for this architecture, or the name of the file's"
+            ) from error
+
+    def _without_other_shapes(
+        self, state: Mapping[str, Any], own: Mapping[str, Tensor], error: RuntimeError
+    ) -> dict[str, Any]:
+        """What may be loaded, if all tensors of another shape are allowed to be missing.
+
+        Raises:
+            BackboneError: if they are not.
+        """
+        other = [name for name, value in state.items() if _other_shape(name, value, own)]
+        refused = [name for name in other if not self._allowed(name)]
+        if refused or not other:
+            shapes = ", ".join(
+                f"{name} {tuple(state[name].shape)} in the file and {tuple(own[name].shape)} in the model"
+                for name in refused[:3]
+            )
+            raise BackboneError(
+                f"backbone {self._config.name!r}: {self._source} does not fit: {len(refused)} tensors have another "
+                f"shape: {shapes or first_line(error)}. {self._advice(refused)}"
+            ) from error
+        return {name: value for name, value in state.items() if name not in other}
+
+    def _check(
+        self, model: nn.Module, missing: Sequence[str], outside: Mapping[str, Tensor], cfg: Mapping[str, Any]
+    ) -> None:
+        """Refuse tensors that are at their random start, and tensors of the file for which the model has no place."""
+        given = self._given if self._given is not None else _numpy_names(cfg.get("file"))
+        lost = _lost_blocks(model, given) if self._given is None else self._unused
+        refused = [name for name in missing if not self._allowed(name)]
+        # Projectors and decoders of a pretraining are no part of the model; what is within its modules is.
+        extra = [name for name in lost if hasattr(model, name.partition(".")[0]) and not self._allowed(name)]
+        parts = []
+        if refused:
+            parts.append(
+                f"{len(refused)} of the {len(outside)} tensors outside the head are not in it: {_few(refused)}"
+            )
+        if extra or (refused and lost):
+            shown = extra or lost
+            parts.append(f"{len(shown)} of the file have no place in the model: {_few(shown)}")
+        elif refused and given:
+            parts.append(f"it has {_few(given)}")
+        if refused or extra:
+            raise BackboneError(
+                f"backbone {self._config.name!r}: {self._source} does not fit: {'; '.join(parts)}. "
+                f"{self._advice([*refused, *extra])}"
+            )
+        if missing:
+            _say(f"backbone {self._config.name!r}: not in {self._source}, and random: {_few(missing)}")
+        if lost:
+            _say(f"backbone {self._config.name!r}: of {self._source} is not used: {_few(lost)}")
+
+    def _advice(self, names: Sequence[str]) -> str:
+        args = ", ".join(key for key in self._config.args if key not in ("drop_rate", "drop_path_rate"))
+        where = f"backbone.args (now {args})" if args else "backbone.args"
+        found = list(dict.fromkeys(_pattern(name) for name in names))
+        patterns = ", ".join(f'"{pattern}"' for pattern in (found if len(found) <= 4 else ["<pattern>"]))
+        return (
+            f"Every tensor outside the head has to come from the file: change backbone.name or {where} to what it was "
+            f"made with, give another file, or, if you know that it is right, set backbone.allow_missing = [{patterns}]"
+        )
+
+    def _allowed(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self._config.allow_missing)
+
+    @property
+    def _source(self) -> str:
+        return repr(self._config.checkpoint) if self._config.checkpoint is not None else "what it is loaded from"
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = model.state_dict(keep_vars=True)
+    return tensors
+
+
+def _other_shape(name: str, value: Any, own: Mapping[str, Tensor], within: str | tuple[str, ...] = "") -> bool:
+    """Whether the model has another shape for a tensor within some modules."""
+    known = name.startswith(within) and name in own
+    return known and isinstance(value, Tensor) and value.shape != own[name].shape
+
+
+def _lost_blocks(model: nn.Module, names: Sequence[str]) -> list[str]:
+    """In the original format of vision transformers, whose reader leaves out what it does not need: further blocks."""
+    blocks = getattr(model, "blocks", ())
+    numbers = {int(found[1]) for name in names if (found := re.search(r"encoderblock_(\d+)/", name))}
+    return [f"blocks.{number}" for number in sorted(numbers) if number >= len(blocks)]
+
+
+def _numpy_names(path: str | None) -> list[str]:
+    if path is None or not path.endswith(".npz"):
+        return []
+    with np.load(path, allow_pickle=False) as archive:
+        return list(archive.files)
+
+
+def _all_names(state: Mapping[str, Any]) -> list[str]:
+    return [str(name) for name in state]
+
+
+def _pattern(name: str) -> str:
+    """What the module, or the block, of a tensor is named by."""
+    segments = name.split(".")
+    depth = 2 if len(segments) > 1 and segments[1].isdecimal() else 1
+    return f"{'.'.join(segments[:depth])}.*" if len(segments) > depth else name
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown}, ... ({len(names)} in all)"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """timm's remarks on tensors that do not fit, which are checked here."""
+    return not record.getMessage().startswith(("Unexpected keys", "Missing keys", "Pretrained "))
+
+
+def _say(text: str) -> None:
+    """Log a message once per process, since a run builds its backbone several times."""
+    if text not in _said:
+        _said.add(text)
+        _log.warning("%s", text)

@@ -1,0 +1,271 @@
+"""Weights that do not fit are refused: every tensor outside the head comes from the file."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from support.models import TINY_VIT, tiny_vit
+from timm.models import register_model
+from torch import Tensor, nn
+
+from glorasearch.backbone import BackboneConfig, build_backbone
+from glorasearch.errors import BackboneError, ConfigError
+
+State = dict[str, Tensor]
+NAME = "vit_tiny_patch16_224"
+
+
+@pytest.fixture(scope="module")
+def state() -> State:
+    return {name: value.clone() for name, value in tiny_vit().state_dict().items()}
+
+
+def without(state: Mapping[str, Tensor], *prefixes: str) -> State:
+    return {name: value for name, value in state.items() if not name.startswith(prefixes)}
+
+
+def prefixed(state: Mapping[str, Tensor], prefix: str) -> State:
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+def build(path: Path, classes: int = 3, args: Mapping[str, Any] = TINY_VIT, **options: Any) -> nn.Module:
+    return build_backbone(BackboneConfig(name=NAME, checkpoint=str(path), args=dict(args), **options), classes)
+
+
+def assert_loaded(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    own = model.state_dict()
+    expected = without(state, "head.")
+    assert expected
+    assert all(torch.equal(own[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("classes", [10, 3, 1000])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: without(state, "head."),
+        lambda state: state | {"head.weight": torch.ones(7, 24), "head.bias": torch.ones(7)},
+        lambda state: state | {"projector.0.weight": torch.ones(2, 2), "mask_token": torch.ones(2)},
+        lambda state: {"state_dict": prefixed(state, "module."), "epoch": 3},
+        lambda state: {"state_dict": prefixed(state, "backbone.") | {"queue": torch.ones(2)}},
+        lambda state: {"state_dict": prefixed(state, "module.base_encoder.")},
+        lambda state: {"state_dict": prefixed(state, "module.encoder_q.")},
+        lambda state: {"teacher": prefixed(state, "backbone."), "student": prefixed(state, "module.backbone.")},
+        lambda state: {"model": {"network": prefixed(state, "model.vit.")}, "optimizer": {"lr": 1.0}},
+        lambda state: (
+            prefixed({name: 0 * value for name, value in state.items()}, "student.") | prefixed(state, "teacher.")
+        ),
+    ],
+)
+def test_known_keys_and_prefixes_are_taken_off(
+    wrap: Callable[[State], dict[str, Any]], classes: int, state: State, tmp_path: Path
+) -> None:
+    torch.save(wrap(state), tmp_path / "weights.pth")
+    assert_loaded(build(tmp_path / "weights.pth", classes), state)
+
+
+def test_what_is_taken_off_is_said_once(state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "dino.pth"
+    torch.save({"teacher": prefixed(state, "backbone.") | {"head.mlp.0.weight": torch.ones(2, 2)}}, path)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            build(path)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        f"backbone {NAME!r}: of the names in {str(path)!r} 'teacher' 'backbone.' is taken off, "
+        f"and {len(state)} tensors are left"
+    ]
+
+
+@pytest.mark.parametrize("classes", [10, 3, 1000])
+@pytest.mark.parametrize(
+    ("wrap", "args", "found"),
+    [
+        (
+            lambda state: {"x": torch.zeros(3)},
+            {},
+            r"30 of the 30 tensors outside the head are not in it: cls_token.*1 of the file have no place .*: x\.",
+        ),
+        (
+            lambda state: prefixed(state, "someones."),
+            {},
+            r"30 of the 30 .*: cls_token, pos_embed, .*; 32 of the file have no place .*: someones\.cls_token",
+        ),
+        (
+            lambda state: without(state, "blocks.1."),
+            {},
+            r"12 of the 30 .*: blocks\.1\.norm1\.weight, .*allow_missing = \[\"blocks\.1\.\*\"\]",
+        ),
+        (lambda state: state, {"depth": 3}, r"12 of the 42 tensors .*: blocks\.2\.norm1\.weight"),
+        (lambda state: state, {"depth": 1}, r"12 of the file have no place in the model: blocks\.1\.norm1"),
+        (
+            lambda state: state,
+            {"global_pool": "avg"},
+            r"2 of .*: fc_norm\.weight, fc_norm\.bias; 2 of the file have no place .*: norm\.weight, norm\.bias",
+        ),
+        (
+            lambda state: without(state, "pos_embed") | {"pos_embed": state["pos_embed"][:, 1:]},
+            {"class_token": False, "global_pool": "avg", "fc_norm": False},
+            r"1 of the file have no place .*: cls_token",
+        ),
+        (lambda state: state, {"qkv_bias": False}, r"2 of the file have no place .*: blocks\.0\.attn\.qkv\.bias"),
+        (lambda state: state, {"init_values": 0.1}, r"4 of .*: blocks\.0\.ls1\.gamma"),
+        (
+            lambda state: state,
+            {"embed_dim": 48},
+            r"tensors have another shape: .*\(1, 1, 24\) in the file and \(1, 1, 48\) in the model.*\(now .*embed_dim",
+        ),
+        (lambda state: {"state_dict": [1, 2]}, {}, "cannot be"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(
+    wrap: Callable[[State], dict[str, Any]],
+    args: dict[str, Any],
+    found: str,
+    classes: int,
+    state: State,
+    tmp_path: Path,
+) -> None:
+    torch.save(wrap(state), tmp_path / "weights.pth")
+    with pytest.raises(BackboneError, match=found):
+        build(tmp_path / "weights.pth", classes, TINY_VIT | args)
+
+
+def test_who_knows_may_leave_tensors_out_on_both_sides(state: State, tmp_path: Path) -> None:
+    torch.save(without(state, "pos_embed"), tmp_path / "weights.pth")
+    args = TINY_VIT | {"global_pool": "avg", "embed_dim": 24}
+    models = [
+        build_backbone(
+            BackboneConfig(
+                name=NAME,
+                checkpoint=str(tmp_path / "weights.pth"),
+                args=args,
+                allow_missing=["fc_norm.*", "norm.*", "pos_embed"],
+            ),
+            3,
+            seed=seed,
+        )
+        for seed in (0, 7)
+    ]
+    for model in models:
+        assert_loaded(model, without(state, "pos_embed", "norm."))
+    first, second = (without(model.state_dict(), "head.") for model in models)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())  # the seed of a run is not theirs
+    assert first["pos_embed"].std() > 0
+
+
+def test_a_tensor_of_another_shape_may_be_left_out(state: State, tmp_path: Path) -> None:
+    torch.save(state | {"norm.weight": torch.ones(5)}, tmp_path / "weights.pth")
+    model = build(tmp_path / "weights.pth", allow_missing=["norm.weight"])
+    assert_loaded(model, without(state, "norm.weight"))
+
+
+@pytest.mark.parametrize(("keep", "classes"), [("blocks.1.", 10), ("blocks.1.", 3), ("", 3)])
+def test_a_directory_is_held_to_the_same(keep: str, classes: int, state: State, tmp_path: Path) -> None:
+    save_file(without(state, keep) if keep else state, tmp_path / "model.safetensors")
+    content = {
+        "architecture": NAME,
+        "num_classes": 10,
+        "model_args": TINY_VIT,
+        "pretrained_cfg": {"classifier": "head"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    config = BackboneConfig(name=f"local-dir:{tmp_path}")
+    if keep:
+        with pytest.raises(BackboneError, match=r"12 of the 30 tensors .* are not in it: blocks\.1\.norm1"):
+            build_backbone(config, classes)
+    else:
+        assert_loaded(build_backbone(config, classes), state)
+        other = prefixed(state, "module.backbone.")
+        other["module.backbone.norm.weight"] = torch.full((24,), 5.0)
+        torch.save(other, tmp_path / "other.pth")
+        model = build_backbone(config.replace(checkpoint=str(tmp_path / "other.pth")), classes)
+        assert model.state_dict()["norm.weight"].unique().tolist() == [5.0]  # and not the directory's own
+
+
+def flax(model: nn.Module) -> dict[str, np.ndarray]:
+    """The weights of a vision transformer in the original format of its authors."""
+    found: dict[str, Tensor] = {}
+    found["embedding/kernel"] = model.patch_embed.proj.weight.permute(2, 3, 1, 0)
+    found["embedding/bias"] = model.patch_embed.proj.bias
+    found["cls"], found["Transformer/posembed_input/pos_embedding"] = model.cls_token, model.pos_embed
+    found["Transformer/encoder_norm/scale"] = model.norm.weight
+    found["Transformer/encoder_norm/bias"] = model.norm.bias
+    for number, block in enumerate(model.blocks):
+        at, heads = f"Transformer/encoderblock_{number}/", block.attn.num_heads
+        width = block.attn.proj.in_features
+        found |= {f"{at}LayerNorm_0/scale": block.norm1.weight, f"{at}LayerNorm_0/bias": block.norm1.bias}
+        found |= {f"{at}LayerNorm_2/scale": block.norm2.weight, f"{at}LayerNorm_2/bias": block.norm2.bias}
+        attention = f"{at}MultiHeadDotProductAttention_1/"
+        for name, weight, bias in zip(
+            ("query", "key", "value"), block.attn.qkv.weight.chunk(3), block.attn.qkv.bias.chunk(3), strict=True
+        ):
+            found[f"{attention}{name}/kernel"] = weight.T.reshape(width, heads, -1)
+            found[f"{attention}{name}/bias"] = bias.reshape(heads, -1)
+        found[f"{attention}out/kernel"] = block.attn.proj.weight.T.reshape(heads, -1, width)
+        found[f"{attention}out/bias"] = block.attn.proj.bias
+        for number_of_layer, layer in enumerate((block.mlp.fc1, block.mlp.fc2)):
+            found[f"{at}MlpBlock_3/Dense_{number_of_layer}/kernel"] = layer.weight.T
+            found[f"{at}MlpBlock_3/Dense_{number_of_layer}/bias"] = layer.bias
+    return {name: value.detach().numpy() for name, value in found.items()}
+
+
+def test_the_original_format_is_read_and_held_to_the_same(state: State, tmp_path: Path) -> None:
+    path = tmp_path / "weights.npz"
+    np.savez(path, **flax(tiny_vit()))
+    assert_loaded(build(path), state)
+    with pytest.raises(BackboneError, match=r"1 of the file have no place in the model: blocks\.1"):
+        build(path, args=TINY_VIT | {"depth": 1})
+    with pytest.raises(BackboneError, match=r"2 of the 30 .* are not in it: fc_norm\.weight"):
+        build(path, args=TINY_VIT | {"fc_norm": True})
+    assert_loaded(build(path, args=TINY_VIT | {"depth": 1}, allow_missing=["blocks.*"]), without(state, "blocks.1."))
+
+
+@register_model
+def pretrained_test_loads_nothing(pretrained: bool = False, **arguments: Any) -> nn.Module:
+    """A model that leaves `pretrained` aside."""
+    return timm.create_model(NAME, **{key: value for key, value in arguments.items() if "cfg" not in key})
+
+
+def test_a_model_that_loads_nothing_is_refused() -> None:
+    config = BackboneConfig(name="pretrained_test_loads_nothing", args=TINY_VIT)
+    with pytest.raises(BackboneError, match="nothing was loaded in timm's way"):
+        build_backbone(config, 3)
+    build_backbone(config.replace(pretrained=False), 3)
+
+
+def test_positions_are_resampled_and_channels_summed(state: State, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "weights.pth")
+    cfg = {"input_size": [1, 14, 14]}
+    model = build(tmp_path / "weights.pth", args=TINY_VIT | {"img_size": 28, "pretrained_cfg_overlay": cfg})
+    assert_loaded(model, without(state, "pos_embed"))
+    expected = timm.layers.resample_abs_pos_embed(state["pos_embed"], (4, 4))
+    torch.testing.assert_close(model.state_dict()["pos_embed"], expected)
+
+    rgb = tiny_vit(in_chans=3).state_dict()
+    torch.save(rgb, tmp_path / "rgb.pth")
+    grey = build(tmp_path / "rgb.pth").state_dict()["patch_embed.proj.weight"]
+    torch.testing.assert_close(grey, rgb["patch_embed.proj.weight"].sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"checkpoint": "x.pth", "pretrained": False}, "pretrained is false, so it would not be loaded"),
+        ({"args": {"num_classes": 3}}, "args has 'num_classes', which is not set there: it is what the data has"),
+        ({"args": {"checkpoint_path": "x"}}, "set backbone.checkpoint"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused(values: dict[str, Any], found: str) -> None:
+    with pytest.raises(ConfigError, match=found):
+        BackboneConfig(name=NAME, **values)
