@@ -122,9 +122,9 @@ class ReachableCounts:
         """The largest total below `least` and the smallest above `most`, as far as they exist."""
         found: list[int] = []
         if least > 0:
-            below = (self._all & ((1 << least) - 1)).bit_length() - 1
+            below = (self._all & ((1 << min(least, self._all.bit_length())) - 1)).bit_length() - 1
             found += [below] if below >= 0 else []
-        if most is not None and (above := self._all >> (most + 1)):
+        if most is not None and most < self.largest and (above := self._all >> (most + 1)):
             found.append(most + 1 + (above & -above).bit_length() - 1)
         return found
 
@@ -146,7 +146,11 @@ class ReachableCounts:
 
 
 def _any_within(sums: int, least: int, most: int | None) -> bool:
+    """Whether a set bit lies in [least, most]; limits beyond the bits, however large, cost nothing."""
+    length = sums.bit_length()
+    if least >= length:
+        return False
     shifted = sums >> least
-    if most is None:
+    if most is None or most >= length:
         return shifted != 0
     return most >= least and shifted & ((1 << (most - least + 1)) - 1) != 0

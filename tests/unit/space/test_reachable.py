@@ -44,3 +44,16 @@ def test_options(rows: list[tuple[int, ...]], data: st.DataObject) -> None:
         if within({spent + cost + further for further in rest}, least, most)
     ]
     assert ReachableCounts([tuple(map(Price, row)) for row in rows]).options(index, spent, least, most) == expected
+
+
+@given(ROWS.filter(bool), st.sampled_from([99_999_999_999, 2**64, 2**400]))
+def test_limits_of_any_size_cost_nothing(rows: list[tuple[int, ...]], huge: int) -> None:
+    """A bit set as wide as the limit would take 12 GB for the first of these, and no machine holds the others."""
+    reachable = ReachableCounts([tuple(map(Price, row)) for row in rows])
+    assert reachable.any_within(0, huge)
+    assert not reachable.any_within(huge, None)
+    assert not reachable.any_within(huge, 2 * huge)
+    assert reachable.nearest(huge, 2 * huge) == [reachable.largest]
+    assert reachable.nearest(0, huge) == []
+    assert reachable.options(0, 0, 0, huge) == list(range(len(rows[0])))
+    assert reachable.options(0, 0, huge, 2 * huge) == []
