@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -13,17 +12,16 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
+from dashboards.doors import guarded, names_of_this_machine
 from glorasearch.db import SummarisingStorage
 from glorasearch.errors import InputError
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+    from wsgiref.types import WSGIApplication
 
 _THREADS: Final = 8
 """Requests answered at once: a browser asks for the page and the study together."""
 _POLL_SECONDS: Final = 1.0
-_READING: Final = ("GET", "HEAD")
-_REFUSAL: Final = json.dumps({"reason": "this dashboard is read-only"}).encode()
 
 
 class DashboardServer:
@@ -34,7 +32,7 @@ class DashboardServer:
         self._stopped = threading.Event()
         self._channels: dict[int, Any] = {}
         place = (listener.family, listener.type, listener.proto, listener.getsockname())
-        settings = Adjustments(threads=_THREADS)
+        settings = Adjustments(threads=_THREADS, ident=None)
         self._server = TcpWSGIServer(
             application, self._channels, _sock=listener, adj=settings, sockinfo=place, bind_socket=False
         )
@@ -63,36 +61,36 @@ class DashboardServer:
         self.close()
 
 
-def make_app(database_url: str) -> WSGIApplication:
+def make_app(database_url: str, names: Collection[str] = ()) -> WSGIApplication:
     """The dashboard as a WSGI application, to be mounted at the root of a server.
 
     It only reads: requests other than GET and HEAD are answered with 405.
+
+    Args:
+        database_url: of the database.
+        names: host names by which the server is called, besides `localhost`, this machine's own and all addresses;
+            requests for others are answered with 403.
 
     Raises:
         DatabaseError: if there is no glorasearch database at the URL.
     """
     from optuna_dashboard import wsgi
 
-    dashboard: WSGIApplication = wsgi(SummarisingStorage(database_url))
-
-    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] in _READING:
-            return dashboard(environ, start_response)
-        headers = [("Content-Type", "application/json"), ("Allow", ", ".join(_READING))]
-        start_response("405 Method Not Allowed", headers)
-        return [_REFUSAL]
-
-    return application
+    return guarded(wsgi(SummarisingStorage(database_url)), {*names, *names_of_this_machine()})
 
 
-def make_server(database_url: str, host: str = "127.0.0.1", port: int = 8080) -> DashboardServer:
+def make_server(
+    database_url: str, host: str = "127.0.0.1", port: int = 8080, names: Collection[str] = ()
+) -> DashboardServer:
     """A server of the dashboard, which listens already. Port 0 takes a free one; its `port` says which.
+
+    `names` are as in `make_app`; `host` is always one.
 
     Raises:
         InputError: if the address cannot be listened on.
         DatabaseError: if there is no glorasearch database at the URL.
     """
-    application = make_app(database_url)
+    application = make_app(database_url, {*names, host})
     try:
         listener = socket.create_server((host, port))
     except OSError as error:

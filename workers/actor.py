@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from glorasearch.dotted import load_object
 from glorasearch.errors import InputError
+from glorasearch.interrupts import is_interrupt
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 
 CONTROL: Final = "control"
@@ -76,7 +77,9 @@ class EvaluatorActor:
         """Build the evaluator; returns where it is, or why it cannot be built."""
         try:
             self._evaluate = load_object(self._factory)(self._spec)
-        except Exception as error:
+        except BaseException as error:  # a factory runs code from outside, which may even end the process
+            if is_interrupt(error):
+                raise
             return Crash.of(error)
         return Location(socket.gethostname(), os.getpid())
 

@@ -12,6 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from glorasearch.dotted import load_object
 from glorasearch.errors import InputError, first_line
+from glorasearch.interrupts import is_interrupt
 from workers.actor import Crash, check_function_name
 from workers.cluster import connect
 
@@ -111,4 +112,9 @@ def _result(reference: Any, retries: int) -> Any:
 
 
 def _call(function: str, argument: Mapping[str, Any]) -> Any:
-    return load_object(function)(argument)
+    try:
+        return load_object(function)(argument)
+    except SystemExit as error:  # to Ray the end of the process, and to be tried again
+        if is_interrupt(error):
+            raise
+        raise RuntimeError(f"the task calls sys.exit({error.code!r})") from error

@@ -11,7 +11,9 @@ import glorasearch.choices as shipped
 from glorasearch.adapters.support import OfferedChoice, SupportTensor
 from glorasearch.choices import Contribution, as_matrix
 from glorasearch.choices.base import RATES
+from glorasearch.choices.plugins import describe
 from glorasearch.errors import SearchSpaceError
+from glorasearch.interrupts import is_interrupt
 
 
 @torch.no_grad()
@@ -35,8 +37,10 @@ def check_plugins(tensor: str, offered: Mapping[str, OfferedChoice], support: Su
         try:
             added = support.contribution(support.largest(name), base)
             changes = _changes(added, base)
-        except Exception as error:  # third-party code
-            raise SearchSpaceError(f"{who}: its contribution fails: {type(error).__name__}: {error}") from error
+        except BaseException as error:  # third-party code
+            if is_interrupt(error):
+                raise
+            raise SearchSpaceError(f"{who}: its contribution fails: {describe(error)}") from error
         if changes:
             raise SearchSpaceError(
                 f"{who}: it changes {' and '.join(changes)} before anything is trained; a supernet starts as the "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from glorasearch.choices.base import Choice
 from glorasearch.choices.table import CHOICES, register
 from glorasearch.dotted import load_object
 from glorasearch.errors import SearchSpaceError
+from glorasearch.interrupts import is_interrupt
 
 _OWN = __name__.partition(".")[0]
 _NO_CODE = ("builtins", "abc", "typing")
@@ -30,10 +32,10 @@ def register_plugin(path: str) -> type[Choice]:
             f"plugin {path!r} cannot be imported: {error}; write package.module:Class, of a module that is installed "
             "or lies in a folder of PYTHONPATH"
         ) from error
-    except Exception as error:
-        raise SearchSpaceError(
-            f"plugin {path!r} cannot be imported: its module raises {type(error).__name__}: {error}"
-        ) from error
+    except BaseException as error:  # a module may do anything, such as to end the process
+        if is_interrupt(error):
+            raise
+        raise SearchSpaceError(f"plugin {path!r} cannot be imported: its module raises {describe(error)}") from error
     if not (isinstance(found, type) and issubclass(found, Choice)):
         raise SearchSpaceError(f"plugin {path!r} is not a subclass of glorasearch.choices.Choice")
     register(found)
@@ -46,6 +48,31 @@ def plugin_sources(paths: Iterable[str]) -> dict[str, str | None]:
     return {path: source_digest(register_plugin(path)) for path in paths}
 
 
+def fault_of(error: BaseException) -> str | None:
+    """Whose fault an exception is that passed through the code of a plugin, and where it stands; None if it did not."""
+    modules = {part.__module__: name for name, choice in CHOICES.items() for part in _foreign_parts(choice)}
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        module = frame.f_globals.get("__name__")
+        if module in modules:
+            place = f"{frame.f_code.co_filename}, line {line}, in {frame.f_code.co_name}"
+            return f"choice {modules[module]!r} of plugin module {module} raises {describe(error)} ({place})"
+    return None
+
+
+def describe(error: BaseException) -> str:
+    """Type and message of what outside code raised; of a `SystemExit` the call that it is."""
+    if isinstance(error, SystemExit):
+        return f"SystemExit, as sys.exit({error.code!r}) does"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _foreign_parts(choice: type[Choice]) -> list[type]:
+    """The class and its bases, as far as they are from outside the package."""
+    return [
+        part for part in choice.__mro__ if part.__module__.partition(".")[0] != _OWN and part.__module__ not in _NO_CODE
+    ]
+
+
 @functools.cache
 def source_digest(choice: type[Choice]) -> str | None:
     """SHA-256 of the files that define a class and its bases outside glorasearch; None if one has no file.
@@ -54,9 +81,7 @@ def source_digest(choice: type[Choice]) -> str | None:
     been imported, so the digest is that of the code that runs. What these files import is not included.
     """
     digest = hashlib.sha256()
-    for part in choice.__mro__:
-        if part.__module__.partition(".")[0] == _OWN or part.__module__ in _NO_CODE:
-            continue
+    for part in _foreign_parts(choice):
         try:
             path = inspect.getsourcefile(part)
             content = None if path is None else Path(path).read_bytes()

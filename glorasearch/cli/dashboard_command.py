@@ -20,7 +20,14 @@ from glorasearch.errors import InputError
     type=click.IntRange(0, 65535),
     help="Port; 0 takes a free one.",
 )
-def command(workspace: str, database: str | None, host: str, port: int) -> None:
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A further host name by which browsers call this server, such as a proxy's; may be given several times.",
+)
+def command(workspace: str, database: str | None, host: str, port: int, names: tuple[str, ...]) -> None:
     """Serve the Optuna dashboard over the workspace's database (read-only, a summary of each trial)."""
     from dashboards import make_server
     from glorasearch.runs.workspace import Workspace
@@ -28,7 +35,7 @@ def command(workspace: str, database: str | None, host: str, port: int) -> None:
     found = Workspace.open(workspace, database, create=False)
     if not found.has_database:
         raise InputError(f"workspace {found.path} has no database yet; start a run, or choose another with --workspace")
-    with make_server(found.database_url, host=host, port=port) as server:
+    with make_server(found.database_url, host=host, port=port, names=names) as server:
         click.echo(f"Optuna dashboard of {found.path} on http://{host}:{server.port} (Ctrl+C stops it)")
         with suppress(KeyboardInterrupt):
             server.run()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
+import traceback
 from collections.abc import Mapping
-from types import FrameType
 from typing import Any, Final, NamedTuple
 
 import click
 
+from glorasearch.choices.plugins import describe, fault_of
 from glorasearch.dotted import load_object
 from glorasearch.errors import GlorasearchError
+from glorasearch.interrupts import Terminated, interrupt_on_signals, is_interrupt
 from glorasearch.version import __version__
 
 
@@ -74,30 +74,12 @@ def group() -> None:
     """All commands."""
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, by which Ray Jobs, Slurm and Kubernetes stop a process; a run stops as on Ctrl+C."""
-
-
-def interrupt_on_sigterm() -> None:
-    """Raise `Terminated` in the main thread on the first SIGTERM; later ones are ignored.
-
-    In another thread, where Python takes no signal handlers, this does nothing.
-    """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the clean-up of the first one is not interrupted
-    raise Terminated
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; SIGTERM interrupts it as Ctrl+C does.
 
     Exit codes: 0 success, 1 the run failed, 2 wrong usage or input, 130 interrupted, 143 terminated by SIGTERM.
     """
-    interrupt_on_sigterm()
+    interrupt_on_signals()
     sys.exit(run(arguments))
 
 
@@ -114,10 +96,29 @@ def run(arguments: list[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as stop:
-        terminated = isinstance(stop.__cause__ or stop, Terminated)  # click makes an Abort of every KeyboardInterrupt
+        cause = stop.__cause__ or stop  # click makes an Abort of every KeyboardInterrupt
+        if isinstance(cause, KeyboardInterrupt) and not is_interrupt(cause):
+            return _outside(cause)
+        terminated = isinstance(cause, Terminated)
         click.echo(f"{'terminated' if terminated else 'interrupted'}; run the same command again to resume", err=True)
         return 143 if terminated else 130
+    except SystemExit as error:  # no command of ours raises it, so that none has done its work
+        return _outside(error)
+    except Exception as error:
+        if fault_of(error) is None:
+            raise
+        return _outside(error)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _outside(error: BaseException) -> int:
+    """Report what code from outside has raised; returns the exit code of a failure."""
+    fault = fault_of(error)
+    if fault is None:
+        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+        fault = f"{describe(error)}, is raised by {frame.f_code.co_filename}, line {line}"
+    click.echo(f"error: {fault}; nothing is finished but what was said to be", err=True)
+    return 1
 
 
 if __name__ == "__main__":

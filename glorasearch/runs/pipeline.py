@@ -9,6 +9,7 @@ from typing import Final
 
 from glorasearch.db import RunState
 from glorasearch.errors import RunError
+from glorasearch.interrupts import is_interrupt
 from glorasearch.runs.checks import check_run
 from glorasearch.runs.results import TrainedResult
 from glorasearch.runs.session import Session
@@ -76,11 +77,11 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
                 lease.check()  # what a stage writes outside of the database is not fenced
                 result, done = _once(session, stage, work, again=anything_done and stage == "report")
                 anything_done |= done
-        except KeyboardInterrupt:
-            runs.set_state(name, RunState.STOPPED)
-            raise
         except BaseException as error:
-            runs.set_state(name, RunState.FAILED, error=f"{type(error).__name__}: {error}")
+            if is_interrupt(error):
+                runs.set_state(name, RunState.STOPPED)
+            else:
+                runs.set_state(name, RunState.FAILED, error=f"{type(error).__name__}: {error}")
             raise
         runs.set_state(name, RunState.FINISHED if "report" in session.stored.results else RunState.STOPPED)
     return result

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from glorasearch.choices.plugins import describe, fault_of
 from glorasearch.errors import GlorasearchError, RunLockedError
+from glorasearch.interrupts import is_interrupt
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.progress import Progress
 from glorasearch.runs.resources import ResourceConfig
@@ -72,9 +74,11 @@ def run_task(spec: TaskSpec, progress: Progress | None = None) -> TaskOutcome:
         return TaskOutcome(report=_run(spec, progress))
     except GlorasearchError as error:
         return TaskOutcome(error=str(error))
-    except Exception as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         _log.exception("task %s failed", spec.config.get("name"))
-        return TaskOutcome(error=f"{type(error).__name__}: {error}")
+        return TaskOutcome(error=fault_of(error) or describe(error))
     finally:
         _free_memory()
 

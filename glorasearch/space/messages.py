@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from glorasearch.errors import EvaluationError
+from glorasearch.interrupts import is_interrupt
 from glorasearch.space.early_stopping import StopThreshold
 from glorasearch.space.score import Score
 
@@ -59,17 +60,19 @@ def evaluate_safely(evaluate: Evaluate, task: EvaluationTask) -> EvaluationResul
     """The result of a task; an exception becomes a result that carries it.
 
     Whether one candidate or all of them are at fault shows in how many fail, not in one exception, so no exception
-    stops a search by itself. What is not an `Exception` (`KeyboardInterrupt`) is let through.
+    stops a search by itself. Only a wish to stop (Ctrl+C) is let through; a `SystemExit` of a plugin is none.
     """
     try:
         return evaluate(task)
     except EvaluationError as error:
         return EvaluationResult(task.subnet_digest, error=str(error) or type(error).__name__)
-    except Exception as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         return EvaluationResult(task.subnet_digest, error=_reason(error), trace=traceback.format_exc())
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Type and message of an exception on one line of at most 500 characters."""
     message = " ".join(str(error).split())
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
