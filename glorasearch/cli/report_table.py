@@ -41,7 +41,7 @@ def print_report(report: Report) -> None:
         percent(winner.test_accuracy_inherited),
     )
     if report.refit.steps:
-        taught = ", taught" if report.refit.teachers else ", refitted"
+        taught = ", taught" if report.refit.taught else ", refitted"
         table.add_row(
             f"{method if report.fixed_method else _winner(report)}{taught}",
             count(winner.parameters),

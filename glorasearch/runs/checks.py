@@ -73,7 +73,7 @@ def _check_supernet(session: Session) -> None:
 
 
 def _check_race(session: Session) -> None:
-    """Refuse methods that do not fit, a race of nobody, and fewer images than folds."""
+    """Refuse methods that do not fit, a race of nobody, and fewer images than folds; say where a search is in vain."""
     race = session.config.race
     if session.only_subnet is None:
         found, _ = methods(session)
@@ -81,6 +81,12 @@ def _check_race(session: Session) -> None:
             raise ConfigError(
                 "race: nobody takes part: race.finalists and race.named are 0, and there is no fixed method that fits; "
                 "let one of them take part, or set race.enabled = false"
+            )
+        inherited = race.named and "inherited" in race.starts
+        if not race.finalists and not inherited and session.config.train.steps:
+            session.progress.say(
+                "race.finalists is 0: nothing that the search finds takes part in the race, so supernet and search "
+                "decide nothing of what is exported; train.steps = 0 and search.trials = 1 save them"
             )
     images, folds = len(session.data.train) + len(session.data.search), race.folds
     if images < folds:

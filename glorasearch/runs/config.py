@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from glorasearch.backbone import BackboneConfig
 from glorasearch.config import Compile, Config, ListOf, Role, Seed
 from glorasearch.data import DataConfig
-from glorasearch.errors import ConfigError
+from glorasearch.errors import ConfigError, SearchSpaceError
 from glorasearch.identity import digest, identity_of
 from glorasearch.race import RaceConfig
 from glorasearch.runs.fixed_methods import shipped_methods
@@ -193,11 +193,11 @@ class RunConfig(Config):
             SearchSpaceError: if a space cannot be read.
         """
         own = self.space.load()
-        baselines = {f"report.baselines.{name}": SearchSpace.load(name) for name in self.report.baselines}
+        baselines = {f"report.baselines.{name}": _space("report.baselines", name) for name in self.report.baselines}
         methods: dict[str, SearchSpace] = {}
         if self.race.enabled and not own.is_fixed:
             given = self.race.methods
-            methods = shipped_methods() if given is None else {name: SearchSpace.load(name) for name in given}
+            methods = shipped_methods() if given is None else {name: _space("race.methods", name) for name in given}
         return {"space": own} | baselines | {f"{METHOD_KEY}{name}": space for name, space in methods.items()}
 
     def configuration(self, spaces: Mapping[str, SearchSpace]) -> dict[str, Any]:
@@ -207,6 +207,18 @@ class RunConfig(Config):
             spaces: from `load_spaces`.
         """
         return self.model_dump(mode="json") | {"spaces": {key: space.identity() for key, space in spaces.items()}}
+
+
+def _space(key: str, name: str) -> SearchSpace:
+    """The search space that a key of the run file names.
+
+    Raises:
+        SearchSpaceError: naming the key, if it cannot be read.
+    """
+    try:
+        return SearchSpace.load(name)
+    except SearchSpaceError as error:
+        raise SearchSpaceError(f"{key}: {error}") from error
 
 
 def configuration_digest(configuration: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
@@ -18,7 +17,6 @@ from glorasearch.runs.results.race import RaceResult
 from glorasearch.runs.session import Session
 from glorasearch.stacked import stack_size
 
-_log = logging.getLogger(__name__)
 RUN_TASKS: Final = "workers.tasks:run_tasks"
 TASK: Final = "glorasearch.runs.race_stacks:run_task"
 REMOTE: Final = 16
@@ -81,22 +79,7 @@ class LocalRace:
             stage = stage_name(RaceResult, f"{rung}-{number}")
             checkpoint = self._session.files.checkpoint(stage)
             show = partial(on_step, number)
-            try:
-                outcome = self._maker.train(stack, checkpoint=checkpoint, on_step=show)
-            except torch.OutOfMemoryError:
-                if len(stack) == 1:
-                    raise
-                _log.warning(
-                    "%d models side by side do not fit into the GPU's memory: trained one after the other; set a "
-                    "smaller race.stack",
-                    len(stack),
-                )
-                torch.cuda.empty_cache()
-                alone = [self._maker.train([member]) for member in stack]
-                outcome = StackOutcome(
-                    tuple(score for one in alone for score in one.scores), sum(one.seconds for one in alone)
-                )
-            yield number, outcome
+            yield number, self._maker.train(stack, checkpoint=checkpoint, on_step=show)
             self._session.files.forget_checkpoint(stage)
 
 

@@ -20,6 +20,7 @@ from glorasearch.data import DataConfig, InputSpec, SearchData, TrainSplit, load
 from glorasearch.errors import RunError
 from glorasearch.evaluation.scoring import PendingSums, device_sums
 from glorasearch.race import FoldScore, fold_of
+from glorasearch.runs.memory import in_halves
 from glorasearch.space import SearchSpace, Subnet
 from glorasearch.space.score import BETAS
 from glorasearch.stacked import Member, StackedTrainer
@@ -117,7 +118,22 @@ class StackMaker:
         checkpoint: Path | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> StackOutcome:
-        """Train a stack, from its checkpoint if there is one, and judge its members out of fold."""
+        """Train a stack, from its checkpoint if there is one, and judge its members out of fold.
+
+        What does not fit into a GPU's memory is trained in halves, without checkpoints.
+        """
+
+        def work(part: Sequence[MemberSpec]) -> StackOutcome:
+            whole = len(part) == len(specs)
+            return self._train(part, checkpoint=checkpoint if whole else None, on_step=on_step if whole else None)
+
+        found = [outcome for _, outcome in in_halves(work, specs, "set a smaller race.stack")]
+        scores = tuple(score for outcome in found for score in outcome.scores)
+        return StackOutcome(scores, sum(outcome.seconds for outcome in found))
+
+    def _train(
+        self, specs: Sequence[MemberSpec], *, checkpoint: Path | None, on_step: Callable[[int], None] | None
+    ) -> StackOutcome:
         trainer = StackedTrainer(
             self.backbone(specs),
             self.members(specs),

@@ -7,7 +7,15 @@ from typing import NamedTuple
 
 from glorasearch.runs.fixed_methods import BEST_FIXED
 from glorasearch.runs.paths import space_label
-from glorasearch.runs.results import Correct, RaceSummary, Results, SearchChance, Verdict, WinnerComparison
+from glorasearch.runs.results import (
+    Correct,
+    RaceSummary,
+    Results,
+    SearchChance,
+    TeacherSummary,
+    Verdict,
+    WinnerComparison,
+)
 from glorasearch.statistics import LEVEL, holm
 
 
@@ -140,6 +148,20 @@ def _judged_by_search_split(race: RaceSummary) -> str:
     return f"{text}: the search chose its finalists by the same images, so their scores there are too good."
 
 
+def _of_teachers(teachers: TeacherSummary, race: RaceSummary) -> str:
+    """What is known of being taught: the race judged plain trainings."""
+    if teachers.discarded and teachers.own_accuracy is not None:
+        known, unseen = (f"{100 * share:.1f} %" for share in (teachers.own_accuracy, race.winner.last.accuracy))
+        return (
+            f"Taught by {teachers.count} models the winner knew {known} of its own training images, fewer than the "
+            f"{unseen} that it knew out of fold, so it was trained on the labels."
+        )
+    return (
+        f"The race judged plain trainings; after it the winner was taught by {teachers.count} models, and no image out "
+        "of fold has judged what that added."
+    )
+
+
 def statements(results: Results, method: str) -> tuple[str, ...]:
     """What can be said of a run, a sentence each; `method` is what its winner is called."""
     race, search = results.race, results.search
@@ -151,6 +173,9 @@ def statements(results: Results, method: str) -> tuple[str, ...]:
             f"The winner is itself a fixed method, {race.pick.label}: it was ahead of all subnets of the run's own "
             "space in the race, and what sets it apart from that method trained alone is the refit."
         )
+    refit = results.refit
+    if race is not None and refit is not None and refit.teachers is not None:
+        found.append(_of_teachers(refit.teachers, race))
     found += [winner_statement(comparison, method) for comparison in comparisons(results)]
     if search is not None and search.chance is not None:
         found.append(chance_statement(search.chance, search.start if search.start_share == 1 else None))

@@ -7,6 +7,7 @@ on mixed images (mixup, Zhang et al. 2018, with soft targets as in Beyer et al. 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,7 @@ from glorasearch.data import TrainSplit
 from glorasearch.errors import RunError
 from glorasearch.identity import digest, identity
 from glorasearch.race import member_seed
+from glorasearch.runs.memory import in_halves
 from glorasearch.runs.results import (
     Pick,
     RaceCandidate,
@@ -34,6 +36,7 @@ from glorasearch.stacked import Member, MixedImages, StackedTrainer, stack_size
 from glorasearch.training import TrainingConfig
 from glorasearch.weights import load_checkpoint, save_checkpoint
 
+_log = logging.getLogger(__name__)
 ASKED: Final = 2_048
 """Images whose answers are kept at once for all teachers."""
 _MIXED_TAG: Final = 43
@@ -106,6 +109,7 @@ def teach(session: Session) -> tuple[MixedImages, TeacherSummary]:
     """Train the teachers of a run, and ask them; their answers are kept, so that an interrupted refit goes on."""
     section, config = session.config.refit, session.config
     teachers = choose_teachers(session.require(RaceResult), section.teachers, section.orders)
+    _say_if_too_few(session, len(teachers))
     mixture = Mixture.draw(session.data.train_and_search(), section.mixed, config.seed)
     recipes = [_recipe(session, teacher) for teacher in teachers]
     key = digest({"teachers": [identity(recipe) for recipe in recipes], "split": mixture.split.digest})
@@ -124,6 +128,31 @@ def teach(session: Session) -> tuple[MixedImages, TeacherSummary]:
         mixed=section.mixed,
     )
     return mixture.with_targets(targets), summary
+
+
+def _say_if_too_few(session: Session, found: int) -> None:
+    """Say that there are fewer teachers than `refit.teachers`.
+
+    Raises:
+        RunError: if there are none.
+    """
+    section, folds = session.config.refit, session.config.race.folds
+    if not found:
+        raise RunError(
+            "everything that raced on all folds diverged: leave the highest of race.rates out, and start over with "
+            "--fresh"
+        )
+    if found < section.teachers:
+        _log.warning(
+            "refit.teachers is %d, but %d teach: refit.orders = %d for each of the %d candidates that were judged on "
+            "all %d folds and did not diverge; race.keep = %d judges enough of them",
+            section.teachers,
+            found,
+            section.orders,
+            found // section.orders,
+            folds,
+            section.teachers // section.orders,
+        )
 
 
 def _recipe(session: Session, teacher: Teacher) -> TrainingConfig:
@@ -156,29 +185,35 @@ def _ask(
     probabilities = torch.zeros(len(mixture), session.data.classes, dtype=torch.float64)
     seconds, able, total = 0.0, 0, section.teacher_steps * len(members)
     with session.progress.task(f"{len(members)} teachers", total) as advance:
-        for first in range(0, len(members), size):
-            chosen = members[first : first + size]
 
-            def show(step: int, first: int = first, count: int = len(chosen)) -> None:
-                advance(section.teacher_steps * first + step * count, "")
-
+        def train(chosen: Sequence[int]) -> tuple[float, int, Tensor]:
             trainer = StackedTrainer(
                 backbone,
-                chosen,
+                [members[number] for number in chosen],
                 mixture.split,
                 device=session.device,
                 compile=session.config.compile,
-                checkpoint=session.files.checkpoint(stage_name(RefitResult, f"teachers-{first}")),
-                on_step=show,
+                checkpoint=session.files.checkpoint(stage_name(RefitResult, _part(chosen, len(members), size))),
+                on_step=lambda step: advance(section.teacher_steps * chosen[0] + step * len(chosen), ""),
             )
             done = trainer.run()
-            seconds += done.seconds
-            able += int(done.finite.sum())
-            betas = [_beta(teacher) for teacher in teachers[first : first + size]]
-            probabilities += _answers(trainer, mixture, betas, done.finite)
+            answers = _answers(trainer, mixture, [_beta(teachers[number]) for number in chosen], done.finite)
+            return done.seconds, int(done.finite.sum()), answers
+
+        for first in range(0, len(members), size):
+            stack = range(first, min(first + size, len(members)))
+            for _, (spent, finite, answers) in in_halves(train, stack, "set fewer refit.teachers"):
+                seconds, able = seconds + spent, able + finite
+                probabilities += answers
     if not able:
         raise RunError("all teachers diverged: lower refit.teacher_lr, or set refit.teachers = 0 for a plain refit")
     return (probabilities / able).float(), seconds
+
+
+def _part(chosen: Sequence[int], members: int, size: int) -> str:
+    """Names the checkpoint of a stack of teachers; that of a part of one says how many it has."""
+    whole = len(chosen) == min(size, members - chosen[0])
+    return f"teachers-{chosen[0]}" if whole else f"teachers-{chosen[0]}-of-{len(chosen)}"
 
 
 def _beta(teacher: Teacher) -> float:

@@ -20,7 +20,8 @@ MakeBench = Callable[..., Bench]
 RACE = (
     "race.enabled=true", 'race.methods=["lora", "ssf", "linear_probe"]', "race.rates=[1e-3, 1e-2]", "race.finalists=2",
     "race.named=1", "race.steps=24", "race.folds=3", "race.rungs=[1]", "race.keep=3", "race.stack=2",
-    "train.checkpoint_every=10", "refit.teachers=4", "refit.orders=2", "refit.teacher_steps=30", "refit.mixed=60",
+    "train.checkpoint_every=10", "refit.teachers=4", "refit.orders=2", "refit.teacher_steps=100", "refit.mixed=40",
+    "refit.steps=120",
     "report.baselines=[]", "report.random_subnets=0", "report.steps=20", "search.trials=32", "train.steps=20",
 )  # fmt: skip
 """Six entrants at two rates on one fold, then the best three on two more: 12 + 6 trainings."""
@@ -65,7 +66,9 @@ def test_everybody_races_and_the_best_is_refitted(raced: Bench) -> None:
     assert scores == sorted(scores, reverse=True)
     assert max(scores) > 0.2  # there are ten classes
     assert refit.teachers is not None
-    assert (refit.teachers.count, refit.teachers.steps) == (4, 120)
+    assert (refit.teachers.count, refit.teachers.steps, refit.steps, refit.taught) == (4, 400, 120, True)
+    assert refit.teachers.own_accuracy is not None
+    assert refit.teachers.own_accuracy >= race.winner.last.accuracy
     assert len(refit.teachers.names) == 2
     assert refit.lr == race.pick.rate
     stored = RaceStore(raced.database_url).list("tiny")
@@ -122,7 +125,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(make_bench: MakeBench, ra
         ("race", lambda: members(bench) >= 14),
         ("refit", lambda: any(checkpoints.glob("refit-teachers-*"))),
         ("refit", lambda: (checkpoints / "refit-targets.safetensors").exists()),
-        ("refit", bench.checkpoint("refit").exists),
+        ("refit", (checkpoints / "refit-taught.safetensors").exists),
     ]
     in_time = 0
     for stage, condition in moments:
@@ -174,10 +177,18 @@ def test_a_fixed_method_that_wins_is_exported_in_its_own_space(
 
 
 def test_a_run_of_a_fixed_method_races_its_rates(make_bench: MakeBench) -> None:
-    bench = make_bench(*RACE, "space.name=lora")
-    bench.finish()
-    race = results(bench).race
+    """Taught for a few steps it knows less than the race has shown: it is trained on the labels."""
+    bench = make_bench(*RACE, "space.name=lora", "refit.teacher_steps=10", "refit.steps=80")
+    bench.stop_when(lambda: bench.checkpoint("refit").exists() or bench.has_stage("refit"), bench.start())
+    said = bench.finish()
+    race, refit = results(bench).race, results(bench).refit
     assert race is not None
+    assert refit is not None
+    assert refit.teachers is not None
+    assert "of its own training images, fewer than the" in said
+    assert (refit.taught, refit.steps, refit.teachers.steps) == (False, 80, 4 * 10 + 80)
+    assert "so it was trained on the labels" in bench.report["statements"][1]
+    assert "teachers" not in (bench.folder / "export" / "README.md").read_text()
     assert sorted((candidate.name, candidate.rate) for candidate in race.candidates) == [("lora", 1e-3), ("lora", 1e-2)]
     assert race.pick.own_space
     assert "baseline:best_fixed" not in bench.record.stages
@@ -190,7 +201,8 @@ def test_a_method_that_cannot_race_is_refused_before_the_training(
     for override, message in (
         ('race.methods=["lean"]', "race.methods: 'lean' has more than one subnet; expected a fixed method"),
         ('race.methods=["resnet_glora"]', "matches none of"),
-        ('race.methods=["no_such"]', "no search space 'no_such'"),
+        ('race.methods=["no_such"]', "race.methods: no search space 'no_such'"),
+        ('report.baselines=["no_such"]', "report.baselines: no search space 'no_such'"),
         ("race.folds=400", "race.folds is 400, but train + search have 300 images; allowed are 2 to 300"),
         ("refit.steps=0", "refit.steps is 0, which keeps the supernet's weights"),
     ):
@@ -228,6 +240,16 @@ def test_inherited_starts_are_judged_on_the_search_split_alone(make_bench: MakeB
     assert {candidate.kind for candidate in inherited} == {"named", "searched"}
     assert sum(candidate.last.images for candidate in race.candidates[:3]) == 300  # 100 each, of 300 in all
     assert bench.report["refit"]["start"] == race.pick.start
+
+
+def test_a_named_point_that_only_raced_is_no_start_of_the_search(make_bench: MakeBench) -> None:
+    """Nor has a race of one named point use for what the search finds."""
+    alone = "race.methods=[]", "race.finalists=0", "race.named=1", "search.start=[]", "refit.teachers=0"
+    bench = make_bench(*RACE, *alone)
+    said = bench.finish()
+    winner = bench.report["winner"]
+    assert (winner["kind"], winner["start"], winner["start_share"]) == ("named", None, None)
+    assert "race.finalists is 0: nothing that the search finds takes part" in said
 
 
 def test_on_a_cluster_it_is_the_same_race(make_bench: MakeBench, raced: Bench) -> None:

@@ -47,6 +47,11 @@ class RefitSummary(FrozenModel):
     lr: float | None
     teachers: TeacherSummary | None
 
+    @property
+    def taught(self) -> bool:
+        """Whether the winner learnt from teachers in the end."""
+        return self.teachers is not None and not self.teachers.discarded
+
 
 class Winner(WinnerTest):
     """What is exported, and its accuracies."""

@@ -99,6 +99,11 @@ class TeacherSummary(FrozenModel):
     seconds: float
     mixed: int
     """Mixed pairs of images that they were asked about."""
+    own_accuracy: float | None = None
+    """Share of its own training images that the taught winner classifies correctly."""
+    discarded: bool = False
+    """Whether that is less than what it had out of fold, so that the winner was trained on the labels instead. Steps
+    and seconds are those of the one that was taught, too, then."""
 
 
 class RefitResult(TrainedResult, stage="refit"):
@@ -109,7 +114,12 @@ class RefitResult(TrainedResult, stage="refit"):
     lr: float | None
     """Peak learning rate of the low-rank factors, its method's recipe included; None if no step was made."""
     teachers: TeacherSummary | None = None
-    """What it was taught by; None if it was trained on the labels."""
+    """What it was taught by; None if nothing was to teach it."""
+
+    @property
+    def taught(self) -> bool:
+        """Whether it learnt from teachers in the end."""
+        return self.teachers is not None and not self.teachers.discarded
 
 
 class BaselineResult(TrainedResult, stage="baseline"):

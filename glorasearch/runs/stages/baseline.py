@@ -25,7 +25,7 @@ def baseline(session: Session, name: str) -> BaselineResult:
     own: dict[str, Any] = {"space": method.label, "parameters": supernet.space.parameters(subnet), "lr": given.lr}
     refitted, pick = session.stored.results.refit, session.pick
     same = pick.space_key == method.space_key and recipe_of(session, pick, session.config.refit.steps) == config
-    if same and refitted is not None and refitted.teachers is None and refitted.start == "fresh":
+    if same and refitted is not None and not refitted.taught and refitted.start == "fresh":
         session.progress.say(f"baseline {name}: {method.label} is what was refitted, not trained a second time")
         return BaselineResult.of(refitted, **own)
     task = TrainingTask(

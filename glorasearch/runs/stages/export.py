@@ -55,7 +55,8 @@ def _metrics(session: Session, pick: Pick, tested: TestResult | None) -> dict[st
 def _provenance(session: Session, pick: Pick) -> dict[str, Any]:
     config, refitted = session.config, session.require(RefitResult)
     race = session.stored.results.race
-    taught = {} if refitted.teachers is None else {"teachers": ", ".join(refitted.teachers.names)}
+    teachers = refitted.teachers if refitted.taught else None
+    taught = {} if teachers is None else {"teachers": ", ".join(teachers.names)}
     return {
         "run": session.name,
         "backbone": config.backbone.name,

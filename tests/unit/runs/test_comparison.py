@@ -168,6 +168,19 @@ def test_a_race_on_the_search_split_alone_is_said_to_be_one() -> None:
     assert len(statements(Results({"race": result("race")}), "the winner")) == 2
 
 
+def test_what_teachers_added_was_not_judged_by_the_race() -> None:
+    def said(**changes: object) -> str:
+        teachers = {"count": 8, "names": ["lora"], "steps": 8, "seconds": 1.0, "mixed": 9} | changes
+        stages = {"race": result("race"), "refit": result("refit", teachers=teachers)}
+        return statements(Results(stages), "the winner")[2]
+
+    assert said(own_accuracy=0.99).endswith("taught by 8 models, and no image out of fold has judged what that added.")
+    assert said(own_accuracy=0.625, discarded=True) == (
+        "Taught by 8 models the winner knew 62.5 % of its own training images, fewer than the 75.0 % that it knew out "
+        "of fold, so it was trained on the labels."
+    )
+
+
 def test_a_run_says_what_it_has() -> None:
     winner, lora = images(both=1, winner=6, neither=1)
     test = result("test", correct=winner, baselines={"lora": lora.accuracy}, baselines_correct={"lora": lora})
