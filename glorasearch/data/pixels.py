@@ -158,7 +158,8 @@ def decode(
     Raises:
         DataError: naming the images that cannot be read.
     """
-    out = torch.empty((len(indices), spec.channels, spec.height, spec.width), dtype=torch.uint8)
+    with torch.inference_mode(False):  # a mode of this thread alone: others could not write into the tensor
+        out = torch.empty((len(indices), spec.channels, spec.height, spec.width), dtype=torch.uint8)
 
     def decode_one(position: int) -> str | None:
         index = indices[position]

@@ -84,7 +84,10 @@ class _Split:
             IndexError: if an index is out of range.
             DataError: if an image that is decoded on demand can no longer be read.
         """
-        target = torch.device(device)
+        with torch.inference_mode(False):  # what is kept may be used for training later, and threads know no such mode
+            return self._batch(indices, torch.device(device))
+
+    def _batch(self, indices: Tensor | slice, target: torch.device) -> tuple[Tensor, Tensor]:
         if isinstance(indices, slice):
             indices = torch.arange(*indices.indices(len(self)))
         indices = indices.to("cpu", torch.int64)

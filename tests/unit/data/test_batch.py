@@ -82,3 +82,17 @@ def test_progress_counts_up_to_the_whole(folder: Path, spec: InputSpec) -> None:
     assert calls[-1] == (200, 200)  # each image is hashed, then decoded
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     assert {total for _, total in calls} == {200}
+
+
+@pytest.mark.parametrize("gib", [0.0, 4.0])
+def test_a_batch_drawn_in_inference_mode_can_be_trained_on(gib: float, folder: Path, spec: InputSpec) -> None:
+    """Images decoded on demand come from other threads, which are in no inference mode; what is kept is reused."""
+    data = load(folder, spec, gib)
+    with torch.inference_mode():
+        evaluated = data.train_and_search().batch(slice(None))[0]
+    assert not evaluated.is_inference()
+    weight = torch.ones(3 * 8 * 8, requires_grad=True)
+    images, _ = data.train_and_search().batch(slice(None))
+    (images.flatten(1) @ weight).sum().backward()  # type: ignore[no-untyped-call]
+    assert torch.equal(images, evaluated)
+    assert weight.grad is not None
