@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -12,9 +13,10 @@ from glorasearch.adapters.base import Base, is_adaptable, kind_of, rows_of
 from glorasearch.adapters.layer import AdaptedLayer
 from glorasearch.adapters.norm import AdaptedNorm
 from glorasearch.adapters.products import AdaptedConv2d, AdaptedLinear
+from glorasearch.adapters.rebuild import without_place
 from glorasearch.adapters.support import OfferedChoice, Storage, offered_choices
 from glorasearch.choices import Kind, Part
-from glorasearch.errors import BackboneError
+from glorasearch.errors import BackboneError, ExportError
 from glorasearch.space import BoundSpace, LayerShape
 
 
@@ -66,7 +68,22 @@ def adaptable_layers(model: nn.Module) -> list[LayerShape]:
         kind = kind_of(module)
         assert kind is not None
         found.append(LayerShape(name, ins, outs, module.bias is not None, kind))
-    return found
+    homeless = _without_place(model, [layer.name for layer in found if not layer.bias])
+    return [replace(layer, holds_bias=layer.name not in homeless) for layer in found]
+
+
+def _without_place(model: nn.Module, layers: Sequence[str]) -> frozenset[str]:
+    """Those of these layers, which have no bias, for whose bias the model that timm builds has no place.
+
+    None of a model that timm did not build: there is nothing to rebuild.
+    """
+    cfg, arguments = getattr(model, "pretrained_cfg", None), getattr(model, "_model_args", None)
+    if not layers or not isinstance(cfg, Mapping) or not cfg.get("architecture") or not isinstance(arguments, Mapping):
+        return frozenset()
+    try:
+        return without_place(str(cfg["architecture"]), arguments, layers)
+    except ExportError:  # said when it is to be exported
+        return frozenset()
 
 
 def unadaptable_layers(model: nn.Module) -> dict[str, str]:

@@ -45,6 +45,8 @@ class LayerShape:
     out_features: int
     bias: bool = True
     kind: Kind = "linear"
+    holds_bias: bool = True
+    """Whether there is a place for a bias in the model that timm builds, if this layer gains one."""
 
     @property
     def stacked(self) -> int:
@@ -218,6 +220,11 @@ class Choice(ABC):
         if part.rate != "spectrum":
             return part.rate
         return f"{part.rate} {cls.spectrum_size(site) / site.options.get('scale', 1.0):.6g}"
+
+    @classmethod
+    def gives_bias(cls, tensor: str) -> bool:
+        """Whether, as this support tensor, it gives a bias to a layer that has none."""
+        return tensor in "CE"
 
     def parameters(self, site: Site) -> int:
         """Trainable parameters that it adds."""

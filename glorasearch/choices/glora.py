@@ -24,6 +24,11 @@ class Nothing(Choice):
         return {}
 
     @classmethod
+    def gives_bias(cls, tensor: str) -> bool:
+        """No."""
+        return False
+
+    @classmethod
     def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
         """Nothing."""
         return Contribution()

@@ -46,6 +46,11 @@ class RepAdapter(Choice):
         }
 
     @classmethod
+    def gives_bias(cls, tensor: str) -> bool:
+        """Its biases are seen through W0."""
+        return True
+
+    @classmethod
     def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
         """The weight is shifted by `(s·W0·U)·D`, and W0 sees `s·(U·d + u)`."""
         import torch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -36,7 +36,7 @@ class InputSpec:
     interpolation: str = "bicubic"
     """One of `INTERPOLATIONS`."""
     crop_pct: float = 1.0
-    """Fraction of the resized image's edge that the centre crop keeps, as in timm."""
+    """Fraction of the resized image's edge that the centre crop keeps, as in timm; above 1 the image is padded."""
     crop_mode: str = "center"
     """One of `CROP_MODES`: how timm treats an image of another aspect ratio."""
 
@@ -56,8 +56,8 @@ class InputSpec:
             raise DataError(f"input: std is {self.std}; it divides, so each value must be above 0")
         if self.interpolation not in INTERPOLATIONS:
             raise DataError(f"input: interpolation {self.interpolation!r}; allowed are {', '.join(INTERPOLATIONS)}")
-        if not 0 < self.crop_pct <= 1:
-            raise DataError(f"input: crop_pct is {self.crop_pct}; allowed is above 0 and at most 1")
+        if not 0 < self.crop_pct < math.inf:
+            raise DataError(f"input: crop_pct is {self.crop_pct}; allowed is any number above 0")
         if self.crop_mode not in CROP_MODES:
             raise DataError(f"input: crop_mode {self.crop_mode!r}; allowed are {', '.join(CROP_MODES)}")
 
@@ -131,7 +131,15 @@ def _spread(values: Sequence[float], channels: int) -> tuple[float, ...]:
 
 
 def _first_channels(model: nn.Module) -> int | None:
-    """Input channels of the module that `pretrained_cfg` names as the first convolution."""
+    """The argument `in_chans` with which timm built the model, or else the channels that its first convolution takes.
+
+    That is the module that `pretrained_cfg` names as such. It may follow a rearrangement of the pixels, which gives it
+    more channels (TResNet); a model that timm built without the argument takes images as its `pretrained_cfg` says.
+    """
+    arguments = getattr(model, "_model_args", None)
+    if isinstance(arguments, Mapping):
+        given = arguments.get("in_chans")
+        return given if isinstance(given, int) else None
     named = getattr(model, "pretrained_cfg", {}).get("first_conv")
     name = named[0] if isinstance(named, (tuple, list)) and named else named
     if not isinstance(name, str):

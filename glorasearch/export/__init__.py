@@ -1,7 +1,7 @@
 """Export of a merged model as a plain timm directory, verified before it is visible."""
 
+from glorasearch.adapters.rebuild import check_exportable
 from glorasearch.export.backbone_facts import BackboneFacts
-from glorasearch.export.rebuild import check_exportable
 from glorasearch.export.subnet import export_subnet
 from glorasearch.export.timm_directory import ExportReport, export_timm
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from torch import nn
 
+from glorasearch.adapters.rebuild import as_json, json_arguments
 from glorasearch.errors import ExportError
 
-_DROP_RATES = ("drop_rate", "drop_path_rate", "drop_block_rate")
-_PLACEMENT = ("device", "dtype")
 _KEPT_CFG = (
     "input_size",
     "fixed_input_size",
@@ -85,33 +83,3 @@ class BackboneFacts:
 def _fit_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
     """Values per channel; those for another number of channels are averaged, as in timm."""
     return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
-
-
-def json_arguments(model_args: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `timm.create_model` as they are written to a file.
-
-    Raises:
-        ExportError: naming the argument that is not JSON data.
-    """
-    left_out = {*_DROP_RATES, *_PLACEMENT}
-    kept = {
-        key: value
-        for key, value in model_args.items()
-        if value is not None and key not in left_out and not key.endswith("_drop_rate")
-    }
-    return as_json(kept, "model argument")
-
-
-def as_json(values: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """The values as they are read back from a JSON file.
-
-    Raises:
-        ExportError: naming the key whose value is not JSON data.
-    """
-    plain: dict[str, Any] = {}
-    for key, value in values.items():
-        try:
-            plain[key] = json.loads(json.dumps(value, allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise ExportError(f"{what} {key!r} is {value!r}, which cannot be written as JSON: {error}") from error
-    return plain

@@ -14,10 +14,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from glorasearch.adapters.rebuild import as_json, complete_biases, plain_state
 from glorasearch.errors import ExportError
-from glorasearch.export.backbone_facts import BackboneFacts, as_json
+from glorasearch.export.backbone_facts import BackboneFacts
 from glorasearch.export.card import model_card
-from glorasearch.export.rebuild import complete_biases, plain_state
 from glorasearch.export.verify import (
     Reference,
     check_finite,

@@ -17,6 +17,7 @@ from glorasearch.choices import (
     Kind,
     LayerShape,
     options_of,
+    parse_choice,
     plugin_sources,
     register_plugin,
 )
@@ -127,7 +128,8 @@ class SearchSpace(BaseModel):
     def bind(self, layers: Iterable[LayerShape]) -> BoundSpace:
         """Apply the space to the layers of a backbone, its head excluded.
 
-        D is not offered on layers without a bias, where there is nothing to scale.
+        D is not offered on layers without a bias, where there is nothing to scale, and what would give them one only
+        where the model has a place for it (`LayerShape.holds_bias`).
 
         Raises:
             SearchSpaceError: if a pattern matches no layer, nothing is left to choose, a choice is too large for a
@@ -147,9 +149,11 @@ class SearchSpace(BaseModel):
         kept = [layer for name, layer in shapes.items() if name in chosen]
         genes = self._genes(kept)
         if not genes:
+            homeless = [layer.name for layer in kept if not (layer.bias or layer.holds_bias)]
+            why = f"; {homeless[0]} and others gain no bias, since timm has no place for it" if homeless else ""
             raise SearchSpaceError(
                 f"the space offers nothing on this backbone: {len(kept)} of {len(shapes)} layers are "
-                "left by layers.include and layers.exclude, and choices gives no support tensor that they have; "
+                f"left by layers.include and layers.exclude, and choices gives no support tensor that they have{why}; "
                 'give one, such as B = ["none", "lora:4"]'
             )
         bound = BoundSpace(
@@ -185,6 +189,10 @@ class SearchSpace(BaseModel):
                     share = group.share or share
                 if choices is None or (tensor == "D" and not layer.bias):
                     continue
+                if not (layer.bias or layer.holds_bias):
+                    choices = tuple(text for text in choices if not parse_choice(text).gives_bias(tensor))
+                    if not any(text != "none" for text in choices):
+                        continue
                 genes.append(Gene(layer.name, tensor, choices, share if any_shareable(choices) else ""))
         sharing = {(gene.layer, gene.share) for gene in genes}
         for index, (group, names) in enumerate(zip(self.groups, members, strict=True)):

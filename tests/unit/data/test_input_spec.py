@@ -35,6 +35,21 @@ def test_other_architectures(name: str) -> None:
     assert InputSpec.from_backbone(model).channels == 1
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_first_convolution_behind_rearranged_pixels(channels: int) -> None:
+    """TResNet's takes 48 channels of an image of 3."""
+    with torch.device("meta"):
+        model = timm.create_model("tresnet_m", in_chans=channels)
+    assert model.get_submodule("body.conv1.conv").in_channels == 16 * channels
+    assert InputSpec.from_backbone(model).channels == channels
+
+
+def test_an_image_may_be_padded_more_than_cropped() -> None:
+    with torch.device("meta"):
+        model = timm.create_model("volo_d4_448")
+    assert InputSpec.from_backbone(model).crop_pct == 1.15
+
+
 def test_overrides() -> None:
     spec = InputSpec.from_backbone(build())
     assert spec.override(size=96, mean=[0.1], std=(0.1, 0.2, 0.3)) == InputSpec(
@@ -50,7 +65,8 @@ def test_overrides() -> None:
         ({"mean": (0.5,)}, "mean"),
         ({"std": (0.5, 0.0, 0.5)}, "std"),
         ({"interpolation": "cubic"}, "'cubic'; allowed are nearest"),
-        ({"crop_pct": 1.5}, "crop_pct"),
+        ({"crop_pct": 0.0}, "crop_pct"),
+        ({"crop_pct": float("inf")}, "crop_pct"),
         ({"crop_mode": "middle"}, "crop_mode"),
     ],
 )
@@ -62,11 +78,14 @@ def test_wrong_values_are_refused(change: dict[str, Any], words: str) -> None:
 
 @pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
 @pytest.mark.parametrize("size", [(24, 24), (16, 24)])
-def test_images_are_what_timm_evaluates_on(crop_mode: str, size: tuple[int, int], write_folder: Any) -> None:
+@pytest.mark.parametrize("crop_pct", [0.8, 1.25])
+def test_images_are_what_timm_evaluates_on(
+    crop_mode: str, size: tuple[int, int], crop_pct: float, write_folder: Any
+) -> None:
     folder = write_folder("set", {"a": 5, "b": 5})
-    spec = InputSpec(3, *size, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1), "bilinear", 0.8, crop_mode)
+    spec = InputSpec(3, *size, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1), "bilinear", crop_pct, crop_mode)
     transform = create_transform(
-        (3, *size), mean=spec.mean, std=spec.std, interpolation="bilinear", crop_pct=0.8, crop_mode=crop_mode
+        (3, *size), mean=spec.mean, std=spec.std, interpolation="bilinear", crop_pct=crop_pct, crop_mode=crop_mode
     )
     expected = [transform(Image.open(file)) for file in sorted(folder.glob("*/*.png"))]
     splits = load_splits(DataConfig(source=f"folder:{folder}"), spec)

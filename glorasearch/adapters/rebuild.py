@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
+from glorasearch.adapters.batch_norm import BatchNorm, following_batch_norms
 from glorasearch.errors import ExportError
-from glorasearch.export.backbone_facts import json_arguments
-from glorasearch.export.batch_norm import following_batch_norms
 
 State = Mapping[str, Tensor]
 
-_BIAS_ARGUMENTS = ("qkv_bias", "proj_bias")
-"""timm's arguments that add biases to linear layers; each applies to all layers of its role."""
+_FIRST = ("qkv_bias", "proj_bias")
+"""The commonest of timm's arguments that add biases; each applies to all layers of its role."""
+_DROP_RATES = ("drop_rate", "drop_path_rate", "drop_block_rate")
+_PLACEMENT = ("device", "dtype")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +49,59 @@ def check_exportable(
 
 def express_biases(architecture: str, model_args: Mapping[str, Any], layers_gaining_bias: Sequence[str]) -> Biases:
     """The same, with the biases that are folded into batch norms."""
-    arguments = json_arguments(model_args)
-    state = plain_state(architecture, arguments)
-    unknown = [layer for layer in layers_gaining_bias if f"{layer}.weight" not in state]
-    if unknown:
-        raise ExportError(f"{architecture}: no layers {_few(unknown)} in the model that timm builds from {arguments}")
-    missing = _without_bias(layers_gaining_bias, state)
-    for argument in _BIAS_ARGUMENTS:
-        if not missing:
-            break
-        try:
-            candidate = plain_state(architecture, arguments | {argument: True})
-        except ExportError:
-            continue
-        if _adds_biases_only(state, candidate) and len(_without_bias(missing, candidate)) < len(missing):
-            arguments[argument], state = True, candidate
-            missing = _without_bias(missing, candidate)
-    norms = _batch_norms(architecture, arguments) if missing else {}
-    folded = {layer: norms[layer] for layer in missing if layer in norms}
-    missing = [layer for layer in missing if layer not in folded]
+    biases, missing = _express(architecture, json_arguments(model_args), layers_gaining_bias)
     if missing:
         raise ExportError(
             f"{architecture}: timm has no argument that gives a bias to {_few(missing)}, and no batch norm reads their "
             "output alone; a subnet may add one by C or E, so the merged model could not be exported: in the search "
             "space, exclude these layers (layers.exclude), or allow only 'none' for C and E there"
         )
-    return Biases(arguments, folded)
+    return biases
+
+
+def without_place(architecture: str, model_args: Mapping[str, Any], layers: Sequence[str]) -> frozenset[str]:
+    """Those of the layers, none of which has a bias, for whose bias the model that timm builds has no place.
+
+    Raises:
+        ExportError: if timm cannot build the model with these layers.
+    """
+    key = json.dumps(json_arguments(model_args), sort_keys=True)
+    return _without_place(architecture, key, tuple(layers))
+
+
+@lru_cache(maxsize=64)
+def _without_place(architecture: str, arguments: str, layers: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(_express(architecture, json.loads(arguments), layers)[1])
+
+
+def _express(architecture: str, arguments: dict[str, Any], layers: Sequence[str]) -> tuple[Biases, list[str]]:
+    """How the biases of these layers are held, and the layers for which there is no place."""
+    plain = _plain_model(architecture, arguments)
+    state: State = plain.state_dict()
+    unknown = [layer for layer in layers if f"{layer}.weight" not in state]
+    if unknown:
+        raise ExportError(f"{architecture}: no layers {_few(unknown)} in the model that timm builds from {arguments}")
+    missing = _without_bias(layers, state)
+    for argument in _bias_arguments(plain) if missing else ():
+        try:
+            candidate = plain_state(architecture, arguments | {argument: True})
+        except ExportError:
+            continue
+        if _adds_biases_only(state, candidate) and len(_without_bias(missing, candidate)) < len(missing):
+            arguments, state = arguments | {argument: True}, candidate
+            missing = _without_bias(missing, candidate)
+        if not missing:
+            break
+    norms = _batch_norms(architecture, arguments) if missing else {}
+    folded = {layer: norms[layer] for layer in missing if layer in norms}
+    return Biases(arguments, folded), [layer for layer in missing if layer not in folded]
+
+
+def _bias_arguments(model: nn.Module) -> list[str]:
+    """The arguments of the model's class that may add biases: named so, and true or false."""
+    parameters = inspect.signature(type(model)).parameters.values()
+    found = [one.name for one in parameters if "bias" in one.name and isinstance(one.default, bool | None)]
+    return [*_FIRST, *(name for name in found if name not in _FIRST)]
 
 
 def plain_state(
@@ -100,9 +131,11 @@ def complete_biases(state: State, architecture: str, arguments: Mapping[str, Any
     return express_biases(architecture, arguments, layers) if layers else Biases(dict(arguments), {})
 
 
-def _plain_model(architecture: str, kwargs: Mapping[str, Any], cfg: Mapping[str, Any] | None = None) -> nn.Module:
+def _plain_model(
+    architecture: str, kwargs: Mapping[str, Any], cfg: Mapping[str, Any] | None = None, device: str = "meta"
+) -> nn.Module:
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with torch.random.fork_rng(devices=[]), torch.device(device):
             model: nn.Module = timm.create_model(
                 architecture, pretrained=False, pretrained_cfg=None if cfg is None else dict(cfg), **kwargs
             )
@@ -114,11 +147,17 @@ def _plain_model(architecture: str, kwargs: Mapping[str, Any], cfg: Mapping[str,
 def _batch_norms(architecture: str, arguments: Mapping[str, Any]) -> dict[str, str]:
     """Layer → the batch norm behind it, in the model that timm builds for images of the architecture's size."""
     model = _plain_model(architecture, arguments)
+    if not any(isinstance(module, BatchNorm) for module in model.modules()):
+        return {}
     cfg: Mapping[str, Any] = getattr(model, "pretrained_cfg", None) or {}
     channels, *size = cfg.get("input_size", (3, 224, 224))
     given = arguments.get("img_size", size)
     size = [given, given] if isinstance(given, int) else given
-    return following_batch_norms(model, torch.empty(1, arguments.get("in_chans", channels), *size, device="meta"))
+    shape = (1, arguments.get("in_chans", channels), *size)
+    found = following_batch_norms(model, torch.empty(shape, device="meta"))
+    if not found:  # tensors on the meta device have no values, which some models need
+        found = following_batch_norms(_plain_model(architecture, arguments, device="cpu"), torch.zeros(shape))
+    return found
 
 
 def _adds_biases_only(plain: State, candidate: State) -> bool:
@@ -134,3 +173,33 @@ def _without_bias(layers: Sequence[str], state: State) -> list[str]:
 def _few(names: Sequence[str]) -> str:
     shown = ", ".join(names[:6])
     return shown if len(names) <= 6 else f"{shown}, ... ({len(names)} in all)"
+
+
+def json_arguments(model_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `timm.create_model` as they are written to a file.
+
+    Raises:
+        ExportError: naming the argument that is not JSON data.
+    """
+    left_out = {*_DROP_RATES, *_PLACEMENT}
+    kept = {
+        key: value
+        for key, value in model_args.items()
+        if value is not None and key not in left_out and not key.endswith("_drop_rate")
+    }
+    return as_json(kept, "model argument")
+
+
+def as_json(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """The values as they are read back from a JSON file.
+
+    Raises:
+        ExportError: naming the key whose value is not JSON data.
+    """
+    plain: dict[str, Any] = {}
+    for key, value in values.items():
+        try:
+            plain[key] = json.loads(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ExportError(f"{what} {key!r} is {value!r}, which cannot be written as JSON: {error}") from error
+    return plain

@@ -11,10 +11,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from glorasearch.adapters.batch_norm import following_batch_norms
+from glorasearch.adapters.rebuild import express_biases
 from glorasearch.errors import ExportError
 from glorasearch.export import check_exportable
-from glorasearch.export.batch_norm import following_batch_norms
-from glorasearch.export.rebuild import express_biases
 
 SMALL = {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 16), "in_chans": 1}
 MODELS: dict[str, tuple[dict[str, Any], int, set[str]]] = {
@@ -28,6 +28,7 @@ MODELS: dict[str, tuple[dict[str, Any], int, set[str]]] = {
         6,
         {"stages.0.blocks.0.conv2", "stages.1.blocks.0.downsample.conv"},
     ),
+    "levit_128s": ({"img_size": 32, "in_chans": 1, "depth": (1, 1, 1)}, 26, set()),
     "densenet121": (
         {"block_config": (2, 2), "growth_rate": 4, "in_chans": 1},
         5,
@@ -55,6 +56,7 @@ class Toy(nn.Module):
 Then = Callable[[Toy, Tensor, Tensor], Tensor]
 ALONE: dict[str, Then] = {
     "plain": lambda m, x, y: m.norm(y),
+    "a view goes in": lambda m, x, y: m.norm(y.flatten(2).unflatten(2, y.shape[2:])).view_as(y),
     "something else asks for the shape": lambda m, x, y: m.norm(y).reshape(y.shape[0], y.size(1), -1),
 }
 NOT_ALONE: dict[str, Then] = {
@@ -62,7 +64,9 @@ NOT_ALONE: dict[str, Then] = {
     "changed in place": lambda m, x, y: m.norm(y).add(y.mul_(2)),
     "keyword": lambda m, x, y: m.norm(y) + torch.add(input=x, other=y),
     "list": lambda m, x, y: torch.cat([m.norm(y), y]),
-    "a view goes in": lambda m, x, y: m.norm(y.flatten(2).unflatten(2, y.shape[2:])),
+    "a view with the channels elsewhere goes in": lambda m, x, y: m.norm(y.transpose(1, 2)),
+    "a view is read": lambda m, x, y: m.norm(y) + y.flatten(2).unflatten(2, y.shape[2:]),
+    "the channels are mixed": lambda m, x, y: m.norm(y.reshape(4, -1).t().reshape(y.shape)),
     "two norms": lambda m, x, y: m.norm(y) + m.other(y),
     "layer twice": lambda m, x, y: m.norm(y) + m.other(m.conv(x + 1)),
     "norm twice": lambda m, x, y: m.norm(y) + m.norm(x.expand(-1, 4, -1, -1)),
@@ -73,12 +77,12 @@ NOT_ALONE: dict[str, Then] = {
 
 @pytest.mark.parametrize("then", ALONE.values(), ids=ALONE)
 def test_a_batch_norm_that_alone_reads_the_output(then: Then) -> None:
-    assert following_batch_norms(Toy(then), torch.randn(1, 1, 5, 5)) == {"conv": "norm"}
+    assert following_batch_norms(Toy(then), torch.randn(1, 1, 4, 4)) == {"conv": "norm"}
 
 
 @pytest.mark.parametrize("then", NOT_ALONE.values(), ids=NOT_ALONE)
 def test_otherwise_there_is_none(then: Then) -> None:
-    model, images = Toy(then), torch.randn(2, 1, 5, 5)
+    model, images = Toy(then), torch.randn(2, 1, 4, 4)
     model(images)
     assert following_batch_norms(model, images) == {}
 
@@ -108,16 +112,20 @@ def test_a_bias_in_the_batch_norm_is_a_bias_in_the_layer(name: str) -> None:
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=5, **arguments).double().eval()
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.running_mean.normal_(std=0.3)
             module.running_var.uniform_(0.5, 2)
-    without = {key for key, module in model.named_modules() if isinstance(module, nn.Conv2d) and module.bias is None}
+    without = {
+        key
+        for key, module in model.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is None
+    }
     assert len(found.keys() & without) == count
     assert others <= without - found.keys()
 
     biased, folded = copy.deepcopy(model), copy.deepcopy(model)
     for layer in found.keys() & without:
-        bias = torch.randn(model.get_submodule(layer).out_channels, dtype=torch.float64)
+        bias = torch.randn(len(model.get_submodule(layer).weight), dtype=torch.float64)
         biased.get_submodule(layer).bias = nn.Parameter(bias)
         folded.get_submodule(found[layer]).running_mean -= bias
     images = torch.randn(3, 1, 32, 32, dtype=torch.float64)

@@ -1,11 +1,14 @@
 import pytest
+import timm
 import torch
 from torch import nn
 
+from glorasearch.adapters import adaptable_layers
+from glorasearch.adapters.rebuild import plain_state
 from glorasearch.errors import ExportError
 from glorasearch.export import BackboneFacts, check_exportable
-from glorasearch.export.rebuild import plain_state
 from glorasearch.export.verify import compare_outputs, evaluating
+from glorasearch.space import SearchSpace
 
 VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
 SWIN = {"img_size": 16, "patch_size": 2, "embed_dim": 12, "depths": (1, 1), "num_heads": (2, 2), "window_size": 4}
@@ -43,6 +46,25 @@ def test_split_biases_are_not_taken_for_the_layers_own():
     args = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 1, "num_heads": 2, "qkv_bias": False}
     with pytest.raises(ExportError, match=r"gives a bias to blocks\.0\.attn\.qkv"):
         check_exportable("beit_base_patch16_224", args, ["blocks.0.attn.qkv"])
+
+
+def test_an_argument_that_only_the_models_class_knows():
+    result = check_exportable("poolformerv2_s12", {}, ["stages.0.blocks.0.mlp.fc1"])
+    assert result["mlp_bias"] is True
+
+
+def test_layers_are_asked_whether_they_hold_a_bias():
+    """LeViT's batch norms read the flattened outputs of linear layers; BEiT's `qkv` has its biases elsewhere."""
+    levit = timm.create_model("levit_128s", num_classes=3, img_size=32, depth=(1, 1, 1))
+    assert all(layer.bias or layer.holds_bias for layer in adaptable_layers(levit))
+    beit = timm.create_model("beit_base_patch16_224", num_classes=3, **VIT)
+    assert {layer.name for layer in adaptable_layers(beit) if not layer.holds_bias} == {
+        f"blocks.{block}.attn.qkv" for block in (0, 1)
+    }
+    choices = {"B": ["none", "lora:2"], "C": ["none", "vector"], "D": ["none", "vector"], "E": ["vector"]}
+    bound = SearchSpace.from_dict({"name": "all", "choices": choices}).bind(adaptable_layers(beit))
+    assert [gene.tensor for gene in bound.genes if gene.layer == "blocks.0.attn.qkv"] == ["B"]
+    assert [gene.tensor for gene in bound.genes if gene.layer == "blocks.0.attn.proj"] == ["B", "C", "D", "E"]
 
 
 def test_wrong_questions():

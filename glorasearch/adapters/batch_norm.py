@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from glorasearch.adapters.watching import tensors_in
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
@@ -40,12 +42,30 @@ def following_batch_norms(model: nn.Module, images: Tensor) -> dict[str, str]:
     return watch.found()
 
 
+_ARRANGING = frozenset(
+    {"flatten", "unflatten", "reshape", "view", "reshape_as", "view_as", "transpose", "swapaxes", "swapdims", "permute"}
+    | {"movedim", "moveaxis", "unsqueeze", "squeeze", "contiguous", "clone", "t"}
+)
+"""Functions that only arrange the values of their first argument."""
+_BY_SHAPE = frozenset({"reshape_as", "view_as", "expand_as"})
+"""Functions that take no more than the shape of their second argument."""
+
+
+class _Output(NamedTuple):
+    """What a layer gave, or an arrangement of it."""
+
+    layer: str
+    tensor: Tensor
+    axis: int
+    """Of its channels."""
+
+
 class _Watch(TorchFunctionMode):
     """Records what reads the outputs of layers."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._outputs: dict[int, tuple[str, Tensor]] = {}
+        self._outputs: dict[int, _Output] = {}
         """Tensors by `id`, which is unique as long as they are kept here."""
         self._calls: Counter[str] = Counter()
         self._pairs: dict[str, str] = {}
@@ -56,7 +76,8 @@ class _Watch(TorchFunctionMode):
     def hooks(self, name: str, module: nn.Module) -> Iterator[Any]:
         """Hooks that record the calls of a module."""
         if isinstance(module, (nn.Linear, nn.Conv2d)):
-            yield module.register_forward_hook(lambda _, inputs, output: self._made(name, output))
+            axis = 1 if isinstance(module, nn.Conv2d) else -1
+            yield module.register_forward_hook(lambda _, inputs, output: self._made(name, output, axis))
         elif isinstance(module, BatchNorm) and module.running_mean is not None:
             yield module.register_forward_pre_hook(lambda _, inputs: self._enter(name, inputs))
             yield module.register_forward_hook(lambda *_: self._leave())
@@ -69,13 +90,14 @@ class _Watch(TorchFunctionMode):
             if self._calls[layer] == self._calls[norm] == 1 and not self._read[layer]
         }
 
-    def _made(self, layer: str, output: Tensor) -> None:
+    def _made(self, layer: str, output: Tensor, axis: int) -> None:
         self._calls[layer] += 1
-        self._outputs[id(output)] = layer, output
+        self._outputs[id(output)] = _Output(layer, output, axis % output.ndim)
 
     def _enter(self, norm: str, inputs: Sequence[Any]) -> None:
         self._calls[norm] += 1
-        layer, _ = self._outputs.get(id(inputs[0]), ("", None))
+        found = self._outputs.get(id(inputs[0]))
+        layer = found.layer if found is not None and found.axis == 1 else ""
         if layer and self._pairs.setdefault(layer, norm) != norm:
             layer = ""  # a second batch norm counts as another reader
         self._inside.append(layer)
@@ -91,20 +113,29 @@ class _Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if result is None or any(True for _ in _tensors(result)):  # otherwise only a shape or the like was read
-            for value in _tensors([args, kwargs or {}]):
-                layer, _ = self._outputs.get(id(value), ("", None))
-                if layer and layer not in self._inside[-1:]:
-                    self._read[layer] += 1
+        name = getattr(func, "__name__", "")
+        if name in _ARRANGING and self._arranged(func, args, kwargs or {}, result):
+            return result
+        if result is None or any(True for _ in tensors_in(result)):  # otherwise only a shape or the like was read
+            for value in tensors_in([args[:1] if name in _BY_SHAPE else args, kwargs or {}]):
+                found = self._outputs.get(id(value))
+                if found is not None and found.layer not in self._inside[-1:]:
+                    self._read[found.layer] += 1
         return result
 
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
+    def _arranged(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], result: object
+    ) -> bool:
+        """Follow an output into an arrangement of it that keeps its channels along one axis."""
+        found = self._outputs.get(id(args[0])) if args else None
+        if found is None or not isinstance(result, Tensor) or id(result) in self._outputs:
+            return False
+        channels, shape = found.tensor.shape[found.axis], [1] * found.tensor.ndim
+        shape[found.axis] = channels
+        numbers = torch.arange(channels, device="cpu")
+        arranged = func(numbers.view(shape).expand(found.tensor.shape), *args[1:], **kwargs)
+        for axis in range(arranged.ndim):
+            if arranged.shape[axis] == channels and bool((arranged.movedim(axis, -1) == numbers).all()):
+                self._outputs[id(result)] = _Output(found.layer, result, axis)
+                return True
+        return False
