@@ -21,6 +21,7 @@ from glorasearch.data import TrainSplit
 from glorasearch.errors import RunError
 from glorasearch.identity import digest, identity
 from glorasearch.race import member_seed
+from glorasearch.runs.config import RefitConfig
 from glorasearch.runs.memory import in_halves
 from glorasearch.runs.results import (
     Pick,
@@ -109,7 +110,13 @@ def teach(session: Session) -> tuple[MixedImages, TeacherSummary]:
     """Train the teachers of a run, and ask them; their answers are kept, so that an interrupted refit goes on."""
     section, config = session.config.refit, session.config
     teachers = choose_teachers(session.require(RaceResult), section.teachers, section.orders)
-    _say_if_too_few(session, len(teachers))
+    if not teachers:
+        raise RunError(
+            "everything that raced on all folds diverged: leave the highest of race.rates out, and start over with "
+            "--fresh"
+        )
+    if len(teachers) < section.teachers:
+        _log.warning("%s", too_few(section, len(teachers), config.race.folds))
     mixture = Mixture.draw(session.data.train_and_search(), section.mixed, config.seed)
     recipes = [_recipe(session, teacher) for teacher in teachers]
     key = digest({"teachers": [identity(recipe) for recipe in recipes], "split": mixture.split.digest})
@@ -130,29 +137,14 @@ def teach(session: Session) -> tuple[MixedImages, TeacherSummary]:
     return mixture.with_targets(targets), summary
 
 
-def _say_if_too_few(session: Session, found: int) -> None:
-    """Say that there are fewer teachers than `refit.teachers`.
-
-    Raises:
-        RunError: if there are none.
-    """
-    section, folds = session.config.refit, session.config.race.folds
-    if not found:
-        raise RunError(
-            "everything that raced on all folds diverged: leave the highest of race.rates out, and start over with "
-            "--fresh"
-        )
-    if found < section.teachers:
-        _log.warning(
-            "refit.teachers is %d, but %d teach: refit.orders = %d for each of the %d candidates that were judged on "
-            "all %d folds and did not diverge; race.keep = %d judges enough of them",
-            section.teachers,
-            found,
-            section.orders,
-            found // section.orders,
-            folds,
-            section.teachers // section.orders,
-        )
+def too_few(section: RefitConfig, found: int, folds: int) -> str:
+    """Says why there are fewer teachers than `refit.teachers`."""
+    able = found // section.orders
+    return (
+        f"{found} models teach, not {section.teachers} as refit.teachers says: {able} candidate{'s' * (able > 1)} of "
+        f"the race could be judged on all {folds} folds, and each teaches refit.orders = {section.orders} times; "
+        "race.keep sets how many are"
+    )
 
 
 def _recipe(session: Session, teacher: Teacher) -> TrainingConfig:

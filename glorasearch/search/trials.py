@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Final, Self
 
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from glorasearch.errors import SearchError
 from glorasearch.space import EvaluationTask, Fitness, Score, StopThreshold, Subnet
 
 SUBNET: Final = "subnet"
@@ -23,6 +24,8 @@ REASON: Final = "reason"
 """User attribute: why the evaluation failed."""
 
 _SCORE_FIELDS: Final = tuple(field.name for field in fields(Score))
+_MEASURED: Final = tuple(field.name for field in fields(Score) if field.default is MISSING)
+"""The parts of every score."""
 _OF_IMAGES_SEEN: Final = ("accuracy", "cross_entropy", "tempered", "beta", "temperature")
 """Of an evaluation that stopped early these are of its hardest images only, so their attributes start with `seen_`."""
 
@@ -109,8 +112,18 @@ class TrialRecord:
 
     @classmethod
     def from_attrs(cls, number: int, attrs: Mapping[str, Any]) -> Self:
-        """The record of a stored trial that has its score."""
+        """The record of a stored trial that has its score.
+
+        Raises:
+            SearchError: if a part of the score is not there, which earlier versions did not measure.
+        """
         keys = {name: _attribute(name, "bound" in attrs) for name in _SCORE_FIELDS}
+        lacking = [name for name, key in keys.items() if name in _MEASURED and key not in attrs]
+        if lacking:
+            raise SearchError(
+                f"trial {number} is of an earlier version, which did not record {', '.join(lacking)}; give the search "
+                "another name, or start over with --fresh"
+            )
         score = Score(**{name: attrs[key] for name, key in keys.items() if key in attrs})
         origin = attrs.get("reused_from"), attrs.get(START), tuple(attrs.get(PARENTS, ()))
         return cls(number, attrs[SUBNET], attrs[PARAMETERS], score, *origin)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,7 @@ class Tasks:
             ValueError: if the file has no task.
         """
         self._file = file or _made(cache)
-        with np.load(self._file) as arrays:
+        with _opened(self._file) as arrays:
             self.names = [name.removesuffix("_x") for name in arrays if name.endswith("_x")]
             lacking = [f"{name}_y" for name in self.names if f"{name}_y" not in arrays]
         if not self.names or lacking:
@@ -73,9 +75,19 @@ class Tasks:
             )
 
     def read(self, name: str) -> Task:
-        """Images and labels of a task."""
-        with np.load(self._file) as arrays:
-            return arrays[f"{name}_x"], arrays[f"{name}_y"].astype(np.int64).reshape(-1)
+        """Images and labels of a task.
+
+        Raises:
+            ValueError: if its arrays are of another kind.
+        """
+        with _opened(self._file) as arrays:
+            images, labels = arrays[f"{name}_x"], arrays[f"{name}_y"]
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or labels.size != len(images):
+            raise ValueError(
+                f"{self._file}: {name}_x is {images.dtype} {images.shape} and {name}_y {labels.dtype} {labels.shape}; "
+                "expected uint8 (n, H, W, 3) and integers (n,)"
+            )
+        return images, labels.astype(np.int64).reshape(-1)
 
     def digest(self, name: str) -> str:
         """SHA-256 of images and labels."""
@@ -105,6 +117,24 @@ class Tasks:
             positions = {"train": train, "search": search, "test": test[: sizes.test]}
             _write(path, {"x": images, "y": labels, **positions})
         return f"npz:{path}"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
+    """The arrays of an archive.
+
+    Raises:
+        ValueError: if the file is none; without NumPy's advice to load Python objects.
+    """
+    try:
+        arrays: Any = np.load(path)
+        if not isinstance(arrays, Mapping):
+            raise ValueError("it is a single array")
+        with arrays:  # type: ignore[attr-defined]
+            yield arrays
+    except (ValueError, zipfile.BadZipFile) as error:
+        reason = "it is another kind of file, or holds Python objects" if "pickle" in str(error) else str(error)
+        raise ValueError(f"{path} cannot be read as a NumPy archive: {reason}") from error
 
 
 def _made(cache: Path) -> Path:

@@ -95,6 +95,12 @@ def _class_names(archive: _Archive, lists: list[ArrayRecords]) -> tuple[str, ...
     return tuple(str(label) for label in range(largest + 1))
 
 
+def _reason(error: Exception) -> str:
+    """What NumPy says, but for its advice to load Python objects, which run whatever their file wants."""
+    text = str(error)
+    return "it is another kind of file, or holds Python objects" if "allow_pickle" in text else text
+
+
 class _Archive:
     """The arrays of one task in an open archive; each is read when it is asked for."""
 
@@ -106,7 +112,7 @@ class _Archive:
         try:
             opened: Any = np.load(path)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise self.error(f"{path} cannot be read as a NumPy archive: {error}") from error
+            raise self.error(f"{path} cannot be read as a NumPy archive: {_reason(error)}") from error
         if not isinstance(opened, Mapping):
             raise self.error(f"{path} is a single array; expected an archive, as numpy.savez writes it")
         self._arrays: Mapping[str, npt.NDArray[Any]] = opened
@@ -130,7 +136,7 @@ class _Archive:
         try:
             return self._arrays[self._prefix + name]
         except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise self.error(f"{self._path}: array {self._prefix + name!r} cannot be read: {error}") from error
+            raise self.error(f"{self._path}: array {self._prefix + name!r} cannot be read: {_reason(error)}") from error
 
     def records(self, images: str, labels: str) -> ArrayRecords:
         pixels, classes = self.array(images), self.array(labels)

@@ -12,7 +12,7 @@ from support.stage_results import RACE_SUMMARY, candidate, result
 from glorasearch.errors import ConfigError
 from glorasearch.runs.config import RefitConfig, RunConfig
 from glorasearch.runs.results import RaceResult
-from glorasearch.runs.teachers import Mixture, choose_teachers
+from glorasearch.runs.teachers import Mixture, choose_teachers, too_few
 
 
 def race(*candidates: dict[str, Any]) -> RaceResult:
@@ -44,6 +44,13 @@ def test_who_diverged_or_was_left_behind_does_not_teach() -> None:
     diverged["scores"] = [score | {"tempered": None, "beta": None} for score in diverged["scores"]]
     found = race(candidate("lora", "method", 0.75), diverged, behind)
     assert taught_by(found, 4, 2) == [("lora", 3e-3, 0), ("lora", 3e-3, 1)]
+
+
+def test_fewer_teachers_than_asked_are_explained() -> None:
+    assert too_few(RefitConfig(), 4, 5) == (
+        "4 models teach, not 8 as refit.teachers says: 1 candidate of the race could be judged on all 5 folds, and "
+        "each teaches refit.orders = 4 times; race.keep sets how many are"
+    )
 
 
 def test_a_mixture_is_random_pairs_and_then_every_image_alone() -> None:

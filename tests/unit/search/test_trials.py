@@ -7,6 +7,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from glorasearch.db.columns import json_copy
+from glorasearch.errors import SearchError
 from glorasearch.search import TrialRecord
 from glorasearch.search.trials import PARAMETERS, SUBNET, has_score, objective, rank
 from glorasearch.space import FITNESSES, Score
@@ -82,3 +83,10 @@ def test_ties_go_to_the_other_measure_and_then_to_the_earlier_trial() -> None:
 def test_the_objective_of_a_stopped_trial_is_its_bound() -> None:
     assert [objective(fitness, FULL) for fitness in FITNESSES] == [FULL.tempered, 0.75, FULL.cross_entropy]
     assert [objective(fitness, STOPPED) for fitness in FITNESSES] == [0.7, 0.7, 0.7]
+
+
+def test_a_trial_of_an_earlier_version_says_so() -> None:
+    attrs = stored(TrialRecord(3, "digest", 10, FULL))
+    del attrs["tempered"], attrs["beta"]
+    with pytest.raises(SearchError, match=r"trial 3 is of an earlier version, .* not record tempered, beta; .*--fresh"):
+        TrialRecord.from_attrs(3, attrs)

@@ -71,3 +71,30 @@ def test_a_file_without_labels_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", a_x=np.zeros((2, 8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match="missing: a_y"):
         Tasks(tmp_path / "mine.npz", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no archive", "cannot be read as a NumPy archive: it is another kind of file, or holds Python objects"),
+        ({"a_x": np.array([{}], dtype=object), "a_y": np.zeros(1)}, "cannot be read as .* holds Python objects"),
+        (np.zeros(3), "it is a single array"),
+        (
+            {"a_x": np.zeros((4, 8, 8, 3)), "a_y": np.zeros(4)},
+            r"a_x is float64 \(4, 8, 8, 3\) .*; expected uint8",
+        ),
+        ({"a_x": np.zeros((4, 8, 8, 3), np.uint8), "a_y": np.zeros(3)}, r"and a_y float64 \(3,\)"),
+    ],
+)
+def test_a_file_that_is_none_says_what_it_is(tmp_path: Path, content, message) -> None:
+    path = tmp_path / "mine.npz"
+    with path.open("wb") as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        elif isinstance(content, dict):
+            np.savez(file, **content)
+        else:
+            np.save(file, content)
+    with pytest.raises(ValueError, match=message) as found:
+        Tasks(path, tmp_path).read("a")
+    assert "pickle" not in str(found.value)
