@@ -45,7 +45,7 @@ batch_size = {batch}
 record_every = 1
 probe_every = 0
 """
-FIRST = "SELECT value FROM metrics WHERE stage = 'train' AND step = 1 AND name = 'images_per_second'"
+FIRST = "SELECT value FROM glorasearch_metrics WHERE stage = 'train' AND step = 1 AND name = 'images_per_second'"
 
 
 def command(*arguments: str) -> list[str]:

@@ -18,6 +18,7 @@
         ├── DatabaseError         the database cannot be reached or read
         │   ├── ConnectionLostError   operations wait for the server and continue by themselves
         │   ├── SchemaTooNewError
+        │   ├── DamagedRowError   a cell holds what no glorasearch has written
         │   └── RunLockedError    another live process owns the run or the study
         ├── SearchError           the search cannot continue
         ├── EvaluationError       one candidate could not be evaluated: data, not a crash
@@ -93,6 +94,10 @@ class ConnectionLostError(DatabaseError):
 
 class SchemaTooNewError(DatabaseError):
     """The database was written by a newer glorasearch."""
+
+
+class DamagedRowError(DatabaseError):
+    """A row of the database cannot be read, because a cell holds what no glorasearch has written."""
 
 
 class RunLockedError(DatabaseError):

@@ -11,12 +11,14 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, NoSuchModuleError
 
+from glorasearch.db.columns import DamagedCellError
+from glorasearch.db.damage import damaged_cells, describe
 from glorasearch.db.engine import in_memory, is_lost, make_engine, read_url
 from glorasearch.db.lease_table import HeldLeases
 from glorasearch.db.receipts import Receipt, drop_old_receipts, leave_receipt, was_committed
 from glorasearch.db.retry import RETRY_SECONDS, START_SECONDS, RetryPolicy
 from glorasearch.db.schema import bring_up_to_date, check_schema, is_up_to_date
-from glorasearch.errors import ConnectionLostError, DatabaseError, InputError
+from glorasearch.errors import ConnectionLostError, DamagedRowError, DatabaseError, InputError
 
 
 class Database:
@@ -64,12 +66,15 @@ class Database:
 
         Raises:
             ConnectionLostError: if the server is out of reach; read again (`retried` methods do).
+            DamagedRowError: if a cell that is read is damaged.
         """
         try:
             with self.engine.connect() as connection:
                 yield connection
         except (DBAPIError, sqlite3.Error) as error:
             raise self._error(error) from error
+        except DamagedCellError as error:
+            raise self._damage(error) from error
 
     @contextmanager
     def write(self, *, fenced: bool = True) -> Iterator[Connection]:
@@ -98,6 +103,8 @@ class Database:
                 receipt = leave_receipt(connection)
         except IntegrityError:
             raise
+        except DamagedCellError as error:
+            raise self._damage(error) from error
         except (DBAPIError, sqlite3.Error) as error:
             found = self._error(error)
             lost = isinstance(found, ConnectionLostError)
@@ -148,6 +155,11 @@ class Database:
         if is_lost(error):
             return ConnectionLostError(f"database {self.name}: the server is out of reach ({reason})")
         return DatabaseError(f"database {self.name}: {reason}; is it reachable, writable and not full?")
+
+    def _damage(self, error: DamagedCellError) -> DamagedRowError:
+        with self.read() as connection:
+            found = describe(damaged_cells(connection))
+        return DamagedRowError(f"database {self.name} is damaged: {found or error}")
 
     def _create_engine(self) -> Engine:
         if self.url.get_backend_name() == "sqlite":

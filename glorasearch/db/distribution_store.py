@@ -20,6 +20,7 @@ from glorasearch.db.finished_trial import Layout, PackedParams
 from glorasearch.db.models import DistributionRow, table_of
 from glorasearch.db.retry import retried
 from glorasearch.db.study_storage import require_study
+from glorasearch.errors import DamagedRowError
 
 _rows = table_of(DistributionRow)
 
@@ -185,4 +186,12 @@ class DistributionStore:
         try:
             return pick(self._versions.get(study_id, {}))
         except (KeyError, IndexError):
+            pass
+        try:
             return pick(self._read(study_id))
+        except (KeyError, IndexError) as error:
+            raise DamagedRowError(
+                f"database {self._database.name}: a trial of the study with id {study_id} has parameters of which "
+                f"table {_rows.name} has no distribution ({error}); start its run over with --fresh, or put back a "
+                "copy of the database"
+            ) from error

@@ -98,6 +98,7 @@ def _configure_sqlite(engine: Engine, *, read_only: bool) -> None:
     @event.listens_for(engine, "connect")
     def connect(connection: Any, entry: ConnectionPoolEntry) -> None:
         connection.isolation_level = None
+        connection.text_factory = _text
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
         if not read_only:
             _use_wal(connection)
@@ -110,6 +111,11 @@ def _configure_sqlite(engine: Engine, *, read_only: bool) -> None:
         writes = connection.get_execution_options().get("glorasearch_writes", False)
         driver: Any = connection.connection.driver_connection
         driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _text(content: bytes) -> str:
+    """A cell's text; bytes that are no UTF-8 are kept as lone surrogates, for the column to refuse its own cell."""
+    return content.decode("utf-8", "surrogateescape")
 
 
 def _is_busy(error: BaseException) -> bool:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, cast
+from types import NoneType
+from typing import Any, Final, cast
 
 from sqlalchemy import Double, ForeignKey, MetaData, String, Table, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from glorasearch.db.columns import JsonText, Real, UtcDateTime
+from glorasearch.db.columns import JsonDocument, JsonText, LocalDateTime, Real, UtcDateTime, Word
+
+PREFIX: Final = "glorasearch_"
+"""Of every table, so that other programs, such as Optuna's own storage, may use the same database."""
 
 _NAMING = {
     "ix": "ix_%(column_0_label)s",
@@ -32,12 +36,12 @@ def table_of(model: type[Base]) -> Table:
 class StudyRow(Base):
     """One search. Ids are never reused, not even those of deleted studies (Optuna requires it)."""
 
-    __tablename__ = "studies"
+    __tablename__ = PREFIX + "studies"
     __table_args__ = (UniqueConstraint("name"), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(512))
-    directions: Mapped[list[str]] = mapped_column(JsonText)
+    directions: Mapped[list[str]] = mapped_column(JsonText(list))
     """`minimize` or `maximize` for every objective."""
     trial_count: Mapped[int] = mapped_column(default=0)
     """Number of the next trial. Raised in the transaction that inserts the trial, so numbers have no gaps."""
@@ -46,9 +50,9 @@ class StudyRow(Base):
 class StudyAttributeRow(Base):
     """One attribute of a study: a row each, so that writers of different keys do not conflict."""
 
-    __tablename__ = "study_attributes"
+    __tablename__ = PREFIX + "study_attributes"
 
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "studies.id", ondelete="CASCADE"), primary_key=True)
     scope: Mapped[str] = mapped_column(String(8), primary_key=True)
     """`user` or `system`."""
     key: Mapped[str] = mapped_column(String(512), primary_key=True)
@@ -58,53 +62,54 @@ class StudyAttributeRow(Base):
 class DistributionRow(Base):
     """What a parameter of a study was drawn from; stored once per study, not per trial."""
 
-    __tablename__ = "distributions"
+    __tablename__ = PREFIX + "distributions"
 
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "studies.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(512), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
     """0 for the first; Optuna lets the range of a number change between trials, which makes further versions."""
-    distribution: Mapped[str] = mapped_column(Text)
+    distribution: Mapped[str] = mapped_column(JsonDocument)
     """As `optuna.distributions.distribution_to_json` writes it."""
 
 
 class TrialRow(Base):
     """One evaluated subnet, with all its parameters in one column."""
 
-    __tablename__ = "trials"
+    __tablename__ = PREFIX + "trials"
     __table_args__ = (UniqueConstraint("study_id", "number"), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
+    study_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "studies.id", ondelete="CASCADE"))
     number: Mapped[int]
     revision: Mapped[int]
     """Raised by every write; a write names the revision that it read, so no write is lost."""
-    state: Mapped[str] = mapped_column(String(16))
-    started: Mapped[datetime | None]
-    """Local time without a zone, as in Optuna; so is `finished`."""
-    finished: Mapped[datetime | None]
-    objectives: Mapped[list[float] | None] = mapped_column(JsonText)
+    state: Mapped[str] = mapped_column(Word(16, "running", "waiting", "complete", "pruned", "fail"))
+    started: Mapped[datetime | None] = mapped_column(LocalDateTime)
+    """In UTC; read as local time without a zone, as in Optuna. So is `finished`."""
+    finished: Mapped[datetime | None] = mapped_column(LocalDateTime)
+    objectives: Mapped[list[float] | None] = mapped_column(JsonText(list, NoneType))
     """The values of the objectives."""
-    user_attrs: Mapped[dict[str, Any]] = mapped_column(JsonText)
-    system_attrs: Mapped[dict[str, Any]] = mapped_column(JsonText)
-    intermediate: Mapped[list[tuple[int, float]]] = mapped_column(JsonText)
+    user_attrs: Mapped[dict[str, Any]] = mapped_column(JsonText(dict))
+    system_attrs: Mapped[dict[str, Any]] = mapped_column(JsonText(dict))
+    intermediate: Mapped[list[tuple[int, float]]] = mapped_column(JsonText(list))
     """(step, value) of every reported intermediate value."""
-    params: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    params: Mapped[dict[str, Any]] = mapped_column(JsonText(dict))
     """Name → internal value, or [internal value, version of the distribution] where the version is not 0."""
 
 
 class RunRow(Base):
     """One supernet training and what follows from it."""
 
-    __tablename__ = "runs"
+    __tablename__ = PREFIX + "runs"
     __table_args__ = (UniqueConstraint("name"), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(255))
-    config: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    config: Mapped[dict[str, Any]] = mapped_column(JsonText(dict))
     digest: Mapped[str] = mapped_column(String(64))
     """Digest of the configuration."""
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(Word(16, "created", "running", "finished", "stopped", "failed", "interrupted"))
+    """A value of `RunState`."""
     error: Mapped[str | None] = mapped_column(Text)
     created: Mapped[datetime] = mapped_column(UtcDateTime)
     updated: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -113,20 +118,20 @@ class RunRow(Base):
 class StageRow(Base):
     """The result of one finished stage of a run."""
 
-    __tablename__ = "stages"
+    __tablename__ = PREFIX + "stages"
 
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "runs.id", ondelete="CASCADE"), primary_key=True)
     stage: Mapped[str] = mapped_column(String(64), primary_key=True)
-    result: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    result: Mapped[dict[str, Any]] = mapped_column(JsonText(dict))
     finished: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class MetricRow(Base):
     """One number that a stage measured at one step."""
 
-    __tablename__ = "metrics"
+    __tablename__ = PREFIX + "metrics"
 
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "runs.id", ondelete="CASCADE"), primary_key=True)
     stage: Mapped[str] = mapped_column(String(64), primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     name: Mapped[str] = mapped_column(String(255), primary_key=True)
@@ -136,9 +141,9 @@ class MetricRow(Base):
 class RaceMemberRow(Base):
     """One model that was trained in a run's race, and its sums over the fold that it had not seen."""
 
-    __tablename__ = "race_members"
+    __tablename__ = PREFIX + "race_members"
 
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "runs.id", ondelete="CASCADE"), primary_key=True)
     candidate: Mapped[str] = mapped_column(String(64), primary_key=True)
     """Digest of subnet, rate and start."""
     fold: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -146,7 +151,7 @@ class RaceMemberRow(Base):
     rung: Mapped[int]
     images: Mapped[int]
     correct: Mapped[int]
-    nats: Mapped[list[float] | None] = mapped_column(JsonText)
+    nats: Mapped[list[float] | None] = mapped_column(JsonText(list, NoneType))
     """Sum of the cross-entropies at every inverse temperature of the grid; JSON's null if the training diverged."""
     steps: Mapped[int]
     seconds: Mapped[float] = mapped_column(Double)
@@ -155,7 +160,7 @@ class RaceMemberRow(Base):
 class LeaseRow(Base):
     """Exclusive ownership of a run or study by one process, kept alive by its heartbeats."""
 
-    __tablename__ = "leases"
+    __tablename__ = PREFIX + "leases"
 
     name: Mapped[str] = mapped_column(String(600), primary_key=True)
     """`run:<name>` or `study:<name>`."""
@@ -176,7 +181,7 @@ class LeaseRow(Base):
 class ReceiptRow(Base):
     """The last transaction of one connection to a server, in case the answer to its COMMIT is lost."""
 
-    __tablename__ = "receipts"
+    __tablename__ = PREFIX + "receipts"
 
     connection: Mapped[str] = mapped_column(String(32), primary_key=True)
     number: Mapped[int]

@@ -6,20 +6,22 @@ import builtins
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import URL, Connection, Row, delete, select, update
+from sqlalchemy import URL, ColumnElement, Connection, Row, bindparam, case, delete, func, select, true, update
 from sqlalchemy.exc import IntegrityError
 
+from glorasearch.db.damage import damaged_cells, describe
 from glorasearch.db.database import Database, as_database
 from glorasearch.db.lease_table import LeaseHolder, find_holders
 from glorasearch.db.leases import Lease, Leases
 from glorasearch.db.models import MetricRow, RunRow, StageRow, table_of
 from glorasearch.db.process_identity import ProcessIdentity
 from glorasearch.db.retry import retried
-from glorasearch.errors import DatabaseError, RunNotFoundError
+from glorasearch.errors import DamagedRowError, DatabaseError, RunNotFoundError
 
 _runs, _stages, _metrics = map(table_of, (RunRow, StageRow, MetricRow))
 
@@ -101,12 +103,33 @@ class RunStore:
             connection.execute(_runs.insert(), row)
 
     def get(self, name: str) -> RunRecord | None:
-        """The run of that name, if there is one."""
-        return next(iter(self._select(name)), None)
+        """The run of that name, if there is one.
+
+        Raises:
+            DamagedRowError: if it cannot be read.
+        """
+        return next(iter(self._select(_runs.c.name == name)), None)
+
+    @retried
+    def exists(self, name: str) -> bool:
+        """Whether there is a run of that name, which may be damaged."""
+        with self._database.read() as connection:
+            return connection.scalar(select(_runs.c.id).where(_runs.c.name == name)) is not None
 
     def list(self) -> builtins.list[RunRecord]:
-        """All runs, in the order of their creation."""
-        return self._select(None)
+        """All runs that can be read, in the order of their creation; `damaged` has the others."""
+        try:
+            return self._select(true())
+        except DamagedRowError:
+            return self._select(_runs.c.name.not_in(self.damaged()))
+
+    @retried
+    def damaged(self) -> dict[str, str]:
+        """Name → what is wrong, for the runs that cannot be read; in the order of the names."""
+        with self._database.read() as connection:
+            cells = [cell for cell in damaged_cells(connection, _runs, _stages) if cell.owner is not None]
+        found = groupby(sorted(cells, key=lambda cell: str(cell.owner)), key=lambda cell: str(cell.owner))
+        return {name: str(describe(of_run)) for name, of_run in found}
 
     @retried
     def delete(self, name: str) -> None:
@@ -124,7 +147,11 @@ class RunStore:
         with self._change(name) as (connection, run_id):
             key = (_stages.c.run_id == run_id, _stages.c.stage == stage)
             connection.execute(delete(_stages).where(*key))
-            row = {"run_id": run_id, "stage": stage, "result": result, "finished": datetime.now(UTC)}
+            last = connection.scalar(select(func.max(_stages.c.finished)).where(_stages.c.run_id == run_id))
+            now = datetime.now(UTC)
+            if last is not None and last >= now:  # a clock was set back: the order of the stages is kept
+                now = last + timedelta(microseconds=1)
+            row = {"run_id": run_id, "stage": stage, "result": result, "finished": now}
             connection.execute(_stages.insert(), row)
 
     @retried
@@ -177,7 +204,9 @@ class RunStore:
     def _change(self, name: str) -> Iterator[tuple[Connection, int]]:
         """A transaction that changes one run. It locks the run's row, so changes of one run are serialised."""
         with self._database.write() as connection:
-            connection.execute(update(_runs).where(_runs.c.name == name).values(updated=datetime.now(UTC)))
+            now = bindparam("now", datetime.now(UTC), _runs.c.updated.type)
+            later = case((_runs.c.updated > now, _runs.c.updated), else_=now)  # a clock may have been set back
+            connection.execute(update(_runs).where(_runs.c.name == name).values(updated=later))
             yield connection, _run_id(connection, name)
 
     def _require(self, name: str) -> RunRecord:
@@ -187,11 +216,11 @@ class RunStore:
         return run
 
     @retried
-    def _select(self, name: str | None) -> builtins.list[RunRecord]:
-        wanted = select(_runs).order_by(_runs.c.id)
+    def _select(self, which: ColumnElement[bool]) -> builtins.list[RunRecord]:
+        wanted = select(_runs).where(which).order_by(_runs.c.id)
         results = select(_stages).order_by(_stages.c.finished, _stages.c.stage)
         with self._database.read() as connection:
-            rows = connection.execute(wanted if name is None else wanted.where(_runs.c.name == name)).all()
+            rows = connection.execute(wanted).all()
             stages: dict[int, dict[str, Any]] = {row.id: {} for row in rows}
             for stage in connection.execute(results.where(_stages.c.run_id.in_(stages))):
                 stages[stage.run_id][stage.stage] = stage.result

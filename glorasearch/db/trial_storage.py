@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, func, select
 
-from glorasearch.db.columns import json_copy
+from glorasearch.db.columns import json_copy, local_now
 from glorasearch.db.database import Database, as_database
 from glorasearch.db.distribution_store import StoredParams
 from glorasearch.db.retry import retried
@@ -129,7 +128,7 @@ class TrialStorage(StudyStorage):
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Insert a trial, running or a copy of a template, and return its id."""
         if template_trial is None:
-            trial = FrozenTrial(-1, TrialState.RUNNING, None, datetime.now(), None, {}, {}, {}, {}, {}, -1)
+            trial = FrozenTrial(-1, TrialState.RUNNING, None, local_now(), None, {}, {}, {}, {}, {}, -1)
         else:
             trial = independent_copy(template_trial)
             trial.user_attrs, trial.system_attrs = json_copy(trial.user_attrs), json_copy(trial.system_attrs)
@@ -238,7 +237,8 @@ def _set_state(trial: FrozenTrial, state: TrialState, values: Sequence[float] | 
         trial.values = [float(value) for value in values]
         columns["objectives"] = trial.values
     if state == TrialState.RUNNING:
-        columns["started"] = trial.datetime_start = datetime.now()
+        columns["started"] = trial.datetime_start = local_now()
     if state.is_finished():
-        columns["finished"] = trial.datetime_complete = datetime.now()
+        now = local_now()  # a clock may have been set back since the trial began
+        columns["finished"] = trial.datetime_complete = max(now, trial.datetime_start or now)
     return columns

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -12,7 +11,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Row, Select, Update, and_, bindparam, case, or_, select, update
 
-from glorasearch.db.columns import json_copy
+from glorasearch.db.columns import json_copy, local_now
 from glorasearch.db.database import Database
 from glorasearch.db.distribution_store import DistributionStore, StoredParams
 from glorasearch.db.finished_trial import FinishedTrial
@@ -140,7 +139,7 @@ class TrialTable:
             self._distributions.encode(study_id, internal_values(values, distributions), distributions)
             for values in params
         ]
-        started, shared = datetime.now(), dict(distributions)
+        started, shared = local_now(), dict(distributions)
         new = [
             FrozenTrial(
                 number + index, TrialState.RUNNING, None, started, None, dict(values), shared, attrs, {}, {}, -1

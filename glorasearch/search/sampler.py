@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import optuna
@@ -12,6 +11,7 @@ from numpy.random import SeedSequence, default_rng
 from optuna.trial import FrozenTrial, TrialState
 
 from glorasearch.db import TrialStorage
+from glorasearch.db.columns import local_now
 from glorasearch.errors import SearchError
 from glorasearch.search.config import SearchConfig
 from glorasearch.search.history import TrialHistory
@@ -116,7 +116,7 @@ class OptunaTrialSampler(TrialSampler):
         ids = self._storage.create_trials(self._study_id, number, [{}], {}, [{}])
         if ids is None:
             raise self._other_writer(number)
-        trial = FrozenTrial(number, TrialState.RUNNING, None, datetime.now(), None, {}, {}, {}, {}, {}, ids[0])
+        trial = FrozenTrial(number, TrialState.RUNNING, None, local_now(), None, {}, {}, {}, {}, {}, ids[0])
         self._history.unsampled[number] = trial
         return trial
 

@@ -38,7 +38,7 @@ def test_distributions_are_stored_once_a_study(storage: TrialStorage, study_id: 
     for _ in range(5):
         storage.set_trial_params(storage.create_new_trial(study_id), PARAMS, DISTRIBUTIONS)
     with storage.database.read() as connection:
-        assert connection.execute(text("SELECT count(*) FROM distributions")).scalar() == len(DISTRIBUTIONS)
+        assert connection.execute(text("SELECT count(*) FROM glorasearch_distributions")).scalar() == len(DISTRIBUTIONS)
 
 
 def test_each_trial_keeps_the_range_that_it_was_drawn_from(storage: TrialStorage, study_id: int) -> None:
@@ -76,8 +76,8 @@ def test_a_trial_is_finished_in_one_statement(storage: TrialStorage, study_id: i
 
 
 FORBID_FINISHING = {
-    "sqlite": "CREATE TRIGGER no BEFORE UPDATE ON trials BEGIN SELECT RAISE(ABORT, 'no'); END",
-    "postgresql": "ALTER TABLE trials ADD CONSTRAINT no CHECK (state <> 'complete')",
+    "sqlite": "CREATE TRIGGER no BEFORE UPDATE ON glorasearch_trials BEGIN SELECT RAISE(ABORT, 'no'); END",
+    "postgresql": "ALTER TABLE glorasearch_trials ADD CONSTRAINT no CHECK (state <> 'complete')",
 }
 
 
@@ -108,7 +108,7 @@ def test_trials_are_made_with_their_parameters_in_one_transaction(storage: Trial
     with counted_statements(storage) as sent:
         ids = storage.create_trials(study_id, 1, params, DISTRIBUTIONS, attrs)
     assert ids is not None
-    assert sum(statement.startswith("INSERT INTO trials") for statement in sent) == 1
+    assert sum(statement.startswith("INSERT INTO glorasearch_trials") for statement in sent) == 1
     for view in (storage, reopened(storage)):
         for number, trial_id in enumerate(ids, 1):
             trial = view.get_trial(trial_id)

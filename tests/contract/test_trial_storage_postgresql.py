@@ -59,7 +59,7 @@ def test_writers_of_one_study_do_not_disturb_each_other(storage: TrialStorage) -
     assert all(trial.params == {"shared": "none", f"own.{trial.user_attrs['seed']}": "vector"} for trial in trials)
     assert len(storage.get_study_user_attrs(study_id)) == 15
     with storage.database.read() as connection:
-        assert connection.execute(text("SELECT count(*) FROM distributions")).scalar() == 5
+        assert connection.execute(text("SELECT count(*) FROM glorasearch_distributions")).scalar() == 5
 
 
 def test_runs_work_as_on_sqlite(storage: TrialStorage) -> None:
@@ -88,5 +88,5 @@ def test_the_dashboards_view_reads_and_cannot_write(storage: TrialStorage) -> No
     view = SummarisingStorage(storage.database)
     assert view.get_trial(trial_id).params["A vector"] == 1.0
     with pytest.raises(DatabaseError, match="read-only transaction"), view.database.read() as connection:
-        connection.execute(text("DELETE FROM studies"))
+        connection.execute(text("DELETE FROM glorasearch_studies"))
     view.database.close()

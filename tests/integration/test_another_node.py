@@ -60,5 +60,5 @@ def test_a_driver_that_is_killed_goes_on_at_another_node(
     assert "supernet:" not in done.stderr, "the weights are in the store"
     assert second.findings == alone.findings
     assert second.trials() == 160
-    assert second.count("select count(*) from trials") == 160
+    assert second.count("select count(*) from glorasearch_trials") == 160
     assert second.exported == alone.exported

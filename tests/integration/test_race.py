@@ -38,7 +38,7 @@ def raced(make_bench: MakeBench) -> Bench:
 
 def members(bench: Bench) -> int:
     """Trainings of the race that are in the database."""
-    return int(bench.count("select count(*) from race_members"))
+    return int(bench.count("select count(*) from glorasearch_race_members"))
 
 
 def results(bench: Bench) -> Results:

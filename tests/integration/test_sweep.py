@@ -126,10 +126,10 @@ def here(sweeps: Sweeps) -> dict[str, Any]:
     assert [row["test_accuracy"] is None for row in result["tasks"]] == [False, True, False]
     assert result["mean_of_groups"] is None
     broken.write_bytes(content)
-    before = sweeps.ask("here", "select name, updated from runs where name != 'toy-kitti'")
+    before = sweeps.ask("here", "select name, updated from glorasearch_runs where name != 'toy-kitti'")
     result, said = sweeps.run("here")
     assert "finished before: patch_camelyon, clevr_dist" in said
-    assert sweeps.ask("here", "select name, updated from runs where name != 'toy-kitti'") == before
+    assert sweeps.ask("here", "select name, updated from glorasearch_runs where name != 'toy-kitti'") == before
     return result
 
 
@@ -156,20 +156,20 @@ def test_a_cluster_of_two_nodes_loses_a_worker_and_the_sweep_itself(here, sweeps
         cluster.add_node(**node)
         ray = ("--executor", "ray", "--address", cluster.address, "--parallel", "2")
         process = sweeps.start("there", *ray)
-        running = "select count(*) from runs where state = 'running'"
+        running = "select count(*) from glorasearch_runs where state = 'running'"
         sweeps.wait_until(lambda: sweeps.ask("there", running) == [(2,)])  # each node has one CPU: both are at work
-        owners = "select pid from leases where name like 'run:%' and pid != {}"
+        owners = "select pid from glorasearch_leases where name like 'run:%' and pid != {}"
         ((worker,), *_) = sweeps.ask("there", owners.format(process.pid))
         os.kill(worker, signal.SIGKILL)
-        ended = "select count(*) from runs where state = 'finished'"
+        ended = "select count(*) from glorasearch_runs where state = 'finished'"
         sweeps.wait_until(lambda: sweeps.ask("there", ended) >= [(1,)])
         process.kill()
         process.wait()
-        finished = sweeps.ask("there", "select name, updated from runs where state = 'finished'")
+        finished = sweeps.ask("there", "select name, updated from glorasearch_runs where state = 'finished'")
         assert 1 <= len(finished) < len(TASKS)
         result, said = sweeps.run("there", *ray)
         assert "finished before: " in said
-        assert set(finished) <= set(sweeps.ask("there", "select name, updated from runs"))
+        assert set(finished) <= set(sweeps.ask("there", "select name, updated from glorasearch_runs"))
         assert result == here
         assert len(list((sweeps.folder / "cache").glob("made-*.lock"))) == 1  # one backbone for all heads
     finally:

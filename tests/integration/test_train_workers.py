@@ -42,8 +42,8 @@ def test_two_workers_end_with_the_weights_of_one_process(
     found, expected = bench.record.stages["train"], in_one_process(RANKS)
     for key in ("weights", "steps", "loss", "key"):
         assert found[key] == expected[key], key
-    assert bench.count("select count(*) from metrics where name = 'loss'") == 80 / 5
-    assert bench.count("select count(*) from metrics where name = 'search_accuracy_largest'") == 80 / 40
+    assert bench.count("select count(*) from glorasearch_metrics where name = 'loss'") == 80 / 5
+    assert bench.count("select count(*) from glorasearch_metrics where name = 'search_accuracy_largest'") == 80 / 40
     assert not bench.checkpoint("train").exists()
 
 

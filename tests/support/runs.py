@@ -146,20 +146,20 @@ class Bench:
 
     def steps(self, stage: str) -> int:
         """Steps of a stage that are in the database."""
-        return self.count(f"select max(step) from metrics where stage = '{stage}'")
+        return self.count(f"select max(step) from glorasearch_metrics where stage = '{stage}'")
 
     def trials(self) -> int:
         """Trials that have finished."""
-        return self.count("select count(*) from trials where state in ('complete', 'pruned')")
+        return self.count("select count(*) from glorasearch_trials where state in ('complete', 'pruned')")
 
     def progress(self) -> int:
         """A number that only grows while the run goes on, also over restarts."""
-        steps = self.count("select sum(steps) from (select max(step) as steps from metrics group by stage)")
-        return steps + self.trials() + self.count("select count(*) from stages")
+        steps = self.count("select sum(steps) from (select max(step) as steps from glorasearch_metrics group by stage)")
+        return steps + self.trials() + self.count("select count(*) from glorasearch_stages")
 
     def has_stage(self, stage: str) -> bool:
         """Whether a stage has finished."""
-        return self.count(f"select count(*) from stages where stage = '{stage}'") == 1
+        return self.count(f"select count(*) from glorasearch_stages where stage = '{stage}'") == 1
 
     def checkpoint(self, stage: str) -> Path:
         """Where a stage keeps its checkpoint."""

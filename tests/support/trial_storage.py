@@ -29,7 +29,7 @@ def counted_statements(storage: TrialStorage) -> Iterator[list[str]]:
     sent: list[str] = []
 
     def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if not statement.startswith(("BEGIN", "INSERT INTO receipts")):
+        if not statement.startswith(("BEGIN", "INSERT INTO glorasearch_receipts")):
             sent.append(statement)
 
     event.listen(storage.database.engine, "before_cursor_execute", note)

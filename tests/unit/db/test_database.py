@@ -3,7 +3,6 @@ import pickle
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from optuna.storages import RDBStorage
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import Connection, create_engine, inspect, text
 
 from glorasearch.db import Database, ProcessIdentity, RunState, RunStore, TrialStorage
 from glorasearch.db.models import Base
@@ -25,18 +23,6 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/test.db"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database without tables."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/test.db"
-        return
-    server = request.getfixturevalue("postgresql")
-    name = server.new_database()
-    yield server.url(name)
-    server.drop(name)
-
-
 def test_sqlite_runs_in_wal_mode_with_foreign_keys(url: str) -> None:
     with Database(url).read() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
@@ -44,10 +30,33 @@ def test_sqlite_runs_in_wal_mode_with_foreign_keys(url: str) -> None:
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 1
 
 
-def test_the_migrations_make_the_tables_of_the_models(database_url: str) -> None:
-    with Database(database_url).read() as connection:
+def test_the_migrations_make_the_tables_of_the_models(empty_url: str) -> None:
+    engine = create_engine(empty_url)
+    with engine.begin() as connection:
+        upgrade(connection, "0006")
+    with engine.begin() as connection:
+        upgrade(connection)
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         assert compare_metadata(context, Base.metadata) == []
+        migrated = names_of(connection)
+        Base.metadata.drop_all(connection)
+        Base.metadata.create_all(connection)
+        assert names_of(connection) == migrated
+    engine.dispose()
+
+
+def names_of(connection: Connection) -> dict[str, list[object]]:
+    """Table → its columns, and the names of its constraints."""
+    found = inspect(connection)
+    return {
+        table: [
+            [(column["name"], column["nullable"]) for column in found.get_columns(table)],
+            found.get_pk_constraint(table)["name"],
+            sorted(str(key["name"]) for key in found.get_foreign_keys(table)),
+            sorted(str(key["name"]) for key in found.get_unique_constraints(table)),
+        ]
+        for table in Base.metadata.tables
+    }
 
 
 def test_head_is_the_newest_migration() -> None:
@@ -64,9 +73,14 @@ def test_a_newer_schema_is_refused_and_left_alone(database_url: str) -> None:
             Database(database_url, read_only=read_only)
 
 
-def test_a_database_of_another_program_is_refused(empty_url: str) -> None:
-    RDBStorage(empty_url)
-    with pytest.raises(DatabaseError, match=r"tables of another program.*trials"):
+def test_tables_with_our_names_that_no_glorasearch_made_are_refused(empty_url: str) -> None:
+    engine = create_engine(empty_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE glorasearch_runs (id INTEGER)"))
+    engine.dispose()
+    with pytest.raises(
+        DatabaseError, match=r"tables of another program \(glorasearch_runs\); give glorasearch a database"
+    ):
         Database(empty_url)
 
 
@@ -195,12 +209,12 @@ def test_read_only_refuses_writes_in_the_library_and_in_the_database(url: str) -
     with pytest.raises(DatabaseError, match="opened read-only"):
         RunStore(database).create("run", {}, "digest")
     with pytest.raises(DatabaseError, match="readonly"), database.read() as connection:
-        connection.execute(text("DELETE FROM runs"))
+        connection.execute(text("DELETE FROM glorasearch_runs"))
 
 
 def test_a_failed_transaction_leaves_nothing(database_url: str) -> None:
     database = Database(database_url)
-    insert = text("INSERT INTO studies (name, directions, trial_count) VALUES ('s', '[]', 0)")
+    insert = text("INSERT INTO glorasearch_studies (name, directions, trial_count) VALUES ('s', '[]', 0)")
 
     def fail() -> None:
         with database.write() as connection:
@@ -210,14 +224,14 @@ def test_a_failed_transaction_leaves_nothing(database_url: str) -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     with database.read() as connection:
-        assert connection.execute(text("SELECT count(*) FROM studies")).scalar() == 0
+        assert connection.execute(text("SELECT count(*) FROM glorasearch_studies")).scalar() == 0
 
 
 def test_another_connection_reads_while_one_writes(database_url: str) -> None:
     database = Database(database_url)
     with database.write() as writing, database.read() as reading:
-        writing.execute(text("INSERT INTO studies (name, directions, trial_count) VALUES ('s', '[]', 0)"))
-        assert reading.execute(text("SELECT count(*) FROM studies")).scalar() == 0
+        writing.execute(text("INSERT INTO glorasearch_studies (name, directions, trial_count) VALUES ('s', '[]', 0)"))
+        assert reading.execute(text("SELECT count(*) FROM glorasearch_studies")).scalar() == 0
 
 
 def test_pickling_opens_the_same_database(database_url: str) -> None:
@@ -252,4 +266,5 @@ def test_the_file_is_plain_sqlite_with_plain_json(url: str, tmp_path: Path) -> N
     storage.set_study_user_attr(storage.create_new_study([]), "key", {"a": [1, None]})
     storage.database.close()
     with sqlite3.connect(tmp_path / "test.db") as connection:
-        assert connection.execute("SELECT json_extract(value, '$.a[0]') FROM study_attributes").fetchone() == (1,)
+        found = connection.execute("SELECT json_extract(value, '$.a[0]') FROM glorasearch_study_attributes").fetchone()
+        assert found == (1,)

@@ -184,7 +184,7 @@ def test_work_outside_of_the_database_can_ask(leases: Leases, database: Database
 def _take_away(database: Database, name: str) -> None:
     """As a person would who deletes the row."""
     with database.write(fenced=False) as connection:
-        connection.execute(text("DELETE FROM leases WHERE name = :name"), {"name": name})
+        connection.execute(text("DELETE FROM glorasearch_leases WHERE name = :name"), {"name": name})
 
 
 def _is_lost(check: Callable[[], None]) -> bool:

@@ -163,7 +163,7 @@ def test_an_owner_whose_lease_was_deleted_cannot_write_any_more(store: RunStore,
     def work(deleted: Callable[[], AbstractContextManager[object]]) -> None:
         with store.lock("run"):
             with Database(url).write() as connection:
-                connection.execute(text("DELETE FROM leases"))
+                connection.execute(text("DELETE FROM glorasearch_leases"))
             with deleted():
                 store.set_stage("run", "train", {})
 

@@ -54,9 +54,9 @@ def contents(url: str) -> dict[str, Any]:
     storage = TrialStorage(url)
     trials = storage.get_all_trials(storage.get_study_id_from_name("study"), deepcopy=False)
     with storage.database.read() as connection:
-        count = connection.execute(text("SELECT trial_count FROM studies")).scalar_one()
-        rows = connection.execute(text("SELECT count(*) FROM trials")).scalar_one()
-        leases = connection.execute(text("SELECT count(*) FROM leases")).scalar_one()
+        count = connection.execute(text("SELECT trial_count FROM glorasearch_studies")).scalar_one()
+        rows = connection.execute(text("SELECT count(*) FROM glorasearch_trials")).scalar_one()
+        leases = connection.execute(text("SELECT count(*) FROM glorasearch_leases")).scalar_one()
     storage.database.close()
     assert (count, rows) == (len(trials), len(trials))
     return {

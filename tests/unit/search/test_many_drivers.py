@@ -117,7 +117,7 @@ def test_a_driver_that_was_paused_and_replaced_does_no_harm(drivers: Drivers, al
     assert waiting.reached.wait(DEADLINE_SECONDS)
     storage = TrialStorage(drivers.url)
     with storage.database.write(fenced=False) as connection:
-        connection.execute(text("DELETE FROM leases WHERE name = 'study:study'"))
+        connection.execute(text("DELETE FROM glorasearch_leases WHERE name = 'study:study'"))
     drivers.driver(storage, "study", 1).run()
     found = drivers.trials("study")
     waiting.go_on.set()
