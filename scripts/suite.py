@@ -5,7 +5,8 @@
 A unit is one arm (`--arms`; they are listed in `scripts/suite_parts/arms.py`) on one task with one seed. Its result is
 written when it is done; a unit that is interrupted goes on in the next call, and `--minutes 9` interrupts in time for a
 machine that is lent for ten minutes. Without `--tasks` the suite makes those of its tasks that need no other files.
-`--quick` proves the path with a few steps of everything.
+`--quick` proves the path with a few steps of one arm of each kind on one task with one seed, unless `--arms`, `--only`
+or `--seeds` say otherwise: some ten minutes on a CPU on which a step of a model takes a second.
 
 Plan of calls for 18 pairs (six tasks, three seeds) on GPUs that are lent for minutes at a time. Expected seconds of one
 pair on one H200, from the step times of `docs/search-quality-notes.md` (1.0 ms for each model and step side by side
@@ -69,19 +70,23 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--backbone", required=True, help="a timm directory, or a timm name")
     parser.add_argument("--tasks", type=Path, help="FILE.npz with <task>_x (n, H, W, 3) uint8 and <task>_y (n,)")
     parser.add_argument("--only", type=_names, help="names of tasks (default: all)")
-    parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2])
-    parser.add_argument("--arms", type=_names, default=list(ARMS), help=f"of {', '.join(ARMS)}")
+    parser.add_argument("--seeds", type=_numbers, help="(default: 0,1,2)")
+    parser.add_argument("--arms", type=_names, help=f"of {', '.join(ARMS)} (default: all)")
     parser.add_argument("--budget", default="lora16", help="parameters, or lora<rank>: those of LoRA everywhere")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="override of scripts/suite.toml")
     parser.add_argument("--out", type=Path, default=Path("suite-runs"), help="finished and unfinished units")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--jobs", type=int, help="units at a time (default: one a GPU, or one)")
     parser.add_argument("--minutes", type=float, help="stop after so long; the next call goes on")
-    parser.add_argument("--quick", action="store_true", help="a few steps of everything")
+    parser.add_argument("--quick", action="store_true", help="a few steps; one task, seed and arm of each kind")
     parser.add_argument(
         "--write-docs", type=Path, nargs="?", const=ROOT, metavar="ROOT", help="docs/suite.*, README.md"
     )
     options = parser.parse_args(arguments)
+    if options.seeds is None:
+        options.seeds = [0] if options.quick else [0, 1, 2]
+    if options.arms is None:
+        options.arms = quick_arms() if options.quick else list(ARMS)
     unknown = [name for name in options.arms if name not in ARMS]
     if unknown:
         parser.error(f"--arms: no {', '.join(unknown)}; there are {', '.join(ARMS)}")
@@ -96,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tasks_file = None if options.tasks is None else options.tasks.resolve()
     try:
         tasks = Tasks(tasks_file, out)
-        names = chosen(tasks, options.only)
+        names = chosen(tasks, options.only or (tasks.names[:1] if options.quick else None))
         settings = _settings(options, tasks, names)
         store = UnitStore(out / "units", settings.keys)
         check_configs(settings, options.arms)
@@ -140,6 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.write_docs is not None:
         write_documents(summary, options.write_docs)
     return INTERRUPTED if interrupted else 1 if outcome.failed else 0
+
+
+def quick_arms() -> list[str]:
+    """The first arm of each kind."""
+    return list({arm.kind: arm.name for arm in reversed(ARMS.values())}.values())
 
 
 def _settings(options: argparse.Namespace, tasks: Tasks, names: Sequence[str]) -> Settings:
