@@ -24,14 +24,23 @@
         ├── EvaluationError       one candidate could not be evaluated: data, not a crash
         └── ExportError           a merged model that does not hold what was promised
 
-An error's message names the thing, what was found, what is allowed, and what to do next.
+An error's message names the thing, what was found, what is allowed, and what to do next. It holds no credentials.
 """
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from glorasearch.redact import redact
 
 
 class GlorasearchError(Exception):
     """Base class of all errors that glorasearch raises on purpose."""
 
     exit_code = 1
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*(redact(given) if isinstance(given, str) else given for given in arguments))
 
 
 class InputError(GlorasearchError):
@@ -116,10 +125,27 @@ class ExportError(RunError):
     """A merged model differs from what was searched, or cannot be expressed."""
 
 
+_MOST_CHARACTERS: Final = 600
+"""Of the message of a library, within one of ours."""
+
+
+def reason(error: BaseException) -> str:
+    """What an error of a library says, for a message of ours: in one line, all of it but for the middle of a long one.
+
+    The type's name is before it unless it says a sentence: `KeyError: 'num_classes'`.
+    """
+    text = " ".join(str(error).split()).rstrip(":. ")
+    if not text or " " not in text or isinstance(error, (KeyError, AssertionError, IndexError)):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if len(text) > _MOST_CHARACTERS:
+        text = f"{text[: _MOST_CHARACTERS - 150]} ... {text[-150:]}"
+    return redact(text)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; the name of its type if it has none."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return redact(lines[0]) if lines else type(error).__name__
 
 
 def first_sentence(error: BaseException) -> str:

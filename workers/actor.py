@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from glorasearch.dotted import load_object
 from glorasearch.errors import InputError
 from glorasearch.interrupts import is_interrupt
+from glorasearch.redact import redact
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 
 CONTROL: Final = "control"
@@ -52,7 +53,8 @@ class Crash:
     @classmethod
     def of(cls, error: BaseException) -> Crash:
         """The text of an exception."""
-        return cls("".join(traceback.format_exception_only(error)).strip(), traceback.format_exc().strip())
+        summary = "".join(traceback.format_exception_only(error)).strip()
+        return cls(redact(summary), redact(traceback.format_exc().strip()))
 
 
 def check_function_name(name: str) -> None:

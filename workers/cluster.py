@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import ray
 
-from glorasearch.errors import InputError, RunError
+from glorasearch.errors import InputError, RunError, reason
+from glorasearch.redact import conceal, redact_url
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
             "object_store_memory": OBJECT_STORE_BYTES,
         }
     else:
+        conceal(address)
         check_address(address)
     if not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):  # a Ray job itself says what its workers import
         path = import_path() if address is None else f"{import_path()}{os.pathsep}${{PYTHONPATH}}"
@@ -58,8 +60,8 @@ def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
         with _keep_sigterm_handler():
             ray.init(address=address or "local", **quiet)
     except Exception as error:
-        where = f"join the Ray cluster at {address!r}" if address else "start Ray on this machine"
-        raise RunError(f"cannot {where}: {error}") from error
+        where = f"join the Ray cluster at {redact_url(address)!r}" if address else "start Ray on this machine"
+        raise RunError(f"cannot {where}: {reason(error)}") from error
     try:
         check_room(workers, gpus_per_worker, grows=address is not None)
     except InputError:
@@ -85,8 +87,8 @@ def check_address(address: str) -> None:
         except OSError as error:
             if time.monotonic() > deadline:
                 raise RunError(
-                    f"no Ray cluster answers at {address} ({error}): --address takes the port of the head node, 6379 "
-                    "unless it was started with another one"
+                    f"no Ray cluster answers at {redact_url(address)} ({error}): --address takes the port of the head "
+                    "node, 6379 unless it was started with another one"
                 ) from error
         time.sleep(0.5)
 

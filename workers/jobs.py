@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from glorasearch.errors import InputError, RunError, RunLockedError, RunNotFoundError
+from glorasearch.redact import conceal, redact_url
 from workers.job_address import explicit_address, reach
 
 RUN_KEY: Final = "glorasearch_run"
@@ -71,6 +72,7 @@ class RunJobs:
     """
 
     def __init__(self, address: str) -> None:
+        conceal(address)
         self.address, headers = reach(address)
         try:
             from ray.job_submission import JobSubmissionClient
@@ -148,8 +150,8 @@ class RunJobs:
         if not own:
             known = ", ".join(dict.fromkeys(job.run for job in reversed(jobs)))
             raise RunNotFoundError(
-                f"no job of run {run!r} on {self.address}; known are: {known or 'none'}. (A cluster forgets its jobs "
-                "when its head node restarts; the run itself is in its database)"
+                f"no job of run {run!r} on {redact_url(self.address)}; known are: {known or 'none'}. (A cluster "
+                "forgets its jobs when its head node restarts; the run itself is in its database)"
             )
         return own[-1]
 
@@ -196,14 +198,14 @@ class RunJobs:
             if time.monotonic() > deadline:
                 raise RunError(
                     f"job {job.id} of run {job.run!r} is still {found.state.lower()} {END_SECONDS:.0f} s after it was "
-                    f"asked to stop; see `ray job logs {job.id} --address {self.address}`"
+                    f"asked to stop; see `ray job logs {job.id} --address {redact_url(self.address)}`"
                 )
             time.sleep(POLL_SECONDS)
         return found
 
     def command(self, name: str, run: str) -> str:
         """A command line of glorasearch for a run of this cluster."""
-        return f"glorasearch {name} {run} --address {self.address}"
+        return f"glorasearch {name} {run} --address {redact_url(self.address)}"
 
     def _get(self, number: str) -> JobRecord:
         return _record(self._call("look for a job", self._client.get_job_info, number))
@@ -215,7 +217,8 @@ class RunJobs:
         except (InputError, RunError):
             raise
         except Exception as error:  # from requests, aiohttp, Ray, or JSON that is not Ray's
-            raise RunError(f"the Ray cluster at {self.address} did not {what}: {_shortened(error)}") from error
+            where = redact_url(self.address)
+            raise RunError(f"the Ray cluster at {where} did not {what}: {_shortened(error)}") from error
 
 
 @dataclass

@@ -13,6 +13,7 @@ from ray.exceptions import RayError, RayTaskError
 from glorasearch.dotted import load_object
 from glorasearch.errors import InputError, first_line
 from glorasearch.interrupts import is_interrupt
+from glorasearch.redact import redact
 from workers.actor import Crash, check_function_name
 from workers.cluster import connect
 
@@ -105,10 +106,10 @@ def _result(reference: Any, retries: int) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
-        return Crash(str(error.cause), str(error))
+        return Crash(redact(str(error.cause)), redact(str(error)))
     except RayError as error:
         times = "once" if retries == 0 else f"{retries + 1} times"
-        return Crash(f"its process was lost {times}: {first_line(error)}", str(error))
+        return Crash(f"its process was lost {times}: {first_line(error)}", redact(str(error)))
 
 
 def _call(function: str, argument: Mapping[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from torch import nn
 from glorasearch.backbone.config import BackboneConfig
 from glorasearch.backbone.new_head import draw_classifier
 from glorasearch.backbone.pretrained import NUMPY, checked_loading
-from glorasearch.errors import BackboneError, first_line
+from glorasearch.errors import BackboneError, reason
 
 
 def build_backbone(config: BackboneConfig, classes: int, *, drop_path: float = 0.0, seed: int = 0) -> nn.Module:
@@ -80,15 +80,15 @@ def _from_file(path: str) -> dict[str, Any]:
 
 
 def _explain(config: BackboneConfig, error: Exception) -> str:
-    first, local = first_line(error).rstrip("."), config.timm_name.startswith("local-dir:")
+    why, local = reason(error), config.timm_name.startswith("local-dir:")
     architecture = config.name.partition(".")[0]
     if not local and ":" not in architecture and not timm.is_model(architecture):
         near = ", ".join(difflib.get_close_matches(architecture, timm.list_models(), n=3))
         hint = f"similar names: {near}" if near else "no similar name; timm.list_models() lists all"
         return f"backbone {config.name!r}: timm has no such model; {hint}"
     if local or config.checkpoint or not config.pretrained:
-        return f"backbone {config.name!r} cannot be built: {first}"
+        return f"backbone {config.name!r} cannot be built: {why}"
     return (
-        f"backbone {config.name!r}: its pretrained weights cannot be loaded: {first}. Where there is no network, give "
+        f"backbone {config.name!r}: its pretrained weights cannot be loaded: {why}. Where there is no network, give "
         'a local file by backbone.checkpoint = "<file>", or a directory by backbone.name = "local-dir:<path>"'
     )

@@ -14,6 +14,7 @@ from glorasearch.choices.table import CHOICES, register
 from glorasearch.dotted import load_object
 from glorasearch.errors import SearchSpaceError
 from glorasearch.interrupts import is_interrupt
+from glorasearch.redact import redact
 
 _OWN = __name__.partition(".")[0]
 _NO_CODE = ("builtins", "abc", "typing")
@@ -63,7 +64,7 @@ def describe(error: BaseException) -> str:
     """Type and message of what outside code raised; of a `SystemExit` the call that it is."""
     if isinstance(error, SystemExit):
         return f"SystemExit, as sys.exit({error.code!r}) does"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return redact(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
 
 def _foreign_parts(choice: type[Choice]) -> list[type]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from glorasearch.cli.options import json_option, workspace_options
+from glorasearch.terminal import say
 
 
 @click.command("compare")
@@ -68,4 +69,4 @@ def command(
         return
     (print_markdown if markdown else print_table)(result)
     for warning in result.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)

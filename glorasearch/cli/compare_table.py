@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import click
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from glorasearch.cli.pair_table import pair_cells
 from glorasearch.db import RunState
+from glorasearch.plain_console import PlainConsole
 from glorasearch.runs.compare import Comparison, Group, Row
 from glorasearch.runs.pairs import Paired
+from glorasearch.terminal import say
 
 MISSING = "-"
 """Stands for a number that is not there."""
@@ -23,15 +22,15 @@ Cells = list[list[str]]
 
 def print_table(found: Comparison) -> None:
     """Print tables for the terminal: the rows, then the pairs."""
-    console = Console()
+    console = PlainConsole()
     if not console.is_terminal:
-        console = Console(width=WIDE)
+        console = PlainConsole(width=WIDE)
     for heads, texts, cells in _tables(found):
         table = Table()
         for number, head in enumerate(heads):
             table.add_column(head, justify="left" if number < texts else "right", overflow="fold")
         for line in cells:
-            table.add_row(*(Text(cell) for cell in line))
+            table.add_row(*line)
         console.print(table)
     _print_unpaired(found.paired)
 
@@ -40,7 +39,7 @@ def print_markdown(found: Comparison) -> None:
     """Print the same tables in Markdown."""
     for number, (heads, texts, cells) in enumerate(_tables(found)):
         if number:
-            click.echo()
+            say()
         _print_markdown(heads, texts, cells)
     _print_unpaired(found.paired)
 
@@ -49,7 +48,7 @@ def _print_markdown(heads: list[str], texts: int, cells: Cells) -> None:
     marks = ["---" if number < texts else "---:" for number in range(len(heads))]
     for line in (heads, marks, *cells):
         bars = " | ".join(cell.replace("|", "\\|") for cell in line)
-        click.echo(f"|{'|'.join(line)}|" if line is marks else f"| {bars} |")
+        say(f"|{'|'.join(line)}|" if line is marks else f"| {bars} |")
 
 
 def _print_unpaired(paired: Paired) -> None:
@@ -57,7 +56,7 @@ def _print_unpaired(paired: Paired) -> None:
     for run, reason in paired.unpaired.items():
         reasons.setdefault(reason, []).append(run)
     for reason, runs in reasons.items():
-        click.echo(f"not paired: {', '.join(runs)} ({reason})")
+        say(f"not paired: {', '.join(runs)} ({reason})")
 
 
 def _tables(found: Comparison) -> list[tuple[list[str], int, Cells]]:

@@ -8,6 +8,7 @@ import click
 
 from glorasearch.cli.options import workspace_options
 from glorasearch.errors import InputError
+from glorasearch.terminal import say
 
 
 @click.command("dashboard")
@@ -36,6 +37,6 @@ def command(workspace: str, database: str | None, host: str, port: int, names: t
     if not found.has_database:
         raise InputError(f"workspace {found.path} has no database yet; start a run, or choose another with --workspace")
     with make_server(found.database_url, host=host, port=port, names=names) as server:
-        click.echo(f"Optuna dashboard of {found.path} on http://{host}:{server.port} (Ctrl+C stops it)")
+        say(f"Optuna dashboard of {found.path} on http://{host}:{server.port} (Ctrl+C stops it)")
         with suppress(KeyboardInterrupt):
             server.run()

@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from glorasearch.errors import ConfigError
+from glorasearch.terminal import say
 
 EXAMPLE_DATA: Final = "folder:./images"
 """The data source of a file that is still to be edited; it need not exist."""
@@ -35,7 +36,7 @@ def command(path: Path, backbone: str, data: str, space: str, force: bool) -> No
         path.write_text(text, "utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}; give another path") from error
-    click.echo(f"wrote {path}; edit it, then: glorasearch run {path}")
+    say(f"wrote {path}; edit it, then: glorasearch run {path}")
 
 
 def _check(text: str, path: Path) -> None:

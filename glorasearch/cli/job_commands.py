@@ -10,6 +10,7 @@ import click
 from glorasearch.cli.options import json_option
 from glorasearch.cli.output import MISSING, count, echo_json
 from glorasearch.errors import RunError, RunNotFoundError
+from glorasearch.terminal import say
 
 if TYPE_CHECKING:
     from workers.jobs import JobRecord, RunJobs
@@ -48,7 +49,7 @@ def status(run: str | None, address: str, follows: bool, as_json: bool) -> int:
     _print_jobs(found)
     if run is not None:
         last = [line for line in jobs.log(newest).splitlines() if line.strip()][-5:]
-        click.echo("\n".join([f"{newest.id}: {_state(newest)}", *(f"  {line}" for line in last)]))
+        say("\n".join([f"{newest.id}: {_state(newest)}", *(f"  {line}" for line in last)]))
     return 0
 
 
@@ -66,7 +67,7 @@ def stop(run: str, address: str, as_json: bool) -> int:
     if as_json:
         echo_json(job_json(ended))
     else:
-        click.echo(f"job {ended.id}: {ended.state.lower()}; submit the run again to resume it")
+        say(f"job {ended.id}: {ended.state.lower()}; submit the run again to resume it")
     return 0
 
 
@@ -92,13 +93,13 @@ def follow(jobs: RunJobs, job: JobRecord, *, as_json: bool) -> int:
     try:
         ended = jobs.follow(job, write)
     except KeyboardInterrupt:
-        click.echo(f"\njob {job.id} continues without you. {next_commands(jobs, job.run)}", err=True)
+        say(f"\njob {job.id} continues without you. {next_commands(jobs, job.run)}", err=True)
         return 130
     if as_json:
         echo_json(job_json(ended))
     if ended.state == "SUCCEEDED":
         return 0
-    click.echo(f"job {ended.id}: {_state(ended)}; submit the run again to resume it", err=True)
+    say(f"job {ended.id}: {_state(ended)}; submit the run again to resume it", err=True)
     return 1
 
 
@@ -129,8 +130,9 @@ def _state(job: JobRecord) -> str:
 
 
 def _print_jobs(jobs: list[JobRecord]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from glorasearch.plain_console import PlainConsole
 
     table = Table()
     for column in ("run", "state", "started", "seconds", "job"):
@@ -138,4 +140,4 @@ def _print_jobs(jobs: list[JobRecord]) -> None:
     for job in jobs:
         started = MISSING if job.started is None else job.started.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(job.run, job.state.lower(), started, count(job.seconds), job.id)
-    Console().print(table)
+    PlainConsole().print(table)

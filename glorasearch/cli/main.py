@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import click
 
-from glorasearch.choices.plugins import describe, fault_of
+from glorasearch.cli.faults import report
+from glorasearch.cli.logs import make_plain
+from glorasearch.cli.secret_arguments import hide_secrets
 from glorasearch.dotted import load_object
-from glorasearch.errors import GlorasearchError
 from glorasearch.interrupts import Terminated, interrupt_on_signals, is_interrupt
+from glorasearch.redact import conceal_environment
+from glorasearch.terminal import say
 from glorasearch.version import __version__
 
 
@@ -79,46 +81,34 @@ def main(arguments: list[str] | None = None) -> None:
 
     Exit codes: 0 success, 1 the run failed, 2 wrong usage or input, 130 interrupted, 143 terminated by SIGTERM.
     """
+    if arguments is None:
+        hide_secrets()
     interrupt_on_signals()
     sys.exit(run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:
     """The command line as a function of its arguments to its exit code."""
+    make_plain()
+    conceal_environment()
     try:
         outcome: Any = group.main(args=arguments, prog_name="glorasearch", standalone_mode=False)
-    except GlorasearchError as error:
-        click.echo(f"error: {error}", err=True)
-        return error.exit_code
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
     except (click.Abort, KeyboardInterrupt) as stop:
         cause = stop.__cause__ or stop  # click makes an Abort of every KeyboardInterrupt
         if isinstance(cause, KeyboardInterrupt) and not is_interrupt(cause):
-            return _outside(cause)
+            return report(cause)
         terminated = isinstance(cause, Terminated)
-        click.echo(f"{'terminated' if terminated else 'interrupted'}; run the same command again to resume", err=True)
+        say(f"{'terminated' if terminated else 'interrupted'}; run the same command again to resume", err=True)
         return 143 if terminated else 130
-    except SystemExit as error:  # no command of ours raises it, so that none has done its work
-        return _outside(error)
+    except SystemExit as stop:  # no command of ours raises it, so that none has done its work
+        if isinstance(stop.__context__, BrokenPipeError):  # whoever read the output has gone, which click makes an exit
+            return 1
+        return report(stop)
     except Exception as error:
-        if fault_of(error) is None:
-            raise
-        return _outside(error)
+        return report(error)
     return outcome if isinstance(outcome, int) else 0
-
-
-def _outside(error: BaseException) -> int:
-    """Report what code from outside has raised; returns the exit code of a failure."""
-    fault = fault_of(error)
-    if fault is None:
-        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-        fault = f"{describe(error)}, is raised by {frame.f_code.co_filename}, line {line}"
-    click.echo(f"error: {fault}; nothing is finished but what was said to be", err=True)
-    return 1
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from glorasearch.redact import redact_all
+
 MISSING = "-"
 """Stands for a number that is not there."""
 
@@ -25,7 +27,7 @@ def count(number: float | None) -> str:
 
 def echo_json(content: Any) -> None:
     """Print JSON, with null for numbers that are not finite."""
-    click.echo(json.dumps(_finite(content), indent=2, allow_nan=False))
+    click.echo(json.dumps(_finite(redact_all(content)), indent=2, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:

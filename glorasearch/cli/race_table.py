@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
 
 from glorasearch.cli.output import count, percent
+from glorasearch.plain_console import PlainConsole
 from glorasearch.runs.results import RaceRow, RaceSummary
 from glorasearch.runs.results.race import folds_text
 
@@ -17,7 +17,7 @@ SHOWN: Final = 12
 
 def print_race(race: RaceSummary, *, verdict: bool = True) -> None:
     """Print the ranking with the score after each rung, what the race cost, and in a sentence who won."""
-    console = Console()
+    console = PlainConsole()
     rungs = max(len(candidate.scores) for candidate in race.candidates)
     table = Table(title=f"race: accuracy out of fold, judged by {race.judge}", title_justify="left")
     table.add_column("", justify="right")
@@ -34,9 +34,9 @@ def print_race(race: RaceSummary, *, verdict: bool = True) -> None:
     left = len(race.candidates) - shown
     more = f"; {left} more candidates with --json" if left > 0 else ""
     cost = f"{race.trainings} trainings, {race.steps:,} steps in {race.seconds:.0f} s of training"
-    console.print(f"{cost}{more}", highlight=False, soft_wrap=True)
+    console.print(f"{cost}{more}", soft_wrap=True)
     if verdict:
-        console.print(f"{race.verdict()}.", highlight=False, soft_wrap=True)
+        console.print(f"{race.verdict()}.", soft_wrap=True)
 
 
 def _folds(race: RaceSummary, rung: int) -> int:

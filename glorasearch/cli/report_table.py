@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 
 from glorasearch.cli.output import count, percent
 from glorasearch.cli.race_table import print_race
+from glorasearch.plain_console import PlainConsole
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import BestSearched, PilotsSummary, PilotSummary, Report
 
 
 def print_report(report: Report) -> None:
     """Print a table of the test accuracies, and where everything is."""
-    console = Console()
+    console = PlainConsole()
     table = Table(
         title=f"{report.task} on {report.backbone}: accuracy on {report.splits.test.images} test images",
         title_justify="left",
@@ -52,15 +52,14 @@ def print_report(report: Report) -> None:
     console.print(table)
     if report.race is not None:
         print_race(report.race, verdict=False)
-    console.print(_fixed_method(report) if report.fixed_method else _search(report), highlight=False)
+    console.print(_fixed_method(report) if report.fixed_method else _search(report))
     if report.pilots is not None:
-        console.print(_pilots(report.pilots), highlight=False)
+        console.print(_pilots(report.pilots))
     for statement in report.statements:
-        console.print(statement, highlight=False, soft_wrap=True)
+        console.print(statement, soft_wrap=True)
     console.print(
         f"merged model: {report.export.path} (differs from the adapted one by at most "
         f"{report.export.max_abs_diff:.1e})",
-        highlight=False,
         soft_wrap=True,
     )
 

@@ -17,6 +17,7 @@ from glorasearch.cli.options import (
     store_option,
     workspace_options,
 )
+from glorasearch.terminal import say
 
 if TYPE_CHECKING:
     from glorasearch.runs.config import RunConfig
@@ -119,7 +120,7 @@ def _run_one(stage: str, config: Path, overrides: tuple[str, ...], as_json: bool
         print_race(found)
     for key, value in result.items():
         if not isinstance(value, (dict, list)):
-            click.echo(f"{key:<22} {value}")
+            say(f"{key:<22} {value}")
 
 
 def _make_run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from glorasearch.cli.options import json_option, workspace_options
+from glorasearch.terminal import say
 
 
 @click.command("runs")
@@ -12,10 +13,10 @@ from glorasearch.cli.options import json_option, workspace_options
 @json_option
 def command(workspace: str, database: str | None, as_json: bool) -> None:
     """List the runs of a workspace."""
-    from rich.console import Console
     from rich.table import Table
 
     from glorasearch.cli.output import echo_json
+    from glorasearch.plain_console import PlainConsole
     from glorasearch.runs.workspace import Workspace
 
     found = Workspace.open(workspace, database, create=False)
@@ -36,7 +37,7 @@ def command(workspace: str, database: str | None, as_json: bool) -> None:
         echo_json(rows)
         return
     if not rows:
-        click.echo(f"no runs in {found.path}; `glorasearch quickstart` or `glorasearch init` makes the first")
+        say(f"no runs in {found.path}; `glorasearch quickstart` or `glorasearch init` makes the first")
         return
     table = Table()
     for column in ("run", "state", "last stage", "backbone", "task", "space", "updated"):
@@ -44,4 +45,4 @@ def command(workspace: str, database: str | None, as_json: bool) -> None:
     for row in rows:
         last = row["stages"][-1] if row["stages"] else "-"
         table.add_row(*(last if key == "stages" else str(row[key]) for key in row if key != "error"))
-    Console().print(table)
+    PlainConsole().print(table)

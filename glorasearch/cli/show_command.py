@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glorasearch.cli.options import json_option, workspace_options
+from glorasearch.terminal import say
 
 if TYPE_CHECKING:
     from glorasearch.db import Metric, RaceMember
@@ -46,12 +47,12 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
             }
         )
         return
-    click.echo(f"run {record.name}: {record.state}{f' ({record.error})' if record.error else ''}")
+    say(f"run {record.name}: {record.state}{f' ({record.error})' if record.error else ''}")
     for stage, result in record.stages.items():
         if stage != "report":
-            click.echo(f"  {stage:<24} {_brief(result)}")
+            say(f"  {stage:<24} {_brief(result)}")
     for stage, step, values in _latest(metrics):
-        click.echo(f"  {stage:<24} step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        say(f"  {stage:<24} step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
     report = Results(record.stages).report
     if report is not None:
         print_report(report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from glorasearch.cli.options import json_option
+from glorasearch.cli.output import echo_json
 from glorasearch.space import (
     SUPPORT_TENSORS,
     BoundSpace,
@@ -39,7 +39,7 @@ def command(name: str, backbone: str, least: int | None, most: int | None, all_l
     known = known_layers(backbone) if space.layers.types == ("linear",) else None  # it has linear layers only
     bound = space.bind(known or _built_layers(backbone))
     if as_json:
-        click.echo(json.dumps(_describe(space, bound, backbone), indent=2))
+        echo_json(_describe(space, bound, backbone))
         return
     _print(space, bound, backbone, all_layers)
 
@@ -85,12 +85,13 @@ def _describe(space: SearchSpace, bound: BoundSpace, backbone: str) -> dict[str,
 
 def _print(space: SearchSpace, bound: BoundSpace, backbone: str, all_layers: bool) -> None:
     from rich import box
-    from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
 
-    console = Console()
-    console.print(f"{space.name} on {backbone}: {space.description}", highlight=False, markup=False, soft_wrap=True)
+    from glorasearch.plain_console import PlainConsole
+
+    console = PlainConsole()
+    console.print(f"{space.name} on {backbone}: {space.description}", soft_wrap=True)
     table = Table(box=box.SIMPLE, show_lines=True)
     for column in ("layers", *SUPPORT_TENSORS):
         table.add_column(column, no_wrap=True)
@@ -103,25 +104,24 @@ def _print(space: SearchSpace, bound: BoundSpace, backbone: str, all_layers: boo
     for (label, shape, *offered), count in rows.items():
         table.add_row(f"{label}\n{count} x {shape}", *offered)
     wanted = Measurement.get(console, console.options.update(width=10_000), table).maximum
-    Console(width=max(console.width, wanted)).print(table)  # a choice that is cut off cannot be copied
+    PlainConsole(width=max(console.width, wanted)).print(table)  # a choice that is cut off cannot be copied
     for (share, tensor), count in Counter((gene.share, gene.tensor) for gene in bound.genes if gene.share).items():
         line = f"group {share}: {count} layers share in {tensor} what can be shared"
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     smallest, mean, largest = bound.parameter_range()
     least, most = bound.budget
     console.print(
         f"{len(bound.layers)} layers, {len(bound.genes)} genes, 10^{bound.size_exponent():.1f} subnets\n"
         f"trainable parameters (head excluded): smallest {smallest:,}, mean {mean:,.0f}, largest {largest:,}\n"
         f"budget: {least:,} to {'no limit' if most is None else f'{most:,}'}",
-        highlight=False,
         soft_wrap=True,
     )
     recipe = space.recipe.model_dump(exclude_defaults=True)
     if recipe:
         said = ", ".join(f"{name} {value:g}" for name, value in recipe.items())
-        console.print(f"recipe: {said}", highlight=False, soft_wrap=True)
+        console.print(f"recipe: {said}", soft_wrap=True)
     for line in _points(bound) if bound.size() > 1 else ():
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _points(bound: BoundSpace) -> list[str]:

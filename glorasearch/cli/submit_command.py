@@ -12,6 +12,7 @@ from glorasearch.cli.job_commands import address_option, follow, job_json, next_
 from glorasearch.cli.options import json_option
 from glorasearch.cli.output import echo_json
 from glorasearch.cli.run_commands import run as run_command
+from glorasearch.terminal import say
 
 _NOT_PASSED_ON = ("config", "overrides", "workspace", "database", "executor", "address", "as_json")
 """Parameters of `run` that have another meaning here, or that `submit` sets itself."""
@@ -86,13 +87,13 @@ def command(
             gpus=driver_gpus,
         )
     for note in sent.notes:
-        click.echo(f"note: {note}", err=True)
-    click.echo(f"run {sent.run}: job {job.id} on {jobs.address}", err=True)
+        say(f"note: {note}", err=True)
+    say(f"run {sent.run}: job {job.id} on {jobs.address}", err=True)
     if not detach:
         return follow(jobs, job, as_json=as_json)
     if as_json:
         echo_json(job_json(job))
-    click.echo(next_commands(jobs, sent.run), err=True)
+    say(next_commands(jobs, sent.run), err=True)
     return 0
 
 

@@ -13,6 +13,7 @@ from glorasearch.cli.options import run_file_options
 from glorasearch.cli.output import MISSING, count, percent
 from glorasearch.errors import InputError
 from glorasearch.runs.resources import EXECUTORS
+from glorasearch.terminal import say
 
 if TYPE_CHECKING:
     from glorasearch.runs.progress import Progress
@@ -86,7 +87,7 @@ def command(
     echo_json(result.to_json()) if as_json else _print_table(result)
     for row in result.tasks:
         if row.error is not None:
-            click.echo(f"task {row.task} failed: {row.error}", err=True)
+            say(f"task {row.task} failed: {row.error}", err=True)
     return 1 if result.failed else 0
 
 
@@ -116,8 +117,9 @@ def _runner(
 
 def _print_table(result: SweepResult) -> None:
     """Print a row for each task, and below them the means."""
-    from rich.console import Console
     from rich.table import Table
+
+    from glorasearch.plain_console import PlainConsole
 
     groups = result.groups
     table = Table(title="Accuracy of the refitted winners on the test split", title_justify="left")
@@ -141,4 +143,4 @@ def _print_table(result: SweepResult) -> None:
         add("mean of the groups' means", "", MISSING, MISSING, percent(result.mean_of_groups), style="bold")
     else:
         add("mean", "", MISSING, MISSING, percent(result.mean), style="bold")
-    Console().print(table)
+    PlainConsole().print(table)

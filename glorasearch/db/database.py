@@ -19,6 +19,7 @@ from glorasearch.db.receipts import Receipt, drop_old_receipts, leave_receipt, w
 from glorasearch.db.retry import RETRY_SECONDS, START_SECONDS, RetryPolicy
 from glorasearch.db.schema import bring_up_to_date, check_schema, is_up_to_date
 from glorasearch.errors import ConnectionLostError, DamagedRowError, DatabaseError, InputError
+from glorasearch.redact import redact_url
 
 
 class Database:
@@ -57,8 +58,8 @@ class Database:
 
     @property
     def name(self) -> str:
-        """The URL without its password, for messages."""
-        return self.url.render_as_string(hide_password=True)
+        """The URL without credentials, for messages."""
+        return redact_url(self.url.render_as_string(hide_password=True))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

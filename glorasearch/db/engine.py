@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from glorasearch.errors import InputError
+from glorasearch.redact import conceal, redact_url
 
 _BUSY_SECONDS: Final = 60
 """How long a SQLite writer waits for another writer."""
@@ -40,11 +41,14 @@ def read_url(url: str | URL) -> URL:
     Raises:
         InputError: if it is not a URL.
     """
+    if isinstance(url, str):
+        conceal(url)
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # the latter for a port
         raise InputError(
-            f"database {str(url)!r} is not a URL; write sqlite:///path/to/file.db or postgresql://user@host/name"
+            f"database {redact_url(str(url))!r} is not a URL; write sqlite:///path/to/file.db or "
+            "postgresql://user:password@host:port/name, with %40 for an @ in the password"
         ) from error
     return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
 

@@ -142,7 +142,7 @@ class CandidateEvaluator:
         except EvaluationError as error:
             return EvaluationResult(task.subnet_digest, error=str(error))
         except (GlorasearchError, torch.OutOfMemoryError) as error:
-            return EvaluationResult(task.subnet_digest, error=f"{type(error).__name__}: {error}")
+            return EvaluationResult(task.subnet_digest, error=f"{type(error).__name__}: {reason(error)}")
 
     @torch.inference_mode()
     def evaluate(self, subnet: Subnet, threshold: StopThreshold | None = None) -> Score:

@@ -6,18 +6,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from glorasearch.plain_console import PlainConsole
 from glorasearch.runs.progress import Advance
+from glorasearch.terminal import shown
 
 
 class ProgressBars:
     """A bar for each piece of work; where there is no terminal, a line every `interval` seconds."""
 
-    def __init__(self, console: Console | None = None, interval: float = 10.0) -> None:
+    def __init__(self, console: PlainConsole | None = None, interval: float = 10.0) -> None:
         """On standard error, if no console is given."""
-        self._console, self._interval = console or Console(stderr=True), interval
+        self._console, self._interval = console or PlainConsole(stderr=True), interval
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:
@@ -31,23 +32,23 @@ class ProgressBars:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
     @contextmanager
     def _bar(self, title: str, total: int) -> Iterator[Advance]:
         columns = (
-            TextColumn("{task.description:<22}"),
+            TextColumn("{task.description:<22}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
         )
         with Progress(*columns, console=self._console) as progress:
-            bar = progress.add_task(title, total=total, note="")
+            bar = progress.add_task(shown(title), total=total, note="")
 
             def advance(done: int, note: str = "") -> None:
-                progress.update(bar, completed=done, note=note)
+                progress.update(bar, completed=done, note=shown(note))
 
             yield advance
 
@@ -67,4 +68,4 @@ class ProgressBars:
         self._line(title, total, *state, time.monotonic() - began)
 
     def _line(self, title: str, total: int, done: int, note: str, seconds: float) -> None:
-        self._console.print(f"{title}: {done}/{total}, {seconds:.0f} s{', ' + note if note else ''}", highlight=False)
+        self._console.print(f"{title}: {done}/{total}, {seconds:.0f} s{', ' + note if note else ''}")

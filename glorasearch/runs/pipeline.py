@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from glorasearch.db import RunState
-from glorasearch.errors import RunError
+from glorasearch.errors import RunError, reason
 from glorasearch.interrupts import is_interrupt
 from glorasearch.runs.checks import check_run
 from glorasearch.runs.results import TrainedResult
@@ -81,7 +81,7 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
             if is_interrupt(error):
                 runs.set_state(name, RunState.STOPPED)
             else:
-                runs.set_state(name, RunState.FAILED, error=f"{type(error).__name__}: {error}")
+                runs.set_state(name, RunState.FAILED, error=f"{type(error).__name__}: {reason(error)}")
             raise
         runs.set_state(name, RunState.FINISHED if "report" in session.stored.results else RunState.STOPPED)
     return result
@@ -117,7 +117,7 @@ def _once(
         return known, False
     if lost:
         session.progress.say(
-            f"the weights of stage {stage!r} are not in the weight store {session.store.url}: running it again"
+            f"the weights of stage {stage!r} are not in the weight store {session.store.name}: running it again"
         )
     result = work()
     if lost and isinstance(result, TrainedResult) and result.weights != before:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import json
 import shlex
 import sys
@@ -11,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
-
+from glorasearch.db import read_url
 from glorasearch.errors import ConfigError, InputError
+from glorasearch.redact import has_secret, redact_url
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.paths import split_scheme
 from glorasearch.search.starts import RUN, load_outside
@@ -27,7 +25,6 @@ LARGEST_BYTES = 16 * 2**20
 """Largest total size of the files of a job."""
 STOP_SECONDS = 30
 """Between SIGTERM and SIGKILL when a job is stopped; Ray's 3 s are too short for a slow connection to the database."""
-_SECRET_PARTS = ("password", "passfile", "sslpassword", "sslkey")
 
 
 @dataclass
@@ -90,7 +87,7 @@ def prepare(
             f"--workspace {folder}: a job has no current directory that stays; give a folder of the cluster, absolute "
             f"or beginning with ~ (such as {DEFAULT_WORKSPACE}, on the head node, or one that all nodes share)"
         )
-    _check_store(options)
+    options, store = _without_store_secret(options)
     submission = Submission(config.name, files={run_file.name: run_file})
     changes = [*_spaces(config, submission), *_starts(config, submission), *_paths(config, submission)]
     settings = [part for change in (f"name={config.name}", *overrides, *changes) for part in ("--set", change)]
@@ -101,6 +98,9 @@ def prepare(
     if database is not None:
         submission.environment["GLORASEARCH_DATABASE"] = database
         submission.notes += _database_notes(database)
+    if store is not None:
+        submission.environment["GLORASEARCH_STORE"] = store
+        submission.notes.append(_secret_note(store, "GLORASEARCH_STORE", "--store"))
     _check_size(submission)
     return submission
 
@@ -206,13 +206,24 @@ def _paths(config: RunConfig, submission: Submission) -> list[str]:
     return changes
 
 
-def _check_store(options: Sequence[str]) -> None:
-    store = next((value for name, value in itertools.pairwise(options) if name == "--store"), "/")
+def _without_store_secret(options: Sequence[str]) -> tuple[list[str], str | None]:
+    """The options without a `--store` that holds a credential, and that store.
+
+    Raises:
+        InputError: if the store is a relative path.
+    """
+    place = next((place for place, name in enumerate(options) if name == "--store"), None)
+    if place is None:
+        return list(options), None
+    store = options[place + 1]
     if "://" not in store and not store.startswith(("/", "~")):
         raise InputError(
-            f"--store {store}: a job has no current directory that stays; give a URL such as s3://bucket/weights, or "
-            "an absolute path that all nodes share"
+            f"--store {redact_url(store)}: a job has no current directory that stays; give a URL such as "
+            "s3://bucket/weights, or an absolute path that all nodes share"
         )
+    if not has_secret(store):
+        return list(options), None
+    return [*options[:place], *options[place + 2 :]], store
 
 
 def _database_notes(database: str) -> list[str]:
@@ -221,27 +232,21 @@ def _database_notes(database: str) -> list[str]:
     Raises:
         InputError: if it is no URL, or a relative path of SQLite.
     """
-    try:
-        url = make_url(database)
-    except ArgumentError as error:
-        raise InputError(f"--database: expected a URL, such as postgresql+psycopg://host/name: {error}") from error
+    url = read_url(database)
     if url.get_backend_name() == "sqlite" and not (url.database or "").startswith("/"):
         raise InputError(
-            f"--database {database}: a job has no current directory that stays; give an absolute path (four slashes: "
-            "sqlite:////srv/glorasearch.db) of the head node, or PostgreSQL"
+            f"--database {redact_url(database)}: a job has no current directory that stays; give an absolute path "
+            "(four slashes: sqlite:////srv/glorasearch.db) of the head node, or PostgreSQL"
         )
-    if not _has_secret(url):
-        return []
-    shown = url.difference_update_query(_SECRET_PARTS).render_as_string(hide_password=True)
-    return [
-        f"the password of {shown} goes with the job as an environment variable: not "
-        "in its command line, but anyone with access to the cluster's job API can read it. To keep it out of the job, "
-        "set GLORASEARCH_DATABASE (or PGPASSWORD) on the cluster's nodes and leave --database (or the password) out"
-    ]
+    return [_secret_note(database, "GLORASEARCH_DATABASE", "--database")] if has_secret(database) else []
 
 
-def _has_secret(url: URL) -> bool:
-    return url.password is not None or any(part in url.query for part in _SECRET_PARTS)
+def _secret_note(url: str, variable: str, option: str) -> str:
+    return (
+        f"the credentials of {redact_url(url)} go with the job as an environment variable: not in its command line, "
+        "but anyone with access to the cluster's job API can read it. To keep them out of the job, set "
+        f"{variable} on the cluster's nodes and leave {option} out"
+    )
 
 
 def _check_size(submission: Submission) -> None:

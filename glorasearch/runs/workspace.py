@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from glorasearch.db import Database, RunRecord, RunStore
 from glorasearch.errors import InputError, RunNotFoundError
+from glorasearch.redact import conceal, redact_url
 
 if TYPE_CHECKING:
     from glorasearch.weights import WeightStore
@@ -54,6 +55,7 @@ class Workspace:
                 weight store is not supported.
             DatabaseError: if the database cannot be reached.
         """
+        conceal(database, store)
         folder = Path(path).expanduser().resolve()
         if create:
             try:
@@ -122,14 +124,15 @@ def _store_url(given: str | None, folder: Path) -> str:
     import fsspec
 
     scheme = given.partition("::")[0].partition("://")[0]
+    shown = redact_url(given)
     try:
         fsspec.get_filesystem_class(scheme)
     except ImportError as error:
         extra = "s3" if scheme in ("s3", "s3a") else None
         package = f"pip install 'glorasearch[{extra}]'" if extra else "the package that the message names"
-        raise InputError(f"--store {given}: a library is missing ({error}); install it by {package}") from error
+        raise InputError(f"--store {shown}: a library is missing ({error}); install it by {package}") from error
     except ValueError as error:
         raise InputError(
-            f"--store {given}: {error}; allowed are a path and fsspec's URLs, such as s3://bucket/prefix"
+            f"--store {shown}: {error}; allowed are a path and fsspec's URLs, such as s3://bucket/prefix"
         ) from error
     return given

@@ -10,6 +10,7 @@ from typing import Final
 
 from glorasearch.errors import EvaluationError
 from glorasearch.interrupts import is_interrupt
+from glorasearch.redact import redact
 from glorasearch.space.early_stopping import StopThreshold
 from glorasearch.space.score import Score
 
@@ -69,11 +70,11 @@ def evaluate_safely(evaluate: Evaluate, task: EvaluationTask) -> EvaluationResul
     except BaseException as error:
         if is_interrupt(error):
             raise
-        return EvaluationResult(task.subnet_digest, error=_reason(error), trace=traceback.format_exc())
+        return EvaluationResult(task.subnet_digest, error=_reason(error), trace=redact(traceback.format_exc()))
 
 
 def _reason(error: BaseException) -> str:
     """Type and message of an exception on one line of at most 500 characters."""
-    message = " ".join(str(error).split())
+    message = redact(" ".join(str(error).split()))
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     return text if len(text) <= _REASON_LENGTH else f"{text[: _REASON_LENGTH - 3]}..."

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from glorasearch.config import Compile, is_mixed
-from glorasearch.errors import BackboneError, first_line
+from glorasearch.errors import BackboneError, reason
 from glorasearch.fused import compile_blocks
 from glorasearch.stacked.drops import Drops
 from glorasearch.stacked.engine import Engine
@@ -104,7 +104,7 @@ class SideBySide(Engine):
             except Exception as error:  # whatever a compiler, a driver or a model's forward may raise
                 if self._compile == "on" or isinstance(error, torch.OutOfMemoryError):
                     raise
-                _log.warning("the stack's step cannot be captured (%s): it runs uncompiled", first_line(error))
+                _log.warning("the stack's step cannot be captured (%s): it runs uncompiled", reason(error))
                 self._eager = True
         if self._captured is not None:
             return self._captured(inputs)
@@ -155,7 +155,7 @@ class SideBySide(Engine):
             images = torch.cat([trial.images for trial in trials])
             found = self._logits(images.to(self._device), mixed=False)
         except Exception as error:  # whatever a model or a plugin may raise
-            raise BackboneError(f"a forward pass side by side fails: {first_line(error)}") from error
+            raise BackboneError(f"a forward pass side by side fails: {reason(error)}") from error
         self._store.theta.copy_(kept[0])
         self._store.fixed.copy_(kept[1])
         expected = torch.stack([trial.logits for trial in trials]).to(found)

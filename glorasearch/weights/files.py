@@ -15,7 +15,8 @@ import fsspec.utils
 import tenacity
 from fsspec.implementations.local import LocalFileSystem
 
-from glorasearch.errors import WeightStoreError
+from glorasearch.errors import WeightStoreError, reason
+from glorasearch.redact import conceal, redact, redact_url
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -49,14 +50,15 @@ class Files:
     """The file operations of a store, under its root. Paths are those of fsspec, without the scheme."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        conceal(url)
+        self.name = redact_url(url)
         options: dict[str, Any] = {}
         protocol = fsspec.utils.get_protocol(url)
         if protocol in ("s3", "s3a") and "AWS_MAX_ATTEMPTS" not in os.environ:
             options["config_kwargs"] = {"retries": {"total_max_attempts": 2, "mode": "standard"}}
         try:
             self._files, root = fsspec.core.url_to_fs(url, **options)
-        except (ValueError, ImportError) as error:
+        except Exception as error:  # every file system of fsspec raises its own
             raise WeightStoreError(explain_url(url, error)) from error
         if protocol in ("s3", "s3a"):
             self._files.retries = 1  # s3fs retries silently; the retries here are logged
@@ -75,7 +77,7 @@ class Files:
             return True
 
         if self._call("written", put, attempts) is None:
-            raise WeightStoreError(f"weight store {self.url!r} cannot be written: {self._container()} does not exist")
+            raise WeightStoreError(f"weight store {self.name!r} cannot be written: {self._container()} does not exist")
 
     def exists(self, path: str, attempts: int = ATTEMPTS) -> bool:
         """Whether a file is there."""
@@ -102,7 +104,7 @@ class Files:
             folder = folder.parent
         if not folder.is_dir() or not os.access(folder, (os.W_OK if write else os.R_OK) | os.X_OK):
             reason = f"{folder} is not a folder that can be {'written' if write else 'read'}"
-            raise WeightStoreError(f"weight store {self.url!r}: {reason}; give another with --store")
+            raise WeightStoreError(f"weight store {self.name!r}: {reason}; give another with --store")
 
     def _call(self, what: str, call: Callable[[], _Result], attempts: int = ATTEMPTS) -> _Result | None:
         """The result of a call, retried after transient failures; None if there is no such file.
@@ -128,14 +130,14 @@ class Files:
             made = int(retrying.statistics["attempt_number"])
             tried = f" ({made} attempts)" if made > 1 else ""
             raise WeightStoreError(
-                f"weight store {self.url!r} cannot be {what}{tried}: {self._explain(error)}"
+                f"weight store {self.name!r} cannot be {what}{tried}: {self._explain(error)}"
             ) from error
 
     def _log_retry(self, what: str, state: tenacity.RetryCallState, attempts: int) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
         _log.warning(
             "weight store %s cannot be %s: %s; attempt %d of %d in %.1f s",
-            self.url,
+            self.name,
             what,
             self._explain(error) if isinstance(error, Exception) else error,
             state.attempt_number + 1,
@@ -146,7 +148,7 @@ class Files:
     def _explain(self, error: Exception) -> str:
         """The error and, if known, what to do about it."""
         names, code = _names(error), _response(error).get("Error", {}).get("Code", "")
-        text = f"{type(error).__name__}: {error}"
+        text = redact(f"{type(error).__name__}: {error}")
         if names & _NO_CREDENTIALS:
             advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role"
             return f"there are no credentials ({text}); {advice}"
@@ -166,11 +168,15 @@ _RIGHTS: Final = "get, put and list objects there"
 
 def explain_url(url: str, error: Exception) -> str:
     """Why a URL cannot be opened, and what to do about it."""
+    shown = redact_url(url)
     if isinstance(error, ImportError):
         s3 = fsspec.utils.get_protocol(url) in ("s3", "s3a")
         package = "pip install 'glorasearch[s3]'" if s3 else "the package that the message names"
-        return f"weight store {url!r} needs a library that is not installed ({error}); install it with {package}"
-    return f"weight store {url!r} cannot be opened: {error}; allowed are a path and fsspec's URLs, such as s3://bucket/prefix"
+        return f"weight store {shown!r} needs a library that is not installed ({error}); install it with {package}"
+    return (
+        f"weight store {shown!r} cannot be opened: {reason(error)}; allowed are a path and fsspec's URLs, such as "
+        "s3://bucket/prefix"
+    )
 
 
 def _pause(state: tenacity.RetryCallState) -> float:

@@ -56,9 +56,11 @@ class WeightStore:
         """
         self.url = url
         self._files = Files(url)
+        self.name = self._files.name
+        """The URL without credentials, for messages."""
 
     def __repr__(self) -> str:
-        return f"WeightStore({self.url!r})"
+        return f"WeightStore({self.name!r})"
 
     def check(self, *, write: bool = True) -> None:
         """Find out before any work whether the store can be reached and read (or written).
@@ -93,7 +95,7 @@ class WeightStore:
             try:
                 self._publish_local(self._files.local, digest, content, entry.encode())
             except OSError as error:
-                raise WeightStoreError(f"weight store {self.url!r} cannot be written: {error}") from error
+                raise WeightStoreError(f"weight store {self.name!r} cannot be written: {error}") from error
         else:
             self._files.write(self._path(digest, WEIGHTS_NAME), content)
             self._files.write(self._path(digest, MANIFEST_NAME), entry.encode())
@@ -172,7 +174,7 @@ class WeightStore:
         if content is None:
             known = self.digests()
             there = f"it holds {len(known)} weight sets" + (f", such as {known[0]}" if known else "")
-            raise WeightsNotFoundError(f"weight store {self.url!r} has no weights {digest!r}; {there}")
+            raise WeightsNotFoundError(f"weight store {self.name!r} has no weights {digest!r}; {there}")
         try:
             return Manifest.decode(content, digest, path)
         except WeightsCorruptError as error:

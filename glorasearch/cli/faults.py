@@ -1,0 +1,81 @@
+"""The one place where errors become words: what the command line says of an exception, and its exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import traceback
+from collections.abc import Mapping
+from typing import Final
+
+import click
+
+from glorasearch.choices.plugins import describe, fault_of
+from glorasearch.errors import GlorasearchError, reason
+from glorasearch.redact import redact
+from glorasearch.terminal import say
+
+_REMEDIES: Final[Mapping[int, str]] = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some of your quota there",
+    errno.EACCES: "give this user the right to it, or choose another place",
+    errno.EPERM: "give this user the right to it, or choose another place",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the limit of open files of this machine",
+    errno.EIO: "the disk or its connection has a fault",
+}
+_OUT_OF_MEMORY: Final = ("MemoryError", "OutOfMemoryError")
+_AGAIN: Final = "What was finished is kept: the same command resumes"
+
+
+def report(error: BaseException) -> int:
+    """Print what an exception means to standard error, as `error: ...`; returns the exit code."""
+    if isinstance(error, click.ClickException):
+        return _report_usage(error)
+    if isinstance(error, GlorasearchError):
+        say(f"error: {error}", err=True)
+        return error.exit_code
+    say(f"error: {_words(error)}. {_AGAIN}.{_traceback(error)}", err=True)
+    return 1
+
+
+def _report_usage(error: click.ClickException) -> int:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None:
+        say(context.get_usage(), err=True)
+        say(f"Try '{context.command_path} --help' for help.\n", err=True)
+    say(f"error: {error.format_message()}", err=True)
+    return error.exit_code
+
+
+def _words(error: BaseException) -> str:
+    fault = fault_of(error)
+    if fault is not None:
+        return f"{fault}; nothing is finished but what was said to be"
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        remedy = _REMEDIES.get(error.errno or 0)
+        return f"{place}{error.strerror}{f'; {remedy}' if remedy else ''}"
+    if type(error).__name__ in _OUT_OF_MEMORY:
+        return f"not enough memory ({reason(error)}); make train.batch_size, the space or data.size smaller"
+    if isinstance(error, RecursionError):
+        return f"something is nested too deeply ({reason(error)})"
+    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        *_, (frame, line) = traceback.walk_tb(error.__traceback__) or [(None, 0)]
+        place = "outside of glorasearch" if frame is None else f"by {frame.f_code.co_filename}, line {line}"
+        return f"{describe(error)}, is raised {place}; nothing is finished but what was said to be"
+    return f"glorasearch failed where it should not: {type(error).__name__}: {reason(error)}"
+
+
+def _traceback(error: BaseException) -> str:
+    """Write the traceback to a file for whoever looks for the fault; returns a sentence that says where."""
+    try:
+        file, path = tempfile.mkstemp(prefix="glorasearch-traceback-", suffix=".txt")
+        with os.fdopen(file, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(redact("".join(traceback.format_exception(error))))
+    except OSError:
+        return ""
+    return f" The traceback is in {path}"
