@@ -28,9 +28,12 @@ APART = (
     "errors",
     "identity",
     "lazy",
+    "plain_console",
+    "redact",
     "runs",
     "statistics",
     "strict_toml",
+    "terminal",
     "version",
 )
 """Where the planes meet, and what both rest on."""
