@@ -28,6 +28,7 @@ _REMEDIES: Final[Mapping[int, str]] = {
     errno.EIO: "the disk or its connection has a fault",
 }
 _OUT_OF_MEMORY: Final = ("MemoryError", "OutOfMemoryError")
+_NOTHING: Final = "nothing is finished but what was said to be"
 _AGAIN: Final = "What was finished is kept: the same command resumes"
 
 
@@ -54,7 +55,7 @@ def _report_usage(error: click.ClickException) -> int:
 def _words(error: BaseException) -> str:
     fault = fault_of(error)
     if fault is not None:
-        return f"{fault}; nothing is finished but what was said to be"
+        return f"{fault}; {_NOTHING}"
     if isinstance(error, OSError) and error.strerror:
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
         remedy = _REMEDIES.get(error.errno or 0)
@@ -64,9 +65,10 @@ def _words(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return f"something is nested too deeply ({reason(error)})"
     if isinstance(error, (SystemExit, KeyboardInterrupt)):
-        *_, (frame, line) = traceback.walk_tb(error.__traceback__) or [(None, 0)]
-        place = "outside of glorasearch" if frame is None else f"by {frame.f_code.co_filename}, line {line}"
-        return f"{describe(error)}, is raised {place}; nothing is finished but what was said to be"
+        place = "outside"
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            place = f"by {frame.f_code.co_filename}, line {line}"
+        return f"{describe(error)}, is raised {place}; {_NOTHING}"
     return f"glorasearch failed where it should not: {type(error).__name__}: {reason(error)}"
 
 

@@ -48,7 +48,8 @@ def read_url(url: str | URL) -> URL:
     except (ArgumentError, ValueError) as error:  # the latter for a port
         raise InputError(
             f"database {redact_url(str(url))!r} is not a URL; write sqlite:///path/to/file.db or "
-            "postgresql://user:password@host:port/name, with %40 for an @ in the password"
+            "postgresql://user@host:5432/name; a password "
+            "goes behind the user (user:...@host), with %40 for an @ in it"
         ) from error
     return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
 

@@ -27,6 +27,7 @@ APART = (
     "dotted",
     "errors",
     "identity",
+    "interrupts",
     "lazy",
     "plain_console",
     "redact",

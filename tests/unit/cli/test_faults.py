@@ -30,7 +30,7 @@ from glorasearch.errors import ConfigError, RunError, reason
         (OSError(errno.ENAMETOOLONG, "File name too long", "/a"), "error: /a: File name too long; choose a shorter", 1),
         (MemoryError(), "error: not enough memory (MemoryError); make train.batch_size", 1),
         (RecursionError("maximum recursion depth exceeded"), "error: something is nested too deeply (maximum", 1),
-        (SystemExit(0), "error: code outside of glorasearch ended the process (sys.exit(0))", 1),
+        (SystemExit(0), "error: SystemExit, as sys.exit(0) does, is raised outside; nothing is finished", 1),
         (ValueError("host=h password=hidden"), "error: glorasearch failed where it should not: ValueError: host=h", 1),
         (click.UsageError("no such option: \x1b[2J"), "error: no such option: \\x1b[2J\n", 2),
     ],

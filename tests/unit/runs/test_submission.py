@@ -103,7 +103,7 @@ def test_places_must_stay_where_they_are(run_file: Path) -> None:
         prepare(run_file, database="sqlite:///runs.db")
     with pytest.raises(InputError, match="--store weights: a job has no current directory that stays"):
         prepare(run_file, options=["--store", "weights"])
-    with pytest.raises(InputError, match="--database: expected a URL"):
+    with pytest.raises(InputError, match="is not a URL; write sqlite:///path"):
         prepare(run_file, database="nonsense")
     sent = prepare(run_file, options=["--store", "s3://bucket/weights"], database="sqlite:////srv/runs.db")
     assert sent.notes == []
