@@ -134,8 +134,8 @@ class CandidateEvaluator:
         """Evaluate a task; a known error of a candidate is returned in its result, any other is raised."""
         parsed = self._parsed.pop(task.subnet_digest, None)
         if self._weights not in (None, task.weights_digest):
-            reason = f"asked for weights {task.weights_digest[:12]}, this evaluator holds {str(self._weights)[:12]}"
-            return EvaluationResult(task.subnet_digest, error=reason)
+            mismatch = f"asked for weights {task.weights_digest[:12]}, this evaluator holds {str(self._weights)[:12]}"
+            return EvaluationResult(task.subnet_digest, error=mismatch)
         try:
             subnet = parsed or Subnet.from_json(task.subnet_json)
             return EvaluationResult(task.subnet_digest, self.evaluate(subnet, task.threshold))
