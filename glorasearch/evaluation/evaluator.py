@@ -10,7 +10,7 @@ import torch
 
 from glorasearch.config import Compile, Precision
 from glorasearch.data import SearchSplit
-from glorasearch.errors import DataError, EvaluationError, GlorasearchError
+from glorasearch.errors import DataError, EvaluationError, GlorasearchError, reason
 from glorasearch.evaluation.make_model import make_merged_model
 from glorasearch.evaluation.scoring import Chunks, PendingSums, device_sums, hardest_first, natural_order
 from glorasearch.space import EvaluationResult, EvaluationTask, Score, StopThreshold, Subnet
