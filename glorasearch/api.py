@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import timm
 from torch import nn
 
-from glorasearch.backbone import BackboneConfig, build_backbone, build_skeleton
+from glorasearch.backbone import BackboneConfig, build_backbone, build_skeleton, check_input, check_model_input
 from glorasearch.config import Compile, Config
 from glorasearch.data import DataConfig, InputSpec, SearchData, SearchSplit, Splits, TrainSplit, load_splits
 from glorasearch.db import TrialStorage
@@ -58,14 +58,19 @@ def load_data(
 
     Raises:
         DataError: if the source, an image or a split cannot be used.
-        BackboneError: if timm does not know the backbone.
+        BackboneError: if timm does not know the backbone, or it does not take images of that size.
     """
     config = source.replace(**options) if isinstance(source, DataConfig) else DataConfig(source=source, **options)
     model = backbone if isinstance(backbone, nn.Module) else build_skeleton(_backbone_config(backbone), classes=2)
+    spec = InputSpec.from_backbone(model)
+    given = spec.override(size=config.size)
+    shape = given.channels, given.height, given.width
+    if isinstance(backbone, nn.Module):
+        check_model_input(model, shape)
+    else:
+        check_input(_backbone_config(backbone), model, shape)
     with (progress or Silent()).task("reading images, %", 100) as advance:
-        return load_splits(
-            config, InputSpec.from_backbone(model), lambda done, total: advance(100 * done // max(1, total), "")
-        )
+        return load_splits(config, spec, lambda done, total: advance(100 * done // max(1, total), ""))
 
 
 def create_supernet(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from torch import Tensor, nn
+from torch import nn
 
 from glorasearch.errors import DataError
 
@@ -44,7 +44,10 @@ class InputSpec:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
         object.__setattr__(self, "std", tuple(float(value) for value in self.std))
         if self.channels not in (1, 3):
-            raise DataError(f"input: {self.channels} channels; images are given as 1 (grayscale) or 3 (RGB)")
+            raise DataError(
+                f"input: {self.channels} channels; images are given as 1 (grayscale) or 3 (RGB): set in_chans = 1 or "
+                "in_chans = 3 in backbone.args; pretrained weights of the first convolution are adapted"
+            )
         if self.height < 1 or self.width < 1:
             raise DataError(f"input: size {self.height} x {self.width}; both must be at least 1 pixel")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -65,16 +68,15 @@ class InputSpec:
     def from_backbone(cls, model: nn.Module) -> Self:
         """The input of a timm model, from its `pretrained_cfg` and from the model as it was built.
 
-        The image size of its patch embedding and the channels of its first convolution take precedence over the
-        `pretrained_cfg`. If the channels differ, mean and std are averaged over the channels, or repeated.
+        The arguments `img_size` and `in_chans` take precedence over the `pretrained_cfg`. If the channels differ, mean
+        and std are averaged over the channels, or repeated.
         """
         from timm.data.config import resolve_model_data_config  # timm takes a second to import
+        from timm.models import get_model_input_config
 
         resolve: Callable[..., dict[str, Any]] = resolve_model_data_config
         config = resolve(model)
-        channels, height, width = config["input_size"]
-        channels = _first_channels(model) or channels
-        height, width = _fixed_size(model) or (height, width)
+        channels, height, width = get_model_input_config(model)["input_size"]
         values: dict[str, Any] = {
             "channels": channels,
             "height": height,
@@ -128,33 +130,3 @@ def fit_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
 
 def _spread(values: Sequence[float], channels: int) -> tuple[float, ...]:
     return tuple(values) * channels if len(values) == 1 else tuple(values)
-
-
-def _first_channels(model: nn.Module) -> int | None:
-    """The argument `in_chans` with which timm built the model, or else the channels that its first convolution takes.
-
-    That is the module that `pretrained_cfg` names as such. It may follow a rearrangement of the pixels, which gives it
-    more channels (TResNet); a model that timm built without the argument takes images as its `pretrained_cfg` says.
-    """
-    arguments = getattr(model, "_model_args", None)
-    if isinstance(arguments, Mapping):
-        given = arguments.get("in_chans")
-        return given if isinstance(given, int) else None
-    named = getattr(model, "pretrained_cfg", {}).get("first_conv")
-    name = named[0] if isinstance(named, (tuple, list)) and named else named
-    if not isinstance(name, str):
-        return None
-    module = dict(model.named_modules()).get(name)
-    channels = getattr(module, "in_channels", None)
-    if isinstance(channels, int):
-        return channels
-    weight = getattr(module, "weight", None)
-    return int(weight.shape[1]) if isinstance(weight, Tensor) and weight.dim() == 4 else None
-
-
-def _fixed_size(model: nn.Module) -> tuple[int, int] | None:
-    """The image size of the patch embedding, if it has one."""
-    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    if isinstance(size, (tuple, list)) and len(size) == 2:
-        return int(size[0]), int(size[1])
-    return None

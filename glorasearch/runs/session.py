@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from glorasearch.adapters import adaptable_layers, frozen_tensors
-from glorasearch.backbone import build_backbone, build_skeleton
-from glorasearch.data import InputSpec, SearchData, load_search_data
+from glorasearch.backbone import build_backbone, build_skeleton, check_input
+from glorasearch.data import InputSpec, SearchData, check_source, load_search_data
 from glorasearch.errors import InputError, WeightsCorruptError, WeightsNotFoundError
 from glorasearch.evaluation import load_weights
 from glorasearch.race import OWN_SPACE
@@ -56,16 +56,31 @@ class Session:
         return resolve_device(self.config.device)
 
     @cached_property
+    def inputs(self) -> InputSpec:
+        """What the backbone takes, for which its weights are not needed.
+
+        Raises:
+            BackboneError: if it does not take images of `data.size`.
+        """
+        skeleton = build_skeleton(self.config.backbone, classes=2)
+        spec = InputSpec.from_backbone(skeleton)
+        given = spec.override(size=self.config.data.size)
+        if given != spec or self.config.backbone.args:
+            check_input(self.config.backbone, skeleton, (given.channels, given.height, given.width))
+        return spec
+
+    @cached_property
     def data(self) -> SearchData:
         """Training and search split."""
-        # What a backbone wants to see does not depend on its weights, and its classes are known from the data only.
-        skeleton = build_skeleton(self.config.backbone, classes=2)
         with self.progress.task("reading images, %", 100) as advance:
             return load_search_data(
-                self.config.data,
-                InputSpec.from_backbone(skeleton),
-                lambda done, total: advance(100 * done // max(1, total), ""),
+                self.config.data, self.inputs, lambda done, total: advance(100 * done // max(1, total), "")
             )
+
+    @cached_property
+    def classes(self) -> int:
+        """Classes of the data; no image is opened to know them."""
+        return len(check_source(self.config.data).class_names)
 
     @cached_property
     def backbone(self) -> nn.Module:
@@ -75,7 +90,8 @@ class Session:
     def fresh_backbone(self, *, drop_path: float = 0.0) -> nn.Module:
         """The backbone with a head for the task's classes."""
         config = self.config
-        backbone = build_backbone(config.backbone, self.data.classes, drop_path=drop_path, seed=config.seed)
+        _ = self.inputs
+        backbone = build_backbone(config.backbone, self.classes, drop_path=drop_path, seed=config.seed)
         backbone = backbone.to(self.device)
         return share_backbone(backbone, NodeCache()) if self.resources.share_backbone else backbone
 
