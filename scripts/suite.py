@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "finished": len(found),
         "units": len(units),
         "date": today(),
-        "revision": revision(),
+        "revision": ", ".join(sorted({unit["revision"] for unit in found.values()})) or revision(),
     }
     summary: dict[str, Any] = facts | summarise(found)
     write_atomically(out / "suite.json", json.dumps(summary, indent=1) + "\n")
