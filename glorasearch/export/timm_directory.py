@@ -106,7 +106,7 @@ def export_timm(
     state = dict(model.state_dict())
 
     check_nothing_left(model)
-    check_finite(state)
+    check_finite(model)
     state, arguments = _as_timm_builds(state, backbone, arguments, cfg)
     difference = compare_outputs(model, inputs, reference, tolerance, "merged model against the active subnet")
 

@@ -14,9 +14,13 @@ Reference = Tensor | Callable[[Tensor], Tensor]
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def check_finite(state: Mapping[str, Tensor]) -> None:
-    """Raise `ExportError` naming the tensors that hold NaN or infinity."""
-    bad = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+def check_finite(model: nn.Module) -> None:
+    """Raise `ExportError` naming the tensors that hold NaN, or the parameters that hold infinity.
+
+    Buffers come as they are from the backbone, where bounds may be infinite.
+    """
+    bad = [name for name, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
+    bad += [name for name, tensor in model.named_buffers() if bool(torch.isnan(tensor).any())]
     if bad:
         raise ExportError(f"{len(bad)} tensors of the merged model are not finite, the first is {bad[0]!r}")
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from timm.layers import Conv2dSame, GroupNormAct, ScaledStdConv2d, StdConv2d
 from torch import Tensor, nn
 
-from glorasearch.adapters import adaptable_layers, unadaptable_layers
+from glorasearch.adapters import adaptable_layers, head_names, unadaptable_layers
 from glorasearch.errors import BackboneError
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
@@ -175,3 +175,20 @@ def test_a_bias_that_nobody_reads_is_refused() -> None:
     with pytest.raises(BackboneError, match=r"reads the weight of fc \(1 layers\) and not the bias: C, D and E"):
         supernet.check_reached(torch.randn(1, 4))
     Supernet(Deaf({"fc": nn.Linear(4, 4)}, nn.Linear(4, 5)), space(B=["vector"])).check_reached(torch.randn(1, 4))
+
+
+def test_every_classifier_of_a_model_is_its_head() -> None:
+    """VOLO's second one is used in evaluation, and `get_classifier` does not name it."""
+    backbone: nn.Module = timm.create_model("volo_d1_224", img_size=64, num_classes=5)
+    assert head_names(backbone) == ("head", "aux_head")
+    supernet = Supernet(backbone, space(B=["vector"]))
+    assert {"head.weight", "aux_head.weight"} <= supernet.head_parameters().keys()
+    assert not any("head" in name for name in supernet.frozen_state())
+    assert not any("head" in name for name in supernet.adapted)
+
+
+def test_an_encoder_without_a_classifier_is_a_timm_model() -> None:
+    with torch.device("meta"):
+        encoder = timm.create_model("qwen3_vit_88m_enc", depth=1)
+    with pytest.raises(BackboneError, match=r"Qwen3VitEncoder has no classifier head; .* take the variant with one"):
+        head_names(encoder)
