@@ -66,7 +66,10 @@ class AdaptedLinear(AdaptedProduct):
 
     def _run_cheaply(self, x: Tensor, bias: Tensor | None, scales: list[Value], shifts: list[Value]) -> Tensor:
         rows = x.reshape(-1, self.in_features)
-        y = F.linear(rows, self.base.weight, bias)
+        if x.is_contiguous():
+            y = F.linear(rows, self.base.weight, bias)
+        else:  # as the base layer does it: torch takes another product there, which rounds otherwise
+            y = F.linear(x, self.base.weight, bias).reshape(-1, self.out_features)
         if scales:
             # In the scale's own dtype: 1 + a in bfloat16 would lose a small a altogether.
             scale = _sum_vectors(scales)

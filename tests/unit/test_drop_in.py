@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from timm.layers import Conv2dSame, GroupNormAct, ScaledStdConv2d, StdConv2d
 from torch import Tensor, nn
 
 from glorasearch.adapters import adaptable_layers, head_names, unadaptable_layers
-from glorasearch.errors import BackboneError
+from glorasearch.errors import BackboneError, ExportError
+from glorasearch.export.verify import check_finite
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
 from glorasearch.weights import frozen_digest, tensor_digest
@@ -192,3 +194,24 @@ def test_an_encoder_without_a_classifier_is_a_timm_model() -> None:
         encoder = timm.create_model("qwen3_vit_88m_enc", depth=1)
     with pytest.raises(BackboneError, match=r"Qwen3VitEncoder has no classifier head; .* take the variant with one"):
         head_names(encoder)
+
+
+def test_inputs_of_any_layout_start_as_the_backbone() -> None:
+    """CaiT's talking heads see a permuted tensor, for which torch takes another product."""
+    torch.manual_seed(0)
+    supernet = Supernet(
+        Layers({"fc": nn.Linear(4, 6)}, nn.Linear(6, 5)), space(A=["vector"], B=["lora:2"], E=["vector"])
+    )
+    x = torch.randn(2, 4, 33, 33).permute(0, 2, 3, 1)
+    assert torch.equal(logits(supernet, x), supernet(x))
+
+
+def test_inf_is_a_fault_of_parameters_only() -> None:
+    layer = nn.Linear(2, 2)
+    layer.register_buffer("bound", torch.tensor(float("inf")))
+    check_finite(layer)
+    for name in ("weight", "bound"):
+        broken = copy.deepcopy(layer)
+        broken.state_dict()[name].fill_(float("inf") if name == "weight" else float("nan"))
+        with pytest.raises(ExportError, match=f"not finite, the first is '{name}'"):
+            check_finite(broken)

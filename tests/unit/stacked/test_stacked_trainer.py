@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from support.data import few_digits
-from support.models import tiny_vit
+from support.models import TINY_VIT, tiny_vit
 from support.stacks import CHOICES, differences, double, members_of, recipe, space_of, trained_alone
 from timm.layers import DropPath
 from torch import Tensor, nn
@@ -235,6 +236,16 @@ def test_a_layer_that_is_never_called_is_refused(data: SearchData) -> None:
     members = members_of(backbone, space_of(backbone, {"B": ["lora:2"]}), len(data.train), 2)
     with pytest.raises(BackboneError, match="never uses"):
         StackedTrainer(backbone, members, data.train)
+
+
+def test_members_of_a_model_that_reads_weights_are_trained_one_by_one(
+    data: SearchData, caplog: pytest.LogCaptureFixture
+) -> None:
+    backbone = timm.create_model("beit_base_patch16_224", num_classes=10, **TINY_VIT).eval()
+    members = members_of(backbone, space_of(backbone, {"B": ["none", "lora:2"]}), len(data.train), 2)
+    with caplog.at_level(logging.WARNING):
+        StackedTrainer(backbone, members, data.train, side_by_side=True).run()
+    assert "it reads the weight of blocks.0.attn.qkv" in caplog.text
 
 
 def test_a_stack_on_a_cpu_has_one_member(vit: nn.Module, data: SearchData) -> None:

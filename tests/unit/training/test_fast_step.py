@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+import torch
+from support.models import TINY_VIT
 from support.training import FastTrainer
 
 from glorasearch.fused import FusedStep
+from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
 from glorasearch.training import Sandwich, SupernetTrainer, TrainingResult, Uniform
 
@@ -122,3 +126,23 @@ def test_other_subnets_than_it_was_built_for_are_refused(digits: Any, make_super
     paths = Sandwich(supernet.space, 0).sample(0)
     with pytest.raises(ValueError, match="other subnets"):
         made._step.run(0, paths, images, labels, 1.0)
+
+
+def test_a_model_that_reads_weights_is_trained_by_the_plain_step(digits: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """BEiT reads the weight of `qkv`, which has no gradient in the fused step."""
+
+    def made() -> Supernet:
+        torch.manual_seed(0)
+        backbone = timm.create_model("beit_base_patch16_224", num_classes=10, **TINY_VIT)
+        return Supernet(backbone, SearchSpace.from_dict({"name": "mine", "choices": {"B": ["none", "lora:2"]}}))
+
+    class Falling(FastTrainer):
+        strict = False
+
+    plain, fast = made(), made()
+    for kind, net in ((SupernetTrainer, plain), (Falling, fast)):
+        trainer(kind, net, digits).run()
+    assert apart(plain, fast) == 0
+    assert "the backbone reads the weight of a layer" in caplog.text
+    start, parameters = made().adapter_parameters(), fast.adapter_parameters()
+    assert not torch.equal(parameters["blocks.0.attn.qkv.B.down"], start["blocks.0.attn.qkv.B.down"])
