@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,21 +19,21 @@ import ray
 
 from glorasearch.errors import InputError, RunError, reason
 from glorasearch.redact import conceal, redact_url
+from workers import local_ray
+from workers.connection import Connection
 
 logger = logging.getLogger(__name__)
 
-OBJECT_STORE_BYTES: Final = 100 * 2**20
-"""Size of Ray's object store on this machine: tasks and results take kilobytes, weights do not pass through it."""
 JOIN_SECONDS: Final = 10.0
 """How long a cluster may take to answer; Ray itself would try for minutes, silently."""
 
 
-def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
-    """Make Ray ready for that many workers; returns whether it was initialised here, and so is to be shut down here.
+def connect(workers: int, gpus_per_worker: float, address: str | None) -> Connection:
+    """Make Ray ready for that many workers; the connection is to be closed.
 
     With an `address`, that cluster is joined; its workers also search this process's import path for modules, as far as
     those folders exist there, after a Ray job's working directory. If this process is already connected to a Ray, that
-    one is used; else one is started on this machine, with a CPU slot for each worker.
+    one is used; else one is started on this machine, for this process alone, with a CPU slot for each worker.
 
     Raises:
         InputError: if this machine has fewer GPUs than the workers need.
@@ -40,34 +41,40 @@ def connect(workers: int, gpus_per_worker: float, address: str | None) -> bool:
     """
     if ray.is_initialized():
         check_room(workers, gpus_per_worker, grows=True)
-        return False
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        quiet |= {
-            "num_cpus": workers,
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE_BYTES,
-        }
-    else:
+        return Connection(owned=False)
+    if address is not None:
         conceal(address)
         check_address(address)
+    start = partial(_initialise, workers, address)
+    start()
+    try:
+        check_room(workers, gpus_per_worker, grows=address is not None)
+        return Connection(owned=True, start=None if address else start)
+    except BaseException:
+        local_ray.stop()
+        raise
+
+
+def _initialise(workers: int, address: str | None) -> None:
+    """Join the cluster at an address, or start a Ray on this machine.
+
+    Raises:
+        RunError: if that cannot be done.
+    """
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):  # a Ray job itself says what its workers import
         path = import_path() if address is None else f"{import_path()}{os.pathsep}${{PYTHONPATH}}"
         quiet["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
     try:
         with _keep_sigterm_handler():
-            ray.init(address=address or "local", **quiet)
+            if address is None:
+                local_ray.start(workers, **quiet)
+            else:
+                local_ray.restore()
+                ray.init(address=address, **quiet)
     except Exception as error:
         where = f"join the Ray cluster at {redact_url(address)!r}" if address else "start Ray on this machine"
         raise RunError(f"cannot {where}: {reason(error)}") from error
-    try:
-        check_room(workers, gpus_per_worker, grows=address is not None)
-    except InputError:
-        ray.shutdown()
-        raise
-    return True
 
 
 def check_address(address: str) -> None:

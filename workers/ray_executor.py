@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import ray
@@ -18,11 +19,12 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from glorasearch.errors import InputError, RunError, first_line
+from glorasearch.errors import InputError, RunError, first_line, first_sentence
 from glorasearch.search import Executor
 from glorasearch.space import EvaluationResult, EvaluationTask
 from workers.actor import check_function_name
 from workers.cluster import connect, free_room
+from workers.connection import CHECK_SECONDS, LostRayError
 from workers.worker_pool import QUEUED_PER_WORKER, PendingTask, Worker, WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ class RayExecutor(Executor):
       when another worker is idle.
     - An evaluation that exceeds the timeout is given to another worker, and its own worker is replaced. After 3 times
       it is answered with an error.
+    - A worker that dies while it is built is built again after a rest, which grows from 0.5 to 30 s.
+    - If the Ray that was started here dies as a whole, it is started again, once, and what was open is evaluated again.
     - Workers for which the cluster has no room yet hold no tasks; they join when it has.
 
     Results do not depend on the worker, since an evaluation is a pure function of its task.
@@ -79,12 +83,15 @@ class RayExecutor(Executor):
             raise InputError(f"evaluation_timeout is {evaluation_timeout}; allowed are seconds above 0")
         self._timeout = evaluation_timeout
         self._notice = NOTICE_SECONDS
+        self._ready_at = time.monotonic()
+        self._restarted = False
+        self._make_pool = partial(WorkerPool, factory, spec, workers, gpus_per_worker)
         self._waiting: deque[PendingTask] = deque()
         self._results: deque[EvaluationResult] = deque()
         self._pool: WorkerPool | None = None
-        self._started_ray = connect(workers, gpus_per_worker, address)
+        self._connection = connect(workers, gpus_per_worker, address)
         try:
-            self._pool = WorkerPool(factory, spec, workers, gpus_per_worker)
+            self._pool = self._make_pool()
             while not self._pool.ready:
                 self._step()
         except BaseException:
@@ -128,36 +135,58 @@ class RayExecutor(Executor):
         if ray.is_initialized():
             if pool is not None:
                 pool.close()
-            if self._started_ray:
-                ray.shutdown()
+            self._connection.close()
 
     def _step(self) -> None:
-        """Wait until a worker answers, dies or times out, and process all that did."""
+        """Wait until a worker answers, dies or times out, for a while at most, and process all that did."""
         pool = self._pool
         assert pool is not None
+        try:
+            self._process_answers(pool)
+        except LostRayError as error:
+            self._restart(pool, error)
+
+    def _process_answers(self, pool: WorkerPool) -> None:
+        pool.build_rested()
         by_reference = {worker.reference: worker for worker in pool.workers if worker.reference is not None}
         references = list(by_reference)
         try:
-            answered, _ = ray.wait(references, num_returns=1, timeout=self._wait_seconds(pool))
-            if answered:
-                answered, _ = ray.wait(references, num_returns=len(references), timeout=0)
+            answered = _wait(references, self._wait_seconds(pool))
+            if not answered:
+                self._connection.check()
             for reference in answered:
                 self._process(pool, by_reference[reference], reference)
         except RayError as error:
+            self._connection.check()
             raise RunError(f"Ray failed: {error}. Start the search again: it resumes where it stopped") from error
         if pool.ready:
-            self._notice = NOTICE_SECONDS
-        elif not answered:
+            self._notice, self._ready_at = NOTICE_SECONDS, time.monotonic()
+        elif time.monotonic() - self._ready_at > self._notice:
             self._notice *= 2
             logger.warning("no worker is ready: %d are being placed or built; %s", len(pool), free_room())
         self._replace_overdue(pool)
         self._dispatch()
+
+    def _restart(self, pool: WorkerPool, error: LostRayError) -> None:
+        """Start the Ray that has died again, and new workers on it, once.
+
+        Raises:
+            LostRayError: the second time, and if it is not this process's.
+        """
+        held = pool.abandon()
+        if self._restarted or not self._connection.restart():
+            raise error
+        self._restarted = True
+        logger.warning("%s. It was started again by itself, for this once", first_sentence(error))
+        self._waiting.extendleft(reversed(held))
+        self._pool = self._make_pool()
 
     def _process(self, pool: WorkerPool, worker: Worker, reference: Any) -> None:
         """Process a worker's answer, or its death."""
         try:
             answer = ray.get(reference)
         except RayError as error:
+            self._connection.check()  # the death of a Ray is no fault of a candidate
             if worker.building is not None:
                 pool.fail_build(worker, str(error))
             elif isinstance(error, _GONE):
@@ -204,15 +233,14 @@ class RayExecutor(Executor):
             why = f"no answer within {self._timeout:g} s to subnet {first.pending.task.subnet_digest[:12]}"
             self._waiting.extendleft(reversed(pool.replace(worker, why)))
 
-    def _wait_seconds(self, pool: WorkerPool) -> float | None:
-        """Seconds until there is something to do even if no worker answers; None for never."""
-        ready = pool.ready
-        if not ready:
-            return self._notice
+    def _wait_seconds(self, pool: WorkerPool) -> float:
+        """Seconds until there is something to do even if no worker answers."""
+        seconds = min(CHECK_SECONDS, pool.next_build)
         if self._timeout is None:
-            return None
+            return seconds
         now = time.monotonic()
-        return min((max(0.0, w.began + self._timeout - now) for w in ready if w.queue), default=None)
+        overdue = (max(0.0, w.began + self._timeout - now) for w in pool.ready if w.queue)
+        return min(seconds, *overdue)
 
     def _dispatch(self) -> None:
         """Assign waiting tasks to the shortest queues, then reassign tasks from behind others to idle workers."""
@@ -227,3 +255,14 @@ class RayExecutor(Executor):
         for worker in ready:
             if not worker.queue and not self._pool.steal(worker):
                 return
+
+
+def _wait(references: list[Any], seconds: float) -> list[Any]:
+    """Those of the references that are answered, or become so within that time."""
+    if not references:
+        time.sleep(seconds)
+        return []
+    answered, _ = ray.wait(references, num_returns=1, timeout=seconds)
+    if answered:
+        answered, _ = ray.wait(references, num_returns=len(references), timeout=0)
+    return list(answered)

@@ -11,11 +11,12 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from glorasearch.dotted import load_object
-from glorasearch.errors import InputError, first_line
+from glorasearch.errors import InputError, first_line, first_sentence
 from glorasearch.interrupts import is_interrupt
 from glorasearch.redact import redact
 from workers.actor import Crash, check_function_name
 from workers.cluster import connect
+from workers.connection import CHECK_SECONDS, Connection, LostRayError
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ def run_tasks(
 ) -> Iterator[tuple[str, Any]]:
     """Call a function with each argument, on the nodes of a Ray cluster, and yield the results as they come.
 
-    A task whose process or node is lost is started again, so the function must be able to resume. Tasks that still run
+    A task whose process or node is lost is started again, and so are all tasks once if a Ray that was started here
+    dies, so the function must be able to resume. Tasks that still run
     when the iteration ends early are cancelled.
 
     Args:
@@ -65,15 +67,15 @@ def run_tasks(
     slots = parallel or (len(arguments) if address else 1)
     at_once = min(slots, len(arguments))
     whole = math.ceil(at_once * cpus)
-    started = connect(whole, gpus * at_once / whole, address)
+    connection = connect(whole, gpus * at_once / whole, address)
     try:
-        yield from _run(function, dict(arguments), slots, cpus, gpus, retries, on_start)
+        yield from _run(connection, function, dict(arguments), slots, cpus, gpus, retries, on_start)
     finally:
-        if started:
-            ray.shutdown()
+        connection.close()
 
 
 def _run(
+    connection: Connection,
     function: str,
     waiting: dict[str, Mapping[str, Any]],
     slots: int,
@@ -85,16 +87,34 @@ def _run(
     remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=retries, scheduling_strategy="SPREAD")(
         _call
     )
-    running: dict[Any, str] = {}
+    running: dict[Any, tuple[str, Mapping[str, Any]]] = {}
+    restarted = False
     try:
         while waiting or running:
             while waiting and len(running) < slots:
-                name = next(iter(waiting))
+                name, argument = next(iter(waiting.items()))
                 on_start(name)
-                running[remote.options(name=name).remote(function, waiting.pop(name))] = name
-            answered, _ = ray.wait(list(running), num_returns=1)
-            for reference in answered:
-                yield running.pop(reference), _result(reference, retries)
+                running[remote.options(name=name).remote(function, argument)] = name, waiting.pop(name)
+            answered, _ = ray.wait(list(running), num_returns=1, timeout=CHECK_SECONDS)
+            try:
+                results = [_result(connection, reference, retries) for reference in answered]
+                if not answered:
+                    connection.check()
+            except LostRayError as error:
+                lost, running = dict(running.values()), {}
+                if restarted or not connection.restart():
+                    raise
+                restarted = True
+                logger.warning("%s. It was started again by itself, for this once", first_sentence(error))
+                if retries:
+                    waiting = lost | waiting
+                    continue
+                for name in lost:
+                    yield name, Crash(f"its process was lost once: {first_sentence(error)}", str(error))
+                continue
+            for reference, result in zip(answered, results, strict=True):
+                name, _ = running.pop(reference)
+                yield name, result
     finally:
         for reference in running:
             ray.cancel(reference)
@@ -102,12 +122,13 @@ def _run(
             ray.wait(list(running), num_returns=len(running), timeout=STOP_SECONDS)
 
 
-def _result(reference: Any, retries: int) -> Any:
+def _result(connection: Connection, reference: Any, retries: int) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
         return Crash(redact(str(error.cause)), redact(str(error)))
     except RayError as error:
+        connection.check()
         times = "once" if retries == 0 else f"{retries + 1} times"
         return Crash(f"its process was lost {times}: {first_line(error)}", redact(str(error)))
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import ray
 import ray.train
 import ray.train.torch
+from ray.exceptions import RayError
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
@@ -25,6 +26,7 @@ from glorasearch.training import BACKENDS, ProcessGroup, SingleProcess, Supernet
 from glorasearch.training.build import BuiltTraining, TrainingSpec, build_training, check_facts
 from glorasearch.training.checkpoints import Checkpoint, pack, unpack
 from workers.cluster import connect
+from workers.connection import Connection, LostRayError
 
 POLL_SECONDS: Final = 1.0
 STEP_SECONDS: Final = 0.5
@@ -67,7 +69,7 @@ def train_on_workers(
         InputError: if this machine has too few GPUs.
         RunError: if Ray cannot be started or reached.
     """
-    started_ray = connect(processes, gpus, address)
+    connection = connect(processes, gpus, address)
     queue: Queue | None = None
     try:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -83,12 +85,14 @@ def train_on_workers(
             with tempfile.TemporaryDirectory(prefix="glorasearch-ray-train-") as folder:
                 _torch_trainer(name, config, processes, gpus, folder).fit()
 
-        _run_and_listen(fit, queue, on_record, on_step, on_checkpoint)
+        _run_and_listen(fit, queue, connection, on_record, on_step, on_checkpoint)
+    except LostRayError as error:
+        queue = None  # it is gone, too
+        raise WorkerLostError(f"{error}, from the last checkpoint") from error
     finally:
         if queue is not None:
             queue.shutdown(force=True)
-        if started_ray:
-            ray.shutdown()
+        connection.close()
 
 
 def _torch_trainer(
@@ -116,6 +120,7 @@ def _torch_trainer(
 def _run_and_listen(
     fit: Callable[[], None],
     queue: Queue,
+    connection: Connection,
     on_record: Callable[[TrainingRecord], None],
     on_step: Callable[[int], None],
     on_checkpoint: Callable[[Checkpoint], None],
@@ -139,7 +144,14 @@ def _run_and_listen(
         except Empty:
             if last:
                 break
+            connection.check()
             continue
+        except RayError as error:  # the queue is an actor of this node
+            connection.check()
+            raise WorkerLostError(
+                f"the process that passes the training's messages on is gone ({first_line(error)}). Start the same "
+                "command again: it resumes from the last checkpoint"
+            ) from error
         if kind == "record":
             on_record(TrainingRecord(*content))
         elif kind == "step":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -21,7 +22,12 @@ logger = logging.getLogger(__name__)
 QUEUED_PER_WORKER: Final = 2
 """One task is evaluated while the next one already waits at the worker."""
 MAX_BUILDS: Final = 3
-"""A worker is given up after this many failed builds in a row."""
+"""A worker is given up after this many builds in a row that raise an exception."""
+MAX_BUILD_DEATHS: Final = 8
+"""A worker is given up after this many builds in a row in which its process died: they take a minute at least."""
+FIRST_REST_SECONDS: Final = 0.5
+"""Between the first failed build and the next one; doubled after each further failure."""
+LONGEST_REST_SECONDS: Final = 30.0
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +70,8 @@ class Worker:
     failed_builds: int = 0
     queue: deque[Assignment] = field(default_factory=deque)
     """In the order in which the actor takes them."""
+    rests_until: float | None = None
+    """When it is built again after a failed build; seconds of this process's monotonic clock."""
     began: float = 0.0
     """Latest possible start of the queue's first evaluation; seconds of this process's monotonic clock."""
 
@@ -76,8 +84,8 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether it takes tasks; an actor that waits for resources of the cluster does not."""
-        return self.building is None
+        """Whether it takes tasks; an actor that waits for resources of the cluster, or for a build, does not."""
+        return self.location is not None
 
     def __str__(self) -> str:
         return f"worker {self.number}" + ("" if self.location is None else f" ({self.location})")
@@ -160,7 +168,7 @@ class WorkerPool:
         self._ever_ready = True
 
     def fail_build(self, worker: Worker, why: str, trace: str = "") -> None:
-        """Retry a build, or give the worker up.
+        """Have a build retried after a rest, which grows with every failure in a row, or give the worker up.
 
         If no build ever succeeded, the run itself is at fault; if one did, a failure is that of a node.
 
@@ -169,14 +177,18 @@ class WorkerPool:
         """
         worker.failed_builds += 1
         crashed = bool(trace)
-        if not self._ever_ready and (crashed or worker.failed_builds >= MAX_BUILDS):
+        allowed = MAX_BUILDS if crashed else MAX_BUILD_DEATHS
+        if not self._ever_ready and (crashed or worker.failed_builds >= allowed):
             raise RunError(self._build_error(why, crashed) + (f"\nIn the worker:\n{trace}" if trace else ""))
-        if worker.failed_builds < MAX_BUILDS:
-            self._renew(worker)
-            return
         self._kill(worker)
+        worker.building = None
+        if worker.failed_builds < allowed:
+            rest = min(LONGEST_REST_SECONDS, FIRST_REST_SECONDS * 2 ** (worker.failed_builds - 1))
+            logger.warning("%s is built again in %g s: %s", worker, rest, why.partition("\n")[0])
+            worker.rests_until = time.monotonic() + rest
+            return
         self.workers.remove(worker)
-        what = f"{worker} is given up after {MAX_BUILDS} failed builds in a row: {why}"
+        what = f"{worker} is given up after {worker.failed_builds} failed builds in a row: {why}"
         if not self.workers:
             raise RunError(f"no worker is left; {what}")
         logger.warning("%s; %d workers remain", what, len(self.workers))
@@ -189,6 +201,25 @@ class WorkerPool:
         self._renew(worker)
         return held
 
+    def build_rested(self) -> None:
+        """Build the workers whose rest after a failed build is over."""
+        now = time.monotonic()
+        for worker in self.workers:
+            if worker.rests_until is not None and worker.rests_until <= now:
+                self._create(worker)
+
+    @property
+    def next_build(self) -> float:
+        """Seconds until a worker is built again; infinite if none rests."""
+        rests = [worker.rests_until for worker in self.workers if worker.rests_until is not None]
+        return max(0.0, min(rests) - time.monotonic()) if rests else math.inf
+
+    def abandon(self) -> list[PendingTask]:
+        """Forget all actors, which are gone together; returns the open tasks that they held, in their order."""
+        held = sorted((each for worker in self.workers for each in worker.queue if each.open), key=lambda a: a.ticket)
+        self.workers = []
+        return [assignment.pending for assignment in held]
+
     def close(self) -> None:
         """Stop all actors."""
         for worker in self.workers:
@@ -199,13 +230,16 @@ class WorkerPool:
         if crashed:
             return f"the evaluator of factory {self._factory} cannot be built: {why}"
         return (
-            f"workers die while factory {self._factory} builds their evaluator ({MAX_BUILDS} times in a row): {why}. "
-            "Check whether they run out of memory, or use fewer workers"
+            f"workers die while factory {self._factory} builds their evaluator ({MAX_BUILD_DEATHS} times in a row): "
+            f"{why}. Check whether they run out of memory, or use fewer workers"
         )
 
     def _renew(self, worker: Worker) -> None:
         self._kill(worker)  # it may only be unreachable, and must not run beside its successor
-        worker.actor, worker.location = self._create_actor(), None
+        self._create(worker)
+
+    def _create(self, worker: Worker) -> None:
+        worker.actor, worker.location, worker.rests_until = self._create_actor(), None, None
         worker.building = worker.actor.build.remote()
 
     def _create_actor(self) -> Any:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 from support.processes import wait_until
 from support.spaces import tasks_of
 
@@ -19,9 +18,9 @@ from workers.cluster import check_room, connect
 @pytest.fixture(scope="module", autouse=True)
 def shared_ray() -> Iterator[None]:
     """One Ray for all, as starting one takes seconds."""
-    assert connect(workers=3, gpus_per_worker=0, address=None)
+    connection = connect(workers=3, gpus_per_worker=0, address=None)
     yield
-    ray.shutdown()
+    connection.close()
 
 
 def logged(log: Path, what: str) -> list[tuple[str, str]]:

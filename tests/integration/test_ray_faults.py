@@ -36,7 +36,7 @@ def cluster() -> Iterator[Cluster]:
         for _ in range(2):
             started.add_node(**NODE)
         before = {name: value for name, value in os.environ.items() if "RAY" in name}
-        assert connect(workers=3, gpus_per_worker=0, address=started.address)
+        assert connect(workers=3, gpus_per_worker=0, address=started.address).owned
         assert {name: value for name, value in os.environ.items() if "RAY" in name} == before
         yield started
     finally:

@@ -75,6 +75,21 @@ class Burner:
         return self._evaluate(task)
 
 
+def slow_to_build(spec: Mapping[str, Any]) -> Callable[[EvaluationTask], EvaluationResult]:
+    """A factory that says that it builds, and waits for the file `gate`."""
+    log = Path(spec["log"])
+    (log / f"builds-{os.getpid()}").touch()
+    _wait_for(log / "gate")
+    return make({})
+
+
+def twice(argument: Mapping[str, Any]) -> str:
+    """A task that waits for ever at its first attempt."""
+    if _first(Path(argument["path"])):
+        _wait_for(Path(argument["path"]).with_name("gate"))
+    return "second"
+
+
 def broken(spec: Mapping[str, Any]) -> Callable[[EvaluationTask], EvaluationResult]:
     """A factory that cannot build."""
     raise FileNotFoundError(f"no weights at {spec['weights']}")
