@@ -79,7 +79,9 @@ def test_it_listens_on_loopback_only_and_knows_nobody_but_us() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["raylet", "gcs_server", "ray::DashboardAgent"])
+@pytest.mark.parametrize(
+    "name", ["raylet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gcs_server", "ray::DashboardAgent"))]
+)
 def test_a_ray_that_dies_is_started_again_once(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Two of the candidates wait for ever at their first attempt, so that the death is in the middle of them."""
     tasks = tasks_of(24)
