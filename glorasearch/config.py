@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
+from glorasearch.bounded import name_fault
 from glorasearch.errors import ConfigError
 from glorasearch.strict_toml import explain
 
@@ -32,7 +33,12 @@ class Role(enum.Enum):
 
 ListOf = Annotated[tuple[_Item, ...], Strict(False)]
 """A tuple that may be given as a list, as TOML and JSON have it; its items are checked strictly."""
-Seed = Annotated[int, Field(ge=0), Role.SEED]
+MOST_STEPS: Final = 1_000_000_000
+MOST_BATCH: Final = 65_536
+MOST_THREADS: Final = 1_024
+"""Limits above all that makes sense: what is beyond costs a machine its memory before it computes anything."""
+Seed = Annotated[int, Field(ge=0, lt=2**64), Role.SEED]
+"""What generators take; torch's have 64 bits."""
 Compile = Literal["auto", "on", "off"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -69,6 +75,16 @@ class Config(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigError("\n".join(explain(error, type(self), self.section))) from error
+
+    @model_validator(mode="after")
+    def _check_texts(self) -> Self:
+        """Texts name files, directly or within a URL."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            for text in value if isinstance(value, tuple) else (value,):
+                if isinstance(text, str) and (fault := name_fault(text)):
+                    raise ValueError(f"{name}: {fault}")
+        return self
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, checked like a new one.

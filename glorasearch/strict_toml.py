@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from glorasearch.bounded import read_toml_file
 from glorasearch.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+MOST_LINES: Final = 20
+"""Of a message."""
+_found: Final = reprlib.Repr()
+"""Values as they are shown: those that were found may be of any size."""
+_found.maxstring = _found.maxother = 200
+_found.maxlong = 40
+_found.maxlist = _found.maxtuple = _found.maxdict = 12
 
 _EXPECTED = {
     "tuple_type": "a list, in [brackets] (of tables: [[double brackets]])",
@@ -35,8 +44,9 @@ _EXPECTED = {
     "literal_error": "{expected}",
     "greater_than": "more than {gt:g}",
     "greater_than_equal": "at least {ge:g}",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "at most {le:g}",
+    "less_than_equal": "at most {le:,.12g}",
+    "string_too_long": "a string of at most {max_length} characters",
+    "less_than": "less than {lt}",
     "too_short": "a list with at least one entry",
 }
 """Pydantic's error types in TOML terms; names in braces are filled in from the error's context."""
@@ -49,10 +59,10 @@ def read_toml(path: Path, error: type[InputError]) -> dict[str, Any]:
         InputError: (of the given class) if the file cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return read_toml_file(path)
     except OSError as cause:
         raise error(f"{path}: cannot be read: {cause.strerror}") from cause
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+    except ValueError as cause:
         raise error(f"{path}: not valid TOML: {cause}") from cause
 
 
@@ -77,10 +87,12 @@ def explain(error: ValidationError, model: type[BaseModel], section: str = "") -
         section: where its keys stand in the file.
     """
     lines: dict[tuple[int | str, ...], str] = {}
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for item in items[:MOST_LINES]:
         place = _without_alternative(item["loc"], model)
         lines[place] = _describe(item, place, model, section, before=lines.get(place))
-    return list(lines.values())
+    more = len(items) - MOST_LINES
+    return [*lines.values(), *([f"{more} more things are wrong"] if more > 0 else [])]
 
 
 def _describe(
@@ -105,8 +117,8 @@ def _describe(
     wanted = _EXPECTED.get(kind)
     if wanted is not None:
         other = "" if before is None else before.partition(": expected ")[2].rpartition(", found ")[0] + " or "
-        return f"key {key!r}: expected {other}{wanted.format_map(context)}, found {item['input']!r}"
-    return f"key {key!r}: {item['msg']}, found {item['input']!r}"
+        return f"key {key!r}: expected {other}{wanted.format_map(context)}, found {_found.repr(item['input'])}"
+    return f"key {key!r}: {item['msg']}, found {_found.repr(item['input'])}"
 
 
 def _without_alternative(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[int | str, ...]:

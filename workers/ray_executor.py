@@ -240,7 +240,7 @@ class RayExecutor(Executor):
             return seconds
         now = time.monotonic()
         overdue = (max(0.0, w.began + self._timeout - now) for w in pool.ready if w.queue)
-        return min(seconds, *overdue)
+        return min([seconds, *overdue])
 
     def _dispatch(self) -> None:
         """Assign waiting tasks to the shortest queues, then reassign tasks from behind others to idle workers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -11,6 +11,9 @@ from glorasearch.config import Config, ListOf, Role, Seed
 NPZ = "npz:"
 OWN_SCHEMES = ("vtab:", "folder:", NPZ)
 """What stands before the path of glorasearch's own sources."""
+
+MOST_PIXELS: Final = 4_096
+"""Edge of an image; a batch of 64 of these takes 13 GB."""
 
 
 def _check_split_size(value: Any) -> Any:
@@ -27,6 +30,8 @@ def _check_image_size(value: Any) -> Any:
     edges = value if isinstance(value, list | tuple) else (value, value)
     if len(edges) != 2 or not all(type(edge) is int and edge > 0 for edge in edges):
         raise ValueError(f"expected a number of pixels, or [height, width], found {value!r}")
+    if max(edges) > MOST_PIXELS:
+        raise ValueError(f"found {value!r}; at most {MOST_PIXELS} pixels on an edge are allowed")
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from glorasearch.config import Config, ListOf, Role
+from glorasearch.config import MOST_STEPS, Config, ListOf, Role
 
 Judge = Literal["accuracy", "tempered"]
 """What ranks candidates: accuracy out of fold, or the cross-entropy at a candidate's best temperature."""
@@ -27,19 +27,19 @@ class RaceConfig(Config):
     fit the backbone and the budget."""
     rates: ListOf[Rate] = (1e-3, 3e-3, 1e-2)
     """Peak learning rates of the low-rank factors; those of the other groups are scaled as in `[refit]`."""
-    finalists: int = Field(default=4, ge=0)
+    finalists: int = Field(default=4, ge=0, le=1_000)
     """Best distinct subnets of the search that race, besides methods and named points."""
-    named: int = Field(default=2, ge=0)
+    named: int = Field(default=2, ge=0, le=1_000)
     """Named points of the run's own space that race, in the order of `glorasearch.space.named_points`, those that are
     one of the methods left out."""
-    steps: int = Field(default=400, ge=1)
+    steps: int = Field(default=400, ge=1, le=MOST_STEPS)
     """Optimiser steps of each training."""
-    folds: int = Field(default=5, ge=2)
+    folds: int = Field(default=5, ge=2, le=1_000)
     """Parts of train + search: a model is trained on all but one, and judged on that one."""
     rungs: ListOf[Annotated[int, Field(ge=1)]] = (1, 2)
     """Folds on which candidates have been judged after each rung but the last, which has all folds. All candidates are
     in the first rung, and the better half of them goes from rung to rung."""
-    keep: int = Field(default=8, ge=1)
+    keep: int = Field(default=8, ge=1, le=1_000_000)
     """Best candidates that are in the last rung; no rung has fewer."""
     judge: Judge = "accuracy"
     """What decides, out of fold; the other one breaks ties."""
@@ -47,7 +47,7 @@ class RaceConfig(Config):
     """Weights that subnets of the run's own space start from; fixed methods start fresh. With `inherited` all are
     judged on images of the search split only, since the supernet has seen the others. By the same images the search
     chose its finalists, whose scores are too good then."""
-    stack: Annotated[int, Role.BOOKKEEPING] = Field(default=0, ge=0)
+    stack: Annotated[int, Role.BOOKKEEPING] = Field(default=0, ge=0, le=1_000)
     """Models that are trained side by side; 0 for as many as memory allows, and 1 on a CPU. A race may be continued
     with another value: results are the same but for rounding."""
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from glorasearch.backbone import BackboneConfig
-from glorasearch.config import Compile, Config, ListOf, Role, Seed
+from glorasearch.bounded import MOST_LEVELS, parse_toml
+from glorasearch.config import MOST_STEPS, MOST_THREADS, Compile, Config, ListOf, Role, Seed
 from glorasearch.data import DataConfig
 from glorasearch.errors import ConfigError, SearchSpaceError
 from glorasearch.identity import digest, identity_of
@@ -23,6 +24,8 @@ from glorasearch.space import SearchSpace, SpaceConfig
 from glorasearch.strict_toml import read_toml, validate
 from glorasearch.training import TrainingConfig, TrainSection
 
+MOST_NAME: Final = 200
+"""Characters of a run's name: a sweep appends that of its task, and files have names of 255 bytes at most."""
 METHOD_KEY: Final = "race.methods."
 """Before the name of a fixed method of the race, in the key of its search space."""
 
@@ -31,26 +34,26 @@ class RefitConfig(Config):
     """Training the winner alone, on train + search."""
 
     section: ClassVar[str] = "refit"
-    steps: int = Field(default=1_500, ge=0)
+    steps: int = Field(default=1_500, ge=0, le=MOST_STEPS)
     """Optimiser steps; 0, without a race, keeps the inherited weights."""
     start: Literal["inherited", "fresh"] = "inherited"
     """Weights to start from: those of the supernet, or new ones. After a race it starts as its winner did."""
     lr: float | None = Field(default=None, gt=0, examples=[4e-3])
     """Peak learning rate; the training's if not given. Those of the other groups are scaled by the same factor. After a
     race it is the winner's."""
-    warmup_steps: int | None = Field(default=None, ge=0, examples=[50])
+    warmup_steps: int | None = Field(default=None, ge=0, le=MOST_STEPS, examples=[50])
     """Steps of linear warm-up; the training's if not given."""
-    teachers: int = Field(default=8, ge=0)
+    teachers: int = Field(default=8, ge=0, le=1_000)
     """Models that teach the winner of a race what to answer on mixed images; 0 trains it on the labels."""
-    orders: int = Field(default=4, ge=1)
+    orders: int = Field(default=4, ge=1, le=1_000)
     """Teachers of one candidate, which differ in their seeds; the best candidates of different methods teach."""
-    teacher_steps: int = Field(default=1_000, ge=1)
+    teacher_steps: int = Field(default=1_000, ge=1, le=MOST_STEPS)
     """Optimiser steps of each teacher."""
     teacher_lr: float = Field(default=3e-3, gt=0)
     """Largest peak learning rate of a teacher; else it has its candidate's."""
     teacher_drop_path: float = Field(default=0.1, ge=0, lt=1)
     """Stochastic depth of the teachers."""
-    mixed: int = Field(default=10_000, ge=0)
+    mixed: int = Field(default=10_000, ge=0, le=10_000_000)
     """Mixed pairs of images that the winner learns from, besides the images themselves."""
 
     @model_validator(mode="after")
@@ -87,11 +90,11 @@ class ReportConfig(Config):
     section: ClassVar[str] = "report"
     baselines: ListOf[str] = Field(default=(), examples=[["linear_probe", "lora"]])
     """Search spaces with one subnet, such as `linear_probe` and `lora`, trained on train + search."""
-    steps: int | None = Field(default=None, ge=0, examples=[6_000])
+    steps: int | None = Field(default=None, ge=0, le=MOST_STEPS, examples=[6_000])
     """Optimiser steps of the baselines; the supernet's if not given."""
-    random_subnets: int = Field(default=0, ge=0)
+    random_subnets: int = Field(default=0, ge=0, le=100_000)
     """Random subnets with inherited weights to compare with."""
-    chance_subnets: int = Field(default=32, ge=0)
+    chance_subnets: int = Field(default=32, ge=0, le=100_000)
     """Random subnets scored on the search split, to say what the best of as many as were tried has by chance; with
     fewer than 8 nothing is said."""
     best_fixed: bool = True
@@ -111,13 +114,15 @@ class RunConfig(Config):
     the current directory.
     """
 
-    name: Annotated[str, Role.BOOKKEEPING] = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Annotated[str, Role.BOOKKEEPING] = Field(
+        default="run", max_length=MOST_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+    )
     """Name of the run, of its study and of its folder in the workspace."""
     seed: Seed = 0
     """Seed of everything that is random, unless a section sets its own."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`."""
-    threads: int | None = Field(default=None, ge=1, examples=[4])
+    threads: int | None = Field(default=None, ge=1, le=MOST_THREADS, examples=[4])
     """Threads of torch on the CPU, here and in each worker; torch's own choice if not given."""
     compile: Annotated[Compile, Role.BOOKKEEPING] = "auto"
     """On GPUs, compile and capture training step and candidates. `auto` runs the plain ones, with a warning, where a
@@ -231,13 +236,21 @@ def _apply(data: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise ConfigError(f"--set {override!r}: expected section.key=value, such as search.trials=200")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        value = parse_toml(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    except ValueError as error:
+        raise ConfigError(f"--set {_brief(override)}: {error}") from error
     *sections, last = key.strip().split(".")
+    if len(sections) > MOST_LEVELS:
+        raise ConfigError(f"--set {_brief(override)}: it is nested more than {MOST_LEVELS} levels deep")
     target = data
     for section in sections:
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
             raise ConfigError(f"--set {override!r}: {section!r} is a value, not a section")
     target[last] = value
+
+
+def _brief(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from glorasearch.bounded import read_json_file
 from glorasearch.errors import InputError
 
 
@@ -57,6 +57,6 @@ class RunFiles:
 def is_export(path: Path) -> bool:
     """Whether a directory is an exported model."""
     try:
-        return "glorasearch" in json.loads((path / "config.json").read_text("utf-8"))
+        return "glorasearch" in read_json_file(path / "config.json")
     except (OSError, ValueError, TypeError):
         return False

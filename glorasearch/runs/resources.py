@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -23,6 +25,9 @@ EXECUTORS: Final[Mapping[str, Backends]] = {
     "local": Backends("glorasearch.runs.evaluation:local_executor", "glorasearch.runs.training:LocalTraining"),
     "ray": Backends("glorasearch.runs.evaluation:ray_executor", "glorasearch.runs.ray_training:RayTraining"),
 }
+MOST_WORKERS: Final = 10_000
+WORKERS_PER_CPU: Final = 16
+"""Most worker processes that are started on this machine for each of its CPUs."""
 WORKERS: Final = 2
 """Default number of actors that evaluate candidates."""
 
@@ -55,13 +60,13 @@ class ResourceConfig:
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
             raise InputError(f"unknown executor {self.executor!r}; known are {', '.join(EXECUTORS)}")
-        for name, number, least in (("workers", self.workers, 1), ("train_workers", self.train_workers, 1)):
-            if number is not None and number < least:
-                raise InputError(f"{_option(name)} is {number}; allowed are whole numbers from {least}")
+        for name, number in (("workers", self.workers), ("train_workers", self.train_workers)):
+            if number is not None and not 1 <= number <= MOST_WORKERS:
+                raise InputError(f"{_option(name)} is {number}; allowed are whole numbers from 1 to {MOST_WORKERS}")
         for name, share in (("gpus_per_worker", self.gpus_per_worker), ("train_gpus", self.train_gpus)):
-            if share < 0:
+            if not 0 <= share < math.inf:
                 raise InputError(f"{_option(name)} is {share:g}; allowed are numbers from 0")
-        if self.evaluation_timeout is not None and self.evaluation_timeout <= 0:
+        if self.evaluation_timeout is not None and not self.evaluation_timeout > 0:
             raise InputError(f"--evaluation-timeout is {self.evaluation_timeout:g}; allowed are seconds above 0")
         if self.executor == "local":
             default = ResourceConfig(executor="ray")
@@ -127,6 +132,14 @@ class ResourceConfig:
         if self.address is not None:
             check_address(self.address)
             return
+        most = WORKERS_PER_CPU * (os.cpu_count() or 1)
+        for name in ("workers", "train_workers"):
+            count = getattr(self, name)
+            if count is not None and count > most:
+                raise InputError(
+                    f"{_option(name)} is {count}: each is a process of its own, and this machine has "
+                    f"{os.cpu_count()} CPUs; allowed are up to {most}, and more on a cluster, with --address"
+                )
         for option, count, share in (
             ("--gpus-per-worker", self.evaluators, self.gpus_per_worker),
             ("--train-gpus", self.train_workers, self.train_gpus),

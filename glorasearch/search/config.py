@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from glorasearch.config import Config, ListOf, Precision, Role, Seed
+from glorasearch.config import MOST_BATCH, Config, ListOf, Precision, Role, Seed
 from glorasearch.space import Fitness
 
 Sampler = Literal["evolution", "random", "tpe", "nsga2"]
@@ -38,7 +38,7 @@ class SearchConfig(Config):
     depend neither on the number of workers nor on their timing. `steady` (`evolution`, `random`, `tpe`): a trial is
     sampled as soon as a worker is free, from what has finished so far, so no worker waits for the last one of a
     batch."""
-    trials: int = Field(default=1_000, ge=1)
+    trials: int = Field(default=1_000, ge=1, le=10_000_000)
     """Trials in all. When a study is continued, those that it has already count."""
     fitness: Fitness = "tempered"
     """What is optimised. `tempered`: the mean cross-entropy at each candidate's own best temperature, the best of 37
@@ -53,19 +53,19 @@ class SearchConfig(Config):
     that of a `.json` file with a subnet, a `report.json`, or the `config.json` of an exported model. What is listed by
     itself comes first, then of `named` as many as fit into half of `population`, in the order in which `glorasearch
     space` lists them. `[]` starts from nothing."""
-    population: int = Field(default=50, ge=2)
+    population: int = Field(default=50, ge=2, le=1_000_000)
     """Trials in a generation (evolution, nsga2). The first one holds what `start` says; all others of it are random."""
-    parents: int = Field(default=10, ge=2)
+    parents: int = Field(default=10, ge=2, le=1_000_000)
     """The best trials so far, which have children in the next generation (evolution)."""
     mutation: float = Field(default=0.2, ge=0, le=1)
     """Probability that a mutant resamples a gene (evolution)."""
-    batch: int = Field(default=10, ge=1)
+    batch: int = Field(default=10, ge=1, le=1_000_000)
     """Trials that are sampled together (random, tpe)."""
     seed: Seed = 0
     """Seed of all random draws of the search."""
     precision: Precision = "auto"
     """Of a candidate's forward pass; `auto` is bfloat16 autocast on GPUs."""
-    eval_batch_size: int | None = Field(default=None, ge=1, examples=[25])
+    eval_batch_size: int | None = Field(default=None, ge=1, le=MOST_BATCH, examples=[25])
     """Images that are scored at once; if not given 25, and 256 of the test split."""
     early_stopping: Annotated[bool, Role.BOOKKEEPING] = True
     """Stop evaluating a candidate once it is certain to be neither a parent nor the winner.
@@ -74,7 +74,7 @@ class SearchConfig(Config):
     be continued either way. Only the records of stopped trials differ: they hold a bound in place of final scores, and
     are on no Pareto front. Applies to `evolution`, whose parents are the best k, and to `random`, where only the winner
     counts; `tpe` and `nsga2` learn from all values, so their candidates are always evaluated to the end."""
-    early_stopping_lag: Annotated[int | None, Role.BOOKKEEPING] = Field(default=None, ge=1, examples=[4])
+    early_stopping_lag: Annotated[int | None, Role.BOOKKEEPING] = Field(default=None, ge=1, le=1_000_000, examples=[4])
     """Trial n is stopped by the results up to n - lag; if not given 4, or a batch with workers.
 
     The trials up to n - lag must have finished before trial n starts. A smaller lag stops candidates earlier, a larger

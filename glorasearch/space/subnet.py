@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import Any, Self
 
+from glorasearch.bounded import parse_json
 from glorasearch.choices import SUPPORT_TENSORS, check_allowed, parse_choice
 from glorasearch.errors import SearchSpaceError
 
@@ -104,8 +106,8 @@ class Subnet:
             SearchSpaceError: if the text is not such JSON, or names a support tensor or choice that does not exist.
         """
         try:
-            data = json.loads(text, object_pairs_hook=_without_duplicates)
-        except json.JSONDecodeError as error:
+            data = parse_json(text, object_pairs_hook=_without_duplicates)
+        except ValueError as error:
             raise SearchSpaceError(f"a subnet must be JSON: {error}") from error
         return cls.from_dict(data)
 
@@ -145,5 +147,6 @@ def _layer(item: tuple[GeneKey, str]) -> str:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise SearchSpaceError(f"a subnet names a layer or a gene twice, among {', '.join(found)}")
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise SearchSpaceError(f"a subnet names {twice!r} twice")
     return found

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from glorasearch.config import Config, ListOf, Precision, Role, Seed
+from glorasearch.config import MOST_BATCH, MOST_STEPS, Config, ListOf, Precision, Role, Seed
 
 WARMUP_SHARE: Final = 10
 """A training spends at most one step in this many on its warm-up."""
@@ -22,16 +22,16 @@ class TrainingRecipe(Config):
     """Steps, batches, learning rates, and how often a training reports its progress."""
 
     section: ClassVar[str] = "train"
-    steps: int = Field(default=6_000, ge=0)
+    steps: int = Field(default=6_000, ge=0, le=MOST_STEPS)
     """Optimiser steps."""
     strategy: Annotated[Literal["uniform", "sandwich"], Role.METHOD] = "uniform"
     """One random subnet a step, or the sandwich rule. The sandwich trains the largest subnet, from which the smallest
     and `middle` random ones are distilled (Yu et al. 2020)."""
-    middle: Annotated[int, Role.METHOD] = Field(default=1, ge=0)
+    middle: Annotated[int, Role.METHOD] = Field(default=1, ge=0, le=1_000)
     """Random subnets of a sandwich step."""
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1, le=MOST_BATCH)
     """Images of a step, those of all ranks together."""
-    ranks: int = Field(default=1, ge=1)
+    ranks: int = Field(default=1, ge=1, le=1_024)
     """Parts of a step, each with its own subnets and its own share of the images. Their gradients are averaged. The
     number of processes that carry them out changes nothing."""
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
@@ -45,7 +45,7 @@ class TrainingRecipe(Config):
     """Peak learning rate of the classifier head; `lr` if not given. Three times that helped short trainings."""
     weight_decay: float = Field(default=1e-4, ge=0)
     """AdamW's decoupled weight decay, on everything that is trained."""
-    warmup_steps: int = Field(default=50, ge=0)
+    warmup_steps: int = Field(default=50, ge=0, le=MOST_STEPS)
     """Steps of linear warm-up, at most a tenth of all steps."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
@@ -59,11 +59,11 @@ class TrainingRecipe(Config):
     """`auto` is bfloat16 autocast on GPUs and float32 on CPUs."""
     seed: Seed = 0
     """Seed of subnets, order of images and drop path."""
-    record_every: Annotated[int, Role.BOOKKEEPING] = Field(default=25, ge=1)
+    record_every: Annotated[int, Role.BOOKKEEPING] = Field(default=25, ge=1, le=MOST_STEPS)
     """Steps between losses in the database."""
-    probe_every: Annotated[int, Role.BOOKKEEPING] = Field(default=250, ge=0)
+    probe_every: Annotated[int, Role.BOOKKEEPING] = Field(default=250, ge=0, le=MOST_STEPS)
     """Steps between measurements of a few fixed subnets; 0 for none."""
-    checkpoint_every: Annotated[int, Role.BOOKKEEPING] = Field(default=200, ge=1)
+    checkpoint_every: Annotated[int, Role.BOOKKEEPING] = Field(default=200, ge=1, le=MOST_STEPS)
     """Steps between checkpoints."""
 
     @model_validator(mode="after")
@@ -119,7 +119,7 @@ class TrainSection(TrainingRecipe):
 
     pilot_rates: ListOf[Annotated[float, Field(gt=0)]] = (1e-3, 3e-3, 1e-2)
     """Rates of the pilots, where `lr` is `auto`."""
-    pilot_steps: int | None = Field(default=None, ge=PILOT_CHECKS, examples=[600])
+    pilot_steps: int | None = Field(default=None, ge=PILOT_CHECKS, le=MOST_STEPS, examples=[600])
     """Steps of a pilot, which has a whole schedule of its own; a tenth of `steps`, at least 100, if not given."""
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from glorasearch.bounded import parse_json
 from glorasearch.errors import WeightsCorruptError, WeightStoreError
 from glorasearch.weights.digest import TensorEntry, first_difference, storable, tensor_entries
 
@@ -146,7 +147,7 @@ def _first_bad_span(content: bytes, expected: Mapping[str, TensorEntry]) -> str 
 def _read_header(content: bytes | mmap.mmap) -> dict[str, dict[str, object]] | None:
     length = int.from_bytes(content[:_LENGTH_BYTES], "little")
     try:
-        header = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])
+        header = parse_json(content[_LENGTH_BYTES : _LENGTH_BYTES + length])
     except ValueError:
         return None
     return header if isinstance(header, dict) else None

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from glorasearch.bounded import parse_json
 from glorasearch.errors import WeightsCorruptError
 from glorasearch.weights.digest import TensorEntry, entries_digest
 
@@ -61,7 +62,7 @@ class Manifest:
             WeightsCorruptError: naming `source`.
         """
         try:
-            data = json.loads(content)
+            data = parse_json(content)
             version = data.pop("format")
             if version != FORMAT:
                 raise WeightsCorruptError(f"{source}: its format is {version!r}; this version reads format {FORMAT}")
