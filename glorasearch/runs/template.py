@@ -128,12 +128,19 @@ def _allowed(field: FieldInfo) -> str:
         return words
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     limits = [
-        f"{sign} {getattr(item, name):g}"
+        f"{sign} {_number(getattr(item, name))}"
         for item in _metadata(field)
         for name, sign in signs.items()
         if hasattr(item, name)
     ]
     return ", ".join([" or ".join(filter(None, (words, _type(field.annotation)))), *limits])
+
+
+def _number(limit: float) -> str:
+    """A limit as people write it; one of 64 bits as a power of two."""
+    if isinstance(limit, int):
+        return f"{limit:,}" if limit < 2**60 else f"2^{limit.bit_length() - 1}"
+    return f"{limit:g}"
 
 
 def _metadata(field: FieldInfo) -> Iterator[Any]:

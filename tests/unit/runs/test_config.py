@@ -49,7 +49,7 @@ def test_the_reference_has_every_key_and_its_default() -> None:
                 if not (isinstance(field.annotation, type) and issubclass(field.annotation, Config)):
                     assert f"| `{key}` |" in text
                     assert field.description, f"{model.__name__}.{key} has no docstring"
-    assert "| `trials` | whole number, ≥ 1 | `1_000` |" in text
+    assert "| `trials` | whole number, ≥ 1, ≤ 10,000,000 | `1_000` |" in text
     assert '| `lr` | `auto` or number, > 0 | `"auto"` |' in text
     assert '| `strategy` | `uniform`, `sandwich` | `"uniform"` |' in text
 

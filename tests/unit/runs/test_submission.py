@@ -121,8 +121,9 @@ def test_a_password_is_in_the_environment_only_and_that_is_said(run_file: Path, 
     assert prepare(run_file, database="postgresql+psycopg://u@host/name").notes == []
 
 
-def test_what_is_large_is_refused(run_file: Path) -> None:
-    run_file.write_text(RUN + "#" * LARGEST_BYTES)
+def test_what_is_large_is_refused(run_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"blocks.0.attn.qkv": {"B": "lora:4"}}' + " " * LARGEST_BYTES)
+    run_file.write_text(RUN + '[search]\nstart = ["mine.json"]\n')
     with pytest.raises(InputError, match="MiB would go with the job"):
         prepare(run_file)
 
