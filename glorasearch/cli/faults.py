@@ -6,15 +6,15 @@ import errno
 import os
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import click
 
 from glorasearch.choices.plugins import describe, fault_of
-from glorasearch.errors import GlorasearchError, reason
+from glorasearch.errors import GlorasearchError, InputError, reason
 from glorasearch.redact import redact
-from glorasearch.terminal import say
+from glorasearch.terminal import is_text, say
 
 _REMEDIES: Final[Mapping[int, str]] = {
     errno.ENOSPC: "free some space there",
@@ -27,9 +27,22 @@ _REMEDIES: Final[Mapping[int, str]] = {
     errno.ENFILE: "raise the limit of open files of this machine",
     errno.EIO: "the disk or its connection has a fault",
 }
+_INPUT: Final = (errno.ENAMETOOLONG, errno.ELOOP)
+"""Errors of files that the given names have, whatever the disk is like."""
 _OUT_OF_MEMORY: Final = ("MemoryError", "OutOfMemoryError")
 _NOTHING: Final = "nothing is finished but what was said to be"
 _AGAIN: Final = "What was finished is kept: the same command resumes"
+
+
+def check_arguments(arguments: Iterable[str]) -> None:
+    """Refuse arguments that are not UTF-8: databases, TOML and JSON, which keep names, cannot hold them.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    for argument in arguments:
+        if not is_text(argument):
+            raise InputError(f"argument '{argument}' has bytes that are not UTF-8, which names must be; rename it")
 
 
 def report(error: BaseException) -> int:
@@ -39,6 +52,9 @@ def report(error: BaseException) -> int:
     if isinstance(error, GlorasearchError):
         say(f"error: {error}", err=True)
         return error.exit_code
+    if isinstance(error, OSError) and error.errno in _INPUT:
+        say(f"error: {_words(error)}", err=True)
+        return InputError.exit_code
     say(f"error: {_words(error)}. {_AGAIN}.{_traceback(error)}", err=True)
     return 1
 

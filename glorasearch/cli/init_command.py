@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from pathlib import Path
 from typing import Final
@@ -24,12 +23,12 @@ EXAMPLE_DATA: Final = "folder:./images"
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 def command(path: Path, backbone: str, data: str, space: str, force: bool) -> None:
     """Write a commented run file to PATH."""
+    from glorasearch.runs.config import run_name
     from glorasearch.runs.template import render
 
     if path.exists() and not force:
         raise ConfigError(f"{path} already exists; give another path, or --force to overwrite it")
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "run"
-    text = render(name, backbone, data, space)
+    text = render(run_name(path), backbone, data, space)
     _check(text, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

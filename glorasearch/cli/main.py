@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from glorasearch.cli.faults import report
+from glorasearch.cli.faults import check_arguments, report
 from glorasearch.cli.logs import make_plain
 from glorasearch.cli.secret_arguments import hide_secrets
 from glorasearch.dotted import load_object
@@ -92,6 +92,7 @@ def run(arguments: list[str] | None = None) -> int:
     make_plain()
     conceal_environment()
     try:
+        check_arguments(sys.argv[1:] if arguments is None else arguments)
         outcome: Any = group.main(args=arguments, prog_name="glorasearch", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code

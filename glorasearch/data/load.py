@@ -130,7 +130,7 @@ def _load(config: DataConfig, spec: InputSpec, wanted: Collection[str], progress
 
     fingerprints = _fingerprints(source, carved, advance)
     overlap = find_overlap(fingerprints, lambda role, index: carved.records[role].name(index))
-    overlap.refuse(source.subject, config.allow_overlap)
+    overlap.refuse(source.subject, config.allow_overlap, source.draws_splits)
     if overlap.images:
         logger.warning("%s: %d images are in two splits; the report lists them", source.subject, overlap.images)
     transform = image_transform(spec)

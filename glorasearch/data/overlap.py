@@ -54,8 +54,8 @@ class OverlapReport:
             for pair in self.pairs
         }
 
-    def refuse(self, source: str, allow: bool) -> None:
-        """Refuse splits that overlap too much, unless `allow`.
+    def refuse(self, source: str, allow: bool, drawn: bool = False) -> None:
+        """Refuse splits that overlap too much, unless `allow`; `drawn` says that they are drawn from one set of images.
 
         Raises:
             DataError: if a pair has more duplicates than `LIMIT`.
@@ -69,7 +69,8 @@ class OverlapReport:
                     f"{pair.images} images ({pair.fraction:.1%}) of {pair.second} are in {pair.first}, such as"
                 )
                 lines.extend(f"  {second} = {first}" for first, second in pair.examples)
-        lines.append("remove them from one split, or allow it with data.allow_overlap = true")
+        remedy = "keep one copy of each" if drawn else "remove them from one split"
+        lines.append(f"{remedy}, or allow it with data.allow_overlap = true")
         raise DataError("\n  ".join(lines))
 
 

@@ -18,7 +18,7 @@ from glorasearch.db.lease_table import HeldLeases
 from glorasearch.db.receipts import Receipt, drop_old_receipts, leave_receipt, was_committed
 from glorasearch.db.retry import RETRY_SECONDS, START_SECONDS, RetryPolicy
 from glorasearch.db.schema import bring_up_to_date, check_schema, is_up_to_date
-from glorasearch.errors import ConnectionLostError, DamagedRowError, DatabaseError, InputError
+from glorasearch.errors import ConnectionLostError, DamagedRowError, DatabaseError, InputError, reason
 from glorasearch.redact import redact_url
 
 
@@ -52,9 +52,18 @@ class Database:
         at_start = min(retry_seconds, START_SECONDS)
         self.retry = RetryPolicy(self.name, at_start if read_only else retry_seconds)
         self.held_leases = HeldLeases()
-        self.engine = self._create_engine()
-        self._writer = self.engine.execution_options(glorasearch_writes=True)
-        self.retry.run(self._check_schema if read_only else self._migrate, at_start)
+        try:
+            self.engine = self._create_engine()
+            self._writer = self.engine.execution_options(glorasearch_writes=True)
+            self.retry.run(self._check_schema if read_only else self._migrate, at_start)
+        except (TypeError, ValueError) as error:  # of drivers, about options that they do not know or cannot read
+            if not url.query:
+                raise
+            options = ", ".join(url.query)
+            raise InputError(
+                f"database {self.name} cannot be opened: {reason(error)}; are the options behind the ? ({options}) "
+                "those of its driver?"
+            ) from error
 
     @property
     def name(self) -> str:
@@ -152,10 +161,10 @@ class Database:
         return self.retry.run(look)
 
     def _error(self, error: DBAPIError | sqlite3.Error) -> DatabaseError:
-        reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+        found = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
         if is_lost(error):
-            return ConnectionLostError(f"database {self.name}: the server is out of reach ({reason})")
-        return DatabaseError(f"database {self.name}: {reason}; is it reachable, writable and not full?")
+            return ConnectionLostError(f"database {self.name}: the server is out of reach ({found})")
+        return DatabaseError(f"database {self.name}: {found}; is it reachable, writable and not full?")
 
     def _damage(self, error: DamagedCellError) -> DamagedRowError:
         with self.read() as connection:

@@ -13,6 +13,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from glorasearch.errors import InputError
 from glorasearch.redact import conceal, redact_url
+from glorasearch.terminal import is_text
 
 _BUSY_SECONDS: Final = 60
 """How long a SQLite writer waits for another writer."""
@@ -44,6 +45,8 @@ def read_url(url: str | URL) -> URL:
     if isinstance(url, str):
         conceal(url)
     try:
+        if not is_text(str(url)):
+            raise ValueError("it has bytes that are not UTF-8")
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:  # the latter for a port
         raise InputError(

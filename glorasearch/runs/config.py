@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -170,13 +171,13 @@ class RunConfig(Config):
     def load(cls, path: Path, overrides: Iterable[str] = ()) -> Self:
         """Read a run file; `overrides` are `section.key=value` with TOML values (a bare word is a string).
 
-        Relative paths in it are taken from its folder, as the class says.
+        Relative paths in it are taken from its folder, as the class says. A run without a name has the file's.
 
         Raises:
             ConfigError: naming the file, the key, what was found and what is allowed.
         """
         data = anchored(read_toml(path, ConfigError), path.parent)
-        data.setdefault("name", path.stem)
+        data.setdefault("name", run_name(path))
         return cls.from_dict(data, overrides, source=f"{path} with --set" if overrides else str(path))
 
     @classmethod
@@ -224,6 +225,11 @@ def _space(key: str, name: str) -> SearchSpace:
         return SearchSpace.load(name)
     except SearchSpaceError as error:
         raise SearchSpaceError(f"{key}: {error}") from error
+
+
+def run_name(path: Path) -> str:
+    """The name of a run whose file gives none: that of the file, with `-` for what is not allowed in it."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")[:128] or "run"
 
 
 def configuration_digest(configuration: Mapping[str, Any]) -> str:

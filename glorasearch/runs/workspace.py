@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from glorasearch.db import Database, RunRecord, RunStore
 from glorasearch.errors import InputError, RunNotFoundError
 from glorasearch.redact import conceal, redact_url
+from glorasearch.terminal import is_text
 
 if TYPE_CHECKING:
     from glorasearch.weights import WeightStore
@@ -57,6 +58,8 @@ class Workspace:
         """
         conceal(database, store)
         folder = Path(path).expanduser().resolve()
+        if not is_text(str(folder)):
+            raise InputError(f"workspace {folder}: its path has bytes that are not UTF-8; choose another")
         if create:
             try:
                 folder.mkdir(parents=True, exist_ok=True)

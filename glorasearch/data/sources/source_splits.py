@@ -31,6 +31,11 @@ class SourceSplits:
     whole_image: bool = False
     """Whether the images are tiny and filled to the edge, so that they are resized (bicubic) and never cropped."""
 
+    @property
+    def draws_splits(self) -> bool:
+        """Whether two splits or more are drawn from the same images."""
+        return not self.fixed and (self.search is None or self.test is None)
+
     def adapt(self, spec: InputSpec) -> InputSpec:
         """The input specification for this source's images."""
         if not self.whole_image:

@@ -15,6 +15,7 @@ import pytest
 from glorasearch.cli import main
 from glorasearch.cli.faults import report
 from glorasearch.errors import ConfigError, RunError, reason
+from glorasearch.runs.config import run_name
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ from glorasearch.errors import ConfigError, RunError, reason
             "error: /data/x: No space left on device; free",
             1,
         ),
-        (OSError(errno.ENAMETOOLONG, "File name too long", "/a"), "error: /a: File name too long; choose a shorter", 1),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "/a"), "error: /a: File name too long; choose a shorter", 2),
         (MemoryError(), "error: not enough memory (MemoryError); make train.batch_size", 1),
         (RecursionError("maximum recursion depth exceeded"), "error: something is nested too deeply (maximum", 1),
         (SystemExit(0), "error: SystemExit, as sys.exit(0) does, is raised outside; nothing is finished", 1),
@@ -86,6 +87,7 @@ def test_the_whole_message_of_a_library_is_kept() -> None:
         ["status", "--address", "http://127.0.0.1:1/?token=hidden"],
         ["space", "https://me:hidden@h/x"],
         ["space", "lean", "--backbone", "https://me:hidden@h/x"],
+        ["runs", "--database", "sqlite:///x.db?timeout=x&password=hidden"],
     ],
 )
 def test_no_command_says_a_credential(
@@ -145,3 +147,38 @@ def test_credentials_are_not_among_the_arguments_of_the_process() -> None:
     line, rest = done.stdout.splitlines()
     assert "hidden" not in line
     assert rest == "['run', 'a.toml', '--store=s3://b/x', '--', '--database', 'y'] postgresql://u:hidden@h/x None"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["quickstart", "--workspace", "caf\udce9"], "argument 'caf\\udce9' has bytes that are not UTF-8"),
+        (["init", "caf\udce9.toml"], "argument 'caf\\udce9.toml' has bytes that are not UTF-8"),
+        (["runs", "--database", "sqlite:///x.db?timeout=x"], "could not convert string to float: 'x'; are the options"),
+        (["space", "a" * 300], "File name too long; choose a shorter name"),
+        (["run", "my run.toml", "--set", "train.steps=-1"], "key 'train.steps': expected at least"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_words(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my run.toml").write_text('[backbone]\nname = "x"\n[data]\nsource = "digits"\n')
+    assert main.run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert said in err
+    assert "name'" not in err
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("my run.toml", "my-run"), ("x.toml", "x"), ("..toml", "run"), ("日本.toml", "run"), ("-a+b.toml", "a-b")],
+)
+def test_a_run_has_the_name_of_its_file_as_far_as_that_is_a_name(file: str, name: str) -> None:
+    assert run_name(Path(file)) == name
