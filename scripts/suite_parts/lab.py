@@ -25,6 +25,7 @@ from glorasearch.runs.session import versions
 from glorasearch.space import BoundSpace
 from glorasearch.stacked import Member, StackedTrainer, stack_size
 from suite_parts.settings import Settings
+from suite_parts.spent import spending
 from suite_parts.tasks import Tasks
 from suite_parts.units import Unit
 
@@ -141,16 +142,19 @@ class Lab:
         test: bool,
     ) -> dict[str, Any]:
         place.parent.mkdir(parents=True, exist_ok=True)
-        began, splits = time.perf_counter(), self.splits(unit)
-        trainer = StackedTrainer(
-            backbone, members, split, device=self.device, checkpoint=place.with_suffix(".checkpoint")
-        )
-        trained_from = time.perf_counter()
-        result = trainer.run()
-        trained_to = time.perf_counter()
-        none = np.zeros((len(members), 0, splits.classes), np.float32)
-        on_search = self._logits(trainer, splits.search) if search else none
-        other = trained_from - began + time.perf_counter() - trained_to
+        with spending(place.with_suffix(".spent.json"), lambda: {"seconds": time.perf_counter()}) as spent:
+            earlier, began, splits = spent()["seconds"], time.perf_counter(), self.splits(unit)
+            trainer = StackedTrainer(
+                backbone, members, split, device=self.device, checkpoint=place.with_suffix(".checkpoint")
+            )
+            trained_from = time.perf_counter()
+            result = trainer.run()
+            trained_to = time.perf_counter()
+            none = np.zeros((len(members), 0, splits.classes), np.float32)
+            on_search = self._logits(trainer, splits.search) if search else none
+            other = trained_from - began + time.perf_counter() - trained_to
+        if earlier >= 1:  # interrupted attempts: what their checkpoint does not have, and steps that were done again
+            other += max(0.0, earlier + trained_to - trained_from - result.seconds)
         return {
             "search": on_search,
             "test": self._logits(trainer, splits.test) if test else none,
@@ -174,13 +178,16 @@ class Lab:
             torch.cuda.empty_cache()
 
     @contextmanager
-    def timed(self) -> Iterator[dict[str, Any]]:
-        """What every unit records: wall-clock and compilation seconds, device, versions."""
+    def timed(self, unit: Unit) -> Iterator[dict[str, Any]]:
+        """What every unit records: wall-clock and compilation seconds of all its attempts, device, versions."""
         facts: dict[str, Any] = {}
-        began, compiled = time.perf_counter(), compile_seconds()
-        yield facts
-        facts["wall_seconds"] = time.perf_counter() - began
-        facts["compile_seconds"] = compile_seconds() - compiled
+
+        def clocks() -> dict[str, float]:
+            return {"wall_seconds": time.perf_counter(), "compile_seconds": compile_seconds()}
+
+        with spending(self.folders.partial(unit) / "spent.json", clocks) as spent:
+            yield facts
+            facts |= spent()
         facts["device"] = device_name(self.device, self.threads)
         facts["versions"] = versions()
 

@@ -17,7 +17,8 @@ from glorasearch.runs.pipeline import run_stages
 from suite_parts.arms import ARMS
 from suite_parts.configs import run_config
 from suite_parts.lab import TEST_BATCH, Lab, Logits, correct_images
-from suite_parts.units import Content, Unit, write_atomically
+from suite_parts.spent import spending
+from suite_parts.units import Content, Unit
 
 COMMANDS = ("train", "search", "race", "refit")
 """What a run spends on its model, in order; `train` has the pilots, too."""
@@ -68,18 +69,14 @@ def execute(run: Run) -> Report:
 def _stages(lab: Lab, unit: Unit, run: Run) -> dict[str, float]:
     """Run the stages that make the model; their wall-clock seconds, of all calls together."""
     path = lab.folders.partial(unit) / "walls.json"
-    walls: dict[str, float] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     session = run.session()
     _, _ = session.data, session.backbone  # every arm needs them: they belong to none
     for command in COMMANDS:
         if command in run.results or (command == "race" and not run.config.race.enabled):
             continue
-        began = time.perf_counter()
-        try:
+        with spending(path, lambda command=command: {command: time.perf_counter()}):  # type: ignore[misc]
             _unlocked(lambda command=command: run_stages(session, command))  # type: ignore[misc]
-        finally:
-            walls[command] = walls.get(command, 0.0) + time.perf_counter() - began
-            write_atomically(path, json.dumps(walls))
+    walls: dict[str, float] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     return walls
 
 

@@ -30,7 +30,7 @@ def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Per
 
     def do(unit: Unit) -> None:
         try:
-            with lab.timed() as facts:
+            with lab.timed(unit) as facts:
                 found = kinds[ARMS[unit.arm].kind](lab, unit)
         finally:
             lab.free()
