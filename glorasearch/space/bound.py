@@ -31,6 +31,11 @@ class Gene:
         return self.layer, self.tensor
 
     @property
+    def unit(self) -> tuple[str, str]:
+        """Equal for genes that share with each other."""
+        return (f"share {self.share}" if self.share else self.layer), self.tensor
+
+    @property
     def name(self) -> str:
         """`<layer>.<support tensor>`, the name of the gene's parameter in a study."""
         return f"{self.layer}.{self.tensor}"
@@ -226,8 +231,16 @@ class BoundSpace:
 
     @cached_property
     def reachable(self) -> ReachableCounts:
-        """The exact set of parameter counts that subnets of this space can have."""
-        return ReachableCounts([tuple(self._prices[gene.key].values()) for gene in self.genes])
+        """The exact set of parameter counts that subnets of this space can have; its rows are the genes of `walk`."""
+        return ReachableCounts([tuple(self._prices[gene.key].values()) for gene in self.walk])
+
+    @cached_property
+    def walk(self) -> tuple[Gene, ...]:
+        """The genes, those that share with each other in a row: what several open groups may hold multiplies."""
+        first: dict[tuple[str, str], int] = {}
+        for number, gene in enumerate(self.genes):
+            first.setdefault(gene.unit, number)
+        return tuple(sorted(self.genes, key=lambda gene: first[gene.unit]))
 
     def smallest(self) -> Subnet:
         """The subnet of the smallest choices, each for its layer alone: with groups, another one may be smaller."""

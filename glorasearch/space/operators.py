@@ -90,17 +90,17 @@ def repair(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:
 def _exact_walk(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:
     space.check_budget()
     least, most = space.budget
-    chosen: list[str] = []
+    chosen: dict[GeneKey, str] = {}
     spent, state = 0, space.reachable.start
-    for index, gene in enumerate(space.genes):
+    for index, gene in enumerate(space.walk):
         options = [gene.choices[position] for position in space.reachable.options(index, spent, least, most, state)]
         choice = subnet[gene.key]
         if choice not in options:
             choice = options[int(rng.integers(len(options)))]
-        chosen.append(choice)
+        chosen[gene.key] = choice
         price = space.price(gene, choice)
         spent, state = spent + price.own, space.reachable.after(state, price)
-    return space.subnet(chosen)
+    return space.subnet(chosen[gene.key] for gene in space.genes)
 
 
 def _totals(space: BoundSpace, current: Mapping[GeneKey, str], total: int, gene: Gene) -> dict[str, int]:

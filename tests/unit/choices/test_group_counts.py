@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -13,6 +15,7 @@ from glorasearch.space import (
     BoundSpace,
     Gene,
     LayerShape,
+    SearchSpace,
     Subnet,
     repair,
     sample_within_budget,
@@ -84,10 +87,27 @@ def test_counts_and_budgets_by_brute_force(space: BoundSpace, data: st.DataObjec
     # The exact walk: after any beginning, the options are those from which the budget can still be met.
     goal = data.draw(st.sampled_from(feasible))
     spent, state = 0, space.reachable.start
-    for index, gene in enumerate(space.genes):
-        begun = [s for s in feasible if all(s[g.key] == goal[g.key] for g in space.genes[:index])]
+    for index, gene in enumerate(space.walk):
+        begun = [s for s in feasible if all(s[g.key] == goal[g.key] for g in space.walk[:index])]
         wanted = {s[gene.key] for s in begun}
         options = space.reachable.options(index, spent, least, most, state)
         assert {gene.choices[position] for position in options} == wanted
         price = space.price(gene, goal[gene.key])
         spent, state = spent + price.own, space.reachable.after(state, price)
+
+
+def test_groups_that_interleave_cost_no_more_than_others() -> None:
+    """16 groups, all open at once in the order of the layers, have 4^16 states together."""
+    layers = [LayerShape(f"blocks.{block}.layer", 8, 8, True) for block in range(32)]
+    groups = [
+        {"layers": [f"blocks.{block}.layer", f"blocks.{block + 16}.layer"], "share": f"pair{block}"}
+        for block in range(16)
+    ]
+    content = {"name": "pairs", "choices": {"A": ["none", "wegeft:1", "wegeft:2", "wegeft:3"]}, "groups": groups}
+    began = time.process_time()
+    space = SearchSpace.from_dict(content | {"budget": {"max": 200}}).bind(layers)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        found = sample_within_budget(space, rng, attempts=1)
+        assert space.parameters(found) <= 200
+    assert time.process_time() - began < 5
