@@ -19,6 +19,8 @@ from glorasearch.errors import InputError
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
+    from sqlalchemy import URL
+
 _THREADS: Final = 8
 """Requests answered at once: a browser asks for the page and the study together."""
 _POLL_SECONDS: Final = 1.0
@@ -61,7 +63,7 @@ class DashboardServer:
         self.close()
 
 
-def make_app(database_url: str, names: Collection[str] = ()) -> WSGIApplication:
+def make_app(database_url: str | URL, names: Collection[str] = ()) -> WSGIApplication:
     """The dashboard as a WSGI application, to be mounted at the root of a server.
 
     It only reads: requests other than GET and HEAD are answered with 405.
@@ -80,7 +82,7 @@ def make_app(database_url: str, names: Collection[str] = ()) -> WSGIApplication:
 
 
 def make_server(
-    database_url: str, host: str = "127.0.0.1", port: int = 8080, names: Collection[str] = ()
+    database_url: str | URL, host: str = "127.0.0.1", port: int = 8080, names: Collection[str] = ()
 ) -> DashboardServer:
     """A server of the dashboard, which listens already. Port 0 takes a free one; its `port` says which.
 

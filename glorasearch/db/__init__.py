@@ -6,7 +6,7 @@ from glorasearch.lazy import lazy_names
 
 if TYPE_CHECKING:
     from glorasearch.db.database import Database
-    from glorasearch.db.engine import read_url
+    from glorasearch.db.engine import read_url, sqlite_url
     from glorasearch.db.leases import Lease, Leases
     from glorasearch.db.process_identity import ProcessIdentity
     from glorasearch.db.race_members import RaceMember, RaceStore
@@ -28,13 +28,14 @@ __all__ = [
     "SummarisingStorage",
     "TrialStorage",
     "read_url",
+    "sqlite_url",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
         "database": ("Database",),
-        "engine": ("read_url",),
+        "engine": ("read_url", "sqlite_url"),
         "leases": ("Lease", "Leases"),
         "process_identity": ("ProcessIdentity",),
         "race_members": ("RaceMember", "RaceStore"),

@@ -126,11 +126,13 @@ class Database:
         self.engine.dispose()
 
     def __getstate__(self) -> dict[str, Any]:
-        """The URL (with its password) and how it is opened are all that is passed to another process."""
+        """The URL (with its password) and how it is opened are all that is passed to another process.
+
+        The URL as such: its text is not always read back as the same, where a path has a `?` or a `%` in it.
+        """
         if self.url.get_backend_name() == "sqlite" and in_memory(self.url):
             raise TypeError("an in-memory database cannot be given to another process; use sqlite:///path/to/file.db")
-        url = self.url.render_as_string(hide_password=False)
-        return {"url": url, "read_only": self.read_only, "retry_seconds": self._retry_seconds}
+        return {"url": self.url, "read_only": self.read_only, "retry_seconds": self._retry_seconds}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._open(read_url(state["url"]), state["read_only"], state["retry_seconds"])

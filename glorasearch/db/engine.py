@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from pathlib import Path
 from typing import Any, Final
 
 import tenacity
@@ -17,6 +18,11 @@ from glorasearch.terminal import is_text
 
 _BUSY_SECONDS: Final = 60
 """How long a SQLite writer waits for another writer."""
+
+_SQLITE_OPTIONS: Final = frozenset(
+    ("uri", "timeout", "isolation_level", "detect_types", "check_same_thread", "cached_statements")
+)
+"""What the query of a SQLite URL may have; of others SQLAlchemy only warns."""
 
 _CLIENT_OPTIONS: Final = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 """For libpq, unless the URL sets them: a server that has vanished is noticed within half a minute."""
@@ -34,6 +40,11 @@ _LOST_STATES: Final = ("57P01", "57P02", "57P03", "53300")
 
 _REFUSALS: Final = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
 """Messages of servers that refuse a connection for good; libpq gives no SQLSTATE for a failed connection."""
+
+
+def sqlite_url(path: str | Path) -> URL:
+    """The URL of a SQLite file, whose path may have any characters; pasted into text, `?` and `%` mean something."""
+    return URL.create("sqlite", database=str(path))
 
 
 def read_url(url: str | URL) -> URL:
@@ -54,6 +65,13 @@ def read_url(url: str | URL) -> URL:
             "postgresql://user@host:5432/name; a password "
             "goes behind the user (user:...@host), with %40 for an @ in it"
         ) from error
+    backend = parsed.drivername.partition("+")[0]
+    unknown = sorted(parsed.query.keys() - _SQLITE_OPTIONS) if backend == "sqlite" and "uri" not in parsed.query else []
+    if unknown:
+        raise InputError(
+            f"database {parsed.render_as_string(hide_password=True)!r}: SQLite has no option {', '.join(unknown)}. A "
+            "path with a ? in it cannot stand in a URL: give its folder by --workspace instead"
+        )
     return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
 
 

@@ -138,7 +138,7 @@ def sweep(
         task.name: TaskSpec(
             config=task.config.to_dict(),
             workspace=str(workspace.path),
-            database=workspace.database_url,
+            database=workspace.given_database,
             store=workspace.store_url,
             fresh=fresh,
         )

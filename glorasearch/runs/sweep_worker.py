@@ -32,7 +32,7 @@ class TaskSpec:
     config: dict[str, Any]
     """Configuration of the run, as JSON."""
     workspace: str
-    database: str
+    database: str | None
     """SQLAlchemy URL."""
     store: str
     """Path or URL of the weight store."""

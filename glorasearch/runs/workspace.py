@@ -9,12 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glorasearch.db import Database, RunRecord, RunStore
+from glorasearch.db import Database, RunRecord, RunStore, sqlite_url
 from glorasearch.errors import InputError, RunNotFoundError
 from glorasearch.redact import conceal, redact_url
 from glorasearch.terminal import is_text
 
 if TYPE_CHECKING:
+    from sqlalchemy import URL
+
     from glorasearch.weights import WeightStore
 
 DEFAULT_WORKSPACE = "./glorasearch-runs"
@@ -30,7 +32,8 @@ class Workspace:
     """
 
     path: Path
-    database_url: str
+    given_database: str | None
+    """SQLAlchemy URL of the database; None for the file in the folder."""
     store_url: str
     """Path or fsspec URL of the weight store."""
 
@@ -67,10 +70,15 @@ class Workspace:
                 raise InputError(f"workspace {folder}: {error.strerror}; choose another with --workspace") from error
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise InputError(f"workspace {folder} is not writable; choose another with --workspace")
-        workspace = cls(folder, database or f"sqlite:///{folder / DATABASE_NAME}", _store_url(store, folder))
+        workspace = cls(folder, database or None, _store_url(store, folder))
         if create:
             _ = workspace.database
         return workspace
+
+    @property
+    def database_url(self) -> str | URL:
+        """The URL of the database."""
+        return self.given_database or sqlite_url(self.path / DATABASE_NAME)
 
     @cached_property
     def database(self) -> Database:
@@ -92,8 +100,7 @@ class Workspace:
     @property
     def has_database(self) -> bool:
         """Whether there is a database; True if its URL was given."""
-        default = self.path / DATABASE_NAME
-        return self.database_url != f"sqlite:///{default}" or default.is_file()
+        return self.given_database is not None or (self.path / DATABASE_NAME).is_file()
 
     def list_runs(self) -> list[RunRecord]:
         """All runs, in the order of their creation; creates no database."""
@@ -122,7 +129,7 @@ def _store_url(given: str | None, folder: Path) -> str:
     """The URL of the weight store; a path is made absolute, since workers have other current directories."""
     if not given:
         return str(folder / STORE_NAME)
-    if "://" not in given and "::" not in given:
+    if given.startswith(("/", "~", "./", "../")) or ("://" not in given and "::" not in given):
         return str(Path(given).expanduser().resolve())
     import fsspec
 

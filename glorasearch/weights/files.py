@@ -52,7 +52,12 @@ class Files:
     def __init__(self, url: str) -> None:
         conceal(url)
         self.name = redact_url(url)
+        self.root: str
+        self.local: Path | None
         options: dict[str, Any] = {}
+        if url.startswith("/"):  # a path, whatever characters it has: fsspec would read `::` and `://` in it
+            self._files, self.root, self.local = LocalFileSystem(), url.rstrip("/"), Path(url)
+            return
         protocol = fsspec.utils.get_protocol(url)
         if protocol in ("s3", "s3a") and "AWS_MAX_ATTEMPTS" not in os.environ:
             options["config_kwargs"] = {"retries": {"total_max_attempts": 2, "mode": "standard"}}
@@ -62,7 +67,7 @@ class Files:
             raise WeightStoreError(explain_url(url, error)) from error
         if protocol in ("s3", "s3a"):
             self._files.retries = 1  # s3fs retries silently; the retries here are logged
-        self.root: str = root.rstrip("/")
+        self.root = root.rstrip("/")
         self.local = Path(root) if isinstance(self._files, LocalFileSystem) else None
 
     def read(self, path: str) -> bytes | None:
