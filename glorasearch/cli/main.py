@@ -36,6 +36,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "export": Command("run_commands:export", "Export the winner as a merged timm model."),
     "runs": Command("runs_command:command", "List the runs of a workspace."),
     "show": Command("show_command:command", "Show one run: stages, scores, curves."),
+    "verify": Command("verify_command:command", "Compare what a run has made with the digests in the database."),
     "compare": Command(
         "compare_command:command", "Compare runs: parameters, accuracy with confidence interval, seconds, adapter size."
     ),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from glorasearch.cli.options import json_option, workspace_options
@@ -25,14 +28,17 @@ def command(workspace: str, database: str | None, as_json: bool) -> None:
             "run": record.name,
             "state": record.state,
             "stages": list(record.stages),
-            "backbone": record.config["backbone"]["name"],
-            "task": record.config["data"]["source"],
-            "space": record.config["space"]["name"],
+            "backbone": _entry(record.config, "backbone", "name"),
+            "task": _entry(record.config, "data", "source"),
+            "space": _entry(record.config, "space", "name"),
             "updated": record.updated.isoformat(timespec="seconds"),
             "error": record.error,
         }
         for record in found.list_runs()
     ]
+    damaged = found.damaged_runs()
+    nothing: dict[str, Any] = {"stages": [], "backbone": None, "task": None, "space": None, "updated": None}
+    rows += [{"run": name, "state": "damaged", **nothing, "error": reason} for name, reason in damaged.items()]
     if as_json:
         echo_json(rows)
         return
@@ -44,5 +50,15 @@ def command(workspace: str, database: str | None, as_json: bool) -> None:
         table.add_column(column)
     for row in rows:
         last = row["stages"][-1] if row["stages"] else "-"
-        table.add_row(*(last if key == "stages" else str(row[key]) for key in row if key != "error"))
+        table.add_row(
+            *(last if key == "stages" else "-" if row[key] is None else str(row[key]) for key in row if key != "error")
+        )
     PlainConsole().print(table)
+    for name, reason in damaged.items():
+        say(f"run {name} cannot be read: {reason}", err=True)
+
+
+def _entry(config: Mapping[str, Any], section: str, key: str) -> str | None:
+    """An entry of a recorded configuration, which may be any JSON object."""
+    table = config.get(section)
+    return str(table[key]) if isinstance(table, dict) and key in table else None

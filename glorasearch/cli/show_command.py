@@ -53,7 +53,7 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
             say(f"  {stage:<24} {_brief(result)}")
     for stage, step, values in _latest(metrics):
         say(f"  {stage:<24} step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
-    report = Results(record.stages).report
+    report = Results(record.stages, record.name).report
     if report is not None:
         print_report(report)
 

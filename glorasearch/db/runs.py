@@ -191,7 +191,8 @@ class RunStore:
         Raises:
             RunLockedError: if a live process owns the run.
         """
-        self._require(name)
+        if not self.exists(name):
+            self._require(name)
         with self._leases.hold(_lease_of(name), f"run {name!r}") as lease:
             yield lease
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import safetensors.torch
 import timm
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from glorasearch.adapters.rebuild import as_json, complete_biases, plain_state
@@ -55,6 +58,8 @@ class ExportReport:
     """`tensor_digest` of the exported weights."""
     bytes: int
     """Size of all files together."""
+    sha256: Mapping[str, str]
+    """File → its SHA-256, hexadecimal."""
 
 
 def export_timm(
@@ -132,9 +137,13 @@ def export_timm(
     try:
         _write(path, ready, config, subnet, _Reload(model, inputs, tolerance), replace)
         size = sum((path / name).stat().st_size for name in _FILES)
-    except OSError as error:
-        raise ExportError(f"export {path} cannot be written: {error}") from error
-    return ExportReport(path, difference, _FILES, digest, size)
+        sums = {name: _sha256(path / name) for name in _FILES}
+    except (OSError, SafetensorError) as error:
+        raise ExportError(
+            f"export {path} cannot be written: {error}; what was there is untouched, and nothing else is lost: make "
+            "room there, or the folder writable, or give another path (export.path), and export again"
+        ) from error
+    return ExportReport(path, difference, _FILES, digest, size, sums)
 
 
 def _as_timm_builds(
@@ -193,14 +202,20 @@ def _write(
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent)
     with temporary_directory(path) as temporary:
-        safetensors.torch.save_file(state, temporary / WEIGHTS_NAME, {"format": "pt"})
         write_synced(temporary / CONFIG_NAME, (json.dumps(config, indent=1) + "\n").encode())
+        safetensors.torch.save_file(state, temporary / WEIGHTS_NAME, {"format": "pt"})
+        shutil.copymode(temporary / CONFIG_NAME, temporary / WEIGHTS_NAME)  # safetensors writes for the owner alone
         write_synced(temporary / CARD_NAME, model_card(config, subnet).encode())
         reload.check(temporary, state)
         if _same_files(temporary, path):
             return
         if not publish_directory(temporary, path, replace=replace):
             raise ExportError(f"{path} exists and holds something else: choose another path, or replace it")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _same_files(one: Path, other: Path) -> bool:

@@ -28,7 +28,7 @@ def check_run(session: Session, only: str | None) -> None:
     if only is not None:
         _check_earlier_stages(session, only)
     if only in (None, "export"):
-        session.files.check_export()
+        session.stored.check_export()
     _check_supernet(session)
     uses_workers = resources.trains_elsewhere(config.train.ranks) or session.only_subnet is None
     if not resources.local and uses_workers:

@@ -68,7 +68,7 @@ def _images(runs: Sequence[RunRecord], *, grouped: bool) -> Iterator[str]:
 
 def split_digest(run: RunRecord, split: str) -> str | None:
     """Digest of a split as the run saw it; None until a stage that read it has finished."""
-    results = Results(run.stages)
+    results = Results(run.stages, run.name)
     if results.test is not None:
         splits = results.test.splits
         return {"train": splits.train, "search": splits.search, "test": splits.test}[split].digest

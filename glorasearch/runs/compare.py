@@ -60,7 +60,7 @@ class Row:
     @classmethod
     def of(cls, run: RunRecord) -> Self:
         """The row of a run, from the results of its stages."""
-        results = Results(run.stages)
+        results = Results(run.stages, run.name)
         pilot, train, search, test = results.pilot, results.train, results.search, results.test
         race, refit, pick, scored = results.race, results.refit, results.pick, results.search_of_pick
         teachers = None if refit is None else refit.teachers

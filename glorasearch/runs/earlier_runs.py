@@ -36,7 +36,7 @@ def subnet_of_run(workspace: Workspace, entry: str, own: str) -> Subnet:
         (record,) = workspace.require_runs([name])
     except RunNotFoundError as error:
         raise ConfigError(f"search.start: {entry!r}: {error}") from error
-    results = Results(record.stages)
+    results = Results(record.stages, record.name)
     found, pick = results.search, results.pick
     if found is None or pick is None:
         raise ConfigError(f"search.start: {entry!r}: the search of run {name!r} has not finished; finish it first")

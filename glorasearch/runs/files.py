@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import glob
+import os
+import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from glorasearch.bounded import read_json_file
-from glorasearch.errors import InputError
+from glorasearch.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from glorasearch.runs.results import Report
+
+
+EXPORTED: Final = ("config.json", "model.safetensors", "README.md")
+"""The files of an exported model, as `glorasearch.export` writes them."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +48,66 @@ class RunFiles:
         from glorasearch.weights.checkpoint import previous_checkpoint
 
         path = self.checkpoint(stage)
-        parts = () if ":" in stage else path.parent.glob(f"{path.stem}-*")
+        parts = () if ":" in stage else path.parent.glob(f"{glob.escape(path.stem)}-*")
         for kept in (path, previous_checkpoint(path), *parts):
             kept.unlink(missing_ok=True)
 
-    def check_export(self) -> None:
-        """Refuse to overwrite anything but an earlier export or an empty directory.
+    def check_export(self, own: Collection[str] = ()) -> None:
+        """Refuse to overwrite anything but an earlier export or an empty directory, and a place that cannot be written.
+
+        `own` are the names of files that this run has written there: with nothing else in it, the directory is its
+        export, however damaged.
 
         Raises:
             InputError: naming the path.
         """
         path = self.export
-        if not path.exists() or is_export(path) or (path.is_dir() and not any(path.iterdir())):
-            return
+        try:
+            found = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+            if not (is_export(path) or (path.is_dir() and found <= set(own)) or not os.path.lexists(path)):
+                raise InputError(
+                    f"export.path: {path} exists and is not an exported model; give a directory that is not there yet"
+                )
+        except OSError as error:
+            raise InputError(f"export.path: {path} cannot be read: {error.strerror}; give another directory") from error
+        check_writable(path, "export.path")
+
+
+def check_writable(path: Path, what: str) -> None:
+    """Refuse a path that cannot be made, or be put in the place of what is there.
+
+    Raises:
+        InputError: naming the path, and the folder that stands in the way.
+    """
+    folder = path.parent
+    try:
+        while not os.path.lexists(folder):
+            folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder):  # the mode says too little: of a read-only disk, of a user who may all
+            pass
+    except OSError as error:
         raise InputError(
-            f"export.path: {path} exists and is not an exported model; give a directory that is not there yet"
-        )
+            f"{what}: {path} cannot be written ({folder}: {error.strerror}); give another path, or make the folder "
+            "writable"
+        ) from error
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write `report.json`, whole or not at all.
+
+    Raises:
+        RunError: naming the path and the remedy.
+    """
+    from glorasearch.weights.atomic import replace_file
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, report.encode())
+    except OSError as error:
+        raise RunError(
+            f"report {path} cannot be written: {error.strerror}; all results are kept: make room, or the folder "
+            "writable, and run the same command again"
+        ) from error
 
 
 def is_export(path: Path) -> bool:

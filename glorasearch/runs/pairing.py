@@ -20,7 +20,7 @@ from glorasearch.statistics import holm
 
 def pair_models(runs: Sequence[RunRecord]) -> Paired:
     """The model of every run against that of the first one that was tested, on the same test images."""
-    tested = {run.name: result for run in runs if (result := Results(run.stages).test) is not None}
+    tested = {run.name: result for run in runs if (result := Results(run.stages, run.name).test) is not None}
     if len(runs) < 2 or not tested:
         return Paired()
     first, *others = tested
@@ -52,7 +52,7 @@ def pair_methods(runs: Sequence[RunRecord]) -> Paired:
         for method in tested
         for name, accuracies in method.baselines().items()
     ]
-    unpaired = {run.name: "not tested" for run in runs if Results(run.stages).test is None}
+    unpaired = {run.name: "not tested" for run in runs if Results(run.stages, run.name).test is None}
     for method in others:
         unpaired |= method.without_partner([first])
     if others:
@@ -96,7 +96,7 @@ class _Method:
             names = ", ".join(run.name for run in members)
             method = cls(label if labels.count(label) == 1 else f"{label} ({names})")
             for run in members:
-                result = Results(run.stages).test
+                result = Results(run.stages, run.name).test
                 if result is not None:
                     method.tested.setdefault(_Key.of(run, result), []).append((run.name, result))
             found.append(method)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,8 @@ from glorasearch.runs.stages.refit import refit
 from glorasearch.runs.stages.report import report
 from glorasearch.runs.stages.search import search
 from glorasearch.runs.stages.train import train
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,13 +115,16 @@ def _once(
     known = results.named(stage)
     before = known.weights if isinstance(known, TrainedResult) else None
     lost = before is not None and before not in session.store
-    if known is not None and not lost and not again and stored.is_intact(stage, results):
+    damage = None if known is None else stored.damage(stage, results)
+    if known is not None and not lost and not again and damage is None:
         session.files.forget_checkpoint(stage)
         return known, False
     if lost:
         session.progress.say(
             f"the weights of stage {stage!r} are not in the weight store {session.store.name}: running it again"
         )
+    if damage is not None:
+        _log.warning("%s: making it again", damage)
     result = work()
     if lost and isinstance(result, TrainedResult) and result.weights != before:
         used_by = ("search",) if stage == "train" else ("test", "export")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from functools import cached_property
@@ -12,12 +13,15 @@ from glorasearch.errors import ConfigError, InputError, RunError
 from glorasearch.identity import settings_of
 from glorasearch.runs.config import RunConfig, configuration_digest
 from glorasearch.runs.earlier_runs import recorded_starts, subnet_of_run
-from glorasearch.runs.files import RunFiles, is_export
+from glorasearch.runs.files import EXPORTED, RunFiles, write_report
+from glorasearch.runs.intact import export_damage, report_damage
 from glorasearch.runs.results import Result, Results, TrainedResult, stage_name
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.workspace import Workspace
 from glorasearch.search.starts import load_outside
 from glorasearch.space import SearchSpace, Subnet
+
+_log = logging.getLogger(__name__)
 
 COMMANDS = ("train", "search", "race", "refit", "export")
 """The stages that can be run alone."""
@@ -37,7 +41,7 @@ class StoredRun:
         """Nothing is read or created yet."""
         self.config, self.workspace = config, workspace
         self.name = config.name
-        self._fresh = False
+        self._fresh = self._to_forget = False
         self.runs = workspace.runs
         self.files = RunFiles.of(workspace.run_folder(config.name), config.export.path)
 
@@ -61,7 +65,7 @@ class StoredRun:
 
     def start_over(self) -> None:
         """Remember nothing of an earlier run of this name."""
-        self._fresh = True
+        self._fresh = self._to_forget = True
         for name in ("starts", "configuration", "digest"):
             self.__dict__.pop(name, None)
 
@@ -104,16 +108,15 @@ class StoredRun:
             RunLockedError: naming that process.
             ConfigError: as `find`; not if the run is to start over.
         """
-        known = self.runs.get(self.name) if fresh else self.find()
-        if known is not None:
+        if self.runs.exists(self.name) if fresh else self.find() is not None:
             with self.runs.lock(self.name):
                 pass
 
     @property
     def results(self) -> Results:
-        """The results of the finished stages."""
-        known = self.runs.get(self.name)
-        return Results({} if known is None else known.stages)
+        """The results of the finished stages; none of a run that is about to be forgotten."""
+        known = None if self._to_forget else self.runs.get(self.name)
+        return Results({} if known is None else known.stages, self.name)
 
     def require(self, kind: type[Result], part: str | None = None) -> Result:
         """The result of an earlier stage; `part` is the name of a baseline.
@@ -141,23 +144,46 @@ class StoredRun:
         known = self.find()
         if known is None:
             return None
-        results = Results(known.stages)
+        results = Results(known.stages, self.name)
         needed = ("export", "report") if only is None else (only,)
-        if not all(stage in results and self.is_intact(stage, results) for stage in needed):
+        if not all(stage in results for stage in needed) or self.damage(needed[0], results) is not None:
             return None
+        if only is None:
+            self._mend_report(results)
         result = results.get(StageResult.types[needed[-1]])
         return None if only is not None and isinstance(result, TrainedResult) else result
 
-    def is_intact(self, stage: str, results: Results) -> bool:
-        """Whether the files of a finished stage are where the run file puts them; weights are not checked."""
-        if stage == "report":
-            return self.files.report.is_file()
-        exported = results.export
+    def damage(self, stage: str, results: Results) -> str | None:
+        """Why a finished stage has to be run again: what is wrong with its files; weights are not checked."""
+        exported, report = results.export, results.report
+        if stage == "report" and report is not None:
+            found = report_damage(report, self.files.report)
+            return None if found is None else f"{self.files.report} is not what the run wrote ({found})"
         if stage != "export" or exported is None:
-            return True
-        # A model that was exported before the test split was read lacks its accuracy in the model card.
-        complete = exported.tested or "test" not in results
-        return complete and exported.path == str(self.files.export) and is_export(self.files.export)
+            return None
+        if exported.path != str(self.files.export):
+            return f"the model was exported to {exported.path}, and is wanted in {self.files.export}"
+        if not exported.tested and "test" in results:
+            return "the model was exported before the test, so its card lacks the accuracy"
+        found = export_damage(exported, self.files.export)
+        return None if found is None else f"the exported model {exported.path} is not what the run wrote ({found})"
+
+    def _mend_report(self, results: Results) -> None:
+        """Write `report.json` again if it is not what the database has."""
+        found, report = self.damage("report", results), results.report
+        if found is None or report is None:
+            return
+        _log.warning("%s: writing it again", found)
+        write_report(report, self.files.report)
+
+    def check_export(self) -> None:
+        """Refuse to export over anything that is not an export; as `RunFiles.check_export`."""
+        earlier, own = self.results.export, tuple[str, ...]()
+        if self.files.folder in self.files.export.parents:
+            own = EXPORTED
+        elif earlier is not None and earlier.path == str(self.files.export):
+            own = earlier.files
+        self.files.check_export(own)
 
     def save(self, stage: str, result: StageResult) -> None:
         """Store the result of a finished stage, replacing an earlier one."""
@@ -169,7 +195,8 @@ class StoredRun:
         Raises:
             RunLockedError: if a live process owns the run.
         """
-        if self.runs.get(self.name) is not None:
+        self._to_forget = False
+        if self.runs.exists(self.name):
             with self.runs.lock(self.name):
                 self.runs.delete(self.name)  # first: a kill between these steps leaves no run that claims to be done
         from glorasearch.db import TrialStorage  # Optuna takes a second to import

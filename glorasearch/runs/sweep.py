@@ -196,7 +196,9 @@ def _finished(tasks: Sequence[SweepTask], workspace: Workspace) -> dict[str, Tas
     found: dict[str, TaskOutcome] = {}
     for task in tasks:
         record = StoredRun(task.config, workspace).find()
-        report = None if record is None or record.state != RunState.FINISHED else Results(record.stages).report
+        report = (
+            None if record is None or record.state != RunState.FINISHED else Results(record.stages, record.name).report
+        )
         if report is not None:
             found[task.name] = TaskOutcome(report=report)
     return found

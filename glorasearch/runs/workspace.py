@@ -106,14 +106,22 @@ class Workspace:
         """All runs, in the order of their creation; creates no database."""
         return self.runs.list() if self.has_database else []
 
+    def damaged_runs(self) -> dict[str, str]:
+        """Name → what is wrong, for the runs that cannot be read from the database."""
+        return self.runs.damaged() if self.has_database else {}
+
     def require_runs(self, names: Sequence[str]) -> list[RunRecord]:
         """The runs of these names, each once and in this order.
 
         Raises:
+            DamagedRowError: if one of them cannot be read.
             RunNotFoundError: naming those that the workspace does not know, and those that it does.
         """
         known = {record.name: record for record in self.list_runs()}
         missing = [repr(name) for name in names if name not in known]
+        for name in names if missing else ():
+            if name not in known and self.has_database:
+                self.runs.get(name)  # raises if it is there and damaged
         if missing:
             raise RunNotFoundError(
                 f"no run {', '.join(missing)} in {self.path}; known are: {', '.join(known) or 'none'}"

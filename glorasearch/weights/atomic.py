@@ -41,9 +41,9 @@ def temporary_directory(target: Path) -> Iterator[Path]:
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Write a new file and flush it to the disk; not atomic by itself."""
+    """Write a new file, of mode 0644 less the umask, and flush it to the disk; not atomic by itself."""
     view = memoryview(content)
-    with path.open("xb") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as file:
         for start in range(0, len(view), _CHUNK_BYTES):
             file.write(view[start : start + _CHUNK_BYTES])
         file.flush()
@@ -74,7 +74,8 @@ def replace_file(path: Path, content: bytes, previous: Path | None = None) -> No
 def publish_directory(temporary: Path, target: Path, *, replace: bool = False) -> bool:
     """Rename a finished directory to its final name; False if something of that name exists already.
 
-    With `replace` the existing directory is moved aside first: a kill in between leaves none at `target`.
+    With `replace` the existing directory is moved aside first: a kill in between leaves none at `target`. Files of it
+    that have no successor are kept.
     """
     for file in temporary.iterdir():
         sync_path(file)
@@ -88,6 +89,9 @@ def publish_directory(temporary: Path, target: Path, *, replace: bool = False) -
         if target.exists():
             return False
         raise
+    for entry in old.iterdir() if old.is_dir() else ():
+        if not (target / entry.name).exists():  # what somebody else has put there
+            entry.rename(target / entry.name)
     sync_path(target.parent)
     shutil.rmtree(old, ignore_errors=True)
     return True

@@ -259,7 +259,7 @@ def test_who_only_looks_need_not_import_it(finished: Bench, space_file: Path, co
 
 def test_the_dashboard_tells_of_it_without_importing_it(finished: Bench, space_file: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SUMMARY, finished.database_url],
+        [sys.executable, "-c", SUMMARY, str(finished.database_url)],
         capture_output=True, text=True, env=without(space_file), cwd=finished.workspace, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "['B none', 'B vera', 'mean rank', 'parameters']"

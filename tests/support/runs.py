@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import URL, NullPool, create_engine, text
 
-from glorasearch.db import RunRecord, RunStore, TrialStorage
+from glorasearch.db import RunRecord, RunStore, TrialStorage, sqlite_url
 from support.processes import DEADLINE_SECONDS
 from support.programs import Program
 
@@ -188,9 +188,9 @@ class Bench:
         return {path.name: path.read_bytes() for path in (self.folder / "export").iterdir()}
 
     @property
-    def database_url(self) -> str:
+    def database_url(self) -> str | URL:
         """Of the workspace."""
-        return self.server_url or f"sqlite:///{self.workspace / 'glorasearch.db'}"
+        return self.server_url or sqlite_url(self.workspace / "glorasearch.db")
 
     @property
     def record(self) -> RunRecord:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
+from pydantic import Field
+
 from glorasearch.race import Kind
 from glorasearch.runs.results.comparison import SearchChance, WinnerComparison
 from glorasearch.runs.results.pilot import PilotsSummary
@@ -26,6 +31,8 @@ class ExportResult(ExportSummary, StageResult, stage="export"):
     """Digest of its weights."""
     bytes: int
     files: tuple[str, ...]
+    sha256: Mapping[str, str] = Field(default_factory=dict)
+    """File → its SHA-256 when it was written; earlier versions recorded none."""
     tested: bool
     """Whether the model card gives the accuracy on the test split."""
 
@@ -134,3 +141,7 @@ class Report(StageResult, stage="report"):
     """What the numbers allow to say, a sentence each."""
     export: ExportSummary
     versions: dict[str, str]
+
+    def encode(self) -> bytes:
+        """The content of `report.json`."""
+        return (json.dumps(self.to_json(), indent=2) + "\n").encode()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
+from glorasearch.errors import DamagedRowError
 from glorasearch.race import OWN_SPACE
 from glorasearch.runs.results.pilot import PilotResult
 from glorasearch.runs.results.race import Pick, RaceResult
@@ -19,27 +22,56 @@ Result = TypeVar("Result", bound=StageResult)
 class Results:
     """The results of a run's finished stages, parsed when they are accessed."""
 
-    def __init__(self, stages: Mapping[str, Mapping[str, Any]]) -> None:
-        """`stages` as in `RunRecord.stages`."""
-        self._stages = stages
+    def __init__(self, stages: Mapping[str, Mapping[str, Any]], run: str = "") -> None:
+        """`stages` as in `RunRecord.stages`; `run` is the run's name, for messages.
+
+        Every access raises `DamagedRowError` where a recorded result is not one of its stage.
+        """
+        self._stages, self._run = stages, run
 
     def __contains__(self, stage: object) -> bool:
         return stage in self._stages
 
     def named(self, stage: str) -> StageResult | None:
         """The result of a stage by its name, such as `baseline:lora`; None if it has not finished."""
-        content = self._stages.get(stage)
-        return None if content is None else StageResult.types[stage.partition(":")[0]].from_json(content)
+        kind = StageResult.types.get(stage.partition(":")[0])
+        if kind is None and stage in self._stages:
+            raise DamagedRowError(self._damaged(stage, f"known are {', '.join(StageResult.types)}"))
+        return None if kind is None else self._parse(kind, stage)
 
     def items(self) -> Iterator[tuple[str, StageResult]]:
         """Stage and result, in the order in which they finished."""
-        for stage, content in self._stages.items():
-            yield stage, StageResult.types[stage.partition(":")[0]].from_json(content)
+        for stage in self._stages:
+            result = self.named(stage)
+            assert result is not None
+            yield stage, result
 
     def get(self, kind: type[Result], part: str | None = None) -> Result | None:
         """The result of this class; None if the stage has not finished. `part` is the name of a baseline."""
-        content = self._stages.get(stage_name(kind, part))
-        return None if content is None else kind.from_json(content)
+        return self._parse(kind, stage_name(kind, part))
+
+    def readable(self, kind: type[Result]) -> Result | None:
+        """As `get`; None, too, if the result cannot be read: for those who look for something to reuse."""
+        try:
+            return self.get(kind)
+        except DamagedRowError:
+            return None
+
+    def _parse(self, kind: type[Result], stage: str) -> Result | None:
+        content = self._stages.get(stage)
+        if content is None:
+            return None
+        try:
+            return kind.from_json(content)
+        except (ValidationError, ValueError, TypeError, AttributeError) as error:
+            raise DamagedRowError(self._damaged(stage, " ".join(str(error).split())[:300])) from error
+
+    def _damaged(self, stage: str, reason: str) -> str:
+        return (
+            f"the result of stage {stage!r} of run {self._run!r} in the database (table glorasearch_stages) is damaged "
+            f"or was written by another version: {reason}. Start the run over with --fresh, or put back a copy of the "
+            "database"
+        )
 
     @property
     def pilot(self) -> PilotResult | None:
@@ -90,7 +122,8 @@ class Results:
     def baselines(self) -> dict[str, BaselineResult]:
         """Name → result, for the baselines that have finished."""
         names = [stage.partition(":")[2] for stage in self._stages if stage.startswith(f"{BaselineResult.stage}:")]
-        return {name: BaselineResult.from_json(self._stages[stage_name(BaselineResult, name)]) for name in names}
+        found = {name: self.get(BaselineResult, name) for name in names}
+        return {name: result for name, result in found.items() if result is not None}
 
     @property
     def test(self) -> TestResult | None:

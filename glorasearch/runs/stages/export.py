@@ -19,7 +19,7 @@ def export(session: Session) -> ExportResult:
         InputError: if something else is where the export is to go.
     """
     pick, tested = session.pick, session.stored.results.test
-    session.files.check_export()
+    session.stored.check_export()
     supernet = session.load(session.supernet(session.space_of(pick.space_key)), RefitResult)
     with session.progress.task("export", 1) as advance:
         report = export_subnet(

@@ -175,7 +175,7 @@ def _key(session: Session) -> str:
 def _found_before(session: Session, key: str) -> PilotResult | None:
     """The result of another run that had the same pilots."""
     for record in [] if session.fresh else session.runs.list():
-        result = Results(record.stages).get(PilotResult)
+        result = Results(record.stages, record.name).readable(PilotResult)
         if record.name != session.name and result is not None and result.key == key:
             return result.model_copy(update={"from_run": record.name})
     return None

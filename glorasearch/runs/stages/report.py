@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from glorasearch.db import TrialStorage
-from glorasearch.errors import RunError
+from glorasearch.runs.files import write_report
 from glorasearch.runs.results import (
     BaselineResult,
     BaselineSummary,
@@ -29,7 +27,6 @@ from glorasearch.runs.stages.export import SEARCH_SCORES
 from glorasearch.runs.stages.said import said
 from glorasearch.runs.statements import comparisons
 from glorasearch.search.best import origin_of
-from glorasearch.weights.atomic import replace_file
 
 
 def report(session: Session) -> Report:
@@ -75,12 +72,7 @@ def report(session: Session) -> Report:
         export=ExportSummary.of(session.require(ExportResult)),
         versions=versions(),
     )
-    path = session.files.report
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, (json.dumps(content.to_json(), indent=2) + "\n").encode())
-    except OSError as error:
-        raise RunError(f"report {path} cannot be written: {error.strerror}") from error
+    write_report(content, session.files.report)
     return content
 
 

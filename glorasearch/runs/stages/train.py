@@ -73,7 +73,7 @@ def _key(session: Session, supernet: Supernet, recipe: TrainingConfig) -> str:
 def _trained_before(session: Session, key: str) -> TrainResult | None:
     """The result of another run that trained the same supernet, if its weights are still there."""
     for record in [] if session.fresh else session.runs.list():
-        result = Results(record.stages).train
+        result = Results(record.stages, record.name).readable(TrainResult)
         if record.name != session.name and result is not None and result.key == key and result.weights in session.store:
             return result.model_copy(update={"from_run": record.name})
     return None

@@ -1,0 +1,125 @@
+"""Whether what a run has made is still what its database says: files by their SHA-256, weights by their digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from glorasearch.db import RunRecord
+from glorasearch.errors import DatabaseError, WeightsNotFoundError, WeightStoreError
+from glorasearch.runs.files import RunFiles
+from glorasearch.runs.results import ExportResult, Report, Results, TrainedResult
+from glorasearch.runs.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something that a run has made."""
+
+    part: str
+    """Such as `export` or `weights of train`."""
+    place: str
+    damage: str | None
+    """What is wrong with it; None if it is as it was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a run has made, each part compared with the database."""
+
+    run: str
+    state: str
+    parts: tuple[Part, ...]
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing is missing or damaged."""
+        return not any(part.damage for part in self.parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a dictionary of JSON values."""
+        parts = [asdict(part) for part in self.parts]
+        return {"run": self.run, "state": self.state, "intact": self.intact, "parts": parts}
+
+
+def verify_run(workspace: Workspace, name: str) -> Verification:
+    """Compare everything that a run has made, and that its results name, with the database.
+
+    Raises:
+        RunNotFoundError: if there is no such run.
+        DamagedRowError: if the run itself cannot be read from the database.
+    """
+    (record,) = workspace.require_runs([name])
+    return Verification(name, record.state, tuple(_parts(workspace, record)))
+
+
+def file_damage(path: Path, sha256: str | None) -> str | None:
+    """What is wrong with a file that had this SHA-256 when it was written; None if nothing is."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if sha256 is None:
+        return "the database has no digest of it: an earlier version wrote it"
+    return None if found == sha256 else f"altered: SHA-256 {sha256[:12]} when it was written, {found[:12]} now"
+
+
+def export_damage(exported: ExportResult, folder: Path) -> str | None:
+    """What is wrong with an exported model, its first bad file; None if nothing is."""
+    for name in exported.files:
+        damage = file_damage(folder / name, exported.sha256.get(name))
+        if damage is not None:
+            return f"{name} is {damage}" if damage == "missing" else f"{name}: {damage}"
+    return None
+
+
+def report_damage(report: Report, path: Path) -> str | None:
+    """What is wrong with `report.json`; None if nothing is."""
+    return file_damage(path, hashlib.sha256(report.encode()).hexdigest())
+
+
+def _parts(workspace: Workspace, record: RunRecord) -> Iterator[Part]:
+    results = Results(record.stages, record.name)
+    for stage, result in results.items():
+        if isinstance(result, TrainedResult):
+            yield _weights(workspace, stage, result.weights)
+    yield Part("trials", str(workspace.database.name), _trials_damage(workspace, record.name))
+    exported, report = results.export, results.report
+    if exported is not None:
+        for name in exported.files:
+            path = Path(exported.path) / name
+            yield Part("export", str(path), file_damage(path, exported.sha256.get(name)))
+    if report is not None:
+        path = RunFiles.of(workspace.run_folder(record.name), None).report
+        yield Part("report", str(path), report_damage(report, path))
+
+
+def _weights(workspace: Workspace, stage: str, digest: str) -> Part:
+    damage = None
+    try:
+        workspace.store.verify(digest)
+    except WeightsNotFoundError:
+        damage = "missing"
+    except WeightStoreError as error:
+        damage = str(error)
+    return Part(f"weights of {stage}", f"{workspace.store.name}/{digest}", damage)
+
+
+def _trials_damage(workspace: Workspace, name: str) -> str | None:
+    from glorasearch.db import TrialStorage  # Optuna takes a second to import
+
+    storage = TrialStorage(workspace.database)
+    try:
+        for _ in storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False):
+            pass
+    except KeyError:
+        return None  # nothing was searched
+    except DatabaseError as error:
+        return str(error)
+    return None
