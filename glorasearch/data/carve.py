@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glorasearch.data.config import DataConfig
+from glorasearch.data.names import check_class_names
 from glorasearch.data.problems import Problems
 from glorasearch.data.records import Records
 from glorasearch.data.sources import SourceSplits
@@ -27,6 +28,8 @@ class CarvedSplits:
     """`train`, `search`, `test` → its images."""
     origins: Mapping[str, str]
     class_names: tuple[str, ...]
+    drawn: frozenset[str] = frozenset()
+    """Splits that were drawn out of one list."""
 
 
 def carve(source: SourceSplits, config: DataConfig) -> CarvedSplits:
@@ -60,7 +63,8 @@ def carve(source: SourceSplits, config: DataConfig) -> CarvedSplits:
         drawn = "" if whole else f", {len(indices)} of {len(pool)} images, stratified, seed {config.seed}"
         origins[role] = f"{source.origins.get('train', source.subject)}{drawn}"
     _check_training_classes(source, records["train"])
-    return CarvedSplits({role: records[role] for role in ROLES}, origins, source.class_names)
+    ordered = {role: records[role] for role in ROLES}
+    return CarvedSplits(ordered, origins, source.class_names, frozenset(lacking))
 
 
 def _sizes(source: SourceSplits, config: DataConfig, lacking: list[str]) -> dict[str, int]:
@@ -114,6 +118,7 @@ def _subset(
 def _check_labels(source: SourceSplits) -> None:
     classes = len(source.class_names)
     problems = Problems(source.subject)
+    check_class_names(source.class_names, problems)
     if classes < 2:
         problems.add(f"has {classes} class; classification needs at least two")
     for role, records in zip(ROLES, (source.train, source.search, source.test), strict=True):

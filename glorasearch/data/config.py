@@ -72,6 +72,10 @@ class DataConfig(Config):
     """Mean of each channel, or of all, on the scale 0 to 1; the backbone's if not given."""
     std: ListOf[float] | None = Field(default=None, examples=[[0.229, 0.224, 0.225]])
     """Standard deviation, likewise."""
+    exif: bool = True
+    """Turn images upright as their EXIF says, as cameras mean it."""
+    pixel_range: ListOf[float] | None = Field(default=None, min_length=2, max_length=2, examples=[[0, 4095]])
+    """Values of black and white in images of more than 8 bits a pixel; [0, 65535] for 16 bits if not given."""
     allow_overlap: Annotated[bool, Role.BOOKKEEPING] = False
     """Continue even if more than 1 % of a split's images are in another split too."""
     max_memory_gib: Annotated[float, Role.BOOKKEEPING] = Field(default=4.0, ge=0)
@@ -79,6 +83,8 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.pixel_range is not None and not self.pixel_range[0] < self.pixel_range[1]:
+            raise ValueError(f"pixel_range is {list(self.pixel_range)}; black must be below white, as in [0, 4095]")
         if not self.is_own_source:
             return self
         if self.root is not None:

@@ -10,12 +10,15 @@ import torch
 
 from glorasearch.data.carve import ROLES, CarvedSplits, carve
 from glorasearch.data.config import DataConfig
+from glorasearch.data.examine import Check
 from glorasearch.data.input_spec import InputSpec
 from glorasearch.data.overlap import OverlapReport, find_overlap
-from glorasearch.data.pixels import LazyPixels, Pixels, ResidentPixels, decode, image_transform, parallel, unreadable
-from glorasearch.data.problems import Problems
-from glorasearch.data.records import Records
+from glorasearch.data.pixels import LazyPixels, Pixels, ResidentPixels, decode, examine_all, image_transform
+from glorasearch.data.reading import Reading
+from glorasearch.data.records import ArrayRecords
+from glorasearch.data.scale import check_scale
 from glorasearch.data.sources import SourceSplits, read_source
+from glorasearch.data.sources.image_files import describe_ignored
 from glorasearch.data.splits import SearchData, SearchSplit, Splits, TestSplit, TrainSplit
 
 logger = logging.getLogger(__name__)
@@ -38,11 +41,15 @@ class SourceSummary:
 
 @dataclass(frozen=True)
 class _Loaded:
+    source: SourceSplits
     carved: CarvedSplits
     spec: InputSpec
     fingerprints: Mapping[str, list[bytes]]
     overlap: OverlapReport
     pixels: Mapping[str, Pixels]
+    reading: Reading | None
+    turned: int
+    scale: str
 
 
 def check_source(config: DataConfig) -> SourceSummary:
@@ -60,8 +67,8 @@ def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None =
     """The three splits of a source.
 
     The same configuration gives the same splits, byte for byte, in any process. All images are read and checked here;
-    splits that fit into `config.max_memory_gib` are decoded and kept. For the others, the structure of each file is
-    checked (it exists, is an image, is not truncated), not each pixel.
+    splits that fit into `config.max_memory_gib` are decoded and kept. Of the others, each file is checked (it exists,
+    is an image, is not truncated): by its checksums, or by decoding it once if its format has none.
 
     Args:
         config: the source and the sizes.
@@ -80,20 +87,24 @@ def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None =
         loaded.carved.class_names,
         loaded.overlap,
         config.source,
+        loaded.reading,
+        loaded.turned,
+        loaded.scale,
+        loaded.source.ignored,
     )
 
 
 def load_search_data(config: DataConfig, spec: InputSpec, progress: Progress | None = None) -> SearchData:
     """Training and search split, equal to those of `load_splits`, without the test split.
 
-    Images of the test split are compared by content hash with the others, and their files are checked, but image files
-    are not decoded.
+    Images of the test split are compared by content hash with the others, and their files are checked: those whose
+    format has no checksums are decoded, and thrown away.
 
     Raises:
         DataError: as `load_splits`.
     """
     loaded = _load(config, spec, ("train", "search"), progress)
-    return SearchData(_train(loaded), _search(loaded), loaded.carved.class_names)
+    return SearchData(_train(loaded), _search(loaded), loaded.carved.class_names, loaded.reading)
 
 
 def load_search_split(config: DataConfig, spec: InputSpec, progress: Progress | None = None) -> SearchSplit:
@@ -102,7 +113,7 @@ def load_search_split(config: DataConfig, spec: InputSpec, progress: Progress | 
     Raises:
         DataError: as `load_splits`.
     """
-    return _search(_load(config, spec, ("search",), progress))
+    return _search(_load(config, spec, ("search",), progress, thorough=False))
 
 
 def load_test_split(config: DataConfig, spec: InputSpec, progress: Progress | None = None) -> TestSplit:
@@ -114,8 +125,16 @@ def load_test_split(config: DataConfig, spec: InputSpec, progress: Progress | No
     return _test(_load(config, spec, ("test",), progress))
 
 
-def _load(config: DataConfig, spec: InputSpec, wanted: Collection[str], progress: Progress | None) -> _Loaded:
-    source = read_source(config)
+def _load(
+    config: DataConfig,
+    spec: InputSpec,
+    wanted: Collection[str],
+    progress: Progress | None,
+    *,
+    thorough: bool = True,
+) -> _Loaded:
+    """Load the wanted splits; unless `thorough`, who called has checked pixels and scale and said what is unusual."""
+    source, reading = read_source(config), Reading.of(config)
     carved = carve(source, config)
     spec = source.adapt(spec.override(size=config.size, mean=config.mean, std=config.std))
     kept = [role for role in _that_fit(carved, spec, config.max_memory_gib) if role in wanted]
@@ -128,20 +147,38 @@ def _load(config: DataConfig, spec: InputSpec, wanted: Collection[str], progress
         if progress is not None:
             progress(done, total)
 
-    fingerprints = _fingerprints(source, carved, advance)
+    checks: dict[str, Check] = {role: "scale" if role in kept else "pixels" for role in ROLES}
+    found = examine_all(source.subject, carved.records, reading, checks if thorough else {}, advance)
+    fingerprints = {role: [image.fingerprint for image in images] for role, images in found.items()}
     overlap = find_overlap(fingerprints, lambda role, index: carved.records[role].name(index))
-    overlap.refuse(source.subject, config.allow_overlap, source.draws_splits)
-    if overlap.images:
-        logger.warning("%s: %d images are in two splits; the report lists them", source.subject, overlap.images)
+    overlap.refuse(source.subject, config.allow_overlap, carved.drawn)
+    named = ((carved.records[role].name(place), image) for role in found for place, image in enumerate(found[role]))
+    scale = check_scale(source.subject, named, reading) if thorough else ""
+    turned = sum("orientation" in image.mark for images in found.values() for image in images)
+    if thorough:
+        _say(source, overlap, scale, turned)
     transform = image_transform(spec)
     pixels: dict[str, Pixels] = {}
     for role in wanted:
         records = carved.records[role]
         if role in kept:
-            pixels[role] = ResidentPixels(decode(records, spec, range(len(records)), transform, advance))
+            pixels[role] = ResidentPixels(decode(records, spec, reading, range(len(records)), transform, advance))
         else:
-            pixels[role] = LazyPixels(records, spec)
-    return _Loaded(carved, spec, fingerprints, overlap, pixels)
+            pixels[role] = LazyPixels(records, spec, reading)
+    own = None if isinstance(source.train, ArrayRecords) else reading
+    return _Loaded(source, carved, spec, fingerprints, overlap, pixels, own, turned, scale)
+
+
+def _say(source: SourceSplits, overlap: OverlapReport, scale: str, turned: int) -> None:
+    """Log what is unusual about the data."""
+    if overlap.images:
+        logger.warning("%s: %d images are in two splits; the report lists them", source.subject, overlap.images)
+    if source.ignored:
+        logger.warning("%s: not used: %s", source.subject, describe_ignored(source.ignored))
+    if scale:
+        logger.warning("%s: %s", source.subject, scale)
+    if turned:
+        logger.info("%s: %d images are turned upright as their EXIF says", source.subject, turned)
 
 
 def _that_fit(carved: CarvedSplits, spec: InputSpec, limit_gib: float) -> list[str]:
@@ -154,27 +191,6 @@ def _that_fit(carved: CarvedSplits, spec: InputSpec, limit_gib: float) -> list[s
             kept.append(role)
             left -= size
     return kept
-
-
-def _fingerprints(source: SourceSplits, carved: CarvedSplits, advance: Callable[[int], None]) -> dict[str, list[bytes]]:
-    """Content hash of every image of the three splits; every file is read."""
-    problems = Problems(source.subject)
-    found: dict[str, list[bytes]] = {}
-    for role, records in carved.records.items():
-
-        def examine(index: int, records: Records = records) -> bytes | str:
-            try:
-                return records.fingerprint(index)
-            except Exception as error:  # decoders raise all kinds of errors for broken bytes
-                return unreadable(records.name(index), error)
-
-        results = parallel(examine, len(records), advance)
-        for result in results:
-            if isinstance(result, str):
-                problems.add(result)
-        found[role] = [result for result in results if isinstance(result, bytes)]
-    problems.raise_if_any()
-    return found
 
 
 def _train(loaded: _Loaded) -> TrainSplit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from glorasearch.errors import DataError
 LIMIT = 0.01
 """Fraction of a split's images that may be in another split, too."""
 EXAMPLES = 3
+ROLES = ("train", "search", "test")
 PAIRS = (("train", "search"), ("train", "test"), ("search", "test"))
 
 
@@ -54,23 +55,33 @@ class OverlapReport:
             for pair in self.pairs
         }
 
-    def refuse(self, source: str, allow: bool, drawn: bool = False) -> None:
-        """Refuse splits that overlap too much, unless `allow`; `drawn` says that they are drawn from one set of images.
+    def refuse(self, source: str, allow: bool, drawn: Collection[str] = ()) -> None:
+        """Refuse splits that overlap too much, unless `allow`.
+
+        Args:
+            source: the data set, for messages.
+            allow: do nothing.
+            drawn: splits that were drawn here out of one list of images; they overlap where that has copies.
 
         Raises:
             DataError: if a pair has more duplicates than `LIMIT`.
         """
-        if allow or self.worst <= LIMIT:
+        wrong = [pair for pair in self.pairs if pair.fraction > LIMIT]
+        if allow or not wrong:
             return
         lines = [f"{source}: splits share images, at most {LIMIT:.0%} of a split may be in another, too:"]
-        for pair in self.pairs:
-            if pair.fraction > LIMIT:
-                lines.append(
-                    f"{pair.images} images ({pair.fraction:.1%}) of {pair.second} are in {pair.first}, such as"
-                )
-                lines.extend(f"  {second} = {first}" for first, second in pair.examples)
-        remedy = "keep one copy of each" if drawn else "remove them from one split"
-        lines.append(f"{remedy}, or allow it with data.allow_overlap = true")
+        for pair in wrong:
+            lines.append(f"{pair.images} images ({pair.fraction:.1%}) of {pair.second} are in {pair.first}, such as")
+            lines.extend(f"  {second} = {first}" for first, second in pair.examples)
+        remedies = []
+        if any({pair.first, pair.second} <= set(drawn) for pair in wrong):
+            remedies.append(
+                f"{' and '.join(role for role in ROLES if role in drawn)} are drawn from one list, which holds these "
+                "images more than once: keep one copy of each"
+            )
+        if any(not {pair.first, pair.second} <= set(drawn) for pair in wrong):
+            remedies.append("remove them from one of the splits that the source has")
+        lines.append(f"{'; '.join(remedies)}; or allow it with data.allow_overlap = true")
         raise DataError("\n  ".join(lines))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from glorasearch.data.examine import Check, Examined
 from glorasearch.data.input_spec import InputSpec
 from glorasearch.data.problems import Problems
+from glorasearch.data.reading import Reading
 from glorasearch.data.records import Records
 from glorasearch.errors import DataError
 
@@ -69,8 +71,8 @@ class ResidentPixels(Pixels):
 class LazyPixels(Pixels):
     """Pixels that are decoded in threads on every access."""
 
-    def __init__(self, records: Records, spec: InputSpec) -> None:
-        self._records, self._spec = records, spec
+    def __init__(self, records: Records, spec: InputSpec, reading: Reading) -> None:
+        self._records, self._spec, self._reading = records, spec, reading
         self._transform = image_transform(spec)
 
     def __len__(self) -> int:
@@ -78,7 +80,7 @@ class LazyPixels(Pixels):
 
     def gather(self, indices: Tensor) -> Tensor:
         """Decoded from the source."""
-        return decode(self._records, self._spec, indices.tolist(), self._transform)
+        return decode(self._records, self._spec, self._reading, indices.tolist(), self._transform)
 
     @property
     def resident(self) -> bool:
@@ -131,24 +133,10 @@ def image_transform(spec: InputSpec) -> Transform:
     return resize_and_crop
 
 
-def to_channels(image: Image.Image, channels: int) -> Image.Image:
-    """Grayscale or RGB; 16-bit grayscale keeps its upper 8 bits.
-
-    Raises:
-        ValueError: if the pixels are floating point, whose scale is unknown.
-    """
-    if image.mode == "F":
-        raise ValueError("its pixels are floating point; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        wide = image.mode != "I" or values.max(initial=0) > 255
-        image = Image.fromarray((np.clip(values, 0, 65535) >> 8 if wide else values).astype(np.uint8))
-    return image.convert("L" if channels == 1 else "RGB")
-
-
 def decode(
     records: Records,
     spec: InputSpec,
+    reading: Reading,
     indices: Sequence[int],
     transform: Transform,
     advance: Callable[[int], None] | None = None,
@@ -164,7 +152,7 @@ def decode(
     def decode_one(position: int) -> str | None:
         index = indices[position]
         try:
-            image = to_channels(records.image(index), spec.channels)
+            image = reading.convert(records.image(index), spec.channels)
         except Exception as error:  # decoders raise all kinds of errors for broken bytes
             return unreadable(records.name(index), error)
         out[position].copy_(transform(image))
@@ -176,6 +164,44 @@ def decode(
             problems.add(problem)
     problems.raise_if_any()
     return out
+
+
+def examine_all(
+    subject: str,
+    records_of: Mapping[str, Records],
+    reading: Reading,
+    checks: Mapping[str, Check],
+    advance: Callable[[int], None] | None = None,
+) -> dict[str, list[Examined]]:
+    """What is found in every image of the splits; every file is read.
+
+    Args:
+        subject: the data set, for messages.
+        records_of: split → its images.
+        reading: how they will be read.
+        checks: split → how far its images are examined; `structure` if it is not there.
+        advance: as for `parallel`.
+
+    Raises:
+        DataError: naming the images that are broken.
+    """
+    problems = Problems(subject)
+    found: dict[str, list[Examined]] = {}
+    for role, records in records_of.items():
+
+        def examine(index: int, role: str = role, records: Records = records) -> Examined | str:
+            try:
+                return records.examine(index, reading, checks.get(role, "structure"))
+            except Exception as error:  # decoders raise all kinds of errors for broken bytes
+                return unreadable(records.name(index), error)
+
+        results = parallel(examine, len(records), advance)
+        for result in results:
+            if isinstance(result, str):
+                problems.add(result)
+        found[role] = [result for result in results if isinstance(result, Examined)]
+    problems.raise_if_any()
+    return found
 
 
 def unreadable(name: str, error: Exception) -> str:

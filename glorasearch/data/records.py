@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
+import stat
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,7 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from glorasearch.data.examine import Check, Examined, examine_file, examine_image, pixel_digest
+from glorasearch.data.names import shown
+from glorasearch.data.reading import Reading
 from glorasearch.data.splitter import IntArray
+from glorasearch.errors import DataError
 
 
 class Records(ABC):
@@ -39,11 +43,8 @@ class Records(ABC):
         """The image, decoded at its native size. Raises whatever the decoder raises."""
 
     @abstractmethod
-    def fingerprint(self, index: int) -> bytes:
-        """SHA-256 of the content: a file's bytes, or the pixels where there is no file.
-
-        Raises an error for a broken image, as far as that shows without decoding it.
-        """
+    def examine(self, index: int, reading: Reading, check: Check = "structure") -> Examined:
+        """The content hash and the kind of an image; raises an error for a broken one, as far as `check` finds it."""
 
     def take(self, indices: IntArray) -> Records:
         """The records at `indices`, in that order."""
@@ -65,9 +66,9 @@ class SubsetRecords(Records):
         """As in the underlying list."""
         return self._base.image(int(self._indices[index]))
 
-    def fingerprint(self, index: int) -> bytes:
+    def examine(self, index: int, reading: Reading, check: Check = "structure") -> Examined:
         """As in the underlying list."""
-        return self._base.fingerprint(int(self._indices[index]))
+        return self._base.examine(int(self._indices[index]), reading, check)
 
 
 class EncodedRecords(Records):
@@ -83,11 +84,9 @@ class EncodedRecords(Records):
             image.load()
             return image
 
-    def fingerprint(self, index: int) -> bytes:
-        """SHA-256 of the bytes."""
-        data = self.read(index)
-        check_intact(data)
-        return hashlib.sha256(data).digest()
+    def examine(self, index: int, reading: Reading, check: Check = "structure") -> Examined:
+        """By its bytes."""
+        return examine_file(self.read(index), reading, check)
 
 
 class FileRecords(EncodedRecords):
@@ -105,12 +104,19 @@ class FileRecords(EncodedRecords):
 
     def name(self, index: int) -> str:
         """`<list>:<line>: <path>`, or the path."""
-        path = str(self._paths[index])
+        path = shown(self._paths[index])
         return path if self._origins is None else f"{self._origins[index]}: {path}"
 
     def read(self, index: int) -> bytes:
-        """The file's bytes."""
-        return self._paths[index].read_bytes()
+        """The file's bytes.
+
+        Raises:
+            DataError: if it is a pipe or a device, whose reading may never end.
+        """
+        path = self._paths[index]
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError("is not a regular file but a folder, pipe, socket or device")
+        return path.read_bytes()
 
 
 class BytesRecords(EncodedRecords):
@@ -172,9 +178,9 @@ class ArrayRecords(Records):
         """The pixels as an image."""
         return Image.fromarray(self._pixels[index])
 
-    def fingerprint(self, index: int) -> bytes:
-        """SHA-256 of shape and pixels."""
-        return pixel_digest(self._pixels[index])
+    def examine(self, index: int, reading: Reading, check: Check = "structure") -> Examined:
+        """By shape and pixels."""
+        return Examined(pixel_digest(self._pixels[index]))
 
 
 class DatasetRecords(Records):
@@ -193,23 +199,6 @@ class DatasetRecords(Records):
         image: Image.Image = self._dataset[index][0]
         return image
 
-    def fingerprint(self, index: int) -> bytes:
-        """SHA-256 of shape and pixels."""
-        return pixel_digest(np.asarray(self.image(index)))
-
-
-def pixel_digest(pixels: npt.NDArray[Any]) -> bytes:
-    """SHA-256 of an image's shape and values."""
-    return hashlib.sha256(f"{pixels.shape}{pixels.dtype}".encode() + pixels.tobytes()).digest()
-
-
-def check_intact(data: bytes) -> None:
-    """Raise if the bytes are not an image, or a broken one as far as that shows without decoding it.
-
-    A PNG's checksums are verified; a JPEG must have its end marker.
-    """
-    with Image.open(io.BytesIO(data)) as image:
-        kind = image.format
-        image.verify()
-    if kind == "JPEG" and data.rfind(b"\xff\xd9") < 0:
-        raise OSError("the JPEG is truncated: it has no end marker")
+    def examine(self, index: int, reading: Reading, check: Check = "structure") -> Examined:
+        """By shape and pixels."""
+        return examine_image(self.image(index), reading)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from glorasearch.data.input_spec import InputSpec
 from glorasearch.data.overlap import OverlapReport
 from glorasearch.data.pixels import JoinedPixels, Pixels
+from glorasearch.data.reading import Reading
 
 FLOAT_CACHE_BYTES = 256 * 2**20
 """A split whose normalised images are at most this large is normalised once for each device."""
@@ -181,6 +182,8 @@ class SearchData:
     train: TrainSplit
     search: SearchSplit
     class_names: tuple[str, ...]
+    reading: Reading | None = None
+    """How stored pixels are read; None if they are 8-bit arrays."""
 
     @property
     def classes(self) -> int:
@@ -202,6 +205,14 @@ class Splits:
     class_names: tuple[str, ...]
     overlap: OverlapReport
     source: str = ""
+    reading: Reading | None = None
+    """How stored pixels are read; None if they are 8-bit arrays."""
+    turned: int = 0
+    """Images that are turned upright."""
+    scale: str = ""
+    """The scale of images with more than 8 bits a pixel, in words."""
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    """Reason → how many files or folders of the source are not used."""
 
     @property
     def classes(self) -> int:
@@ -217,6 +228,10 @@ class Splits:
         return {
             "source": self.source,
             "classes": self.classes,
+            "class_names": list(self.class_names),
+            "reading": None if self.reading is None else self.reading.describe() | {"turned": self.turned},
+            "scale": self.scale,
+            "ignored": dict(self.ignored),
             "input": self.train.spec.describe(),
             "train": self.train.describe(),
             "search": self.search.describe(),

@@ -32,6 +32,7 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
         "architecture, the size and the speed of its backbone, and needs timm only.",
         f"## How to load\n\n{_LOAD}",
         f"Input: {channels} x {height} x {width}, mean {cfg.get('mean')}, std {cfg.get('std')}. Output: {classes}.",
+        _reading(own.get("reading")),
         _section("Metrics", _table("metric", "value", _flat(own["metrics"]))),
         _section("What can be said", "\n".join(f"- {statement}" for statement in own["statements"])),
         _section("Choices", _choices(subnet)),
@@ -39,6 +40,19 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
         "The choice of every layer and support tensor is in `config.json`, under `glorasearch`.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _reading(reading: Mapping[str, Any] | None) -> str:
+    """What was done to an image file before the transform, which timm's own data sets do not do."""
+    if reading is None:
+        return ""
+    before = []
+    if reading["exif"]:
+        before.append("turned upright as their EXIF says, by `PIL.ImageOps.exif_transpose`")
+    if reading["pixel_range"] is not None:
+        low, high = reading["pixel_range"]
+        before.append(f"brought to 8 bits, {low:g} being black and {high:g} white, where a pixel has more")
+    return f"Before the transform images were {' and '.join(before)}." if before else ""
 
 
 def _header(licence: str | None) -> str:

@@ -74,6 +74,7 @@ def export_timm(
     statements: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
     class_names: Sequence[str] = (),
+    reading: Mapping[str, Any] | None = None,
     tolerance: float = 1e-4,
     replace: bool = False,
 ) -> ExportReport:
@@ -95,6 +96,7 @@ def export_timm(
             that should give the same export.
         statements: sentences on the model for the model card, such as what its comparison with others allows to say.
         class_names: label names in the order of the outputs.
+        reading: how stored pixels were read, `{"exif": ..., "pixel_range": ...}`, where they were files.
         tolerance: allowed difference, relative to the reference's largest absolute output.
         replace: whether an existing, different export is replaced.
 
@@ -131,6 +133,7 @@ def export_timm(
             "weights_digest": digest,
             "metrics": as_json(metrics or {}, "metric"),
             "statements": list(statements),
+            **({"reading": dict(reading)} if reading is not None else {}),
             "provenance": as_json(provenance or {}, "provenance"),
         },
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -14,6 +15,8 @@ from glorasearch.runs.results import Results
 
 SECTIONS: Final = ("backbone", "data", "train", "race", "refit")
 """Sections of a run file in which compared runs should agree, except for fields with a `Role`."""
+LONGEST_NAMES: Final = 80
+"""Characters of the names of classes that a line shows."""
 SPLITS: Final = ("train", "search", "test")
 
 
@@ -27,6 +30,7 @@ def incomparabilities(runs: Sequence[RunRecord], groups: Sequence[Sequence[str]]
     """
     lines = [_line(key, values) for key, values in _settings(runs).items() if len(values) > 1]
     lines += _images(runs, grouped=groups is not None)
+    lines += _class_names(runs)
     if groups is not None:
         lines += _seeds(runs, groups)
     return lines
@@ -66,6 +70,17 @@ def _images(runs: Sequence[RunRecord], *, grouped: bool) -> Iterator[str]:
         yield f"{_line(what, seeds)}; --group folds runs that differ in the seed only"
 
 
+def _class_names(runs: Sequence[RunRecord]) -> Iterator[str]:
+    """Runs on equal numbers of classes in which a number stands for other names."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        tested = Results(run.stages).test
+        if tested is not None and tested.splits.class_names:
+            found.setdefault(", ".join(tested.splits.class_names), []).append(run.name)
+    if len(found) > 1:
+        yield _line("classes", {_shortened(names): own for names, own in found.items()})
+
+
 def split_digest(run: RunRecord, split: str) -> str | None:
     """Digest of a split as the run saw it; None until a stage that read it has finished."""
     results = Results(run.stages, run.name)
@@ -74,6 +89,13 @@ def split_digest(run: RunRecord, split: str) -> str | None:
         return {"train": splits.train, "search": splits.search, "test": splits.test}[split].digest
     seen = {"train": results.train, "search": results.search}.get(split)
     return None if seen is None else seen.split
+
+
+def _shortened(names: str) -> str:
+    """Names of classes, cut after some, with a digest that tells long lists apart."""
+    if len(names) <= LONGEST_NAMES:
+        return names
+    return f"{names[:LONGEST_NAMES]} ... ({hashlib.sha256(names.encode()).hexdigest()[:8]})"
 
 
 def _seeds(runs: Sequence[RunRecord], groups: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from glorasearch.data.input_spec import InputSpec
@@ -28,13 +29,10 @@ class SourceSplits:
     """Whether the test split is what the other splits leave."""
     origins: dict[str, str] = field(default_factory=dict)
     """Where each split comes from, for the report."""
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    """Reason → how many files or folders were not used for it."""
     whole_image: bool = False
     """Whether the images are tiny and filled to the edge, so that they are resized (bicubic) and never cropped."""
-
-    @property
-    def draws_splits(self) -> bool:
-        """Whether two splits or more are drawn from the same images."""
-        return not self.fixed and (self.search is None or self.test is None)
 
     def adapt(self, spec: InputSpec) -> InputSpec:
         """The input specification for this source's images."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,9 @@ def read_timm(config: DataConfig) -> SourceSplits:
     subject = config.source
     name = subject.lower().rpartition("/")[2] if _prefix(subject) == "torch" else ""
     folder_like = name in ("image_folder", "folder") or _prefix(subject) not in ("torch", "hfds", *STREAMS)
+    ignored: Counter[str] = Counter()
     if folder_like:
-        wanted, roots = _folder_splits(config)
+        wanted, roots = _folder_splits(config, ignored)
     else:
         wanted, roots = _named_splits(config, name), {}
     datasets: dict[str, Any] = {}
@@ -64,6 +66,7 @@ def read_timm(config: DataConfig) -> SourceSplits:
         search=records.get("search"),
         test=records.get("test"),
         origins={role: f"split {wanted[role]!r}" for role in records},
+        ignored=dict(sorted(ignored.items())),
     )
 
 
@@ -88,7 +91,7 @@ def _named_splits(config: DataConfig, name: str) -> dict[str, str]:
     return wanted
 
 
-def _folder_splits(config: DataConfig) -> tuple[dict[str, str], dict[str, str]]:
+def _folder_splits(config: DataConfig, ignored: Counter[str]) -> tuple[dict[str, str], dict[str, str]]:
     """The same and the folder of each split, for data sets that are folders; timm would fall back to all images."""
     if config.root is None:
         raise DataError(f"{config.source}: data.root is missing: the folder of the data set")
@@ -96,7 +99,7 @@ def _folder_splits(config: DataConfig) -> tuple[dict[str, str], dict[str, str]]:
     if not root.exists():
         raise DataError(f"{config.source}: data.root is {root}, which does not exist")
     given = {"train": config.train_split, "search": config.search_split, "test": config.test_split}
-    folders = split_folders(root, config.source) if root.is_dir() else {}
+    folders = split_folders(root, config.source, ignored) if root.is_dir() else {}
     for role, split in given.items():
         if split is not None:
             if not (root / split).is_dir():

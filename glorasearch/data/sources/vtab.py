@@ -6,9 +6,12 @@ Each line is `images/<split>/000000.jpg <label>`.
 from __future__ import annotations
 
 import difflib
+import re
+import unicodedata
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
+from glorasearch.data.names import shown
 from glorasearch.data.problems import Problems
 from glorasearch.data.records import FileRecords
 from glorasearch.data.sources.source_splits import SourceSplits
@@ -52,6 +55,7 @@ GROUPS = {
 }
 """Group → its tasks; VTAB-1k reports the mean of the groups' means."""
 LISTS = ("train800", "val200", "train800val200", "test")
+LINE = "'images/<split>/000000.jpg <label>'"
 MAX_LABEL_DIGITS = 9
 
 
@@ -101,35 +105,68 @@ def _read_list(path: Path, classes: int, problems: Problems) -> FileRecords:
     paths: list[Path] = []
     labels: list[int] = []
     origins: list[str] = []
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        problems.add(f"{path}: cannot be read as text: {error}")
-        return FileRecords([], [], [])
-    if not lines:
-        problems.add(f"{path}: is empty; a line is 'images/<split>/000000.jpg <label>'")
-    for number, line in enumerate(lines, start=1):
-        place = f"{path}:{number}"
+    lines = _lines(path, problems)
+    for number, line in lines:
+        place = f"{shown(path)}:{number}"
         fields = line.rsplit(maxsplit=1)
         digits = fields[1].removeprefix("-") if len(fields) == 2 else ""
         if not (digits.isascii() and digits.isdigit() and len(digits) <= MAX_LABEL_DIGITS):
-            problems.add(f"{place}: malformed line {line[:80]!r}; a line is 'images/<split>/000000.jpg <label>'")
+            problems.add(f"{place}: malformed line '{shown(line[:80])}'; a line is {LINE}")
             continue
-        named, label = PurePosixPath(fields[0].strip()), int(fields[1])
-        image = path.parent / named
-        if named.is_absolute() or ".." in named.parts:
-            problems.add(f"{place}: image {str(named)!r} is outside the task's folder")
+        named, label = fields[0].strip(), int(fields[1])
+        image = _find(path.parent, named)
+        if image is None:
+            problems.add(f"{place}: image '{shown(named)}' is outside the task's folder")
         elif not 0 <= label < classes:
             problems.add(
                 f"{place}: label {label} is out of range; {path.parent.name} has the labels 0 to {classes - 1}"
             )
+        elif not image.exists():
+            problems.add(f"{place}: image {shown(image)} does not exist; paths start at the folder of the list")
         elif not image.is_file():
-            problems.add(f"{place}: image {image} does not exist")
+            problems.add(f"{place}: image {shown(image)} is not a regular file")
         else:
             paths.append(image)
             labels.append(label)
             origins.append(place)
     return FileRecords(paths, labels, origins)
+
+
+def _lines(path: Path, problems: Problems) -> list[tuple[int, str]]:
+    """Number and text of the lines that are not blank, however an editor ends lines and marks UTF-8."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        problems.add(f"{shown(path)}: cannot be read as text: {error}; save it as UTF-8")
+        return []
+    lines = [(number, line) for number, line in enumerate(re.split("\r\n|\r|\n", text), start=1) if line.strip()]
+    if not lines:
+        problems.add(f"{shown(path)}: is empty; a line is {LINE}")
+    return lines
+
+
+def _find(folder: Path, named: str) -> Path | None:
+    """The image that a line names; None if it is outside the folder.
+
+    A path may be absolute if it leads into the folder, have the backslashes of Windows, and spell accents in another
+    Unicode form than the file's name.
+    """
+    spellings = [named, named.replace("\\", "/")]
+    spellings += [unicodedata.normalize(form, spelling) for spelling in spellings[:] for form in ("NFC", "NFD")]
+    inside: list[Path] = []
+    for spelling in dict.fromkeys(spellings):
+        path = PurePosixPath(spelling)
+        if path.is_absolute():
+            starts = [start for start in (folder.absolute(), folder.resolve()) if path.is_relative_to(start)]
+            if not starts:
+                continue
+            path = path.relative_to(starts[0])
+        if ".." in path.parts:
+            continue
+        inside.append(folder / path)
+        if inside[-1].is_file():
+            return inside[-1]
+    return inside[0] if inside else None
 
 
 def _check_labels(folder: Path, lists: dict[str, FileRecords], classes: int) -> None:

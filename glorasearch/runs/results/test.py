@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from glorasearch.runs.results.comparison import Correct
 from glorasearch.runs.stage_result import FrozenModel, StageResult
 
@@ -37,6 +39,14 @@ class DataSummary(FrozenModel):
     train: SplitSummary
     search: SplitSummary
     test: SplitSummary
+    class_names: tuple[str, ...] = ()
+    """In the order of the outputs."""
+    reading: dict[str, Any] | None = None
+    """How stored pixels are read, and how many images are turned upright; None of 8-bit arrays."""
+    scale: str = ""
+    """The scale of images with more than 8 bits a pixel, in words."""
+    ignored: dict[str, int] = Field(default_factory=dict)
+    """Reason → how many files or folders of the source are not used."""
     overlap: dict[str, Any]
     """Images that occur in two splits."""
 

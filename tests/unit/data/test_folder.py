@@ -63,7 +63,7 @@ def test_one_split_two_folders(write_folder: Any) -> None:
 def test_an_empty_class(write_folder: Any) -> None:
     folder = write_folder("set", {"a": 3, "b": 3, "c": 0})
     (folder / "c" / "notes.txt").write_text("none yet")
-    with pytest.raises(DataError, match=r"class 'c' is empty: no file that ends in \.bmp"):
+    with pytest.raises(DataError, match=r"class 'c' is empty: no file that ends in \.apng, \.avif, \.bmp"):
         check_source(config(folder))
 
 
@@ -117,10 +117,3 @@ def test_every_kind_of_image_is_converted(channels: int, tmp_path: Path) -> None
         for image in split.batch(slice(None))[0]:
             pixels = (image * 255).round().to(torch.uint8)
             assert torch.equal(pixels, expected) or (pixels <= 1).all()
-
-
-def test_floating_point_pixels_are_refused(write_folder: Any, spec: InputSpec) -> None:
-    folder = write_folder("set", {"a": 5, "b": 5})
-    Image.fromarray(np.ones((4, 4), np.float32)).save(folder / "a" / "9.tif")
-    with pytest.raises(DataError, match=r"9\.tif: .*floating point"):
-        load_splits(config(folder), spec)

@@ -11,6 +11,7 @@ from PIL import Image
 from timm.data import IterableImageDataset
 
 from glorasearch.data import DataConfig, InputSpec, check_source, load_search_data, load_splits
+from glorasearch.data.reading import Reading
 from glorasearch.data.sources.timm_source import _spool
 from glorasearch.errors import DataError
 
@@ -130,7 +131,7 @@ def test_a_stream_is_kept_in_memory(spec: InputSpec) -> None:
     records = _spool(stream, 2**20, "a stream")
     assert records.labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert records.image(4).getpixel((0, 0)) == (4, 0, 0)
-    assert records.fingerprint(4) != records.fingerprint(5)
+    assert records.examine(4, Reading()) != records.examine(5, Reading())
     with pytest.raises(DataError, match=r"a stream is kept in memory, and after 2 images.*max_memory_gib"):
         _spool(stream, 100, "a stream")
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +68,10 @@ def test_a_missing_list_file(name: str, write_vtab: Any) -> None:
         ("images/val200/000003.png 1.0", "malformed line"),
         ("images/val200/000003.png ²", "malformed line"),
         ("images/val200/000003.png " + "9" * 5000, "malformed line"),
-        ("", "malformed line"),
         ("images/val200/000003.png 4", "label 4 is out of range; kitti has the labels 0 to 3"),
         ("images/val200/000003.png -1", "label -1 is out of range"),
         ("images/val200/9.png 0", r"images/val200/9\.png does not exist"),
-        ("images/val200 0", "does not exist"),
+        ("images/val200 0", "is not a regular file"),
         ("../kitti/images/val200/000003.png 0", "outside the task's folder"),
         ("/etc/passwd 0", "outside the task's folder"),
     ],
@@ -182,3 +183,42 @@ def test_one_percent_is_allowed(write_vtab: Any, spec: InputSpec, caplog: pytest
     assert splits.overlap.images == 1
     assert splits.overlap.worst == 0.01
     assert "1 images are in two splits" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        lambda folder, line: line + "\r",
+        lambda folder, line: f"\n  \n{line}\n",
+        lambda folder, line: line.replace("/", "\\"),
+        lambda folder, line: f"./{line}".replace(" ", "\t"),
+        lambda folder, line: f"{folder}/{line}",
+    ],
+    ids=["CRLF", "blank lines", "backslashes", "tab", "absolute"],
+)
+def test_lists_from_elsewhere(spelled: Callable[[Path, str], str], write_vtab: Any, spec: InputSpec) -> None:
+    folder = write_vtab("kitti", KITTI)
+    before = load_splits(config(folder), spec)
+    for path in folder.glob("*.txt"):
+        lines = [spelled(folder, line) for line in path.read_text().splitlines()]
+        path.write_bytes("\n".join(["\ufeff" + lines[0], *lines[1:]]).encode())
+    after = load_splits(config(folder), spec)
+    assert [split.digest for split in (after.train, after.search, after.test)] == [
+        split.digest for split in (before.train, before.search, before.test)
+    ]
+
+
+def test_a_list_spells_accents_as_it_likes(write_vtab: Any) -> None:
+    folder = write_vtab("kitti", KITTI)
+    (folder / "images/test/000000.png").rename(folder / "images/test/e\u0301te\u0301.png")
+    lines = (folder / "test.txt").read_text().splitlines()
+    (folder / "test.txt").write_text("\n".join(["images/test/\u00e9t\u00e9.png 0", *lines[1:]]))
+    assert check_source(config(folder)).test == 6
+
+
+def test_a_pipe_is_no_image(write_vtab: Any) -> None:
+    folder = write_vtab("kitti", KITTI)
+    (folder / "images/test/000000.png").unlink()
+    os.mkfifo(folder / "images/test/000000.png")
+    with pytest.raises(DataError, match=r"test\.txt:1: image .* is not a regular file"):
+        check_source(config(folder))
