@@ -14,6 +14,7 @@ from glorasearch.adapters.layer import AdaptedLayer
 from glorasearch.adapters.norm import AdaptedNorm
 from glorasearch.adapters.products import AdaptedConv2d, AdaptedLinear
 from glorasearch.adapters.rebuild import without_place
+from glorasearch.adapters.roles import layers_with_roles
 from glorasearch.adapters.support import OfferedChoice, Storage, offered_choices
 from glorasearch.choices import Kind, Part
 from glorasearch.errors import BackboneError, ExportError
@@ -69,7 +70,7 @@ def adaptable_layers(model: nn.Module) -> list[LayerShape]:
         assert kind is not None
         found.append(LayerShape(name, ins, outs, module.bias is not None, kind))
     homeless = _without_place(model, [layer.name for layer in found if not layer.bias])
-    return [replace(layer, holds_bias=layer.name not in homeless) for layer in found]
+    return layers_with_roles(model, [replace(layer, holds_bias=layer.name not in homeless) for layer in found])
 
 
 def _without_place(model: nn.Module, layers: Sequence[str]) -> frozenset[str]:

@@ -47,6 +47,8 @@ class LayerShape:
     kind: Kind = "linear"
     holds_bias: bool = True
     """Whether there is a place for a bias in the model that timm builds, if this layer gains one."""
+    roles: frozenset[str] = field(default=frozenset(), compare=False)
+    """What it does in the backbone (`glorasearch.space.roles`); empty if nobody has looked."""
 
     @property
     def stacked(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -36,20 +36,21 @@ def command(name: str, backbone: str, least: int | None, most: int | None, all_l
     such as `lora:8 everywhere`, where a search starts.
     """
     space = SpaceConfig(name=name, min=least, max=most).load()
-    known = known_layers(backbone) if space.layers.types == ("linear",) else None  # it has linear layers only
-    bound = space.bind(known or _built_layers(backbone))
+    known = known_layers(backbone)
+    bound = space.bind(*_built_layers(backbone)) if known is None else space.bind(known)
     if as_json:
         echo_json(_describe(space, bound, backbone))
         return
     _print(space, bound, backbone, all_layers)
 
 
-def _built_layers(backbone: str) -> Sequence[LayerShape]:
-    """The layers of a backbone that has to be built to know them, without its weights."""
-    from glorasearch.adapters import adaptable_layers
+def _built_layers(backbone: str) -> tuple[Sequence[LayerShape], Mapping[str, str]]:
+    """The layers of a backbone that has to be built to know them, without its weights; and those that are refused."""
+    from glorasearch.adapters import adaptable_layers, unadaptable_layers
     from glorasearch.backbone import BackboneConfig, build_skeleton
 
-    return adaptable_layers(build_skeleton(BackboneConfig(name=backbone), classes=2))
+    model = build_skeleton(BackboneConfig(name=backbone), classes=2)
+    return adaptable_layers(model), unadaptable_layers(model)
 
 
 def _describe(space: SearchSpace, bound: BoundSpace, backbone: str) -> dict[str, Any]:

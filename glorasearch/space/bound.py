@@ -56,6 +56,8 @@ class BoundSpace:
         entangle: str = "untied",
         budget: tuple[int, int | None] = (0, None),
         options: Mapping[str, Options] | None = None,
+        left: Mapping[str, str] | None = None,
+        notices: Sequence[str] = (),
     ) -> None:
         """`options` are those of choice classes that differ from their defaults, by name."""
         self.name = name
@@ -64,6 +66,10 @@ class BoundSpace:
         self.entangle = entangle
         self.budget = budget
         self.options = {name: dict(values) for name, values in (options or {}).items()}
+        self.left = dict(left or {})
+        """The other layers of the backbone, and why each is left alone."""
+        self.notices = tuple(notices)
+        """What a person should know of how the space fits the backbone."""
         self._shapes = {layer.name: layer for layer in layers}
         self._prices: dict[GeneKey, dict[str, Price]] = {
             gene.key: {text: self._price(gene, text) for text in gene.choices} for gene in self.genes

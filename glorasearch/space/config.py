@@ -7,7 +7,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from glorasearch.config import Config
-from glorasearch.space.search_space import Entangle, SearchSpace
+from glorasearch.space.content import Entangle
+from glorasearch.space.search_space import SearchSpace
 
 
 class SpaceConfig(Config):

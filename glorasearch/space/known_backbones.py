@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from glorasearch.choices import LayerShape
+from glorasearch.space.roles import with_roles
 
 _SHAPES: Final = {
     "tiny": (192, 12),
@@ -39,7 +41,10 @@ _VARIANTS: Final = {
     "deit3_large": "patch16_224 patch16_384",
     "deit3_huge": "patch14_224",
 }
-"""Family and size → variants of timm whose blocks are those of `transformer_layers`, all layers with a bias."""
+"""Family and size → variants of timm whose blocks are those of `transformer_layers`, all layers with a bias.
+
+Around the blocks they have a patch embedding, in CLIP's without a bias and with a norm behind it, and one last norm.
+"""
 
 _SIZES: Final = {
     f"{family}_{variant}": family.rpartition("_")[2]
@@ -54,12 +59,24 @@ def known_names() -> list[str]:
 
 
 def known_layers(name: str) -> list[LayerShape] | None:
-    """The linear layers of a plain ViT or DeiT by its timm name, whatever its tag (such as `.augreg_in21k`).
+    """All layers of a plain ViT or DeiT by its timm name, whatever its tag (such as `.augreg_in21k`).
 
     None for every other name: the model has to be built then.
     """
-    size = _SIZES.get(name.partition(".")[0])
-    return None if size is None else transformer_layers(*_SHAPES[size])
+    name = name.partition(".")[0]
+    if name not in _SIZES:
+        return None
+    width, depth = _SHAPES[_SIZES[name]]
+    clip = "_clip_" in name
+    side = int(re.findall(r"patch(\d+)", name)[0])
+    layers = [LayerShape("patch_embed.proj", 3 * side * side, width, not clip, "conv2d")]
+    layers += [LayerShape("norm_pre", 1, width, kind="norm")] * clip
+    inside = iter(transformer_layers(width, depth))
+    for block in range(depth):
+        for norm in ("norm1", "norm2"):
+            layers += [LayerShape(f"blocks.{block}.{norm}", 1, width, kind="norm"), next(inside), next(inside)]
+    last = "fc_norm" if re.search(r"_reg\d_gap_", name) else "norm"
+    return with_roles([*layers, LayerShape(last, 1, width, kind="norm")])
 
 
 def transformer_layers(width: int, depth: int, mlp_ratio: int = 4) -> list[LayerShape]:

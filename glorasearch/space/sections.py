@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from glorasearch.choices import Kind, check_allowed, parse_choice
 from glorasearch.errors import SearchSpaceError
+from glorasearch.space.selectors import check_selectors
 
 STRICT = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -26,13 +27,24 @@ def _check_choices(choices: tuple[str, ...], info: ValidationInfo) -> tuple[str,
     return choices
 
 
-def _check_types(types: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(types)) < len(types):
+def _check_types(types: tuple[Kind, ...] | None, info: ValidationInfo) -> tuple[Kind, ...] | None:
+    """The types, or None if they are what the space would have without them: writing a default makes no other space."""
+    if types is not None and len(set(types)) < len(types):
         raise ValueError(f"a type is given twice: {', '.join(types)}")
-    return types
+    return None if types == _default_types(info.data.get("include", ())) else types
+
+
+def _default_types(include: tuple[str, ...]) -> tuple[Kind, ...]:
+    return ("linear", "conv2d") if any("@" in selector for selector in include) else ("linear",)
+
+
+def _check_layers(selectors: tuple[str, ...]) -> tuple[str, ...]:
+    check_selectors(selectors)
+    return selectors
 
 
 ChoiceList = Annotated[tuple[str, ...], AfterValidator(_check_choices)]
+Selectors = Annotated[tuple[str, ...], AfterValidator(_check_layers)]
 
 
 class ChoiceLists(BaseModel):
@@ -59,17 +71,23 @@ def any_shareable(choices: tuple[str, ...] | None) -> bool:
 class Group(ChoiceLists):
     """Layers whose choices differ from the space's, or that share the parts of their choices."""
 
-    layers: tuple[str, ...] = Field(min_length=1)
+    layers: Selectors = Field(min_length=1)
     share: str | None = Field(default=None, pattern="^[A-Za-z0-9_-]+$")
 
 
 class LayerSelection(BaseModel):
-    """Which layers of a backbone are adapted, by name patterns and type."""
+    """Which layers of a backbone are adapted, by roles or name patterns, and type."""
 
     model_config = STRICT
-    include: tuple[str, ...] = Field(default=("*blocks.*",), min_length=1)
-    exclude: tuple[str, ...] = ()
-    types: Annotated[tuple[Kind, ...], AfterValidator(_check_types)] = Field(default=("linear",), min_length=1)
+    include: Selectors = Field(default=("@body",), min_length=1)
+    exclude: Selectors = ()
+    types: Annotated[Annotated[tuple[Kind, ...], Field(min_length=1)] | None, AfterValidator(_check_types), Field()] = (
+        None
+    )
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """The types among which include and exclude choose; convolutions without being named where roles are."""
+        return _default_types(self.include) if self.types is None else self.types
 
 
 class Budget(BaseModel):

@@ -177,13 +177,13 @@ def space_of(**content: Any) -> SearchSpace:
     return SearchSpace.from_dict({"name": "mine", "layers": {"include": ["*"]}} | content)
 
 
-def test_layers_with_other_inputs_cannot_share() -> None:
+def test_layers_with_other_inputs_share_with_their_like() -> None:
     layers = [LayerShape(name, *sizes) for name, sizes in LAYERS.items()]
-    space = space_of(choices={}, groups=[{"layers": ["*"], "A": ["none", "wegeft:2"], "share": "all"}])
-    with pytest.raises(
-        SearchSpaceError, match=r"layers first and third cannot share wegeft.*inputs differ \(6 and 8\)"
-    ):
-        space.bind(layers)
+    bound = space_of(choices={}, groups=[{"layers": ["*"], "A": ["none", "wegeft:2"], "share": "all"}]).bind(layers)
+    assert {gene.layer: gene.share for gene in bound.genes} == {
+        layer.name: f"all-{layer.in_features}" for layer in layers
+    }
+    assert bound.notices == ("group 'all': its layers have 6, 8 inputs; those with equally many share",)
 
 
 def test_what_cannot_be_shared_is_refused() -> None:

@@ -7,12 +7,16 @@ import timm
 import torch
 
 from glorasearch.adapters import adaptable_layers
-from glorasearch.space import known_layers, known_names
+from glorasearch.space import LayerShape, known_layers, known_names
+
+
+def described(layers: list[LayerShape] | None) -> object:
+    return [(layer, layer.roles) for layer in layers or []]
 
 
 def layers_of_timm(name: str) -> object:
     with torch.device("meta"):
-        return [layer for layer in adaptable_layers(timm.create_model(name, num_classes=2)) if layer.kind == "linear"]
+        return described(adaptable_layers(timm.create_model(name, num_classes=2)))
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,7 @@ def layers_of_timm(name: str) -> object:
         "vit_small_patch16_224",
         "vit_small_patch14_reg4_dinov2",
         "vit_medium_patch16_clip_224",
+        "vit_medium_patch16_reg4_gap_256",
         "vit_base_patch16_224",
         "vit_base_patch16_siglip_gap_224",
         "deit_tiny_distilled_patch16_224",
@@ -32,13 +37,13 @@ def layers_of_timm(name: str) -> object:
 )
 def test_known_layers_are_those_of_timm(name: str) -> None:
     """One of each family and size; all of them in the slow test below."""
-    assert known_layers(name) == layers_of_timm(name)
+    assert described(known_layers(name)) == layers_of_timm(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", known_names())
 def test_all_known_layers_are_those_of_timm(name: str) -> None:
-    assert known_layers(name) == layers_of_timm(name)
+    assert described(known_layers(name)) == layers_of_timm(name)
 
 
 def test_every_known_name_is_a_model_of_timm() -> None:

@@ -15,6 +15,7 @@ from glorasearch.adapters import adaptable_layers
 from glorasearch.choices import CHOICES
 from glorasearch.cli.main import group
 from glorasearch.space import BoundSpace, Recipe, SearchSpace, shipped_directory, shipped_names
+from glorasearch.space.roles import ROLES
 from glorasearch.space.sections import Budget, Group, LayerSelection
 
 SpaceWriter = Callable[[str], Path]
@@ -65,6 +66,10 @@ def test_the_table_of_choices_is_that_of_the_code() -> None:
         offered = {tensor for tensor, cell in zip("ABCDE", rows[name][1:6], strict=True) if cell == "yes"}
         assert offered == set(made.tensors)
         assert rows[name][0].count(":") == len(made.arguments)
+
+
+def test_the_table_of_roles_is_that_of_the_code() -> None:
+    assert [role for role, _ in table("### Roles")] == [f"@{role}" for role in ROLES]
 
 
 def counts(on_backbone: BoundSpace) -> list[str]:

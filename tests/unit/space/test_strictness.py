@@ -119,13 +119,9 @@ def test_all_mistakes_of_a_file_are_told_at_once(write_space: SpaceWriter) -> No
             ["choices.B", "'lora:9'", "above 8", "blocks.0.attn.qkv (24, 8)", "smaller rank"],
         ),
         ('[choices]\nC = ["lora:9"]\n', ["choices.C", "'lora:9'", "above 8"]),
-        ('[choices]\nB = ["fourier:65"]\n', ["choices.B", "'fourier:65'", "above 64", "blocks.0.attn.proj (8, 8)"]),
-        ('[choices]\nB = ["dash:2:9"]\n', ["choices.B", "'dash:2:9'", "directions above 8", "blocks.0.attn.proj"]),
+        ('[choices]\nB = ["fourier:999"]\n', ["choices.B", "'fourier:999'", "above 192", "blocks.0.attn.qkv (24, 8)"]),
+        ('[choices]\nB = ["dash:2:99"]\n', ["choices.B", "'dash:2:99'", "directions above", "blocks.0.attn.qkv"]),
         ('[choices]\nA = ["wegeft:9"]\n', ["choices.A", "'wegeft:9'", "above 8", "blocks.0.attn.qkv (24, 8)"]),
-        (
-            '[layers]\ninclude = ["*"]\n[choices]\nA = ["wegeft:2"]\n[[groups]]\nlayers = ["*.proj"]\nshare = "p"\n',
-            ["group 'p'", "stem.proj and blocks.0.attn.proj cannot share wegeft", "inputs differ (12 and 8)"],
-        ),
         (
             "[budget]\nmin = 1\nmax = 31" + REST,
             ["budget", "between 1 and 31", "from 0 to 352", "nearest to the budget are 0 and 32"],
@@ -170,7 +166,7 @@ def test_layers_of_another_type_are_named_with_the_key_that_has_them(keys: dict[
 
 
 def test_a_backbone_without_linear_layers() -> None:
-    with pytest.raises(SearchSpaceError, match="none of 0 layers; the nearest are none: there are no such layers"):
+    with pytest.raises(SearchSpaceError, match="'@body' takes none of 0 layers; there are no such layers"):
         SearchSpace.load("lora").bind([])
 
 
