@@ -27,21 +27,24 @@ def bind_space(space: SpaceContent, given: Sequence[LayerShape], refused: Mappin
         [layer for layer in layers if not is_of_types(layer, types)],
         refused,
     )
-    included = select(space.layers.include, "layers.include", backbone)
+    said: list[str] = []
+    included = select(space.layers.include, "layers.include", backbone, said=said)
     excluded = select(space.layers.exclude, "layers.exclude", backbone, needed=False)
-    kept = [layer for layer in backbone.layers if layer.name in included - excluded]
-    genes, notices = _fitting(space, kept, _genes(space, kept))
-    homeless = [layer.name for layer in kept if not (layer.bias or layer.holds_bias)]
+    chosen = [layer for layer in backbone.layers if layer.name in included - excluded]
+    asked = _genes(space, chosen)
+    homeless = [layer.name for layer in chosen if not (layer.bias or layer.holds_bias)]
+    genes, dropped = _fitting(space, chosen, asked)
     if not genes:
         why = f"; {compact(homeless)} gain no bias, since timm has no place for it" if homeless else ""
         raise SearchSpaceError(
-            f"the space offers nothing on this backbone: {len(kept)} of {len(backbone.layers)} layers are "
+            f"the space offers nothing on this backbone: {len(chosen)} of {len(backbone.layers)} layers are "
             f"left by layers.include and layers.exclude, and choices gives no support tensor that they have{why}; "
             'give one, such as B = ["none", "lora:4"]'
         )
-    offered = {gene.layer for gene in genes}
-    emptied = {layer.name for layer in kept} - offered if any(notices) else set()
-    kept = [layer for layer in kept if layer.name not in emptied]
+    before, after = {gene.layer for gene in asked}, {gene.layer for gene in genes}
+    emptied = dict.fromkeys(before - after, "no choice fits it")
+    emptied |= {name: "it gains no bias: timm has no place for one" for name in homeless if name not in before}
+    kept = [layer for layer in chosen if layer.name not in emptied]
     genes, parted = _parted(genes, {layer.name: layer for layer in kept})
     bound = BoundSpace(
         space.name,
@@ -50,8 +53,8 @@ def bind_space(space: SpaceContent, given: Sequence[LayerShape], refused: Mappin
         entangle=space.entangle,
         budget=(space.budget.min, space.budget.max),
         options=space.options,
-        left=_left(layers, backbone, {layer.name for layer in kept}, excluded, emptied) | dict(refused),
-        notices=(*notices, *parted, *_few(kept, backbone)),
+        left=_left(layers, backbone, {layer.name for layer in kept}, excluded) | emptied | dict(refused),
+        notices=(*said, *dropped, *_without_bias(space, chosen), *parted, *_few(kept, backbone)),
     )
     bound.check_choices()
     bound.check_budget()
@@ -152,9 +155,7 @@ def _parted(genes: Sequence[Gene], shapes: Mapping[str, LayerShape]) -> tuple[li
     return found, notices
 
 
-def _left(
-    layers: Sequence[LayerShape], backbone: Backbone, kept: set[str], excluded: set[str], emptied: set[str]
-) -> dict[str, str]:
+def _left(layers: Sequence[LayerShape], backbone: Backbone, kept: set[str], excluded: set[str]) -> dict[str, str]:
     """The layers that are not adapted, and why."""
     reasons: dict[str, str] = {}
     wanted = {layer.name for layer in backbone.layers}
@@ -164,13 +165,23 @@ def _left(
         part = next((part for part in PARTS[1:] if part in layer.roles), "")
         if layer.name not in wanted:
             reasons[layer.name] = f"its type, {layer.kind}, is not in layers.types"
-        elif layer.name in emptied:
-            reasons[layer.name] = "no choice fits it"
         elif layer.name in excluded:
             reasons[layer.name] = "layers.exclude"
         else:
             reasons[layer.name] = f"{part}: not in layers.include" if part else "not in layers.include"
     return reasons
+
+
+def _without_bias(space: SpaceContent, layers: Sequence[LayerShape]) -> Iterable[str]:
+    """A word on layers that are not offered what would give them a bias."""
+    names = [layer.name for layer in layers if not (layer.bias or layer.holds_bias)]
+    lists = [(tensor, part.of(tensor) or ()) for part in (space.choices, *space.groups) for tensor in SUPPORT_TENSORS]
+    tensors = sorted({tensor for tensor, own in lists if any(parse_choice(text).gives_bias(tensor) for text in own)})
+    if names and tensors:
+        yield (
+            f"choices.{', '.join(tensors)}: {len(names)} layers have no bias, and timm no place for one, so they do "
+            f"without what adds it: {compact(names, [layer.name for layer in layers])}"
+        )
 
 
 def _few(kept: Sequence[LayerShape], backbone: Backbone) -> Iterable[str]:

@@ -69,7 +69,7 @@ def known_layers(name: str) -> list[LayerShape] | None:
     width, depth = _SHAPES[_SIZES[name]]
     clip = "_clip_" in name
     side = int(re.findall(r"patch(\d+)", name)[0])
-    layers = [LayerShape("patch_embed.proj", 3 * side * side, width, not clip, "conv2d")]
+    layers = [LayerShape("patch_embed.proj", 3 * side * side, width, not clip, "conv2d", holds_bias=not clip)]
     layers += [LayerShape("norm_pre", 1, width, kind="norm")] * clip
     inside = iter(transformer_layers(width, depth))
     for block in range(depth):

@@ -45,7 +45,9 @@ class Backbone:
     """Layers that cannot be adapted, and why."""
 
 
-def select(selectors: Sequence[str], key: str, backbone: Backbone, *, needed: bool = True) -> set[str]:
+def select(
+    selectors: Sequence[str], key: str, backbone: Backbone, *, needed: bool = True, said: list[str] | None = None
+) -> set[str]:
     """The names of the layers that any of the selectors takes.
 
     Of alternatives (`@proj or @body`) the first that takes a layer counts. In a pattern, `*` is any characters, dots
@@ -56,6 +58,7 @@ def select(selectors: Sequence[str], key: str, backbone: Backbone, *, needed: bo
         key: their key in the file, for messages.
         backbone: what to choose from.
         needed: whether it is an error if roles take nothing; a pattern has to match in any case.
+        said: is given a word for every selector of which another alternative than the first was taken.
 
     Raises:
         SearchSpaceError: naming `key`, what there is, and what to write.
@@ -63,7 +66,10 @@ def select(selectors: Sequence[str], key: str, backbone: Backbone, *, needed: bo
     chosen: set[str] = set()
     for selector in selectors:
         alternatives = selector.split(_OR)
-        found = next((names for one in alternatives if (names := _matches(one, backbone.layers))), set())
+        taken = [(one, names) for one in alternatives if (names := _matches(one, backbone.layers))][:1]
+        found = taken[0][1] if taken else set()
+        if taken and taken[0][0] != alternatives[0] and said is not None:
+            said.append(f"{key}: this backbone has no {alternatives[0]}; {taken[0][0]} is taken: {len(found)} layers")
         if not found and not any(one.startswith("@") for one in alternatives):
             raise SearchSpaceError(_unmatched(selector, key, backbone))
         chosen |= found
