@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,15 +13,13 @@ from glorasearch.errors import BackboneError, reason
 from glorasearch.fused import compile_blocks
 from glorasearch.stacked.drops import Drops
 from glorasearch.stacked.engine import Engine
-from glorasearch.stacked.graph import CapturedStep
+from glorasearch.stacked.graph import GraphedSteps
 from glorasearch.stacked.member import Member
 from glorasearch.stacked.model import StackedModel, tree_of
 from glorasearch.stacked.optimizer import StackedOptimizer
 from glorasearch.stacked.plan import Counter, Plan
 from glorasearch.stacked.store import Store
 from glorasearch.stacked.targets import member_losses
-
-_log = logging.getLogger(__name__)
 
 
 class Trial(NamedTuple):
@@ -37,7 +34,7 @@ class Trial(NamedTuple):
 
 
 class SideBySide(Engine):
-    """All members in one model, with one batched product a layer; on GPUs compiled, and each step is one CUDA graph."""
+    """All members in one model, with one batched product a layer; on GPUs each step is one CUDA graph."""
 
     kind = "side by side"
 
@@ -65,7 +62,7 @@ class SideBySide(Engine):
         Raises:
             BackboneError: if the backbone cannot be stacked, with the reason.
         """
-        self._device, self._compile = device, compile
+        self._device = device
         self._names = [tuple(plan.values) for plan in plans]
         self._store = Store(plans, device)
         tree, seeds = tree_of(backbone), [member.config.seed for member in members]
@@ -80,11 +77,11 @@ class SideBySide(Engine):
             for number, plan in enumerate(plans)
             for one in plan.counters
         ]
-        self._captured: CapturedStep | None = None
-        self._eager = compile == "off" or device.type != "cuda"
-        """Whether nothing is compiled or captured."""
-        if not self._eager:
-            compile_blocks(self._model.model)
+        self._graphed: GraphedSteps | None = None
+        if device.type == "cuda":
+            self._graphed = GraphedSteps(
+                self._compute, self._changed(), self._compile, compile, max(member.config.steps for member in members)
+            )
 
     def step(self, number: int, images: Tensor, targets: Tensor, scales: Sequence[float]) -> Tensor:
         """See `Engine.step`."""
@@ -92,24 +89,13 @@ class SideBySide(Engine):
         masks = self._drops.draw(number, targets.shape[1], self._store.dtype)
         inputs = [images, targets, self._optimizer.table(scales).to(self._device)]
         inputs += [mask.to(self._device) for mask in masks]
-        result = self._run(inputs)
+        result = self._compute(inputs) if self._graphed is None else self._graphed(number, inputs)
         for warm_up in self._warm_ups:
             self._optimizer.forget(warm_up.member, warm_up.step())
         return result
 
-    def _run(self, inputs: Sequence[Tensor]) -> Tensor:
-        if self._captured is None and not self._eager:
-            try:
-                self._captured = CapturedStep(self._compute, inputs, self._changed())
-            except Exception as error:  # whatever a compiler, a driver or a model's forward may raise
-                if self._compile == "on" or isinstance(error, torch.OutOfMemoryError):
-                    raise
-                _log.warning("the stack's step cannot be captured (%s): it runs uncompiled", reason(error))
-                self._eager = True
-        if self._captured is not None:
-            return self._captured(inputs)
-        with torch.compiler.set_stance("force_eager"):
-            return self._compute(inputs)
+    def _compile(self) -> None:
+        compile_blocks(self._model.model)
 
     def _compute(self, inputs: Sequence[Tensor]) -> Tensor:
         """One step on images, targets, the optimiser's table and masks; returns `(M, 2)`."""

@@ -80,7 +80,8 @@ class StackedTrainer:
             members: what is trained.
             data: the training images.
             device: where to train.
-            compile: on GPUs, `auto` and `on` capture the step in a CUDA graph; `off` does not.
+            compile: on GPUs, `auto` and `on` capture the step in a CUDA graph; `on` compiles it first, `auto` where
+                that pays.
             checkpoint: where to keep the state; nowhere if not given.
             on_record: called with every record: the means over the members that have not diverged.
             on_step: called with the number of steps done, after each of them.

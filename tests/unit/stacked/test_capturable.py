@@ -12,6 +12,7 @@ from support.stacks import members_of, space_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glorasearch.stacked import StackedTrainer
+from glorasearch.stacked.graph import pays
 from glorasearch.stacked.side_by_side import SideBySide
 
 WAITING = {"aten._local_scalar_dense.default", "aten.lift_fresh.default", "aten.nonzero.default"}
@@ -54,3 +55,11 @@ def test_a_step_waits_for_nothing() -> None:
     assert torch.isfinite(computed[0]).all()
     assert {"aten.baddbmm.default", "aten._foreach_norm.Scalar", "aten.index_select.default"} <= watched.seen
     assert not watched.seen & WAITING
+
+
+def test_compilation_pays_for_long_trainings_only() -> None:
+    assert not pays(0.041, 400)
+    assert not pays(0.003, 2_000)
+    assert pays(0.6, 400)
+    assert pays(0.05, 2_001)
+    assert not pays(0.6, 0)
