@@ -21,6 +21,7 @@ from torch import Tensor
 import glorasearch.errors as errors
 from glorasearch.errors import GlorasearchError, RunError, WorkerLostError, first_line
 from glorasearch.evaluation import CandidateEvaluator, probe
+from glorasearch.interrupts import is_interrupt
 from glorasearch.supernet import Supernet
 from glorasearch.training import BACKENDS, ProcessGroup, SingleProcess, SupernetTrainer, TrainingRecord
 from glorasearch.training.build import BuiltTraining, TrainingSpec, build_training, check_facts
@@ -188,7 +189,9 @@ def _work(config: Mapping[str, Any]) -> None:
     except GlorasearchError as error:
         queue.put(("error", type(error).__name__, str(error)))
         raise
-    except Exception as error:
+    except BaseException as error:  # a plugin may even end the process
+        if is_interrupt(error):
+            raise
         process = ray.train.get_context().get_world_rank()
         summary = "".join(traceback.format_exception_only(error)).strip()
         queue.put(("error", RunError.__name__, f"process {process} of the training failed: {summary}"))
