@@ -72,10 +72,26 @@ def validate(data: Mapping[str, Any], model: type[Model], source: str, error: ty
     Raises:
         InputError: (of the given class) with a line for everything that is wrong.
     """
+    nul = _with_nul(data)
+    if nul is not None:
+        raise error(f"{source}: key {nul!r}: a text must not have the character NUL, which no path has")
     try:
         return model.model_validate(data)
     except ValidationError as cause:
         raise error("\n".join(f"{source}: {line}" for line in explain(cause, model))) from cause
+
+
+def _with_nul(value: Any, key: str = "") -> str | None:
+    """The key of the first text with a NUL, at which operating system and databases stop reading; None if none has."""
+    if isinstance(value, str):
+        return key if "\0" in value else None
+    if isinstance(value, Mapping):
+        parts = [(f"{key}.{name}".lstrip("."), item) for name, item in value.items()]
+    elif isinstance(value, (list, tuple)):
+        parts = [(key, item) for item in value]
+    else:
+        return None
+    return next((found for name, item in parts if (found := _with_nul(item, name)) is not None), None)
 
 
 def explain(error: ValidationError, model: type[BaseModel], section: str = "") -> list[str]:

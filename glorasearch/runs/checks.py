@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from glorasearch.errors import ConfigError, DataError, ExportError, InputError, SearchSpaceError
+from glorasearch.errors import BackboneError, ConfigError, DataError, ExportError, InputError, SearchSpaceError
 from glorasearch.export import BackboneFacts, check_exportable
 from glorasearch.runs.entrants import methods
 from glorasearch.runs.results import PilotResult, RaceResult, SearchResult, TrainedResult
@@ -62,6 +62,7 @@ def _check_supernet(session: Session) -> None:
     supernet = session.supernet()
     images, _ = session.data.train.batch(slice(0, 2), session.device)
     supernet.check_reached(images)
+    _check_output(session, images)
     session.give_back(supernet)
     gained = supernet.gains_bias()
     if gained:
@@ -70,6 +71,20 @@ def _check_supernet(session: Session) -> None:
             check_exportable(facts.architecture, facts.model_args, gained)
         except ExportError as error:
             raise SearchSpaceError(f"search space {session.space.name}: {error}") from error
+
+
+def _check_output(session: Session, images: torch.Tensor) -> None:
+    """Refuse a backbone whose output is not one number a class."""
+    with torch.no_grad():
+        output = session.backbone(images)
+    wanted = (len(images), session.data.classes)
+    found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if found != wanted:
+        args = ", ".join(f"{key} = {value!r}" for key, value in session.config.backbone.args.items()) or "not set"
+        raise BackboneError(
+            f"backbone {session.config.backbone.name!r}: its output for {len(images)} images is {found}; that of "
+            f"a classifier is {wanted}, a number a class. backbone.args are {args}: leave out what changes the head or the pooling"
+        )
 
 
 def _check_race(session: Session) -> None:
