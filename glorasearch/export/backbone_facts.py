@@ -64,9 +64,17 @@ class BackboneFacts:
             pretrained_cfg={**cfg, **preprocessing},
         )
 
-    def export_args(self) -> dict[str, Any]:
-        """The arguments as JSON data, without drop rates, which do not affect the exported model."""
-        return json_arguments(self.model_args)
+    def export_args(self, input_size: tuple[int, int, int]) -> dict[str, Any]:
+        """The arguments as JSON data, without drop rates, which do not affect the exported model.
+
+        timm builds a model of fixed input size for the size that its `pretrained_cfg` has. If images of another size,
+        `(C, H, W)`, were seen nevertheless (`dynamic_img_size`), `img_size` is the size that it was built for.
+        """
+        arguments = json_arguments(self.model_args)
+        own = tuple(self.pretrained_cfg.get("input_size", ()))
+        if self.pretrained_cfg.get("fixed_input_size") and len(own) == 3 and own[1:] != input_size[1:]:
+            arguments.setdefault("img_size", list(own[1:]))
+        return arguments
 
     def export_cfg(self, input_size: tuple[int, int, int]) -> dict[str, Any]:
         """The entries of `pretrained_cfg` for the exported model, which takes images of `(C, H, W)`."""

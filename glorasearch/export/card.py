@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,7 +24,7 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
     channels, height, width = cfg["input_size"]
     classes = f"{config['num_classes']} classes"
     if "label_names" in config:
-        names = [str(name) for name in config["label_names"]]
+        names = [_plain(str(name)) for name in config["label_names"]]
         classes += ": " + ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     sections = [
         _header(cfg.get("license")),
@@ -98,8 +99,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
-        return value
+        return _plain(value)
     return f"{value:.6g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _plain(text: str) -> str:
+    """A text that Markdown and HTML show as it is, in one line."""
+    return re.sub(r"([\\`*<>\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def _table(left: str, right: str, rows: Any) -> str:

@@ -29,6 +29,7 @@ from glorasearch.export.verify import (
     compare_outputs,
     evaluating,
 )
+from glorasearch.redact import redact_all
 from glorasearch.space import Subnet
 from glorasearch.version import __version__
 from glorasearch.weights import tensor_digest
@@ -109,7 +110,7 @@ def export_timm(
     if class_names and len(class_names) != backbone.num_classes:
         raise ExportError(f"{len(class_names)} class names were given for {backbone.num_classes} classes")
     _, channels, height, width = inputs.shape
-    cfg, arguments = backbone.export_cfg((channels, height, width)), backbone.export_args()
+    cfg, arguments = backbone.export_cfg((channels, height, width)), backbone.export_args((channels, height, width))
     state = dict(model.state_dict())
 
     check_nothing_left(model)
@@ -119,7 +120,7 @@ def export_timm(
 
     ready = storable(state)
     digest = tensor_digest(ready)
-    config: dict[str, Any] = {
+    content: dict[str, Any] = {
         "architecture": backbone.architecture,
         "num_classes": backbone.num_classes,
         **({"num_features": model.num_features} if isinstance(getattr(model, "num_features", None), int) else {}),
@@ -137,6 +138,7 @@ def export_timm(
             "provenance": as_json(provenance or {}, "provenance"),
         },
     }
+    config: dict[str, Any] = redact_all(content)  # of which the card is made, too
     try:
         _write(path, ready, config, subnet, _Reload(model, inputs, tolerance), replace)
         size = sum((path / name).stat().st_size for name in _FILES)

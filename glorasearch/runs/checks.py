@@ -83,7 +83,8 @@ def _check_output(session: Session, images: torch.Tensor) -> None:
         args = ", ".join(f"{key} = {value!r}" for key, value in session.config.backbone.args.items()) or "not set"
         raise BackboneError(
             f"backbone {session.config.backbone.name!r}: its output for {len(images)} images is {found}; that of "
-            f"a classifier is {wanted}, a number a class. backbone.args are {args}: leave out what changes the head or the pooling"
+            f"a classifier is {wanted}, a number a class. backbone.args are {args}: leave out what "
+            "changes the head or the pooling"
         )
 
 

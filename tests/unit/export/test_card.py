@@ -60,3 +60,16 @@ def test_it_names_the_methods_that_were_chosen(choices: list[str], said: str) ->
     }
     card = model_card(config, Subnet({(str(index), "B"): choice for index, choice in enumerate(choices)}))
     assert f"\n# vit, {said}\n" in card
+
+
+def test_what_people_wrote_is_not_markup():
+    config = {
+        "architecture": "vit",
+        "num_classes": 2,
+        "label_names": ["![x](http://h)", "<b>\nc"],
+        "pretrained_cfg": {"input_size": [3, 8, 8]},
+        "glorasearch": {"metrics": {}, "statements": [], "provenance": {"data": "pl[ai]n <i>"}},
+    }
+    card = model_card(config, Subnet({}))
+    assert "2 classes: !\\[x\\](http://h), \\<b\\> c." in card
+    assert "| data | pl\\[ai\\]n \\<i\\> |" in card
