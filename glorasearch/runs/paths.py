@@ -71,6 +71,16 @@ def _change(content: dict[str, Any], section: str, key: str, change: Callable[[s
         table[key] = [change(item) if isinstance(item, str) else item for item in value]
 
 
+def public_name(text: str) -> str:
+    """A name in a run file as others may read it: of a path the last part, since folders are this machine's own.
+
+    `local-dir:/home/me/vit` → `local-dir:vit`, `npz:/data/x.npz#task` → `npz:x.npz#task`; names of timm stay.
+    """
+    scheme, path, task = split_scheme(text)
+    local = scheme or path.startswith(("/", "~", ".")) or path.endswith(".toml")
+    return f"{scheme}{Path(path).expanduser().name or path}{task}" if local and path else text
+
+
 def space_label(name: str) -> str:
     """The name in tables of a search space that is given by name or path."""
     return Path(name).stem if name.endswith(".toml") else name

@@ -20,7 +20,7 @@ from glorasearch.errors import InputError, WeightsCorruptError, WeightsNotFoundE
 from glorasearch.evaluation import load_weights
 from glorasearch.race import OWN_SPACE
 from glorasearch.runs.fixed_methods import BEST_FIXED, Baseline, bind_method, only_subnet
-from glorasearch.runs.paths import space_label
+from glorasearch.runs.paths import public_name, space_label
 from glorasearch.runs.progress import Progress
 from glorasearch.runs.resources import ResourceConfig
 from glorasearch.runs.results import Pick, PilotResult, RaceResult, Result, SearchResult, TrainedResult, stage_name
@@ -228,7 +228,7 @@ class Session:
     def put(self, supernet: Supernet, stage: str, **facts: Any) -> str:
         """Store a supernet's adapters and head; returns their digest."""
         manifest: dict[str, Any] = {
-            "backbone": self.config.backbone.name,
+            "backbone": public_name(self.config.backbone.name),
             "backbone_digest": frozen_digest(supernet),
             "space": supernet.space.name,
             "space_digest": supernet.space.digest,

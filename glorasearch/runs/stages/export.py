@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from glorasearch.export import export_subnet
+from glorasearch.runs.paths import public_name, space_label
 from glorasearch.runs.results import ExportResult, Pick, RefitResult, TestResult
 from glorasearch.runs.session import Session, versions
 from glorasearch.runs.stages.said import said
+from glorasearch.supernet import Supernet
+from glorasearch.weights import frozen_digest
 
 SEARCH_SCORES: Final = ("search_accuracy", "search_cross_entropy", "search_tempered", "search_temperature")
 
@@ -29,7 +32,7 @@ def export(session: Session) -> ExportResult:
             session.data,
             metrics=_metrics(session, pick, tested),
             statements=said(session),
-            provenance=_provenance(session, pick),
+            provenance=_provenance(session, pick, supernet),
             tolerance=session.config.export.tolerance,
             replace=True,
         )
@@ -52,16 +55,22 @@ def _metrics(session: Session, pick: Pick, tested: TestResult | None) -> dict[st
     return metrics
 
 
-def _provenance(session: Session, pick: Pick) -> dict[str, Any]:
-    config, refitted = session.config, session.require(RefitResult)
+def _provenance(session: Session, pick: Pick, supernet: Supernet) -> dict[str, Any]:
+    """Where the model comes from, in names and digests: it may be read on other machines."""
+    config, data, refitted = session.config, session.data, session.require(RefitResult)
+    found = session.stored.results.test
+    tested = {} if found is None else {"test": found.splits.test.digest}
     race = session.stored.results.race
     teachers = refitted.teachers if refitted.taught else None
     taught = {} if teachers is None else {"teachers": ", ".join(teachers.names)}
     return {
         "run": session.name,
-        "backbone": config.backbone.name,
-        "data": config.data.source,
-        "space": config.space.name,
+        "backbone": public_name(config.backbone.name),
+        "backbone_sha256": frozen_digest(supernet),
+        "data": public_name(config.data.source),
+        "data_sha256": {"train": data.train.digest, "search": data.search.digest} | tested,
+        "space": space_label(config.space.name),
+        "space_sha256": supernet.space.digest,
         "seed": config.seed,
         "winner": pick.label,
         **({} if race is None else {"race": race.verdict()}),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 
 import pytest
+import torch
 
 from glorasearch.errors import InputError, RunNotFoundError
 from glorasearch.runs.workspace import Workspace
+from glorasearch.weights import WeightStore
 
 
 def test_database_and_store_are_opened_once(tmp_path: Path) -> None:
@@ -41,3 +44,30 @@ def test_looking_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(RunNotFoundError, match=r"no run 'mine', 'yours' in .*; known are: none"):
         workspace.require_runs(["mine", "yours"])
     assert not workspace.path.exists()
+
+
+@pytest.mark.parametrize("name", ["exp#1?lr=2", "w%41b", "a::b", "s3:x", "ü é", "x;y&z=1", "file:x", "[a]*"])
+def test_any_path_is_a_workspace_of_its_own(name: str, tmp_path: Path) -> None:
+    neighbours = {"exp#1", "exp#1?lr=3", "wAb", "a", "b"}
+    for other in neighbours:
+        Workspace.open(tmp_path / other).runs.create("run", {}, "digest")
+    assert {path.name for path in tmp_path.iterdir()} == neighbours
+    workspace = Workspace.open(tmp_path / name)
+    assert workspace.list_runs() == []
+    workspace.runs.create("run", {}, "digest")
+    again = pickle.loads(pickle.dumps(workspace.database))
+    again.close()
+    assert (again.url.database, workspace.has_database) == (str(tmp_path / name / "glorasearch.db"), True)
+    digest = workspace.store.put({"a": torch.zeros(3)}, {})
+    assert WeightStore(workspace.store.url).digests() == [digest]
+    assert (tmp_path / name / "weights" / digest / "manifest.json").is_file()
+    workspace.runs.delete("run")
+    assert all(len(Workspace.open(tmp_path / other).list_runs()) == 1 for other in neighbours)
+    assert {path.name for path in tmp_path.iterdir()} == neighbours | {name}
+
+
+def test_an_option_that_sqlite_does_not_know_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"SQLite has no option lr\. A path with a \? in it cannot stand in a URL"):
+        Workspace.open(tmp_path / "w", f"sqlite:///{tmp_path}/exp?lr=2/x.db")
+    assert not (tmp_path / "exp").exists()
+    assert Workspace.open(tmp_path / "w", f"sqlite:///{tmp_path}/x.db?timeout=5").list_runs() == []
