@@ -164,8 +164,12 @@ def _find(folder: Path, named: str) -> Path | None:
         if ".." in path.parts:
             continue
         inside.append(folder / path)
-        if inside[-1].is_file():
-            return inside[-1]
+        here = Path.cwd() / path
+        if here.is_relative_to(folder.absolute()):  # as `find` prints it where the list was made
+            inside.append(here)
+        for candidate in inside:
+            if candidate.is_file():
+                return candidate
     return inside[0] if inside else None
 
 

@@ -193,11 +193,15 @@ def test_one_percent_is_allowed(write_vtab: Any, spec: InputSpec, caplog: pytest
         lambda folder, line: line.replace("/", "\\"),
         lambda folder, line: f"./{line}".replace(" ", "\t"),
         lambda folder, line: f"{folder}/{line}",
+        lambda folder, line: f"vtab/{folder.name}/{line}",
     ],
-    ids=["CRLF", "blank lines", "backslashes", "tab", "absolute"],
+    ids=["CRLF", "blank lines", "backslashes", "tab", "absolute", "from here"],
 )
-def test_lists_from_elsewhere(spelled: Callable[[Path, str], str], write_vtab: Any, spec: InputSpec) -> None:
+def test_lists_from_elsewhere(
+    spelled: Callable[[Path, str], str], write_vtab: Any, spec: InputSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write_vtab("kitti", KITTI)
+    monkeypatch.chdir(folder.parent.parent)
     before = load_splits(config(folder), spec)
     for path in folder.glob("*.txt"):
         lines = [spelled(folder, line) for line in path.read_text().splitlines()]
