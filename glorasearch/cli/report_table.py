@@ -10,6 +10,9 @@ from glorasearch.plain_console import PlainConsole
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import BestSearched, PilotsSummary, PilotSummary, Report
 
+HARDEST = 3
+"""Classes that are named."""
+
 
 def print_report(report: Report) -> None:
     """Print a table of the test accuracies, and where everything is."""
@@ -55,6 +58,8 @@ def print_report(report: Report) -> None:
     console.print(_fixed_method(report) if report.fixed_method else _search(report))
     if report.pilots is not None:
         console.print(_pilots(report.pilots))
+    if hardest := _hardest(report):
+        console.print(hardest, highlight=False, markup=False, soft_wrap=True)
     for statement in report.statements:
         console.print(statement, soft_wrap=True)
     console.print(
@@ -62,6 +67,15 @@ def print_report(report: Report) -> None:
         f"{report.export.max_abs_diff:.1e})",
         soft_wrap=True,
     )
+
+
+def _hardest(report: Report) -> str:
+    """The classes whose images the winner misses most; empty if it misses none."""
+    missed = sorted(
+        (one for one in report.by_class if one.correct < one.images), key=lambda one: one.correct / one.images
+    )
+    listed = ", ".join(f"{one.name} ({one.correct} of {one.images} correct)" for one in missed[:HARDEST])
+    return f"hardest classes: {listed}" if listed else ""
 
 
 def _pilots(found: PilotsSummary) -> str:

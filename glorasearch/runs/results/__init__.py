@@ -14,7 +14,7 @@ from glorasearch.runs.results.report import (
     Winner,
 )
 from glorasearch.runs.results.results import Result, Results, stage_name
-from glorasearch.runs.results.test import DataSummary, RandomSubnets, SplitSummary, TestResult, WinnerTest
+from glorasearch.runs.results.test import ClassTest, DataSummary, RandomSubnets, SplitSummary, TestResult, WinnerTest
 from glorasearch.runs.results.training import (
     BaselineResult,
     ParetoPoint,
@@ -30,6 +30,7 @@ __all__ = [
     "BaselineResult",
     "BaselineSummary",
     "BestSearched",
+    "ClassTest",
     "Correct",
     "DataSummary",
     "ExportResult",

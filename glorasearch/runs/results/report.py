@@ -11,7 +11,7 @@ from glorasearch.race import Kind
 from glorasearch.runs.results.comparison import SearchChance, WinnerComparison
 from glorasearch.runs.results.pilot import PilotsSummary
 from glorasearch.runs.results.race import RaceSummary
-from glorasearch.runs.results.test import DataSummary, RandomSubnets, WinnerTest
+from glorasearch.runs.results.test import ClassTest, DataSummary, RandomSubnets, WinnerTest
 from glorasearch.runs.results.training import SearchSummary, TeacherSummary
 from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
 
@@ -134,6 +134,8 @@ class Report(StageResult, stage="report"):
     baselines: dict[str, BaselineSummary]
     comparisons: tuple[WinnerComparison, ...]
     """The winner against every baseline; the best fixed method of the race first."""
+    by_class: tuple[ClassTest, ...] = ()
+    """The winner on the test images of each class, in the order of the outputs."""
     random_subnets: RandomSubnets | None
     chance: SearchChance | None
     """The search's winner against the best of as many random subnets."""

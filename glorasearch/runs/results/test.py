@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from itertools import compress
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -60,6 +63,25 @@ class WinnerTest(FrozenModel):
     """Of the best searched subnet with the weights of the supernet, before any refit."""
 
 
+class ClassTest(FrozenModel):
+    """The test images of one class."""
+
+    name: str
+    images: int
+    correct: int
+    """Those that the refitted winner classifies correctly."""
+
+    @classmethod
+    def each(cls, names: Sequence[str], labels: Sequence[int], correct: Sequence[bool]) -> tuple[Self, ...]:
+        """Of every class that has a test image, in the order of the outputs."""
+        images, right = Counter(labels), Counter(compress(labels, correct))
+        return tuple(
+            cls(name=name, images=images[label], correct=right[label])
+            for label, name in enumerate(names)
+            if images[label]
+        )
+
+
 class TestResult(WinnerTest, StageResult, stage="test"):
     """Everything that was measured on the test split."""
 
@@ -71,3 +93,5 @@ class TestResult(WinnerTest, StageResult, stage="test"):
     """Baseline → the test images that it classifies correctly."""
     random_subnets: RandomSubnets | None
     splits: DataSummary
+    by_class: tuple[ClassTest, ...] = ()
+    """The winner's result for each class."""

@@ -9,6 +9,7 @@ from glorasearch.data import InputSpec, load_splits
 from glorasearch.evaluation import correct_on_test
 from glorasearch.runs.results import (
     BaselineResult,
+    ClassTest,
     Correct,
     DataSummary,
     RandomSubnets,
@@ -67,4 +68,5 @@ def final_test(session: Session) -> TestResult:
         if count
         else None,
         splits=DataSummary.from_json(splits.describe()),
+        by_class=ClassTest.each(splits.class_names, splits.test.labels.tolist(), refitted.each()),
     )

@@ -68,6 +68,7 @@ def report(session: Session) -> Report:
         comparisons=comparisons(session.stored.results),
         chance=found.chance,
         statements=said(session),
+        by_class=tested.by_class,
         random_subnets=tested.random_subnets,
         export=ExportSummary.of(session.require(ExportResult)),
         versions=versions(),

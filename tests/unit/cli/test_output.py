@@ -13,6 +13,7 @@ import glorasearch.runs
 from glorasearch.cli.output import echo_json
 from glorasearch.cli.report_table import print_report
 from glorasearch.runs.bars import ProgressBars
+from glorasearch.runs.results import ClassTest
 
 
 def bars(*, terminal: bool, interval: float = 3600.0) -> tuple[ProgressBars, io.StringIO]:
@@ -128,3 +129,14 @@ def test_names_of_the_package_of_runs() -> None:
     unknown = "Runs"
     with pytest.raises(AttributeError, match="no attribute 'Runs'"):
         getattr(glorasearch.runs, unknown)
+
+
+def test_the_hardest_classes_are_named_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    tests = ClassTest.each(
+        ["pl[ai]n", "[/red]", "c", "d", "e"], [0, 0, 1, 1, 2, 3], [True, False, False, False, True, True]
+    )
+    assert [(one.name, one.correct, one.images) for one in tests] == [
+        ("pl[ai]n", 1, 2), ("[/red]", 0, 2), ("c", 1, 1), ("d", 1, 1)
+    ]  # fmt: skip
+    print_report(report().model_copy(update={"by_class": tests}))
+    assert "hardest classes: [/red] (0 of 2 correct), pl[ai]n (1 of 2 correct)\n" in capsys.readouterr().out

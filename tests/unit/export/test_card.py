@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from glorasearch.export.card import model_card
@@ -73,3 +75,20 @@ def test_what_people_wrote_is_not_markup():
     card = model_card(config, Subnet({}))
     assert "2 classes: !\\[x\\](http://h), \\<b\\> c." in card
     assert "| data | pl\\[ai\\]n \\<i\\> |" in card
+
+
+@pytest.mark.parametrize(
+    ("reading", "said"),
+    [
+        ({"exif": True, "pixel_range": None}, "images were turned upright as their EXIF says, by `PIL.ImageOps.exif_"),
+        ({"exif": False, "pixel_range": [0.0, 4095.0]}, "images were brought to 8 bits, 0 being black and 4095 white"),
+        ({"exif": False, "pixel_range": None}, None),
+        (None, None),
+    ],
+)
+def test_it_says_what_was_done_to_files_before_the_transform(reading: Any, said: str | None) -> None:
+    own = {"metrics": {}, "statements": [], "provenance": {}, "reading": reading}
+    config = {"architecture": "vit", "num_classes": 2, "pretrained_cfg": {"input_size": [3, 8, 8]}, "glorasearch": own}
+    card = model_card(config, Subnet({}))
+    assert ("Before the transform" in card) is (said is not None)
+    assert said is None or said in card

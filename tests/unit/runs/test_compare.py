@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from support.stored_runs import run
 
 from glorasearch.cli.compare_command import command
 from glorasearch.cli.compare_table import print_markdown
+from glorasearch.db import RunRecord
 from glorasearch.runs.compare import SORTS, Group, Row, compare
 
 
@@ -201,3 +203,18 @@ def test_the_command_offers_every_order() -> None:
 
     assert isinstance(option.type, click.Choice)
     assert tuple(option.type.choices) == SORTS
+
+
+def test_a_number_that_stands_for_two_classes_is_told() -> None:
+    def named(name: str, *classes: str) -> RunRecord:
+        made = run(name)
+        test = made.stages["test"]
+        splits = test["splits"] | {"class_names": list(classes)}
+        return dataclasses.replace(made, stages=made.stages | {"test": test | {"splits": splits}})
+
+    assert compare([named("a", "x", "y"), named("b", "x", "y")]).warnings == ()
+    (warning,) = compare([named("a", "x", "y"), named("b", "y", "x")]).warnings
+    assert warning == "classes: x, y (a), y, x (b)"
+    many = [str(number) for number in range(1000)]
+    (warning,) = compare([named("a", *many), named("b", *many[:-1], "last")]).warnings
+    assert len(warning) < 250
