@@ -8,28 +8,25 @@ machine that is lent for ten minutes. Without `--tasks` the suite makes those of
 `--quick` proves the path with a few steps of one arm of each kind on one task with one seed, unless `--arms`, `--only`
 or `--seeds` say otherwise: some ten minutes on a CPU on which a step of a model takes a second.
 
-Plan of calls for 18 pairs (six tasks, three seeds) on GPUs that are lent for minutes at a time. Expected seconds of one
-pair on one H200, from the step times of `docs/search-quality-notes.md` (1.0 ms for each model and step side by side
-where the step is compiled, 1.6 ms where it is only captured; 30 s of compilation for each new shape are not in it):
+Plan of calls for 18 pairs (six tasks, three seeds) on GPUs that are lent for minutes at a time. On two H200 with
+`--jobs 6`, so three units at a time on each, one seed of evolution and yardstick for six tasks took some 800 seconds
+(2026-11-28, before the layers of a stack were merged at once):
 
-    arm                       model-steps   seconds   18 pairs, minutes
-    evolution                      60,000   75-110    22-33    (6,000 of them a supernet's and its pilots')
-    yardstick                      62,000   70-105    21-32    (30 points and the final one; two more are not counted)
-    race_only                      47,000   50-80     15-24
-    lora4_budget                   52,000   65-95     19-28
-    each other arm                 50,000   55-85     6 pairs (--seeds 3): 6-9; they take over evolution's supernet
-    tau                            38,000   45-65     6 pairs (one seed): 5-7
+    arm            model-steps   seconds of a unit among three, of these the race or the grid
+    evolution           50,500   345, 210   (2,500 model-steps are the supernet's and its pilots', 9,500 the refit's)
+    yardstick           62,000   266, 250   (30 points and the final one; two more are not counted)
 
-So, with two GPUs, in calls of `--minutes 9` with the same --out and settings, each until all its units are done:
+and alone on a GPU about half as long. So, in calls of `--minutes 9` with the same --out and settings, each until all
+its units are done:
 
-    1. --arms evolution,yardstick --seeds 0,1,2               3 to 4 calls
-    2. --arms race_only,lora4_budget --seeds 0,1,2            2 to 3 calls
+    1. --arms evolution,yardstick --seeds 0,1,2               5 calls
+    2. --arms race_only,lora4_budget --seeds 0,1,2            4 to 5 calls
     3. --seeds 3 --arms evolution,yardstick,tau,...           3 to 4 calls: the ablations, on a seed for tuning
     4. --arms evolution,yardstick,race_only,lora4_budget --seeds 0,1,2 --write-docs     on any machine, some seconds
 
-A machine that starts bare needs `OUT/units` of earlier calls only (18 kB a unit, to be packed in one file); what is
-lost with the rest are units that were under way, and supernets that later arms would take over, so ablations and tau
-belong into calls with their evolution. On a CPU a model-step of this backbone takes about a second: one pair, a day.
+A machine that starts bare needs `OUT/units` of earlier calls only, or `--units docs/suite-units.json`; what is lost
+with the rest are units that were under way, and supernets that later arms would take over, so ablations and tau belong
+into calls with their evolution. On a CPU a model-step of this backbone takes about a second: one pair, a day.
 """
 
 from __future__ import annotations
@@ -75,6 +72,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--budget", default="lora16", help="parameters, or lora<rank>: those of LoRA everywhere")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="override of scripts/suite.toml")
     parser.add_argument("--out", type=Path, default=Path("suite-runs"), help="finished and unfinished units")
+    parser.add_argument("--units", type=Path, help="units that are done already: docs/suite-units.json")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--jobs", type=int, help="units at a time (default: one a GPU, or one)")
     parser.add_argument("--minutes", type=float, help="stop after so long; the next call goes on")
@@ -105,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = _settings(options, tasks, names)
         store = UnitStore(out / "units", settings.keys)
         check_configs(settings, options.arms)
+        if options.units is not None:
+            store.take_over(options.units)
         units = units_of(names, options.seeds, options.arms)
         left = [unit for unit in units if store.read(unit) is None]
         places = places_of(settings.device, options.jobs)
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{unit.name} failed:\n{reason}", file=sys.stderr)
     found = dict(store.done(units))
     facts = {
-        "command": " ".join(["python", "scripts/suite.py", *(sys.argv[1:] if arguments is None else arguments)]),
+        "command": _command(sys.argv[1:] if arguments is None else arguments),
         "tasks": names,
         "seeds": options.seeds,
         "budget": options.budget,
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(full(summary))
     print(f"{len(found)} of {len(units)} units are done; {out / 'suite.json'}", file=sys.stderr)
     if options.write_docs is not None:
-        write_documents(summary, options.write_docs)
+        write_documents(summary, found, options.write_docs)
     return INTERRUPTED if interrupted else 1 if outcome.failed else 0
 
 
@@ -166,6 +166,11 @@ def _settings(options: argparse.Namespace, tasks: Tasks, names: Sequence[str]) -
         overrides=overrides,
         **quick,
     )
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """As it is published: of paths the last part alone."""
+    return " ".join(["python", "scripts/suite.py", *(Path(one).name if "/" in one else one for one in arguments)])
 
 
 def _names(text: str) -> list[str]:

@@ -10,20 +10,22 @@ from typing import Any
 
 from suite_parts.plot import plot
 from suite_parts.tables import full, short
-from suite_parts.units import write_atomically
+from suite_parts.units import Content, Unit, packed, write_atomically
 
 BEGIN, END = "<!-- suite: written by scripts/suite.py -->", "<!-- end of suite -->"
 
 
-def write_documents(summary: Mapping[str, Any], root: Path) -> None:
-    """Write `docs/suite.json` and `docs/suite.svg` of a checkout, and the parts of pages between two comments."""
+def write_documents(summary: Mapping[str, Any], found: Mapping[Unit, Content], root: Path) -> None:
+    """Write `docs/suite*.json` and `docs/suite.svg` of a checkout, and the parts of pages between two comments."""
     docs = root / "docs"
+    write_atomically(docs / "suite-units.json", packed(found))
     write_atomically(docs / "suite.json", json.dumps(summary, indent=1) + "\n")
     plot(summary, docs / "suite.svg")
     image = "![winner minus yardstick and race, pair by pair]"
     _replace(
         docs / "suite.md",
-        f"{image}(suite.svg)\n\n`{summary['command']}`; all numbers: [suite.json](suite.json).\n\n{full(summary)}",
+        f"{image}(suite.svg)\n\n`{summary['command']}`; all numbers: [suite.json](suite.json), and\n"
+        f"[the units that they come from](suite-units.json).\n\n{full(summary)}",
     )
     _replace(root / "README.md", f"{image}(docs/suite.svg)\n\n{short(summary)}\n\n[In full](docs/suite.md).")
 

@@ -58,12 +58,25 @@ class UnitStore:
         whole = {"task": unit.task, "seed": unit.seed, "arm": unit.arm, "key": self.keys[unit.task]} | content
         write_atomically(self.path(unit), json.dumps(whole) + "\n")
 
+    def take_over(self, path: Path) -> None:
+        """Add the units of a file that `packed` made, those of the same settings that are not here yet."""
+        for content in json.loads(path.read_text("utf-8")):
+            unit = Unit(content["task"], content["seed"], content["arm"])
+            if content["key"] == self.keys.get(unit.task) and not self.path(unit).exists():
+                write_atomically(self.path(unit), json.dumps(content) + "\n")
+
     def done(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, Content]]:
         """The finished ones of these units."""
         for unit in units:
             content = self.read(unit)
             if content is not None:
                 yield unit, content
+
+
+def packed(found: Mapping[Unit, Content]) -> str:
+    """Finished units as one JSON text, without the details of their stages."""
+    short = [{key: value for key, value in content.items() if key != "stages"} for content in found.values()]
+    return json.dumps(short, indent=0) + "\n"
 
 
 def write_atomically(path: Path, text: str) -> None:

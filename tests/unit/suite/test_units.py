@@ -1,0 +1,43 @@
+"""Finished units: kept one by one, packed into one file, and taken over from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from suite_parts.units import Unit, UnitStore, packed
+
+FIRST, SECOND = Unit("a", 0, "evolution"), Unit("b", 1, "yardstick")
+CONTENT: dict[str, Any] = {"test_accuracy": 0.5, "correct": "10", "stages": {"search": {"trials": 3}}}
+
+
+def test_packed_units_are_taken_over_without_the_details_of_their_stages(tmp_path: Path) -> None:
+    keys = {"a": "1", "b": "2"}
+    store = UnitStore(tmp_path / "units", keys)
+    for unit in (FIRST, SECOND):
+        store.write(unit, CONTENT)
+    found = dict(store.done([FIRST, SECOND]))
+    file = tmp_path / "suite-units.json"
+    file.write_text(packed(found))
+    other = UnitStore(tmp_path / "other", keys)
+    other.write(SECOND, CONTENT | {"test_accuracy": 0.75})
+    other.take_over(file)
+    first, second = other.read(FIRST), other.read(SECOND)
+    assert first == {key: value for key, value in found[FIRST].items() if key != "stages"}
+    assert second is not None
+    assert second["test_accuracy"] == 0.75, "what is there already stays"
+
+
+def test_units_of_other_settings_or_tasks_are_not_taken_over(tmp_path: Path) -> None:
+    store = UnitStore(tmp_path / "units", {"a": "1", "b": "2"})
+    for unit in (FIRST, SECOND):
+        store.write(unit, CONTENT)
+    file = tmp_path / "suite-units.json"
+    file.write_text(packed(dict(store.done([FIRST, SECOND]))))
+    other = UnitStore(tmp_path / "other", {"a": "another"})
+    other.take_over(file)
+    assert not list(tmp_path.glob("other/*"))
+    changed = UnitStore(tmp_path / "units", {"a": "another"})
+    with pytest.raises(ValueError, match="made with other settings"):
+        changed.read(FIRST)
