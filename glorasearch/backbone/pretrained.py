@@ -11,17 +11,19 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import numpy as np
+import torch
 from timm.models import _builder
 from torch import Tensor, nn
 
 from glorasearch.adapters import head_names
 from glorasearch.backbone.config import BackboneConfig
 from glorasearch.backbone.unwrap import unwrap
-from glorasearch.errors import BackboneError, first_line
+from glorasearch.errors import BackboneError, first_line, first_sentence
 
 _log = logging.getLogger(__name__)
 _lock = threading.RLock()
 _said: Final[set[str]] = set()
+State = Mapping[str, Tensor]
 NUMPY: Final = (".npz", ".npy")
 """Files in the original JAX format, which models of timm read by a function of their own."""
 
@@ -91,7 +93,8 @@ class _Loading:
             return self._state
 
         def load_state_dict(state: Mapping[str, Any], *_: Any, **__: Any) -> Any:
-            kept = {name: value for name, value in state.items() if not _other_shape(name, value, own, heads)}
+            tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+            kept = {name: value for name, value in tensors.items() if not _other_shape(name, value, own, heads)}
             try:
                 result = model_loads(kept, strict=False)
             except RuntimeError as error:
@@ -100,7 +103,7 @@ class _Loading:
             self._unused = [
                 name
                 for name in result.unexpected_keys
-                if not name.startswith(heads) and isinstance(state[name], Tensor) and state[name].is_floating_point()
+                if not name.startswith(heads) and tensors[name].is_floating_point()
             ]
             return result
 
@@ -110,9 +113,13 @@ class _Loading:
         try:
             # The classes of the file's background are of no interest: its classifier is not kept.
             load(model, {**(pretrained_cfg or {}), "label_offset": 0}, filter_fn=convert, strict=False, **options)
-        except RuntimeError as error:  # by timm, of the channels of the first convolution
+        except BackboneError:
+            raise
+        except RuntimeError as error:  # among them timm's, of the channels of the first convolution
             self._without_other_shapes(self._state, own, error)
             raise
+        except Exception as error:
+            raise self._unreadable(error) from error
         finally:
             logger.removeFilter(_is_news)
             del vars(model)["load_state_dict"]
@@ -129,7 +136,7 @@ class _Loading:
         self,
         checkpoint: Mapping[str, Any],
         model: nn.Module,
-        own: Mapping[str, Tensor],
+        own: State,
         filter_fn: Callable[..., Any] | None,
     ) -> Any:
         """The tensors of the file in the model's terms, by our unwrapping and then by timm's conversion."""
@@ -149,40 +156,44 @@ class _Loading:
         except Exception as error:
             raise BackboneError(
                 f"backbone {self._config.name!r}: timm cannot convert {self._source} for this model "
-                f"({type(error).__name__}: {first_line(error)}): it has {_few(_all_names(state))}; the model has "
-                f"{_few(list(own))}. Give a file for this architecture, or the name of the file's"
+                f"({type(error).__name__}: {first_line(error)}): it has {_few([str(name) for name in state])}; the model "
+                f"has {_few(list(own))}. Give a file for this architecture, or the name of the file's"
             ) from error
 
-    def _without_other_shapes(
-        self, state: Mapping[str, Any], own: Mapping[str, Tensor], error: RuntimeError
-    ) -> dict[str, Any]:
+    def _without_other_shapes(self, state: Mapping[str, Any], own: State, error: RuntimeError) -> dict[str, Any]:
         """What may be loaded, if all tensors of another shape are allowed to be missing.
 
         Raises:
             BackboneError: if they are not.
         """
         other = [name for name, value in state.items() if _other_shape(name, value, own)]
+        if not other:
+            raise self._unreadable(error) from error
         refused = [name for name in other if not self._allowed(name)]
-        if refused or not other:
+        if refused:
             shapes = ", ".join(
                 f"{name} {tuple(state[name].shape)} in the file and {tuple(own[name].shape)} in the model"
                 for name in refused[:3]
             )
             raise BackboneError(
                 f"backbone {self._config.name!r}: {self._source} does not fit: {len(refused)} tensors have another "
-                f"shape: {shapes or first_line(error)}. {self._advice(refused)}"
+                f"shape: {shapes}. {self._advice(refused)}"
             ) from error
         return {name: value for name, value in state.items() if name not in other}
 
-    def _check(
-        self, model: nn.Module, missing: Sequence[str], outside: Mapping[str, Tensor], cfg: Mapping[str, Any]
-    ) -> None:
+    def _check(self, model: nn.Module, missing: Sequence[str], outside: State, cfg: Mapping[str, Any]) -> None:
         """Refuse tensors that are at their random start, and tensors of the file for which the model has no place."""
         given = self._given if self._given is not None else _numpy_names(cfg.get("file"))
         lost = _lost_blocks(model, given) if self._given is None else self._unused
         refused = [name for name in missing if not self._allowed(name)]
         # Projectors and decoders of a pretraining are no part of the model; what is within its modules is.
         extra = [name for name in lost if hasattr(model, name.partition(".")[0]) and not self._allowed(name)]
+        broken = [name for name, tensor in outside.items() if _is_broken(tensor)]
+        if broken:
+            raise BackboneError(
+                f"backbone {self._config.name!r}: {self._source} has values that are not finite, in {_few(broken)}; "
+                "give a file that is whole"
+            )
         parts = []
         if refused:
             parts.append(
@@ -203,6 +214,17 @@ class _Loading:
         if lost:
             _say(f"backbone {self._config.name!r}: of {self._source} is not used: {_few(lost)}")
 
+    def _unreadable(self, error: Exception) -> Exception:
+        """The error for a file that was given and has no weights that timm can read; others are explained elsewhere."""
+        if self._config.checkpoint is None and not self._config.timm_name.startswith("local-dir:"):
+            return error
+        said = first_sentence(error).rstrip(".")
+        return BackboneError(
+            f"backbone {self._config.name!r}: {self._source} has no weights that can be read ({type(error).__name__}: "
+            f"{said}). Allowed are .safetensors, what torch.save writes of a state_dict() (no whole models), and .npz "
+            "in the original format of models that read it"
+        )
+
     def _advice(self, names: Sequence[str]) -> str:
         args = ", ".join(key for key in self._config.args if key not in ("drop_rate", "drop_path_rate"))
         where = f"backbone.args (now {args})" if args else "backbone.args"
@@ -218,7 +240,7 @@ class _Loading:
 
     @property
     def _source(self) -> str:
-        return repr(self._config.checkpoint) if self._config.checkpoint is not None else "what it is loaded from"
+        return repr(self._config.checkpoint) if self._config.checkpoint is not None else "the file of its weights"
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -226,7 +248,7 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def _other_shape(name: str, value: Any, own: Mapping[str, Tensor], within: str | tuple[str, ...] = "") -> bool:
+def _other_shape(name: str, value: Any, own: State, within: str | tuple[str, ...] = "") -> bool:
     """Whether the model has another shape for a tensor within some modules."""
     known = name.startswith(within) and name in own
     return known and isinstance(value, Tensor) and value.shape != own[name].shape
@@ -239,15 +261,17 @@ def _lost_blocks(model: nn.Module, names: Sequence[str]) -> list[str]:
     return [f"blocks.{number}" for number in sorted(numbers) if number >= len(blocks)]
 
 
+def _is_broken(tensor: Tensor) -> bool:
+    """Whether a parameter is not finite; buffers may have infinite values, as masks do."""
+    wrong = ~torch.isfinite(tensor.detach()) if isinstance(tensor, nn.Parameter) else torch.isnan(tensor)
+    return bool(wrong.any())
+
+
 def _numpy_names(path: str | None) -> list[str]:
     if path is None or not path.endswith(".npz"):
         return []
     with np.load(path, allow_pickle=False) as archive:
         return list(archive.files)
-
-
-def _all_names(state: Mapping[str, Any]) -> list[str]:
-    return [str(name) for name in state]
 
 
 def _pattern(name: str) -> str:

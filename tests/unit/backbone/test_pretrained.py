@@ -125,7 +125,12 @@ def test_what_is_taken_off_is_said_once(state: State, tmp_path: Path, caplog: py
             {"embed_dim": 48},
             r"tensors have another shape: .*\(1, 1, 24\) in the file and \(1, 1, 48\) in the model.*\(now .*embed_dim",
         ),
-        (lambda state: {"state_dict": [1, 2]}, {}, "cannot be"),
+        (
+            lambda state: state | {"norm.weight": torch.full((24,), torch.nan)},
+            {},
+            r"values that are not finite, in norm\.weight",
+        ),
+        (lambda state: {"state_dict": [1, 2]}, {}, "no weights that can be read"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(
@@ -139,6 +144,16 @@ def test_what_does_not_fit_is_refused(
     torch.save(wrap(state), tmp_path / "weights.pth")
     with pytest.raises(BackboneError, match=found):
         build(tmp_path / "weights.pth", classes, TINY_VIT | args)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02cos\nsystem\n."])
+@pytest.mark.parametrize("name", [NAME, "resnet18"])
+def test_files_without_weights_are_refused(name: str, content: bytes, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(BackboneError, match=r"weights\S+ has no weights that can be read .* Allowed are \.safetensors"):
+        build_backbone(BackboneConfig(name=name, checkpoint=str(path)), 3)
 
 
 def test_who_knows_may_leave_tensors_out_on_both_sides(state: State, tmp_path: Path) -> None:
