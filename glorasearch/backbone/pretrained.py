@@ -154,10 +154,11 @@ class _Loading:
             except TypeError:
                 return filter_fn(state)
         except Exception as error:
+            given = _few([str(name) for name in state])
             raise BackboneError(
                 f"backbone {self._config.name!r}: timm cannot convert {self._source} for this model "
-                f"({type(error).__name__}: {first_line(error)}): it has {_few([str(name) for name in state])}; the model "
-                f"has {_few(list(own))}. Give a file for this architecture, or the name of the file's"
+                f"({type(error).__name__}: {first_line(error)}): it has {given}; the model has {_few(list(own))}. Give "
+                "a file for this architecture, or the name of the file's"
             ) from error
 
     def _without_other_shapes(self, state: Mapping[str, Any], own: State, error: RuntimeError) -> dict[str, Any]:

@@ -88,6 +88,11 @@ def test_wrong_usage_is_exit_2(arguments: list[str], message: str, call: Call) -
         (["backbone.name=qqq"], "timm has no such model; no similar name; timm.list_models() lists all"),
         (["backbone.name=local-dir:nowhere"], "backbone.name: no directory 'nowhere'"),
         (["backbone.checkpoint=nowhere.npz"], "checkpoint is 'nowhere.npz', but pretrained is false"),
+        (
+            ["backbone.checkpoint=nowhere.npz", "backbone.pretrained=true"],
+            "backbone.checkpoint: no file 'nowhere.npz'",
+        ),
+        (["data.size=56"], "set img_size = 56 in backbone.args; or"),
         (["backbone.args.img_szie=28"], "img_szie"),
         (["backbone.args.global_pool="], "its output for 2 images is"),
         (['export.path="a\\u0000b"'], "key 'export.path': a text must not have the character NUL"),
