@@ -19,6 +19,7 @@ from glorasearch.adapters import (
     head_names,
     inject,
     plain_layer,
+    unadaptable_layers,
 )
 from glorasearch.adapters.reached import WEIGHT, check_uses, uses
 from glorasearch.errors import BackboneError, WeightStoreError
@@ -44,7 +45,9 @@ class Supernet(nn.Module):
             BackboneError: if the backbone has no head, or a bound space was bound to other layers.
         """
         super().__init__()
-        self.space = space if isinstance(space, BoundSpace) else space.bind(adaptable_layers(backbone))
+        if not isinstance(space, BoundSpace):
+            space = space.bind(adaptable_layers(backbone), unadaptable_layers(backbone))
+        self.space = space
         self.heads = head_names(backbone)
         self.model = _share(backbone, self.heads)
         self._adapted, shared = inject(self.model, self.space, torch.Generator().manual_seed(seed))

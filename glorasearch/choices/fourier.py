@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from glorasearch.choices.base import Choice, Contribution, Dense, Options, Part, Site, Spectral
-from glorasearch.errors import SearchSpaceError
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +74,8 @@ class FourierQv(Choice):
     """FourierFT as published: a spectrum of n coefficients for query and one for value, none for key.
 
     For a fused qkv of three weights `(out / 3, in)`, of which the first and the third are shifted as by `fourier:n`,
-    with the same entries. Options are those of `fourier`.
+    with the same entries. Any other layer is one weight, shifted as by `fourier:n`: there a space leaves the key alone
+    by not taking it. Options are those of `fourier`.
     """
 
     name = "fourier_qv"
@@ -87,30 +87,30 @@ class FourierQv(Choice):
 
     @classmethod
     def parts(cls, site: Site, **largest: int) -> dict[str, Part]:
-        """`qv_coefficients (2, n)`."""
-        return {"qv_coefficients": Part((2, largest["entries"]), cut={"entries": -1}, rate="spectrum")}
+        """`qv_coefficients (2, n)`, on a layer that is no fused qkv `(1, n)`."""
+        spectra = 2 if site.layer.stacked == 3 else 1
+        return {"qv_coefficients": Part((spectra, largest["entries"]), cut={"entries": -1}, rate="spectrum")}
 
     @classmethod
     def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
         """The dense shift, zero in the rows of the key."""
         import torch
 
-        query, value = _inverse(parts["qv_coefficients"], site.layer.out_features // 3, site).unbind(-3)
+        shifts = _inverse(parts["qv_coefficients"], site.layer.out_features // site.layer.stacked, site).unbind(-3)
+        if len(shifts) == 1:
+            return Contribution(shift=Dense(shifts[0]))
+        query, value = shifts
         return Contribution(shift=Dense(torch.cat([query, torch.zeros_like(query), value], dim=-2)))
 
     @classmethod
     def spectrum_size(cls, site: Site) -> int:
-        """A third of the layer's weight."""
-        return super().spectrum_size(site) // 3
+        """That of one of the stacked weights."""
+        return super().spectrum_size(site) // site.layer.stacked
 
     def check(self, site: Site) -> None:
-        """Only a fused qkv has a query and a value."""
-        if site.layer.stacked != 3:
-            raise SearchSpaceError(
-                f"choices.{site.tensor}: {str(self)!r} is for fused layers of query, key and value, whose name ends in "
-                f"qkv; {site.layer.name} is another one: use fourier there, by a group, or leave it out"
-            )
-        self.at_most(site, "entries", site.layer.out_features // 3 * site.layer.in_features)
+        """One of the stacked weights has that many entries."""
+        layer = site.layer
+        self.at_most(site, "entries", layer.out_features // layer.stacked * layer.in_features)
 
 
 def _inverse(given: Tensor, outs: int, site: Site) -> Tensor:

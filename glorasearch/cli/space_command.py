@@ -20,6 +20,7 @@ from glorasearch.space import (
     known_layers,
     named_points,
 )
+from glorasearch.space.selectors import compact
 
 
 @click.command("space")
@@ -32,8 +33,8 @@ from glorasearch.space import (
 def command(name: str, backbone: str, least: int | None, most: int | None, all_layers: bool, as_json: bool) -> None:
     """Show what search space NAME (a shipped one, or a TOML file) offers on a backbone.
 
-    That is its layers and their choices, its size, and its named points within the budget: what is known beforehand,
-    such as `lora:8 everywhere`, where a search starts.
+    That is its layers and their choices, which layers it leaves alone and why, its size, and its named points within
+    the budget: what is known beforehand, such as `lora:8 everywhere`, where a search starts.
     """
     space = SpaceConfig(name=name, min=least, max=most).load()
     known = known_layers(backbone)
@@ -67,11 +68,14 @@ def _describe(space: SearchSpace, bound: BoundSpace, backbone: str) -> dict[str,
                 "shape": [layer.out_features, layer.in_features],
                 "bias": layer.bias,
                 "type": layer.kind,
+                "roles": sorted(layer.roles),
                 "choices": {gene.tensor: list(gene.choices) for gene in bound.genes if gene.layer == layer.name},
                 "shared": {gene.tensor: gene.share for gene in bound.genes if gene.layer == layer.name and gene.share},
             }
             for layer in bound.layers
         ],
+        "left": bound.left,
+        "notices": list(bound.notices),
         "genes": len(bound.genes),
         "subnets_log10": bound.size_exponent(),
         "parameters": {"smallest": smallest, "mean": mean, "largest": largest},
@@ -109,6 +113,8 @@ def _print(space: SearchSpace, bound: BoundSpace, backbone: str, all_layers: boo
     for (share, tensor), count in Counter((gene.share, gene.tensor) for gene in bound.genes if gene.share).items():
         line = f"group {share}: {count} layers share in {tensor} what can be shared"
         console.print(line, soft_wrap=True)
+    for line in _left(bound):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     smallest, mean, largest = bound.parameter_range()
     least, most = bound.budget
     console.print(
@@ -123,6 +129,16 @@ def _print(space: SearchSpace, bound: BoundSpace, backbone: str, all_layers: boo
         console.print(f"recipe: {said}", soft_wrap=True)
     for line in _points(bound) if bound.size() > 1 else ():
         console.print(line, soft_wrap=True)
+
+
+def _left(bound: BoundSpace) -> list[str]:
+    """The layers that are not adapted, those with one reason together, and what a person should know."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in bound.left.items():
+        reasons.setdefault(why, []).append(name)
+    others = [*bound.left, *(layer.name for layer in bound.layers)]
+    rows = [f"left: {compact(names, others)}: {why}" for why, names in reasons.items()]
+    return [*rows, *(f"notice: {notice}" for notice in bound.notices)]
 
 
 def _points(bound: BoundSpace) -> list[str]:

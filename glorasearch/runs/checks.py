@@ -64,6 +64,8 @@ def _check_supernet(session: Session) -> None:
     supernet.check_reached(images)
     _check_output(session, images)
     session.give_back(supernet)
+    for notice in session.bound_space.notices:
+        session.progress.say(f"space {session.space.name}: {notice}")
     gained = supernet.gains_bias()
     if gained:
         facts = BackboneFacts.from_model(session.backbone)

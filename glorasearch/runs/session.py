@@ -13,7 +13,7 @@ import timm
 import torch
 from torch import nn
 
-from glorasearch.adapters import adaptable_layers, frozen_tensors
+from glorasearch.adapters import adaptable_layers, frozen_tensors, unadaptable_layers
 from glorasearch.backbone import build_backbone, build_skeleton, check_input
 from glorasearch.data import InputSpec, SearchData, check_source, load_search_data
 from glorasearch.errors import InputError, WeightsCorruptError, WeightsNotFoundError
@@ -103,7 +103,7 @@ class Session:
     @cached_property
     def bound_space(self) -> BoundSpace:
         """The search space on the backbone's layers."""
-        return self.space.bind(adaptable_layers(self.backbone))
+        return self.space.bind(adaptable_layers(self.backbone), unadaptable_layers(self.backbone))
 
     @property
     def training(self) -> TrainingConfig:

@@ -83,9 +83,10 @@ def _genes(space: SpaceContent, layers: Sequence[LayerShape]) -> list[Gene]:
             if choices is None or (tensor == "D" and not layer.bias):
                 continue
             if not (layer.bias or layer.holds_bias):
-                choices = tuple(text for text in choices if not parse_choice(text).gives_bias(tensor))
-                if not any(text != "none" for text in choices):
+                without = tuple(text for text in choices if not _gives_bias(text, tensor))
+                if without != choices and set(without) <= {"none"}:
                     continue
+                choices = without
             genes.append(Gene(layer.name, tensor, choices, share if any_shareable(choices) else ""))
     sharing = {(gene.layer, gene.share) for gene in genes}
     for index, (group, names) in enumerate(zip(space.groups, members, strict=True)):
@@ -172,11 +173,15 @@ def _left(layers: Sequence[LayerShape], backbone: Backbone, kept: set[str], excl
     return reasons
 
 
+def _gives_bias(text: str, tensor: str) -> bool:
+    return text != "none" and parse_choice(text).gives_bias(tensor)
+
+
 def _without_bias(space: SpaceContent, layers: Sequence[LayerShape]) -> Iterable[str]:
     """A word on layers that are not offered what would give them a bias."""
     names = [layer.name for layer in layers if not (layer.bias or layer.holds_bias)]
     lists = [(tensor, part.of(tensor) or ()) for part in (space.choices, *space.groups) for tensor in SUPPORT_TENSORS]
-    tensors = sorted({tensor for tensor, own in lists if any(parse_choice(text).gives_bias(tensor) for text in own)})
+    tensors = sorted({tensor for tensor, own in lists if any(_gives_bias(text, tensor) for text in own)})
     if names and tensors:
         yield (
             f"choices.{', '.join(tensors)}: {len(names)} layers have no bias, and timm no place for one, so they do "

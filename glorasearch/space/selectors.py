@@ -69,7 +69,7 @@ def select(
         taken = [(one, names) for one in alternatives if (names := _matches(one, backbone.layers))][:1]
         found = taken[0][1] if taken else set()
         if taken and taken[0][0] != alternatives[0] and said is not None:
-            said.append(f"{key}: this backbone has no {alternatives[0]}; {taken[0][0]} is taken: {len(found)} layers")
+            said.append(f"{key}: there is no {alternatives[0]} here, so {taken[0][0]} is taken: {len(found)} layers")
         if not found and not any(one.startswith("@") for one in alternatives):
             raise SearchSpaceError(_unmatched(selector, key, backbone))
         chosen |= found

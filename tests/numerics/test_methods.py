@@ -180,10 +180,25 @@ def test_fourierft_of_query_and_value(bench: Any, ins: int, outs: int, count: in
     assert supernet.space.parameters(supernet.space.largest()) == 2 * count
 
 
+def test_fourierft_of_a_query_apart_from_the_others() -> None:
+    """On a layer that is no fused qkv it is `fourier`."""
+    torch.manual_seed(0)
+    layer, options = nn.Linear(6, 5).double(), {"scale": 20.0}
+    apart = supernet_of(layer, {"B": ["fourier_qv:7"]}, options={"fourier_qv": options})
+    alone = supernet_of(layer, {"B": ["fourier:7"]}, options={"fourier": options})
+    with torch.no_grad():
+        values = parts_of(apart, "B")["qv_coefficients"].normal_()
+        parts_of(alone, "B")["coefficients"].copy_(values[0])
+    merged = [one.merged_layer("layer", one.space.largest())[0] for one in (apart, alone)]
+    assert torch.equal(*merged)
+    assert not torch.equal(merged[0], layer.weight)
+    assert apart.space.parameters(apart.space.largest()) == 7
+
+
 @pytest.mark.parametrize(
     ("layer", "text", "message"),
     [
-        (LayerShape("mlp.fc1", 4, 12), "fourier_qv:3", "is for fused layers of query, key and value"),
+        (LayerShape("mlp.fc1", 4, 12), "fourier_qv:49", "has entries above 48"),
         (LayerShape("attn.qkv", 4, 12), "fourier_qv:17", "has entries above 16"),
         (LayerShape("attn.qkv", 4, 6), "lora_qkv:3", "has a rank above 2"),
     ],

@@ -23,7 +23,7 @@ def test_no_choice_is_cut_off_however_narrow_the_terminal() -> None:
 
 
 def test_what_layers_share_is_said() -> None:
-    assert "group projections: 12 layers share in A what can be shared\n12 layers, 12 genes" in output("wegeft")
+    assert "group projections: 12 layers share in A what can be shared\n" in output("wegeft")
     assert "share" not in output("repadapter")
     described = json.loads(output("wegeft", "--json"))
     assert {layer["type"] for layer in described["layers"]} == {"linear"}
@@ -51,3 +51,21 @@ def test_named_points_are_listed_with_their_parameters() -> None:
     assert {point["name"]: point["parameters"] for point in described} == listed
     assert next(iter(listed)) == described[0]["name"] == "lora:4 everywhere"
     assert len({point["digest"] for point in described}) == len(described)
+
+
+def test_what_is_left_is_said_with_the_reason() -> None:
+    shown = output("lora", "--backbone", "swinv2_tiny_window8_256")
+    assert "left: patch_embed.proj: stem: not in layers.include\n" in shown
+    assert "left: layers.*.blocks.*.attn.cpb_mlp.* (24): position: not in" in shown
+    assert "layers.*.downsample.norm (3), norm: its type, norm, is not in layers.types\n" in shown
+    described = json.loads(output("lora", "--backbone", "swinv2_tiny_window8_256", "--json"))
+    assert described["left"]["patch_embed.proj"] == "stem: not in layers.include"
+    assert described["notices"] == []
+    assert described["layers"][0]["roles"] == ["attention", "body", "entries", "qkv", "query", "value"]
+
+
+def test_what_fits_some_layers_only_is_said() -> None:
+    shown = output("wegeft", "--backbone", "swin_tiny_patch4_window7_224")
+    assert "notice: group 'projections': its layers have 96, 192, 384, 768 inputs; those with equally many" in shown
+    shown = output("repadapter", "--backbone", "resnet18")
+    assert "notice: layers.include: there is no @entries here, so @body is taken: 19 layers\n" in shown
