@@ -148,7 +148,7 @@ class ReaderRecords(EncodedRecords):
 
     def name(self, index: int) -> str:
         """The data set, the index, and the file's name in it."""
-        return f"{self._subject}, image {index} ({self._reader.filename(index)})"
+        return f"{self._subject}, image {index} ({shown(self._reader.filename(index))})"
 
     def read(self, index: int) -> bytes:
         """The content of the reader's file."""

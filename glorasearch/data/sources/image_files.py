@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from glorasearch.data.names import file_key, shown
 from glorasearch.data.problems import Problems
+from glorasearch.errors import DataError
 
 # fmt: off
 EXTENSIONS = (
@@ -92,7 +93,7 @@ class ImageFiles:
         return shown_ones
 
     def _refuse_kernel(self, folder: Path, real: str) -> None:
-        if _of_kernel(real):
+        if of_kernel(real):
             self._problems.add(f"{shown(folder)}: is {shown(real)}, made up by the kernel; a folder of files is needed")
             self._problems.raise_if_any()
 
@@ -112,12 +113,10 @@ class ImageFiles:
 
     def _is_new(self, path: Path, real: str, name: str) -> bool:
         """Note the file; False if it is there already."""
-        status = os.stat(path)
-        if _of_kernel(real):
+        if of_kernel(real):
             self._ignored["files of the kernel"] += 1
             return False
-        key: Hashable = (status.st_dev, status.st_ino) if status.st_nlink > 1 else real
-        owner, other = self._owner.setdefault(key, (name, path))
+        owner, other = self._owner.setdefault(_key(path, real), (name, path))
         if other is path:
             return True
         if owner == name:
@@ -136,8 +135,46 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _of_kernel(real: str) -> bool:
+def of_kernel(real: str) -> bool:
+    """Whether a path without links lies where the kernel makes files up."""
     return real in KERNEL or real.startswith(tuple(f"{root}/" for root in KERNEL))
+
+
+def each_file_once(
+    paths: Sequence[str], labels: Sequence[int], subject: str, ignored: Counter[str]
+) -> tuple[list[Path], list[int]]:
+    """Files that somebody else listed, and their labels, without further names of the same file.
+
+    Raises:
+        DataError: if a file has two labels.
+    """
+    folders: dict[str, str] = {}
+    seen: dict[Hashable, tuple[int, str]] = {}
+    kept: tuple[list[Path], list[int]] = ([], [])
+    for path, label in zip(paths, labels, strict=True):
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        real = os.path.join(folders[folder], name)
+        try:
+            key = _key(path, os.path.realpath(real) if os.path.islink(path) else real)
+        except OSError:  # reading it will say why
+            key = path
+        owner, other = seen.setdefault(key, (label, path))
+        if other is path:
+            kept[0].append(Path(path))
+            kept[1].append(label)
+        elif owner == label:
+            ignored["further names of a file"] += 1
+        else:
+            raise DataError(f"{subject}: {shown(other)} and {shown(path)}: one file in two classes; remove one of them")
+    return kept
+
+
+def _key(path: str | Path, real: str) -> Hashable:
+    """What two names of one file have in common."""
+    status = os.stat(path)
+    return (status.st_dev, status.st_ino) if status.st_nlink > 1 else real
 
 
 def describe_ignored(ignored: Mapping[str, int]) -> str:

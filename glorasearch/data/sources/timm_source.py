@@ -14,6 +14,7 @@ from PIL import Image
 from glorasearch.data.config import DataConfig
 from glorasearch.data.records import ArrayRecords, BytesRecords, DatasetRecords, FileRecords, ReaderRecords, Records
 from glorasearch.data.sources.folder import split_folders
+from glorasearch.data.sources.image_files import each_file_once, of_kernel
 from glorasearch.data.sources.source_splits import SourceSplits
 from glorasearch.errors import DataError
 
@@ -58,7 +59,9 @@ def read_timm(config: DataConfig) -> SourceSplits:
                 f"{subject}: the {role} split has other classes than the training split: "
                 f"{_difference(own, names['train'])}; both must have the same class folders or names"
             )
-    records = {role: _records(dataset, config, f"{subject}, {wanted[role]}") for role, dataset in datasets.items()}
+    records = {
+        role: _records(dataset, config, f"{subject}, {wanted[role]}", ignored) for role, dataset in datasets.items()
+    }
     return SourceSplits(
         subject,
         records["train"],
@@ -98,6 +101,8 @@ def _folder_splits(config: DataConfig, ignored: Counter[str]) -> tuple[dict[str,
     root = Path(config.root).expanduser()
     if not root.exists():
         raise DataError(f"{config.source}: data.root is {root}, which does not exist")
+    if of_kernel(str(root.resolve())):
+        raise DataError(f"{config.source}: data.root is {root}, made up by the kernel; a folder of files is needed")
     given = {"train": config.train_split, "search": config.search_split, "test": config.test_split}
     folders = split_folders(root, config.source, ignored) if root.is_dir() else {}
     for role, split in given.items():
@@ -145,18 +150,23 @@ def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
     return "; ".join(parts) or "their order differs"
 
 
-def _records(dataset: Any, config: DataConfig, subject: str) -> Records:
+def _files(samples: Sequence[tuple[str, Any]], subject: str, ignored: Counter[str]) -> FileRecords:
+    labels = _integers([label for _, label in samples], subject)
+    return FileRecords(*each_file_once([str(path) for path, _ in samples], labels, subject, ignored))
+
+
+def _records(dataset: Any, config: DataConfig, subject: str, ignored: Counter[str]) -> Records:
     """The data set's images, if possible without decoding them."""
     data = getattr(dataset, "data", None)
     if data is not None and hasattr(dataset, "targets"):
         return ArrayRecords(np.asarray(data, dtype=np.uint8), _integers(dataset.targets, subject), subject)
     samples = getattr(dataset, "samples", None) or getattr(dataset, "imgs", None)
     if samples:
-        return FileRecords([Path(path) for path, _ in samples], _integers([label for _, label in samples], subject))
+        return _files(samples, subject, ignored)
     reader = getattr(dataset, "reader", None)
     own: Sequence[Any] = getattr(reader, "samples", ())
     if len(own) and isinstance(own[0][0], str):
-        return FileRecords([Path(path) for path, _ in own], _integers([label for _, label in own], subject))
+        return _files(own, subject, ignored)
     if _prefix(config.source) in STREAMS:
         return _spool(dataset, config.max_memory_gib * GIB, subject)
     if reader is not None:

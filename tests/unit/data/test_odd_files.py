@@ -66,6 +66,18 @@ def test_each_real_file_is_one_image(folder: Path, tmp_path: Path) -> None:
     assert read_source(config(folder)).ignored == {"further names of a file": 3}
 
 
+def test_links_in_timms_folders(folder: Path) -> None:
+    plain = DataConfig(source="torch/image_folder", root=str(folder))
+    (folder / "a" / "self").symlink_to(".")
+    os.link(folder / "b" / "4.png", folder / "b" / "twice.png")
+    assert len(read_source(plain).train) == 20
+    with pytest.raises(DataError, match=r"a/0\.png and .*a/self/0\.png: one file in two classes"):
+        check_source(plain.replace(source="ImageFolder"))  # its classes are the innermost folders
+    os.link(folder / "a" / "4.png", folder / "b" / "other.png")
+    with pytest.raises(DataError, match=r"a/4\.png and .*b/other\.png: one file in two classes"):
+        check_source(plain)
+
+
 @pytest.mark.parametrize("link", [os.link, os.symlink])
 def test_a_file_in_two_classes(link: Any, folder: Path) -> None:
     link(folder / "a" / "3.png", folder / "b" / "x.png")
@@ -100,6 +112,8 @@ def test_folders_of_the_kernel_are_refused(target: str, folder: Path) -> None:
         check_source(config(folder))
     with pytest.raises(DataError, match="made up by the kernel"):
         check_source(config(Path("/")))
+    with pytest.raises(DataError, match=r"data\.root is /.*made up by the kernel"):
+        check_source(DataConfig(source="ImageFolder", root=target))
 
 
 def test_a_folder_that_cannot_be_listed_is_no_empty_one(folder: Path) -> None:
