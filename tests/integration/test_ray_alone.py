@@ -83,9 +83,9 @@ def test_it_listens_on_loopback_only_and_knows_nobody_but_us() -> None:
     "name", ["raylet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gcs_server", "ray::DashboardAgent"))]
 )
 def test_a_ray_that_dies_is_started_again_once(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Two of the candidates wait for ever at their first attempt, so that the death is in the middle of them."""
+    """One candidate waits for ever at its first attempt, so that the death is in the middle of it."""
     tasks = tasks_of(24)
-    spec = {"log": str(tmp_path), "stuck_once": [task.subnet_digest for task in tasks[8:10]]}
+    spec = {"log": str(tmp_path), "stuck_once": [tasks[8].subnet_digest]}
     with RayExecutor("support.ray_burn:make", spec, workers=2) as executor:
         for task in tasks:
             executor.submit(task)
