@@ -121,6 +121,19 @@ def test_a_password_is_in_the_environment_only_and_that_is_said(run_file: Path, 
     assert prepare(run_file, database="postgresql+psycopg://u@host/name").notes == []
 
 
+@pytest.mark.parametrize(
+    "store", ["s3://key:hidden@bucket/x", "https://h/x?sig=hidden", "simplecache::ftp://u:hidden@h/x"]
+)
+def test_credentials_of_a_store_are_in_the_environment_only(run_file: Path, store: str) -> None:
+    sent = prepare(run_file, options=["--workers", "3", "--store", store, "--fresh"])
+
+    assert sent.environment["GLORASEARCH_STORE"] == store
+    assert "hidden" not in sent.entrypoint + "".join(sent.notes)
+    assert "--store" not in sent.command
+    (note,) = sent.notes
+    assert "set GLORASEARCH_STORE on the cluster's nodes and leave --store out" in note
+
+
 def test_what_is_large_is_refused(run_file: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text('{"blocks.0.attn.qkv": {"B": "lora:4"}}' + " " * LARGEST_BYTES)
     run_file.write_text(RUN + '[search]\nstart = ["mine.json"]\n')
