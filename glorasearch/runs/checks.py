@@ -8,6 +8,7 @@ from glorasearch.errors import BackboneError, ConfigError, DataError, ExportErro
 from glorasearch.export import BackboneFacts, check_exportable
 from glorasearch.runs.entrants import methods
 from glorasearch.runs.results import PilotResult, RaceResult, SearchResult, TrainedResult
+from glorasearch.runs.room import check_room
 from glorasearch.runs.session import Session
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.stored_run import COMMANDS
@@ -29,7 +30,7 @@ def check_run(session: Session, only: str | None) -> None:
         _check_earlier_stages(session, only)
     if only in (None, "export"):
         session.stored.check_export()
-    _check_supernet(session)
+    _check_supernet(session, only)
     uses_workers = resources.trains_elsewhere(config.train.ranks) or session.only_subnet is None
     if not resources.local and uses_workers:
         resources.check(torch.cuda.device_count())
@@ -57,12 +58,13 @@ def _check_earlier_stages(session: Session, only: str) -> None:
         session.require(StageResult.types[name])
 
 
-def _check_supernet(session: Session) -> None:
+def _check_supernet(session: Session, only: str | None) -> None:
     """Refuse device, data, backbone, space and budget that do not fit together."""
     supernet = session.supernet()
     images, _ = session.data.train.batch(slice(0, 2), session.device)
     supernet.check_reached(images)
     _check_output(session, images)
+    check_room(session, supernet, only)
     session.give_back(supernet)
     for notice in session.bound_space.notices:
         session.progress.say(f"space {session.space.name}: {notice}")

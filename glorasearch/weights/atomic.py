@@ -14,11 +14,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import psutil
 
 _PREFIX = ".glorasearch-tmp-"
 """Unique to this package: leftovers with this prefix are deleted."""
+ROOM: Final = (
+    "what had been written before is kept: make room there, or the folder writable, and run the same command again"
+)
+"""What to do about a file that cannot be written."""
 _CHUNK_BYTES = 1 << 20
 _FOREIGN_AGE_SECONDS = 24 * 3600
 """A temporary file of another machine, whose process cannot be checked, counts as a leftover after this time."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from glorasearch.errors import WeightsCorruptError, WeightStoreError
-from glorasearch.weights.atomic import remove_leftovers, replace_file
+from glorasearch.weights.atomic import ROOM, remove_leftovers, replace_file
 from glorasearch.weights.digest import TensorEntry, canonical_json, entries_digest, storable, tensor_entries
 from glorasearch.weights.encoding import decode, encode, read_metadata
 
@@ -57,7 +57,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str
         remove_leftovers(path.parent)
         replace_file(path, content, previous_checkpoint(path))
     except OSError as error:
-        raise WeightStoreError(f"checkpoint {path} cannot be written: {error}") from error
+        raise WeightStoreError(f"checkpoint {path} cannot be written: {error}; {ROOM}") from error
 
 
 class CheckpointWriter:

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import random
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -107,7 +108,7 @@ class Files:
     def _check_folder(self, folder: Path, write: bool) -> None:
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
-        if not folder.is_dir() or not os.access(folder, (os.W_OK if write else os.R_OK) | os.X_OK):
+        if not folder.is_dir() or not (_can_write(folder) if write else os.access(folder, os.R_OK | os.X_OK)):
             reason = f"{folder} is not a folder that can be {'written' if write else 'read'}"
             raise WeightStoreError(f"weight store {self.name!r}: {reason}; give another with --store")
 
@@ -169,6 +170,15 @@ class Files:
 
 
 _RIGHTS: Final = "get, put and list objects there"
+
+
+def _can_write(folder: Path) -> bool:
+    """Tried out: the mode says too little of a read-only disk, or of a user who may do everything."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def explain_url(url: str, error: Exception) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from glorasearch.errors import WeightsCorruptError, WeightsNotFoundError, WeightStoreError
 from glorasearch.weights.atomic import (
+    ROOM,
     publish_directory,
     remove_leftovers,
     temporary_directory,
@@ -59,6 +60,11 @@ class WeightStore:
         self.name = self._files.name
         """The URL without credentials, for messages."""
 
+    @property
+    def local(self) -> Path | None:
+        """The folder of a store on a disk."""
+        return self._files.local
+
     def __repr__(self) -> str:
         return f"WeightStore({self.name!r})"
 
@@ -95,7 +101,7 @@ class WeightStore:
             try:
                 self._publish_local(self._files.local, digest, content, entry.encode())
             except OSError as error:
-                raise WeightStoreError(f"weight store {self.name!r} cannot be written: {error}") from error
+                raise WeightStoreError(f"weight store {self.name!r} cannot be written: {error}; {ROOM}") from error
         else:
             self._files.write(self._path(digest, WEIGHTS_NAME), content)
             self._files.write(self._path(digest, MANIFEST_NAME), entry.encode())
