@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from glorasearch.adapters.layer import AdaptedLayer
 from glorasearch.adapters.watching import tensors_in
 from glorasearch.errors import BackboneError
+from glorasearch.space.selectors import compact
 
 CALLED, WEIGHT, BIAS = "called", "weight", "bias"
 
@@ -44,7 +45,7 @@ def check_uses(adapted: Mapping[str, AdaptedLayer], found: Mapping[str, set[str]
     missed = sorted(name for name, own in found.items() if not own & {CALLED, WEIGHT})
     if missed:
         raise BackboneError(
-            f"a forward pass never uses {', '.join(missed[:5])} ({len(missed)} layers): their adapters "
+            f"a forward pass never uses {compact(missed, list(adapted))}: their adapters "
             "would have no effect; exclude them by layers.exclude in the search space"
         )
     deaf = sorted(
@@ -57,7 +58,7 @@ def check_uses(adapted: Mapping[str, AdaptedLayer], found: Mapping[str, set[str]
     )
     if deaf:
         raise BackboneError(
-            f"this backbone reads the weight of {', '.join(deaf[:5])} ({len(deaf)} layers) and not the bias: C, D and "
+            f"this backbone reads the weight of {compact(deaf, list(adapted))} and not the bias: C, D and "
             'E would have no effect there; allow only "none" for them by a group in the search space'
         )
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from glorasearch.adapters.batch_norm import BatchNorm, following_batch_norms
 from glorasearch.errors import ExportError
+from glorasearch.space.selectors import compact
 
 State = Mapping[str, Tensor]
 
@@ -52,8 +53,9 @@ def express_biases(architecture: str, model_args: Mapping[str, Any], layers_gain
     biases, missing = _express(architecture, json_arguments(model_args), layers_gaining_bias)
     if missing:
         raise ExportError(
-            f"{architecture}: timm has no argument that gives a bias to {_few(missing)}, and no batch norm reads their "
-            "output alone; a subnet may add one by C or E, so the merged model could not be exported: in the search "
+            f"{architecture}: timm has no argument that gives a bias to {compact(missing, layers_gaining_bias)}, and "
+            "no batch norm reads their output alone; a subnet may add one by C or E, so the merged model could not be "
+            "exported: in the search "
             "space, exclude these layers (layers.exclude), or allow only 'none' for C and E there"
         )
     return biases
@@ -80,7 +82,9 @@ def _express(architecture: str, arguments: dict[str, Any], layers: Sequence[str]
     state: State = plain.state_dict()
     unknown = [layer for layer in layers if f"{layer}.weight" not in state]
     if unknown:
-        raise ExportError(f"{architecture}: no layers {_few(unknown)} in the model that timm builds from {arguments}")
+        raise ExportError(
+            f"{architecture}: no layers {compact(unknown)} in the model that timm builds from {arguments}"
+        )
     missing = _without_bias(layers, state)
     for argument in _bias_arguments(plain) if missing else ():
         try:
@@ -168,11 +172,6 @@ def _adds_biases_only(plain: State, candidate: State) -> bool:
 
 def _without_bias(layers: Sequence[str], state: State) -> list[str]:
     return [layer for layer in layers if f"{layer}.bias" not in state]
-
-
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:6])
-    return shown if len(names) <= 6 else f"{shown}, ... ({len(names)} in all)"
 
 
 def json_arguments(model_args: Mapping[str, Any]) -> dict[str, Any]:

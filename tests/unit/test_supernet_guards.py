@@ -70,7 +70,7 @@ def test_a_layer_that_is_never_called_is_refused() -> None:
     backbone = vit()
     backbone.add_module("unused", nn.Linear(4, 4))
     supernet = Supernet(backbone, space())
-    with pytest.raises(BackboneError, match=r"never uses unused \(1 layers\).*layers\.exclude"):
+    with pytest.raises(BackboneError, match=r"never uses unused: .*layers\.exclude"):
         supernet.check_reached(images())
 
 
