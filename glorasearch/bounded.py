@@ -107,8 +107,6 @@ def check_extent(value: Any) -> None:
 
 def name_fault(text: str) -> str | None:
     """Why no file can have this path; None if one can."""
-    if "\0" in text:
-        return f"{_brief(text)} has a null character, which no name of a file has"
     longest = max((os.fsencode(part) for part in text.split("/")), key=len)
     if len(longest) > MOST_NAME_BYTES:
         return (

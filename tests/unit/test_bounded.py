@@ -115,7 +115,7 @@ def test_overrides(override: str) -> None:
         ("search", "population", 10**12, "expected at most 1,000,000"),
         ("report", "chance_subnets", 10**12, "expected at most 100,000"),
         ("data", "source", f"folder:{LONG}/images", "has 307 bytes; a name of a file or folder has at most 255"),
-        ("data", "source", "folder:images\0", "has a null character"),
+        ("data", "source", "folder:images\0", "must not have the character NUL"),
         ("space", "name", LONG, "name: 'nnnn"),
         ("backbone", "checkpoint", "ä" * 128, "checkpoint: 'ää"),
         ("export", "path", "a/" * 3_000, "a path has at most 4,096"),
