@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,11 +197,13 @@ def test_a_run_of_a_fixed_method_races_its_rates(make_bench: MakeBench) -> None:
 
 
 def test_a_method_that_cannot_race_is_refused_before_the_training(
-    make_bench: MakeBench, capsys: pytest.CaptureFixture[str]
+    make_bench: MakeBench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    resnets = tmp_path / "resnets.toml"
+    resnets.write_text('[layers]\ninclude = ["layer?.*"]\n[choices]\nB = ["lora:2"]\n')
     for override, message in (
         ('race.methods=["lean"]', "race.methods: 'lean' has more than one subnet; expected a fixed method"),
-        ('race.methods=["resnet_glora"]', "matches none of"),
+        (f'race.methods=["{resnets}"]', "matches none of"),
         ('race.methods=["no_such"]', "race.methods: no search space 'no_such'"),
         ('report.baselines=["no_such"]', "report.baselines: no search space 'no_such'"),
         ("race.folds=400", "race.folds is 400, but train + search have 300 images; allowed are 2 to 300"),
