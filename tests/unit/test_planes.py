@@ -22,6 +22,7 @@ APART = (
     "__main__",
     "api",
     "assets",
+    "bounded",
     "cli",
     "config",
     "dotted",
