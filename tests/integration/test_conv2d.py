@@ -224,3 +224,25 @@ def test_offsets_for_which_there_is_no_place_are_refused_before_anything_starts(
     said = capsys.readouterr().err
     assert "stages.*.blocks.*.conv2 (4) gain no bias, since timm has no place for it" in said
     assert not bench.folder.exists()
+
+
+def test_what_a_space_does_without_on_a_backbone_is_said_first(
+    make_bench: MakeBench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run is refused for its race, but has said by then that rank 16 is too large for the first stage."""
+    arguments = (
+        "{img_size = 32, patch_size = 4, window_size = 4, embed_dim = 8, depths = [1, 1, 1], num_heads = [1, 2, 4]}"
+    )
+    bench = make_bench(
+        "backbone.name=swin_tiny_patch4_window7_224",
+        f"backbone.args={arguments}",
+        "space.name=wegeft",
+        "data.size=32",
+        "race.enabled=true",
+        "race.folds=400",
+    )
+    assert command_line(bench.arguments("run")) == 2
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "space wegeft: choices.A: 'wegeft:16' does not fit 1 of 3 layers, which do without it" in said
+    assert "group 'projections': its layers have 16, 32 inputs; those with equally many share" in said
+    assert "race.folds is 400" in said
