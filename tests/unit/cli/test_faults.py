@@ -6,6 +6,7 @@ import errno
 import logging
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from glorasearch.cli import main
 from glorasearch.cli.faults import report
 from glorasearch.errors import ConfigError, RunError, reason
 from glorasearch.runs.config import run_name
+
+
+@pytest.fixture(autouse=True)
+def _tracebacks_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.mark.parametrize(
