@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,10 @@ Judge = Literal["accuracy", "tempered"]
 Start = Literal["fresh", "inherited"]
 """Weights that a candidate starts from: new ones, or those of the supernet."""
 Rate = Annotated[float, Field(gt=0)]
+
+
+STEPS: Final = 400
+"""Of each training, unless the supernet's has fewer: enough to tell candidates apart (docs/search-quality-notes.md)."""
 
 
 class RaceConfig(Config):
@@ -32,8 +36,8 @@ class RaceConfig(Config):
     named: int = Field(default=2, ge=0, le=1_000)
     """Named points of the run's own space that race, in the order of `glorasearch.space.named_points`, those that are
     one of the methods left out."""
-    steps: int = Field(default=400, ge=1, le=MOST_STEPS)
-    """Optimiser steps of each training."""
+    steps: int | None = Field(default=None, ge=1, le=MOST_STEPS, examples=[400])
+    """Optimiser steps of each training; if not given 400, or as many as the supernet's training has if that is less."""
     folds: int = Field(default=5, ge=2, le=1_000)
     """Parts of train + search: a model is trained on all but one, and judged on that one."""
     rungs: ListOf[Annotated[int, Field(ge=1)]] = (1, 2)
@@ -50,6 +54,10 @@ class RaceConfig(Config):
     stack: Annotated[int, Role.BOOKKEEPING] = Field(default=0, ge=0, le=1_000)
     """Models that are trained side by side; 0 for as many as memory allows, and 1 on a CPU. A race may be continued
     with another value: results are the same but for rounding."""
+
+    def training_steps(self, supernet: int) -> int:
+        """Optimiser steps of each training, given those of the supernet's; 0 if that is not trained."""
+        return self.steps or min(STEPS, supernet or STEPS)
 
     @property
     def judged(self) -> tuple[int, ...]:

@@ -30,6 +30,9 @@ MOST_NAME: Final = 200
 METHOD_KEY: Final = "race.methods."
 """Before the name of a fixed method of the race, in the key of its search space."""
 
+TEACHER_STEPS: Final = 1_000
+"""Of each teacher, unless the refit has fewer."""
+
 
 class RefitConfig(Config):
     """Training the winner alone, on train + search."""
@@ -48,8 +51,8 @@ class RefitConfig(Config):
     """Models that teach the winner of a race what to answer on mixed images; 0 trains it on the labels."""
     orders: int = Field(default=4, ge=1, le=1_000)
     """Teachers of one candidate, which differ in their seeds; the best candidates of different methods teach."""
-    teacher_steps: int = Field(default=1_000, ge=1, le=MOST_STEPS)
-    """Optimiser steps of each teacher."""
+    teacher_steps: int | None = Field(default=None, ge=1, le=MOST_STEPS, examples=[1_000])
+    """Optimiser steps of each teacher; 1,000, or as many as the refit has if that is less, if not given."""
     teacher_lr: float = Field(default=3e-3, gt=0)
     """Largest peak learning rate of a teacher; else it has its candidate's."""
     teacher_drop_path: float = Field(default=0.1, ge=0, lt=1)
@@ -65,6 +68,11 @@ class RefitConfig(Config):
                 "teaches has that many"
             )
         return self
+
+    @property
+    def steps_of_teachers(self) -> int:
+        """Optimiser steps of each teacher."""
+        return self.teacher_steps or min(TEACHER_STEPS, self.steps or TEACHER_STEPS)
 
     def training(self, train: TrainingConfig, *, steps: int | None = None, lr: float | None = None) -> TrainingConfig:
         """The recipe of the refit, given that of the supernet; with other steps or another rate if they are given."""

@@ -115,7 +115,7 @@ class RayRace(LocalRace):
             if not isinstance(answer, list):
                 raise RunError(f"stage 'race': task {name} failed: {answer.summary}")
             for number, content in zip(shares[name], answer, strict=True):
-                on_step(number, self._session.config.race.steps)
+                on_step(number, self._session.config.race.training_steps(self._session.training.steps))
                 yield number, outcome_from_json(content)
 
     def _task(self, stacks: Sequence[Stack]) -> dict[str, Any]:

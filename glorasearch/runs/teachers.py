@@ -150,7 +150,7 @@ def too_few(section: RefitConfig, found: int, folds: int) -> str:
 def _recipe(session: Session, teacher: Teacher) -> TrainingConfig:
     section, candidate = session.config.refit, teacher.candidate
     assert candidate.rate is not None
-    config = recipe_of(session, Pick.of(candidate), section.teacher_steps, min(candidate.rate, section.teacher_lr))
+    config = recipe_of(session, Pick.of(candidate), section.steps_of_teachers, min(candidate.rate, section.teacher_lr))
     seed = member_seed(session.config.seed, f"{candidate.space_key} {candidate.digest}", f"teacher {teacher.order}")
     return config.replace(drop_path=section.teacher_drop_path, seed=seed)
 
@@ -175,7 +175,7 @@ def _ask(
     ]
     size = stack_size(backbone, members, session.device)
     probabilities = torch.zeros(len(mixture), session.data.classes, dtype=torch.float64)
-    seconds, able, total = 0.0, 0, section.teacher_steps * len(members)
+    seconds, able, total = 0.0, 0, section.steps_of_teachers * len(members)
     with session.progress.task(f"{len(members)} teachers", total) as advance:
 
         def train(chosen: Sequence[int]) -> tuple[float, int, Tensor]:
@@ -186,7 +186,7 @@ def _ask(
                 device=session.device,
                 compile=session.config.compile,
                 checkpoint=session.files.checkpoint(stage_name(RefitResult, _part(chosen, len(members), size))),
-                on_step=lambda step: advance(section.teacher_steps * chosen[0] + step * len(chosen), ""),
+                on_step=lambda step: advance(section.steps_of_teachers * chosen[0] + step * len(chosen), ""),
             )
             done = trainer.run()
             answers = _answers(trainer, mixture, [_beta(teachers[number]) for number in chosen], done.finite)

@@ -43,6 +43,7 @@ class _Race:
 
     def __init__(self, session: Session) -> None:
         self._session, self._config = session, session.config.race
+        self._steps = self._config.training_steps(session.training.steps)
         self._store = RaceStore(session.stored.workspace.database)
         found = entrants(session)
         self._candidates = candidates_of(found, self._config.rates, self._config.starts)
@@ -60,7 +61,7 @@ class _Race:
     def run(self) -> RaceResult:
         """All rungs."""
         config = self._config
-        total = config.steps * config.trainings(len(self._candidates))
+        total = self._steps * config.trainings(len(self._candidates))
         with self._session.progress.task("race", total) as advance:
             for rung in rungs_of(config):
                 self._rung(rung, advance)
@@ -81,7 +82,7 @@ class _Race:
             for number, stack in every.items()
             if any(training.place not in self._scores for training in stack)
         }
-        before = self._config.steps * len(self._scores)
+        before = self._steps * len(self._scores)
         advance(before, self._lead)
         steps: dict[int, int] = {}
 
@@ -105,7 +106,7 @@ class _Race:
 
     def _recipe(self, candidate: Candidate) -> TrainingConfig:
         """The run's recipe for one subnet, at the candidate's rate, with what its method wants."""
-        config = self._session.training.for_one_subnet(steps=self._config.steps, lr=candidate.rate)
+        config = self._session.training.for_one_subnet(steps=self._steps, lr=candidate.rate)
         return self._session.stored.spaces[candidate.entrant.space_key].recipe.apply(config)
 
     def _record(self, rung: int, stack: Sequence[Training], outcome: StackOutcome) -> None:
@@ -118,7 +119,7 @@ class _Race:
                 images=score.images,
                 correct=score.correct,
                 nats=score.nats,
-                steps=self._config.steps,
+                steps=self._steps,
                 seconds=outcome.seconds / len(stack),
             )
             for training, score in zip(stack, outcome.scores, strict=True)
@@ -144,7 +145,7 @@ class _Race:
             judge=self._config.judge,
             folds=self._config.folds,
             steps=sum(candidate.steps for candidate in found),
-            trainings=sum(candidate.steps for candidate in found) // self._config.steps,
+            trainings=sum(candidate.steps for candidate in found) // self._steps,
             seconds=sum(candidate.seconds for candidate in found),
             left_out=self._left_out,
             search_only="inherited" in self._config.starts,

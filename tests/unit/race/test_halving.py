@@ -103,6 +103,11 @@ def test_at_the_defaults_half_of_them_see_a_second_fold_and_eight_the_others() -
     assert RaceConfig(rungs=(5,)).trainings(48) == 5 * 48
 
 
+def test_a_short_run_has_a_short_race() -> None:
+    assert [RaceConfig().training_steps(steps) for steps in (6, 399, 6_000, 0)] == [6, 399, 400, 400]
+    assert RaceConfig(steps=1_000).training_steps(6) == 1_000
+
+
 def test_ties_go_to_the_other_score_then_to_fewer_parameters_then_to_the_order() -> None:
     small, *_, large = candidates((1e-3,))
     twin = Candidate(small.entrant, 1e-2)

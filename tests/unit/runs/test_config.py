@@ -212,6 +212,8 @@ def test_python_and_a_run_file_refuse_the_same_with_the_same_words() -> None:
 def test_rates_of_groups_follow_lr_and_scale_with_the_refits() -> None:
     train = TrainingConfig(lr=1e-2, head_lr=4e-2, ranks=2, batch_size=4)
     assert RefitConfig(steps=30).training(train) == train.replace(steps=30, ranks=1)
+    assert [RefitConfig(steps=steps).steps_of_teachers for steps in (30, 1_500, 0)] == [30, 1_000, 1_000]
+    assert RefitConfig(steps=30, teacher_steps=60).steps_of_teachers == 60
     refit = RefitConfig(steps=30, lr=5e-3, warmup_steps=7).training(train)
     assert (refit.lr, refit.vector_lr, refit.head_lr, refit.spectrum_lr) == (5e-3, 5e-3, 2e-2, None)
     assert (refit.warmup_steps, refit.warmup) == (7, 3)
