@@ -200,9 +200,9 @@ def test_inputs_of_any_layout_start_as_the_backbone() -> None:
     """CaiT's talking heads see a permuted tensor, for which torch takes another product."""
     torch.manual_seed(0)
     supernet = Supernet(
-        Layers({"fc": nn.Linear(4, 6)}, nn.Linear(6, 5)), space(A=["vector"], B=["lora:2"], E=["vector"])
+        Layers({"fc": nn.Linear(4, 4)}, nn.Linear(4, 5)), space(A=["vector"], B=["lora:2"], E=["vector"])
     )
-    x = torch.randn(2, 4, 33, 33).permute(0, 2, 3, 1)
+    x = torch.randn(2, 4, 9, 9).permute(0, 2, 3, 1)
     assert torch.equal(logits(supernet, x), supernet(x))
 
 
