@@ -73,7 +73,8 @@ class Outcome:
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Outcome:
         """The inverse of `to_dict`."""
-        return cls(**found | {"difference": math.nan if found["difference"] is None else found["difference"]})
+        difference = math.nan if found["difference"] is None else found["difference"]
+        return cls(**{**found, "difference": difference})
 
 
 def try_member(member: Member, space: SearchSpace) -> Outcome:
@@ -133,6 +134,7 @@ def roughen(backbone: nn.Module) -> None:
             parameter.normal_(std=0.02, generator=generator)
     for module in backbone.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            assert module.running_var is not None
             module.running_mean.normal_(std=0.05, generator=generator)
             module.running_var.uniform_(0.8, 1.25, generator=generator)
 
