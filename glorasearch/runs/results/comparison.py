@@ -135,5 +135,5 @@ class SearchChance(FrozenModel):
         """With the verdict."""
         verdict = "within"
         if not chance.low <= found <= chance.high:
-            verdict = "better" if (found > chance.high) == (chance.expected > chance.mean) else "worse"
+            verdict = "better" if chance.p < 0.5 else "worse"
         return cls.of(chance, fitness=fitness, found=found, scores=scores, verdict=verdict)

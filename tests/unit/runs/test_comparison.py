@@ -130,6 +130,15 @@ def test_what_is_said_of_chance(found: float, verdict: str) -> None:
     assert text.endswith("cross-entropy in nats on the search split, judged by 8 random subnets).")
 
 
+@pytest.mark.parametrize("draws", [1, 2, 20, 1_000])
+@pytest.mark.parametrize("lower", [True, False])
+def test_far_outside_the_band_is_better_on_the_good_side_alone(draws: int, lower: bool) -> None:
+    for found, verdict in ((-50.0, "better" if lower else "worse"), (50.0, "worse" if lower else "better")):
+        chance = best_by_chance(SCORES, draws, found, lower_is_better=lower)
+        fitness = "tempered" if lower else "accuracy"
+        assert SearchChance.judged(chance, fitness=fitness, found=found, scores=SCORES).verdict == verdict
+
+
 def test_accuracies_are_said_in_percent() -> None:
     accuracies = tuple(0.5 + 0.01 * number for number in range(8))
     chance = best_by_chance(accuracies, 20, 0.9, limit=1.0)
