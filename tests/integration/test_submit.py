@@ -200,7 +200,7 @@ def test_a_job_that_fails_is_exit_1_and_no_password_is_listed(
     row = json.loads(out)
     assert row["state"] == "FAILED"
     assert "error:" in err  # the log, which goes there with --json
-    assert "postgresql+psycopg://somebody:***@127.0.0.1:1/none goes with the job as an environment variable" in err
+    assert "the credentials of postgresql+psycopg://somebody:***@127.0.0.1:1/none go with the job" in err
     assert "secret-word" not in out + err
     assert command_line(["status", "fails", *to]) == 0
     assert "failed (Job entrypoint command failed with exit code 1" in capfd.readouterr().out
