@@ -41,7 +41,7 @@ _CHAIN: Final = re.compile(r"(?:(?:simplecache|filecache|blockcache|cached|dir|r
 """What fsspec puts before another URL."""
 _SCHEME: Final = re.compile(r"[^/@:]*(?::(?=/)|(?=//))")
 """Also a misspelt one: `post gres:/`, `postgresql//`."""
-_URL: Final = re.compile(r"(?:[A-Za-z][\w.+-]*:)?//")
+_URL: Final = re.compile(r"(?:[A-Za-z][\w.+-]*:)?//|[A-Za-z][\w.+-]*:/(?=[^/?#@\s]*:[^/?#@\s]*@)")
 _USER: Final = re.compile(r"[^:/?#@]*:")
 _AUTHORITY: Final = re.compile(r"[^/?#]*")
 _TOKEN: Final = re.compile(r"""[^\s"'<>`]+""")
@@ -65,7 +65,7 @@ def redact(text: str) -> str:
             word = re.escape(secret)
             text = re.sub(word if len(secret) >= WHOLE_WORDS else rf"(?<!\w){word}(?!\w)", HIDDEN, text)
     spans = [found.span(found.lastgroup or 0) for kind in (_ASSIGNMENT, _HEADER) for found in kind.finditer(text)]
-    for token in _TOKEN.finditer(text) if "//" in text or "=" in text else ():
+    for token in _TOKEN.finditer(text) if "//" in text or ":/" in text or "=" in text else ():
         part, start = token.group(), token.start()
         for url in _URL.finditer(part):
             spans += _shifted(_user_spans(part[url.start() :]), start + url.start())

@@ -18,6 +18,8 @@ os.environ.setdefault("GLORASEARCH_CACHE", f"{tempfile.gettempdir()}/glorasearch
 import torch
 from support.postgresql import PostgresqlServer
 
+from glorasearch import redact
+
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
@@ -34,6 +36,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return len(LONGEST) + ("integration" not in item.path.parts)
 
     items.sort(key=rank)
+
+
+@pytest.fixture(autouse=True)
+def nothing_concealed() -> Iterator[None]:
+    """Credentials of a test are words of the next one: a process forgets none by itself."""
+    before = set(redact._concealed)
+    yield
+    redact._concealed.clear()
+    redact._concealed.update(before)
 
 
 @pytest.fixture(scope="session")
