@@ -8,16 +8,16 @@ machine that is lent for ten minutes. Without `--tasks` the suite makes those of
 `--quick` proves the path with a few steps of one arm of each kind on one task with one seed, unless `--arms`, `--only`
 or `--seeds` say otherwise: some ten minutes on a CPU on which a step of a model takes a second.
 
-Plan of calls for 18 pairs (six tasks, three seeds) on GPUs that are lent for minutes at a time. On two H200 with
-`--jobs 6`, so three units at a time on each, one seed of evolution and yardstick for six tasks took some 800 seconds
-(2026-11-28, before the layers of a stack were merged at once):
+Plan of calls for 18 pairs (six tasks, three seeds) on GPUs that are lent for minutes at a time. On two H200, three
+tasks on each with `--jobs 3`, one seed of evolution and yardstick took 780 seconds (2026-11-28, in two calls, before
+the layers of a stack were merged at once):
 
     arm            model-steps   seconds of a unit among three, of these the race or the grid
     evolution           50,500   345, 210   (2,500 model-steps are the supernet's and its pilots', 9,500 the refit's)
     yardstick           62,000   266, 250   (30 points and the final one; two more are not counted)
 
-and alone on a GPU about half as long. So, in calls of `--minutes 9` with the same --out and settings, each until all
-its units are done:
+An evolution alone on a GPU took 239 s (seed 3, 60,100 model-steps, nothing compiled). So, with `--jobs 6` in calls of
+`--minutes 9` with the same --out and settings, each until all its units are done:
 
     1. --arms evolution,yardstick --seeds 0,1,2               5 calls
     2. --arms race_only,lora4_budget --seeds 0,1,2            4 to 5 calls

@@ -78,7 +78,7 @@ class RaceConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if list(self.rungs) != sorted(set(self.rungs)) or self.rungs[-1:] > (self.folds,):
+        if list(self.rungs) != sorted(set(self.rungs)) or max(self.rungs, default=0) > self.folds:
             allowed = f"increasing numbers from 1 to the number of folds, {self.folds}"
             raise ValueError(f"rungs is {list(self.rungs)}; allowed are {allowed}")
         choices = ("rates", self.rates), ("starts", self.starts), ("rungs", self.rungs), ("methods", self.methods or ())

@@ -88,7 +88,8 @@ def ranking(
     """All candidates, the best first: those of the last rung by all folds, then those of the one before, and so on."""
     found: list[Candidate] = []
     for rung in reversed(rungs_of(config)):
-        left = [one for one in entrants_of(rung, candidates, scores, config, betas) if one not in set(found)]
+        placed = set(found)
+        left = [one for one in entrants_of(rung, candidates, scores, config, betas) if one not in placed]
         found += _ranked(left, scores, range(config.judged[rung - 1]), config, betas)
     return found
 

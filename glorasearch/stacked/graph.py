@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
@@ -62,72 +63,80 @@ class CapturedStep:
         return self._result.clone()
 
 
+class Steppable(Protocol):
+    """What `GraphedSteps` runs."""
+
+    def compute(self, inputs: Sequence[Tensor]) -> Tensor:
+        """One step."""
+        ...
+
+    def changed(self) -> Sequence[Tensor]:
+        """What a step changes on the device."""
+        ...
+
+    def compile_model(self) -> None:
+        """Have the model compiled when it is called the next time."""
+        ...
+
+
 class GraphedSteps:
     """Runs the steps of a stack on a GPU, each as one CUDA graph.
 
-    With `compile="auto"` the model is compiled if a captured step takes so long that this pays in what is left.
+    With `compile="auto"` the model is compiled if a captured step takes so long that this pays in what is left. The
+    stack holds this object and not the other way round: its memory is free as soon as nobody needs it.
     """
 
-    def __init__(
-        self,
-        compute: Compute,
-        changed: Sequence[Tensor],
-        compile_model: Callable[[], object],
-        mode: Compile,
-        steps: int,
-    ) -> None:
-        """Prepare to run.
-
-        Args:
-            compute: one step.
-            changed: as `CapturedStep` takes it.
-            compile_model: has the model compiled when it is called the next time.
-            mode: `off` to capture nothing either.
-            steps: of the whole training.
-        """
-        self._compute, self._changed, self._compile_model, self._steps = compute, changed, compile_model, steps
-        self._captures, self._undecided, self._must = mode != "off", mode == "auto", mode == "on"
-        self._compiled = False
+    def __init__(self, mode: Compile, steps: int) -> None:
+        """For a training of so many steps; with `off` nothing is captured either."""
+        self._mode, self._steps = mode, steps
+        self._captures, self._compiled, self._decided = mode != "off", False, mode != "auto"
         self._step: CapturedStep | None = None
         self._first = 0
         self._began = 0.0
 
-    def __call__(self, number: int, inputs: Sequence[Tensor]) -> Tensor:
-        """Step `number`, from 0."""
-        if self._undecided and self._step is not None and number == self._first + TIMED:
-            self._decide(number)
+    def __call__(self, number: int, inputs: Sequence[Tensor], stack: Steppable) -> Tensor:
+        """Step `number` of the stack, from 0."""
+        if not self._decided and self._step is not None and number == self._first + TIMED:
+            self._decide(number, stack)
         if self._step is None and self._captures:
-            self._capture(number, inputs)
-        return self._plain(inputs) if self._step is None else self._step(inputs)
+            self._capture(number, inputs, stack)
+        return _plain(stack, inputs) if self._step is None else self._step(inputs)
 
-    def _decide(self, number: int) -> None:
+    def _decide(self, number: int, stack: Steppable) -> None:
         torch.cuda.synchronize()
-        self._undecided = False
+        self._decided = True
         if pays((time.perf_counter() - self._began) / TIMED, self._steps - number):
             self._step = None  # its memory is needed for the next one
-            self._compiled = True
-            self._compile_model()
+            self._compile(stack)
 
-    def _capture(self, number: int, inputs: Sequence[Tensor]) -> None:
-        if self._must and not self._compiled:
-            self._compiled = True
-            self._compile_model()
+    def _compile(self, stack: Steppable) -> None:
+        stack.compile_model()
+        self._compiled = True
+
+    def _capture(self, number: int, inputs: Sequence[Tensor], stack: Steppable) -> None:
+        if self._mode == "on" and not self._compiled:
+            self._compile(stack)
         try:
-            self._step = CapturedStep(self._compute if self._compiled else self._plain, inputs, self._changed)
+            compute = stack.compute if self._compiled else partial(_plain, stack)
+            self._step = CapturedStep(compute, inputs, stack.changed())
         except Exception as error:  # whatever a compiler, a driver or a model's forward may raise
-            if self._must or isinstance(error, torch.OutOfMemoryError):
+            if self._mode == "on" or isinstance(error, torch.OutOfMemoryError):
                 raise
-            what, self._captures = ("compiled", True) if self._compiled else ("captured", False)
+            what = "compiled" if self._compiled else "captured"
             _log.warning("the stack's step cannot be %s (%s): it runs without", what, reason(error))
-            if self._compiled:
-                self._compiled = False
-                self._capture(number, inputs)
-        torch.cuda.synchronize()
-        self._first, self._began = number, time.perf_counter()
+        else:
+            torch.cuda.synchronize()
+            self._first, self._began = number, time.perf_counter()
+            return
+        # Here, where what the failed attempt held is free again.
+        self._captures, self._compiled = self._compiled, False
+        if self._captures:
+            self._capture(number, inputs, stack)
 
-    def _plain(self, inputs: Sequence[Tensor]) -> Tensor:
-        with torch.compiler.set_stance("force_eager"):
-            return self._compute(inputs)
+
+def _plain(stack: Steppable, inputs: Sequence[Tensor]) -> Tensor:
+    with torch.compiler.set_stance("force_eager"):
+        return stack.compute(inputs)
 
 
 def pays(seconds: float, steps: int) -> bool:

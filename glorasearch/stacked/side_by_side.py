@@ -79,9 +79,7 @@ class SideBySide(Engine):
         ]
         self._graphed: GraphedSteps | None = None
         if device.type == "cuda":
-            self._graphed = GraphedSteps(
-                self._compute, self._changed(), self._compile, compile, max(member.config.steps for member in members)
-            )
+            self._graphed = GraphedSteps(compile, members[0].config.steps)
 
     def step(self, number: int, images: Tensor, targets: Tensor, scales: Sequence[float]) -> Tensor:
         """See `Engine.step`."""
@@ -89,15 +87,16 @@ class SideBySide(Engine):
         masks = self._drops.draw(number, targets.shape[1], self._store.dtype)
         inputs = [images, targets, self._optimizer.table(scales).to(self._device)]
         inputs += [mask.to(self._device) for mask in masks]
-        result = self._compute(inputs) if self._graphed is None else self._graphed(number, inputs)
+        result = self.compute(inputs) if self._graphed is None else self._graphed(number, inputs, self)
         for warm_up in self._warm_ups:
             self._optimizer.forget(warm_up.member, warm_up.step())
         return result
 
-    def _compile(self) -> None:
+    def compile_model(self) -> None:
+        """See `Steppable`."""
         compile_blocks(self._model.model)
 
-    def _compute(self, inputs: Sequence[Tensor]) -> Tensor:
+    def compute(self, inputs: Sequence[Tensor]) -> Tensor:
         """One step on images, targets, the optimiser's table and masks; returns `(M, 2)`."""
         images, targets, table, *masks = inputs
         self._drops.set(masks)
@@ -156,7 +155,7 @@ class SideBySide(Engine):
         draws = {one.name: torch.tensor([one.draws]) for one in self._warm_ups if one.member == member}
         return {name: self._store.row(member, name) for name in self._names[member]} | draws
 
-    def _changed(self) -> list[Tensor]:
+    def changed(self) -> list[Tensor]:
         """What a step changes on the device."""
         return [self._store.theta.detach(), self._optimizer.first, self._optimizer.second]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from support.stacks import members_of, space_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glorasearch.stacked import StackedTrainer
-from glorasearch.stacked.graph import pays
+from glorasearch.stacked.graph import GraphedSteps, pays
 from glorasearch.stacked.side_by_side import SideBySide
 
 WAITING = {"aten._local_scalar_dense.default", "aten.lift_fresh.default", "aten.nonzero.default"}
@@ -43,18 +45,45 @@ def test_a_step_waits_for_nothing() -> None:
     watched = Watched()
     computed: list[torch.Tensor] = []
 
-    def watch(inputs: Any, compute: Any = engine._compute) -> torch.Tensor:
+    def watch(inputs: Any, compute: Any = engine.compute) -> torch.Tensor:
         compute(inputs)  # a warm-up
         with watched:
             computed.append(compute(inputs))
         return computed[-1]
 
-    engine._compute = watch  # type: ignore[method-assign]
+    engine.compute = watch  # type: ignore[method-assign]
     images, labels = data.batch(torch.arange(36) % len(data))
     engine.step(0, images, labels.view(6, 6), [1.0] * 6)
     assert torch.isfinite(computed[0]).all()
     assert {"aten.baddbmm.default", "aten._foreach_norm.Scalar", "aten.index_select.default"} <= watched.seen
     assert not watched.seen & WAITING
+
+
+class Counting:
+    """A stack whose step counts; it runs nowhere but on the CPU."""
+
+    def compute(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        return inputs[0] + 1
+
+    def changed(self) -> list[torch.Tensor]:
+        return []
+
+    def compile_model(self) -> None:
+        raise AssertionError
+
+
+def test_a_stack_is_gone_when_nobody_needs_it() -> None:
+    """A cycle would keep its gigabytes until Python looks for cycles, while the next stack is planned with what is
+    free."""
+    steps, stack = GraphedSteps("off", 3), Counting()
+    assert steps(0, [torch.zeros(())], stack) == 1
+    left = weakref.ref(stack)
+    gc.disable()
+    try:
+        del stack
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_compilation_pays_for_long_trainings_only() -> None:

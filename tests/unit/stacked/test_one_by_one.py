@@ -9,9 +9,8 @@ from collections.abc import Mapping
 import pytest
 import timm
 import torch
-from support.data import few_digits
 from support.models import TINY_VIT, tiny_vit
-from support.stacks import differences, double, members_of, space_of, trained_alone
+from support.stacks import differences, members_of, space_of, trained_alone
 from timm.layers import DropPath
 from torch import Tensor, nn
 
@@ -20,16 +19,6 @@ from glorasearch.choices import Choice, Contribution, LowRank, Part, Site
 from glorasearch.data import SearchData
 from glorasearch.errors import BackboneError
 from glorasearch.stacked import StackedTrainer
-
-
-@pytest.fixture(scope="module")
-def data() -> SearchData:
-    return few_digits()
-
-
-@pytest.fixture(scope="module")
-def vit() -> nn.Module:
-    return double(tiny_vit())
 
 
 class Mixing(nn.Module):

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from support.data import few_digits
 from support.models import tiny_vit
-from support.stacks import CHOICES, differences, double, members_of, recipe, space_of, trained_alone
+from support.stacks import CHOICES, differences, members_of, recipe, space_of, trained_alone
 from torch import Tensor, nn
 
 from glorasearch.data import SearchData
@@ -21,16 +20,6 @@ from glorasearch.supernet import Supernet
 from glorasearch.training import TrainingRecord
 
 SIDES = pytest.mark.parametrize("side_by_side", [True, False], ids=["side by side", "one by one"])
-
-
-@pytest.fixture(scope="module")
-def data() -> SearchData:
-    return few_digits()
-
-
-@pytest.fixture(scope="module")
-def vit() -> nn.Module:
-    return double(tiny_vit())
 
 
 def replaced(member: Member, **changes: Any) -> Member:
