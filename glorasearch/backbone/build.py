@@ -12,7 +12,8 @@ from torch import nn
 
 from glorasearch.backbone.config import BackboneConfig
 from glorasearch.backbone.new_head import draw_classifier
-from glorasearch.backbone.pretrained import NUMPY, checked_loading
+from glorasearch.backbone.original_format import NUMPY
+from glorasearch.backbone.pretrained import checked_loading
 from glorasearch.errors import BackboneError, reason
 
 
@@ -46,10 +47,11 @@ def build_backbone(config: BackboneConfig, classes: int, *, drop_path: float = 0
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
-            with checked_loading(config):
+            with checked_loading(config) as loading:
                 model: nn.Module = timm.create_model(
                     name, pretrained=config.pretrained, num_classes=classes, **arguments
                 )
+            loading.check_done(model)
         except BackboneError:
             raise
         except Exception as error:

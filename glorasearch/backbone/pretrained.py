@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-import numpy as np
-import torch
 from timm.models import _builder
 from torch import Tensor, nn
 
 from glorasearch.adapters import head_names
 from glorasearch.backbone.config import BackboneConfig
+from glorasearch.backbone.fit import State, few, form, is_broken, other_kind, other_shape, pattern
+from glorasearch.backbone.original_format import lost_blocks, names_in
+from glorasearch.backbone.read import read_checkpoint
 from glorasearch.backbone.unwrap import unwrap
 from glorasearch.errors import BackboneError, first_line, first_sentence
 
 _log = logging.getLogger(__name__)
 _lock = threading.RLock()
 _said: Final[set[str]] = set()
-State = Mapping[str, Tensor]
-NUMPY: Final = (".npz", ".npy")
-"""Files in the original JAX format, which models of timm read by a function of their own."""
 
 
 @contextmanager
-def checked_loading(config: BackboneConfig) -> Iterator[None]:
+def checked_loading(config: BackboneConfig) -> Iterator[Loading]:
     """While it is open, `timm.create_model(pretrained=True)` in this thread loads weights that fit, or raises.
 
     timm alone loads what fits, and leaves the rest at random values, if the classes are not as many as the file's.
 
+    Yields:
+        What is to be told the model that was made (`Loading.check_done`).
+
     Raises:
-        BackboneError: while loading, if tensors outside the head are not in the file or have another shape there, or
-            if the file has more of them; at the end, if nothing was loaded in timm's way.
+        BackboneError: while loading, if tensors outside the head are not in the file, or are others there, or if the
+            file has more of them.
     """
-    thread, load, loading = threading.get_ident(), _builder.load_pretrained, _Loading(config)
+    thread, load, loading = threading.get_ident(), _builder.load_pretrained, Loading(config)
 
     def load_checked(model: nn.Module, *args: Any, **kwargs: Any) -> None:
         if threading.get_ident() == thread:
@@ -49,21 +49,16 @@ def checked_loading(config: BackboneConfig) -> Iterator[None]:
     with _lock:
         _builder.load_pretrained = load_checked
         try:
-            yield
+            yield loading
         finally:
             _builder.load_pretrained = load
-    if config.pretrained and not loading.done and not config.allow_missing:
-        raise BackboneError(
-            f"backbone {config.name!r}: nothing was loaded in timm's way, so the weights may be random; if the model "
-            'loads its weights itself, set backbone.allow_missing = ["*"], otherwise backbone.pretrained = false'
-        )
 
 
-class _Loading:
+class Loading:
     """timm's `load_pretrained` for one backbone, with checks before and after."""
 
     def __init__(self, config: BackboneConfig) -> None:
-        self.done = False
+        self._done = False
         self._config = config
         self._given: list[str] | None = None
         """Names that the file has for the model, in the model's terms; None if the model reads the file itself."""
@@ -71,6 +66,22 @@ class _Loading:
         """What timm has converted."""
         self._unused: list[str] = []
         """Those of them that the model does not have."""
+
+    def check_done(self, model: nn.Module) -> None:
+        """Refuse a model for which nothing was loaded in timm's way, but for tensors that are allowed to be missing.
+
+        Raises:
+            BackboneError: if tensors may be random.
+        """
+        heads = tuple(f"{head}." for head in head_names(model))
+        if not self._config.pretrained or self._done:
+            return
+        if all(self._allowed(name) for name in _tensors(model) if not name.startswith(heads)):
+            return
+        raise BackboneError(
+            f"backbone {self._config.name!r}: nothing was loaded in timm's way, so the weights may be random; if the "
+            'model loads its weights itself, set backbone.allow_missing = ["*"], otherwise backbone.pretrained = false'
+        )
 
     def run(
         self,
@@ -94,7 +105,8 @@ class _Loading:
 
         def load_state_dict(state: Mapping[str, Any], *_: Any, **__: Any) -> Any:
             tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-            kept = {name: value for name, value in tensors.items() if not _other_shape(name, value, own, heads)}
+            kept = {name: value for name, value in tensors.items() if not other_shape(name, value, own, heads)}
+            kept = self._without(kept, own, [name for name in kept if other_kind(name, kept[name], own)])
             try:
                 result = model_loads(kept, strict=False)
             except RuntimeError as error:
@@ -112,7 +124,10 @@ class _Loading:
         logger.addFilter(_is_news)
         try:
             # The classes of the file's background are of no interest: its classifier is not kept.
-            load(model, {**(pretrained_cfg or {}), "label_offset": 0}, filter_fn=convert, strict=False, **options)
+            cfg = {**(pretrained_cfg or {}), "label_offset": 0}
+            if self._config.checkpoint is not None and not cfg.get("custom_load"):
+                cfg["state_dict"] = read_checkpoint(self._config.checkpoint)
+            load(model, cfg, filter_fn=convert, strict=False, **options)
         except BackboneError:
             raise
         except RuntimeError as error:  # among them timm's, of the channels of the first convolution
@@ -127,10 +142,10 @@ class _Loading:
         missing = [
             name
             for name, tensor in outside.items()
-            if tensor.is_floating_point() and before.get(name) == (id(tensor), tensor._version)
+            if (tensor.is_floating_point() or tensor.is_complex()) and before.get(name) == (id(tensor), tensor._version)
         ]
         self._check(model, missing, outside, pretrained_cfg or {})
-        self.done = True
+        self._done = True
 
     def _converted(
         self,
@@ -154,10 +169,10 @@ class _Loading:
             except TypeError:
                 return filter_fn(state)
         except Exception as error:
-            given = _few([str(name) for name in state])
+            given = few([str(name) for name in state])
             raise BackboneError(
                 f"backbone {self._config.name!r}: timm cannot convert {self._source} for this model "
-                f"({type(error).__name__}: {first_line(error)}): it has {given}; the model has {_few(list(own))}. Give "
+                f"({type(error).__name__}: {first_line(error)}): it has {given}; the model has {few(list(own))}. Give "
                 "a file for this architecture, or the name of the file's"
             ) from error
 
@@ -167,53 +182,58 @@ class _Loading:
         Raises:
             BackboneError: if they are not.
         """
-        other = [name for name, value in state.items() if _other_shape(name, value, own)]
+        other = [name for name, value in state.items() if other_shape(name, value, own)]
         if not other:
             raise self._unreadable(error) from error
+        return self._without(state, own, other)
+
+    def _without(self, state: Mapping[str, Any], own: State, other: Sequence[str]) -> dict[str, Any]:
+        """What is left of the file without tensors that the model has otherwise, if these are allowed to be missing.
+
+        Raises:
+            BackboneError: if they are not.
+        """
         refused = [name for name in other if not self._allowed(name)]
         if refused:
-            shapes = ", ".join(
-                f"{name} {tuple(state[name].shape)} in the file and {tuple(own[name].shape)} in the model"
-                for name in refused[:3]
+            parts = ", ".join(
+                f"{name} {form(state[name])} in the file and {form(own[name])} in the model" for name in refused[:3]
             )
             raise BackboneError(
                 f"backbone {self._config.name!r}: {self._source} does not fit: {len(refused)} tensors have another "
-                f"shape: {shapes}. {self._advice(refused)}"
-            ) from error
+                f"shape or kind: {parts}. {self._advice(refused)}"
+            )
         return {name: value for name, value in state.items() if name not in other}
 
     def _check(self, model: nn.Module, missing: Sequence[str], outside: State, cfg: Mapping[str, Any]) -> None:
         """Refuse tensors that are at their random start, and tensors of the file for which the model has no place."""
-        given = self._given if self._given is not None else _numpy_names(cfg.get("file"))
-        lost = _lost_blocks(model, given) if self._given is None else self._unused
+        given = self._given if self._given is not None else names_in(cfg.get("file"))
+        lost = lost_blocks(model, given) if self._given is None else self._unused
         refused = [name for name in missing if not self._allowed(name)]
         # Projectors and decoders of a pretraining are no part of the model; what is within its modules is.
         extra = [name for name in lost if hasattr(model, name.partition(".")[0]) and not self._allowed(name)]
-        broken = [name for name, tensor in outside.items() if _is_broken(tensor)]
+        broken = [name for name, tensor in outside.items() if is_broken(tensor)]
         if broken:
             raise BackboneError(
-                f"backbone {self._config.name!r}: {self._source} has values that are not finite, in {_few(broken)}; "
+                f"backbone {self._config.name!r}: {self._source} has values that are not finite, in {few(broken)}; "
                 "give a file that is whole"
             )
         parts = []
         if refused:
-            parts.append(
-                f"{len(refused)} of the {len(outside)} tensors outside the head are not in it: {_few(refused)}"
-            )
+            parts.append(f"{len(refused)} of the {len(outside)} tensors outside the head are not in it: {few(refused)}")
         if extra or (refused and lost):
             shown = extra or lost
-            parts.append(f"{len(shown)} of the file have no place in the model: {_few(shown)}")
+            parts.append(f"{len(shown)} of the file have no place in the model: {few(shown)}")
         elif refused and given:
-            parts.append(f"it has {_few(given)}")
+            parts.append(f"it has {few(given)}")
         if refused or extra:
             raise BackboneError(
                 f"backbone {self._config.name!r}: {self._source} does not fit: {'; '.join(parts)}. "
                 f"{self._advice([*refused, *extra])}"
             )
         if missing:
-            _say(f"backbone {self._config.name!r}: not in {self._source}, and random: {_few(missing)}")
+            _say(f"backbone {self._config.name!r}: not in {self._source}, and random: {few(missing)}")
         if lost:
-            _say(f"backbone {self._config.name!r}: of {self._source} is not used: {_few(lost)}")
+            _say(f"backbone {self._config.name!r}: of {self._source} is not used: {few(lost)}")
 
     def _unreadable(self, error: Exception) -> Exception:
         """The error for a file that was given and has no weights that timm can read; others are explained elsewhere."""
@@ -229,8 +249,8 @@ class _Loading:
     def _advice(self, names: Sequence[str]) -> str:
         args = ", ".join(key for key in self._config.args if key not in ("drop_rate", "drop_path_rate"))
         where = f"backbone.args (now {args})" if args else "backbone.args"
-        found = list(dict.fromkeys(_pattern(name) for name in names))
-        patterns = ", ".join(f'"{pattern}"' for pattern in (found if len(found) <= 4 else ["<pattern>"]))
+        found = list(dict.fromkeys(pattern(name) for name in names))
+        patterns = ", ".join(f'"{one}"' for one in (found if len(found) <= 4 else ["<pattern>"]))
         return (
             f"Every tensor outside the head has to come from the file: change backbone.name or {where} to what it was "
             f"made with, give another file, or, if you know that it is right, set backbone.allow_missing = [{patterns}]"
@@ -247,44 +267,6 @@ class _Loading:
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = model.state_dict(keep_vars=True)
     return tensors
-
-
-def _other_shape(name: str, value: Any, own: State, within: str | tuple[str, ...] = "") -> bool:
-    """Whether the model has another shape for a tensor within some modules."""
-    known = name.startswith(within) and name in own
-    return known and isinstance(value, Tensor) and value.shape != own[name].shape
-
-
-def _lost_blocks(model: nn.Module, names: Sequence[str]) -> list[str]:
-    """In the original format of vision transformers, whose reader leaves out what it does not need: further blocks."""
-    blocks = getattr(model, "blocks", ())
-    numbers = {int(found[1]) for name in names if (found := re.search(r"encoderblock_(\d+)/", name))}
-    return [f"blocks.{number}" for number in sorted(numbers) if number >= len(blocks)]
-
-
-def _is_broken(tensor: Tensor) -> bool:
-    """Whether a parameter is not finite; buffers may have infinite values, as masks do."""
-    wrong = ~torch.isfinite(tensor.detach()) if isinstance(tensor, nn.Parameter) else torch.isnan(tensor)
-    return bool(wrong.any())
-
-
-def _numpy_names(path: str | None) -> list[str]:
-    if path is None or not path.endswith(".npz"):
-        return []
-    with np.load(path, allow_pickle=False) as archive:
-        return list(archive.files)
-
-
-def _pattern(name: str) -> str:
-    """What the module, or the block, of a tensor is named by."""
-    segments = name.split(".")
-    depth = 2 if len(segments) > 1 and segments[1].isdecimal() else 1
-    return f"{'.'.join(segments[:depth])}.*" if len(segments) > depth else name
-
-
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:4])
-    return shown if len(names) <= 4 else f"{shown}, ... ({len(names)} in all)"
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
+from timm.models import clean_state_dict
 from torch import Tensor
 
 KEYS: Final = (
-    *("state_dict_ema", "model_ema", "ema", "teacher", "target_encoder", "state_dict", "model", "model_state_dict"),
+    *(
+        "state_dict_ema",
+        "model_ema",
+        "ema",
+        "teacher",
+        "target_encoder",
+        "state_dict",
+        "model",
+        "model_state_dict",
+        "model_state",
+    ),
     *("network", "net", "backbone", "base_encoder", "encoder", "student", "weights"),
 )
 """Entries of a checkpoint that hold the tensors of a model; the first of equal ones is taken."""
@@ -19,6 +30,7 @@ PREFIXES: Final = (
     *("visual_encoder.", "vision_model.", "visual.", "trunk.", "online_network.", "target_network.", "ema.", "vit."),
 )
 """What wrappers, trainers and frameworks put before a model's names; the first of equal ones is taken."""
+_OF_TIMM: Final = ("state_dict_ema", "model_ema", "state_dict", "model")
 _DEPTH: Final = 4
 
 
@@ -26,7 +38,7 @@ def unwrap(checkpoint: Mapping[str, Any], names: Collection[str]) -> tuple[tuple
     """The part of a checkpoint that has the model's names, and the keys and prefixes that were taken off.
 
     What names most of the model's tensors is taken, if that is half of them and more than the checkpoint itself does;
-    otherwise the checkpoint is returned as it is, since timm knows other formats.
+    otherwise the checkpoint is taken as timm does, which knows other formats.
 
     Args:
         checkpoint: name → tensor, or key → such a mapping.
@@ -39,7 +51,13 @@ def unwrap(checkpoint: Mapping[str, Any], names: Collection[str]) -> tuple[tuple
         fitting = len(known & view.keys())
         if fitting > best and 2 * fitting >= len(known):
             best, path, found = fitting, own_path, view
-    return path, found
+    return (path, found) if path or best else _as_timm_does(found)
+
+
+def _as_timm_does(checkpoint: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The first entry that timm knows as one of weights, and names without what parallel training puts before them."""
+    key = next((key for key in _OF_TIMM if isinstance(checkpoint.get(key), Mapping) and checkpoint[key]), None)
+    return (() if key is None else (f"{key!r}",)), clean_state_dict(checkpoint if key is None else checkpoint[key])
 
 
 def _views(content: Mapping[str, Any], depth: int) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
