@@ -16,8 +16,6 @@ from glorasearch.data.reading import Depth, Reading, content_digest, depth_of
 Check = Literal["structure", "scale", "pixels"]
 """How far an image is examined: that it is an image and not cut; the values of pixels with more than 8 bits, too; and
 that its pixels can be decoded, too."""
-CHECKED_BY_SUMS = ("PNG",)
-"""Formats with checksums that Pillow verifies; of the others it verifies the header only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,8 @@ class Examined:
 def examine_file(data: bytes, reading: Reading, check: Check) -> Examined:
     """Examine an encoded image; raises whatever the decoder raises if it is broken.
 
-    A PNG's checksums are verified, a JPEG must have its end marker; what else is broken shows by decoding.
+    A PNG's checksums are verified, a JPEG must have its end marker; what else is broken shows by decoding, which
+    checksums do not replace: they are right where an encoder wrote nonsense.
     """
     with Image.open(io.BytesIO(data)) as image:
         kind, depth = image.format, depth_of(image)
@@ -47,7 +46,7 @@ def examine_file(data: bytes, reading: Reading, check: Check) -> Examined:
         raise OSError("the JPEG is truncated: it has no end marker")
     fingerprint = content_digest(data, mark)
     wide = depth != "8 bits"
-    if check == "structure" or not (wide or (check == "pixels" and kind not in CHECKED_BY_SUMS)):
+    if check == "structure" or not (wide or check == "pixels"):
         return Examined(fingerprint, mark, depth)
     with Image.open(io.BytesIO(data)) as image:
         if not wide:

@@ -68,7 +68,7 @@ def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None =
 
     The same configuration gives the same splits, byte for byte, in any process. All images are read and checked here;
     splits that fit into `config.max_memory_gib` are decoded and kept. Of the others, each file is checked (it exists,
-    is an image, is not truncated): by its checksums, or by decoding it once if its format has none.
+    is an image, is not truncated) by decoding it once.
 
     Args:
         config: the source and the sizes.
@@ -97,8 +97,8 @@ def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None =
 def load_search_data(config: DataConfig, spec: InputSpec, progress: Progress | None = None) -> SearchData:
     """Training and search split, equal to those of `load_splits`, without the test split.
 
-    Images of the test split are compared by content hash with the others, and their files are checked: those whose
-    format has no checksums are decoded, and thrown away.
+    Images of the test split are compared by content hash with the others, and decoded once, so that a broken one
+    is found before anything is trained.
 
     Raises:
         DataError: as `load_splits`.

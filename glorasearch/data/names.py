@@ -12,6 +12,10 @@ from glorasearch.data.problems import Problems
 
 _UNSHOWN = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories that no class name may have: control characters, bytes that are not UTF-8, line separators."""
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that turn the text around them, so that a name reads as another."""
+KERNEL = ("/proc", "/sys")
+"""What is below is made up by the kernel: reading may block, and links lead anywhere."""
 NaturalKey = tuple[list[int | str], str]
 
 
@@ -32,7 +36,12 @@ def file_key(name: str) -> tuple[bool, NaturalKey]:
 def shown(name: str | Path) -> str:
     """A name as one line of printable text; bytes that are not UTF-8 and control characters become escapes."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace") if _has_bytes(str(name)) else str(name)
-    return "".join(char if unicodedata.category(char) not in _UNSHOWN else repr(char)[1:-1] for char in text)
+    return "".join(repr(char)[1:-1] if _unshown(char) else char for char in text)
+
+
+def of_kernel(real: str) -> bool:
+    """Whether a path without links lies where the kernel makes files up."""
+    return real in KERNEL or real.startswith(tuple(f"{root}/" for root in KERNEL))
 
 
 def one_form(name: str) -> str:
@@ -45,10 +54,14 @@ def check_class_names(names: Sequence[str], problems: Problems) -> None:
     for name in names:
         if _has_bytes(name):
             problems.add(f"class '{shown(name)}': its name is not UTF-8; rename it")
-        elif any(unicodedata.category(char) in _UNSHOWN for char in name):
+        elif any(map(_unshown, name)):
             problems.add(f"class '{shown(name)}': its name has a control character or a line break; rename it")
         elif not name.strip():
             problems.add(f"class {name!r}: its name is blank; rename it")
+
+
+def _unshown(char: str) -> bool:
+    return unicodedata.category(char) in _UNSHOWN or char in _TURNING
 
 
 def _has_bytes(name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from glorasearch.data.examine import Check, Examined
@@ -210,7 +210,8 @@ def unreadable(name: str, error: Exception) -> str:
         return f"{name}: does not exist"
     if isinstance(error, DataError):
         return f"{name}: {error}"
-    return f"{name}: cannot be read as an image: {error or type(error).__name__}; replace the file or remove it"
+    reason = "no format of images begins like it" if isinstance(error, UnidentifiedImageError) else error
+    return f"{name}: cannot be read as an image: {reason or type(error).__name__}; replace the file or remove it"
 
 
 def parallel(

@@ -16,6 +16,8 @@ Depth = Literal["8 bits", "16 bits", "16 bits a colour", "32 bits", "floating po
 FULL_SCALE = (0.0, 65535.0)
 """Black and white of 16 bits, unless `data.pixel_range` says otherwise."""
 _WIDE: tuple[Depth, ...] = ("16 bits", "32 bits", "floating point")
+_LARGEST_STEP = 2**48
+"""Up to this, 256 steps between whole numbers are computed with 64 bits."""
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -87,7 +89,8 @@ class Reading:
             raise ValueError(f"its pixels are {depth}, whose scale no file says; set data.pixel_range = [black, white]")
         values = np.asarray(image)
         low, high = limits
-        if depth != "floating point" and low == int(low) and high == int(high):
+        whole = low == int(low) and high == int(high) and max(abs(low), abs(high)) <= _LARGEST_STEP
+        if whole and depth != "floating point":
             steps = (np.clip(values.astype(np.int64), int(low), int(high)) - int(low)) * 256 // int(high - low + 1)
             return Image.fromarray(steps.astype(np.uint8))
         if not np.isfinite(values).all():

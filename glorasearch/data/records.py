@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 import threading
 from abc import ABC, abstractmethod
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from glorasearch.data.examine import Check, Examined, examine_file, examine_image, pixel_digest
-from glorasearch.data.names import shown
+from glorasearch.data.names import of_kernel, shown
 from glorasearch.data.reading import Reading
 from glorasearch.data.splitter import IntArray
 from glorasearch.errors import DataError
@@ -100,22 +101,25 @@ class FileRecords(EncodedRecords):
 
     def __init__(self, paths: Sequence[Path], labels: Sequence[int], origins: Sequence[str] | None = None) -> None:
         super().__init__(labels)
-        self._paths, self._origins = paths, origins
+        self.paths, self._origins = paths, origins
 
     def name(self, index: int) -> str:
         """`<list>:<line>: <path>`, or the path."""
-        path = shown(self._paths[index])
+        path = shown(self.paths[index])
         return path if self._origins is None else f"{self._origins[index]}: {path}"
 
     def read(self, index: int) -> bytes:
         """The file's bytes.
 
         Raises:
-            DataError: if it is a pipe or a device, whose reading may never end.
+            DataError: if it is a pipe, a device or one of the kernel's, whose reading may never end.
         """
-        path = self._paths[index]
-        if not stat.S_ISREG(path.stat().st_mode):
+        path = self.paths[index]
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise DataError("is not a regular file but a folder, pipe, socket or device")
+        if not status.st_size and of_kernel(os.path.realpath(path)):
+            raise DataError("leads to a file that the kernel makes up")
         return path.read_bytes()
 
 

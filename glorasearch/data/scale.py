@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -83,4 +84,4 @@ def _suggested(found: _Found) -> str:
         return f"[{found.smallest:g}, {found.largest:g}]"
     if found.largest <= 1:
         return "[0, 1]"
-    return f"[0, {2 ** int(found.largest).bit_length() - 1}]"
+    return f"[0, {2 ** math.ceil(found.largest).bit_length() - 1}]"

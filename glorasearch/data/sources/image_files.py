@@ -7,24 +7,22 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from glorasearch.data.names import file_key, shown
+from glorasearch.data.names import file_key, of_kernel, shown
 from glorasearch.data.problems import Problems
 from glorasearch.errors import DataError
 
 # fmt: off
 EXTENSIONS = (
-    ".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".j2c", ".j2k",
-    ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx",
-    ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd",
-    ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp", ".xbm", ".xpm",
+    ".apng", ".avif", ".avifs", ".blp", ".bmp", ".bw", ".cur", ".dcx", ".dds", ".dib", ".fit", ".fits", ".ftc", ".ftu",
+    ".gif", ".icb", ".icns", ".ico", ".im", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg",
+    ".jpx", ".msp", ".pbm", ".pcd", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".pxr", ".qoi", ".ras",
+    ".rgb", ".rgba", ".sgi", ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp", ".xbm", ".xpm",
 )
 # fmt: on
 """What an image file may end in: still images that Pillow decodes by itself. A fixed list, so that a data set is the
 same with every Pillow."""
 SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "lost+found")
 """Folders that archives, servers and file systems add."""
-KERNEL = ("/proc", "/sys")
-"""What is below is made up by the kernel: reading may block, and links lead anywhere."""
 
 
 class ImageFiles:
@@ -135,23 +133,16 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def of_kernel(real: str) -> bool:
-    """Whether a path without links lies where the kernel makes files up."""
-    return real in KERNEL or real.startswith(tuple(f"{root}/" for root in KERNEL))
-
-
-def each_file_once(
-    paths: Sequence[str], labels: Sequence[int], subject: str, ignored: Counter[str]
-) -> tuple[list[Path], list[int]]:
-    """Files that somebody else listed, and their labels, without further names of the same file.
+def each_file_once(paths: Sequence[str], labels: Sequence[int], subject: str, ignored: Counter[str]) -> list[int]:
+    """Positions of files that somebody else listed, without further names of the same file.
 
     Raises:
         DataError: if a file has two labels.
     """
     folders: dict[str, str] = {}
-    seen: dict[Hashable, tuple[int, str]] = {}
-    kept: tuple[list[Path], list[int]] = ([], [])
-    for path, label in zip(paths, labels, strict=True):
+    seen: dict[Hashable, int] = {}
+    kept: list[int] = []
+    for place, (path, label) in enumerate(zip(paths, labels, strict=True)):
         folder, name = os.path.split(path)
         if folder not in folders:
             folders[folder] = os.path.realpath(folder)
@@ -160,14 +151,14 @@ def each_file_once(
             key = _key(path, os.path.realpath(real) if os.path.islink(path) else real)
         except OSError:  # reading it will say why
             key = path
-        owner, other = seen.setdefault(key, (label, path))
-        if other is path:
-            kept[0].append(Path(path))
-            kept[1].append(label)
-        elif owner == label:
+        first = seen.setdefault(key, place)
+        if first == place:
+            kept.append(place)
+        elif labels[first] == label:
             ignored["further names of a file"] += 1
         else:
-            raise DataError(f"{subject}: {shown(other)} and {shown(path)}: one file in two classes; remove one of them")
+            both = f"{shown(paths[first])} and {shown(path)}"
+            raise DataError(f"{subject}: {both}: one file in two classes; remove one of them")
     return kept
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from glorasearch.data.config import DataConfig
+from glorasearch.data.names import of_kernel, one_form, shown
 from glorasearch.data.records import ArrayRecords, BytesRecords, DatasetRecords, FileRecords, ReaderRecords, Records
 from glorasearch.data.sources.folder import split_folders
-from glorasearch.data.sources.image_files import each_file_once, of_kernel
+from glorasearch.data.sources.image_files import each_file_once
 from glorasearch.data.sources.source_splits import SourceSplits
 from glorasearch.errors import DataError
 
@@ -52,7 +53,7 @@ def read_timm(config: DataConfig) -> SourceSplits:
         dataset = _create(config, split, roots.get(role, config.root), optional and _prefix(subject) == "hfds")
         if dataset is not None:
             datasets[role] = dataset
-    names = {role: _class_names(dataset) for role, dataset in datasets.items()}
+    names = {role: _class_names(dataset, subject) for role, dataset in datasets.items()}
     for role, own in names.items():
         if own != names["train"]:
             raise DataError(
@@ -135,12 +136,19 @@ def _create(config: DataConfig, split: str, root: str | None, optional: bool) ->
         ) from error
 
 
-def _class_names(dataset: Any) -> tuple[str, ...]:
-    """Names in the order of their indices; empty if the data set has none."""
+def _class_names(dataset: Any, subject: str) -> tuple[str, ...]:
+    """Names in one Unicode form, in the order of their indices; empty if the data set has none."""
     own = getattr(dataset, "classes", None) or ()
     reader = getattr(dataset, "reader", None)
     mapping = getattr(reader, "class_to_idx", None) or getattr(reader, "class_name_to_idx", None) or {}
-    return tuple(map(str, own)) or tuple(str(name) for name in sorted(mapping, key=lambda name: int(mapping[name])))
+    names = [str(name) for name in own or sorted(mapping, key=lambda name: int(mapping[name]))]
+    forms: dict[str, str] = {}
+    for name in names:
+        if forms.setdefault(one_form(name), name) != name:
+            raise DataError(
+                f"{subject}: two classes are called {shown(one_form(name))!r}, spelled in two Unicode forms; merge them"
+            )
+    return tuple(map(one_form, names))
 
 
 def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
@@ -152,7 +160,9 @@ def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
 
 def _files(samples: Sequence[tuple[str, Any]], subject: str, ignored: Counter[str]) -> FileRecords:
     labels = _integers([label for _, label in samples], subject)
-    return FileRecords(*each_file_once([str(path) for path, _ in samples], labels, subject, ignored))
+    paths = [str(path) for path, _ in samples]
+    kept = each_file_once(paths, labels, subject, ignored)
+    return FileRecords([Path(paths[place]) for place in kept], [labels[place] for place in kept])
 
 
 def _records(dataset: Any, config: DataConfig, subject: str, ignored: Counter[str]) -> Records:

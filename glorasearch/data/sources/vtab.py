@@ -11,9 +11,12 @@ import unicodedata
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from glorasearch.data.names import shown
 from glorasearch.data.problems import Problems
-from glorasearch.data.records import FileRecords
+from glorasearch.data.records import FileRecords, Records
+from glorasearch.data.sources.image_files import each_file_once
 from glorasearch.data.sources.source_splits import SourceSplits
 from glorasearch.errors import DataError
 
@@ -55,6 +58,7 @@ GROUPS = {
 }
 """Group → its tasks; VTAB-1k reports the mean of the groups' means."""
 LISTS = ("train800", "val200", "train800val200", "test")
+SPLITS = ("train800", "val200", "test")
 LINE = "'images/<split>/000000.jpg <label>'"
 MAX_LABEL_DIGITS = 9
 
@@ -67,8 +71,8 @@ def read_vtab(location: str) -> SourceSplits:
 
     Raises:
         DataError: if the task is unknown, a list file is missing, or a line is malformed, names an image that does not
-            exist or a label out of range; if a class has no image at all; or if train800val200 has other labels than
-            train800 and val200 together.
+            exist or a label out of range; if a class has no image at all, or an image two labels; or if train800val200
+            has other labels than train800 and val200 together.
     """
     folder = Path(location).expanduser()
     task = folder.name
@@ -86,14 +90,17 @@ def read_vtab(location: str) -> SourceSplits:
     lists = {name: _read_list(folder / f"{name}.txt", CLASSES[task], problems) for name in LISTS}
     problems.raise_if_any()
     _check_labels(folder, lists, CLASSES[task])
+    ignored: Counter[str] = Counter()
+    once = {name: _each_once(lists[name], f"{shown(folder / name)}.txt", ignored) for name in SPLITS}
     return SourceSplits(
         subject=f"vtab:{location}",
-        train=lists["train800"],
-        search=lists["val200"],
-        test=lists["test"],
+        train=once["train800"],
+        search=once["val200"],
+        test=once["test"],
         class_names=tuple(str(label) for label in range(CLASSES[task])),
         fixed=True,
         origins={"train": "train800.txt", "search": "val200.txt", "test": "test.txt"},
+        ignored=dict(ignored),
     )
 
 
@@ -171,6 +178,17 @@ def _find(folder: Path, named: str) -> Path | None:
             if candidate.is_file():
                 return candidate
     return inside[0] if inside else None
+
+
+def _each_once(records: FileRecords, subject: str, ignored: Counter[str]) -> Records:
+    """Without images that the list has already, perhaps under another name.
+
+    Raises:
+        DataError: if it gives an image two labels.
+    """
+    labels = records.labels.tolist()
+    kept = each_file_once([str(path) for path in records.paths], labels, subject, ignored)
+    return records if len(kept) == len(records) else records.take(np.asarray(kept))
 
 
 def _check_labels(folder: Path, lists: dict[str, FileRecords], classes: int) -> None:

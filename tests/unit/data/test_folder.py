@@ -63,7 +63,7 @@ def test_one_split_two_folders(write_folder: Any) -> None:
 def test_an_empty_class(write_folder: Any) -> None:
     folder = write_folder("set", {"a": 3, "b": 3, "c": 0})
     (folder / "c" / "notes.txt").write_text("none yet")
-    with pytest.raises(DataError, match=r"class 'c' is empty: no file that ends in \.apng, \.avif, \.bmp"):
+    with pytest.raises(DataError, match=r"class 'c' is empty: no file that ends in \.apng, \.avif, \.avifs"):
         check_source(config(folder))
 
 

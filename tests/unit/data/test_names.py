@@ -57,6 +57,18 @@ def test_accents_in_two_unicode_forms_are_one_class(write_folder: Any) -> None:
         check_source(config(root))
 
 
+@pytest.mark.parametrize("source", ["ImageFolder", "torch/image_folder"])
+def test_accents_in_two_unicode_forms_in_timms_folders(source: str, write_folder: Any) -> None:
+    composed, split_up = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    root = write_folder("set/train", {"a": 4, composed: 4}).parent
+    write_folder("set/test", {"a": 2, split_up: 3}, first_seed=50)
+    found = check_source(DataConfig(source=source, root=str(root)))
+    assert (found.class_names, found.test) == (("a", composed), 5)
+    write_folder("set/train", {split_up: 4}, first_seed=70)
+    with pytest.raises(DataError, match="two classes are called 'café', spelled in two Unicode forms; merge them"):
+        check_source(DataConfig(source=source, root=str(root)))
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -64,6 +76,7 @@ def test_accents_in_two_unicode_forms_are_one_class(write_folder: Any) -> None:
         (b"x\ny", r"class 'x\\ny': its name has a control character"),
         (b"x\x1b[31m", r"class 'x\\x1b\[31m': its name has a control character"),
         ("x\u2028y".encode(), r"class 'x\\u2028y': its name has a control character"),
+        ("x\u202ey".encode(), r"class 'x\\u202ey': its name has a control character"),
         (b" ", r"class ' ': its name is blank"),
     ],
 )

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,14 @@ def test_a_pipe_in_timms_folder_is_refused(folder: Path, spec: InputSpec) -> Non
         load_search_data(DataConfig(source="ImageFolder", root=str(folder)), spec)
 
 
+@pytest.mark.parametrize("source", ["ImageFolder", "torch/image_folder"])
+def test_a_link_to_a_file_of_the_kernel_in_timms_folder(source: str, folder: Path, spec: InputSpec) -> None:
+    """Reading some of them, such as /proc/kmsg, never ends."""
+    (folder / "a" / "log.png").symlink_to("/proc/self/status")
+    with pytest.raises(DataError, match=r"a/log\.png: leads to a file that the kernel makes up"):
+        load_search_data(DataConfig(source=source, root=str(folder)), spec)
+
+
 @pytest.mark.parametrize("target", ["/proc", "/proc/self", "/sys"])
 def test_folders_of_the_kernel_are_refused(target: str, folder: Path) -> None:
     (folder / "c").symlink_to(target)
@@ -164,6 +174,29 @@ def test_a_cut_test_image_is_found_before_training(suffix: str, gib: float, writ
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=rf"last\.{suffix}: cannot be read as an image"):
         load_search_data(config(root, max_memory_gib=gib), spec)
+
+
+def packed(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("gib", [0.0, 4.0])
+@pytest.mark.parametrize("content", [b"nothing that zlib wrote", zlib.compress(b"\x09" * 97 * 32)])
+def test_a_png_whose_checksums_are_right(content: bytes, gib: float, write_folder: Any, spec: InputSpec) -> None:
+    """What its encoder wrote is nonsense: it shows by decoding only."""
+    root = write_folder("set/train", {"a": 4, "b": 4}).parent
+    write_folder("set/test", {"a": 2, "b": 2}, first_seed=50)
+    header = packed(b"IHDR", struct.pack(">IIBBBBB", 32, 32, 8, 2, 0, 0, 0))
+    png = b"\x89PNG\r\n\x1a\n" + header + packed(b"IDAT", content) + packed(b"IEND", b"")
+    (root / "test" / "a" / "last.png").write_bytes(png)
+    with pytest.raises(DataError, match=r"last\.png: cannot be read as an image: .* data stream"):
+        load_search_data(config(root, max_memory_gib=gib), spec)
+
+
+def test_a_file_that_is_no_image(folder: Path, spec: InputSpec) -> None:
+    (folder / "a" / "x.png").write_text("hello")
+    with pytest.raises(DataError, match=r"x\.png: cannot be read as an image: no format of images begins like it; rep"):
+        load_search_data(config(folder), spec)
 
 
 def test_a_cut_photograph_with_a_thumbnail(write_folder: Any, spec: InputSpec) -> None:

@@ -73,6 +73,7 @@ def test_fewer_bits_in_sixteen(suffix: str, largest: int, bits: int, tmp_path: P
         (np.int32, 100, "[0, 127]"),
         (np.float32, 0.5, "[0, 1]"),
         (np.float32, 9.5, "[0, 15]"),
+        (np.float32, 1.5, "[0, 3]"),
     ],
 )
 def test_a_scale_that_no_file_says(kind: Any, largest: float, suggested: str, tmp_path: Path) -> None:
@@ -209,3 +210,9 @@ def test_broken_exif_is_none(tmp_path: Path) -> None:
     with Image.open(tmp_path / "x.jpg") as found:
         assert Reading().mark(found) == ""
         assert Reading().convert(found, 1).size == (8, 8)
+
+
+def test_a_range_beyond_all_whole_numbers(tmp_path: Path) -> None:
+    config = folder(tmp_path, 65535, np.uint16, "png")
+    assert largest_seen(config.replace(pixel_range=[-1e300, 1e300])) == pytest.approx(128)
+    assert largest_seen(config.replace(pixel_range=[0, 1e300])) == 0

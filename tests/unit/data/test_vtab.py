@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from glorasearch.data import DataConfig, InputSpec, check_source, load_search_data, load_splits
+from glorasearch.data import DataConfig, InputSpec, check_source, load_search_data, load_search_split, load_splits
+from glorasearch.data.sources import read_source
 from glorasearch.data.sources.vtab import CLASSES, GROUPS
 from glorasearch.errors import DataError
 
@@ -147,7 +148,7 @@ def test_an_unreadable_image_is_named_before_any_work(name: str, suffix: str, wr
         load_search_data(config(folder), spec)
 
 
-def test_search_data_does_not_decode_the_test_images(write_vtab: Any, spec: InputSpec) -> None:
+def test_a_worker_does_not_decode_the_test_images(write_vtab: Any, spec: InputSpec) -> None:
     """A file whose checksums are right, but whose pixels are nonsense, is seen only by who decodes it."""
     folder = write_vtab("kitti", KITTI)
     image = folder / "images/test/000000.png"
@@ -157,9 +158,10 @@ def test_search_data_does_not_decode_the_test_images(write_vtab: Any, spec: Inpu
     chunk = b"IDAT" + bytes(length)
     checksum = struct.pack(">I", zlib.crc32(chunk))
     image.write_bytes(data[:start] + chunk + checksum + data[start + 4 + length + 4 :])
-    with pytest.raises(DataError, match=r"test\.txt:1: "):
-        load_splits(config(folder), spec)
-    assert len(load_search_data(config(folder), spec).search) == 8
+    for load in (load_splits, load_search_data):
+        with pytest.raises(DataError, match=r"test\.txt:1: "):
+            load(config(folder), spec)
+    assert len(load_search_split(config(folder), spec)) == 8
 
 
 def test_shared_images_are_refused_or_reported(write_vtab: Any, spec: InputSpec) -> None:
@@ -225,4 +227,23 @@ def test_a_pipe_is_no_image(write_vtab: Any) -> None:
     (folder / "images/test/000000.png").unlink()
     os.mkfifo(folder / "images/test/000000.png")
     with pytest.raises(DataError, match=r"test\.txt:1: image .* is not a regular file"):
+        check_source(config(folder))
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_an_image_that_a_list_has_twice(linked: bool, write_vtab: Any) -> None:
+    folder = write_vtab("kitti", KITTI)
+    again = "images/train800/000000.png"
+    if linked:
+        os.link(folder / again, folder / "images" / "train800" / "again.png")
+        again = "images/train800/again.png"
+    lists = [folder / f"{name}.txt" for name in ("train800", "train800val200")]
+    plain = [path.read_text() for path in lists]
+    for path, text in zip(lists, plain, strict=True):
+        path.write_text(f"{text}{again} 0\n")
+    source = read_source(config(folder))
+    assert (len(source.train), source.ignored) == (16, {"further names of a file": 1})
+    for path, text in zip(lists, plain, strict=True):
+        path.write_text(f"{text}{again} 1\n")
+    with pytest.raises(DataError, match=r"train800\.txt: .*000000\.png and .*: one file in two classes"):
         check_source(config(folder))
