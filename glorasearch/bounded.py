@@ -33,7 +33,10 @@ def read_text(path: Path, most: int) -> str:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has more than {most:,} bytes; that is no file for this")
-    return content.decode("utf-8")
+    try:
+        return content.decode("utf-8-sig")  # some editors write a byte order mark
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 (byte {error.start + 1:,}); save it as that") from error
 
 
 def read_toml_file(path: Path) -> dict[str, Any]:

@@ -15,28 +15,28 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 HIDDEN: Final = "***"
 """Stands for a credential."""
 LEAST_CHARACTERS: Final = 4
-"""Shorter parts of concealed URLs are not looked for in other texts, where they are words."""
+"""Shorter parts of concealed URLs are looked for in quotes and before an `@` only: elsewhere they are words."""
 WHOLE_WORDS: Final = 8
 """Shorter parts are looked for as whole words only."""
 
 Span = tuple[int, int]
 
 _SECRET_WORDS: Final = frozenset(
-    {"auth", "credential", "credentials", "key", "pass", "passfile", "passphrase", "passwd", "password", "pwd", "sas"}
-    | {"secret", "sig", "signature", "token"}
+    {"auth", "authorization", "bearer", "cred", "credential", "credentials", "creds", "jwt", "key", "oauth", "pass"}
+    | {"passfile", "passphrase", "passwd", "password", "pwd", "sas", "secret", "sig", "signature", "token"}
 )
 """A part of a URL's query is a credential if its name has one of these words."""
 _SECRET_PARTS: Final = ("password", "passwd", "secret", "token", "apikey", "accesskey", "accountkey", "sslkey")
 """Or if its name has one of these anywhere."""
 _SURE_NAME: Final = (
     r"[\w-]*(?:passw(?:or)?d|passphrase|secret|(?:access|account|api|private|shared)[_-]?key|"
-    r"(?:access|auth|session|security|bearer|api|refresh)[_-]?token)[\w-]*"
+    r"(?:access|api|auth|bearer|github|gitlab|hf|refresh|security|session)[_-]?token)[\w-]*"
 )
 """Names of credentials wherever they stand; `key` and `token` alone have other meanings, too."""
 _USER_SHOWN: Final = re.compile(r"(?:cockroachdb|mariadb|mssql|mysql|oracle|postgres|postgresql)\b", re.IGNORECASE)
 """Schemes of databases, whose user is no credential; elsewhere it may be a token or an access key."""
-_PLAIN: Final = re.compile(r"(?:file|local|sqlite)\b", re.IGNORECASE)
-"""Schemes that name files, in which `:` and `@` mean nothing."""
+_PLAIN: Final = re.compile(r"(?:file|local|sqlite(?!\+pysqlcipher))\b", re.IGNORECASE)
+"""Schemes that name files, in which `:` and `@` mean nothing; a ciphered SQLite file has a password."""
 _CHAIN: Final = re.compile(r"(?:(?:simplecache|filecache|blockcache|cached|dir|reference|tar|zip)::)+")
 """What fsspec puts before another URL."""
 _SCHEME: Final = re.compile(r"[^/@:]*(?::(?=/)|(?=//))")
@@ -44,6 +44,8 @@ _SCHEME: Final = re.compile(r"[^/@:]*(?::(?=/)|(?=//))")
 _URL: Final = re.compile(r"(?:[A-Za-z][\w.+-]*:)?//|[A-Za-z][\w.+-]*:/(?=[^/?#@\s]*:[^/?#@\s]*@)")
 _USER: Final = re.compile(r"[^:/?#@]*:")
 _AUTHORITY: Final = re.compile(r"[^/?#]*")
+_NO_PASSWORD: Final = re.compile(r"\[|arn:|[^:]*::|[^:]*:\d*\W*$", re.IGNORECASE)
+"""Host and port, and what else may have a `:` where no `@` follows: an IPv6 address, a bucket's ARN, a chain."""
 _TOKEN: Final = re.compile(r"""[^\s"'<>`]+""")
 _PARAMETER: Final = re.compile(r"[?&;#](?P<name>[^=&;?#]{1,100})=")
 _ASSIGNMENT: Final = re.compile(
@@ -52,7 +54,9 @@ _ASSIGNMENT: Final = re.compile(
     re.IGNORECASE,
 )
 _HEADER: Final = re.compile(
-    r"""(?:\bBearer|\bAuthorization["']?\s*[:=]\s*["']?\w+)\s+(?P<value>[\w.~+/=-]{4,})""", re.IGNORECASE
+    r"""(?:\bBearer|\bAuthorization["']?\s*[:=]\s*["']?\w+)\s+(?P<value>[\w.~+/=-]{4,})"""
+    r"""|\b(?:[\w-]+-(?:key|token)|(?:set-)?cookie)["']?:\s*["']?(?P<other>[^\s"']+)""",
+    re.IGNORECASE,
 )
 _SECRET_VARIABLE: Final = re.compile(r"PASSWORD|SECRET|TOKEN$|ACCESS_KEY$|API_KEY$|CREDENTIALS$")
 _concealed: set[str] = set()
@@ -60,17 +64,11 @@ _concealed: set[str] = set()
 
 def redact(text: str) -> str:
     """A text without the credentials in it, which become `***`: of URLs, of queries, of assignments, of headers."""
+    small = text.lower()  # hosts become so, and a password may be taken for one
     for secret in sorted(_concealed, key=len, reverse=True):
-        if secret in text:
-            word = re.escape(secret)
-            text = re.sub(word if len(secret) >= WHOLE_WORDS else rf"(?<!\w){word}(?!\w)", HIDDEN, text)
-    spans = [found.span(found.lastgroup or 0) for kind in (_ASSIGNMENT, _HEADER) for found in kind.finditer(text)]
-    for token in _TOKEN.finditer(text) if "//" in text or ":/" in text or "=" in text else ():
-        part, start = token.group(), token.start()
-        for url in _URL.finditer(part):
-            spans += _shifted(_user_spans(part[url.start() :]), start + url.start())
-        spans += _shifted(_query_spans(part, "[&;#]"), start)
-    return _without(text, spans)
+        if secret.lower() in small:
+            text = re.sub(_pattern(secret), HIDDEN, text, flags=re.IGNORECASE)
+    return _without(text, _text_spans(text))
 
 
 def redact_url(url: str) -> str:
@@ -104,8 +102,10 @@ def conceal(*urls: str | None) -> None:
     for url in urls:
         for start, end in _spans(url or ""):
             secret = (url or "")[start:end]
-            for part in (secret, secret.partition(":")[2], *re.split(r"[@:/?#&]", secret)):
+            for part in {*_parts(secret), *_parts(unquote(secret))}:
                 _remember(part, LEAST_CHARACTERS)
+                if 0 < len(part) < LEAST_CHARACTERS:
+                    _concealed.update((f"'{part}'", f'"{part}"', f"{part}@"))
 
 
 def conceal_environment(environment: Mapping[str, str] | None = None) -> None:
@@ -122,8 +122,42 @@ def _remember(secret: str, least: int) -> None:
     _concealed.update(form for form in forms if len(form) >= least)
 
 
+def _parts(secret: str) -> Iterator[str]:
+    """What is said of a secret by those who took it for something else, and the values in a connection string."""
+    yield from (secret, secret.partition(":")[2], *re.split(r"[@:/?#&;\s]", secret))
+    for assignment in secret.split(";"):
+        name, _, value = assignment.partition("=")
+        if _names_secret(name):
+            yield value
+
+
+def _pattern(secret: str) -> str:
+    if len(secret) >= WHOLE_WORDS:
+        return re.escape(secret)
+    return "".join(
+        (
+            r"(?<!\w)" if re.match(r"\w", secret) else "",
+            re.escape(secret),
+            r"(?!\w)" if re.search(r"\w$", secret) else "",
+        )
+    )
+
+
+def _text_spans(text: str, *, nested: bool = False) -> list[Span]:
+    """Where credentials are in a text; `nested` in one that was written in the value of a parameter."""
+    spans = [found.span(found.lastgroup or 0) for kind in (_ASSIGNMENT, _HEADER) for found in kind.finditer(text)]
+    for token in _TOKEN.finditer(text) if "//" in text or ":/" in text or "=" in text else ():
+        part, start = token.group(), token.start()
+        for url in _URL.finditer(part):
+            spans += _shifted(_user_spans(part[url.start() :]), start + url.start())
+        spans += _shifted(_query_spans(part, "[&;#]", nested=nested), start)
+    return spans
+
+
 def _spans(url: str) -> list[Span]:
-    return [*_user_spans(url), *_query_spans(url, "&")]
+    """Where credentials are in a URL, or in what databases take in its place: `host=h password=...`."""
+    assigned = [found.span(found.lastgroup or 0) for found in _ASSIGNMENT.finditer(url)]
+    return [*_user_spans(url), *_query_spans(url, "&"), *assigned]
 
 
 def _user_spans(url: str) -> Iterator[Span]:
@@ -136,9 +170,15 @@ def _user_spans(url: str) -> Iterator[Span]:
     while url.startswith("/", start):
         start += 1
     end = url.rfind("@")
-    if end <= start or (scheme is not None and _PLAIN.match(url, begin)):
+    if scheme is not None and _PLAIN.match(url, begin):
         return
-    user, authority = _USER.match(url, start, end), _AUTHORITY.match(url, start)
+    authority = _AUTHORITY.match(url, start)
+    if end <= start:
+        if scheme is not None and slashes and authority is not None and not _NO_PASSWORD.match(authority.group()):
+            password = authority.group().find(":") + 1
+            yield from [(start + password, authority.end())] if password else []
+        return
+    user = _USER.match(url, start, end)
     if user is not None:
         yield (user.end() if scheme is not None and _USER_SHOWN.match(url, begin) else start, end)
     elif scheme is None or _USER_SHOWN.match(url, begin) or authority is None:
@@ -147,12 +187,18 @@ def _user_spans(url: str) -> Iterator[Span]:
         yield (start, end)
 
 
-def _query_spans(text: str, separators: str) -> Iterator[Span]:
-    """Where the values of parameters with secret names are; a value ends at one of the separators."""
+def _query_spans(text: str, separators: str, *, nested: bool = False) -> Iterator[Span]:
+    """Where the values of parameters with secret names are, or those in which such URLs or parameters are written.
+
+    A value ends at one of the separators.
+    """
     for found in _PARAMETER.finditer(text):
-        if _names_secret(unquote(found["name"])):
-            end = re.compile(separators).search(text, found.end())
-            yield (found.end(), len(text) if end is None else end.start())
+        end = re.compile(separators).search(text, found.end())
+        span = (found.end(), len(text) if end is None else end.start())
+        value = text[slice(*span)]
+        within = not nested and _text_spans(f"?{unquote(value)}", nested=True)
+        if within or _names_secret(unquote(found["name"])):
+            yield span
 
 
 def _names_secret(name: str) -> bool:

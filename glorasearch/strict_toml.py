@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
@@ -19,11 +19,31 @@ Model = TypeVar("Model", bound=BaseModel)
 
 MOST_LINES: Final = 20
 """Of a message."""
-_found: Final = reprlib.Repr()
-"""Values as they are shown: those that were found may be of any size."""
+MOST_BITS: Final = 64
+"""Of a whole number: databases hold no other."""
+_SHOWN_BITS: Final = 1_024
+"""Python writes none of more than 4,300 digits."""
+
+
+class _Found(reprlib.Repr):
+    """Shows values of any size in a line."""
+
+    def repr_int(self, number: int, level: int) -> str:
+        if number.bit_length() > _SHOWN_BITS:
+            return f"a whole number of {number.bit_length():,} bits"
+        return super().repr_int(number, level)
+
+
+_found: Final = _Found()
 _found.maxstring = _found.maxother = 200
 _found.maxlong = 40
 _found.maxlist = _found.maxtuple = _found.maxdict = 12
+
+
+def brief(value: Any) -> str:
+    """A value as messages show it."""
+    return _found.repr(value)
+
 
 _EXPECTED = {
     "tuple_type": "a list, in [brackets] (of tables: [[double brackets]])",
@@ -72,26 +92,37 @@ def validate(data: Mapping[str, Any], model: type[Model], source: str, error: ty
     Raises:
         InputError: (of the given class) with a line for everything that is wrong.
     """
-    nul = _with_nul(data)
-    if nul is not None:
-        raise error(f"{source}: key {nul!r}: a text must not have the character NUL, which no path has")
     try:
-        return model.model_validate(data)
+        fault = _first(data, _has_nul)
+        if fault is not None:
+            raise error(f"{source}: key {fault[0]!r}: a text must not have the character NUL, which no path has")
+        checked = model.model_validate(data)
+        fault = _first(data, _is_too_long)
+        if fault is not None:
+            raise error(f"{source}: key {fault[0]!r}: expected at most {MOST_BITS} bits, found {brief(fault[1])}")
+        return checked
     except ValidationError as cause:
         raise error("\n".join(f"{source}: {line}" for line in explain(cause, model))) from cause
 
 
-def _with_nul(value: Any, key: str = "") -> str | None:
-    """The key of the first text with a NUL, at which operating system and databases stop reading; None if none has."""
-    if isinstance(value, str):
-        return key if "\0" in value else None
+def _has_nul(value: Any) -> bool:
+    """Whether a value is a text with a NUL, at which operating system and databases stop reading."""
+    return isinstance(value, str) and "\0" in value
+
+
+def _is_too_long(value: Any) -> bool:
+    return isinstance(value, int) and value.bit_length() > MOST_BITS
+
+
+def _first(value: Any, is_wrong: Callable[[Any], bool], key: str = "") -> tuple[str, Any] | None:
+    """Key and value of the first of all values that is wrong; None if none is."""
     if isinstance(value, Mapping):
         parts = [(f"{key}.{name}".lstrip("."), item) for name, item in value.items()]
     elif isinstance(value, (list, tuple)):
         parts = [(key, item) for item in value]
     else:
-        return None
-    return next((found for name, item in parts if (found := _with_nul(item, name)) is not None), None)
+        return (key, value) if is_wrong(value) else None
+    return next((found for name, item in parts if (found := _first(item, is_wrong, name)) is not None), None)
 
 
 def explain(error: ValidationError, model: type[BaseModel], section: str = "") -> list[str]:
@@ -133,8 +164,8 @@ def _describe(
     wanted = _EXPECTED.get(kind)
     if wanted is not None:
         other = "" if before is None else before.partition(": expected ")[2].rpartition(", found ")[0] + " or "
-        return f"key {key!r}: expected {other}{wanted.format_map(context)}, found {_found.repr(item['input'])}"
-    return f"key {key!r}: {item['msg']}, found {_found.repr(item['input'])}"
+        return f"key {key!r}: expected {other}{wanted.format_map(context)}, found {brief(item['input'])}"
+    return f"key {key!r}: {item['msg']}, found {brief(item['input'])}"
 
 
 def _without_alternative(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[int | str, ...]:

@@ -88,9 +88,10 @@ def _explain(config: BackboneConfig, error: Exception) -> str:
         near = ", ".join(difflib.get_close_matches(architecture, timm.list_models(), n=3))
         hint = f"similar names: {near}" if near else "no similar name; timm.list_models() lists all"
         return f"backbone {config.name!r}: timm has no such model; {hint}"
+    given = f"; backbone.args has {', '.join(config.args)}" if config.args else ""
     if local or config.checkpoint or not config.pretrained:
-        return f"backbone {config.name!r} cannot be built: {why}"
+        return f"backbone {config.name!r} cannot be built: {why}{given}"
     return (
-        f"backbone {config.name!r}: its pretrained weights cannot be loaded: {why}. Where there is no network, give "
-        'a local file by backbone.checkpoint = "<file>", or a directory by backbone.name = "local-dir:<path>"'
+        f"backbone {config.name!r}: its pretrained weights cannot be loaded: {why}{given}. Where there is no network, "
+        'give a local file by backbone.checkpoint = "<file>", or a directory by backbone.name = "local-dir:<path>"'
     )

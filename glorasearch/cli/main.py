@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     Exit codes: 0 success, 1 the run failed, 2 wrong usage or input, 130 interrupted, 143 terminated by SIGTERM.
     """
     if arguments is None:
-        hide_secrets()
+        arguments = hide_secrets()
     interrupt_on_signals()
     sys.exit(run(arguments))
 

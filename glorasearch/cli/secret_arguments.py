@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from glorasearch.redact import has_secret
+from glorasearch.redact import redact, redact_url
 
-VARIABLES: Final[Mapping[str, str]] = {"--database": "GLORASEARCH_DATABASE", "--store": "GLORASEARCH_STORE"}
-"""The options whose URLs may hold credentials, and the variables that stand for them."""
+VARIABLE: Final = "GLORASEARCH_ARGUMENTS"
+"""Holds the arguments of a process that has started itself over, until it reads them."""
+_URLS: Final = ("--address", "--database", "--store")
+"""Options whose values are URLs, or were meant to be."""
 
 
-def without_secrets(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The arguments without URLs that hold credentials, and the variables that say the same."""
-    kept: list[str] = []
-    moved: dict[str, str] = {}
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        if argument == "--":
-            return [*kept, argument, *rest], moved
+def without_secrets(arguments: Sequence[str]) -> list[str]:
+    """The arguments as others may read them: credentials are `***`, wherever they stand."""
+    shown: list[str] = []
+    for place, argument in enumerate(arguments):
         option, equals, value = argument.partition("=")
-        variable = VARIABLES.get(option)
-        if variable is None or not (equals or rest):
-            kept.append(argument)
-            continue
-        if not equals:
-            value = rest.pop(0)
-        moved.pop(variable, None)  # the last one counts
-        if has_secret(value):
-            moved[variable] = value
+        if option in _URLS and equals:
+            shown.append(f"{option}={redact_url(value)}")
+        elif place and arguments[place - 1] in _URLS:
+            shown.append(redact_url(argument))
         else:
-            kept += [f"{option}={value}"]
-    return kept, moved
+            shown.append(redact(argument))
+    return shown
 
 
-def hide_secrets() -> None:
+def hide_secrets() -> list[str] | None:
     """Start this process over with the credentials of its arguments in its environment, which only its user can read.
 
     It keeps its number. Nothing happens where its arguments hold none, or are not those of the interpreter.
+
+    Returns:
+        The arguments, if this process has been started over; None if they are as they stand.
     """
-    arguments = sys.argv[1:]
-    kept, moved = without_secrets(arguments)
-    original = sys.orig_argv
-    if not moved or not arguments or original[-len(arguments) :] != arguments or not sys.executable:
-        return
-    os.execve(sys.executable, [*original[: -len(arguments)], *kept], os.environ | moved)
+    number, _, given = os.environ.pop(VARIABLE, "").partition(" ")
+    if number == str(os.getpid()):
+        return [str(argument) for argument in json.loads(given)]
+    arguments, original = sys.argv[1:], sys.orig_argv
+    shown = without_secrets(arguments)
+    if shown != arguments and original[-len(arguments) :] == arguments and sys.executable:
+        moved = {VARIABLE: f"{os.getpid()} {json.dumps(arguments)}"}
+        with contextlib.suppress(OSError):  # of arguments that are too long for a variable
+            os.execve(sys.executable, [*original[: -len(arguments)], *shown], os.environ | moved)
+    return None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from glorasearch.config import Config, ListOf, Role, Seed
+from glorasearch.strict_toml import brief
 
 NPZ = "npz:"
 OWN_SCHEMES = ("vtab:", "folder:", NPZ)
@@ -18,20 +19,20 @@ MOST_PIXELS: Final = 4_096
 
 def _check_split_size(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"expected a count of images, or a fraction of them, found {value!r}")
+        raise ValueError(f"expected a count of images, or a fraction of them, found {brief(value)}")
     if isinstance(value, float) and not 0 < value < 1:
-        raise ValueError(f"found {value!r}; a fraction is above 0 and below 1, a count is a whole number")
+        raise ValueError(f"found {brief(value)}; a fraction is above 0 and below 1, a count is a whole number")
     if value < 1 and isinstance(value, int):
-        raise ValueError(f"found {value!r}; a split needs at least 1 image")
+        raise ValueError(f"found {brief(value)}; a split needs at least 1 image")
     return value
 
 
 def _check_image_size(value: Any) -> Any:
     edges = value if isinstance(value, list | tuple) else (value, value)
     if len(edges) != 2 or not all(type(edge) is int and edge > 0 for edge in edges):
-        raise ValueError(f"expected a number of pixels, or [height, width], found {value!r}")
+        raise ValueError(f"expected a number of pixels, or [height, width], found {brief(value)}")
     if max(edges) > MOST_PIXELS:
-        raise ValueError(f"found {value!r}; at most {MOST_PIXELS} pixels on an edge are allowed")
+        raise ValueError(f"found {brief(value)}; at most {MOST_PIXELS} pixels on an edge are allowed")
     return tuple(value) if isinstance(value, list) else value
 
 

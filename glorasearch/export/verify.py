@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from glorasearch.errors import ExportError
 
 Reference = Tensor | Callable[[Tensor], Tensor]
+_DIVERGED = "the training has diverged; try a lower learning rate (refit.lr, train.lr) or more steps"
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -22,7 +24,9 @@ def check_finite(model: nn.Module) -> None:
     bad = [name for name, tensor in model.named_parameters() if not bool(torch.isfinite(tensor).all())]
     bad += [name for name, tensor in model.named_buffers() if bool(torch.isnan(tensor).any())]
     if bad:
-        raise ExportError(f"{len(bad)} tensors of the merged model are not finite, the first is {bad[0]!r}")
+        raise ExportError(
+            f"{len(bad)} tensors of the merged model are not finite, the first is {bad[0]!r}: {_DIVERGED}"
+        )
 
 
 def check_nothing_left(model: nn.Module) -> None:
@@ -65,6 +69,8 @@ def compare_outputs(model: nn.Module, inputs: Tensor, reference: Reference, tole
     expected = expected.to(found.device, torch.float64)
     difference = float((found.to(torch.float64) - expected).abs().max())
     allowed = tolerance * float(expected.abs().max())
+    if not math.isfinite(allowed):
+        raise ExportError(f"{what}: the outputs of the latter are not finite: {_DIVERGED}")
     if not difference <= allowed:
         raise ExportError(
             f"{what}: outputs differ by {difference:.3g}, allowed is {allowed:.3g} ({tolerance:g} of the largest)"

@@ -206,7 +206,10 @@ class RunConfig(Config):
         Raises:
             SearchSpaceError: if a space cannot be read.
         """
-        own = self.space.load()
+        try:
+            own = self.space.load()
+        except SearchSpaceError as error:
+            raise SearchSpaceError(f"space: {error}") from error
         baselines = {f"report.baselines.{name}": _space("report.baselines", name) for name in self.report.baselines}
         methods: dict[str, SearchSpace] = {}
         if self.race.enabled and not own.is_fixed:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from glorasearch.db import read_url
 from glorasearch.errors import ConfigError, InputError
-from glorasearch.redact import has_secret, redact_url
+from glorasearch.redact import has_secret, redact, redact_url
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.paths import split_scheme
+from glorasearch.runs.workspace import refuse_credentials
 from glorasearch.search.starts import RUN, load_outside
 from glorasearch.space import SearchSpace
 from glorasearch.version import __version__
@@ -91,6 +92,11 @@ def prepare(
     submission = Submission(config.name, files={run_file.name: run_file})
     changes = [*_spaces(config, submission), *_starts(config, submission), *_paths(config, submission)]
     settings = [part for change in (f"name={config.name}", *overrides, *changes) for part in ("--set", change)]
+    if shown := next((redact(setting) for setting in settings if redact(setting) != setting), None):
+        raise InputError(
+            f"--set {shown}: a credential in it would stand in the command line of the job, which everyone at the "
+            "cluster can read; set it in the run file, which is sent along, or on the cluster's nodes"
+        )
     place = ["--executor", "ray", "--address", "auto", "--workspace", folder]
     submission.command = ["python", "-m", "glorasearch", "run", run_file.name, *place, *options, *settings]
     submission.metadata = {"glorasearch_workspace": folder, "glorasearch_version": __version__}
@@ -221,6 +227,7 @@ def _without_store_secret(options: Sequence[str]) -> tuple[list[str], str | None
             f"--store {redact_url(store)}: a job has no current directory that stays; give a URL such as "
             "s3://bucket/weights, or an absolute path that all nodes share"
         )
+    refuse_credentials(store)
     if not has_secret(store):
         return list(options), None
     return [*options[:place], *options[place + 2 :]], store
@@ -244,7 +251,8 @@ def _database_notes(database: str) -> list[str]:
 def _secret_note(url: str, variable: str, option: str) -> str:
     return (
         f"the credentials of {redact_url(url)} go with the job as an environment variable: not in its command line, "
-        "but anyone with access to the cluster's job API can read it. To keep them out of the job, set "
+        "but anyone with access to the cluster's job API can read it, and so can, while Ray starts a worker, the users "
+        "of its node. To keep them out of the job, set "
         f"{variable} on the cluster's nodes and leave {option} out"
     )
 

@@ -10,9 +10,10 @@ from typing import Any, Protocol, TypeVar
 from glorasearch.config import Compile
 from glorasearch.data import TrainSplit
 from glorasearch.dotted import load_object
+from glorasearch.errors import NonFiniteLossError
 from glorasearch.evaluation import CandidateEvaluator, probe
 from glorasearch.runs.evaluation import make_evaluator
-from glorasearch.runs.results import TrainedResult
+from glorasearch.runs.results import RefitResult, TrainedResult
 from glorasearch.runs.session import Session
 from glorasearch.space import Fitness, SearchSpace, Subnet
 from glorasearch.supernet import Supernet
@@ -105,7 +106,11 @@ def train(session: Session, task: TrainingTask) -> TrainingResult:
             task.on_step(step)
 
         backend = training_backend(session, task.config.ranks)
-        result = backend.train(session, replace(task, on_record=record, on_step=show))
+        try:
+            result = backend.train(session, replace(task, on_record=record, on_step=show))
+        except NonFiniteLossError as error:
+            sections = "[refit] and [train]" if task.stage == RefitResult.stage else "[train]"
+            raise NonFiniteLossError(f"{task.title}: {error}. Its settings are in {sections}") from error
     if session.device.startswith("cuda"):
         gc.collect()  # a captured step holds gigabytes in reference cycles
     return result

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from glorasearch.db import Database, RunRecord, RunStore, sqlite_url
 from glorasearch.errors import InputError, RunNotFoundError
-from glorasearch.redact import conceal, redact_url
+from glorasearch.redact import conceal, has_secret, redact_url
 from glorasearch.terminal import is_text
 
 if TYPE_CHECKING:
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 DEFAULT_WORKSPACE = "./glorasearch-runs"
 DATABASE_NAME = "glorasearch.db"
 STORE_NAME = "weights"
+_AWS: Final = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+_CREDENTIALS: Final[Mapping[str, str]] = {
+    "s3": _AWS,
+    "s3a": _AWS,
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "gcs": "GOOGLE_APPLICATION_CREDENTIALS",
+}
+"""Scheme of an object store → where its credentials are looked for."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,21 @@ class Workspace:
         return self.path / "runs" / name
 
 
+def refuse_credentials(store: str) -> None:
+    """Refuse the URL of a bucket with credentials in it, which libraries would take for a part of the bucket's name.
+
+    Raises:
+        InputError: saying where they belong.
+    """
+    bucket = store.rpartition("::")[2]
+    scheme = bucket.partition("://")[0]
+    if scheme in _CREDENTIALS and has_secret(bucket):
+        raise InputError(
+            f"--store {redact_url(store)}: credentials are not read from a bucket's URL; give them by "
+            f"{_CREDENTIALS[scheme]}, and write {scheme}://bucket/prefix"
+        )
+
+
 def _store_url(given: str | None, folder: Path) -> str:
     """The URL of the weight store; a path is made absolute, since workers have other current directories."""
     if not given:
@@ -141,6 +164,7 @@ def _store_url(given: str | None, folder: Path) -> str:
         return str(Path(given).expanduser().resolve())
     import fsspec
 
+    refuse_credentials(given)
     scheme = given.partition("::")[0].partition("://")[0]
     shown = redact_url(given)
     try:

@@ -95,9 +95,11 @@ class LossLog:
         if self._checkpoints is not None:
             self._checkpoints.wait()
             location = self._checkpoints.location()
+        rates = ("lr", "vector_lr", "spectrum_lr", "head_lr")
+        given = [f"{name} is {rate:g}" for name in rates if (rate := getattr(config, name)) is not None]
         return NonFiniteLossError(
-            f"{what}. Try a lower learning rate (train.lr is {config.lr:g}), more warm-up (train.warmup_steps is "
-            f"{config.warmup_steps}), clipping (train.clip_norm is {config.clip_norm:g}) or "
-            'train.precision = "float32". '
+            f"{what}. Try a lower learning rate ({', '.join(given)}), more warm-up (warmup_steps is "
+            f"{config.warmup_steps}), clipping (clip_norm is {config.clip_norm:g}) or "
+            'precision = "float32". '
             + ("There is no checkpoint" if location is None else f"The last good checkpoint is {location}")
         )

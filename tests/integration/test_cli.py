@@ -151,14 +151,14 @@ def test_a_non_finite_loss_is_exit_1_and_names_the_step(make_bench: Callable[...
     code, out, err = call(*bench.arguments("run", "--quiet"))
 
     assert (code, out) == (1, "")
-    assert "error: training stopped " in err
-    assert " step " in err
-    assert "train.lr is 1e+30" in err
+    assert "error: supernet: training stopped in step " in err
+    assert "(lr is 1e+30)" in err
+    assert "Its settings are in [train]" in err
     assert "Traceback" not in err
     assert bench.record.state is RunState.FAILED
     code, out, _ = call("runs", "--workspace", str(bench.workspace), "--json")
     assert code == 0
-    assert json.loads(out)[0]["error"].startswith("NonFiniteLossError: training stopped ")
+    assert json.loads(out)[0]["error"].startswith("NonFiniteLossError: supernet: training stopped ")
     assert "failed (NonFiniteLossError" in call("show", "tiny", "--workspace", str(bench.workspace))[1]
     assert call("show", "tiny", "--workspace", str(bench.workspace), "--json")[0] == 0
 

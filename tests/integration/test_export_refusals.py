@@ -85,7 +85,10 @@ def test_a_missing_argument_of_the_architecture_is_found_by_loading(tmp_path):
     [
         ({"inputs": torch.zeros(0, 1, 16, 16)}, r"found \(0, 1, 16, 16\)"),
         ({"reference": torch.zeros(5, 9)}, r"outputs \(5, 10\) and \(5, 9\) for 5 inputs"),
-        ({"reference": torch.full((5, 10), float("nan"))}, "differ by nan"),
+        (
+            {"reference": torch.full((5, 10), float("nan"))},
+            "the outputs of the latter are not finite: the training has diverged",
+        ),
         ({"class_names": ["a"]}, "1 class names were given for 10 classes"),
         ({"metrics": {"loss": float("inf")}}, "metric 'loss' is inf, which cannot be written as JSON"),
     ],

@@ -55,6 +55,39 @@ def test_toml_that_is_no_run_file_and_no_space(kind: str, load: Callable[[Path],
     assert len(str(refused.value)) < 1_000
 
 
+@pytest.mark.parametrize(
+    "key", ["train.steps", "train.lr", "data.size", "data.train", "backbone.args.x", "name", "race.rates", "seed"]
+)
+@pytest.mark.parametrize("brackets", ["", "[]"])
+def test_a_number_of_more_digits_than_python_writes(key: str, brackets: str) -> None:
+    """In base 16 TOML reads numbers of any length."""
+    number = f"{brackets[:1]}0x{'f' * 5_000}{brackets[1:]}"
+    with pytest.raises(ConfigError, match=rf"key '{key}.*found \[?a whole number of 20,000 bits"):
+        RunConfig.from_dict(RUN, [f"{key}={number}"])
+
+
+def test_such_a_number_from_python() -> None:
+    with pytest.raises(ConfigError, match=r"'search.trials': expected at most .*, found a whole number of 20,001 bits"):
+        SearchConfig(trials=16**5_000)
+
+
+@pytest.mark.parametrize("key", ["data.size", "data.search", "train.steps", "search.mutation"])
+def test_what_was_found_is_shown_in_brief(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"'{key}'.* found 'xxx") as refused:
+        RunConfig.from_dict(RUN, [f"{key}={'x' * 5_000}"])
+    assert len(str(refused.value)) < 400
+
+
+def test_files_of_other_editors(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    text = '[backbone]\nname = "vit"\n[data]\nsource = "digits"\n'
+    path.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert RunConfig.load(path).backbone.name == "vit"
+    path.write_bytes(text.encode("utf-16"))
+    with pytest.raises(ConfigError, match=r"it is not UTF-8 \(byte 1\); save it as that"):
+        RunConfig.load(path)
+
+
 def test_an_endless_file_is_not_read_to_its_end() -> None:
     with at_once(), pytest.raises(ConfigError, match=r"/dev/zero: not valid TOML: it has more than 1,048,576 bytes"):
         RunConfig.load(Path("/dev/zero"))

@@ -164,6 +164,38 @@ def test_other_texts_stay_as_they_are(text: str) -> None:
     assert str(ConfigError(text)) == text
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite+pysqlcipher://:hidden@/x.db", "sqlite+pysqlcipher://***@/x.db"),
+        ("mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dhidden&x=1", "mssql+pyodbc:///?odbc_connect=***&x=1"),
+        ("https://h/?next=https%3A%2F%2Fu%3Ahidden%40h2", "https://h/?next=***"),
+        ("s3://b/p?endpoint_url=https://u:hidden@h", "s3://b/p?endpoint_url=***"),
+        ("host=h user=u password=hidden", "host=h user=u password=***"),
+        ("s3://AKIA:hidden", "s3://AKIA:***"),
+        ("postgresql://me:hidden", "postgresql://me:***"),
+        ("https://h/x?jwt=hidden", "https://h/x?jwt=***"),
+        ("http://head:8265.", "http://head:8265."),
+        ("http://[::1]:8265", "http://[::1]:8265"),
+        ("s3://arn:aws:s3:eu-west-1:123:accesspoint/x", "s3://arn:aws:s3:eu-west-1:123:accesspoint/x"),
+        ("zip://a.csv::https://host/x.zip", "zip://a.csv::https://host/x.zip"),
+        ("postgresql://h/x?target_session_attrs=read-write", "postgresql://h/x?target_session_attrs=read-write"),
+    ],
+)
+def test_other_shapes_of_urls(url: str, shown: str) -> None:
+    assert redact_url(url) == shown
+    if " " not in url and "endpoint" not in url:
+        assert redact(f"cannot open {url} now") == f"cannot open {shown} now"
+    conceal(url)
+    assert redact("refused: HIDDEN") == ("refused: ***" if "hidden" in url else "refused: HIDDEN")
+
+
+def test_short_parts_of_a_password_are_hidden_where_drivers_say_them() -> None:
+    conceal("postgresql://me:a@bc/d@host/db")
+    assert redact("failed to resolve host 'BC'") == "failed to resolve host ***"
+    assert redact("no host bc@host; a word: abc") == "no host ***host; a word: abc"
+
+
 def test_variables_of_the_environment_are_hidden() -> None:
     conceal_environment({"PGPASSWORD": f"{CORE}1", "HF_TOKEN": "yes", "HOME": "/home/me-and-you"})
     assert redact(f"refused: {CORE}1; yes; /home/me-and-you") == "refused: ***; yes; /home/me-and-you"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import subprocess
 import sys
@@ -130,29 +131,41 @@ def test_neither_do_logs_and_warnings(capfd: pytest.CaptureFixture[str]) -> None
     assert warnings.formatwarning is not None
 
 
-def test_credentials_are_not_among_the_arguments_of_the_process() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (
+            ["run", "a.toml", "--database", "postgresql://u:hid den@h/x", "--store=s3://hidden:hidden@b/x"],
+            ["run", "a.toml", "--database", "postgresql://u:***@h/x", "--store=s3://***@b/x"],
+        ),
+        (["runs", "--database=host=h password=hidden"], ["runs", "--database=host=h password=***"]),
+        (["status", "--address", "http://u:hidden@h:8265"], ["status", "--address", "http://***@h:8265"]),
+        (["run", "--address=u:hidden@h:6379"], ["run", "--address=***@h:6379"]),
+        (["run", "--set", "data.root=https://u:hidden@h/x"], ["run", "--set", "data.root=https://***@h/x"]),
+        (["run", "--set=backbone.args.api_key=hidden"], ["run", "--set=backbone.args.api_key=***"]),
+        (["show", "https://u:hidden@h/x"], ["show", "https://***@h/x"]),
+        (
+            ["run", "a.toml", "--set", "x=1", "--", "--database", "y"],
+            ["run", "a.toml", "--set", "x=1", "--", "--database", "y"],
+        ),
+    ],
+)
+def test_credentials_are_not_among_the_arguments_of_the_process(arguments: list[str], shown: list[str]) -> None:
     """The process starts itself again without them, and reads them from its environment."""
     code = (
-        "import os, sys, pathlib\n"
+        "import json, os, sys\n"
+        "from pathlib import Path\n"
         "from glorasearch.cli.secret_arguments import hide_secrets\n"
-        "hide_secrets()\n"
-        "print(pathlib.Path('/proc/self/cmdline').read_bytes())\n"
-        "print(sys.argv[1:], os.environ.get('GLORASEARCH_DATABASE'), os.environ.get('GLORASEARCH_STORE'))\n"
+        "found = hide_secrets()\n"
+        "line = Path('/proc/self/cmdline').read_text().split(chr(0))\n"
+        "print(json.dumps([line, sys.argv[1:], found, [n for n in os.environ if 'ARGUMENTS' in n]]))\n"
     )
-    arguments = [
-        "run",
-        "a.toml",
-        "--database",
-        "postgresql://u:hidden@h/x",
-        "--store=s3://b/x",
-        "--",
-        "--database",
-        "y",
-    ]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    line, rest = done.stdout.splitlines()
-    assert "hidden" not in line
-    assert rest == "['run', 'a.toml', '--store=s3://b/x', '--', '--database', 'y'] postgresql://u:hidden@h/x None"
+    line, argv, found, left = json.loads(done.stdout)
+    assert "hidden" not in "".join([*line, *argv])
+    assert argv == shown
+    assert found == (None if shown == arguments else arguments)
+    assert not left
 
 
 @pytest.mark.parametrize(

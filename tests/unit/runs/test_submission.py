@@ -122,7 +122,7 @@ def test_a_password_is_in_the_environment_only_and_that_is_said(run_file: Path, 
 
 
 @pytest.mark.parametrize(
-    "store", ["s3://key:hidden@bucket/x", "https://h/x?sig=hidden", "simplecache::ftp://u:hidden@h/x"]
+    "store", ["sftp://key:hidden@host/x", "https://h/x?sig=hidden", "simplecache::ftp://u:hidden@h/x"]
 )
 def test_credentials_of_a_store_are_in_the_environment_only(run_file: Path, store: str) -> None:
     sent = prepare(run_file, options=["--workers", "3", "--store", store, "--fresh"])
@@ -132,6 +132,15 @@ def test_credentials_of_a_store_are_in_the_environment_only(run_file: Path, stor
     assert "--store" not in sent.command
     (note,) = sent.notes
     assert "set GLORASEARCH_STORE on the cluster's nodes and leave --store out" in note
+
+
+@pytest.mark.parametrize("change", ["data.root=/x?token=hidden", "backbone.args={api_key='hidden'}"])
+def test_a_credential_that_would_stand_in_the_command_line_is_refused(run_file: Path, change: str) -> None:
+    with pytest.raises(
+        InputError, match=r"the command line of the job, which everyone at the cluster can read"
+    ) as said:
+        prepare(run_file, [change, "data.source=torch/cifar10"])
+    assert "hidden" not in str(said.value)
 
 
 def test_what_is_large_is_refused(run_file: Path, tmp_path: Path) -> None:

@@ -34,6 +34,21 @@ def test_a_workspace_that_cannot_be_written(tmp_path: Path) -> None:
             Workspace.open(tmp_path / "closed")
 
 
+@pytest.mark.parametrize(
+    ("store", "shown"),
+    [
+        ("s3://AKIA:hidden@bucket/x", "s3://***@bucket/x"),
+        ("s3://AKIA:hid/hidden@bucket", "s3://***@bucket"),
+        ("s3://AKIA:hidden", "s3://AKIA:***"),
+        ("simplecache::gs://u:hidden@bucket", "simplecache::gs://***@bucket"),
+    ],
+)
+def test_the_url_of_a_bucket_has_no_credentials(store: str, shown: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"are not read from a bucket's URL; give them by [AG]") as said:
+        Workspace.open(tmp_path, store=store)
+    assert str(said.value).startswith(f"--store {shown}: ")
+
+
 def test_looking_makes_nothing(tmp_path: Path) -> None:
     workspace = Workspace.open(tmp_path / "workspace", create=False)
 

@@ -176,7 +176,7 @@ def test_a_learning_rate_that_diverges(make_trainer: Build, tmp_path: Path) -> N
         trainer.run()
     message = str(caught.value)
     assert "training stopped in step 2: loss" in message
-    for part in ("train.lr is 1e+30", "train.warmup_steps is 0", "train.clip_norm is 1", "train.precision", str(path)):
+    for part in ("(lr is 1e+30, vector_lr is 1e+30", "warmup_steps is 0", "clip_norm is 1", "precision", str(path)):
         assert part in message
     assert finite(path) == 1
 
