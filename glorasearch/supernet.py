@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Self
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from glorasearch.adapters import (
     AdaptedLayer,
     AdaptedProduct,
+    LayerChoices,
     Storage,
     WarmUps,
     adaptable_layers,
@@ -21,7 +22,7 @@ from glorasearch.adapters import (
     plain_layer,
     unadaptable_layers,
 )
-from glorasearch.adapters.reached import WEIGHT, check_uses, uses
+from glorasearch.adapters.reached import WEIGHT, check_start, check_uses, uses
 from glorasearch.errors import BackboneError, WeightStoreError
 from glorasearch.space import BoundSpace, SearchSpace, Subnet
 
@@ -85,11 +86,16 @@ class Supernet(nn.Module):
             SearchSpaceError: if the subnet is not of this space.
         """
         self.space.check(subnet)
+        with self._choosing(subnet.layer):
+            yield self
+
+    @contextmanager
+    def _choosing(self, choices: Callable[[str], LayerChoices | None]) -> Iterator[None]:
         previous = {name: layer.choices for name, layer in self._adapted.items()}
         try:
             for name, layer in self._adapted.items():
-                layer.choices = subnet.layer(name)
-            yield self
+                layer.choices = choices(name)
+            yield
         finally:
             for name, layer in self._adapted.items():
                 layer.choices = previous[name]
@@ -98,7 +104,8 @@ class Supernet(nn.Module):
         """Raise `BackboneError` if a forward pass, of the first of some images, has no use for an adapted layer.
 
         Some models read `layer.weight` and never call the layer; a layer that is neither called nor read would get no
-        gradient. Once the check has passed it is not repeated.
+        gradient. Nor may the pass be another than the backbone's while no subnet is active. Once the check has passed
+        it is not repeated.
         """
         if self._reached:
             return
@@ -106,9 +113,11 @@ class Supernet(nn.Module):
         try:
             with torch.no_grad(), self.eval().activate(self.space.smallest()):
                 found = uses(self._adapted, lambda: self(images[:1]))
+            check_uses(self._adapted, found)
+            with torch.no_grad(), self._choosing(lambda _: None):
+                check_start(self._adapted, self.model, lambda: self(images[:1]))
         finally:
             self.train(training)
-        check_uses(self._adapted, found)
         self.read = tuple(name for name, own in found.items() if WEIGHT in own)
         self._reached = True
 

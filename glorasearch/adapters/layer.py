@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,12 +37,13 @@ class AdaptedLayer(nn.Module):
     makes it the original layer. It is set by `Supernet.activate` only.
 
     `base` is the original module, shared and not copied. Some models read what a layer has and do not call it: this
-    one answers every attribute of `base`, with the active weight and bias for its own.
+    one answers every attribute of `base`, with the active weight and bias for its own, and so do the methods of `base`.
     """
 
     base: Base
-    on_read: Callable[[str, Tensor | None], None] | None = None
-    """Told what is read of it, `weight` or `bias`, and the value; set by `reached` only."""
+    choices: LayerChoices | None = None
+    on_use: Callable[[str, Tensor | None], None] | None = None
+    """Told that it is `called`, or what is read of it, `weight` or `bias`, and the value; set by `reached` only."""
 
     def __init__(
         self,
@@ -65,14 +69,17 @@ class AdaptedLayer(nn.Module):
         )
         for tensor, classes in offered.items():
             check_plugins(tensor, classes, self.support_of(tensor), weight)
-        self.choices: LayerChoices | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The base layer with the active choices."""
+    def forward(self, *given: Any, **named: Any) -> Any:
+        """The base layer with the active choices; classes derived from torch's may take more than `x`."""
+        if self.on_use is not None:
+            self.on_use("called", None)
         if self.choices is None:
-            result: Tensor = self.base(x)
-            return result
-        return self._run_with(x, self.contributions(self.choices))
+            return self.base(*given, **named)
+        added = self.contributions(self.choices)
+        if len(given) == 1 and not named:
+            return self._run_with(given[0], added)
+        return self._run_base(self.merge_weight(added), self.merge_bias(added), *given, **named)
 
     def _run_with(self, x: Tensor, added: Sequence[Contribution]) -> Tensor:
         """The layer's function with what choices add."""
@@ -80,9 +87,12 @@ class AdaptedLayer(nn.Module):
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The base's own forward with the given weight `(out, in)` and bias `(out,)`."""
-        given = {"weight": weight.view_as(self.base.weight)} | ({} if bias is None else {"bias": bias})
-        result: Tensor = functional_call(self.base, given, (x,))
+        result: Tensor = self._run_base(weight, bias, x)
         return result
+
+    def _run_base(self, weight: Tensor, bias: Tensor | None, *given: Any, **named: Any) -> Any:
+        own = {"weight": weight.view_as(self.base.weight)} | ({} if bias is None else {"bias": bias})
+        return functional_call(self.base, own, given, named)
 
     def __getattr__(self, name: str) -> Any:
         """What a module has, and otherwise what its base layer has."""
@@ -92,23 +102,45 @@ class AdaptedLayer(nn.Module):
             base = self.__dict__.get("_modules", {}).get("base")
             if base is None or name == "base":
                 raise
+            computed = inspect.getattr_static(type(base), name, None)
+            if inspect.isfunction(computed):
+                return partial(self._method_of_base, name)
+            if isinstance(computed, property):
+                with self._active_base():
+                    return getattr(base, name)
             return getattr(base, name)
+
+    def _method_of_base(self, name: str, *given: Any, **named: Any) -> Any:
+        with self._active_base():
+            return getattr(self.base, name)(*given, **named)
+
+    @contextmanager
+    def _active_base(self) -> Iterator[None]:
+        """The base layer has the active weight and bias for its own."""
+        own: dict[str, Any] = self.base._parameters
+        before = dict(own)
+        own |= {"weight": self.weight, "bias": self.bias}
+        try:
+            yield
+        finally:
+            own.clear()
+            own |= before
 
     @property
     def weight(self) -> Tensor:
         """W of the active choices, in the shape of the base layer's weight; differentiable."""
         weight = self.base.weight if self.choices is None else self.merged_weight(self.choices)
         weight = weight.view_as(self.base.weight)
-        if self.on_read is not None:
-            self.on_read("weight", weight)
+        if self.on_use is not None:
+            self.on_use("weight", weight)
         return weight
 
     @property
     def bias(self) -> Tensor | None:
         """b of the active choices, `(out,)`, or None; differentiable."""
         bias = self.base.bias if self.choices is None else self.merged_bias(self.choices)
-        if self.on_read is not None:
-            self.on_read("bias", bias)
+        if self.on_use is not None:
+            self.on_use("bias", bias)
         return bias
 
     @property

@@ -5,38 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from glorasearch.adapters.inject import replace_modules
 from glorasearch.adapters.layer import AdaptedLayer
 from glorasearch.adapters.watching import tensors_in
-from glorasearch.errors import BackboneError
+from glorasearch.errors import BackboneError, first_line
 from glorasearch.space.selectors import compact
 
 CALLED, WEIGHT, BIAS = "called", "weight", "bias"
 
 
 def uses(adapted: Mapping[str, AdaptedLayer], run: Callable[[], object]) -> dict[str, set[str]]:
-    """For each adapted layer which of these `run` does: call it, compute with its weight, read its bias.
+    """For each adapted layer which of these `run` does: call it, compute with its weight, compute with its bias.
 
     A weight of which only the device or the like is read is not used.
+
+    Raises:
+        BackboneError: if `run` needs something of a layer that adapted ones do not have.
     """
     found: dict[str, set[str]] = {name: set() for name in adapted}
     watch = _Watch(found)
-    hooks = [
-        layer.register_forward_pre_hook(lambda *_, name=name: found[name].add(CALLED))
-        for name, layer in adapted.items()
-    ]
     try:
         for name, layer in adapted.items():
-            layer.on_read = lambda what, value, name=name: watch.read(name, what, value)
+            layer.on_use = lambda what, value, name=name: watch.used(name, what, value)
         with watch:
             run()
+    except (AttributeError, KeyError, TypeError) as error:
+        raise BackboneError(
+            f"this backbone does not run with adapters in its layers ({type(error).__name__}: {first_line(error)}), "
+            "since it uses one otherwise than by a call, its weight, its bias and its settings: find it by "
+            "layers.include in the search space, and exclude it by layers.exclude"
+        ) from error
     finally:
         for layer in adapted.values():
-            layer.on_read = None
-        for hook in hooks:
-            hook.remove()
+            layer.on_use = None
     return found
 
 
@@ -63,28 +68,48 @@ def check_uses(adapted: Mapping[str, AdaptedLayer], found: Mapping[str, set[str]
         )
 
 
+def check_start(adapted: Mapping[str, AdaptedLayer], model: nn.Module, run: Callable[[], Tensor]) -> None:
+    """Raise `BackboneError` if `run` gives something else with the adapted layers, none of them active, than without.
+
+    So it is if the model asks for a layer's class, or has a name for something of its own that an adapted layer has.
+    """
+    replaced = run()
+    replace_modules(model, {id(layer): layer.base for layer in adapted.values()})
+    try:
+        expected = run()
+    finally:
+        replace_modules(model, {id(layer.base): layer for layer in adapted.values()})
+    bound = 1e-3 * float(expected.abs().max().nan_to_num())
+    if not torch.allclose(replaced, expected, rtol=0, atol=bound, equal_nan=True):
+        raise BackboneError(
+            "this backbone computes something else once its layers are adapted, though nothing is added yet: it looks "
+            "at more than a layer's outputs, weight, bias and settings, such as at its class; find the layer by "
+            "layers.include in the search space, and exclude it by layers.exclude"
+        )
+
+
 class _Watch(TorchFunctionMode):
-    """Notices computations with weights that were read."""
+    """Notices computations with weights and biases that were read."""
 
     def __init__(self, found: Mapping[str, set[str]]) -> None:
         super().__init__()
         self._found = found
-        self._weights: dict[int, tuple[str, Tensor]] = {}
+        self._read: dict[int, tuple[str, str, Tensor]] = {}
         """Tensors by `id`, which is unique as long as they are kept here."""
 
-    def read(self, name: str, what: str, value: Tensor | None) -> None:
-        if what == BIAS or value is None:
+    def used(self, name: str, what: str, value: Tensor | None) -> None:
+        if value is None:  # a call, or a bias that there is not
             self._found[name].add(what)
         else:
-            self._weights[id(value)] = name, value
+            self._read[id(value)] = name, what, value
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if self._weights and any(True for _ in tensors_in(result)):
+        if self._read and any(True for _ in tensors_in(result)):
             for value in tensors_in([args, kwargs or {}]):
-                name, _ = self._weights.get(id(value), ("", None))
+                name, what, _ = self._read.get(id(value), ("", "", None))
                 if name:
-                    self._found[name].add(WEIGHT)
+                    self._found[name].add(what)
         return result

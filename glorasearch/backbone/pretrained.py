@@ -64,6 +64,8 @@ class Loading:
         """Names that the file has for the model, in the model's terms; None if the model reads the file itself."""
         self._state: Mapping[str, Any] = {}
         """What timm has converted."""
+        self._found: list[str] = []
+        """Names in the file as timm sees them before."""
         self._unused: list[str] = []
         """Those of them that the model does not have."""
 
@@ -161,6 +163,7 @@ class Loading:
                 f"backbone {self._config.name!r}: of the names in {self._source} {' '.join(path)} is taken off, and "
                 f"{len(state)} tensors are left"
             )
+        self._found = [str(name) for name in state]
         if filter_fn is None:
             return state
         try:
@@ -169,7 +172,7 @@ class Loading:
             except TypeError:
                 return filter_fn(state)
         except Exception as error:
-            given = few([str(name) for name in state])
+            given = few(self._found)
             raise BackboneError(
                 f"backbone {self._config.name!r}: timm cannot convert {self._source} for this model "
                 f"({type(error).__name__}: {first_line(error)}): it has {given}; the model has {few(list(own))}. Give "
@@ -223,8 +226,8 @@ class Loading:
         if extra or (refused and lost):
             shown = extra or lost
             parts.append(f"{len(shown)} of the file have no place in the model: {few(shown)}")
-        elif refused and given:
-            parts.append(f"it has {few(given)}")
+        elif refused:
+            parts.append(f"it has {few(given or self._found) or 'no tensors'}")
         if refused or extra:
             raise BackboneError(
                 f"backbone {self._config.name!r}: {self._source} does not fit: {'; '.join(parts)}. "

@@ -91,8 +91,9 @@ def test_what_was_found_in_order_is_not_looked_at_again() -> None:
     calls: list[int] = []
     supernet.model.register_forward_hook(lambda *_: calls.append(1))
     supernet.check_reached(images())
+    once = len(calls)
     supernet.check_reached(images())
-    assert len(calls) == 1
+    assert len(calls) == once > 0
 
 
 @pytest.mark.parametrize("mode", [True, False])

@@ -209,6 +209,15 @@ def test_a_directory_is_held_to_the_same(keep: str, classes: int, state: State, 
         assert model.state_dict()["norm.weight"].unique().tolist() == [5.0]  # and not the directory's own
 
 
+def test_names_that_the_conversion_drops_are_said_nevertheless(tmp_path: Path) -> None:
+    """The filter of this family keeps what begins with its own names."""
+    torch.save({"someones.weight": torch.ones(2)}, tmp_path / "weights.pth")
+    args = {"depth": 1, "embed_dim": 64, "num_heads": 2}
+    config = BackboneConfig(name="deepseek_vit_412m", checkpoint=str(tmp_path / "weights.pth"), args=args)
+    with pytest.raises(BackboneError, match=r"outside the head are not in it: .*; it has someones\.weight\. Every"):
+        build_backbone(config, 3)
+
+
 @register_model
 def pretrained_test_loads_nothing(pretrained: bool = False, **arguments: Any) -> nn.Module:
     """A model that leaves `pretrained` aside."""
