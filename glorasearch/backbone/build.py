@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import timm
 import torch
@@ -15,6 +16,8 @@ from glorasearch.backbone.new_head import draw_classifier
 from glorasearch.backbone.original_format import NUMPY
 from glorasearch.backbone.pretrained import checked_loading
 from glorasearch.errors import BackboneError, reason
+
+_QUOTED: Final = re.compile(r"(?<=')\w+(?=')")
 
 
 def build_backbone(config: BackboneConfig, classes: int, *, drop_path: float = 0.0, seed: int = 0) -> nn.Module:
@@ -88,6 +91,11 @@ def _explain(config: BackboneConfig, error: Exception) -> str:
         near = ", ".join(difflib.get_close_matches(architecture, timm.list_models(), n=3))
         hint = f"similar names: {near}" if near else "no similar name; timm.list_models() lists all"
         return f"backbone {config.name!r}: timm has no such model; {hint}"
+    unknown = [key for key in _QUOTED.findall(why) if key in config.args]
+    if unknown and "unexpected keyword" in why:
+        sizes = " (images are resized to data.size)" if {*unknown} & {"img_size", "dynamic_img_size"} else ""
+        hint = f"leave {', '.join(unknown)} out of backbone.args{sizes}"
+        return f"backbone {config.name!r}: the model does not take {', '.join(unknown)}: {hint}"
     given = f"; backbone.args has {', '.join(config.args)}" if config.args else ""
     if local or config.checkpoint or not config.pretrained:
         return f"backbone {config.name!r} cannot be built: {why}{given}"

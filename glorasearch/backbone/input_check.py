@@ -6,15 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from timm.models import get_model_input_config
 from torch import nn
 
+from glorasearch.adapters.own_input import Shape, own_shape
 from glorasearch.backbone.build import build_backbone, build_skeleton
 from glorasearch.backbone.config import BackboneConfig
 from glorasearch.errors import BackboneError, first_line
 
-Shape = tuple[int, int, int]
-"""Channels, height, width."""
 Arguments = Mapping[str, Any]
 
 
@@ -39,7 +37,11 @@ def check_input(config: BackboneConfig, skeleton: nn.Module, shape: Shape) -> No
         for arguments in _candidates(height, width)
         if _works(config, config.args | arguments, shape)
     ]
-    remedies += [f"take a data.size that is a multiple of {step}" for step in _steps(skeleton, height, width)]
+    remedies += [
+        f"take a data.size that is a multiple of {step}"
+        for step in _steps(skeleton, height, width)
+        if _problem(config, skeleton, (channels, _up(height, step), _up(width, step))) is None
+    ]
     if shape != own and _problem(config, skeleton, own) is None:
         remedies.append(f"leave out data.size, so that images are resized to {own[1]} x {own[2]}")
     remedies += [
@@ -65,12 +67,6 @@ def check_model_input(model: nn.Module, shape: Shape) -> None:
             f"{type(model).__name__} cannot take images of {shape[1]} x {shape[2]} pixels and {shape[0]} channels: "
             f"{first_line(error)}"
         ) from error
-
-
-def own_shape(model: nn.Module) -> Shape:
-    """The images that a timm model is built for."""
-    channels, height, width = get_model_input_config(model)["input_size"]
-    return channels, height, width
 
 
 def _problem(config: BackboneConfig, skeleton: nn.Module, shape: Shape) -> str | None:
@@ -117,6 +113,10 @@ def _steps(model: nn.Module, height: int, width: int) -> list[int]:
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     edges = patch if isinstance(patch, (tuple, list)) else (patch,)
     return sorted({edge for edge in edges if isinstance(edge, int) and edge > 0 and (height % edge or width % edge)})
+
+
+def _up(size: int, step: int) -> int:
+    return -(-size // step) * step
 
 
 def _toml(arguments: Arguments) -> str:

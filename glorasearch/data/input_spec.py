@@ -72,11 +72,12 @@ class InputSpec:
         and std are averaged over the channels, or repeated.
         """
         from timm.data.config import resolve_model_data_config  # timm takes a second to import
-        from timm.models import get_model_input_config
+
+        from glorasearch.adapters.own_input import own_shape
 
         resolve: Callable[..., dict[str, Any]] = resolve_model_data_config
         config = resolve(model)
-        channels, height, width = get_model_input_config(model)["input_size"]
+        channels, height, width = own_shape(model)
         values: dict[str, Any] = {
             "channels": channels,
             "height": height,

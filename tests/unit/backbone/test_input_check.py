@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +68,36 @@ def test_sizes_that_fit_need_nothing() -> None:
 def test_a_size_between_patches_is_named() -> None:
     with pytest.raises(BackboneError, match=r"should be divisible.*a data\.size that is a multiple of 16"):
         check("vit_tiny_patch16_224", 56, dynamic_img_size=True)
+
+
+def test_a_multiple_of_the_patches_is_no_remedy_where_one_size_is_taken() -> None:
+    with pytest.raises(BackboneError, match=r"set img_size = 56 in backbone\.args; or leave out data\.size"):
+        check("vit_tiny_patch16_224", 56)
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+@pytest.mark.parametrize("key", ["img_size", "dynamic_img_size"])
+def test_an_argument_that_the_model_does_not_know_is_named(key: str, pretrained: bool) -> None:
+    with pytest.raises(BackboneError, match=rf"does not take {key}: leave {key} out of backbone\.args \(.* data\.size"):
+        build_backbone(BackboneConfig(name="resnet18", pretrained=pretrained, args={key: 64}), 2)
+
+
+def test_a_directory_of_dynamic_size_is_for_the_size_that_it_names(tmp_path: Path) -> None:
+    """So are exports of runs at another size, whose `img_size` is that of the table of positions."""
+    built = VIT | {"img_size": 224, "dynamic_img_size": True}
+    content = {"architecture": "vit_tiny_patch16_224", "num_classes": 3, "model_args": built}
+    cfg = {"input_size": [3, 64, 96], "fixed_input_size": False, "classifier": "head"}
+    (tmp_path / "config.json").write_text(json.dumps(content | {"pretrained_cfg": cfg}))
+    for args, size in (
+        ({}, (64, 96)),
+        ({"img_size": 32}, (32, 32)),
+        ({"dynamic_img_size": False}, (224, 224)),
+    ):
+        config = BackboneConfig(name=f"local-dir:{tmp_path}", pretrained=False, args=args)
+        skeleton = build_skeleton(config, 2)
+        spec = InputSpec.from_backbone(skeleton)
+        assert (spec.height, spec.width) == size
+        check_input(config, skeleton, (3, *size))
 
 
 def test_an_argument_that_the_model_ignores_is_named() -> None:
