@@ -6,9 +6,10 @@ from rich.table import Table
 
 from glorasearch.cli.output import count, percent
 from glorasearch.cli.race_table import print_race
+from glorasearch.data.names import describe_ignored
 from glorasearch.plain_console import PlainConsole
 from glorasearch.runs.paths import space_label
-from glorasearch.runs.results import BestSearched, PilotsSummary, PilotSummary, Report
+from glorasearch.runs.results import BestSearched, DataSummary, PilotsSummary, PilotSummary, Report
 
 HARDEST = 3
 """Classes that are named."""
@@ -60,6 +61,8 @@ def print_report(report: Report) -> None:
         console.print(_pilots(report.pilots))
     if hardest := _hardest(report):
         console.print(hardest, highlight=False, markup=False, soft_wrap=True)
+    for line in _data(report.splits):
+        console.print(line, soft_wrap=True)
     for statement in report.statements:
         console.print(statement, soft_wrap=True)
     console.print(
@@ -76,6 +79,14 @@ def _hardest(report: Report) -> str:
     )
     listed = ", ".join(f"{one.name} ({one.correct} of {one.images} correct)" for one in missed[:HARDEST])
     return f"hardest classes: {listed}" if listed else ""
+
+
+def _data(splits: DataSummary) -> list[str]:
+    """What is unusual about the data: files that are not used, the scale of their pixels, images that are turned."""
+    ignored, turned = describe_ignored(splits.ignored), (splits.reading or {}).get("turned", 0)
+    lines = [f"not used of the data: {ignored}"] if ignored else []
+    lines += [splits.scale] if splits.scale else []
+    return lines + ([f"{count(turned)} images are turned upright as their EXIF says"] if turned else [])
 
 
 def _pilots(found: PilotsSummary) -> str:

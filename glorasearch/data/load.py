@@ -12,13 +12,13 @@ from glorasearch.data.carve import ROLES, CarvedSplits, carve
 from glorasearch.data.config import DataConfig
 from glorasearch.data.examine import Check
 from glorasearch.data.input_spec import InputSpec
+from glorasearch.data.names import describe_ignored
 from glorasearch.data.overlap import OverlapReport, find_overlap
 from glorasearch.data.pixels import LazyPixels, Pixels, ResidentPixels, decode, examine_all, image_transform
 from glorasearch.data.reading import Reading
 from glorasearch.data.records import ArrayRecords
 from glorasearch.data.scale import check_scale
 from glorasearch.data.sources import SourceSplits, read_source
-from glorasearch.data.sources.image_files import describe_ignored
 from glorasearch.data.splits import SearchData, SearchSplit, Splits, TestSplit, TrainSplit
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def check_source(config: DataConfig) -> SourceSummary:
     return SourceSummary(carved.class_names, **sizes)
 
 
-def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None = None) -> Splits:
+def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None = None, *, said: bool = False) -> Splits:
     """The three splits of a source.
 
     The same configuration gives the same splits, byte for byte, in any process. All images are read and checked here;
@@ -74,12 +74,13 @@ def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None =
         config: the source and the sizes.
         spec: the input of the backbone; `config` may override size, mean and std.
         progress: called in this thread with the number of images done and in total.
+        said: log nothing: who called has said what is unusual about the data.
 
     Raises:
         DataError: if the source, an image, a label or a size is wrong, or if splits share more than 1 % of their
             images and `config.allow_overlap` is not set.
     """
-    loaded = _load(config, spec, ROLES, progress)
+    loaded = _load(config, spec, ROLES, progress, said=said)
     return Splits(
         _train(loaded),
         _search(loaded),
@@ -132,8 +133,9 @@ def _load(
     progress: Progress | None,
     *,
     thorough: bool = True,
+    said: bool = False,
 ) -> _Loaded:
-    """Load the wanted splits; unless `thorough`, who called has checked pixels and scale and said what is unusual."""
+    """Load the wanted splits; unless `thorough`, who called has checked pixels and scale and `said` what is unusual."""
     source, reading = read_source(config), Reading.of(config)
     carved = carve(source, config)
     spec = source.adapt(spec.override(size=config.size, mean=config.mean, std=config.std))
@@ -155,7 +157,7 @@ def _load(
     named = ((carved.records[role].name(place), image) for role in found for place, image in enumerate(found[role]))
     scale = check_scale(source.subject, named, reading) if thorough else ""
     turned = sum("orientation" in image.mark for images in found.values() for image in images)
-    if thorough:
+    if thorough and not said:
         _say(source, overlap, scale, turned)
     transform = image_transform(spec)
     pixels: dict[str, Pixels] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from glorasearch.data.problems import Problems
@@ -42,6 +42,11 @@ def shown(name: str | Path) -> str:
 def of_kernel(real: str) -> bool:
     """Whether a path without links lies where the kernel makes files up."""
     return real in KERNEL or real.startswith(tuple(f"{root}/" for root in KERNEL))
+
+
+def describe_ignored(ignored: Mapping[str, int]) -> str:
+    """Such as `12 files that end in .txt, 3 hidden files`; empty if there are none."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(ignored.items()))
 
 
 def one_form(name: str) -> str:

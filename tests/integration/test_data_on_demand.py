@@ -46,10 +46,10 @@ def test_every_stage(make_bench: MakeBench) -> None:
     assert finished(make_bench, *EVERY_STAGE, ON_DEMAND) == expected
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler(sampler: str, make_bench: MakeBench) -> None:
-    chosen = f"search.sampler={json.dumps(sampler)}"
-    assert finished(make_bench, *SHORT, chosen, ON_DEMAND) == finished(make_bench, *SHORT, chosen)
+@pytest.mark.parametrize(("sampler", "mode"), [*((name, "generational") for name in SAMPLERS), ("evolution", "steady")])
+def test_every_sampler(sampler: str, mode: str, make_bench: MakeBench) -> None:
+    chosen = (f"search.sampler={json.dumps(sampler)}", f"search.mode={json.dumps(mode)}")
+    assert finished(make_bench, *SHORT, *chosen, ON_DEMAND) == finished(make_bench, *SHORT, *chosen)
 
 
 def test_ray(make_bench: MakeBench) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 
 from glorasearch.data.names import file_key, of_kernel, shown
@@ -166,8 +166,3 @@ def _key(path: str | Path, real: str) -> Hashable:
     """What two names of one file have in common."""
     status = os.stat(path)
     return (status.st_dev, status.st_ino) if status.st_nlink > 1 else real
-
-
-def describe_ignored(ignored: Mapping[str, int]) -> str:
-    """Such as `12 files that end in .txt, 3 hidden files`; empty if there are none."""
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(ignored.items()))

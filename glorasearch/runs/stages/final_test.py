@@ -31,7 +31,7 @@ def final_test(session: Session) -> TestResult:
     """
     found, pick = session.require(SearchResult), session.pick
     count = session.config.report.random_subnets if session.only_subnet is None else 0
-    splits = load_splits(session.config.data, InputSpec.from_backbone(session.backbone))
+    splits = load_splits(session.config.data, InputSpec.from_backbone(session.backbone), said=True)
     batch_size = session.config.search.eval_batch_size
 
     def correct(model: nn.Module) -> Correct:

@@ -140,3 +140,22 @@ def test_the_hardest_classes_are_named_as_they_are_written(capsys: pytest.Captur
     ]  # fmt: skip
     print_report(report().model_copy(update={"by_class": tests}))
     assert "hardest classes: [/red] (0 of 2 correct), pl[ai]n (1 of 2 correct)\n" in capsys.readouterr().out
+
+
+def test_what_is_unusual_about_the_data_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(report())
+    assert "of the data" not in capsys.readouterr().out
+    found = report()
+    splits = found.splits.model_copy(
+        update={
+            "ignored": {"files that end in .[b]": 2, "hidden files": 1},
+            "scale": "40 images have pixels of 16 bits: 0 is black and 4095 white in all of them",
+            "reading": {"exif": True, "pixel_range": [0, 4095], "turned": 1234},
+        }
+    )
+    print_report(found.model_copy(update={"splits": splits}))
+    assert (
+        "not used of the data: 2 files that end in .[b], 1 hidden files\n"
+        "40 images have pixels of 16 bits: 0 is black and 4095 white in all of them\n"
+        "1,234 images are turned upright as their EXIF says\n"
+    ) in capsys.readouterr().out

@@ -156,6 +156,9 @@ def test_what_is_not_used_is_counted_and_said(folder: Path, spec: InputSpec, cap
         "hidden files": 1,
     }
     assert "not used: 1 files beside the folders of the classes, 1 files that end in .mp4" in caplog.text
+    caplog.clear()
+    load_splits(config(folder), spec, said=True)
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("suffix", ["bmp", "gif", "tiff", "webp", "jpg", "png", "tga", "pcx", "jp2"])
