@@ -15,7 +15,7 @@ from pathlib import Path
 
 from table import Row
 
-from glorasearch.db import TrialStorage
+from glorasearch.db import TrialStorage, sqlite_url
 from glorasearch.search import SAMPLERS, InProcessExecutor, SearchConfig, SearchDriver, SearchProgress
 from glorasearch.space import (
     BoundSpace,
@@ -58,7 +58,7 @@ def measure(sampler: str, trials: int, directory: Path) -> dict[str, float]:
     """Milliseconds a trial, and seconds to open the finished study again."""
     space = vit_base()
     config = SearchConfig(trials=trials, sampler=sampler)
-    url = f"sqlite:///{directory / sampler}.db"
+    url = sqlite_url(f"{directory / sampler}.db")
     batches: list[float] = []
     last = time.perf_counter()
 

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from table import Row, finish, json_option
 
 from glorasearch.assets import quickstart_run_file
-from glorasearch.db import TrialStorage
+from glorasearch.db import TrialStorage, sqlite_url
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.evaluation.scoring import REFERENCES as REFERENCES_USED
 from glorasearch.evaluation.scoring import score_sums, tempered_cross_entropies
@@ -177,7 +177,7 @@ def search(
     supernet: Supernet, evaluate: Evaluate, config: SearchConfig, folder: Path
 ) -> tuple[SearchOutcome, list[FrozenTrial]]:
     """One search in a database of its own."""
-    storage = TrialStorage(f"sqlite:///{folder}/{config.fitness}-{config.early_stopping}.db")
+    storage = TrialStorage(sqlite_url(f"{folder}/{config.fitness}-{config.early_stopping}.db"))
     outcome = SearchDriver(supernet.space, storage, InProcessExecutor(evaluate), "w", "study", config).run()
     return outcome, storage.get_all_trials(storage.get_study_id_from_name("study"), deepcopy=False)
 

@@ -45,7 +45,7 @@ def work(mode: str, trials: int, workers: int, path: Path) -> dict[str, Any]:
     from bench_driver import vit_base
     from landscape import Landscape
 
-    from glorasearch.db import TrialStorage
+    from glorasearch.db import TrialStorage, sqlite_url
     from glorasearch.search import LogNormalSeconds, SearchConfig, SearchDriver, SearchProgress, SimulatedExecutor
 
     space = vit_base()
@@ -65,7 +65,7 @@ def work(mode: str, trials: int, workers: int, path: Path) -> dict[str, Any]:
     config = SearchConfig(trials=trials, **MODES[mode])
     started = time.perf_counter(), time.process_time()
     first = last = (0, started[1], started[0])
-    storage = TrialStorage(f"sqlite:///{path}")
+    storage = TrialStorage(sqlite_url(path))
     outcome = SearchDriver(space, storage, executor, "weights", "study", config, on_progress=note).run()
     return {
         "mode": mode,

@@ -20,7 +20,7 @@ from bench_driver import vit_base
 from landscape import Landscape
 from table import Row, finish, json_option
 
-from glorasearch.db import TrialStorage
+from glorasearch.db import TrialStorage, sqlite_url
 from glorasearch.search import LogNormalSeconds, SearchConfig, SearchDriver, SearchProgress, SimulatedExecutor
 from glorasearch.space import BoundSpace
 
@@ -61,7 +61,7 @@ def search(space: BoundSpace, mode: str, trials: int, workers: int, sigma: float
     executor = SimulatedExecutor(Landscape(space, seed), workers, LogNormalSeconds(sigma=sigma, seed=seed))
     config = SearchConfig(trials=trials, seed=seed, **MODES[mode])
     with tempfile.TemporaryDirectory() as directory, executor:
-        storage = TrialStorage(f"sqlite:///{directory}/study.db")
+        storage = TrialStorage(sqlite_url(f"{directory}/study.db"))
         SearchDriver(space, storage, executor, "weights", "study", config, on_progress=note).run()
     return Outcome(executor.utilisation, undrained, executor.clock / 3_600, best)
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from table import Row
 
 from glorasearch.data import SearchSplit
-from glorasearch.db import TrialStorage
+from glorasearch.db import TrialStorage, sqlite_url
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.runs import Run, RunConfig, Workspace
 from glorasearch.runs.results import TrainResult
@@ -103,7 +103,7 @@ def search_rows(folder: Path) -> list[Row]:
 
 def one_search(supernet: Supernet, split: SearchSplit, config: SearchConfig, folder: Path) -> dict[str, Any]:
     """Trials, winner and costs of one search in a database of its own."""
-    url = f"sqlite:///{folder / f'search-{config.early_stopping}.db'}"
+    url = sqlite_url(folder / f"search-{config.early_stopping}.db")
     storage = TrialStorage(url)
     evaluator = CandidateEvaluator(supernet, split, device="cuda", hardest_first=True)
     warm = sample(supernet.space, np.random.default_rng(1))

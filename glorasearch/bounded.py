@@ -22,6 +22,11 @@ _LONG_KEY: Final = re.compile(rf"""(?<![\w"'.-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{
 """A key of many parts, which takes `tomllib` a time that grows with their square."""
 
 
+def user_path(text: str | Path) -> Path:
+    """The path that a person gave: `~` and `~user` at its start are home folders, `./~` is a folder of that name."""
+    return Path(os.path.expanduser(text))  # Path drops the `./`, and refuses users that there are not
+
+
 def read_text(path: Path, most: int) -> str:
     """The text of a file, which is read no further than its largest allowed size.
 

@@ -27,7 +27,7 @@ import torch
 
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.data import DataConfig, InputSpec, Splits, TrainSplit, load_splits
-from glorasearch.db import TrialStorage
+from glorasearch.db import TrialStorage, sqlite_url
 from glorasearch.evaluation import CandidateEvaluator, accuracy_on_test
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver
 from glorasearch.space import FITNESSES, SearchSpace, Subnet, sample_within_budget
@@ -54,7 +54,7 @@ def search(supernet: Supernet, splits: Splits, fitness: Any, seed: int, trials: 
     evaluator = CandidateEvaluator(supernet, splits.search)
     config = SearchConfig(trials=trials, fitness=fitness, seed=seed)
     with tempfile.TemporaryDirectory() as folder, InProcessExecutor(evaluator) as executor:
-        storage = TrialStorage(f"sqlite:///{folder}/study.db")
+        storage = TrialStorage(sqlite_url(f"{folder}/study.db"))
         return SearchDriver(supernet.space, storage, executor, "weights", "study", config).run().subnet
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from glorasearch.bounded import user_path
 from glorasearch.errors import ConfigError
 from glorasearch.terminal import say
 
@@ -52,6 +53,6 @@ def _check(text: str, path: Path) -> None:
     config.space.load()
     source = config.data.source
     if source.startswith("folder:") and source != EXAMPLE_DATA and PLACEHOLDER not in source:
-        folder = Path(source.removeprefix("folder:")).expanduser()
+        folder = user_path(source.removeprefix("folder:"))
         if not folder.is_dir():
             raise ConfigError(f"--data {source}: no folder {str(folder)!r} beside {path} or in the current directory")

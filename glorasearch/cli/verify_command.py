@@ -38,8 +38,5 @@ def command(run: str, workspace: str, database: str | None, store: str | None, a
     PlainConsole().print(table)
     if not found.intact:
         bad = sum(part.damage is not None for part in found.parts)
-        say(
-            f"{bad} of {len(found.parts)} parts of run {run} are missing or damaged; `glorasearch run RUN_FILE` makes "
-            "again what its weights and its database allow"
-        )
+        say(f"{bad} of {len(found.parts)} parts of run {run} are missing or damaged. {found.remedy}")
     return code

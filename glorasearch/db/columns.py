@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import DateTime, Dialect, Double, String, Text
+from sqlalchemy import DateTime, Dialect, Double, Integer, String, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 _dump = json.JSONEncoder(separators=(",", ":")).encode
@@ -46,7 +46,7 @@ class Checked(TypeDecorator[Any]):
             try:
                 return value if process is None else process(value)
             except (ValueError, TypeError, RecursionError) as error:
-                raise DamagedCellError(f"{str(value)[:40]!r}: {error}") from error
+                raise DamagedCellError(f"{_shortened(value)}: {error}") from error
 
         return checked
 
@@ -74,9 +74,7 @@ class JsonText(Checked):
         """JSON text → a Python value."""
         if value is None:
             return None
-        if isinstance(value, str) and not value.isascii():
-            value.encode()  # a byte that is no UTF-8 was read as a lone surrogate
-        found = json.loads(value)
+        found = json.loads(_checked_text(value))
         if self.kinds and not isinstance(found, self.kinds):
             raise ValueError(f"it is JSON of another kind than {', '.join(kind.__name__ for kind in self.kinds)}")
         return found
@@ -92,6 +90,41 @@ class JsonDocument(Checked):
         """The text, which is a JSON object."""
         if not isinstance(json.loads(value or ""), dict):
             raise ValueError("it is no JSON object")
+        return value
+
+
+class Name(Checked):
+    """Text of a limited length, such as a name or a digest."""
+
+    impl = String
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """The text."""
+        return _checked_text(value)
+
+
+class Note(Checked):
+    """Text of any length."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """The text."""
+        return _checked_text(value)
+
+
+class Whole(Checked):
+    """A whole number."""
+
+    impl = Integer
+    cache_ok = True
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> Any:
+        """The number."""
+        if value is not None and type(value) is not int:
+            raise ValueError("it is no whole number")
         return value
 
 
@@ -140,6 +173,21 @@ class UtcDateTime(Checked):
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """UTC without a zone → UTC."""
         return None if value is None else value.replace(tzinfo=UTC)
+
+
+def _shortened(value: Any) -> str:
+    """The start of a value, without bytes that no message may have."""
+    return repr(str(value)[:40].encode("utf-8", "backslashreplace").decode())
+
+
+def _checked_text(value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError("it is no text")
+    if not value.isascii():
+        value.encode()  # a byte that is no UTF-8 was read as a lone surrogate
+    return value
 
 
 class LocalDateTime(Checked):

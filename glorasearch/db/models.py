@@ -6,10 +6,10 @@ from datetime import datetime
 from types import NoneType
 from typing import Any, Final, cast
 
-from sqlalchemy import Double, ForeignKey, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, MetaData, Table, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from glorasearch.db.columns import JsonDocument, JsonText, LocalDateTime, Real, UtcDateTime, Word
+from glorasearch.db.columns import JsonDocument, JsonText, LocalDateTime, Name, Note, Real, UtcDateTime, Whole, Word
 
 PREFIX: Final = "glorasearch_"
 """Of every table, so that other programs, such as Optuna's own storage, may use the same database."""
@@ -40,10 +40,10 @@ class StudyRow(Base):
     __table_args__ = (UniqueConstraint("name"), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(512))
+    name: Mapped[str] = mapped_column(Name(512))
     directions: Mapped[list[str]] = mapped_column(JsonText(list))
     """`minimize` or `maximize` for every objective."""
-    trial_count: Mapped[int] = mapped_column(default=0)
+    trial_count: Mapped[int] = mapped_column(Whole, default=0)
     """Number of the next trial. Raised in the transaction that inserts the trial, so numbers have no gaps."""
 
 
@@ -53,9 +53,9 @@ class StudyAttributeRow(Base):
     __tablename__ = PREFIX + "study_attributes"
 
     study_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "studies.id", ondelete="CASCADE"), primary_key=True)
-    scope: Mapped[str] = mapped_column(String(8), primary_key=True)
+    scope: Mapped[str] = mapped_column(Word(8, "user", "system"), primary_key=True)
     """`user` or `system`."""
-    key: Mapped[str] = mapped_column(String(512), primary_key=True)
+    key: Mapped[str] = mapped_column(Name(512), primary_key=True)
     value: Mapped[Any] = mapped_column(JsonText)
 
 
@@ -65,8 +65,8 @@ class DistributionRow(Base):
     __tablename__ = PREFIX + "distributions"
 
     study_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "studies.id", ondelete="CASCADE"), primary_key=True)
-    name: Mapped[str] = mapped_column(String(512), primary_key=True)
-    version: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Name(512), primary_key=True)
+    version: Mapped[int] = mapped_column(Whole, primary_key=True)
     """0 for the first; Optuna lets the range of a number change between trials, which makes further versions."""
     distribution: Mapped[str] = mapped_column(JsonDocument)
     """As `optuna.distributions.distribution_to_json` writes it."""
@@ -80,8 +80,8 @@ class TrialRow(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "studies.id", ondelete="CASCADE"))
-    number: Mapped[int]
-    revision: Mapped[int]
+    number: Mapped[int] = mapped_column(Whole)
+    revision: Mapped[int] = mapped_column(Whole)
     """Raised by every write; a write names the revision that it read, so no write is lost."""
     state: Mapped[str] = mapped_column(Word(16, "running", "waiting", "complete", "pruned", "fail"))
     started: Mapped[datetime | None] = mapped_column(LocalDateTime)
@@ -104,13 +104,13 @@ class RunRow(Base):
     __table_args__ = (UniqueConstraint("name"), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(255))
+    name: Mapped[str] = mapped_column(Name(255))
     config: Mapped[dict[str, Any]] = mapped_column(JsonText(dict))
-    digest: Mapped[str] = mapped_column(String(64))
+    digest: Mapped[str] = mapped_column(Name(64))
     """Digest of the configuration."""
     state: Mapped[str] = mapped_column(Word(16, "created", "running", "finished", "stopped", "failed", "interrupted"))
     """A value of `RunState`."""
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(Note)
     created: Mapped[datetime] = mapped_column(UtcDateTime)
     updated: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -121,7 +121,7 @@ class StageRow(Base):
     __tablename__ = PREFIX + "stages"
 
     run_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "runs.id", ondelete="CASCADE"), primary_key=True)
-    stage: Mapped[str] = mapped_column(String(64), primary_key=True)
+    stage: Mapped[str] = mapped_column(Name(64), primary_key=True)
     result: Mapped[dict[str, Any]] = mapped_column(JsonText(dict))
     finished: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -132,9 +132,9 @@ class MetricRow(Base):
     __tablename__ = PREFIX + "metrics"
 
     run_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "runs.id", ondelete="CASCADE"), primary_key=True)
-    stage: Mapped[str] = mapped_column(String(64), primary_key=True)
-    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    stage: Mapped[str] = mapped_column(Name(64), primary_key=True)
+    step: Mapped[int] = mapped_column(Whole, primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(Name(255), primary_key=True)
     value: Mapped[float] = mapped_column(Real, nullable=True)
 
 
@@ -144,17 +144,17 @@ class RaceMemberRow(Base):
     __tablename__ = PREFIX + "race_members"
 
     run_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "runs.id", ondelete="CASCADE"), primary_key=True)
-    candidate: Mapped[str] = mapped_column(String(64), primary_key=True)
+    candidate: Mapped[str] = mapped_column(Name(64), primary_key=True)
     """Digest of subnet, rate and start."""
-    fold: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    label: Mapped[str] = mapped_column(Text)
-    rung: Mapped[int]
-    images: Mapped[int]
-    correct: Mapped[int]
+    fold: Mapped[int] = mapped_column(Whole, primary_key=True, autoincrement=False)
+    label: Mapped[str] = mapped_column(Note)
+    rung: Mapped[int] = mapped_column(Whole)
+    images: Mapped[int] = mapped_column(Whole)
+    correct: Mapped[int] = mapped_column(Whole)
     nats: Mapped[list[float] | None] = mapped_column(JsonText(list, NoneType))
     """Sum of the cross-entropies at every inverse temperature of the grid; JSON's null if the training diverged."""
-    steps: Mapped[int]
-    seconds: Mapped[float] = mapped_column(Double)
+    steps: Mapped[int] = mapped_column(Whole)
+    seconds: Mapped[float] = mapped_column(Real)
 
 
 class LeaseRow(Base):
@@ -162,19 +162,19 @@ class LeaseRow(Base):
 
     __tablename__ = PREFIX + "leases"
 
-    name: Mapped[str] = mapped_column(String(600), primary_key=True)
+    name: Mapped[str] = mapped_column(Name(600), primary_key=True)
     """`run:<name>` or `study:<name>`."""
-    token: Mapped[str] = mapped_column(String(32))
+    token: Mapped[str] = mapped_column(Name(32))
     """The fencing token: new whenever the lease is taken."""
-    host: Mapped[str] = mapped_column(String(255))
+    host: Mapped[str] = mapped_column(Name(255))
     """The process: its host, process id and start."""
-    pid: Mapped[int]
-    started: Mapped[str] = mapped_column(String(255))
-    seconds: Mapped[float] = mapped_column(Double)
+    pid: Mapped[int] = mapped_column(Whole)
+    started: Mapped[str] = mapped_column(Name(255))
+    seconds: Mapped[float] = mapped_column(Real)
     """Without a heartbeat for this long, the process is gone."""
-    beats: Mapped[int]
+    beats: Mapped[int] = mapped_column(Whole)
     """Heartbeats since it was taken."""
-    renewed: Mapped[float] = mapped_column(Double)
+    renewed: Mapped[float] = mapped_column(Real)
     """Time of the last heartbeat, seconds since 1970 by the database's clock."""
 
 
@@ -183,7 +183,7 @@ class ReceiptRow(Base):
 
     __tablename__ = PREFIX + "receipts"
 
-    connection: Mapped[str] = mapped_column(String(32), primary_key=True)
+    connection: Mapped[str] = mapped_column(Name(32), primary_key=True)
     number: Mapped[int]
     written: Mapped[datetime]
     """By the database's clock."""

@@ -14,16 +14,16 @@ from typing import Any
 from sqlalchemy import URL, ColumnElement, Connection, Row, bindparam, case, delete, func, select, true, update
 from sqlalchemy.exc import IntegrityError
 
-from glorasearch.db.damage import damaged_cells, describe
+from glorasearch.db.damage import DamagedCell, damaged_cells, describe
 from glorasearch.db.database import Database, as_database
 from glorasearch.db.lease_table import LeaseHolder, find_holders
 from glorasearch.db.leases import Lease, Leases
-from glorasearch.db.models import MetricRow, RunRow, StageRow, table_of
+from glorasearch.db.models import LeaseRow, MetricRow, RunRow, StageRow, table_of
 from glorasearch.db.process_identity import ProcessIdentity
 from glorasearch.db.retry import retried
 from glorasearch.errors import DamagedRowError, DatabaseError, RunNotFoundError
 
-_runs, _stages, _metrics = map(table_of, (RunRow, StageRow, MetricRow))
+_runs, _stages, _metrics, _leases = map(table_of, (RunRow, StageRow, MetricRow, LeaseRow))
 
 
 class RunState(StrEnum):
@@ -121,15 +121,18 @@ class RunStore:
         try:
             return self._select(true())
         except DamagedRowError:
-            return self._select(_runs.c.name.not_in(self.damaged()))
+            return self._select(_runs.c.id.not_in({cell.owner_id for cell in self._damaged_cells()}))
 
-    @retried
     def damaged(self) -> dict[str, str]:
         """Name → what is wrong, for the runs that cannot be read; in the order of the names."""
+        cells = sorted(self._damaged_cells(), key=lambda cell: str(cell.owner))
+        return {name: str(describe(of_run)) for name, of_run in groupby(cells, key=lambda cell: str(cell.owner))}
+
+    @retried
+    def _damaged_cells(self) -> builtins.list[DamagedCell]:
+        """Those that make runs unreadable."""
         with self._database.read() as connection:
-            cells = [cell for cell in damaged_cells(connection, _runs, _stages) if cell.owner is not None]
-        found = groupby(sorted(cells, key=lambda cell: str(cell.owner)), key=lambda cell: str(cell.owner))
-        return {name: str(describe(of_run)) for name, of_run in found}
+            return [cell for cell in damaged_cells(connection, _runs, _stages, _leases) if cell.owner is not None]
 
     @retried
     def delete(self, name: str) -> None:

@@ -53,6 +53,14 @@ class TrialStorage(StudyStorage):
         """The database that holds the trials."""
         return self._database
 
+    def finished_digest(self, study: str) -> str:
+        """SHA-256 over the finished trials of a study: number, state, objectives, parameters and attributes.
+
+        Raises:
+            KeyError: if there is no such study.
+        """
+        return self._trials.finished_digest(self.get_study_id_from_name(study))
+
     # What the search driver adds to Optuna's contract.
 
     def set_trial_params(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from glorasearch.bounded import read_json_file
+from glorasearch.bounded import read_json_file, user_path
 from glorasearch.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class RunFiles:
     @classmethod
     def of(cls, folder: Path, export: str | None) -> RunFiles:
         """The files of a run in a folder; `export` is the path in the run file, if there is one."""
-        return cls(folder, Path(export).expanduser().resolve() if export else folder / "export")
+        return cls(folder, user_path(export).resolve() if export else folder / "export")
 
     @property
     def report(self) -> Path:

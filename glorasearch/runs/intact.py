@@ -11,7 +11,7 @@ from typing import Any
 from glorasearch.db import RunRecord
 from glorasearch.errors import DatabaseError, WeightsNotFoundError, WeightStoreError
 from glorasearch.runs.files import RunFiles
-from glorasearch.runs.results import ExportResult, Report, Results, TrainedResult
+from glorasearch.runs.results import ExportResult, Report, Results, SearchResult, TrainedResult
 from glorasearch.runs.workspace import Workspace
 
 
@@ -38,6 +38,20 @@ class Verification:
     def intact(self) -> bool:
         """Whether nothing is missing or damaged."""
         return not any(part.damage for part in self.parts)
+
+    @property
+    def remedy(self) -> str:
+        """What to do about what is missing or damaged."""
+        bad = {part.part for part in self.parts if part.damage}
+        again = [stage for stage in ("train", "refit") if f"weights of {stage}" in bad]
+        remedies = [f"`glorasearch {stage} RUN_FILE` trains the weights of {stage} again" for stage in again]
+        if bad & {"export", "report"}:
+            remedies.append("`glorasearch run RUN_FILE` makes export and report again")
+        if again:
+            remedies.append("damaged weights have to be deleted first")
+        if bad - {"export", "report", *(f"weights of {stage}" for stage in again)}:
+            remedies.append("the rest comes back with a copy of it, or by starting over with --fresh")
+        return "; ".join(remedies)
 
     def to_json(self) -> dict[str, Any]:
         """As a dictionary of JSON values."""
@@ -89,7 +103,7 @@ def _parts(workspace: Workspace, record: RunRecord) -> Iterator[Part]:
     for stage, result in results.items():
         if isinstance(result, TrainedResult):
             yield _weights(workspace, stage, result.weights)
-    yield Part("trials", str(workspace.database.name), _trials_damage(workspace, record.name))
+    yield Part("trials", str(workspace.database.name), _trials_damage(workspace, record.name, results.search))
     exported, report = results.export, results.report
     if exported is not None:
         for name in exported.files:
@@ -111,15 +125,22 @@ def _weights(workspace: Workspace, stage: str, digest: str) -> Part:
     return Part(f"weights of {stage}", f"{workspace.store.name}/{digest}", damage)
 
 
-def _trials_damage(workspace: Workspace, name: str) -> str | None:
+def _trials_damage(workspace: Workspace, name: str, searched: SearchResult | None) -> str | None:
     from glorasearch.db import TrialStorage  # Optuna takes a second to import
 
     storage = TrialStorage(workspace.database)
     try:
-        for _ in storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False):
-            pass
+        found = storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
+        digest = storage.finished_digest(name)
     except KeyError:
-        return None  # nothing was searched
+        return None if searched is None else "missing"
     except DatabaseError as error:
         return str(error)
-    return None
+    if searched is None or searched.trials_digest == digest:
+        return None  # of a search that has not finished, it is known only that they can be read
+    finished = sum(trial.state.is_finished() for trial in found)
+    if finished != searched.trials:
+        return f"{finished} of the {searched.trials} trials that the search finished are there"
+    if searched.trials_digest is None:  # an earlier version wrote it
+        return None
+    return f"altered: SHA-256 {searched.trials_digest[:12]} when the search finished, {digest[:12]} now"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from glorasearch.bounded import user_path
 from glorasearch.data.config import NPZ, OWN_SCHEMES, split_location
 
 SCHEMES = ("local-dir:", *OWN_SCHEMES)
@@ -78,7 +79,7 @@ def public_name(text: str) -> str:
     """
     scheme, path, task = split_scheme(text)
     local = scheme or path.startswith(("/", "~", ".")) or path.endswith(".toml")
-    return f"{scheme}{Path(path).expanduser().name or path}{task}" if local and path else text
+    return f"{scheme}{user_path(path).name or path}{task}" if local and path else text
 
 
 def space_label(name: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from glorasearch.bounded import user_path
 from glorasearch.data.sources.read import check_source
 from glorasearch.data.sources.vtab import CLASSES, GROUPS, LISTS
 from glorasearch.errors import ConfigError, DataError, InputError
@@ -115,7 +116,7 @@ def _check_there(tasks: Sequence[SweepTask]) -> None:
         if not scheme:
             check_source(source, task.config.data.root)
             continue
-        folder = Path(path).expanduser()
+        folder = user_path(path)
         files = [folder / f"{name}.txt" for name in LISTS] if scheme == _VTAB else []
         absent = [str(path) for path in (folder, *files) if not path.exists()]
         if absent:

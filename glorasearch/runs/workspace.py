@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from glorasearch.bounded import user_path
 from glorasearch.db import Database, RunRecord, RunStore, sqlite_url
 from glorasearch.errors import InputError, RunNotFoundError
 from glorasearch.redact import conceal, has_secret, redact_url
@@ -68,7 +69,7 @@ class Workspace:
             DatabaseError: if the database cannot be reached.
         """
         conceal(database, store)
-        folder = Path(path).expanduser().resolve()
+        folder = user_path(path).resolve()
         if not is_text(str(folder)):
             raise InputError(f"workspace {folder}: its path has bytes that are not UTF-8; choose another")
         if create:
@@ -161,7 +162,7 @@ def _store_url(given: str | None, folder: Path) -> str:
     if not given:
         return str(folder / STORE_NAME)
     if given.startswith(("/", "~", "./", "../")) or ("://" not in given and "::" not in given):
-        return str(Path(given).expanduser().resolve())
+        return str(user_path(given).resolve())
     import fsspec
 
     refuse_credentials(given)
@@ -177,4 +178,16 @@ def _store_url(given: str | None, folder: Path) -> str:
         raise InputError(
             f"--store {shown}: {error}; allowed are a path and fsspec's URLs, such as s3://bucket/prefix"
         ) from error
-    return given
+    return _path_of(given) if scheme in ("file", "local") and "::" not in given else given
+
+
+def _path_of(url: str) -> str:
+    """The path that a URL of files means, absolute, if every program reads the same in it."""
+    import fsspec
+
+    if any(mark in url for mark in "%?#"):
+        raise InputError(
+            f"--store {url}: %, ? and # are characters of the path to some programs and not to others; give the path "
+            "itself, without file://"
+        )
+    return str(fsspec.core.url_to_fs(url)[1])

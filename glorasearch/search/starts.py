@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from glorasearch.bounded import read_json_file
+from glorasearch.bounded import read_json_file, user_path
 from glorasearch.errors import ConfigError, SearchSpaceError
 from glorasearch.search.config import SearchConfig
 from glorasearch.space import BoundSpace, Subnet, named_points
@@ -101,7 +101,7 @@ def _is_file(entry: str) -> bool:
 def _of_file(path: str) -> Subnet:
     """The subnet in a JSON file: of its own, of a report or of an exported model."""
     try:
-        content: Any = read_json_file(Path(path).expanduser())
+        content: Any = read_json_file(user_path(path))
     except OSError as error:
         raise ConfigError(f"search.start: {path!r} cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,29 @@ def test_lost_and_damaged_weights_are_named(own: Bench, call: Call) -> None:
     assert "altered" in str(bad[f"weights of train {digests['train'][:12]}"])
     code, out, _ = call("verify", "tiny", "--workspace", str(own.workspace))
     assert (code, "2 of " in out) == (1, True)
+    for stage, digest in digests.items():  # what the advice says helps
+        assert f"`glorasearch {stage} RUN_FILE` trains the weights of {stage} again" in " ".join(out.split())
+        shutil.rmtree(own.workspace / "weights" / digest)
+        assert call(*own.arguments(stage, "--quiet"))[0] == 0
+    assert verify(own, call)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "damage"),
+    [
+        ("DELETE FROM glorasearch_trials WHERE number = 1", "of the"),
+        ("UPDATE glorasearch_trials SET objectives = '[0.123]' WHERE number = 1", "altered: SHA-256"),
+        ("DELETE FROM glorasearch_studies", "missing"),
+    ],
+)
+def test_trials_that_are_not_those_of_the_search_are_found(own: Bench, call: Call, change: str, damage: str) -> None:
+    with sqlite3.connect(own.workspace / "glorasearch.db") as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(change)
+    connection.close()
+    code, parts = verify(own, call)
+    ((part, found),) = ((part, found) for part, found in parts.items() if found)
+    assert (code, part.split()[0], damage in found) == (1, "trials", True)
 
 
 def test_an_unknown_run_is_refused(tmp_path: Path, call: Call) -> None:
@@ -124,8 +149,6 @@ def test_an_export_path_that_cannot_be_written_is_refused_before_the_work(
 
 
 def test_a_damaged_run_is_listed_and_can_start_over(own: Bench, call: Call, tmp_path: Path) -> None:
-    import sqlite3
-
     with sqlite3.connect(own.workspace / "glorasearch.db") as connection:
         connection.execute("UPDATE glorasearch_stages SET result = '{\"weights' WHERE stage = 'train'")
     connection.close()

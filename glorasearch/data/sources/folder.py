@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from glorasearch.bounded import user_path
 from glorasearch.data.names import natural_key, one_form, shown
 from glorasearch.data.problems import Problems
 from glorasearch.data.records import FileRecords
@@ -33,7 +34,7 @@ def read_folder(location: str) -> SourceSplits:
         DataError: if the folder or its classes are missing, a class has no image or a name that cannot be shown, a
             split has a class that the training split lacks, or a file is in two classes.
     """
-    root = Path(location).expanduser()
+    root = user_path(location)
     subject = f"folder:{shown(location)}"
     if not root.is_dir():
         raise DataError(f"{subject}: {shown(root)} is not a folder; it must have a folder of images for each class")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glorasearch.bounded import user_path
 from glorasearch.data.config import NPZ, split_location
 from glorasearch.data.records import ArrayRecords
 from glorasearch.data.sources.source_splits import SourceSplits
@@ -43,7 +44,7 @@ def read_npz(location: str) -> SourceSplits:
         DataError: if the file or an array is missing or has another form, or a position is out of range or twice there.
     """
     path, task = split_location(location)
-    archive = _Archive(Path(path).expanduser(), f"{task}_" if task else "", f"{NPZ}{location}")
+    archive = _Archive(user_path(path), f"{task}_" if task else "", f"{NPZ}{location}")
     if archive.has("x"):
         return _one_list(archive)
     records: dict[str, ArrayRecords] = {}

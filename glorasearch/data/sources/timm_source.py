@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from glorasearch.bounded import user_path
 from glorasearch.data.config import DataConfig
 from glorasearch.data.names import of_kernel, one_form, shown
 from glorasearch.data.records import ArrayRecords, BytesRecords, DatasetRecords, FileRecords, ReaderRecords, Records
@@ -99,7 +99,7 @@ def _folder_splits(config: DataConfig, ignored: Counter[str]) -> tuple[dict[str,
     """The same and the folder of each split, for data sets that are folders; timm would fall back to all images."""
     if config.root is None:
         raise DataError(f"{config.source}: data.root is missing: the folder of the data set")
-    root = Path(config.root).expanduser()
+    root = user_path(config.root)
     if not root.exists():
         raise DataError(f"{config.source}: data.root is {root}, which does not exist")
     if of_kernel(str(root.resolve())):

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from glorasearch.bounded import user_path
 from glorasearch.data.names import shown
 from glorasearch.data.problems import Problems
 from glorasearch.data.records import FileRecords, Records
@@ -74,7 +75,7 @@ def read_vtab(location: str) -> SourceSplits:
             exist or a label out of range; if a class has no image at all, or an image two labels; or if train800val200
             has other labels than train800 and val200 together.
     """
-    folder = Path(location).expanduser()
+    folder = user_path(location)
     task = folder.name
     if task not in CLASSES:
         near = difflib.get_close_matches(task, CLASSES, n=1)

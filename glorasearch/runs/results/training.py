@@ -86,6 +86,8 @@ class SearchResult(SearchSummary, StageResult, stage="search"):
     pareto: tuple[ParetoPoint, ...]
     chance: SearchChance | None
     """The winner against the best of as many random subnets; None for a fixed method."""
+    trials_digest: str | None = None
+    """Of the finished trials in the database, for `glorasearch verify`."""
 
 
 class TeacherSummary(FrozenModel):

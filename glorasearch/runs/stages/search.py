@@ -26,6 +26,7 @@ def search(session: Session) -> SearchResult:
     else:
         title = f"search ({config.sampler}{', steady' if config.steady else ''})"
     begun = False
+    storage = TrialStorage(session.stored.workspace.database)
     with (
         session.progress.task(title, config.trials) as advance,
         single_executor(session) if alone else make_executor(session) as executor,
@@ -42,7 +43,7 @@ def search(session: Session) -> SearchResult:
 
         driver = SearchDriver(
             space,
-            TrialStorage(session.stored.workspace.database),
+            storage,
             executor,
             session.require(TrainResult).weights,
             session.name,
@@ -67,6 +68,7 @@ def search(session: Session) -> SearchResult:
         images=best.score.total,
         split=session.data.search.digest,
         chance=chance,
+        trials_digest=storage.finished_digest(session.name),
         pareto=tuple(
             ParetoPoint(trial=trial.number, parameters=trial.parameters, search_accuracy=trial.score.accuracy)
             for trial in outcome.pareto

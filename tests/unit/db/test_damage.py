@@ -52,6 +52,9 @@ def spoil(path: Path, statement: str) -> None:
             "stages, row run_id=2, stage=train (run 'second'), column result: ",
         ),
         ("stages SET finished = '' WHERE run_id = 2", "column finished: "),
+        ("runs SET error = X'FF' WHERE name = 'second'", "column error: \"b'\\\\xff'\": it is no text"),
+        ("runs SET digest = X'FF' WHERE name = 'second'", "column digest: "),
+        ("stages SET stage = X'FF' WHERE run_id = 2", "stage=b'\\xff' (run 'second'), column stage: "),
     ],
 )
 def test_a_damaged_run_is_named_and_the_others_are_listed(path: Path, change: str, named: str) -> None:
@@ -70,9 +73,45 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(path: Path, change: st
     assert (runs.damaged(), runs.exists("second")) == ({}, False)
 
 
+@pytest.mark.parametrize("name", ["X'736563FF'", "CAST(X'736563FF' AS TEXT)"])
+def test_a_name_that_is_none_spares_the_other_runs(path: Path, name: str) -> None:
+    spoil(path, f"UPDATE glorasearch_runs SET name = {name} WHERE id = 2")
+    runs = RunStore(f"sqlite:///{path}")
+    assert [run.name for run in runs.list()] == ["first", "third"]
+    ((shown, reason),) = runs.damaged().items()
+    assert "sec" in shown
+    assert "row id=2 (run " in reason
+    assert "--fresh" not in reason  # which would look for the name
+    reason.encode()
+    assert runs.get("first") is not None
+    assert runs.create("fourth", {}, "digest").name == "fourth"
+
+
+def test_a_damaged_lease_spares_the_other_runs(path: Path) -> None:
+    runs = RunStore(f"sqlite:///{path}")
+    with runs.lock("second"):
+        spoil(path, "UPDATE glorasearch_leases SET pid = 'x'")
+        assert [run.name for run in runs.list()] == ["first", "third"]
+        assert "delete the rows of glorasearch_leases" in runs.damaged()["second"]
+
+
+def test_a_damaged_metric_is_named(path: Path) -> None:
+    runs = RunStore(f"sqlite:///{path}")
+    runs.record_metrics("second", "train", 3, {"loss": 0.5})
+    for column in ("stage", "step", "name", "value"):
+        spoil(path, f"UPDATE glorasearch_metrics SET {column} = X'FF'")
+        with pytest.raises(DamagedRowError, match=rf"run 'second'\), column {column}: "):
+            runs.metrics("second")
+        spoil(path, "UPDATE glorasearch_metrics SET stage = 'train', step = 3, name = 'loss', value = 0.5")
+    assert len(runs.metrics("second")) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
+        ("trials SET number = 'x' WHERE number = 1", "row id=2, study_id=1, number=x (run 'second'), column number: "),
+        ("trials SET revision = 1.5 WHERE number = 1", "column revision: '1.5': it is no whole number"),
+        ("studies SET name = X'FF'", "column name: "),
         ("trials SET params = '{' WHERE number = 1", "row id=2, study_id=1, number=1 (run 'second'), column params: "),
         ("trials SET state = 'done' WHERE number = 1", "number=1 (run 'second'), column state: 'done': "),
         ("trials SET objectives = '0.5' WHERE number = 1", "column objectives: '0.5': "),

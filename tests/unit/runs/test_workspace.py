@@ -86,3 +86,26 @@ def test_an_option_that_sqlite_does_not_know_is_refused(tmp_path: Path) -> None:
         Workspace.open(tmp_path / "w", f"sqlite:///{tmp_path}/exp?lr=2/x.db")
     assert not (tmp_path / "exp").exists()
     assert Workspace.open(tmp_path / "w", f"sqlite:///{tmp_path}/x.db?timeout=5").list_runs() == []
+
+
+def test_a_path_begins_in_a_home_folder_only_where_its_text_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for given, there in (("~/w", "home/w"), ("./~", "~"), ("./~root/w", "~root/w"), ("~nobody-of-this-name", None)):
+        workspace = Workspace.open(given, store=given, create=False)
+        place = str(tmp_path / (there or given))
+        assert (str(workspace.path), workspace.store_url) == (place, place)
+
+
+def test_a_store_by_the_url_of_a_folder_is_that_folder_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url in (f"file://{tmp_path}/store", "local://store", "file://store"):
+        assert Workspace.open("w", store=url, create=False).store_url == str(tmp_path / "store")
+    for name in ("a%20b", "a?b", "a#b"):
+        with pytest.raises(InputError, match="give the path itself, without file://"):
+            Workspace.open("w", store=f"file://{tmp_path}/{name}", create=False)
