@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from timm.models import _builder
+from timm.models import _builder, _hub, load_state_dict
 from torch import Tensor, nn
 
 from glorasearch.adapters import head_names
@@ -29,7 +29,8 @@ _said: Final[set[str]] = set()
 def checked_loading(config: BackboneConfig) -> Iterator[Loading]:
     """While it is open, `timm.create_model(pretrained=True)` in this thread loads weights that fit, or raises.
 
-    timm alone loads what fits, and leaves the rest at random values, if the classes are not as many as the file's.
+    timm alone loads what fits, and leaves the rest at random values, if the classes are not as many as the file's. It
+    also picks an entry of the file and takes prefixes off without a word, so local files are read here.
 
     Yields:
         What is to be told the model that was made (`Loading.check_done`).
@@ -39,6 +40,7 @@ def checked_loading(config: BackboneConfig) -> Iterator[Loading]:
             file has more of them.
     """
     thread, load, loading = threading.get_ident(), _builder.load_pretrained, Loading(config)
+    readers: list[dict[str, Any]] = [vars(_builder), vars(_hub)]
 
     def load_checked(model: nn.Module, *args: Any, **kwargs: Any) -> None:
         if threading.get_ident() == thread:
@@ -46,12 +48,21 @@ def checked_loading(config: BackboneConfig) -> Iterator[Loading]:
         else:
             load(model, *args, **kwargs)
 
+    def read_whole(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() == thread:
+            return read_checkpoint(str(path))
+        return load_state_dict(path, *args, **kwargs)
+
     with _lock:
         _builder.load_pretrained = load_checked
+        for reader in readers:
+            reader["load_state_dict"] = read_whole
         try:
             yield loading
         finally:
             _builder.load_pretrained = load
+            for reader in readers:
+                reader["load_state_dict"] = load_state_dict
 
 
 class Loading:
@@ -105,7 +116,7 @@ class Loading:
             self._state = self._converted(checkpoint, model, own, filter_fn)
             return self._state
 
-        def load_state_dict(state: Mapping[str, Any], *_: Any, **__: Any) -> Any:
+        def load_checked(state: Mapping[str, Any], *_: Any, **__: Any) -> Any:
             tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
             kept = {name: value for name, value in tensors.items() if not other_shape(name, value, own, heads)}
             kept = self._without(kept, own, [name for name in kept if other_kind(name, kept[name], own)])
@@ -121,15 +132,12 @@ class Loading:
             ]
             return result
 
-        vars(model)["load_state_dict"] = load_state_dict
+        vars(model)["load_state_dict"] = load_checked
         logger = logging.getLogger(_builder.__name__)
         logger.addFilter(_is_news)
         try:
             # The classes of the file's background are of no interest: its classifier is not kept.
-            cfg = {**(pretrained_cfg or {}), "label_offset": 0}
-            if self._config.checkpoint is not None and not cfg.get("custom_load"):
-                cfg["state_dict"] = read_checkpoint(self._config.checkpoint)
-            load(model, cfg, filter_fn=convert, strict=False, **options)
+            load(model, {**(pretrained_cfg or {}), "label_offset": 0}, filter_fn=convert, strict=False, **options)
         except BackboneError:
             raise
         except RuntimeError as error:  # among them timm's, of the channels of the first convolution

@@ -30,14 +30,14 @@ def read_checkpoint(path: str) -> Mapping[str, Any]:
         if not objects:
             raise
         raise BackboneError(
-            f"backbone.checkpoint: {path!r} holds Python objects ({', '.join(objects)}), which would run code when "
+            f"backbone: {path!r} holds Python objects ({', '.join(objects)}), which would run code when "
             "they are read; where you trust the file, save its weights alone: "
             'torch.save(torch.load("<file>", weights_only=False)["<key of the weights>"], "weights.pth"), or '
             "model.state_dict() of a whole model"
         ) from error
     if not isinstance(found, Mapping):
         raise BackboneError(
-            f"backbone.checkpoint: {path!r} holds a {type(found).__name__}, not tensors by name as state_dict() gives "
+            f"backbone: {path!r} holds a {type(found).__name__}, not tensors by name as state_dict() gives "
             "them; save model.state_dict()"
         )
     return found

@@ -209,6 +209,22 @@ def test_a_directory_is_held_to_the_same(keep: str, classes: int, state: State, 
         assert model.state_dict()["norm.weight"].unique().tolist() == [5.0]  # and not the directory's own
 
 
+def test_a_directory_is_read_whole(state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """timm takes the average, whatever it holds, and says nothing of what it takes off."""
+    average = without(prefixed(state, "module."), "module.blocks.1.")
+    torch.save({"state_dict": prefixed(state, "module."), "model_ema": average}, tmp_path / "pytorch_model.bin")
+    content = {
+        "architecture": NAME,
+        "num_classes": 10,
+        "model_args": TINY_VIT,
+        "pretrained_cfg": {"classifier": "head"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with caplog.at_level(logging.WARNING):
+        assert_loaded(build_backbone(BackboneConfig(name=f"local-dir:{tmp_path}"), 3), state)
+    assert "of the names in the file of its weights 'state_dict' 'module.' is taken off" in caplog.text
+
+
 def test_names_that_the_conversion_drops_are_said_nevertheless(tmp_path: Path) -> None:
     """The filter of this family keeps what begins with its own names."""
     torch.save({"someones.weight": torch.ones(2)}, tmp_path / "weights.pth")
