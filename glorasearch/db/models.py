@@ -155,6 +155,10 @@ class RaceMemberRow(Base):
     """Sum of the cross-entropies at every inverse temperature of the grid; JSON's null if the training diverged."""
     steps: Mapped[int] = mapped_column(Whole)
     seconds: Mapped[float] = mapped_column(Real)
+    training: Mapped[str | None] = mapped_column(Name(64), index=True)
+    """Digest of all that the training depends on."""
+    from_run: Mapped[str | None] = mapped_column(Note)
+    """Another run that did it."""
 
 
 class LeaseRow(Base):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from sqlalchemy import URL, delete, select, update
@@ -35,6 +35,10 @@ class RaceMember:
     steps: int
     seconds: float
     """Its share of the seconds of those that were trained beside it."""
+    training: str | None = None
+    """Digest of all that it depends on: equal for a training of another run that would end alike."""
+    from_run: str | None = None
+    """The run that trained it, if that is another one."""
 
 
 _COLUMNS = tuple(field.name for field in fields(RaceMember))
@@ -75,6 +79,22 @@ class RaceStore:
             wanted = select(*columns).where(_members.c.run_id == run_id)
             rows = connection.execute(wanted.order_by(_members.c.rung, _members.c.label, _members.c.fold)).all()
         return [RaceMember(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+
+    @retried
+    def trained_elsewhere(self, run: str, trainings: Collection[str]) -> dict[str, tuple[str, RaceMember]]:
+        """Digest of a training → another run that did it, and what is recorded of it there, of those that are asked
+        for; what was itself taken over is not among them."""
+        columns = [_members.c[name] for name in _COLUMNS]
+        wanted = (
+            select(_runs.c.name, *columns)
+            .join(_runs, _runs.c.id == _members.c.run_id)
+            .where(_members.c.training.in_(trainings), _members.c.from_run.is_(None), _runs.c.name != run)
+            .order_by(_runs.c.id.desc())
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(wanted).all()
+        found = [(name, RaceMember(**dict(zip(_COLUMNS, row, strict=True)))) for name, *row in rows]
+        return {str(member.training): (name, member) for name, member in found}  # of several the first run's
 
     @retried
     def delete(self, run: str) -> None:

@@ -30,6 +30,11 @@ Stack = tuple[MemberSpec, ...]
 class RaceBackend(Protocol):
     """Trains stacks; `race_backend` makes the one of the run's resources."""
 
+    @property
+    def device(self) -> str:
+        """Where it trains."""
+        ...
+
     def size(self, members: Sequence[MemberSpec]) -> int:
         """How many of these models to train side by side."""
         ...
@@ -62,6 +67,11 @@ class LocalRace:
             start=lambda: session.store.get(session.verify(TrainResult)).tensors,
         )
 
+    @property
+    def device(self) -> str:
+        """The run's device."""
+        return self._session.device
+
     def size(self, members: Sequence[MemberSpec]) -> int:
         """As the run file says, or as memory allows."""
         given = self._session.config.race.stack
@@ -86,9 +96,14 @@ class LocalRace:
 class RayRace(LocalRace):
     """Trains in Ray tasks, each a few stacks; a task that is lost is started again from its first step."""
 
+    @property
+    def device(self) -> str:
+        """That of the workers."""
+        return worker_device(self._session)
+
     def size(self, members: Sequence[MemberSpec]) -> int:
         """As `LocalRace.size`; on GPUs of other machines `REMOTE`, and a worker's share of what fits on its GPU."""
-        given, device = self._session.config.race.stack, worker_device(self._session)
+        given, device = self._session.config.race.stack, self.device
         if given or not device.startswith("cuda"):
             return given or 1
         share = min(1.0, self._session.resources.gpus_per_worker or 1.0)

@@ -108,7 +108,8 @@ class TrainingConfig(TrainingRecipe):
             rates = {name: self.lr if rate is None else rate for name, rate in own.items()}
             if self.spectrum_lr is not None:
                 rates["spectrum_lr"] = self.spectrum_lr
-            changes |= {"lr": lr} | {name: rate * (lr / self.lr) for name, rate in rates.items()}
+            # In this order a rate that is the factors' own stays equal to theirs, whatever they are scaled by.
+            changes |= {"lr": lr} | {name: lr * (rate / self.lr) for name, rate in rates.items()}
         if warmup_steps is not None:
             changes["warmup_steps"] = warmup_steps
         return self.replace(**changes)

@@ -7,6 +7,10 @@ import os
 from suite_parts.work import Place
 
 
+GPU_THREADS = 4
+"""Of a unit on a GPU, which computes little on the CPU; many more wait for each other where a machine is busy."""
+
+
 def device_of(wanted: str) -> str:
     """`cpu` or `cuda`; `auto` is a GPU if there is one.
 
@@ -37,7 +41,8 @@ def places_of(device: str, jobs: int | None) -> list[Place]:
     gpus = _gpus()
     count = jobs or len(gpus)
     each = -(-count // len(gpus))
-    return [Place(number, gpus[number % len(gpus)], max(1, cores // count), each) for number in range(count)]
+    threads = max(1, min(GPU_THREADS, cores // count))
+    return [Place(number, gpus[number % len(gpus)], threads, each) for number in range(count)]
 
 
 def _gpus() -> list[str]:

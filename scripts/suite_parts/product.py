@@ -115,7 +115,8 @@ def _costs(stages: Mapping[str, Mapping[str, Any]], walls: Mapping[str, float]) 
     taken_over = sum(
         stages[name]["seconds"] for name in ("pilot", "train") if stages.get(name, {}).get("from_run") is not None
     )
-    whole = sum(walls.values()) + taken_over
+    raced = stages.get("race", {}).get("taken_over") or {"seconds": 0.0}
+    whole = sum(walls.values()) + taken_over + raced["seconds"]
     return {
         "steps": refit["steps"],
         "model_steps": sum(result["steps"] for result in trained),

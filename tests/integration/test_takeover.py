@@ -7,10 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from glorasearch.db import RunStore
+from glorasearch.db import RaceStore, RunStore
+from glorasearch.runs.results import Results
 
 Bench = Any
 MakeBench = Callable[..., Bench]
+RACE = (
+    "race.enabled=true", 'race.methods=["lora", "ssf"]', "race.rates=[1e-3, 1e-2]", "race.finalists=1", "race.named=0",
+    "race.steps=12", "race.folds=3", "race.rungs=[1]", "race.keep=2", "race.stack=2", "refit.teachers=0",
+    "refit.steps=12", "report.baselines=[]", "report.best_fixed=false", "report.random_subnets=0",
+)  # fmt: skip
+"""Three entrants at two rates on one fold, then two on two more."""
 
 
 def test_another_search_takes_the_training_over(make_bench: MakeBench, undisturbed: Bench, tmp_path: Path) -> None:
@@ -27,3 +34,40 @@ def test_another_search_takes_the_training_over(make_bench: MakeBench, undisturb
     assert not store.metrics("again", "train")
     other = make_bench("name=other", "train.steps=8", "report.baselines=[]", workspace=tmp_path / "workspace")
     assert "taken over" not in other.finish()
+
+
+def test_another_race_takes_over_what_was_trained(make_bench: MakeBench, tmp_path: Path) -> None:
+    """Fixed methods do not depend on the search: only what another run has found is trained, with the same result."""
+    first = make_bench(*RACE, "name=first", workspace=tmp_path / "workspace")
+    first.finish()
+    again = ("name=again", "search.fitness=accuracy", "search.trials=12", "train.lr=2e-3")
+    second = make_bench(*RACE, *again, workspace=tmp_path / "workspace")
+    said = second.finish()
+    alone = make_bench(*RACE, *again)  # in a workspace of its own
+    assert "taken over" not in alone.finish()
+    races = RaceStore(second.database_url)
+    stored = races.list("again")
+    taken = [member for member in stored if member.from_run is not None]
+    assert {member.from_run for member in taken} == {"first"}
+    assert {member.label for member in taken if member.rung == 1} == {
+        "lora at 0.001", "lora at 0.01", "ssf at 0.001", "ssf at 0.01"
+    }  # fmt: skip
+    assert "race, rung 1: 4 of 6 trainings taken over from 'first'" in said
+    expected = RaceStore(alone.database_url).list("again")
+    assert all(member.from_run is None for member in expected)
+    assert [(one.candidate, one.fold, one.correct, one.nats) for one in stored] == [
+        (one.candidate, one.fold, one.correct, one.nats) for one in expected
+    ]
+    record = RunStore(second.database_url).get("again")
+    assert record is not None
+    race = Results(record.stages, "again").race
+    assert race is not None
+    assert race.taken_over is not None
+    assert (race.taken_over.trainings, race.taken_over.runs) == (len(taken), ("first",))
+    assert race.taken_over.seconds == sum(member.seconds for member in taken)
+    assert race.trainings == len(stored)
+    # What was taken over is not passed on a second time, and a run that starts over does all by itself.
+    assert not races.trained_elsewhere("first", {str(member.training) for member in taken})
+    fresh = make_bench(*RACE, *again, workspace=tmp_path / "workspace")
+    assert "taken over" not in fresh.finish("run", "--fresh")
+    assert all(member.from_run is None for member in RaceStore(fresh.database_url).list("again"))

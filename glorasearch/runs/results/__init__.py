@@ -2,7 +2,7 @@
 
 from glorasearch.runs.results.comparison import Correct, SearchChance, Verdict, WinnerComparison
 from glorasearch.runs.results.pilot import Pilot, PilotResult, PilotsSummary, PilotSummary
-from glorasearch.runs.results.race import Pick, RaceCandidate, RaceResult, RaceRow, RaceSummary, RungScore
+from glorasearch.runs.results.race import Pick, RaceCandidate, RaceResult, RaceRow, RaceSummary, RungScore, TakenOver
 from glorasearch.runs.results.report import (
     BaselineSummary,
     BestSearched,
@@ -57,6 +57,7 @@ __all__ = [
     "SearchSummary",
     "SplitSummary",
     "SupernetSummary",
+    "TakenOver",
     "TeacherSummary",
     "TestResult",
     "TrainResult",

@@ -82,6 +82,16 @@ class RaceCandidate(RaceRow):
     stored: int
 
 
+class TakenOver(FrozenModel):
+    """Trainings of a race that other runs had done."""
+
+    trainings: int
+    seconds: float
+    """That they had cost there."""
+    runs: tuple[str, ...]
+    """These runs' names."""
+
+
 class RaceSummary(FrozenModel):
     """A race: what it cost, who won, and who was the best of either kind."""
 
@@ -92,6 +102,8 @@ class RaceSummary(FrozenModel):
     trainings: int
     seconds: float
     """Of all trainings together; those of a stack share its seconds."""
+    taken_over: TakenOver | None = None
+    """What of that other runs had done."""
     left_out: dict[str, str]
     """Fixed method -> why it did not take part."""
     search_only: bool = False

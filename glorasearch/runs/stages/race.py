@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from glorasearch.db import RaceMember, RaceStore, TrialStorage
 from glorasearch.race import (
@@ -19,6 +19,7 @@ from glorasearch.race import (
     standing_of,
     trainings_of,
 )
+from glorasearch.runs.earlier_races import EarlierRaces, taken_over
 from glorasearch.runs.entrants import entrants, methods
 from glorasearch.runs.progress import Advance
 from glorasearch.runs.race_backends import race_backend
@@ -30,7 +31,7 @@ from glorasearch.training import TrainingConfig
 
 
 def race(session: Session) -> RaceResult:
-    """Train and rank the candidates; trainings that are in the database are not repeated.
+    """Train and rank the candidates; trainings that are in the database are not repeated, whichever run did them.
 
     Raises:
         RunError: if a task on a cluster fails.
@@ -51,6 +52,7 @@ class _Race:
         self._members = {(member.candidate, member.fold): member for member in self._store.list(session.name)}
         self._scores = {place: _fold_score(member) for place, member in self._members.items()}
         self._backend = race_backend(session)
+        self._earlier = EarlierRaces(session, self._store, self._backend.device)
         self._lead = ""
         for name, why in self._left_out.items():
             session.progress.say(f"race: without {name}: {why}")
@@ -75,8 +77,10 @@ class _Race:
     def _rung(self, rung: int, advance: Advance) -> None:
         trainings = trainings_of(rung, self._candidates, self._scores, self._config, BETAS)
         specs = {training: self._spec(training) for training in trainings}
-        size = self._backend.size(list(specs.values()))
-        every = dict(enumerate(stacks(trainings, size)))
+        keys = {training: self._earlier.key(training, spec) for training, spec in specs.items()}
+        own = [training for training in trainings if training not in self._taken_over(rung, keys)]
+        size = self._backend.size([specs[training] for training in own])
+        every = dict(enumerate(stacks(own, size)))
         pending = {
             number: stack
             for number, stack in every.items()
@@ -92,7 +96,20 @@ class _Race:
 
         work = {number: tuple(specs[training] for training in stack) for number, stack in pending.items()}
         for number, outcome in self._backend.train(rung, work, show):
-            self._record(rung, every[number], outcome)
+            self._record(rung, every[number], outcome, keys)
+
+    def _taken_over(self, rung: int, keys: Mapping[Training, str]) -> set[Training]:
+        """The trainings of a rung that other runs have done: asked once, so that a race that goes on has its stacks."""
+        if not any(training.place in self._scores for training in keys):
+            found = self._earlier.find(keys, rung)
+            self._keep(found)
+            known = taken_over(found)
+            if known is not None:
+                self._session.progress.say(
+                    f"race, rung {rung}: {known.trainings} of {len(keys)} trainings taken over from "
+                    f"{', '.join(map(repr, known.runs))}"
+                )
+        return {one for one in keys if one.place in self._members and self._members[one.place].from_run is not None}
 
     def _spec(self, training: Training) -> MemberSpec:
         candidate, session = training.candidate, self._session
@@ -109,7 +126,9 @@ class _Race:
         config = self._session.training.for_one_subnet(steps=self._steps, lr=candidate.rate)
         return self._session.stored.spaces[candidate.entrant.space_key].recipe.apply(config)
 
-    def _record(self, rung: int, stack: Sequence[Training], outcome: StackOutcome) -> None:
+    def _record(
+        self, rung: int, stack: Sequence[Training], outcome: StackOutcome, keys: Mapping[Training, str]
+    ) -> None:
         members = [
             RaceMember(
                 candidate=training.candidate.key,
@@ -121,13 +140,18 @@ class _Race:
                 nats=score.nats,
                 steps=self._steps,
                 seconds=outcome.seconds / len(stack),
+                training=keys[training],
             )
             for training, score in zip(stack, outcome.scores, strict=True)
         ]
-        self._store.record(self._session.name, members)
-        for training, member in zip(stack, members, strict=True):
-            self._members[training.place], self._scores[training.place] = member, _fold_score(member)
+        self._keep(members)
         self._show_leader()
+
+    def _keep(self, members: Sequence[RaceMember]) -> None:
+        self._store.record(self._session.name, members)
+        for member in members:
+            place = member.candidate, member.fold
+            self._members[place], self._scores[place] = member, _fold_score(member)
 
     def _show_leader(self) -> None:
         """Of those that were judged on most folds so far; its accuracy is a metric, by the trainings that are done."""
@@ -147,6 +171,7 @@ class _Race:
             steps=sum(candidate.steps for candidate in found),
             trainings=sum(candidate.steps for candidate in found) // self._steps,
             seconds=sum(candidate.seconds for candidate in found),
+            taken_over=taken_over(self._members.values()),
             left_out=self._left_out,
             search_only="inherited" in self._config.starts,
             candidates=tuple(found),
