@@ -22,7 +22,7 @@ def summarise(found: Found) -> dict[str, Any]:
     winner, yardstick = arms.get("evolution", {}), arms.get("yardstick", {})
     small, lora = arms.get("lora4_budget", {}), {pair: unit["lora4"] for pair, unit in yardstick.items()}
     tau, cost = _tau(arms.get("tau", {})), costs(winner, yardstick)
-    named = {name: one for name, one in arms.items() if name != "tau"}
+    named = _comparable({name: one for name, one in arms.items() if name != "tau"})
     return {
         "winner_minus_yardstick": difference(winner, yardstick),
         "winner_minus_race_only": difference(winner, arms.get("race_only", {})),
@@ -49,6 +49,14 @@ def _by_arm(found: Found) -> dict[str, dict[Pair, Content]]:
     for unit, content in found.items():
         arms[unit.arm][unit.task, unit.seed] = content
     return {name: arms[name] for name in ARMS if name in arms}
+
+
+def _comparable(arms: Mapping[str, dict[Pair, Content]]) -> dict[str, dict[Pair, Content]]:
+    """The arms on the pairs that product and yardstick have both done: means over others do not stand side by side."""
+    main = [arms[name] for name in ("evolution", "yardstick") if name in arms]
+    shared = {pair for pair in (main or [{}])[0] if all(pair in units for units in main)}
+    found = {name: {pair: unit for pair, unit in units.items() if pair in shared} for name, units in arms.items()}
+    return {name: units or dict(arms[name]) for name, units in found.items()}
 
 
 def difference(first: Mapping[Pair, Content], second: Mapping[Pair, Content]) -> dict[str, Any] | None:

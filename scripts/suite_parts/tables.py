@@ -25,8 +25,8 @@ def full(summary: Summary) -> str:
         "### Test accuracy, %",
         accuracies(summary),
         "### What each part is worth",
-        "The whole product minus the product without a part, points of test accuracy. Arms take over the supernet "
-        "where it is the same.",
+        "The whole product minus the product without a part, points of test accuracy. Arms take over what is the same: "
+        "supernet, trainings of the race.",
         ablations(summary),
         "### Cost of one task and seed",
         costs(summary),

@@ -56,6 +56,19 @@ def summary() -> dict[str, Any]:
     return json.loads(json.dumps(head | summarise(found)))  # type: ignore[no-any-return]
 
 
+def test_means_of_arms_are_over_the_pairs_that_both_sides_have() -> None:
+    """A suite that is not done has other pairs of each."""
+    other = {"tempered_pick": unit(9), "lora4": unit(8)}
+    found = {Unit("a", 0, "evolution"): unit(15), Unit("a", 1, "evolution"): unit(5)}
+    found |= {Unit("a", 0, "yardstick"): unit(10, **other), Unit("b", 0, "yardstick"): unit(20, **other)}
+    found[Unit("c", 3, "random")] = unit(7)
+    arms = summarise(found)["arms"]
+    assert {name: arm["test_accuracy"] for name, arm in arms.items()} == {
+        "evolution": 15 / IMAGES, "yardstick": 10 / IMAGES, "random": 7 / IMAGES
+    }  # fmt: skip
+    assert [arm["pairs"] for arm in arms.values()] == [1, 1, 1]
+
+
 def test_the_winner_against_the_yardstick(summary: dict[str, Any]) -> None:
     found = summary["winner_minus_yardstick"]
     assert [one["points"] for one in found["each"]] == pytest.approx([15, 10, 5, -5])
