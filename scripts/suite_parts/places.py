@@ -6,7 +6,6 @@ import os
 
 from suite_parts.work import Place
 
-
 GPU_THREADS = 4
 """Of a unit on a GPU, which computes little on the CPU; many more wait for each other where a machine is busy."""
 
