@@ -169,6 +169,8 @@ def _store_url(given: str | None, folder: Path) -> str:
     scheme = given.partition("::")[0].partition("://")[0]
     shown = redact_url(given)
     try:
+        if not scheme:  # fsspec would make a folder of the colon
+            raise ValueError("it has no scheme")
         fsspec.get_filesystem_class(scheme)
     except ImportError as error:
         extra = "s3" if scheme in ("s3", "s3a") else None

@@ -174,6 +174,7 @@ def test_credentials_are_not_among_the_arguments_of_the_process(arguments: list[
         (["quickstart", "--workspace", "caf\udce9"], "argument 'caf\\udce9' has bytes that are not UTF-8"),
         (["init", "caf\udce9.toml"], "argument 'caf\\udce9.toml' has bytes that are not UTF-8"),
         (["runs", "--database", "sqlite:///x.db?timeout=x"], "could not convert string to float: 'x'; are the options"),
+        (["quickstart", "--store", "://x"], "--store ://x: it has no scheme; allowed are a path and"),
         (["space", "a" * 300], "has 300 bytes; a name of a file or folder has at most 255"),
         (["run", "my run.toml", "--set", "train.steps=-1"], "key 'train.steps': expected at least"),
     ],
