@@ -102,12 +102,19 @@ def unadaptable_layers(model: nn.Module) -> dict[str, str]:
         if inside and name.startswith(inside):
             found[name] = f"it is a part of {inside.removesuffix('.')}, which is adapted"
         elif kind_of(module) is None:
-            found[name] = f"the weight of {type(module).__name__} is not of the shape of such a layer, or computed"
+            found[name] = f"the weight of {type(module).__name__} is {_of_no_layer(module)}"
         elif shared:
             found[name] = f"its weight is also that of {shared[0]}"
         else:
             inside = f"{name}."
     return found
+
+
+def _of_no_layer(module: Base) -> str:
+    """What is wrong with the weight of a layer that `kind_of` does not know."""
+    if "weight" in module._parameters and module._parameters["weight"] is None:
+        return "None: there is nothing to adapt"
+    return "not of the shape of such a layer, or computed"
 
 
 def _outside_head(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

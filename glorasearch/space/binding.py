@@ -127,7 +127,7 @@ def _fitting(space: SpaceContent, layers: Sequence[LayerShape], genes: Sequence[
     notices = []
     for (tensor, text), errors in too_large.items():
         if (tensor, text) not in fitting:
-            raise next(iter(errors.values()))
+            raise errors[max(errors, key=lambda name: min(shapes[name].in_features, shapes[name].out_features))]
         offered = len(errors) + len(fitting[tensor, text])
         notices.append(
             f"choices.{tensor}: {text!r} does not fit {len(errors)} of {offered} layers, which do without it: "

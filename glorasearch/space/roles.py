@@ -2,8 +2,8 @@
 
 Every layer has one part of the backbone: `body`, `stem`, `position` or `head`. One of the body may have more roles.
 They follow from the names in the module tree, since timm's families share these: a module whose children are called
-`qkv`, `to_q`, `query` or the like is an attention, one called `mlp` or `ffn` or with `fc1` and `fc2` in it an MLP.
-Linear layers and 1x1 convolutions are one thing here.
+`qkv`, `to_q`, `query` or the like is an attention, one called `mlp` or `ffn` or with `fc1` and `fc2` (or the
+like) in it an MLP. Linear layers and 1x1 convolutions are one thing here.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def with_roles(
         parts: the layers of `stem` and `head`, if the model says which these are; else all go by their names.
         pointwise: the 1x1 convolutions.
     """
-    tree = _Tree([layer.name for layer in layers], parts)
+    tree = _Tree(layers, parts)
     named = {layer.name: _roles(layer, tree, layer.name in pointwise) for layer in layers}
     _order_mlps(layers, named, tree)
     return [layer if layer.roles else replace(layer, roles=frozenset(named[layer.name])) for layer in layers]
@@ -96,11 +96,12 @@ def _named_part(name: str) -> str:
 class _Tree:
     """What the names of all layers say together."""
 
-    def __init__(self, names: Sequence[str], parts: Mapping[str, str] | None) -> None:
-        self._parts = {name: _named_part(name) for name in names} if parts is None else parts
+    def __init__(self, layers: Sequence[LayerShape], parts: Mapping[str, str] | None) -> None:
+        self._parts = {layer.name: _named_part(layer.name) for layer in layers} if parts is None else parts
+        self._norms = {layer.name for layer in layers if layer.kind == "norm"}
         self._children: dict[str, set[str]] = {}
         """Module → its children that have layers."""
-        for name in names:
+        for name in [layer.name for layer in layers]:
             segments = name.split(".")
             for index, segment in enumerate(segments):
                 self._children.setdefault(".".join(segments[:index]), set()).add(segment)
@@ -138,14 +139,23 @@ class _Tree:
         segments = name.split(".")
         for index, segment in enumerate(segments):
             if _BETWEEN.match(segment):
-                siblings = self._children[".".join(segments[:index])] - {segment}
-                return index == 0 or not any(self._is_leaf(".".join([*segments[:index], own])) for own in siblings)
+                own = [".".join([*segments[:index], child]) for child in self._children[".".join(segments[:index])]]
+                beside = [module for module in own if not name.startswith(f"{module}.") and module not in self._norms]
+                return index == 0 or not any(self._is_leaf(module) for module in beside)
         return False
 
+    def pairs(self, name: str) -> bool:
+        """Whether a layer, such as `fc1`, has another of an MLP beside it; a lone `fc` makes none."""
+        segments = name.split(".")
+        while len(segments) > 1 and _WRAPPER.match(segments[-1]):
+            segments.pop()
+        return sum(_MLP_LEAF.match(child) is not None for child in self._children[".".join(segments[:-1])]) > 1
+
     def _is_leaf(self, name: str) -> bool:
-        """Whether a module is a layer, or wraps one (`conv1.conv`)."""
-        children = self._children.get(name, set())
-        return all(not child.isdecimal() and self._is_leaf(f"{name}.{child}") for child in children)
+        """Whether a module is a layer, or wraps one (`conv1.conv`), perhaps with a norm."""
+        children = [f"{name}.{child}" for child in self._children.get(name, set()) if not child.isdecimal()]
+        inside = [child for child in children if child not in self._norms]
+        return not self._children.get(name) or (len(inside) == 1 and self._is_leaf(inside[0]))
 
 
 def _roles(layer: LayerShape, tree: _Tree, pointwise: bool) -> set[str]:
@@ -161,7 +171,9 @@ def _roles(layer: LayerShape, tree: _Tree, pointwise: bool) -> set[str]:
         return roles | {"gates"}
     attention = tree.attention(layer.name)
     inside = segments[attention.count(".") + 1 :] if attention else segments
-    if any(_MLP.search(segment) for segment in inside) or (not attention and _leaf(segments, _MLP_LEAF)):
+    if any(_MLP.search(segment) for segment in inside) or (
+        not attention and _leaf(segments, _MLP_LEAF) and tree.pairs(layer.name)
+    ):
         return roles | {"mlp"}
     if not attention:
         return roles

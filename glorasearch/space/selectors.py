@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, get_args
 
 from glorasearch.choices import Kind, LayerShape
 from glorasearch.errors import SearchSpaceError
@@ -91,7 +92,7 @@ def _unmatched(pattern: str, key: str, backbone: Backbone) -> str:
     if elsewhere:
         return (
             f"{found} of the types that the space adapts; it matches {len(elsewhere)} of another type, such as "
-            f'{elsewhere[0].name}: give layers.types, such as types = ["{elsewhere[0].kind}"]'
+            f"{elsewhere[0].name}: set layers.types = {_types_with(elsewhere, backbone)}"
         )
     refused = {name: why for name, why in (backbone.refused or {}).items() if fnmatchcase(name, pattern)}
     if refused:
@@ -99,10 +100,22 @@ def _unmatched(pattern: str, key: str, backbone: Backbone) -> str:
     if not known:
         return f"{found}; {_nothing(backbone)}"
     near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.3) or known[:3]
+    if backbone.others:
+        kinds = ", ".join(sorted({layer.kind for layer in backbone.others}))
+        found += f" of its layers.types, and none of {len(backbone.others)} of other types ({kinds})"
     return (
         f"{found}; the nearest are {', '.join(near)}. Roles do not depend on names: @body takes all layers but stem "
         "and head; `glorasearch space NAME --backbone MODEL` lists the layers"
     )
+
+
+def _types_with(wanted: Sequence[LayerShape], backbone: Backbone) -> str:
+    """What `layers.types` has to be so that these layers are among those to choose from, and no others are lost."""
+    kinds = {layer.kind for layer in backbone.layers if "pointwise" not in layer.roles}
+    if "conv2d" not in kinds and any("pointwise" in layer.roles for layer in backbone.layers):
+        kinds.add("linear")
+    kinds |= {layer.kind for layer in wanted}
+    return json.dumps([kind for kind in get_args(Kind) if kind in kinds])
 
 
 def _without_roles(selectors: Sequence[str], key: str, backbone: Backbone) -> str:

@@ -152,6 +152,7 @@ def test_layers_that_cannot_be_adapted_are_named_with_the_reason() -> None:
     other.weight = tied.weight
     computed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
     layers = {"tied": tied, "other": other, "computed": computed, "outer": Inner(), "plain": nn.Linear(4, 4)}
+    layers["bare"] = nn.LayerNorm(4, elementwise_affine=False)
     backbone = Layers(layers, nn.Linear(4, 5), calls_head=True)
     assert [layer.name for layer in adaptable_layers(backbone)] == ["outer", "plain"]
     assert unadaptable_layers(backbone) == {
@@ -159,6 +160,7 @@ def test_layers_that_cannot_be_adapted_are_named_with_the_reason() -> None:
         "other": "its weight is also that of tied",
         "computed": "the weight of ParametrizedLinear is not of the shape of such a layer, or computed",
         "outer.extra": "it is a part of outer, which is adapted",
+        "bare": "the weight of LayerNorm is None: there is nothing to adapt",
     }
     supernet = randomise(Supernet(backbone, space(B=["lora:2"])))
     x = torch.randn(3, 4)

@@ -72,6 +72,16 @@ def test_a_choice_that_fits_no_layer_is_refused() -> None:
         space(choices={"B": ["none", "lora:9"]}).bind(SMALL)
 
 
+def test_what_is_said_then_is_the_most_that_any_layer_allows() -> None:
+    with pytest.raises(SearchSpaceError, match=r"'lora:9' has a rank above 8.*blocks\.0\.attn\.qkv"):
+        space(choices={"B": ["none", "lora:9"]}).bind(sorted(SMALL, key=lambda layer: layer.in_features))
+
+
+def test_a_pattern_that_matches_nothing_says_what_there_is_of_other_types() -> None:
+    with pytest.raises(SearchSpaceError, match=r"none of 3 layers of its layers\.types, and none of 17 of .*conv2d"):
+        space(layers={"include": ["*blocks.*"]}).bind(layers_of("resnet18"))
+
+
 def test_patterns_of_another_family_are_noticed() -> None:
     layers = layers_of("hrnet_w18_small")
     bound = space(layers={"include": ["layer?.*"], "types": ["conv2d"]}).bind(layers)

@@ -44,6 +44,12 @@ def layers_of(name: str) -> dict[str, LayerShape]:
         ("hrnet_w18_small", "stage4.0.branches.3.1.conv2", {"body"}),
         ("poolformer_s12", "stem.conv", {"stem"}),
         ("mambaout_femto", "head.pre_logits.fc", {"head"}),
+        ("pvt_v2_b0", "stages.1.downsample.proj", {"body", "downsampling"}),
+        ("gcvit_xxtiny", "stages.1.downsample.reduction", {"body", "downsampling"}),
+        ("pit_ti_224", "transformers.1.pool.fc", {"body", "downsampling"}),
+        ("rdnet_tiny", "dense_stages.2.2.dense_block0.layers.layers.5.fc", {"body", "pointwise"}),
+        ("sequencer2d_s", "stages.0.blocks.0.rnn_tokens.fc", {"body"}),
+        ("mambaout_femto", "stages.0.blocks.0.fc2", {"body", "mlp", "fc2"}),
     ],
 )
 def test_roles(backbone: str, layer: str, roles: set[str]) -> None:

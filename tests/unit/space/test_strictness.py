@@ -161,7 +161,7 @@ def test_layers_of_another_type_are_named_with_the_key_that_has_them(keys: dict[
     with pytest.raises(SearchSpaceError) as caught:
         space.bind(layers)
     other = "fc" if "exclude" in keys else "layer1.0.conv1"
-    for part in (said, f"matches 1 of another type, such as {other}: give layers.types"):
+    for part in (said, f'matches 1 of another type, such as {other}: set layers.types = ["linear", "conv2d"]'):
         assert part in str(caught.value)
 
 
