@@ -127,6 +127,21 @@ class ExportError(RunError):
 
 _MOST_CHARACTERS: Final = 600
 """Of the message of a library, within one of ours."""
+_MOST_READ: Final = 20_000
+"""Characters of a message in which credentials are looked for; what is shown is less."""
+
+
+def message_of(error: BaseException) -> str:
+    """The message of an exception; nothing if its class, which may be anybody's, fails to say it."""
+    try:
+        return shortened(str(error), _MOST_READ)
+    except Exception:
+        return ""
+
+
+def shortened(text: str, most: int = _MOST_CHARACTERS) -> str:
+    """A text without the middle that it has too much."""
+    return text if len(text) <= most else f"{text[: most - most // 4]} ... {text[-(most // 4) :]}"
 
 
 def reason(error: BaseException) -> str:
@@ -134,18 +149,16 @@ def reason(error: BaseException) -> str:
 
     The type's name is before it unless it says a sentence: `KeyError: 'num_classes'`.
     """
-    text = " ".join(str(error).split()).rstrip(":. ")
+    text = " ".join(message_of(error).split()).rstrip(":. ")
     if not text or " " not in text or isinstance(error, (KeyError, AssertionError, IndexError)):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    if len(text) > _MOST_CHARACTERS:
-        text = f"{text[: _MOST_CHARACTERS - 150]} ... {text[-150:]}"
-    return redact(text)
+    return shortened(redact(text))
 
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; the name of its type if it has none."""
-    lines = str(error).strip().splitlines()
-    return redact(lines[0]) if lines else type(error).__name__
+    lines = message_of(error).strip().splitlines()
+    return shortened(redact(lines[0])) if lines else type(error).__name__
 
 
 def first_sentence(error: BaseException) -> str:

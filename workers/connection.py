@@ -10,12 +10,15 @@ from typing import Any, Final
 import ray
 
 from glorasearch.errors import RunError
+from workers import local_ray
 from workers.local_ray import stop
 
 CHECK_SECONDS: Final = 2.0
 """How long to wait for an answer before checking that Ray is still there."""
 GRACE_SECONDS: Final = 30.0
 """How long a cluster may be out of reach. Its head may be started again; after 60 s Ray would end this process."""
+SILENT_SECONDS: Final = 60.0
+"""How long its head may listen and not answer, as one does that is stopped or that a busy machine does not let run."""
 _ANSWER_SECONDS: Final = 5.0
 
 
@@ -35,18 +38,30 @@ class Connection:
         self.owned = owned
         self._start = start
         self._gone_since: float | None = None
+        self._silent_since: float | None = None
         self._doors = _doors()
 
     def missing(self) -> list[str]:
-        """What of Ray does not listen any more, in words."""
-        return [what for what, place in self._doors.items() if _is_closed(place)]
+        """What of Ray does not listen any more, or does and answers no more, in words."""
+        return [what for what, place in self._doors.items() if _is_closed(place)] or self._silent()
+
+    def _silent(self) -> list[str]:
+        try:
+            alive = local_ray.node_is_alive(_ANSWER_SECONDS)
+        except Exception:  # Ray's classes for this differ
+            now = time.monotonic()
+            self._silent_since = self._silent_since or now
+            silent = now - self._silent_since >= SILENT_SECONDS
+            return [f"its head process (gcs_server) has not answered for {SILENT_SECONDS:g} s"] if silent else []
+        self._silent_since = None
+        return [] if alive else ["its node process (raylet) does not answer its head any more"]
 
     def check(self) -> None:
         """Make sure that Ray is there.
 
         Raises:
-            LostRayError: if nothing listens any more where its head or this machine's node did; of a cluster after
-                `GRACE_SECONDS`.
+            LostRayError: if nothing listens any more where its head or this machine's node did, its head has given
+                this node up, or answers nothing for `SILENT_SECONDS`; of a cluster `GRACE_SECONDS` later.
         """
         gone = self.missing()
         if not gone:
@@ -71,8 +86,11 @@ class Connection:
         if self._start is None:
             return False
         stop()
-        self._start()
-        self._gone_since, self._doors = None, _doors()
+        try:
+            self._start()
+        except RunError as error:
+            raise RunError(f"{error}, where one had died. Start the same command again: it goes on") from error
+        self._gone_since, self._silent_since, self._doors = None, None, _doors()
         return True
 
     def close(self) -> None:

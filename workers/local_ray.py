@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import secrets
+import signal
 import sys
+from contextlib import suppress
 from typing import Any, Final
 
 import ray
@@ -18,6 +20,9 @@ _VARIABLES: Final = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", _
 
 _constants: Any = importlib.import_module("ray._private.ray_constants")
 _raylet: Any = importlib.import_module("ray._raylet")
+_ALIVE: Final = 0
+"""Of a node, in Ray's messages."""
+_worker: Any = importlib.import_module("ray._private.worker")
 _before: dict[str, str | None] | None = None
 """The environment as it was before the Ray that runs now; None if none does."""
 
@@ -55,8 +60,29 @@ def start(cpus: int, **options: Any) -> None:
 
 def stop() -> None:
     """Shut down or leave the Ray that this process is connected to; the environment is as it was before `start`."""
+    _wake()
     ray.shutdown()
     restore()
+
+
+def node_is_alive(seconds: float) -> bool:
+    """Whether the head believes that the node of this process is alive.
+
+    Raises:
+        Exception: of Ray, if the head does not answer in time.
+    """
+    nodes = _worker.global_worker.gcs_client.get_all_node_info(timeout=seconds)
+    ours = ray.get_runtime_context().get_node_id()
+    return any(node.hex() == ours and info.state == _ALIVE for node, info in nodes.items())
+
+
+def _wake() -> None:
+    """Let the processes of a Ray that was started here go on if one was stopped: they are waited for until they end."""
+    started = getattr(_worker.global_worker, "node", None)
+    for infos in getattr(started, "all_processes", {}).values():
+        for info in infos:
+            with suppress(ProcessLookupError):
+                os.kill(info.process.pid, signal.SIGCONT)
 
 
 def restore() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from glorasearch.backbone.config import BackboneConfig
+from glorasearch.backbone.extent import bounded_extent
 from glorasearch.backbone.new_head import draw_classifier
 from glorasearch.backbone.original_format import NUMPY
 from glorasearch.backbone.pretrained import checked_loading
@@ -50,6 +51,8 @@ def build_backbone(config: BackboneConfig, classes: int, *, drop_path: float = 0
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
+            if config.args:
+                _check_extent(config, classes, arguments)
             with checked_loading(config) as loading:
                 model: nn.Module = timm.create_model(
                     name, pretrained=config.pretrained, num_classes=classes, **arguments
@@ -61,6 +64,21 @@ def build_backbone(config: BackboneConfig, classes: int, *, drop_path: float = 0
             raise BackboneError(_explain(config, error)) from error
         draw_classifier(model, seed)
     return model.eval()
+
+
+def _check_extent(config: BackboneConfig, classes: int, arguments: dict[str, Any]) -> None:
+    """Build the model without memory for its tensors, as far as that goes: its arguments may ask for anything.
+
+    Raises:
+        BackboneError: if it is larger than any model can be here.
+    """
+    with bounded_extent(f"backbone {config.name!r}"), torch.device("meta"):
+        try:
+            timm.create_model(config.timm_name, num_classes=classes, **arguments)
+        except BackboneError:
+            raise
+        except Exception:
+            return  # some need values while they are built; what is wrong comes to light there
 
 
 def build_skeleton(config: BackboneConfig, classes: int) -> nn.Module:

@@ -12,7 +12,7 @@ from pathlib import Path
 from glorasearch.choices.base import Choice
 from glorasearch.choices.table import CHOICES, register
 from glorasearch.dotted import load_object
-from glorasearch.errors import SearchSpaceError
+from glorasearch.errors import SearchSpaceError, message_of, reason, shortened
 from glorasearch.interrupts import is_interrupt
 from glorasearch.redact import redact
 
@@ -28,20 +28,28 @@ def register_plugin(path: str) -> type[Choice]:
     """
     try:
         found = load_object(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SearchSpaceError(
-            f"plugin {path!r} cannot be imported: {error}; write package.module:Class, of a module that is installed "
-            "or lies in a folder of PYTHONPATH"
-        ) from error
     except BaseException as error:  # a module may do anything, such as to end the process
         if is_interrupt(error):
             raise
+        about_path = isinstance(error, (AttributeError, ValueError)) and not _is_by(error, path)
+        if isinstance(error, ImportError) or about_path:
+            raise SearchSpaceError(
+                f"plugin {path!r} cannot be imported: {reason(error)}; write package.module:Class, of a module that is "
+                "installed or lies in a folder of PYTHONPATH"
+            ) from error
         raise SearchSpaceError(f"plugin {path!r} cannot be imported: its module raises {describe(error)}") from error
     if not (isinstance(found, type) and issubclass(found, Choice)):
         raise SearchSpaceError(f"plugin {path!r} is not a subclass of glorasearch.choices.Choice")
     register(found)
     source_digest(found)
     return CHOICES[found.name]
+
+
+def _is_by(error: BaseException, path: str) -> bool:
+    """Whether the code of the module that a path names raises an exception, which is then not about the path."""
+    return any(
+        frame.f_globals.get("__name__") == path.partition(":")[0] for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
 
 
 def plugin_sources(paths: Iterable[str]) -> dict[str, str | None]:
@@ -64,7 +72,8 @@ def describe(error: BaseException) -> str:
     """Type and message of what outside code raised; of a `SystemExit` the call that it is."""
     if isinstance(error, SystemExit):
         return f"SystemExit, as sys.exit({error.code!r}) does"
-    return redact(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+    message = shortened(redact(message_of(error)))
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _foreign_parts(choice: type[Choice]) -> list[type]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import tempfile
 import traceback
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, NoReturn
 
 import click
 
 from glorasearch.choices.plugins import describe, fault_of
-from glorasearch.errors import GlorasearchError, InputError, reason
+from glorasearch.errors import GlorasearchError, InputError, reason, shortened
 from glorasearch.redact import redact
 from glorasearch.terminal import is_text, say
 
@@ -30,6 +32,7 @@ _REMEDIES: Final[Mapping[int, str]] = {
 _INPUT: Final = (errno.ENAMETOOLONG, errno.ELOOP)
 """Errors of files that the given names have, whatever the disk is like."""
 _OUT_OF_MEMORY: Final = ("MemoryError", "OutOfMemoryError")
+_MOST_OF_A_TRACEBACK: Final = 50_000
 _NOTHING: Final = "nothing is finished but what was said to be"
 _AGAIN: Final = "What was finished is kept: the same command resumes"
 
@@ -45,9 +48,30 @@ def check_arguments(arguments: Iterable[str]) -> None:
             raise InputError(f"argument '{argument}' has bytes that are not UTF-8, which names must be; rename it")
 
 
+@contextmanager
+def exits_are_said() -> Iterator[None]:
+    """Have `os._exit`, which no handler sees, say who ends this process by it, and never with code 0."""
+    leave, ours = os._exit, os.getpid()
+
+    def leave_with_words(status: int) -> NoReturn:
+        if os.getpid() == ours:  # a fork ends like this by right
+            caller = sys._getframe(1)
+            place = f"{caller.f_code.co_filename}, line {caller.f_lineno}, in {caller.f_code.co_name}"
+            say(f"error: os._exit({status}) ends the process ({place}); {_NOTHING}. {_AGAIN}.", err=True)
+            sys.stderr.flush()
+            status = status or 1
+        leave(status)
+
+    vars(os)["_exit"] = leave_with_words
+    try:
+        yield
+    finally:
+        vars(os)["_exit"] = leave
+
+
 def report(error: BaseException) -> int:
     """Print what an exception means to standard error, as `error: ...`; returns the exit code."""
-    if isinstance(error, click.ClickException):
+    if isinstance(error, click.ClickException) and fault_of(error) is None:
         return _report_usage(error)
     if isinstance(error, GlorasearchError):
         say(f"error: {error}", err=True)
@@ -80,7 +104,7 @@ def _words(error: BaseException) -> str:
         return f"not enough memory ({reason(error)}); make train.batch_size, the space or data.size smaller"
     if isinstance(error, RecursionError):
         return f"something is nested too deeply ({reason(error)})"
-    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+    if not isinstance(error, Exception):
         place = "outside"
         for frame, line in traceback.walk_tb(error.__traceback__):
             place = f"by {frame.f_code.co_filename}, line {line}"
@@ -93,7 +117,7 @@ def _traceback(error: BaseException) -> str:
     try:
         file, path = tempfile.mkstemp(prefix="glorasearch-traceback-", suffix=".txt")
         with os.fdopen(file, "w", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(redact("".join(traceback.format_exception(error))))
+            stream.write(redact(shortened("".join(traceback.format_exception(error)), _MOST_OF_A_TRACEBACK)))
     except OSError:
         return ""
     return f" The traceback is in {path}"

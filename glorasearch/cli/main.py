@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import click
 
-from glorasearch.cli.faults import check_arguments, report
+from glorasearch.choices.plugins import fault_of
+from glorasearch.cli.faults import check_arguments, exits_are_said, report
 from glorasearch.cli.logs import make_plain
 from glorasearch.cli.secret_arguments import hide_secrets
 from glorasearch.dotted import load_object
@@ -57,14 +59,32 @@ class _LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = load_object(f"glorasearch.cli.{COMMANDS[cmd_name].path}")
-        return command
+        return _load(cmd_name) if cmd_name in COMMANDS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+
+
+@functools.cache
+def _load(name: str) -> click.Command:
+    command: click.Command = load_object(f"glorasearch.cli.{COMMANDS[name].path}")
+    assert command.callback is not None
+    command.callback = _without_exits(command.callback)
+    return command
+
+
+def _without_exits(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """A command whose work click does not end: none of ours raises `Exit` or `Abort`, so that outside code has."""
+
+    @functools.wraps(callback)
+    def work(*arguments: Any, **options: Any) -> Any:
+        try:
+            return callback(*arguments, **options)
+        except (click.exceptions.Exit, click.Abort) as stop:
+            return report(stop)
+
+    return work
 
 
 @click.group(
@@ -85,7 +105,9 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments is None:
         arguments = hide_secrets()
     interrupt_on_signals()
-    sys.exit(run(arguments))
+    with exits_are_said():
+        code = run(arguments)
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -105,10 +127,12 @@ def run(arguments: list[str] | None = None) -> int:
         say(f"{'terminated' if terminated else 'interrupted'}; run the same command again to resume", err=True)
         return 143 if terminated else 130
     except SystemExit as stop:  # no command of ours raises it, so that none has done its work
-        if isinstance(stop.__context__, BrokenPipeError):  # whoever read the output has gone, which click makes an exit
+        if (
+            isinstance(stop.__context__, BrokenPipeError) and fault_of(stop) is None
+        ):  # whoever read the output has gone, which click makes an exit
             return 1
         return report(stop)
-    except Exception as error:
+    except BaseException as error:  # outside code may raise classes that are not made to be caught
         return report(error)
     return outcome if isinstance(outcome, int) else 0
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from torch import nn
 
+from glorasearch.data.config import MOST_PIXELS
 from glorasearch.errors import DataError
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
@@ -50,6 +51,11 @@ class InputSpec:
             )
         if self.height < 1 or self.width < 1:
             raise DataError(f"input: size {self.height} x {self.width}; both must be at least 1 pixel")
+        if max(self.height, self.width) > MOST_PIXELS:
+            raise DataError(
+                f"input: size {self.height:,} x {self.width:,}; at most {MOST_PIXELS:,} pixels on an edge are allowed: "
+                "set data.size, or img_size in backbone.args"
+            )
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels or not all(math.isfinite(value) for value in values):
                 raise DataError(

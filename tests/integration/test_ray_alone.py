@@ -49,6 +49,13 @@ def kill(name: str) -> None:
     wait_until(lambda: not is_alive(found), f"the end of {name}")
 
 
+def stop(name: str) -> int:
+    """Stop the process of that name, which keeps its ports and answers nothing."""
+    (found,) = [pid for pid, called in processes_of_ray().items() if called.startswith(name)]
+    os.kill(found, signal.SIGSTOP)
+    return found
+
+
 def test_it_listens_on_loopback_only_and_knows_nobody_but_us() -> None:
     before = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
     connection = connect(workers=2, gpus_per_worker=0, address=None)
@@ -105,6 +112,30 @@ def test_a_ray_that_dies_is_started_again_once(name: str, tmp_path: Path, caplog
             with pytest.raises(RunError, match=r"has died \(its node process \(raylet\) is gone.*it goes on where"):
                 executor.next_result()
     assert not ray.is_initialized()
+
+
+def test_a_ray_that_listens_and_does_not_answer_is_noticed_and_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its processes are stopped, not killed: their ports stay open."""
+    for name in ("period_ms", "timeout_ms"):
+        monkeypatch.setenv(f"RAY_health_check_{name}", "300")
+    monkeypatch.setattr("workers.connection._ANSWER_SECONDS", 1.0)
+    connection = connect(workers=1, gpus_per_worker=0, address=None)
+    try:
+        head = stop("gcs_server")
+        connection.check()  # it may only be busy
+        with monkeypatch.context() as patch:
+            patch.setattr("workers.connection.SILENT_SECONDS", 0.0)
+            with pytest.raises(LostRayError, match=r"its head process \(gcs_server\) has not answered"):
+                connection.check()
+        os.kill(head, signal.SIGCONT)
+        wait_until(lambda: connection.missing() == [])
+        stop("raylet")
+        wait_until(lambda: connection.missing() != [])
+        with pytest.raises(LostRayError, match=r"its node process \(raylet\) does not answer its head any more"):
+            connection.check()
+    finally:
+        connection.close()
+    assert not [name for name in processes_of_ray().values() if name in ("raylet", "gcs_server")]
 
 
 def test_tasks_of_a_ray_that_dies_are_started_again(tmp_path: Path) -> None:

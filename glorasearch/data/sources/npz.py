@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,6 +95,11 @@ def _class_names(archive: _Archive, lists: list[ArrayRecords]) -> tuple[str, ...
     if archive.has("classes"):
         return tuple(str(name) for name in archive.array("classes").tolist())
     largest = max((int(records.labels.max()) for records in lists if len(records)), default=-1)
+    images = sum(map(len, lists))
+    if largest >= images:
+        raise archive.error(
+            f"label {largest} is out of range: {images} images have {images} classes at most, from 0 on"
+        )
     return tuple(str(label) for label in range(largest + 1))
 
 
@@ -135,12 +142,37 @@ class _Archive:
         if not self.has(name):
             raise self.error(f"has no array {self._prefix + name!r}; expected {FORMS}; its arrays are {self.listed()}")
         try:
+            self._check_extent(self._prefix + name)
             return self._arrays[self._prefix + name]
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise self.error(f"{self._path}: array {self._prefix + name!r} cannot be read: {_reason(error)}") from error
 
+    def _check_extent(self, name: str) -> None:
+        """Refuse an array that has not what its header says, or more than memory, before room is made for it.
+
+        Raises:
+            DataError: if memory does not hold it.
+            ValueError: if it is not what its header says.
+        """
+        with zipfile.ZipFile(self._path) as file:
+            member = name if name in file.namelist() else f"{name}.npy"
+            there = file.getinfo(member).file_size
+            with file.open(member) as stream:
+                version = np.lib.format.read_magic(stream)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(stream)
+                there -= stream.tell()
+        if not dtype.hasobject and math.prod(shape) * dtype.itemsize != there:
+            raise ValueError(f"its header says {dtype} {shape}, which are not the {there:,} bytes that it has")
+        if there > (most := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+            raise self.error(
+                f"array {name!r} takes {there / 2**30:.1f} GiB, the memory of this machine is {most / 2**30:.1f} GiB; "
+                "take images from a folder, which are read as they are needed"
+            )
+
     def records(self, images: str, labels: str) -> ArrayRecords:
-        pixels, classes = self.array(images), self.array(labels)
+        classes = self.array(labels)  # first, since they are small
+        pixels = self.array(images)
         shape = pixels.shape[:3] if pixels.ndim == 4 and pixels.shape[3] == 1 else pixels.shape
         if pixels.dtype != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):
             raise self.error(

@@ -62,20 +62,44 @@ def outcome(folder: Path, **code: str) -> tuple[int, str]:
         ("sys.exit(0)", "SystemExit, as sys.exit(0) does"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("raise type('Own', (BaseException,), {})('of its own')", "Own: of its own"),
+        ("raise ValueError('x' * 10**7)", "ValueError: " + "x" * 400),
     ],
 )
 def test_a_module_that_ends_the_process_is_refused(tmp_path: Path, code: str, said: str) -> None:
     code_, error = outcome(tmp_path, module=code)
     assert code_ == 2
     assert f"plugin 'ends_plugin:Ends' cannot be imported: its module raises {said}" in error
+    assert len(error) < 2_000
 
 
-@pytest.mark.parametrize("code", ["sys.exit(0)", "raise KeyboardInterrupt", "1 / 0"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "sys.exit(0)",
+        "raise KeyboardInterrupt",
+        "1 / 0",
+        "import click; raise click.exceptions.Exit(0)",
+        "raise type('Own', (BaseException,), {})('of its own')",
+        "raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})()",
+    ],
+)
 def test_a_method_that_ends_the_process_is_named_with_its_place(tmp_path: Path, code: str) -> None:
     code_, error = outcome(tmp_path, parts=code)
     assert code_ == 1
     assert "error: choice 'ends' of plugin module ends_plugin raises" in error
     assert f"{tmp_path}/ends_plugin.py, line 12, in parts" in error
+
+
+@pytest.mark.parametrize("place", ["module", "parts"])
+def test_os_exit_is_said_and_is_no_success(tmp_path: Path, place: str) -> None:
+    code, error = outcome(tmp_path, **{place: "os._exit(0)"})
+    assert code == 1
+    assert f"error: os._exit(0) ends the process ({tmp_path}/ends_plugin.py, line " in error
+
+
+def test_a_fork_ends_as_it_wants(tmp_path: Path) -> None:
+    code, error = outcome(tmp_path, module="os.fork() or os._exit(0)")
+    assert (code, error) == (0, "")
 
 
 def test_ctrl_c_while_a_plugin_works_stops_the_command(tmp_path: Path) -> None:

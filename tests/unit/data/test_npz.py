@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,24 @@ def test_shared_images_are_refused(tmp_path: Path, spec: InputSpec) -> None:
     arrays = GOOD | PLACES | {"test": np.arange(9, 20)}
     with pytest.raises(DataError, match=r"of test are in search"):
         load_splits(config(write(tmp_path, arrays)), spec)
+
+
+@pytest.mark.parametrize("label", [60, 10**7, 10**12])
+def test_a_label_beyond_the_number_of_images_is_no_list_of_so_many_classes(label: int, tmp_path: Path) -> None:
+    labels = np.arange(60) % 3
+    labels[0] = label
+    with pytest.raises(DataError, match=f"label {label} is out of range: 60 images have 60 classes at most"):
+        check_source(config(write(tmp_path, {"x": pixels(60), "y": labels})))
+
+
+def test_an_array_that_has_not_what_its_header_says_is_given_no_room(tmp_path: Path) -> None:
+    source = write(tmp_path, {"x": pixels(60), "y": np.arange(60) % 3})
+    with zipfile.ZipFile(tmp_path / "my.npz") as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    claimed = members["x.npy"].replace(b"(60, 8, 8, 3), }          ", b"(600000000000, 8, 8, 3), }")
+    assert claimed != members["x.npy"]
+    with zipfile.ZipFile(tmp_path / "my.npz", "w") as file:
+        for name, content in (members | {"x.npy": claimed}).items():
+            file.writestr(name, content)
+    with pytest.raises(DataError, match=r"its header says uint8 \(600000000000, 8, 8, 3\), which are not the 11,520"):
+        check_source(config(source))
