@@ -49,10 +49,10 @@ def build_backbone(config: BackboneConfig, classes: int, *, drop_path: float = 0
             "pretrained_cfg_overlay", {}
         )
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        if config.args:
+            _check_extent(config, classes, arguments)
         torch.manual_seed(0)
         try:
-            if config.args:
-                _check_extent(config, classes, arguments)
             with checked_loading(config) as loading:
                 model: nn.Module = timm.create_model(
                     name, pretrained=config.pretrained, num_classes=classes, **arguments
