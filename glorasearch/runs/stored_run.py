@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from glorasearch.db import RunRecord
@@ -150,6 +151,7 @@ class StoredRun:
             return None
         if only is None:
             self._mend_report(results)
+            self._name_lost_weights(results)
         result = results.get(StageResult.types[needed[-1]])
         return None if only is not None and isinstance(result, TrainedResult) else result
 
@@ -175,6 +177,22 @@ class StoredRun:
             return
         _log.warning("%s: writing it again", found)
         write_report(report, self.files.report)
+
+    def _name_lost_weights(self, results: Results) -> None:
+        """Say which weights are gone from a local store: a finished run needs them no more, but its owner may.
+
+        Only `verify` reads them, and asks an object store.
+        """
+        store = Path(self.workspace.store_url)
+        trained = {stage: result.weights for stage, result in results.items() if isinstance(result, TrainedResult)}
+        for stage, digest in trained.items() if store.is_absolute() else ():
+            if not any((store / digest).glob("*.safetensors")):
+                _log.warning(
+                    "the weights of stage %r are not in %s; a finished run does without. `glorasearch verify` says how "
+                    "they come back",
+                    stage,
+                    store,
+                )
 
     def check_export(self) -> None:
         """Refuse to export over anything that is not an export; as `RunFiles.check_export`."""

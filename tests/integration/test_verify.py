@@ -83,7 +83,7 @@ def test_an_export_that_is_not_recognised_any_more_is_still_the_runs_own(own: Be
     assert "is not an exported model" in said
 
 
-def test_lost_and_damaged_weights_are_named(own: Bench, call: Call) -> None:
+def test_lost_and_damaged_weights_are_named(own: Bench, call: Call, caplog: pytest.LogCaptureFixture) -> None:
     digests = {stage: own.record.stages[stage]["weights"] for stage in ("train", "refit")}
     flip(own.workspace / "weights" / digests["train"] / "weights.safetensors")
     for file in (own.workspace / "weights" / digests["refit"]).iterdir():
@@ -95,6 +95,8 @@ def test_lost_and_damaged_weights_are_named(own: Bench, call: Call) -> None:
     assert "altered" in str(bad[f"weights of train {digests['train'][:12]}"])
     code, out, _ = call("verify", "tiny", "--workspace", str(own.workspace))
     assert (code, "2 of " in out) == (1, True)
+    assert call(*own.arguments("run", "--quiet"))[0] == 0  # which needs them no more
+    assert "the weights of stage 'refit' are not in" in caplog.text
     for stage, digest in digests.items():  # what the advice says helps
         assert f"`glorasearch {stage} RUN_FILE` trains the weights of {stage} again" in " ".join(out.split())
         shutil.rmtree(own.workspace / "weights" / digest)
