@@ -83,7 +83,8 @@ class SideBySide(Engine):
 
     def step(self, number: int, images: Tensor, targets: Tensor, scales: Sequence[float]) -> Tensor:
         """See `Engine.step`."""
-        self._model.train()
+        if not self._model.training:  # a walk over all modules, as long as the step of one model on a GPU
+            self._model.train()
         masks = self._drops.draw(number, targets.shape[1], self._store.dtype)
         inputs = [images, targets, self._optimizer.table(scales).to(self._device)]
         inputs += [mask.to(self._device) for mask in masks]

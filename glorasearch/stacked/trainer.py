@@ -26,7 +26,10 @@ from glorasearch.weights import snapshot, tensor_digest
 
 _log = logging.getLogger(__name__)
 CHUNK = 256
-"""Images of all members together in one forward pass of `StackedTrainer.logits`; on a GPU at least a step's."""
+"""Images of all members together in one forward pass of `StackedTrainer.logits`."""
+STEPS_AT_ONCE = 4
+"""On a GPU that pass has at least as many images as so many steps: what needs no gradient takes
+a tenth of the memory."""
 
 
 class Split(Protocol):
@@ -154,8 +157,8 @@ class StackedTrainer:
         own = positions.expand(count, -1) if positions.ndim == 1 else positions
         parts: list[Tensor] = []
         each = max(1, CHUNK // count)
-        if self._device.type != "cpu":  # every pass merges all weights anew; what fits in training fits here
-            each = max(each, self._config.batch_size)
+        if self._device.type != "cpu":  # every pass merges all weights anew
+            each = max(each, STEPS_AT_ONCE * self._config.batch_size)
         for chosen in torch.split(own, each, dim=1):
             images, _ = split.batch(chosen.reshape(-1), self._device)
             parts.append(self._engine.logits(images).cpu())
