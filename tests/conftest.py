@@ -5,6 +5,7 @@ there is no GPU, Triton's interpreter, which runs the kernels on the CPU.
 """
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,12 @@ if not torch.cuda.is_available():
 
 
 LONGEST = ("test_documentation.py", "test_submit.py", "test_notebooks.py", "test_fixed.py", "test_train_workers.py")
+
+
+def pytest_configure() -> None:
+    """Tests that a shell started in the background ignore Ctrl+C, and with them the commands that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
