@@ -82,10 +82,10 @@ def _hardest(report: Report) -> str:
 
 
 def _data(splits: DataSummary) -> list[str]:
-    """What is unusual about the data: files that are not used, the scale of their pixels, images that are turned."""
+    """What is unusual about the data: unused files, copies, the scale of pixels, images that are turned."""
     ignored, turned = describe_ignored(splits.ignored), (splits.reading or {}).get("turned", 0)
     lines = [f"not used of the data: {ignored}"] if ignored else []
-    lines += [splits.scale] if splits.scale else []
+    lines += [line for line in (splits.copies, splits.scale) if line]
     return lines + ([f"{count(turned)} images are turned upright as their EXIF says"] if turned else [])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from glorasearch.data.names import check_class_names
 from glorasearch.data.problems import Problems
 from glorasearch.data.records import Records
 from glorasearch.data.sources import SourceSplits
-from glorasearch.data.splitter import stratified_split
+from glorasearch.data.splitter import IntArray, stratified_split
 from glorasearch.errors import DataError
 
 ROLES = ("train", "search", "test")
@@ -28,8 +28,14 @@ class CarvedSplits:
     """`train`, `search`, `test` → its images."""
     origins: Mapping[str, str]
     class_names: tuple[str, ...]
-    drawn: frozenset[str] = frozenset()
-    """Splits that were drawn out of one list."""
+    drawn: Mapping[str, IntArray] = field(default_factory=dict)
+    """Splits that were drawn out of the source's training split → indices into it."""
+
+    def redrawn(self, source: SourceSplits, config: DataConfig, drawn: Mapping[str, IntArray]) -> CarvedSplits:
+        """The same, with other images of the list in the splits that are drawn out of it."""
+        records, origins = _draw(source, config, drawn)
+        ordered = {role: (dict(self.records) | records)[role] for role in self.records}
+        return CarvedSplits(ordered, dict(self.origins) | origins, self.class_names, drawn)
 
 
 def carve(source: SourceSplits, config: DataConfig) -> CarvedSplits:
@@ -57,14 +63,25 @@ def carve(source: SourceSplits, config: DataConfig) -> CarvedSplits:
     lacking = [role for role in ROLES if role not in records]
     sizes = _sizes(source, config, lacking)
     parts = stratified_split(pool.labels, [sizes[role] for role in lacking], generator)
-    for role, indices in zip(lacking, parts, strict=True):
+    places = dict(zip(lacking, parts, strict=True))
+    own_records, own_origins = _draw(source, config, places)
+    records |= own_records
+    _check_training_classes(source, records["train"])
+    ordered = {role: records[role] for role in ROLES}
+    return CarvedSplits(ordered, origins | own_origins, source.class_names, places)
+
+
+def _draw(
+    source: SourceSplits, config: DataConfig, places: Mapping[str, IntArray]
+) -> tuple[dict[str, Records], dict[str, str]]:
+    """Images and origins of the splits at these indices of the source's training split."""
+    pool, records, origins = source.train, {}, {}
+    for role, indices in places.items():
         whole = len(indices) == len(pool)
         records[role] = pool if whole else pool.take(indices)
         drawn = "" if whole else f", {len(indices)} of {len(pool)} images, stratified, seed {config.seed}"
         origins[role] = f"{source.origins.get('train', source.subject)}{drawn}"
-    _check_training_classes(source, records["train"])
-    ordered = {role: records[role] for role in ROLES}
-    return CarvedSplits(ordered, origins, source.class_names, frozenset(lacking))
+    return records, origins
 
 
 def _sizes(source: SourceSplits, config: DataConfig, lacking: list[str]) -> dict[str, int]:

@@ -6,20 +6,23 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from glorasearch.data.carve import ROLES, CarvedSplits, carve
 from glorasearch.data.config import DataConfig
-from glorasearch.data.examine import Check
+from glorasearch.data.copies import describe_copies, keep_together
+from glorasearch.data.examine import Check, Examined
 from glorasearch.data.input_spec import InputSpec
 from glorasearch.data.names import describe_ignored
 from glorasearch.data.overlap import OverlapReport, find_overlap
 from glorasearch.data.pixels import LazyPixels, Pixels, ResidentPixels, decode, examine_all, image_transform
 from glorasearch.data.reading import Reading
-from glorasearch.data.records import ArrayRecords
+from glorasearch.data.records import ArrayRecords, Records
 from glorasearch.data.scale import check_scale
 from glorasearch.data.sources import SourceSplits, read_source
 from glorasearch.data.splits import SearchData, SearchSplit, Splits, TestSplit, TrainSplit
+from glorasearch.errors import DataError
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -50,6 +53,7 @@ class _Loaded:
     reading: Reading | None
     turned: int
     scale: str
+    copies: str
 
 
 def check_source(config: DataConfig) -> SourceSummary:
@@ -66,7 +70,8 @@ def check_source(config: DataConfig) -> SourceSummary:
 def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None = None, *, said: bool = False) -> Splits:
     """The three splits of a source.
 
-    The same configuration gives the same splits, byte for byte, in any process. All images are read and checked here;
+    The same configuration gives the same splits, byte for byte, in any process. Equal images are in one split where
+    splits are drawn out of one list. All images are read and checked here;
     splits that fit into `config.max_memory_gib` are decoded and kept. Of the others, each file is checked (it exists,
     is an image, is not truncated) by decoding it once.
 
@@ -92,6 +97,7 @@ def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None =
         loaded.turned,
         loaded.scale,
         loaded.source.ignored,
+        loaded.copies,
     )
 
 
@@ -137,10 +143,10 @@ def _load(
 ) -> _Loaded:
     """Load the wanted splits; unless `thorough`, who called has checked pixels and scale and `said` what is unusual."""
     source, reading = read_source(config), Reading.of(config)
-    carved = carve(source, config)
+    before = carve(source, config)
     spec = source.adapt(spec.override(size=config.size, mean=config.mean, std=config.std))
-    kept = [role for role in _that_fit(carved, spec, config.max_memory_gib) if role in wanted]
-    total = sum(len(records) for records in carved.records.values()) + sum(len(carved.records[role]) for role in kept)
+    kept = [role for role in _that_fit(before, spec, config.max_memory_gib) if role in wanted]
+    total = sum(len(records) for records in before.records.values()) + sum(len(before.records[role]) for role in kept)
     done = 0
 
     def advance(images: int) -> None:
@@ -150,15 +156,18 @@ def _load(
             progress(done, total)
 
     checks: dict[str, Check] = {role: "scale" if role in kept else "pixels" for role in ROLES}
-    found = examine_all(source.subject, carved.records, reading, checks if thorough else {}, advance)
+    found = examine_all(source.subject, before.records, reading, checks if thorough else {}, advance)
+    carved, found, copies = _keep_together(source, config, before, found)
+    if thorough:
+        examine_all(source.subject, _unseen(source, before, carved, checks), reading, checks)
     fingerprints = {role: [image.fingerprint for image in images] for role, images in found.items()}
     overlap = find_overlap(fingerprints, lambda role, index: carved.records[role].name(index))
-    overlap.refuse(source.subject, config.allow_overlap, carved.drawn)
+    overlap.refuse(source.subject, config.allow_overlap)
     named = ((carved.records[role].name(place), image) for role in found for place, image in enumerate(found[role]))
     scale = check_scale(source.subject, named, reading) if thorough else ""
     turned = sum("orientation" in image.mark for images in found.values() for image in images)
     if thorough and not said:
-        _say(source, overlap, scale, turned)
+        _say(source, overlap, scale, turned, copies)
     transform = image_transform(spec)
     pixels: dict[str, Pixels] = {}
     for role in wanted:
@@ -168,15 +177,53 @@ def _load(
         else:
             pixels[role] = LazyPixels(records, spec, reading)
     own = None if isinstance(source.train, ArrayRecords) else reading
-    return _Loaded(source, carved, spec, fingerprints, overlap, pixels, own, turned, scale)
+    return _Loaded(source, carved, spec, fingerprints, overlap, pixels, own, turned, scale, copies)
 
 
-def _say(source: SourceSplits, overlap: OverlapReport, scale: str, turned: int) -> None:
+def _keep_together(
+    source: SourceSplits, config: DataConfig, carved: CarvedSplits, found: dict[str, list[Examined]]
+) -> tuple[CarvedSplits, dict[str, list[Examined]], str]:
+    """Equal images in one of the splits that are drawn out of one list, and what is to be said of them.
+
+    Raises:
+        DataError: if no image is left for a split, because all are copies.
+    """
+    if not carved.drawn:
+        return carved, found, ""
+    labels, parts = source.train.labels, list(carved.drawn.values())
+    contents = [[image.fingerprint for image in found[role]] for role in carved.drawn]
+    copies = describe_copies(
+        np.concatenate(parts), [own for part in contents for own in part], labels, source.train.name
+    )
+    drawn = dict(zip(carved.drawn, keep_together(parts, contents, labels, config.seed), strict=True))
+    if all(np.array_equal(drawn[role], carved.drawn[role]) for role in drawn):
+        return carved, found, copies
+    empty = [role for role, indices in drawn.items() if not len(indices)]
+    if empty:
+        raise DataError(f"{source.subject}: no image is left for the {empty[0]} split: {copies}; add other images")
+    known: dict[int, Examined] = {}
+    for role, own in carved.drawn.items():
+        known |= zip(own.tolist(), found[role], strict=True)
+    moved = {role: [known[index] for index in indices.tolist()] for role, indices in drawn.items()}
+    return carved.redrawn(source, config, drawn), {role: moved.get(role, found[role]) for role in found}, copies
+
+
+def _unseen(
+    source: SourceSplits, before: CarvedSplits, carved: CarvedSplits, checks: Mapping[str, Check]
+) -> dict[str, Records]:
+    """Images that came into a split whose images are examined further than those of the split that they came from."""
+    came = {role: np.setdiff1d(own, before.drawn[role]) for role, own in carved.drawn.items()}
+    return {role: source.train.take(own) for role, own in came.items() if len(own) and checks[role] == "pixels"}
+
+
+def _say(source: SourceSplits, overlap: OverlapReport, scale: str, turned: int, copies: str) -> None:
     """Log what is unusual about the data."""
     if overlap.images:
         logger.warning("%s: %d images are in two splits; the report lists them", source.subject, overlap.images)
     if source.ignored:
         logger.warning("%s: not used: %s", source.subject, describe_ignored(source.ignored))
+    if copies:
+        logger.warning("%s: %s", source.subject, copies)
     if scale:
         logger.warning("%s: %s", source.subject, scale)
     if turned:

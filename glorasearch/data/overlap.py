@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ from glorasearch.errors import DataError
 LIMIT = 0.01
 """Fraction of a split's images that may be in another split, too."""
 EXAMPLES = 3
-ROLES = ("train", "search", "test")
 PAIRS = (("train", "search"), ("train", "test"), ("search", "test"))
 
 
@@ -55,13 +54,12 @@ class OverlapReport:
             for pair in self.pairs
         }
 
-    def refuse(self, source: str, allow: bool, drawn: Collection[str] = ()) -> None:
+    def refuse(self, source: str, allow: bool) -> None:
         """Refuse splits that overlap too much, unless `allow`.
 
         Args:
             source: the data set, for messages.
             allow: do nothing.
-            drawn: splits that were drawn here out of one list of images; they overlap where that has copies.
 
         Raises:
             DataError: if a pair has more duplicates than `LIMIT`.
@@ -73,15 +71,9 @@ class OverlapReport:
         for pair in wrong:
             lines.append(f"{pair.images} images ({pair.fraction:.1%}) of {pair.second} are in {pair.first}, such as")
             lines.extend(f"  {second} = {first}" for first, second in pair.examples)
-        remedies = []
-        if any({pair.first, pair.second} <= set(drawn) for pair in wrong):
-            remedies.append(
-                f"{' and '.join(role for role in ROLES if role in drawn)} are drawn from one list, which holds these "
-                "images more than once: keep one copy of each"
-            )
-        if any(not {pair.first, pair.second} <= set(drawn) for pair in wrong):
-            remedies.append("remove them from one of the splits that the source has")
-        lines.append(f"{'; '.join(remedies)}; or allow it with data.allow_overlap = true")
+        lines.append(
+            "remove them from one of the splits that the source has; or allow it with data.allow_overlap = true"
+        )
         raise DataError("\n  ".join(lines))
 
 

@@ -213,6 +213,8 @@ class Splits:
     """The scale of images with more than 8 bits a pixel, in words."""
     ignored: Mapping[str, int] = field(default_factory=dict)
     """Reason → how many files or folders of the source are not used."""
+    copies: str = ""
+    """Equal images, in words, where splits are drawn out of one list; they are in one of these splits."""
 
     @property
     def classes(self) -> int:
@@ -232,6 +234,7 @@ class Splits:
             "reading": None if self.reading is None else self.reading.describe() | {"turned": self.turned},
             "scale": self.scale,
             "ignored": dict(self.ignored),
+            "copies": self.copies,
             "input": self.train.spec.describe(),
             "train": self.train.describe(),
             "search": self.search.describe(),

@@ -50,6 +50,8 @@ class DataSummary(FrozenModel):
     """The scale of images with more than 8 bits a pixel, in words."""
     ignored: dict[str, int] = Field(default_factory=dict)
     """Reason → how many files or folders of the source are not used."""
+    copies: str = ""
+    """Equal images, in words, where splits are drawn out of one list; they are in one of these splits."""
     overlap: dict[str, Any]
     """Images that occur in two splits."""
 

@@ -214,18 +214,3 @@ def test_a_cut_photograph_with_a_thumbnail(write_folder: Any, spec: InputSpec) -
     (root / "test" / "a" / "photo.jpg").write_bytes(photograph[: len(photograph) // 2])
     with pytest.raises(DataError, match=r"photo\.jpg: cannot be read as an image: .*truncated"):
         load_search_data(config(root), spec)
-
-
-def test_copies_in_one_list_cannot_be_taken_out_of_a_split(folder: Path, write_folder: Any, spec: InputSpec) -> None:
-    for number in range(10):
-        (folder / "a" / f"copy{number}.png").write_bytes((folder / "a" / f"{number}.png").read_bytes())
-    drawn = r"train and search and test are drawn from one list, which holds these .*: keep one copy of each; or allow"
-    with pytest.raises(DataError, match=drawn) as caught:
-        load_splits(config(folder), spec)
-    assert "remove them" not in str(caught.value)
-    root = write_folder("own/train", {"a": 9, "b": 9}, first_seed=300).parent
-    write_folder("own/test", {"a": 9, "b": 9}, first_seed=300)
-    write_folder("own/val", {"a": 9, "b": 9}, first_seed=400)
-    with pytest.raises(DataError, match=r"remove them from one of the splits that the source has; or allow") as caught:
-        load_splits(config(root), spec)
-    assert "drawn" not in str(caught.value)
