@@ -9,7 +9,7 @@ import numpy as np
 
 from glorasearch.data.config import DataConfig
 from glorasearch.data.names import check_class_names
-from glorasearch.data.problems import Problems
+from glorasearch.data.problems import Problems, some
 from glorasearch.data.records import Records
 from glorasearch.data.sources import SourceSplits
 from glorasearch.data.splitter import IntArray, stratified_split
@@ -152,7 +152,7 @@ def _check_labels(source: SourceSplits) -> None:
 def _check_training_classes(source: SourceSplits, train: Records) -> None:
     empty = sorted(set(range(len(source.class_names))) - set(train.labels.tolist()))
     if empty:
-        named = ", ".join(repr(source.class_names[label]) for label in empty[:5])
+        named = some([source.class_names[label] for label in empty])
         raise DataError(
             f"{source.subject}: {len(empty)} of {len(source.class_names)} classes are empty, with no image among the "
             f"{len(train)} of the train split: {named}; add images, leave the class out, or raise data.train"

@@ -40,6 +40,8 @@ class SourceSummary:
     train: int
     search: int
     test: int
+    by_class: Mapping[str, tuple[int, ...]]
+    """`train`, `search`, `test` → images of each class; copies that change places later may make one more or less."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,11 @@ def check_source(config: DataConfig) -> SourceSummary:
     """
     carved = carve(read_source(config), config)
     sizes = {role: len(records) for role, records in carved.records.items()}
-    return SourceSummary(carved.class_names, **sizes)
+    classes = len(carved.class_names)
+    by_class = {
+        role: tuple(np.bincount(records.labels, minlength=classes).tolist()) for role, records in carved.records.items()
+    }
+    return SourceSummary(carved.class_names, **sizes, by_class=by_class)
 
 
 def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None = None, *, said: bool = False) -> Splits:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from glorasearch.errors import DataError
 
 SHOWN = 5
 """Problems that a message lists; the others are only counted."""
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of the names, quoted."""
+    return ", ".join(repr(name) for name in names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 class Problems:

@@ -110,12 +110,13 @@ class _Split:
 
     def describe(self) -> dict[str, Any]:
         """Summary for the report, as JSON."""
-        present = len(torch.unique(self.labels))
+        counts = torch.bincount(self.labels, minlength=self.classes)
         return {
             "images": len(self),
             "digest": self.digest,
             "origin": self.origin,
-            "classes_without_images": self.classes - present,
+            "classes_without_images": int((counts == 0).sum()),
+            "class_images": counts.tolist(),
             "in_memory": self.resident,
         }
 

@@ -35,7 +35,7 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
         f"Input: {channels} x {height} x {width}, mean {cfg.get('mean')}, std {cfg.get('std')}. Output: {classes}.",
         _reading(own.get("reading")),
         _section("Metrics", _table("metric", "value", _flat(own["metrics"]))),
-        _section("What can be said", "\n".join(f"- {statement}" for statement in own["statements"])),
+        _section("What can be said", "\n".join(f"- {_plain(statement)}" for statement in own["statements"])),
         _section("Choices", _choices(subnet)),
         _section("Provenance", _table("", "", _flat(own["provenance"]))),
         "The choice of every layer and support tensor is in `config.json`, under `glorasearch`.",

@@ -6,6 +6,7 @@ import torch
 
 from glorasearch.errors import BackboneError, ConfigError, DataError, ExportError, InputError, SearchSpaceError
 from glorasearch.export import BackboneFacts, check_exportable
+from glorasearch.runs.cautions import UNTRAINED, data_cautions
 from glorasearch.runs.entrants import methods
 from glorasearch.runs.results import PilotResult, RaceResult, SearchResult, TrainedResult
 from glorasearch.runs.room import check_room
@@ -30,6 +31,8 @@ def check_run(session: Session, only: str | None) -> None:
         _check_earlier_stages(session, only)
     if only in (None, "export"):
         session.stored.check_export()
+    if "train" not in session.stored.results or session.fresh:
+        _say_cautions(session)
     _check_supernet(session, only)
     uses_workers = resources.trains_elsewhere(config.train.ranks) or session.only_subnet is None
     if not resources.local and uses_workers:
@@ -56,6 +59,15 @@ def _check_earlier_stages(session: Session, only: str) -> None:
                 "`glorasearch train --fresh`"
             )
         session.require(StageResult.types[name])
+
+
+def _say_cautions(session: Session) -> None:
+    """Say what the numbers of the run will not be able to show, while it can still be changed."""
+    if not session.config.train.steps:
+        session.progress.say(UNTRAINED)
+    source = session.source
+    for caution in data_cautions(source.class_names, **source.by_class):
+        session.progress.say(caution)
 
 
 def _check_supernet(session: Session, only: str | None) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from glorasearch.adapters import adaptable_layers, frozen_tensors, unadaptable_layers
 from glorasearch.backbone import build_backbone, build_skeleton, check_input
-from glorasearch.data import InputSpec, SearchData, check_source, load_search_data
+from glorasearch.data import InputSpec, SearchData, SourceSummary, check_source, load_search_data
 from glorasearch.errors import InputError, WeightsCorruptError, WeightsNotFoundError
 from glorasearch.evaluation import load_weights
 from glorasearch.race import OWN_SPACE
@@ -78,9 +78,9 @@ class Session:
             )
 
     @cached_property
-    def classes(self) -> int:
-        """Classes of the data; no image is opened to know them."""
-        return len(check_source(self.config.data).class_names)
+    def source(self) -> SourceSummary:
+        """Classes and sizes of the splits; no image is opened to know them."""
+        return check_source(self.config.data)
 
     @cached_property
     def backbone(self) -> nn.Module:
@@ -91,7 +91,7 @@ class Session:
         """The backbone with a head for the task's classes."""
         config = self.config
         _ = self.inputs
-        backbone = build_backbone(config.backbone, self.classes, drop_path=drop_path, seed=config.seed)
+        backbone = build_backbone(config.backbone, len(self.source.class_names), drop_path=drop_path, seed=config.seed)
         backbone = backbone.to(self.device)
         return share_backbone(backbone, NodeCache()) if self.resources.share_backbone else backbone
 

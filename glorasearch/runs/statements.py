@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from glorasearch.runs.cautions import cautions
 from glorasearch.runs.fixed_methods import BEST_FIXED
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import (
@@ -162,6 +163,24 @@ def _of_teachers(teachers: TeacherSummary, race: RaceSummary) -> str:
     )
 
 
+def _of_refit(results: Results) -> list[str]:
+    """What the refit of the search's winner added on the test split; nothing after a race, and without a refit."""
+    tested, refit = results.test, results.refit
+    if tested is None or tested.correct_inherited is None or refit is None or not refit.steps or results.race:
+        return []
+    pair = tested.correct.against(tested.correct_inherited)
+    low, high = pair.interval
+    conclusion = {
+        "better": "The refit made the winner better",
+        "worse": "The refit made the winner worse",
+        "no difference": "No difference between the refitted winner and its inherited weights can be told",
+    }[verdict(pair.difference, pair.p)]
+    return [
+        f"{conclusion}: {points(pair.difference)} points (95 %: {points(low)} to {points(high)}; {p_text(pair.p)}; of "
+        f"{pair.images} test images {pair.only_first} are right after it alone, {pair.only_second} before it alone)."
+    ]
+
+
 def statements(results: Results, method: str) -> tuple[str, ...]:
     """What can be said of a run, a sentence each; `method` is what its winner is called."""
     race, search = results.race, results.search
@@ -177,6 +196,7 @@ def statements(results: Results, method: str) -> tuple[str, ...]:
     if race is not None and refit is not None and refit.teachers is not None:
         found.append(_of_teachers(refit.teachers, race))
     found += [winner_statement(comparison, method) for comparison in comparisons(results)]
+    found += _of_refit(results)
     if search is not None and search.chance is not None:
         found.append(chance_statement(search.chance, search.start if search.start_share == 1 else None))
-    return tuple(found)
+    return (*found, *cautions(results))

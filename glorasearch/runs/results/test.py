@@ -29,6 +29,8 @@ class SplitSummary(FrozenModel):
     digest: str
     origin: str
     classes_without_images: int
+    class_images: tuple[int, ...] = ()
+    """Images of each class, in the order of the outputs."""
     in_memory: bool
 
 
@@ -89,6 +91,8 @@ class TestResult(WinnerTest, StageResult, stage="test"):
 
     correct: Correct
     """The test images that the refitted winner classifies correctly."""
+    correct_inherited: Correct | None = None
+    """Those that the best searched subnet classifies correctly with the weights of the supernet."""
     baselines: dict[str, float]
     """Baseline → its test accuracy."""
     baselines_correct: dict[str, Correct]

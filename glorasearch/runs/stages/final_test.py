@@ -57,6 +57,7 @@ def final_test(session: Session) -> TestResult:
         test_accuracy=refitted.accuracy,
         test_accuracy_inherited=inherited.accuracy,
         correct=refitted,
+        correct_inherited=inherited,
         baselines={name: right.accuracy for name, right in baselines.items()},
         baselines_correct=baselines,
         random_subnets=RandomSubnets(

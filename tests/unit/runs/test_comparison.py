@@ -195,8 +195,9 @@ def test_a_run_says_what_it_has() -> None:
     test = result("test", correct=winner, baselines={"lora": lora.accuracy}, baselines_correct={"lora": lora})
     stages = {"search": result("search"), "baseline:lora": result("baseline", parameters=600), "test": test}
 
-    (said,) = statements(Results(stages), "the winner")
+    said, caution = statements(Results(stages), "the winner")
 
+    assert caution.startswith("The winner is right on 7 of 8 test images")
     assert said.startswith("The winner is better than lora: +75.0 points")
     assert said.endswith("1,234 against 600 parameters.")
     assert statements(Results({"search": result("search")}), "the winner") == ()
@@ -233,10 +234,10 @@ def test_the_best_fixed_method_of_the_race_is_named_with_its_rate() -> None:
     raced, *compared = statements(Results(stages), "the winner")
 
     assert "won the race with" in raced
-    assert compared[-2].startswith(
+    assert compared[-3].startswith(
         "No difference between the winner and lora at 0.003, the best fixed method of the race, can be told: 0.0 points"
     )
-    assert compared[-1].startswith("No difference between the winner and lora can be told")
+    assert compared[-2].startswith("No difference between the winner and lora can be told")
 
 
 def test_a_fixed_method_that_wins_is_called_one() -> None:

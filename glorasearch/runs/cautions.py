@@ -1,0 +1,79 @@
+"""What weakens the numbers of a run, a sentence each: said before it starts, and again with what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from glorasearch.data.problems import some
+from glorasearch.runs.results import Results
+from glorasearch.statistics import wilson
+
+WIDE: Final = 0.1
+"""An accuracy that may be off by more is said to be so."""
+UNTRAINED: Final = (
+    "train.steps is 0: the scores on the search split are those of a head of random weights, before any training, and "
+    "say nothing of the subnets."
+)
+
+
+def data_cautions(
+    names: Sequence[str], train: Sequence[int], search: Sequence[int], test: Sequence[int]
+) -> tuple[str, ...]:
+    """What the splits are too small for.
+
+    Args:
+        names: of the classes, in the order of the outputs.
+        train: images of each class.
+        search: likewise.
+        test: likewise.
+    """
+    found = _of_classes(names, train, search, test)
+    images = sum(test)
+    low, high = wilson(images // 2, images)
+    if high - low > 2 * WIDE:
+        found.append(
+            f"The test split is small, {images} images: an accuracy there may be off by {50 * (high - low):.0f} points "
+            "(95 %)."
+        )
+    return tuple(found)
+
+
+def _of_classes(names: Sequence[str], train: Sequence[int], search: Sequence[int], test: Sequence[int]) -> list[str]:
+    """Classes that have too few images."""
+    single = [name for name, *counts in zip(names, train, search, strict=True) if sum(counts) == 1]
+    untested = [name for name, count in zip(names, test, strict=True) if not count]
+    found = []
+    if single:
+        found.append(f"One image alone (train + search) teaches {_classes(single)}.")
+    if untested:
+        found.append(f"No test image is of {_classes(untested)}: accuracies on the test split say nothing of it.")
+    return found
+
+
+def cautions(results: Results) -> tuple[str, ...]:
+    """What weakens the numbers of the stages that have finished."""
+    trained, refit, tested = results.train, results.refit, results.test
+    found: list[str] = []
+    if trained is not None and not trained.steps:
+        found.append(UNTRAINED)
+        if refit is not None and not refit.steps:
+            found.append("refit.steps is 0, too: nothing was trained, and the exported model's head is random.")
+    if tested is not None:
+        splits = tested.splits
+        counts = [split.class_images for split in (splits.train, splits.search, splits.test)]
+        if all(counts):  # earlier versions counted none
+            found += _of_classes(splits.class_names, *counts)
+        right = tested.correct
+        low, high = wilson(right.count, right.images)
+        if high - low > 2 * WIDE:
+            found.append(
+                f"The winner is right on {right.count} of {right.images} test images: its accuracy lies between "
+                f"{100 * low:.0f} and {100 * high:.0f} % (95 %)."
+            )
+    return tuple(found)
+
+
+def _classes(names: Sequence[str]) -> str:
+    """`class 'a'`, or `3 classes ('a', 'b', 'c')`."""
+    return f"class {names[0]!r}" if len(names) == 1 else f"{len(names)} classes ({some(names)})"

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.stage_results import RESULTS, SPLIT, SPLITS, result
+
+from glorasearch.runs.cautions import UNTRAINED, cautions, data_cautions
+from glorasearch.runs.results import Correct, Results
+from glorasearch.runs.statements import statements
+
+BITS = {count: Correct.pack([True] * count + [False] * (100 - count)).to_json() for count in (50, 60, 90)}
+
+
+def test_data_that_suffices_is_not_spoken_of() -> None:
+    assert data_cautions(("a", "b"), (40, 40), (10, 10), (50, 50)) == ()
+
+
+def test_what_splits_are_too_small_for() -> None:
+    single, untested, small = data_cautions(("a", "b", "c"), (9, 1, 1), (3, 0, 0), (2, 0, 0))
+    assert single == "One image alone (train + search) teaches 2 classes ('b', 'c')."
+    assert untested == "No test image is of 2 classes ('b', 'c'): accuracies on the test split say nothing of it."
+    assert small == "The test split is small, 2 images: an accuracy there may be off by 41 points (95 %)."
+    assert data_cautions(("a", "b"), (9, 1), (3, 1), (100, 1)) == ()
+
+
+@pytest.mark.parametrize(("images", "said"), [(92, True), (93, False)])
+def test_a_test_split_is_small_below_93_images(images: int, said: bool) -> None:
+    assert bool(data_cautions(("a", "b"), (9, 9), (9, 9), (images - 40, 40))) is said
+
+
+@pytest.mark.parametrize(("train", "refit", "said"), [(5, 5, 0), (0, 5, 1), (0, 0, 2), (5, 0, 0)])
+def test_what_was_not_trained_is_said(train: int, refit: int, said: int) -> None:
+    found = cautions(Results({"train": result("train", steps=train), "refit": result("refit", steps=refit)}))
+    assert len(found) == said
+    assert UNTRAINED not in found[1:]
+    assert (UNTRAINED in found) is (train == 0)
+
+
+def test_what_was_tested_is_said_with_its_interval() -> None:
+    def said(correct: dict[str, Any], **counts: list[int]) -> tuple[str, ...]:
+        splits = SPLITS | {role: SPLIT | {"digest": role, "class_images": own} for role, own in counts.items()}
+        return cautions(Results({"test": result("test", correct=correct, splits=splits | {"class_names": ["a", "b"]})}))
+
+    eight = Correct.pack([True] * 5 + [False] * 3).to_json()
+    assert said(eight) == ("The winner is right on 5 of 8 test images: its accuracy lies between 31 and 86 % (95 %).",)
+    assert said(BITS[50], train=[40, 40], search=[9, 9], test=[50, 50]) == ()
+    first, *_ = said(eight, train=[40, 1], search=[9, 0], test=[7, 1])
+    assert first == "One image alone (train + search) teaches class 'b'."
+
+
+@pytest.mark.parametrize(
+    ("refitted", "inherited", "conclusion"),
+    [
+        (60, 50, "The refit made the winner better: +10.0 points (95 %: "),
+        (50, 60, "The refit made the winner worse: -10.0 points (95 %: "),
+        (50, 50, "No difference between the refitted winner and its inherited weights can be told: 0.0 points"),
+    ],
+)
+def test_what_a_refit_added_is_said(refitted: int, inherited: int, conclusion: str) -> None:
+    tested = result("test", correct=BITS[refitted], correct_inherited=BITS[inherited])
+    stages = {"search": RESULTS["search"], "refit": RESULTS["refit"], "test": tested}
+    (said,) = (one for one in statements(Results(stages), "the winner") if "refit" in one)
+    assert said.startswith(conclusion)
+    stages["refit"] = result("refit", steps=0)
+    assert not any("refit" in one for one in statements(Results(stages), "the winner"))
