@@ -6,7 +6,7 @@ A whole run, from a config or a run file to a merged model and a report:
     report = run.execute()
 
 Or its stages one by one: `load_data`, `create_supernet`, `train_supernet`, `score_subnet`, `search_subnets`,
-`refit_subnet`, `export_subnet`, `load_export`.
+`refit_subnet`, `export_subnet`, `load_export`, `predict_images`.
 Names are imported when they are first used, so importing the package takes no time and no torch.
 """
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from glorasearch.runs import Progress, Report, ResourceConfig, Results, Run, RunConfig, Workspace
     from glorasearch.runs.bars import ProgressBars
     from glorasearch.runs.lr_finder import find_lr
+    from glorasearch.runs.predictions import predict_images
     from glorasearch.search import SearchConfig, SearchOutcome, TrialRecord
     from glorasearch.space import BoundSpace, Score, SearchSpace, SpaceConfig, Subnet
     from glorasearch.supernet import Supernet
@@ -79,6 +80,7 @@ __all__ = [
     "find_lr",
     "load_data",
     "load_export",
+    "predict_images",
     "refit_subnet",
     "score_subnet",
     "search_subnets",
@@ -107,6 +109,7 @@ __getattr__ = lazy_names(
         "runs": ("Progress", "Report", "ResourceConfig", "Results", "Run", "RunConfig", "Workspace"),
         "runs.bars": ("ProgressBars",),
         "runs.lr_finder": ("find_lr",),
+        "runs.predictions": ("predict_images",),
         "search": ("SearchConfig", "SearchOutcome", "TrialRecord"),
         "space": ("BoundSpace", "Score", "SearchSpace", "SpaceConfig", "Subnet"),
         "supernet": ("Supernet",),

@@ -10,6 +10,7 @@ everything in a workspace, and continues where it was interrupted.
     refit_subnet(supernet, found.subnet, data, steps=500, lr=1e-2)
     export_subnet(supernet, found.subnet, "flowers-model", data)
     model = load_export("flowers-model")
+    found = predict_images("flowers-model", "new-flowers", top=3)
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "race": Command("run_commands:race", "Race the best subnets and the fixed methods, each trained alone."),
     "refit": Command("run_commands:refit", "Train the winner alone on train + search."),
     "export": Command("run_commands:export", "Export the winner as a merged timm model."),
+    "predict": Command("predict_command:command", "Classify images with the exported model of a run."),
     "runs": Command("runs_command:command", "List the runs of a workspace."),
     "show": Command("show_command:command", "Show one run: stages, scores, curves."),
     "verify": Command("verify_command:command", "Compare what a run has made with the digests in the database."),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
-from glorasearch.redact import redact_all
+from glorasearch.redact import redact, redact_all
 
 MISSING = "-"
 """Stands for a number that is not there."""
@@ -28,6 +30,15 @@ def count(number: float | None) -> str:
 def echo_json(content: Any) -> None:
     """Print JSON, with null for numbers that are not finite."""
     click.echo(json.dumps(_finite(redact_all(content)), indent=2, allow_nan=False))
+
+
+def echo_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print CSV; texts are quoted where they need it, and hold no credentials."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([redact(value) if isinstance(value, str) else value for value in row] for row in rows)
+    click.echo(text.getvalue(), nl=False)
 
 
 def _finite(value: Any) -> Any:

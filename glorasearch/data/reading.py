@@ -59,7 +59,18 @@ class Reading:
             image = upright(image)
         if depth in _WIDE:
             image = self._to_8_bits(image, depth)
-        return image.convert("L" if channels == 1 else "RGB")
+        return image.convert(_mode(channels))
+
+    def conversion(self, image: Image.Image, channels: int) -> str:
+        """What `convert` does to a decoded image, in words such as `P to RGB`; empty if it changes nothing."""
+        depth, wanted = depth_of(image), _mode(channels)
+        done = ["turned upright"] if self.exif and _orientation(image) in _TURNS else []
+        if depth in _WIDE:
+            low, high = self.pixel_range or FULL_SCALE
+            done.append(f"{depth} to 8 bits, {low:g} black and {high:g} white")
+        if image.mode != wanted and not (depth in _WIDE and wanted == "L"):
+            done.append(f"{'L' if depth in _WIDE else image.mode} to {wanted}")
+        return ", ".join(done)
 
     def mark(self, image: Image.Image, data: bytes | None = None) -> str:
         """What this reading does to an image's pixels beyond what its content says; usually nothing.
@@ -97,6 +108,11 @@ class Reading:
             raise ValueError("it has pixels that are not finite numbers")
         share = (np.clip(values.astype(np.float64), low, high) - low) / (high - low)
         return Image.fromarray(np.floor(share * 255 + 0.5).astype(np.uint8))
+
+
+def _mode(channels: int) -> str:
+    """Pillow's name of the images that a model of so many channels takes."""
+    return "L" if channels == 1 else "RGB"
 
 
 def depth_of(image: Image.Image) -> Depth:

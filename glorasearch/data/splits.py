@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from glorasearch.data.input_spec import InputSpec
+from glorasearch.data.normalisation import Normalisation
 from glorasearch.data.overlap import OverlapReport
 from glorasearch.data.pixels import JoinedPixels, Pixels
 from glorasearch.data.reading import Reading
@@ -52,7 +53,7 @@ class _Split:
         self.digest = _content_digest(self.role, spec, fingerprints, labels, classes)
         self._pixels = pixels
         self._fingerprints = fingerprints
-        self._constants: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._normalise = Normalisation(spec)
         self._labels_on: dict[torch.device, Tensor] = {}
         self._normalised: dict[torch.device, Tensor] = {}
         self._on_device: dict[torch.device, Tensor] = {}
@@ -119,14 +120,6 @@ class _Split:
             "class_images": counts.tolist(),
             "in_memory": self.resident,
         }
-
-    def _normalise(self, pixels: Tensor) -> Tensor:
-        images = pixels.to(torch.float32).div_(255)
-        if images.device not in self._constants:
-            mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.spec.mean, self.spec.std))
-            self._constants[images.device] = mean.to(images.device), std.to(images.device)
-        mean, std = self._constants[images.device]
-        return images.sub_(mean).div_(std)
 
     def _normalised_on(self, device: torch.device) -> Tensor | None:
         if not self.keeps_normalised:

@@ -8,14 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from glorasearch.export.example import example
 from glorasearch.space import SUPPORT_TENSORS, Subnet, parse_choice
-
-_LOAD = """```python
-import timm
-
-model = timm.create_model("local-dir:PATH", pretrained=True).eval()  # PATH: this directory
-transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-```"""
 
 
 def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
@@ -31,9 +25,9 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
         f"# {config['architecture']}, {_adapted(subnet)}",
         "A plain timm model: the adapters that were trained for its layers are merged into the weights. It has the "
         "architecture, the size and the speed of its backbone, and needs timm only.",
-        f"## How to load\n\n{_LOAD}",
+        f"## How to use\n\n```python\n{example(channels, own.get('reading'), 'label_names' in config)}\n```",
         f"Input: {channels} x {height} x {width}, mean {cfg.get('mean')}, std {cfg.get('std')}. Output: {classes}.",
-        _reading(own.get("reading")),
+        _reading(own.get("reading"), channels),
         _section("Metrics", _table("metric", "value", _flat(own["metrics"]))),
         _section("What can be said", "\n".join(f"- {_plain(statement)}" for statement in own["statements"])),
         _section("Choices", _choices(subnet)),
@@ -43,17 +37,16 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _reading(reading: Mapping[str, Any] | None) -> str:
+def _reading(reading: Mapping[str, Any] | None, channels: int) -> str:
     """What was done to an image file before the transform, which timm's own data sets do not do."""
-    if reading is None:
-        return ""
     before = []
-    if reading["exif"]:
+    if reading is not None and reading["exif"]:
         before.append("turned upright as their EXIF says, by `PIL.ImageOps.exif_transpose`")
-    if reading["pixel_range"] is not None:
+    if reading is not None and reading["pixel_range"] is not None:
         low, high = reading["pixel_range"]
         before.append(f"brought to 8 bits, {low:g} being black and {high:g} white, where a pixel has more")
-    return f"Before the transform images were {' and '.join(before)}." if before else ""
+    before.append("converted to grayscale" if channels == 1 else "converted to RGB, also grayscale and palette images")
+    return f"Before the transform images were {', then '.join(before)}."
 
 
 def _header(licence: str | None) -> str:

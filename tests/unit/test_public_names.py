@@ -53,6 +53,7 @@ NAMES = [
     "find_lr",
     "load_data",
     "load_export",
+    "predict_images",
     "refit_subnet",
     "score_subnet",
     "search_subnets",

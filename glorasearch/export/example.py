@@ -1,0 +1,65 @@
+"""The program on an exported model's card: from an image file to a label, with timm and no glorasearch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_PROGRAM = '''import numpy as np
+import timm
+import torch
+from PIL import Image, ImageOps
+
+model = timm.create_model("local-dir:PATH", pretrained=True).eval()  # PATH: this directory
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+
+
+def read(file):
+    """An image as in the training."""
+    image = Image.open(file)
+    image.load()
+{steps}
+    return image.convert("{mode}")
+
+
+with torch.inference_mode():
+    probabilities = model(transform(read("IMAGE"))[None]).softmax(-1)[0]  # IMAGE: a file
+probability, index = probabilities.max(0)
+print({label}, float(probability))'''
+_UPRIGHT = "    image = ImageOps.exif_transpose(image)"
+_WHOLE = """    if image.mode.startswith("I"):  # {who}: {low} is black, {white} is white
+        values = np.asarray(image).astype(np.int64).clip({low}, {high})
+        image = Image.fromarray(((values - {low}) * 256 // {count}).astype(np.uint8))"""
+_SHARE = """    if image.mode{which}:  # {who}: {low} is black, {white} is white
+        values = np.asarray(image).astype(np.float64).clip({low}, {high})
+        image = Image.fromarray(np.floor((values - {low}) / {width} * 255 + 0.5).astype(np.uint8))"""
+_NO_SCALE = """    if image.mode == "F":
+        raise ValueError("the training had no floating-point images, so that their scale is unknown")"""
+FULL = (0, 65535)
+"""Black and white of 16 bits where the training was told nothing else."""
+
+
+def example(channels: int, reading: Mapping[str, Any] | None, named: bool) -> str:
+    """The program, in Python.
+
+    Args:
+        channels: 1 or 3, of the model's input.
+        reading: how stored pixels were read, `{"exif": ..., "pixel_range": ...}`; None where they were arrays.
+        named: whether the export has names of classes.
+    """
+    upright, limits = (True, None) if reading is None else (reading["exif"], reading["pixel_range"])
+    steps = [_UPRIGHT] if upright else []
+    low, high = limits or FULL
+    if low == int(low) and high == int(high):
+        low, high = int(low), int(high)
+        values = {"low": low, "high": high, "white": high, "count": high - low + 1, "width": high - low}
+        steps.append(_WHOLE.format(who="more than 8 bits a pixel" if limits else "16 bits a pixel", **values))
+        steps.append(
+            _SHARE.format(which=' == "F"', who="floating point", **values) if limits else _NO_SCALE,
+        )
+    else:
+        values = {"low": low, "high": high, "white": high, "width": high - low}
+        steps.append(_SHARE.format(which='.startswith(("I", "F"))', who="more than 8 bits a pixel", **values))
+    label = 'model.pretrained_cfg["label_names"][index]' if named else "int(index)"
+    program = _PROGRAM.format(steps="\n".join(steps), mode="L" if channels == 1 else "RGB", label=label)
+    return program if upright else program.replace("import Image, ImageOps", "import Image")

@@ -1,0 +1,167 @@
+"""What an exported model says of image files: read as in its training, with the preprocessing that it carries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from glorasearch.bounded import read_json_file
+from glorasearch.data import InputSpec
+from glorasearch.data.names import shown
+from glorasearch.data.normalisation import Normalisation
+from glorasearch.data.pixels import image_transform, parallel, unreadable
+from glorasearch.data.reading import Reading
+from glorasearch.data.records import FileRecords
+from glorasearch.errors import ExportError, GlorasearchError, reason
+
+BATCH: Final = 64
+"""Images that are read and classified at once."""
+_PREPROCESSING: Final = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The most likely classes of one image."""
+
+    file: str
+    labels: tuple[str, ...]
+    """The most likely first; none of a file that cannot be read."""
+    probabilities: tuple[float, ...]
+    """Of each of `labels`."""
+    conversion: str = ""
+    """What was done to its pixels before they were resized, such as `P to RGB`; usually nothing."""
+    error: str | None = None
+    """Why the file cannot be read."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values: the most likely class, and `top`, all that were asked for."""
+        top = [
+            {"label": label, "probability": probability}
+            for label, probability in zip(self.labels, self.probabilities, strict=True)
+        ]
+        first = top[0] if top else {"label": None, "probability": None}
+        return {"file": self.file, **first, "top": top, "conversion": self.conversion, "error": self.error}
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """An exported model with all that it takes to ask it about a file."""
+
+    path: Path
+    model: nn.Module
+    """timm's, in evaluation mode."""
+    spec: InputSpec
+    """Size, normalisation and cropping of the images that it was trained on."""
+    reading: Reading
+    """How the pixels of a file were read."""
+    class_names: tuple[str, ...]
+    """In the order of the outputs."""
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
+        """The model that was exported to a folder.
+
+        Raises:
+            ExportError: if there is none, or it cannot be loaded.
+        """
+        path = Path(path)
+        try:
+            config = read_json_file(path / "config.json")
+            own = config["glorasearch"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ExportError(
+                f"{path} is not a model that glorasearch has exported; expected its config.json there"
+            ) from error
+        try:
+            model = timm.create_model(f"local-dir:{path}", pretrained=True).eval().to(device)
+            return cls(path, model, _spec(config["pretrained_cfg"]), _reading(own.get("reading")), _names(config))
+        except GlorasearchError:
+            raise
+        except Exception as error:  # timm, safetensors and torch each raise their own
+            raise ExportError(
+                f"the exported model {path} cannot be loaded: {reason(error)}; export it again"
+            ) from error
+
+    def predict(
+        self,
+        files: Sequence[Path],
+        *,
+        top: int = 1,
+        batch_size: int = BATCH,
+        advance: Callable[[int], None] | None = None,
+    ) -> Iterator[Prediction]:
+        """The `top` most likely classes of each file, in their order; one that cannot be read says why.
+
+        `advance` is called with the number of files done.
+        """
+        records = FileRecords(files, [0] * len(files))
+        transform, normalise = image_transform(self.spec), Normalisation(self.spec)
+        device = next(self.model.parameters()).device
+        for start in range(0, len(files), batch_size):
+            size = min(batch_size, len(files) - start)
+            pixels = torch.zeros((size, self.spec.channels, self.spec.height, self.spec.width), dtype=torch.uint8)
+            read = _Read(records, self.spec.channels, self.reading, transform, pixels, start)
+            done = parallel(read, size)
+            with torch.inference_mode():
+                found = self._classify(normalise(pixels.to(device)), top)
+            for place, ((conversion, error), labels, probabilities) in enumerate(zip(done, *found, strict=True)):
+                file = shown(files[start + place])
+                yield (
+                    Prediction(file, (), (), error=error)
+                    if error
+                    else Prediction(file, labels, probabilities, conversion)
+                )
+            if advance is not None:
+                advance(start + size)
+
+    def _classify(self, images: Tensor, top: int) -> tuple[list[tuple[str, ...]], list[tuple[float, ...]]]:
+        """Labels and probabilities of images `(n, C, H, W)`, the most likely first; of equal ones in class order."""
+        ordered = self.model(images).double().softmax(-1).cpu().sort(dim=-1, descending=True, stable=True)
+        labels = [tuple(self.class_names[one] for one in row) for row in ordered.indices[:, :top].tolist()]
+        return labels, [tuple(row) for row in ordered.values[:, :top].tolist()]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Reads one file of a batch into its place; returns what was done to it, and what is wrong with it."""
+
+    records: FileRecords
+    channels: int
+    reading: Reading
+    transform: Callable[..., Tensor]
+    pixels: Tensor
+    start: int
+
+    def __call__(self, place: int) -> tuple[str, str | None]:
+        index = self.start + place
+        try:
+            image = self.records.image(index)
+            conversion = self.reading.conversion(image, self.channels)
+            self.pixels[place].copy_(self.transform(self.reading.convert(image, self.channels)))
+        except Exception as error:  # decoders raise all kinds of errors for broken bytes
+            name = self.records.name(index)
+            return "", unreadable(name, error).removeprefix(f"{name}: ")
+        return conversion, None
+
+
+def _spec(cfg: Mapping[str, Any]) -> InputSpec:
+    return InputSpec(*cfg["input_size"], **{name: cfg[name] for name in _PREPROCESSING})
+
+
+def _reading(stored: Mapping[str, Any] | None) -> Reading:
+    """As the training images were read; as by default where they were arrays."""
+    if stored is None:
+        return Reading()
+    limits = stored["pixel_range"]
+    return Reading(stored["exif"], None if limits is None else (limits[0], limits[1]))
+
+
+def _names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The classes; their numbers where the export has no names."""
+    return tuple(config.get("label_names") or map(str, range(config["num_classes"])))
