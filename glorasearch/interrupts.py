@@ -11,6 +11,9 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
+_signalled: type[KeyboardInterrupt] | None = None
+"""What the last signal raised: code from C, such as Ray's, may put a `KeyboardInterrupt` of its own in its place."""
+
 
 class Interrupted(KeyboardInterrupt):
     """SIGINT: Ctrl+C."""
@@ -41,14 +44,26 @@ def is_interrupt(error: BaseException) -> bool:
     """
     if isinstance(error, KeyboardInterrupt):
         ours = signal.getsignal(signal.SIGINT) is _interrupt
-        return not ours or isinstance(error, (Interrupted, Terminated))
+        return not ours or _signalled is not None or isinstance(error, (Interrupted, Terminated))
     return bool(getattr(error, "is_ray_terminate", False))
 
 
+def was_terminated(error: BaseException) -> bool:
+    """Whether an exception stops this process because of SIGTERM."""
+    return isinstance(error, Terminated) or (isinstance(error, KeyboardInterrupt) and _signalled is Terminated)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    _note(Interrupted)
     raise Interrupted
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the clean-up of the first one is not interrupted
+    _note(Terminated)
     raise Terminated
+
+
+def _note(kind: type[KeyboardInterrupt]) -> None:
+    global _signalled
+    _signalled = kind

@@ -14,7 +14,7 @@ from glorasearch.cli.faults import check_arguments, exits_are_said, report
 from glorasearch.cli.logs import make_plain
 from glorasearch.cli.secret_arguments import hide_secrets
 from glorasearch.dotted import load_object
-from glorasearch.interrupts import Terminated, interrupt_on_signals, is_interrupt
+from glorasearch.interrupts import interrupt_on_signals, is_interrupt, was_terminated
 from glorasearch.redact import conceal_environment
 from glorasearch.terminal import say
 from glorasearch.version import __version__
@@ -124,7 +124,7 @@ def run(arguments: list[str] | None = None) -> int:
         cause = stop.__cause__ or stop  # click makes an Abort of every KeyboardInterrupt
         if isinstance(cause, KeyboardInterrupt) and not is_interrupt(cause):
             return report(cause)
-        terminated = isinstance(cause, Terminated)
+        terminated = was_terminated(cause)
         say(f"{'terminated' if terminated else 'interrupted'}; run the same command again to resume", err=True)
         return 143 if terminated else 130
     except SystemExit as stop:  # no command of ours raises it, so that none has done its work

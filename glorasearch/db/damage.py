@@ -71,9 +71,12 @@ def describe(cells: Iterator[DamagedCell]) -> str | None:
 
 def _of_column(connection: Connection, table: Table, column: Column[Any]) -> Iterator[DamagedCell]:
     dialect = connection.dialect
-    process = column.type.dialect_impl(dialect).result_processor(dialect, None)
     known = [key for key in table.c if key.primary_key or key.name in _TELLING]
-    for *key, value in connection.execute(select(*map(_raw, known), _raw(column).label("raw"))):
+    found = connection.execute(select(*map(_raw, known), _raw(column).label("raw")))
+    assert found.cursor is not None
+    driver_type = found.cursor.description[-1][1]  # by which PostgreSQL's numbers are read
+    process = column.type.dialect_impl(dialect).result_processor(dialect, driver_type)
+    for *key, value in found:
         try:
             if process is not None:
                 process(value)

@@ -108,6 +108,16 @@ def test_ctrl_c_while_a_plugin_works_stops_the_command(tmp_path: Path) -> None:
     assert "interrupted; run the same command again" in error
 
 
+@pytest.mark.parametrize(("name", "code", "said"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_a_signal_is_one_also_where_other_code_raises_its_own_interrupt(
+    tmp_path: Path, name: str, code: int, said: str
+) -> None:
+    """As Ray does in C."""
+    lines = (f"try: os.kill(os.getpid(), signal.{name})", "except KeyboardInterrupt: raise KeyboardInterrupt from None")
+    found, error = outcome(tmp_path, parts="\n        ".join(lines))
+    assert (found, f"{said}; run the same command again" in error) == (code, True)
+
+
 def test_sys_exit_in_a_candidate_is_its_failure_and_ctrl_c_is_not() -> None:
     task = EvaluationTask("{}", "digest", "weights")
 

@@ -19,7 +19,12 @@ DISTRIBUTIONS: dict[str, BaseDistribution] = {"layer.A": CategoricalDistribution
 def path(tmp_path: Path) -> Path:
     """Three runs with a stage each; a study with two trials for the second one."""
     path = tmp_path / "test.db"
-    runs, storage = RunStore(f"sqlite:///{path}"), TrialStorage(f"sqlite:///{path}")
+    fill(f"sqlite:///{path}")
+    return path
+
+
+def fill(url: str) -> None:
+    runs, storage = RunStore(url), TrialStorage(url)
     for name in ("first", "second", "third"):
         runs.create(name, {"seed": 1}, "digest")
         runs.set_stage(name, "train", {"weights": "abc"})
@@ -29,7 +34,6 @@ def path(tmp_path: Path) -> Path:
         trial_id = storage.create_new_trial(study_id)
         storage.set_trial_params(trial_id, {"layer.A": "vector"}, DISTRIBUTIONS)
         storage.finish_trial(trial_id, TrialState.COMPLETE, [0.5], {})
-    return path
 
 
 def spoil(path: Path, statement: str) -> None:
@@ -134,10 +138,14 @@ def test_a_damaged_trial_is_named(path: Path, change: str, named: str) -> None:
     assert [run.name for run in RunStore(f"sqlite:///{path}").list()] == ["first", "second", "third"]
 
 
-def test_many_damaged_cells_are_counted_and_a_sound_database_has_none(path: Path) -> None:
-    database = Database(f"sqlite:///{path}")
-    with database.read() as connection:
+def test_a_sound_database_has_no_damaged_cell(empty_url: str) -> None:
+    fill(empty_url)
+    with Database(empty_url).read() as connection:
         assert list(damaged_cells(connection)) == []
+
+
+def test_many_damaged_cells_are_counted(path: Path) -> None:
+    database = Database(f"sqlite:///{path}")
     spoil(path, "UPDATE glorasearch_runs SET config = '', state = ''")
     assert RunStore(database).list() == []
     with database.read() as connection:
