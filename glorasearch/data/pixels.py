@@ -88,6 +88,25 @@ class LazyPixels(Pixels):
         return False
 
 
+class ChosenPixels(Pixels):
+    """Some of the pixels of a set, without a copy; `indices` is `(n,)`."""
+
+    def __init__(self, base: Pixels, indices: Tensor) -> None:
+        self._base, self._indices = base, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def gather(self, indices: Tensor) -> Tensor:
+        """Gathered from the set."""
+        return self._base.gather(self._indices[indices])
+
+    @property
+    def resident(self) -> bool:
+        """Whether the set is in memory."""
+        return self._base.resident
+
+
 class JoinedPixels(Pixels):
     """Several pixel sets, one after the other, without a copy."""
 

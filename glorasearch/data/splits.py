@@ -14,7 +14,7 @@ from torch import Tensor
 from glorasearch.data.input_spec import InputSpec
 from glorasearch.data.normalisation import Normalisation
 from glorasearch.data.overlap import OverlapReport
-from glorasearch.data.pixels import JoinedPixels, Pixels
+from glorasearch.data.pixels import ChosenPixels, JoinedPixels, Pixels
 from glorasearch.data.reading import Reading
 
 FLOAT_CACHE_BYTES = 256 * 2**20
@@ -109,6 +109,11 @@ class _Split:
         pixels = near[places] if near is not None else self._pixels.gather(indices).to(target)
         return self._normalise(pixels), labels
 
+    def first_equals(self) -> list[int]:
+        """For every image, the first one that is equal to it: itself where it has no copy."""
+        first: dict[bytes, int] = {}
+        return [first.setdefault(content, index) for index, content in enumerate(self._fingerprints)]
+
     def describe(self) -> dict[str, Any]:
         """Summary for the report, as JSON."""
         counts = torch.bincount(self.labels, minlength=self.classes)
@@ -142,13 +147,15 @@ class TrainSplit(_Split):
 
     role = "train"
 
-    def with_search(self, search: SearchSplit) -> TrainSplit:
-        """These images followed by those of the search split, for a refit."""
+    def with_search(self, search: SearchSplit, chosen: Tensor | None = None) -> TrainSplit:
+        """These images followed by those of the search split, or by `chosen` ones, `(n,)` indices, for a refit."""
+        indices = torch.arange(len(search)) if chosen is None else chosen
+        pixels = search._pixels if chosen is None else ChosenPixels(search._pixels, indices)
         return TrainSplit(
-            JoinedPixels([self._pixels, search._pixels]),
-            torch.cat([self.labels, search.labels]),
+            JoinedPixels([self._pixels, pixels]),
+            torch.cat([self.labels, search.labels[indices]]),
             self.spec,
-            [*self._fingerprints, *search._fingerprints],
+            [*self._fingerprints, *(search._fingerprints[index] for index in indices.tolist())],
             self.classes,
             f"{self.origin} and the search split: {search.origin}",
         )

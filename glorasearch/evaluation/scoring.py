@@ -177,7 +177,6 @@ def accuracy_on_test(
     return int(found.sum()) / len(found)
 
 
-@torch.inference_mode()
 def correct_on_test(
     model: nn.Module, split: TestSplit, *, device: torch.device | str = "cpu", batch_size: int | None = None
 ) -> Tensor:
@@ -190,6 +189,26 @@ def correct_on_test(
     """
     if not isinstance(split, TestSplit):
         raise DataError(f"the report measures on the test split only, got a {type(split).__name__}")
+    return _correct(model, split, device, batch_size)
+
+
+def correct_on_search(
+    model: nn.Module, split: SearchSplit, *, device: torch.device | str = "cpu", batch_size: int | None = None
+) -> Tensor:
+    """As `correct_on_test`, on the search split.
+
+    Raises:
+        DataError: if the split is not the search split.
+    """
+    if not isinstance(split, SearchSplit):
+        raise DataError(f"a refit is judged on the search split only, got a {type(split).__name__}")
+    return _correct(model, split, device, batch_size)
+
+
+@torch.inference_mode()
+def _correct(
+    model: nn.Module, split: SearchSplit | TestSplit, device: torch.device | str, batch_size: int | None
+) -> Tensor:
     model = model.to(device).eval()
     correct, size = [], batch_size or TEST_BATCH
     for start in range(0, len(split), size):

@@ -43,6 +43,11 @@ def check_run(session: Session, only: str | None) -> None:
     _ = session.starts
     if config.race.enabled:
         _check_race(session)
+    if config.refit.folds > len(session.data.search):
+        raise ConfigError(
+            f"refit.folds is {config.refit.folds}, but the search split has {len(session.data.search)} images; allowed "
+            "are 2 to as many, or 0"
+        )
 
 
 def _check_earlier_stages(session: Session, only: str) -> None:

@@ -63,8 +63,8 @@ class Row:
         results = Results(run.stages, run.name)
         pilot, train, search, test = results.pilot, results.train, results.search, results.test
         race, refit, pick, scored = results.race, results.refit, results.pick, results.search_of_pick
-        teachers = None if refit is None else refit.teachers
-        training = [part.seconds for part in (pilot, train, refit, teachers) if part is not None]
+        teachers, judged = (None, None) if refit is None else (refit.teachers, refit.judged)
+        training = [part.seconds for part in (pilot, train, refit, teachers, judged) if part is not None]
         finding = [part.seconds for part in (search, race) if part is not None]
         return cls(
             run=run.name,

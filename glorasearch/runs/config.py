@@ -47,6 +47,9 @@ class RefitConfig(Config):
     race it is the winner's."""
     warmup_steps: int | None = Field(default=None, ge=0, le=MOST_STEPS, examples=[50])
     """Steps of linear warm-up; the training's if not given."""
+    folds: int = Field(default=0, ge=0, le=1_000, examples=[5])
+    """Without a race: before the refit, train it once without each of so many parts of the search split, and keep the
+    inherited weights if they are right on more images of these parts; 0 does not judge it."""
     teachers: int = Field(default=8, ge=0, le=1_000)
     """Models that teach the winner of a race what to answer on mixed images; 0 trains it on the labels."""
     orders: int = Field(default=4, ge=1, le=1_000)
@@ -62,6 +65,11 @@ class RefitConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.folds == 1 or (self.folds and not self.steps):
+            raise ValueError(
+                f"folds is {self.folds} and steps is {self.steps}; a refit that is judged has at least 2 folds, and "
+                "steps; with 0 folds it is not judged"
+            )
         if self.teachers % self.orders:
             raise ValueError(
                 f"teachers is {self.teachers}, which is no multiple of orders, {self.orders}: each candidate that "
@@ -162,6 +170,11 @@ class RunConfig(Config):
             raise ValueError(
                 "refit.steps is 0, which keeps the supernet's weights, but the winner of a race is trained alone; set "
                 "refit.steps, or race.enabled = false"
+            )
+        if self.race.enabled and self.refit.folds:
+            raise ValueError(
+                f"refit.folds is {self.refit.folds}, which judges the refit of a run without a race; a race judges by "
+                "race.folds: leave refit.folds out, or set race.enabled = false"
             )
         return self
 

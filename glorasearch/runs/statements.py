@@ -195,6 +195,8 @@ def statements(results: Results, method: str) -> tuple[str, ...]:
     refit = results.refit
     if race is not None and refit is not None and refit.teachers is not None:
         found.append(_of_teachers(refit.teachers, race))
+    if refit is not None and refit.judged is not None:
+        found.append(refit.judged.sentence)
     found += [winner_statement(comparison, method) for comparison in comparisons(results)]
     found += _of_refit(results)
     if search is not None and search.chance is not None:

@@ -80,8 +80,8 @@ def training_backend(session: Session, ranks: int) -> TrainingBackend:
     return backend
 
 
-def train(session: Session, task: TrainingTask) -> TrainingResult:
-    """Train on the backend of the run's resources, showing progress and recording metrics.
+def train(session: Session, task: TrainingTask, backend: TrainingBackend | None = None) -> TrainingResult:
+    """Train on a backend, that of the run's resources if none is given, showing progress and recording metrics.
 
     Raises:
         NonFiniteLossError: if the training diverges.
@@ -105,11 +105,11 @@ def train(session: Session, task: TrainingTask) -> TrainingResult:
             advance(step, f"loss {latest['loss']:.3f}" if "loss" in latest else "")
             task.on_step(step)
 
-        backend = training_backend(session, task.config.ranks)
+        backend = backend or training_backend(session, task.config.ranks)
         try:
             result = backend.train(session, replace(task, on_record=record, on_step=show))
         except NonFiniteLossError as error:
-            sections = "[refit] and [train]" if task.stage == RefitResult.stage else "[train]"
+            sections = "[refit] and [train]" if task.stage.startswith(RefitResult.stage) else "[train]"
             raise NonFiniteLossError(f"{task.title}: {error}. Its settings are in {sections}") from error
     if session.device.startswith("cuda"):
         gc.collect()  # a captured step holds gigabytes in reference cycles

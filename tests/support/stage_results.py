@@ -71,7 +71,9 @@ RESULTS: dict[str, dict[str, Any]] = {
         "best_searched": {key: value for key, value in WINNER.items() if key != "subnet"}, "race": None,
         "winner": WINNER
         | {"name": "trial 3", "kind": "searched", "test_accuracy": 0.625, "test_accuracy_inherited": 0.5},
-        "refit": {"steps": 5, "seconds": 1.0, "start": "inherited", "lr": 1e-3, "teachers": None},
+        "refit": {
+            "steps": 5, "seconds": 1.0, "start": "inherited", "lr": 1e-3, "teachers": None, "judged": None,
+        },
         "baselines": {}, "comparisons": [], "random_subnets": None, "chance": None, "statements": [], "versions": {},
         "export": {"path": "/somewhere", "max_abs_diff": 1e-6},
     },

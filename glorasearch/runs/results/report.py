@@ -12,7 +12,7 @@ from glorasearch.runs.results.comparison import SearchChance, WinnerComparison
 from glorasearch.runs.results.pilot import PilotsSummary
 from glorasearch.runs.results.race import RaceSummary
 from glorasearch.runs.results.test import ClassTest, DataSummary, RandomSubnets, WinnerTest
-from glorasearch.runs.results.training import SearchSummary, TeacherSummary
+from glorasearch.runs.results.training import RefitJudgement, SearchSummary, TeacherSummary
 from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
 
 
@@ -53,6 +53,7 @@ class RefitSummary(FrozenModel):
     start: str
     lr: float | None
     teachers: TeacherSummary | None
+    judged: RefitJudgement | None = None
 
     @property
     def taught(self) -> bool:

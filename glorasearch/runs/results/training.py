@@ -108,6 +108,35 @@ class TeacherSummary(FrozenModel):
     and seconds are those of the one that was taught, too, then."""
 
 
+class RefitJudgement(FrozenModel):
+    """The refit against the inherited weights, on images of the search split that neither was trained on."""
+
+    folds: int
+    images: int
+    correct: int
+    """Images that the refit classifies correctly, each by the training without its fold."""
+    correct_inherited: int
+    """Those that the inherited weights classify correctly."""
+    steps: int
+    """Of the trainings of all folds."""
+    seconds: float
+
+    @property
+    def worse(self) -> bool:
+        """Whether the inherited weights know more of them, and so are kept."""
+        return self.correct < self.correct_inherited
+
+    @property
+    def sentence(self) -> str:
+        """What it says."""
+        after, before = (f"{100 * count / self.images:.1f} %" for count in (self.correct, self.correct_inherited))
+        text = (
+            f"Judged out of fold, on the {self.images} images of the search split in {self.folds} folds, the refit is "
+            f"right on {after}, the inherited weights on {before}"
+        )
+        return f"{text}: it is worse, so the inherited weights are exported." if self.worse else f"{text}."
+
+
 class RefitResult(TrainedResult, stage="refit"):
     """The winner, trained alone on train + search."""
 
@@ -117,6 +146,8 @@ class RefitResult(TrainedResult, stage="refit"):
     """Peak learning rate of the low-rank factors, its method's recipe included; None if no step was made."""
     teachers: TeacherSummary | None = None
     """What it was taught by; None if nothing was to teach it."""
+    judged: RefitJudgement | None = None
+    """How it did out of fold; None if that was not asked for."""
 
     @property
     def taught(self) -> bool:

@@ -5,50 +5,123 @@ a race it is the winner of the search, with the supernet's weights. A fixed meth
 
 All images teach, so none is left to say out of fold whether being taught made the pick better. But the images that a
 model was trained on flatter it: if it knows fewer of them than it knew unseen ones in the race, it is knowingly worse.
-Then it is trained on the labels.
+Then it is trained on the labels. Without a race, `refit.folds` judges the refit on held-out parts of the search split
+before it: a refit that is worse there than the inherited weights is not made.
 """
 
 from __future__ import annotations
 
 import torch
 
+from glorasearch.data import TrainSplit
 from glorasearch.errors import NonFiniteLossError
-from glorasearch.runs.results import Pick, RaceResult, RefitResult, TeacherSummary, TrainResult, stage_name
+from glorasearch.evaluation import correct_on_search
+from glorasearch.race import fold_of
+from glorasearch.runs.results import (
+    Pick,
+    RaceResult,
+    RefitJudgement,
+    RefitResult,
+    TeacherSummary,
+    TrainResult,
+    stage_name,
+)
 from glorasearch.runs.session import Session
 from glorasearch.runs.teachers import member_of, recipe_of, teach
-from glorasearch.runs.training import TrainingTask, train_and_store
+from glorasearch.runs.training import LocalTraining, TrainingTask, train, train_and_store
 from glorasearch.stacked import StackedTrainer
-from glorasearch.training import Fixed, TrainingRecord
+from glorasearch.supernet import Supernet
+from glorasearch.training import Fixed, TrainingConfig, TrainingRecord
 
 
 def refit(session: Session) -> RefitResult:
     """Refit the pick; with 0 steps the inherited weights are kept."""
     section, pick = session.config.refit, session.pick
     if section.steps == 0:
-        inherited = session.verify(TrainResult)
-        return RefitResult(weights=inherited, steps=0, seconds=0.0, loss=None, split=None, start="inherited", lr=None)
+        return _inherited(session)
     discarded: TeacherSummary | None = None
     if session.config.race.enabled and section.teachers:
         found = _taught(session, pick)
         if isinstance(found, RefitResult):
             return found
         discarded = found
+    config = recipe_of(session, pick, section.steps)
+    judged = _judge(session, pick, config) if section.folds else None
+    if judged is not None:
+        session.progress.say(judged.sentence)
+        if judged.worse:
+            return _inherited(session, judged)
+    task = _task(session, pick, config, session.data.train_and_search(), RefitResult.stage, _title(session, pick))
+    own = {"start": _start(session, pick), "lr": config.lr, "teachers": discarded, "judged": judged}
+    return train_and_store(session, task, RefitResult, {"subnet": pick.digest}, **own)
+
+
+def _inherited(session: Session, judged: RefitJudgement | None = None) -> RefitResult:
+    """The weights of the supernet, kept."""
+    return RefitResult(
+        weights=session.verify(TrainResult),
+        steps=0,
+        seconds=0.0,
+        loss=None,
+        split=None,
+        start="inherited",
+        lr=None,
+        judged=judged,
+    )
+
+
+def _start(session: Session, pick: Pick) -> str:
+    """The weights to start from: `inherited` or `fresh`."""
+    return pick.start or session.config.refit.start
+
+
+def _task(
+    session: Session, pick: Pick, config: TrainingConfig, split: TrainSplit, stage: str, title: str
+) -> TrainingTask:
+    """A plain training of the pick on a split."""
     supernet = session.supernet(session.space_of(pick.space_key), training=True)
-    start, config = pick.start or section.start, recipe_of(session, pick, section.steps)
-    if start == "inherited":
+    if _start(session, pick) == "inherited":
         session.load(supernet, TrainResult)
         supernet.warm_ups.hold_restarts()  # the winner was scored as it is
-    task = TrainingTask(
-        stage=RefitResult.stage,
-        title=_title(session, pick),
+    return TrainingTask(
+        stage=stage,
+        title=title,
         supernet=supernet,
         space=session.stored.spaces[pick.space_key],
-        split=session.data.train_and_search(),
+        split=split,
         strategy=Fixed(pick.subnet),
         config=config,
     )
-    own = {"start": start, "lr": config.lr, "teachers": discarded}
-    return train_and_store(session, task, RefitResult, {"subnet": pick.digest}, **own)
+
+
+def _judge(session: Session, pick: Pick, config: TrainingConfig) -> RefitJudgement:
+    """Train the pick once without each fold of the search split, in this process, and compare it there with what it
+    starts from: the supernet has not seen these images either. That the search chose by them favours its weights."""
+    search, folds = session.data.search, session.config.refit.folds
+    fold = torch.from_numpy(fold_of(search.labels.numpy(), folds, session.config.seed))
+    fold = fold[torch.tensor(search.first_equals())]  # an image and its copies are in one fold
+
+    def right(supernet: Supernet) -> torch.Tensor:
+        size = session.config.search.eval_batch_size
+        return correct_on_search(supernet.merged(pick.subnet), search, device=session.device, batch_size=size)
+
+    inherited = right(session.load(session.supernet(session.space_of(pick.space_key)), TrainResult))
+    refitted, steps, seconds = torch.zeros_like(inherited), 0, 0.0
+    for number in range(folds):
+        rest = session.data.train.with_search(search, (fold != number).nonzero()[:, 0])
+        title = f"{_title(session, pick)}, fold {number + 1} of {folds}"
+        task = _task(session, pick, config, rest, stage_name(RefitResult, f"fold{number + 1}"), title)
+        done = train(session, task, LocalTraining())
+        steps, seconds = steps + done.steps, seconds + done.seconds
+        refitted = torch.where(fold == number, right(task.supernet), refitted)
+    return RefitJudgement(
+        folds=folds,
+        images=len(search),
+        correct=int(refitted.sum()),
+        correct_inherited=int(inherited.sum()),
+        steps=steps,
+        seconds=seconds,
+    )
 
 
 def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -151,3 +152,15 @@ def test_splits_of_the_source_are_not_changed(write_folder: Any, spec: InputSpec
     write_folder("own/val", {"a": 9, "b": 9}, first_seed=400)
     with pytest.raises(DataError, match=r"remove them from one of the splits that the source has; or allow"):
         load_splits(config(root), spec)
+
+
+def test_a_part_of_the_search_split_for_a_refit(write_folder: Any, spec: InputSpec) -> None:
+    folder = write_folder("set", {"a": 10, "b": 10})
+    data = load_search_data(config(folder, max_memory_gib=0), spec)
+    every, chosen = data.train_and_search(), torch.tensor([3, 0])
+    some = data.train.with_search(data.search, chosen)
+    assert data.train.with_search(data.search, torch.arange(len(data.search))).digest == every.digest
+    assert len(some) == len(data.train) + 2
+    for one, other in zip(some.batch(slice(len(data.train), None)), data.search.batch(chosen), strict=True):
+        assert torch.equal(one, other)
+    assert data.search.first_equals() == list(range(len(data.search)))
