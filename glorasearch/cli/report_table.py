@@ -11,6 +11,8 @@ from glorasearch.plain_console import PlainConsole
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import BestSearched, DataSummary, PilotsSummary, PilotSummary, Report
 
+SHOWN_OF_FRONT = 12
+"""Points of the front of a search that a line shows."""
 HARDEST = 3
 """Classes that are named."""
 
@@ -57,6 +59,8 @@ def print_report(report: Report) -> None:
     if report.race is not None:
         print_race(report.race, verdict=False)
     console.print(_fixed_method(report) if report.fixed_method else _search(report))
+    if len(report.front) > 1:
+        console.print(_front(report), highlight=False, soft_wrap=True)
     if report.pilots is not None:
         console.print(_pilots(report.pilots))
     if hardest := _hardest(report):
@@ -103,15 +107,20 @@ def _pilots(found: PilotsSummary) -> str:
 
 def _winner(report: Report) -> str:
     """The winner, by its name if it won a race."""
+    if report.point is not None:
+        return report.winner.name
     return "winner" if report.race is None else f"winner, {report.race.winner.label}"
 
 
 def _searched(report: Report) -> str:
+    if report.point is not None:
+        return f"{report.winner.name}, inherited weights"
     return "winner, inherited weights" if report.race is None else "best of the search, inherited weights"
 
 
 def _search(report: Report) -> str:
     search, training = report.search, report.supernet
+    which = "winner" if report.point is None else "this trial"
     counts = f"{search.evaluated} evaluated, {search.reused} reused, {search.failed} failed"
     if search.stopped_early:
         counts += (
@@ -119,8 +128,22 @@ def _search(report: Report) -> str:
         )
     return (
         f"space {report.space}, {search.sampler}: {search.trials} trials in {search.seconds:.0f} s ({counts}); "
-        f"supernet {training.steps} steps in {training.seconds:.0f} s; winner on the search split: {_scores(report)}; "
+        f"supernet {training.steps} steps in {training.seconds:.0f} s; {which} on the search split: "
+        f"{_scores(report)}; "
         f"{_origin(report.best_searched)}"
+    )
+
+
+def _front(report: Report) -> str:
+    """The trials to choose from, and how."""
+    run = report.run if report.point is None else report.point.run
+    every = -(-len(report.front) // SHOWN_OF_FRONT)
+    shown = report.front[::-1][::every][::-1]  # the best one is always among them
+    points = "; ".join(f"{one.trial}: {count(one.parameters)}, {percent(one.search_accuracy)}" for one in shown)
+    some = f"{len(shown)} of {len(report.front)} points on the " if every > 1 else ""
+    return (
+        f"{some}front of the search (trial: parameters, accuracy on the search split): {points}. "
+        f"`glorasearch export {run} --trial N` refits and exports one"
     )
 
 

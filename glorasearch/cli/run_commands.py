@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,9 +87,43 @@ def refit(**options: Any) -> None:
 
 @click.command("export")
 @run_file_options
-def export(**options: Any) -> None:
-    """Export the refitted winner as a merged timm model."""
-    _run_one("export", **options)
+@click.option("--trial", type=click.IntRange(0), help="Refit and export this trial of RUN, as a run of its own.")
+@click.option(
+    "--max-params", type=click.IntRange(0), help="The same of the best trial with at most so many parameters."
+)
+def export(trial: int | None, max_params: int | None, config: Path, **options: Any) -> None:
+    """Export the refitted winner as a merged timm model.
+
+    With --trial or --max-params CONFIG is the name of a run whose search has finished, or its run file. That trial is
+    refitted, tested and exported as a run of its own, which takes over rate, supernet and baselines. Its name is
+    RUN-trial-N, unless --set name=NAME gives another; --set may also change what is in refit, export and report.
+    """
+    if trial is None and max_params is None:
+        _run_one("export", config=config, **options)
+    else:
+        _export_point(str(config), trial, max_params, **options)
+
+
+def _export_point(
+    run: str, trial: int | None, max_params: int | None, overrides: tuple[str, ...], **options: Any
+) -> None:
+    """Run all stages of a trial that is a run of its own, and print the report."""
+    from glorasearch.errors import InputError
+    from glorasearch.runs.config import RunConfig
+    from glorasearch.runs.points import Searched
+    from glorasearch.runs.workspace import Workspace
+
+    if trial is not None and max_params is not None:
+        raise InputError("--trial names a trial, --max-params chooses one: give one of them")
+    name = RunConfig.load(Path(run)).name if Path(run).is_file() else run
+    place = (options[key] for key in ("workspace", "database", "store"))
+    searched = Searched.find(Workspace.open(*place, create=False), name)
+    number = searched.best_within(max_params, partial(say, err=True)).number if max_params is not None else trial
+    assert number is not None
+    known = searched.results.search_of_pick, searched.results.export
+    if known[0] is not None and known[0].trial == number and known[1] is not None:
+        say(f"notice: run {name!r} exports trial {number} itself, as {known[1].path}", err=True)
+    _run_all(searched.config_of(number, overrides), **options)
 
 
 def _run_all(config: RunConfig, *, as_json: bool, fresh: bool, **options: Any) -> None:

@@ -12,6 +12,7 @@ from glorasearch.runs.results import PilotResult, RaceResult, SearchResult, Trai
 from glorasearch.runs.room import check_room
 from glorasearch.runs.session import Session
 from glorasearch.runs.stage_result import StageResult
+from glorasearch.runs.stages.point import check_point
 from glorasearch.runs.stored_run import COMMANDS
 
 
@@ -25,6 +26,7 @@ def check_run(session: Session, only: str | None) -> None:
     config, resources = session.config, session.resources
     _ = session.stored.digest  # reads the search spaces
     _ = session.device
+    check_point(session)
     resources.check_ranks(config.train.ranks)
     session.store.check(write=only not in ("search", "export"))
     if only is not None:
@@ -37,8 +39,7 @@ def check_run(session: Session, only: str | None) -> None:
     uses_workers = resources.trains_elsewhere(config.train.ranks) or session.only_subnet is None
     if not resources.local and uses_workers:
         resources.check(torch.cuda.device_count())
-    if not session.fresh:
-        _check_data(session)
+    _check_data(session)
     _ = session.baselines
     _ = session.starts
     if config.race.enabled:
@@ -136,8 +137,13 @@ def _check_data(session: Session) -> None:
     Raises:
         DataError: naming the stage and the source.
     """
-    data = session.data
-    for stage, result in session.stored.results.items():
+    data, searched = session.data, session.stored.searched
+    seen: list[tuple[str, str, StageResult]] = []
+    if searched is not None:
+        seen += [(searched.name, "train", searched.train), (searched.name, "search", searched.search)]
+    if not session.fresh:
+        seen += [(session.name, stage, result) for stage, result in session.stored.results.items()]
+    for name, stage, result in seen:
         kinds = (PilotResult, TrainedResult, SearchResult, RaceResult)
         before = result.split if isinstance(result, kinds) else None
         if before is None:
@@ -146,7 +152,7 @@ def _check_data(session: Session) -> None:
         now = (data.train_and_search() if single is None else single).digest
         if now != before:
             raise DataError(
-                f"{session.config.data.source}: the images are not those that stage {stage!r} of run {session.name!r} "
+                f"{session.config.data.source}: the images are not those that stage {stage!r} of run {name!r} "
                 f"saw (digest {before[:12]} then, {now[:12]} now). Put them back as they were, give this run another "
                 "name with --set name=<name>, or start over with --fresh"
             )

@@ -20,6 +20,7 @@ from glorasearch.identity import digest, identity_of
 from glorasearch.race import RaceConfig
 from glorasearch.runs.fixed_methods import shipped_methods
 from glorasearch.runs.paths import anchored
+from glorasearch.runs.point_config import PointConfig
 from glorasearch.search import SearchConfig
 from glorasearch.space import SearchSpace, SpaceConfig
 from glorasearch.strict_toml import read_toml, validate
@@ -163,6 +164,8 @@ class RunConfig(Config):
     """The merged model."""
     report: ReportConfig = ReportConfig()
     """What the winner is compared with on the test split."""
+    point: PointConfig = PointConfig()
+    """Another run's trial, refitted and exported instead of searching anew."""
 
     @model_validator(mode="after")
     def _check_refit(self) -> Self:
@@ -176,6 +179,12 @@ class RunConfig(Config):
                 f"refit.folds is {self.refit.folds}, which judges the refit of a run without a race; a race judges by "
                 "race.folds: leave refit.folds out, or set race.enabled = false"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_point(self) -> Self:
+        if self.point.run == self.name:
+            raise ValueError(f"a point of run {self.name!r} needs a name of its own")
         return self
 
     @model_validator(mode="after")

@@ -41,7 +41,13 @@ def subnet_of_run(workspace: Workspace, entry: str, own: str) -> Subnet:
     if found is None or pick is None:
         raise ConfigError(f"search.start: {entry!r}: the search of run {name!r} has not finished; finish it first")
     if slash:
-        return _trial(workspace, entry, name, trial, found.subnet)
+        point = (record.config.get("point") or {}).get("run")
+        if point is not None:
+            raise ConfigError(
+                f"search.start: {entry!r}: run {name!r} is a point of run {point!r} and has no trials of its own; "
+                f"those are {RUN}{point}/TRIAL"
+            )
+        return trial_subnet(workspace, name, trial, found.subnet, f"search.start: {entry!r}")
     if pick.own_space:
         return pick.subnet
     _log.warning(
@@ -54,8 +60,12 @@ def subnet_of_run(workspace: Workspace, entry: str, own: str) -> Subnet:
     return found.subnet
 
 
-def _trial(workspace: Workspace, entry: str, run: str, number: str, winner: Subnet) -> Subnet:
-    """The subnet of a trial; genes with a single choice, which trials do not store, are those of the winner."""
+def trial_subnet(workspace: Workspace, run: str, number: str, winner: Subnet, key: str) -> Subnet:
+    """The subnet of a trial; genes with a single choice, which trials do not store, are those of the winner.
+
+    Raises:
+        ConfigError: beginning with `key`, if there is no such trial, or it is not stored whole.
+    """
     from glorasearch.db import TrialStorage  # Optuna takes a second to import
     from glorasearch.search.trials import SUBNET
 
@@ -65,15 +75,14 @@ def _trial(workspace: Workspace, entry: str, run: str, number: str, winner: Subn
         trial = storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study, int(number)))
     except (KeyError, ValueError) as error:
         raise ConfigError(
-            f"search.start: {entry!r}: run {run!r} has no trial {number!r}; it has the trials 0 to "
-            f"{storage.get_n_trials(study) - 1}"
+            f"{key}: run {run!r} has no trial {number!r}; it has the trials 0 to {storage.get_n_trials(study) - 1}"
         ) from error
     genes = {
         (layer, tensor): trial.params.get(f"{layer}.{tensor}", choice) for (layer, tensor), choice in winner.items()
     }
     subnet = Subnet(genes)
     if subnet.digest != trial.user_attrs.get(SUBNET):
-        raise ConfigError(f"search.start: {entry!r}: the subnet of trial {number} of run {run!r} is not stored whole")
+        raise ConfigError(f"{key}: the subnet of trial {number} of run {run!r} is not stored whole")
     return subnet
 
 

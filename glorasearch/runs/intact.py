@@ -103,7 +103,8 @@ def _parts(workspace: Workspace, record: RunRecord) -> Iterator[Part]:
     for stage, result in results.items():
         if isinstance(result, TrainedResult):
             yield _weights(workspace, stage, result.weights)
-    yield Part("trials", str(workspace.database.name), _trials_damage(workspace, record.name, results.search))
+    if (record.config.get("point") or {}).get("run") is None:  # a point has no trials of its own
+        yield Part("trials", str(workspace.database.name), _trials_damage(workspace, record.name, results.search))
     exported, report = results.export, results.report
     if exported is not None:
         for name in exported.files:

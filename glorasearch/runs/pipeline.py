@@ -19,6 +19,7 @@ from glorasearch.runs.stages.baseline import baseline
 from glorasearch.runs.stages.export import export
 from glorasearch.runs.stages.final_test import final_test
 from glorasearch.runs.stages.pilot import pilot
+from glorasearch.runs.stages.point import take_over
 from glorasearch.runs.stages.race import race
 from glorasearch.runs.stages.refit import refit
 from glorasearch.runs.stages.report import report
@@ -95,11 +96,10 @@ def _plan(session: Session, only: str | None) -> Iterator[tuple[str, Callable[[]
     for name, stage in STAGES.items():
         if not stage.wanted(session) or only not in (None, name, stage.command):
             continue
-        if stage.parts is None:
-            yield name, partial(stage.run, session)
-            continue
-        for part in stage.parts(session):
-            yield f"{name}:{part}", partial(stage.run, session, part)
+        parts = [()] if stage.parts is None else [(part,) for part in stage.parts(session)]
+        for part in parts:
+            full, work = ":".join((name, *part)), partial(stage.run, session, *part)
+            yield full, work if session.stored.searched is None else partial(take_over, session, full, work)
 
 
 def _once(

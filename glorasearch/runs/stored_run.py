@@ -16,6 +16,7 @@ from glorasearch.runs.config import RunConfig, configuration_digest
 from glorasearch.runs.earlier_runs import recorded_starts, subnet_of_run
 from glorasearch.runs.files import EXPORTED, RunFiles, write_report
 from glorasearch.runs.intact import export_damage, report_damage
+from glorasearch.runs.points import Searched
 from glorasearch.runs.results import Result, Results, TrainedResult, stage_name
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.workspace import Workspace
@@ -50,6 +51,16 @@ class StoredRun:
     def spaces(self) -> dict[str, SearchSpace]:
         """The search spaces, as `RunConfig.load_spaces`; read once, so that what is recorded is what is trained."""
         return self.config.load_spaces()
+
+    @cached_property
+    def searched(self) -> Searched | None:
+        """The run that this one is a point of, if it is.
+
+        Raises:
+            InputError: if there are no points to take from it.
+        """
+        run = self.config.point.run
+        return None if run is None else Searched.find(self.workspace, run)
 
     @cached_property
     def starts(self) -> dict[str, Subnet]:

@@ -12,7 +12,7 @@ from glorasearch.runs.results.comparison import SearchChance, WinnerComparison
 from glorasearch.runs.results.pilot import PilotsSummary
 from glorasearch.runs.results.race import RaceSummary
 from glorasearch.runs.results.test import ClassTest, DataSummary, RandomSubnets, WinnerTest
-from glorasearch.runs.results.training import RefitJudgement, SearchSummary, TeacherSummary
+from glorasearch.runs.results.training import ParetoPoint, RefitJudgement, SearchSummary, TeacherSummary
 from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
 
 
@@ -100,6 +100,36 @@ class BestSearched(FrozenModel):
     search_temperature: float
 
 
+class PointSummary(FrozenModel):
+    """The trial of another run's search that a run refits and exports."""
+
+    run: str
+    """The run that searched."""
+    trial: int
+    winner: int
+    """The trial that won that search."""
+    rank: int | None
+    """Its place among the subnets that were evaluated to the end; None if its own evaluation was stopped early."""
+    ranked: int
+    """Those subnets."""
+    fitness: str
+    """What they are ranked by."""
+
+    def statements(self) -> tuple[str, ...]:
+        """What it means, in sentences."""
+        place = (
+            "stopped early there, and evaluated to the end here"
+            if self.rank is None
+            else f"{self.rank} of {self.ranked} subnets by {self.fitness.replace('_', '-')}"
+        )
+        return (
+            f"What is exported is trial {self.trial} of the search of run {self.run!r} ({place}; its winner is trial "
+            f"{self.winner}); supernet and search are that run's.",
+            f"The test images are those of run {self.run!r}: whoever chooses among its points by their test accuracy "
+            "chooses by the test split, and has none left.",
+        )
+
+
 class BaselineSummary(FrozenModel):
     """A baseline, as the report gives it."""
 
@@ -142,6 +172,11 @@ class Report(StageResult, stage="report"):
     """The search's winner against the best of as many random subnets."""
     statements: tuple[str, ...]
     """What the numbers allow to say, a sentence each."""
+    front: tuple[ParetoPoint, ...] = ()
+    """The trials of the search that no other beats in both accuracy on the search split and parameters, the smallest
+    first; without those that were stopped early."""
+    point: PointSummary | None = None
+    """Where it comes from, if the winner is a trial of another run's search."""
     export: ExportSummary
     versions: dict[str, str]
 

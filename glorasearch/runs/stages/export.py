@@ -58,7 +58,7 @@ def _metrics(session: Session, pick: Pick, tested: TestResult | None) -> dict[st
 def _provenance(session: Session, pick: Pick, supernet: Supernet) -> dict[str, Any]:
     """Where the model comes from, in names and digests: it may be read on other machines."""
     config, data, refitted = session.config, session.data, session.require(RefitResult)
-    found = session.stored.results.test
+    found, point = session.stored.results.test, config.point
     tested = {} if found is None else {"test": found.splits.test.digest}
     race = session.stored.results.race
     teachers = refitted.teachers if refitted.taught else None
@@ -73,6 +73,7 @@ def _provenance(session: Session, pick: Pick, supernet: Supernet) -> dict[str, A
         "space_sha256": supernet.space.digest,
         "seed": config.seed,
         "winner": pick.label,
+        **({} if point.run is None else {"point": {"run": point.run, "trial": point.trial}}),
         **({} if race is None else {"race": race.verdict()}),
         "weights": refitted.weights,
         "refit_steps": refitted.steps,

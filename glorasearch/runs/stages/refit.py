@@ -179,4 +179,5 @@ def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
 def _title(session: Session, pick: Pick) -> str:
     if session.only_subnet is not None:
         return f"refit of {session.bound_space.name}"
-    return f"refit of {pick.label}" if session.config.race.enabled else "refit of the winner"
+    chosen = session.config.race.enabled or session.config.point.run is not None
+    return f"refit of {pick.label}" if chosen else "refit of the winner"

@@ -24,7 +24,7 @@ from glorasearch.runs.results import (
 )
 from glorasearch.runs.session import Session, versions
 from glorasearch.runs.stages.export import SEARCH_SCORES
-from glorasearch.runs.stages.said import said
+from glorasearch.runs.stages.said import point_of, said
 from glorasearch.runs.statements import comparisons
 from glorasearch.search.best import origin_of
 
@@ -70,6 +70,8 @@ def report(session: Session) -> Report:
         statements=said(session),
         by_class=tested.by_class,
         random_subnets=tested.random_subnets,
+        front=found.pareto,
+        point=point_of(session),
         export=ExportSummary.of(session.require(ExportResult)),
         versions=versions(),
     )
@@ -79,7 +81,9 @@ def report(session: Session) -> Report:
 
 def _origin(session: Session) -> tuple[str | None, float | None]:
     """The start of the search that the winner is or descends from, and how much of it; None and None if neither."""
-    pick = session.pick
+    pick, found = session.pick, session.require(SearchResult)
+    if session.stored.searched is not None:
+        return found.start, found.start_share
     if not pick.own_space or session.only_subnet is not None:
         return None, None
     for name, subnet in session.starts.items():

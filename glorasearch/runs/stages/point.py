@@ -1,0 +1,97 @@
+"""What a run that is a point of another one takes over from it, in place of its own stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from glorasearch.errors import InputError
+from glorasearch.runs.evaluation import single_executor
+from glorasearch.runs.points import Searched
+from glorasearch.runs.results import SearchResult, TrainResult
+from glorasearch.runs.session import Session
+from glorasearch.runs.stage_result import StageResult
+from glorasearch.space import EvaluationTask, Score, Subnet
+
+
+def take_over(session: Session, stage: str, work: Callable[[], StageResult]) -> StageResult:
+    """The result of a stage: the other run's where it has done it, else of the work that is done here."""
+    searched = session.stored.searched
+    assert searched is not None
+    if stage == "pilot" and searched.results.pilot is not None:
+        return searched.results.pilot
+    if stage == "train":
+        return _trained(session, searched)
+    if stage == "search":
+        return _search(session, searched)
+    kind, _, part = stage.partition(":")
+    known = searched.baseline(part, session.stored.configuration) if kind == "baseline" else None
+    if known is None or known.weights not in session.store:
+        return work()
+    session.progress.say(f"baseline {part}: taken over from run {searched.name!r}")
+    return known
+
+
+def check_point(session: Session) -> None:
+    """Refuse a point that the other run cannot give.
+
+    Raises:
+        InputError: saying what is missing, or differs.
+    """
+    searched, number = session.stored.searched, session.config.point.trial
+    if searched is None or number is None:
+        return
+    searched.check(session.stored.configuration)
+    searched.trial(number)
+    if "train" not in session.stored.results:
+        _trained(session, searched)
+
+
+def _trained(session: Session, searched: Searched) -> TrainResult:
+    """The supernet's training, whose weights must be there."""
+    if searched.train.weights not in session.store:
+        raise InputError(
+            f"the weights of the supernet of run {searched.name!r} are not in the weight store {session.store.name}; "
+            "`glorasearch train` with its run file trains them again"
+        )
+    return searched.train.model_copy(update={"from_run": searched.name})
+
+
+def _search(session: Session, searched: Searched) -> SearchResult:
+    """The other run's search, with the point in place of its winner."""
+    number = session.config.point.trial
+    assert number is not None
+    record, subnet, space = searched.trial(number), searched.subnet(number), session.bound_space
+    score = _evaluated(session, subnet) if record.score.stopped_early else record.score
+    start, share = searched.origin(space, subnet)
+    session.progress.say(f"trial {number} of run {searched.name!r}: its supernet and search are taken over")
+    return searched.search.model_copy(
+        update={
+            "trial": number,
+            "start": start,
+            "start_share": share,
+            "subnet": subnet,
+            "digest": subnet.digest,
+            "parameters": record.parameters,
+            "stored": space.stored(subnet),
+            "search_accuracy": score.accuracy,
+            "search_cross_entropy": score.cross_entropy,
+            "search_tempered": score.tempered,
+            "search_temperature": score.temperature,
+            "chance": searched.search.chance if number == searched.search.trial else None,
+            "trials_digest": None,
+        }
+    )
+
+
+def _evaluated(session: Session, subnet: Subnet) -> Score:
+    """The score of a trial that the search had stopped early, now on all images.
+
+    Raises:
+        InputError: if its evaluation fails.
+    """
+    with single_executor(session) as executor:
+        executor.submit(EvaluationTask(subnet.to_json(), subnet.digest, session.require(TrainResult).weights))
+        result = executor.next_result()
+    if result.score is None:
+        raise InputError(f"point.trial: trial {session.config.point.trial} cannot be evaluated: {result.failure}")
+    return result.score
