@@ -83,7 +83,12 @@ _EXECUTOR_OPTIONS = (
 
 
 def run_file_options(command: Command) -> Command:
-    """The run file, `--set`, `--compile`, `--fresh`, `--store`, and `workspace_options`."""
+    """The run file, and `run_options`."""
+    return run_options(click.argument("config", type=click.Path(dir_okay=False, path_type=Path))(command))
+
+
+def run_options(command: Command) -> Command:
+    """`--set`, `--compile`, `--fresh`, `--store`, and `workspace_options`."""
     command = click.option("--fresh", is_flag=True, help="Forget what a run of this name has done, and start over.")(
         _compile_is_an_override(command)
     )
@@ -95,7 +100,6 @@ def run_file_options(command: Command) -> Command:
         type=click.Choice(["auto", "on", "off"]),
         help="On GPUs: compiled and captured steps and candidates, or the plain ones.  [default: as the run file says]",
     )(command)
-    command = click.argument("config", type=click.Path(dir_okay=False, path_type=Path))(command)
     return workspace_options(store_option(quiet_option(json_option(command))))
 
 

@@ -15,6 +15,7 @@ from glorasearch.cli.options import (
     json_option,
     quiet_option,
     run_file_options,
+    run_options,
     store_option,
     workspace_options,
 )
@@ -86,7 +87,8 @@ def refit(**options: Any) -> None:
 
 
 @click.command("export")
-@run_file_options
+@click.argument("config", metavar="CONFIG|RUN", type=click.Path(path_type=Path))  # a folder may be called as the run
+@run_options
 @click.option("--trial", type=click.IntRange(0), help="Refit and export this trial of RUN, as a run of its own.")
 @click.option(
     "--max-params", type=click.IntRange(0), help="The same of the best trial with at most so many parameters."

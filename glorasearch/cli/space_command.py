@@ -11,6 +11,7 @@ import click
 
 from glorasearch.cli.options import json_option
 from glorasearch.cli.output import echo_json
+from glorasearch.cli.sizes_table import print_sizes
 from glorasearch.space import (
     SUPPORT_TENSORS,
     BoundSpace,
@@ -19,8 +20,12 @@ from glorasearch.space import (
     SpaceConfig,
     known_layers,
     named_points,
+    simulate_sizes,
 )
 from glorasearch.space.selectors import compact
+
+MOST_DRAWS = 1_000_000
+"""Minutes of work."""
 
 
 @click.command("space")
@@ -29,20 +34,38 @@ from glorasearch.space.selectors import compact
 @click.option("--min", "least", type=click.IntRange(0), help="Least trainable parameters.")
 @click.option("--max", "most", type=click.IntRange(0), help="Most trainable parameters.")
 @click.option("--all-layers", is_flag=True, help="A row for every layer instead of one for layers that are alike.")
+@click.option(
+    "--simulate", type=click.IntRange(1, MOST_DRAWS), metavar="N", help="Draw N subnets, and show how large they are."
+)
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Of these draws.")
 @json_option
-def command(name: str, backbone: str, least: int | None, most: int | None, all_layers: bool, as_json: bool) -> None:
+def command(
+    name: str,
+    backbone: str,
+    least: int | None,
+    most: int | None,
+    all_layers: bool,
+    simulate: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
     """Show what search space NAME (a shipped one, or a TOML file) offers on a backbone.
 
     That is its layers and their choices, which layers it leaves alone and why, its size, and its named points within
-    the budget: what is known beforehand, such as `lora:8 everywhere`, where a search starts.
+    the budget: what is known beforehand, such as `lora:8 everywhere`, where a search starts. With --simulate that is
+    followed by the distribution of trainable parameters: of subnets drawn uniformly, and of those that a search draws
+    within the budget.
     """
     space = SpaceConfig(name=name, min=least, max=most).load()
     known = known_layers(backbone)
     bound = space.bind(*_built_layers(backbone)) if known is None else space.bind(known)
+    sizes = None if simulate is None else simulate_sizes(bound, simulate, seed)
     if as_json:
-        echo_json(_describe(space, bound, backbone))
+        echo_json(_describe(space, bound, backbone) | ({} if sizes is None else {"simulated": sizes.to_json()}))
         return
     _print(space, bound, backbone, all_layers)
+    if sizes is not None:
+        print_sizes(sizes)
 
 
 def _built_layers(backbone: str) -> tuple[Sequence[LayerShape], Mapping[str, str]]:

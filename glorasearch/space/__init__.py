@@ -12,6 +12,7 @@ from glorasearch.space.recipe import Recipe
 from glorasearch.space.score import BETAS, FITNESSES, Fitness, Score, ScoreSums
 from glorasearch.space.search_space import SearchSpace, shipped_directory, shipped_names
 from glorasearch.space.sections import Budget
+from glorasearch.space.sizes import SimulatedSizes, Sizes, simulate_sizes
 from glorasearch.space.subnet import GeneKey, Subnet
 
 __all__ = [
@@ -32,7 +33,9 @@ __all__ = [
     "Score",
     "ScoreSums",
     "SearchSpace",
+    "SimulatedSizes",
     "Site",
+    "Sizes",
     "SpaceConfig",
     "StopThreshold",
     "Subnet",
@@ -48,5 +51,6 @@ __all__ = [
     "sample_within_budget",
     "shipped_directory",
     "shipped_names",
+    "simulate_sizes",
     "transformer_layers",
 ]
