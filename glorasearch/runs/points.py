@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SAME: Final = ("seed", "backbone", "data", "train")
 """Parts of a run file that the supernet's weights and the search depend on, beside the space."""
+SCORING: Final = ("eval_batch_size", "precision")
+"""What of the section `search` a candidate's score depends on."""
 OWN: Final = ("refit", "export", "report", "device", "compile")
 """Parts of a run file in which a point may differ from the run that searched."""
 
@@ -184,7 +186,7 @@ class Searched:
         content = {key: value for key, value in self.config.items() if key not in ("spaces", "starts")}
         content |= {"name": f"{self.name}-trial-{number}", "point": {"run": self.name, "trial": number}}
         content["race"] = {**content["race"], "enabled": False}
-        content["search"] = {**content["search"], "start": []}
+        content["search"] = {key: content["search"][key] for key in SCORING}  # a point searches nothing
         content["export"] = {**content["export"], "path": None}  # that is where the other run's model is
         return RunConfig.from_dict(content, overrides, f"run {self.name!r}, trial {number}")
 

@@ -43,7 +43,9 @@ class SearchConfig(Config):
     fitness: Fitness = "tempered"
     """What is optimised. `tempered`: the mean cross-entropy at each candidate's own best temperature, the best of 37
     from 1/16 to 32. `accuracy`: the share of correct images. `cross_entropy`: the mean cross-entropy of the logits as
-    they are. Ties go to the higher accuracy, or if that is equal, too, to the lower cross-entropy."""
+    they are. Ties go to the higher accuracy, or if that is equal, too, to the lower cross-entropy. `nsga2` breeds by
+    accuracy and parameters whatever this is, so with it only `accuracy` may be given; if nothing is, the winner among
+    its trials is the best by `tempered`."""
     start: ListOf[Annotated[str, Field(min_length=1)]] = ("named",)
     """Where the search starts from: `named`, all named points; the name of one; `run:NAME`, `run:NAME/TRIAL`; a path.
 
@@ -92,6 +94,11 @@ class SearchConfig(Config):
             raise ValueError(
                 f"sampler {self.sampler!r} works in generations and has no mode 'steady'; "
                 f"samplers that have it are {', '.join(STEADY_SAMPLERS)}"
+            )
+        if self.sampler == "nsga2" and "fitness" in self.model_fields_set and self.fitness != "accuracy":
+            raise ValueError(
+                f"fitness is {self.fitness!r}, but sampler 'nsga2' breeds by accuracy and trainable parameters; set "
+                'fitness = "accuracy", or leave it out'
             )
         if self.parents > self.population:
             raise ValueError(f"parents is {self.parents}; allowed are 2 to the population, here {self.population}")

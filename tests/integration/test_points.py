@@ -15,6 +15,7 @@ import torch
 from glorasearch.errors import ConfigError
 from glorasearch.runs import Run, Workspace
 from glorasearch.runs.points import Searched
+from glorasearch.runs.results import Results
 
 Bench = Any
 Call = Callable[..., tuple[int, str, str]]
@@ -107,6 +108,18 @@ def test_what_cannot_be_a_point(options: list[str], said: str, undisturbed: Benc
     assert (code, out) == (2, "")
     assert said in err
     assert [record.name for record in Workspace.open(undisturbed.workspace).list_runs()] == ["tiny"]
+
+
+def test_a_point_of_an_nsga2_search(make_bench: Callable[..., Bench], call: Call) -> None:
+    bench = make_bench("search.sampler=nsga2", "search.trials=16", "train.steps=5", "refit.steps=0")
+    assert call(*bench.arguments("train", "--quiet"))[0] == call(*bench.arguments("search", "--quiet"))[0] == 0
+    front = Results(bench.record.stages).search
+
+    code, out, err = call("export", "tiny", "--trial", str(front.pareto[0].trial), "--json", "--quiet", *bench.place)
+
+    assert code == 0, err
+    assert json.loads(out)["winner"]["parameters"] == front.pareto[0].parameters
+    assert call("export", "tiny", "--trial", "1", *bench.place, "--set", "search.fitness=tempered", "--quiet")[0] == 0
 
 
 def test_runs_without_other_points_are_refused(copied: Bench, searched: Searched, call: Call) -> None:

@@ -17,6 +17,13 @@ from glorasearch.search import SAMPLERS, SearchConfig
             "sampler 'nsga2' works in generations and has no mode 'steady'; samplers that have it are evolution",
         ),
         ({"fitness": "loss"}, "'search.fitness': expected 'tempered', 'accuracy' or 'cross_entropy', found 'loss'"),
+        *(
+            (
+                {"sampler": "nsga2", "fitness": fitness},
+                f"fitness is '{fitness}', but sampler 'nsga2' breeds by accuracy",
+            )
+            for fitness in ("tempered", "cross_entropy")
+        ),
         ({"trials": 0}, "'search.trials': expected at least 1, found 0"),
         ({"population": 1}, "'search.population': expected at least 2, found 1"),
         ({"batch": 0}, "'search.batch': expected at least 1, found 0"),
@@ -31,6 +38,12 @@ from glorasearch.search import SAMPLERS, SearchConfig
 def test_what_is_out_of_range_is_refused_with_what_is_allowed(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         SearchConfig(**values)
+
+
+def test_accuracy_or_nothing_may_be_the_fitness_of_nsga2() -> None:
+    assert SearchConfig(sampler="nsga2", fitness="accuracy").fitness == "accuracy"
+    assert SearchConfig(sampler="nsga2").replace(trials=7).fitness == "tempered"
+    assert SearchConfig(sampler="nsga2").for_one_subnet().fitness == "tempered"
 
 
 def test_a_study_may_grow_but_not_change() -> None:
