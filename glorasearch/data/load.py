@@ -104,6 +104,7 @@ def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None =
         loaded.scale,
         loaded.source.ignored,
         loaded.copies,
+        {role: [own.file(index) for index in range(len(own))] for role, own in loaded.carved.records.items()},
     )
 
 

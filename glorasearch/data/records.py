@@ -39,6 +39,10 @@ class Records(ABC):
     def name(self, index: int) -> str:
         """Where the image is, for messages: a file, and the line of a list that names it."""
 
+    def file(self, index: int) -> str:
+        """The image's file, or its place in the data set where it has none of its own."""
+        return self.name(index)
+
     @abstractmethod
     def image(self, index: int) -> Image.Image:
         """The image, decoded at its native size. Raises whatever the decoder raises."""
@@ -62,6 +66,10 @@ class SubsetRecords(Records):
     def name(self, index: int) -> str:
         """As in the underlying list."""
         return self._base.name(int(self._indices[index]))
+
+    def file(self, index: int) -> str:
+        """As in the underlying list."""
+        return self._base.file(int(self._indices[index]))
 
     def image(self, index: int) -> Image.Image:
         """As in the underlying list."""
@@ -105,8 +113,12 @@ class FileRecords(EncodedRecords):
 
     def name(self, index: int) -> str:
         """`<list>:<line>: <path>`, or the path."""
-        path = shown(self.paths[index])
+        path = self.file(index)
         return path if self._origins is None else f"{self._origins[index]}: {path}"
+
+    def file(self, index: int) -> str:
+        """The path."""
+        return shown(self.paths[index])
 
     def read(self, index: int) -> bytes:
         """The file's bytes.

@@ -216,6 +216,8 @@ class Splits:
     """Reason → how many files or folders of the source are not used."""
     copies: str = ""
     """Equal images, in words, where splits are drawn out of one list; they are in one of these splits."""
+    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Split → the file of each image, or its place in the source, in the split's order."""
 
     @property
     def classes(self) -> int:

@@ -3,16 +3,26 @@
 from glorasearch.evaluation.build import EvaluatorSpec, build_evaluator, load_weights
 from glorasearch.evaluation.evaluator import CandidateEvaluator
 from glorasearch.evaluation.probe import probe
-from glorasearch.evaluation.scoring import accuracy_on_test, correct_on_search, correct_on_test, score_sums, tempered_of
+from glorasearch.evaluation.scoring import (
+    TestOutputs,
+    accuracy_on_test,
+    correct_on_search,
+    correct_on_test,
+    outputs_on_test,
+    score_sums,
+    tempered_of,
+)
 
 __all__ = [
     "CandidateEvaluator",
     "EvaluatorSpec",
+    "TestOutputs",
     "accuracy_on_test",
     "build_evaluator",
     "correct_on_search",
     "correct_on_test",
     "load_weights",
+    "outputs_on_test",
     "probe",
     "score_sums",
     "tempered_of",

@@ -1,11 +1,12 @@
 """Images in chunks, in an order that stops hopeless candidates early, and their scores, whose sums do not depend on it.
 
-The final measurement on the test split, `correct_on_test`, is here, too.
+The one pass over the test split, `outputs_on_test` and `correct_on_test`, is here, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
@@ -177,6 +178,26 @@ def accuracy_on_test(
     return int(found.sum()) / len(found)
 
 
+@dataclass(frozen=True, slots=True)
+class TestOutputs:
+    """What a model says of the N test images, on the CPU, in their order."""
+
+    __test__ = False  # or pytest would collect the class
+    logits: Tensor
+    """`(N, classes)`, float32."""
+    predicted: Tensor
+    """`(N,)`: the class of the largest."""
+
+
+def outputs_on_test(
+    model: nn.Module, split: TestSplit, *, device: torch.device | str = "cpu", batch_size: int | None = None
+) -> TestOutputs:
+    """All that metrics of a plain model are made of; parameters and exceptions as of `correct_on_test`."""
+    batches = _over(model, _test_split(split), device, batch_size)
+    logits, predicted = zip(*((found.float().cpu(), found.argmax(-1).cpu()) for found, _ in batches), strict=True)
+    return TestOutputs(torch.cat(logits), torch.cat(predicted))
+
+
 def correct_on_test(
     model: nn.Module, split: TestSplit, *, device: torch.device | str = "cpu", batch_size: int | None = None
 ) -> Tensor:
@@ -187,9 +208,7 @@ def correct_on_test(
     Raises:
         DataError: if the split is not the test split.
     """
-    if not isinstance(split, TestSplit):
-        raise DataError(f"the report measures on the test split only, got a {type(split).__name__}")
-    return _correct(model, split, device, batch_size)
+    return _correct(model, _test_split(split), device, batch_size)
 
 
 def correct_on_search(
@@ -205,13 +224,26 @@ def correct_on_search(
     return _correct(model, split, device, batch_size)
 
 
-@torch.inference_mode()
+def _test_split(split: TestSplit) -> TestSplit:
+    if not isinstance(split, TestSplit):
+        raise DataError(f"the report measures on the test split only, got a {type(split).__name__}")
+    return split
+
+
 def _correct(
     model: nn.Module, split: SearchSplit | TestSplit, device: torch.device | str, batch_size: int | None
 ) -> Tensor:
-    model = model.to(device).eval()
-    correct, size = [], batch_size or TEST_BATCH
+    batches = _over(model, split, device, batch_size)
+    return torch.cat([logits.argmax(-1) == labels for logits, labels in batches]).cpu()
+
+
+def _over(
+    model: nn.Module, split: SearchSplit | TestSplit, device: torch.device | str, batch_size: int | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits and labels of the images, batch by batch."""
+    model, size = model.to(device).eval(), batch_size or TEST_BATCH
     for start in range(0, len(split), size):
         images, labels = split.batch(slice(start, min(start + size, len(split))), device)
-        correct.append(model(images).argmax(-1) == labels)
-    return torch.cat(correct).cpu()
+        with torch.inference_mode():
+            logits = model(images)
+        yield logits, labels

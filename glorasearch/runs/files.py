@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 EXPORTED: Final = ("config.json", "model.safetensors", "README.md")
 """The files of an exported model, as `glorasearch.export` writes them."""
 
+PREDICTIONS: Final = "predictions.csv"
+"""Of the test images: file, label, predicted class, probability of each class."""
+SPLITS: Final = "splits.csv"
+"""Split, file and label of each image."""
+
 
 @dataclass(frozen=True)
 class RunFiles:

@@ -45,11 +45,13 @@ class Verification:
         bad = {part.part for part in self.parts if part.damage}
         again = [stage for stage in ("train", "refit") if f"weights of {stage}" in bad]
         remedies = [f"`glorasearch {stage} RUN_FILE` trains the weights of {stage} again" for stage in again]
+        if "table" in bad:
+            remedies.append("tables come back with a copy of them alone: the test split is read once")
         if bad & {"export", "report"}:
             remedies.append("`glorasearch run RUN_FILE` makes export and report again")
         if again:
             remedies.append("damaged weights have to be deleted first")
-        if bad - {"export", "report", *(f"weights of {stage}" for stage in again)}:
+        if bad - {"export", "report", "table", *(f"weights of {stage}" for stage in again)}:
             remedies.append("the rest comes back with a copy of it, or by starting over with --fresh")
         return "; ".join(remedies)
 
@@ -110,6 +112,9 @@ def _parts(workspace: Workspace, record: RunRecord) -> Iterator[Part]:
         for name in exported.files:
             path = Path(exported.path) / name
             yield Part("export", str(path), file_damage(path, exported.sha256.get(name)))
+    for name, sha256 in ({} if results.test is None else results.test.files).items():
+        path = workspace.run_folder(record.name) / name
+        yield Part("table", str(path), file_damage(path, sha256))
     if report is not None:
         path = RunFiles.of(workspace.run_folder(record.name), None).report
         yield Part("report", str(path), report_damage(report, path))

@@ -73,7 +73,9 @@ def test_report_and_files(undisturbed: Bench) -> None:
         "export/README.md",
         "export/config.json",
         "export/model.safetensors",
+        "predictions.csv",
         "report.json",
+        "splits.csv",
     ]
     assert "test_accuracy" in (undisturbed.folder / "export" / "README.md").read_text()
 

@@ -46,6 +46,7 @@ def test_what_is_broken_is_found_and_made_again(own: Bench, call: Call, caplog: 
     code, parts = verify(own, call)
     assert (code, set(parts.values())) == (0, {None})
     assert {"export config.json", "export model.safete", "export README.md", "report report.json"} <= parts.keys()
+    assert {"table predictions.", "table splits.csv"} <= parts.keys()
     assert sum(part.startswith("weights of") for part in parts) == 3  # train, refit, baseline
 
     def broken(change: Callable[[], Any], said: str, part: str, damage: str) -> None:
@@ -69,6 +70,17 @@ def test_what_is_broken_is_found_and_made_again(own: Bench, call: Call, caplog: 
         broken((export / "README.md").unlink, "README.md is missing", "export README.md", "missing")
         broken(lambda: report.write_text("{}"), "writing it again", "report report.json", "altered")
         broken(report.unlink, "writing it again", "report report.json", "missing")
+
+
+def test_tables_are_vouched_for_and_not_made_again(own: Bench, call: Call) -> None:
+    table = own.workspace / "runs/tiny/predictions.csv"
+    flip(table)
+    code, parts = verify(own, call)
+    assert (code, str(parts["table predictions."])[:8]) == (1, "altered:")
+    out = " ".join(call("verify", "tiny", "--workspace", str(own.workspace))[1].split())
+    assert "tables come back with a copy of them alone: the test split is read once" in out
+    assert call(*own.arguments("run", "--quiet"))[0] == 0
+    assert verify(own, call)[0] == 1
 
 
 def test_an_export_that_is_not_recognised_any_more_is_still_the_runs_own(own: Bench, call: Call) -> None:

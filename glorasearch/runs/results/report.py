@@ -168,6 +168,8 @@ class Report(StageResult, stage="report"):
     by_class: tuple[ClassTest, ...] = ()
     """The winner on the test images of each class, in the order of the outputs."""
     random_subnets: RandomSubnets | None
+    files: dict[str, str] = Field(default_factory=dict)
+    """Table beside the report → its SHA-256: predictions of the test images, files of the splits."""
     chance: SearchChance | None
     """The search's winner against the best of as many random subnets."""
     statements: tuple[str, ...]

@@ -101,3 +101,5 @@ class TestResult(WinnerTest, StageResult, stage="test"):
     splits: DataSummary
     by_class: tuple[ClassTest, ...] = ()
     """The winner's result for each class."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """Table of the run's folder → its SHA-256; none of an earlier version."""

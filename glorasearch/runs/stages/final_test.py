@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from glorasearch.data import InputSpec, load_splits
-from glorasearch.evaluation import correct_on_test
+from glorasearch.evaluation import correct_on_test, outputs_on_test
 from glorasearch.runs.results import (
     BaselineResult,
     ClassTest,
@@ -19,6 +19,7 @@ from glorasearch.runs.results import (
     TrainResult,
 )
 from glorasearch.runs.session import Session
+from glorasearch.runs.tables import write_tables
 from glorasearch.space import sample_within_budget
 
 RANDOM_TAG = 23
@@ -46,7 +47,8 @@ def final_test(session: Session) -> TestResult:
         accuracies = [correct(supernet.merged(subnet)).accuracy for subnet in subnets]
         advance(1 + count, "")
         own = session.load(session.supernet(session.space_of(pick.space_key)), RefitResult)
-        refitted = correct(own.merged(pick.subnet))
+        outputs = outputs_on_test(own.merged(pick.subnet), splits.test, device=session.device, batch_size=batch_size)
+        refitted = Correct.pack((outputs.predicted == splits.test.labels).tolist())
         advance(2 + count, "")
         baselines: dict[str, Correct] = {}
         for name, method in session.baselines.items():
@@ -54,6 +56,7 @@ def final_test(session: Session) -> TestResult:
             baselines[name] = correct(trained.merged(trained.space.largest()))
             advance(2 + count + len(baselines), "")
     return TestResult(
+        files=write_tables(session.files.folder, splits, outputs),
         test_accuracy=refitted.accuracy,
         test_accuracy_inherited=inherited.accuracy,
         correct=refitted,

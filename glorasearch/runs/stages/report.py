@@ -69,6 +69,7 @@ def report(session: Session) -> Report:
         chance=found.chance,
         statements=said(session),
         by_class=tested.by_class,
+        files=tested.files,
         random_subnets=tested.random_subnets,
         front=found.pareto,
         point=point_of(session),
