@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,19 @@ def fold_of(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int6
     found = np.empty(len(labels), dtype=np.int64)
     found[order] = np.arange(len(labels)) % folds
     return found
+
+
+def copies_apart(first_equals: Sequence[int], folds: NDArray[np.int64]) -> int:
+    """Images with an equal one in another fold.
+
+    Args:
+        first_equals: for each of n images the first one that is equal to it.
+        folds: `(n,)`, the fold of every image.
+    """
+    known: dict[int, set[int]] = {}
+    for first, fold in zip(first_equals, folds.tolist(), strict=True):
+        known.setdefault(first, set()).add(fold)
+    return sum(len(known[first]) > 1 for first in first_equals)
 
 
 def member_seed(seed: int, key: str, part: int | str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from glorasearch.data.problems import some
-from glorasearch.runs.results import Results
+from glorasearch.runs.results import RaceSummary, Results
 from glorasearch.statistics import wilson
 
 WIDE: Final = 0.1
@@ -59,6 +59,8 @@ def cautions(results: Results) -> tuple[str, ...]:
         found.append(UNTRAINED)
         if refit is not None and not refit.steps:
             found.append("refit.steps is 0, too: nothing was trained, and the exported model's head is random.")
+    if results.race is not None:
+        found += _of_race(results.race)
     if tested is not None:
         splits = tested.splits
         counts = [split.class_images for split in (splits.train, splits.search, splits.test)]
@@ -72,6 +74,26 @@ def cautions(results: Results) -> tuple[str, ...]:
                 f"{100 * low:.0f} and {100 * high:.0f} % (95 %)."
             )
     return tuple(found)
+
+
+def _of_race(race: RaceSummary) -> list[str]:
+    """Copies in several folds, and a lead that is less than what the images leave open."""
+    found, rival = [], race.rival
+    if race.copies_apart:
+        found.append(
+            f"{race.copies_apart} images have an equal one in another fold of the race: models were judged on images "
+            "that they had seen, so accuracies out of fold are too good."
+        )
+    if rival is not None:
+        ours, theirs = race.winner.scores[len(rival.scores) - 1], rival.last  # on the same images
+        low, high = wilson(round(ours.accuracy * ours.images), ours.images)
+        if low <= theirs.accuracy <= high:
+            found.append(
+                f"The {100 * abs(ours.accuracy - theirs.accuracy):.1f} points between {race.winner.label} and "
+                f"{rival.label} in the race are less than {ours.images} images leave open: the 95 % interval of the "
+                f"winner's accuracy there is {100 * low:.1f} to {100 * high:.1f} %."
+            )
+    return found
 
 
 def _classes(names: Sequence[str]) -> str:

@@ -108,6 +108,8 @@ class RaceSummary(FrozenModel):
     """Fixed method -> why it did not take part."""
     search_only: bool = False
     """Whether only images of the search split judged, by which the search had chosen the finalists."""
+    copies_apart: int = 0
+    """Images of train + search that have a copy in another fold: models were judged on images that they knew."""
     candidates: tuple[RaceRow, ...]
     """The best first; those that were judged on all folds come before the others."""
 
@@ -125,11 +127,16 @@ class RaceSummary(FrozenModel):
         """The best of the run's own space, which the search or a named point gave; None for a fixed method's run."""
         return next((candidate for candidate in self.candidates if candidate.kind != "method"), None)
 
+    @property
+    def rival(self) -> RaceRow | None:
+        """What the winner is compared with: the best fixed method, or the best of the own space if it is one itself."""
+        return self.best_own if self.winner.kind == "method" else self.best("method")
+
     def verdict(self) -> str:
         """Who won, and by how much, in a sentence."""
         first = self.winner
         text = f"{first.label} won the race with {100 * first.last.accuracy:.1f} % out of fold"
-        other = self.best_own if first.kind == "method" else self.best("method")
+        other = self.rival
         if other is None:
             return text
         what = "best fixed method" if other.kind == "method" else "best subnet of the run's own space"

@@ -10,6 +10,8 @@ from glorasearch.race import (
     FoldScore,
     Training,
     candidates_of,
+    copies_apart,
+    fold_of,
     folds_of,
     member_seed,
     rank,
@@ -165,6 +167,7 @@ class _Race:
 
     def _result(self) -> RaceResult:
         found = [self._candidate(one) for one in ranking(self._candidates, self._scores, self._config, BETAS)]
+        split, seed = self._session.data.train_and_search(), self._session.config.seed
         return RaceResult(
             judge=self._config.judge,
             folds=self._config.folds,
@@ -175,7 +178,8 @@ class _Race:
             left_out=self._left_out,
             search_only="inherited" in self._config.starts,
             candidates=tuple(found),
-            split=self._session.data.train_and_search().digest,
+            copies_apart=copies_apart(split.first_equals(), fold_of(split.labels.numpy(), self._config.folds, seed)),
+            split=split.digest,
         )
 
     def _candidate(self, candidate: Candidate) -> RaceCandidate:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glorasearch.race import fold_of, member_seed
+from glorasearch.race import copies_apart, fold_of, member_seed
 
 LABELS = st.lists(st.integers(0, 5), min_size=8, max_size=60).map(lambda labels: np.array(labels, dtype=np.int64))
 
@@ -35,3 +35,10 @@ def test_seeds_of_trainings_differ_by_everything_that_they_depend_on() -> None:
     assert len(seeds) == 18
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert member_seed(3, "a", 1) == member_seed(3, "a", 1)
+
+
+def test_copies_in_several_folds_are_counted() -> None:
+    folds = np.array([0, 1, 0, 1, 1, 0])
+    assert copies_apart([0, 1, 2, 3, 4, 5], folds) == 0
+    assert copies_apart([0, 1, 0, 3, 3, 5], folds) == 0
+    assert copies_apart([0, 0, 0, 3, 3, 3], folds) == 6

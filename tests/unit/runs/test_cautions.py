@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.stage_results import RESULTS, SPLIT, SPLITS, result
+from support.stage_results import RESULTS, SPLIT, SPLITS, candidate, result
 
 from glorasearch.runs.cautions import UNTRAINED, cautions, data_cautions
 from glorasearch.runs.results import Correct, Results
@@ -64,3 +64,19 @@ def test_what_a_refit_added_is_said(refitted: int, inherited: int, conclusion: s
     assert said.startswith(conclusion)
     stages["refit"] = result("refit", steps=0)
     assert not any("refit" in one for one in statements(Results(stages), "the winner"))
+
+
+@pytest.mark.parametrize(("rival", "said"), [(0.75, True), (0.66, True), (0.65, False)])
+def test_a_lead_that_the_images_leave_open_is_said(rival: float, said: bool) -> None:
+    """Of 75 right in 100 images the interval is 65.7 to 82.5 %."""
+    race = result("race", candidates=[candidate("trial 3", "searched", 0.75), candidate("lora", "method", rival)])
+    found = cautions(Results({"race": race}))
+    assert (
+        any("points between trial 3 at 0.003 and lora at 0.003 in the race are less than" in one for one in found)
+        is said
+    )
+
+
+def test_copies_in_several_folds_are_said() -> None:
+    (said,) = cautions(Results({"race": result("race", copies_apart=4)}))
+    assert said.startswith("4 images have an equal one in another fold of the race")

@@ -246,7 +246,7 @@ def test_a_fixed_method_that_wins_is_called_one() -> None:
     other = first | {"kind": "searched", "name": "trial 3"}
     stages = {"race": race | {"candidates": [first, other]}, "search": result("search")}
 
-    _, said = statements(Results(stages), "the winner")
+    _, said, *_ = statements(Results(stages), "the winner")
 
     assert said.startswith("The winner is itself a fixed method, lora_r8 at 0.003: it was ahead of all subnets of the ")
 
