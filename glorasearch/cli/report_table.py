@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from glorasearch.cli.metrics_table import print_metrics
 from glorasearch.cli.output import count, percent
 from glorasearch.cli.race_table import print_race
 from glorasearch.data.names import describe_ignored
@@ -56,6 +57,7 @@ def print_report(report: Report) -> None:
             style="bold",
         )
     console.print(table)
+    print_metrics(report, console)
     if report.race is not None:
         print_race(report.race, verdict=False)
     console.print(_fixed_method(report) if report.fixed_method else _search(report))

@@ -28,6 +28,7 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
         f"## How to use\n\n```python\n{example(channels, own.get('reading'), 'label_names' in config)}\n```",
         f"Input: {channels} x {height} x {width}, mean {cfg.get('mean')}, std {cfg.get('std')}. Output: {classes}.",
         _reading(own.get("reading"), channels),
+        _temperature(own["metrics"]),
         _section("Metrics", _table("metric", "value", _flat(own["metrics"]))),
         _section("What can be said", "\n".join(f"- {_plain(statement)}" for statement in own["statements"])),
         _section("Choices", _choices(subnet)),
@@ -47,6 +48,21 @@ def _reading(reading: Mapping[str, Any] | None, channels: int) -> str:
         before.append(f"brought to 8 bits, {low:g} being black and {high:g} white, where a pixel has more")
     before.append("converted to grayscale" if channels == 1 else "converted to RGB, also grayscale and palette images")
     return f"Before the transform images were {', then '.join(before)}."
+
+
+def _temperature(metrics: Mapping[str, Any]) -> str:
+    """How outputs become probabilities that can be believed."""
+    if "temperature" not in metrics:
+        return ""
+    text = (
+        f"Outputs are logits. Divided by the temperature {metrics['temperature']:.3g}, which held-out images gave, "
+        "before the softmax"
+    )
+    errors = [metrics.get(f"test_calibration_error{at}") for at in ("", "_tempered")]
+    if None in errors:
+        return f"{text} they are probabilities."
+    plain, tempered = errors
+    return f"{text} their expected calibration error on the test split is {tempered:.3f}; as they are, {plain:.3f}."
 
 
 def _header(licence: str | None) -> str:

@@ -23,6 +23,7 @@ from glorasearch.runs.paths import anchored
 from glorasearch.runs.point_config import PointConfig
 from glorasearch.search import SearchConfig
 from glorasearch.space import SearchSpace, SpaceConfig
+from glorasearch.statistics import METRICS, Metric
 from glorasearch.strict_toml import read_toml, validate
 from glorasearch.training import TrainingConfig, TrainSection
 
@@ -117,6 +118,10 @@ class ReportConfig(Config):
     fewer than 8 nothing is said."""
     best_fixed: bool = True
     """Whether the best fixed method of the race, at its best rate, is a baseline, too."""
+    metrics: ListOf[Metric] = METRICS
+    """What is measured of the winner and the baselines, besides the accuracy."""
+    resamples: int = Field(default=1_000, ge=0, le=100_000)
+    """Resamples of the test images for the winner's intervals; with 0 only `top1` and `top5` have any, Wilson's."""
 
     def training(self, train: TrainingConfig, lr: float | None = None) -> TrainingConfig:
         """The recipe of the baselines, given that of the supernet; at another rate if one is given."""

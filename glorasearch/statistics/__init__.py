@@ -1,10 +1,11 @@
-"""Tests and intervals that say what a difference is worth: exact, and without SciPy, which takes a second to import.
+"""Metrics, and tests and intervals that say what a difference is worth, without SciPy, which takes a second to import.
 
 Nothing here knows of runs or subnets: numbers in, numbers out.
 """
 
 from glorasearch.statistics.chance import BestByChance, best_by_chance
 from glorasearch.statistics.intervals import mean_interval, student_quantile, student_within, wilson
+from glorasearch.statistics.metrics import METRICS, Estimate, Metric, measure
 from glorasearch.statistics.multiple import holm
 from glorasearch.statistics.paired_images import LEVEL, PairedImages, mcnemar_p
 from glorasearch.statistics.paired_runs import PairedRuns, wilcoxon_p
@@ -12,7 +13,10 @@ from glorasearch.statistics.ranks import kendall_tau
 
 __all__ = [
     "LEVEL",
+    "METRICS",
     "BestByChance",
+    "Estimate",
+    "Metric",
     "PairedImages",
     "PairedRuns",
     "best_by_chance",
@@ -20,6 +24,7 @@ __all__ = [
     "kendall_tau",
     "mcnemar_p",
     "mean_interval",
+    "measure",
     "student_quantile",
     "student_within",
     "wilcoxon_p",

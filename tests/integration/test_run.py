@@ -13,12 +13,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from scipy.stats import binomtest
+from sklearn import metrics as oracle
 
+from glorasearch import load_export
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.cli.main import run as command_line
 from glorasearch.data import DataConfig, InputSpec, load_splits
 from glorasearch.db import TrialStorage
-from glorasearch.runs.results import Correct
+from glorasearch.runs.results import Correct, Report
 
 Bench = Any
 
@@ -95,6 +97,45 @@ def test_exported_model_scores_the_same_without_glorasearch(undisturbed: Bench, 
     )
 
     assert float(scored.stdout) == pytest.approx(undisturbed.report["winner"]["test_accuracy"], abs=1e-7)
+
+
+def test_metrics_are_those_of_the_exported_model(undisturbed: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    report, model = Report.from_json(undisturbed.report), load_export(undisturbed.folder / "export").eval()
+    config = DataConfig(source="digits", train=200, search=100, test=200)
+    images, labels = load_splits(config, InputSpec.from_backbone(model)).test.batch(slice(0, 200))
+    with torch.no_grad():
+        logits = model(images).double()
+    predicted, shares = logits.argmax(1), logits.softmax(1)
+    found = {name: one.value for name, one in report.metrics.items()}
+    assert found["top1"] == report.winner.test_accuracy
+    assert found["top5"] == pytest.approx(oracle.top_k_accuracy_score(labels, logits, k=5))
+    assert found["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(labels, predicted))
+    assert found["macro_f1"] == pytest.approx(oracle.f1_score(labels, predicted, average="macro", zero_division=0))
+    assert found["auc"] == pytest.approx(oracle.roc_auc_score(labels, shares, multi_class="ovr"), abs=1e-4)
+    assert found["log_loss"] == pytest.approx(oracle.log_loss(labels, shares), rel=1e-4)
+    assert report.confusion_matrix() == oracle.confusion_matrix(labels, predicted, labels=range(10)).tolist()
+    assert [one.predicted for one in report.by_class] == np.bincount(predicted, minlength=10).tolist()
+    for one in report.metrics.values():
+        assert one.value is not None
+        assert one.interval is not None
+        assert one.interval[0] < one.value < one.interval[1]
+    assert report.metrics["macro_f1"].resamples == 1000
+    lora = report.baselines["lora"]
+    assert lora.metrics["top1"].value == lora.test_accuracy
+    assert (lora.metrics.keys(), lora.metrics["auc"].interval) == (found.keys() - {"calibration_error_tempered"}, None)
+
+    assert report.temperature is not None
+    assert report.temperature.images == "search split"
+    assert report.temperature.value == report.best_searched.search_temperature
+    exported = json.loads((undisturbed.folder / "export" / "config.json").read_text())["glorasearch"]["metrics"]
+    assert exported["temperature"] == report.temperature.value
+    assert exported["test_macro_f1"] == round(found["macro_f1"], 4)
+    assert (
+        f"test split is {found['calibration_error_tempered']:.3f}; as they are, {found['calibration_error']:.3f}"
+        in (undisturbed.folder / "export" / "README.md").read_text()
+    )
+    assert command_line(["show", "tiny", "--workspace", str(undisturbed.workspace)]) == 0
+    assert f"{found['macro_f1']:.3f}" in capsys.readouterr().out
 
 
 def test_the_report_says_what_the_models_allow(undisturbed: Bench) -> None:

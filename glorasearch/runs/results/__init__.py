@@ -15,7 +15,17 @@ from glorasearch.runs.results.report import (
     Winner,
 )
 from glorasearch.runs.results.results import Result, Results, stage_name
-from glorasearch.runs.results.test import ClassTest, DataSummary, RandomSubnets, SplitSummary, TestResult, WinnerTest
+from glorasearch.runs.results.test import (
+    ClassTest,
+    Confusion,
+    DataSummary,
+    MetricTest,
+    RandomSubnets,
+    SplitSummary,
+    TemperatureFound,
+    TestResult,
+    WinnerTest,
+)
 from glorasearch.runs.results.training import (
     BaselineResult,
     ParetoPoint,
@@ -33,10 +43,12 @@ __all__ = [
     "BaselineSummary",
     "BestSearched",
     "ClassTest",
+    "Confusion",
     "Correct",
     "DataSummary",
     "ExportResult",
     "ExportSummary",
+    "MetricTest",
     "ParetoPoint",
     "Pick",
     "Pilot",
@@ -63,6 +75,7 @@ __all__ = [
     "SupernetSummary",
     "TakenOver",
     "TeacherSummary",
+    "TemperatureFound",
     "TestResult",
     "TrainResult",
     "TrainedResult",

@@ -11,7 +11,15 @@ from glorasearch.race import Kind
 from glorasearch.runs.results.comparison import SearchChance, WinnerComparison
 from glorasearch.runs.results.pilot import PilotsSummary
 from glorasearch.runs.results.race import RaceSummary
-from glorasearch.runs.results.test import ClassTest, DataSummary, RandomSubnets, WinnerTest
+from glorasearch.runs.results.test import (
+    ClassTest,
+    Confusion,
+    DataSummary,
+    MetricTest,
+    RandomSubnets,
+    TemperatureFound,
+    WinnerTest,
+)
 from glorasearch.runs.results.training import ParetoPoint, RefitJudgement, SearchSummary, TeacherSummary
 from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
 
@@ -140,6 +148,8 @@ class BaselineSummary(FrozenModel):
     steps: int
     seconds: float
     trained_on: str = "train + search"
+    metrics: dict[str, MetricTest] = Field(default_factory=dict)
+    """On the test images, without intervals."""
 
 
 class Report(StageResult, stage="report"):
@@ -167,6 +177,12 @@ class Report(StageResult, stage="report"):
     """The winner against every baseline; the best fixed method of the race first."""
     by_class: tuple[ClassTest, ...] = ()
     """The winner on the test images of each class, in the order of the outputs."""
+    metrics: dict[str, MetricTest] = Field(default_factory=dict)
+    """The winner's on the test images."""
+    confusion: tuple[Confusion, ...] = ()
+    """The winner's: test images of every label and prediction that occur together."""
+    temperature: TemperatureFound | None = None
+    """What the winner's logits are divided by for probabilities that fit; None if nothing tells."""
     random_subnets: RandomSubnets | None
     files: dict[str, str] = Field(default_factory=dict)
     """Table beside the report → its SHA-256: predictions of the test images, files of the splits."""
@@ -181,6 +197,13 @@ class Report(StageResult, stage="report"):
     """Where it comes from, if the winner is a trial of another run's search."""
     export: ExportSummary
     versions: dict[str, str]
+
+    def confusion_matrix(self) -> list[list[int]]:
+        """Test images of each label, a row, that the winner takes for each class, a column."""
+        matrix = [[0] * self.splits.classes for _ in range(self.splits.classes)]
+        for pair in self.confusion:
+            matrix[pair.label][pair.prediction] = pair.images
+        return matrix
 
     def encode(self) -> bytes:
         """The content of `report.json`."""

@@ -12,7 +12,7 @@ from glorasearch.race import OWN_SPACE
 from glorasearch.runs.results.pilot import PilotResult
 from glorasearch.runs.results.race import Pick, RaceResult
 from glorasearch.runs.results.report import ExportResult, Report
-from glorasearch.runs.results.test import TestResult
+from glorasearch.runs.results.test import TemperatureFound, TestResult
 from glorasearch.runs.results.training import BaselineResult, RefitResult, SearchResult, TrainResult
 from glorasearch.runs.stage_result import StageResult
 
@@ -112,6 +112,15 @@ class Results:
         if search is None or pick is None or not pick.own_space or pick.digest != search.digest:
             return None
         return search
+
+    @property
+    def temperature(self) -> TemperatureFound | None:
+        """The temperature of what is exported, by images that were held out of a training; None if nothing tells."""
+        race, found = self.race, self.search_of_pick
+        if race is not None:
+            beta = race.winner.last.beta
+            return None if beta is None else TemperatureFound(value=1 / beta, images="out of fold")
+        return None if found is None else TemperatureFound(value=found.search_temperature, images="search split")
 
     @property
     def refit(self) -> RefitResult | None:

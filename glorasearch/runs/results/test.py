@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import compress
 from typing import Any, Self
 
 from pydantic import Field
@@ -67,20 +66,59 @@ class WinnerTest(FrozenModel):
     """Of the best searched subnet with the weights of the supernet, before any refit."""
 
 
+class MetricTest(FrozenModel):
+    """A metric of the test images, and how well it is known."""
+
+    value: float | None
+    """None if it does not exist, as an area under the curve of images with one label."""
+    interval: tuple[float, float] | None
+    """95 %, over the sampling of the test images; None where nothing tells."""
+    resamples: int
+    """That the interval is from; 0 of a share of images, whose interval is Wilson's."""
+
+
+class Confusion(FrozenModel):
+    """Test images of one class that are taken for one class."""
+
+    label: int
+    prediction: int
+    """Places in `splits.class_names`."""
+    images: int
+
+    @classmethod
+    def each(cls, labels: Sequence[int], predicted: Sequence[int]) -> tuple[Self, ...]:
+        """Of every pair that occurs: the confusion matrix without its zeros, row by row."""
+        pairs = sorted(Counter(zip(labels, predicted, strict=True)).items())
+        return tuple(cls(label=label, prediction=prediction, images=images) for (label, prediction), images in pairs)
+
+
+class TemperatureFound(FrozenModel):
+    """What the winner's logits are divided by for probabilities that fit; no test image had a say in it."""
+
+    value: float
+    """Above 1 if the model is too sure of itself."""
+    images: str
+    """Those that it fits best: `out of fold`, of the winner of a race, or `search split`, of inherited weights."""
+
+
 class ClassTest(FrozenModel):
     """The test images of one class."""
 
     name: str
     images: int
     correct: int
-    """Those that the refitted winner classifies correctly."""
+    """Those that the refitted winner classifies correctly: `correct / images` is the recall."""
+    predicted: int | None = None
+    """Test images of any class that it takes for this one: `correct / predicted` is the precision; None in reports of
+    earlier versions."""
 
     @classmethod
-    def each(cls, names: Sequence[str], labels: Sequence[int], correct: Sequence[bool]) -> tuple[Self, ...]:
+    def each(cls, names: Sequence[str], labels: Sequence[int], predicted: Sequence[int]) -> tuple[Self, ...]:
         """Of every class that has a test image, in the order of the outputs."""
-        images, right = Counter(labels), Counter(compress(labels, correct))
+        images, taken = Counter(labels), Counter(predicted)
+        right = Counter(label for label, found in zip(labels, predicted, strict=True) if label == found)
         return tuple(
-            cls(name=name, images=images[label], correct=right[label])
+            cls(name=name, images=images[label], correct=right[label], predicted=taken[label])
             for label, name in enumerate(names)
             if images[label]
         )
@@ -103,3 +141,10 @@ class TestResult(WinnerTest, StageResult, stage="test"):
     """The winner's result for each class."""
     files: dict[str, str] = Field(default_factory=dict)
     """Table of the run's folder → its SHA-256; none of an earlier version."""
+    metrics: dict[str, MetricTest] = Field(default_factory=dict)
+    """The refitted winner's."""
+    baselines_metrics: dict[str, dict[str, MetricTest]] = Field(default_factory=dict)
+    """Baseline → its metrics, without intervals."""
+    confusion: tuple[Confusion, ...] = ()
+    """The refitted winner's."""
+    temperature: TemperatureFound | None = None

@@ -13,6 +13,8 @@ from glorasearch.supernet import Supernet
 from glorasearch.weights import frozen_digest
 
 SEARCH_SCORES: Final = ("search_accuracy", "search_cross_entropy", "search_tempered", "search_temperature")
+DIGITS: Final = 4
+"""Of metrics: an export is the same where they differ by rounding."""
 
 
 def export(session: Session) -> ExportResult:
@@ -42,7 +44,8 @@ def export(session: Session) -> ExportResult:
 
 def _metrics(session: Session, pick: Pick, tested: TestResult | None) -> dict[str, Any]:
     """Scores of the pick, on the test split too if it has been tested."""
-    found, race = session.stored.results.search_of_pick, session.stored.results.race
+    results = session.stored.results
+    found, race, temperature = results.search_of_pick, results.race, results.temperature
     metrics: dict[str, Any] = {"parameters": pick.parameters}
     own = ["test_accuracy"]
     if found is not None:
@@ -50,8 +53,12 @@ def _metrics(session: Session, pick: Pick, tested: TestResult | None) -> dict[st
         own.append("test_accuracy_inherited")
     if race is not None:
         metrics |= {"out_of_fold_accuracy": race.winner.last.accuracy, "out_of_fold_folds": race.winner.last.folds}
+    if temperature is not None:
+        metrics["temperature"] = temperature.value
     if tested is not None:
         metrics |= {name: getattr(tested, name) for name in own}
+        measured = {name: one.value for name, one in tested.metrics.items() if name != "top1"}
+        metrics |= {f"test_{name}": round(value, DIGITS) for name, value in measured.items() if value is not None}
     return metrics
 
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from torch import nn
 
-from glorasearch.data import InputSpec, load_splits
-from glorasearch.evaluation import correct_on_test, outputs_on_test
+from glorasearch.data import InputSpec, TestSplit, load_splits
+from glorasearch.evaluation import TestOutputs, correct_on_test, outputs_on_test
 from glorasearch.runs.results import (
     BaselineResult,
     ClassTest,
+    Confusion,
     Correct,
     DataSummary,
+    MetricTest,
     RandomSubnets,
     RefitResult,
     SearchResult,
+    TemperatureFound,
     TestResult,
     TrainResult,
 )
 from glorasearch.runs.session import Session
 from glorasearch.runs.tables import write_tables
 from glorasearch.space import sample_within_budget
+from glorasearch.statistics import measure
 
 RANDOM_TAG = 23
 
@@ -28,33 +35,32 @@ RANDOM_TAG = 23
 def final_test(session: Session) -> TestResult:
     """The test images that pick, best searched subnet and baselines classify correctly; accuracy of random subnets.
 
-    A fixed method has no random subnets, and none of its baselines is the method itself.
+    A fixed method has no random subnets, and none of its baselines is the method itself. The metrics of pick and
+    baselines are made of the outputs of the same pass.
     """
-    found, pick = session.require(SearchResult), session.pick
+    found, pick, temperature = session.require(SearchResult), session.pick, session.stored.results.temperature
     count = session.config.report.random_subnets if session.only_subnet is None else 0
     splits = load_splits(session.config.data, InputSpec.from_backbone(session.backbone), said=True)
-    batch_size = session.config.search.eval_batch_size
-
-    def correct(model: nn.Module) -> Correct:
-        found = correct_on_test(model, splits.test, device=session.device, batch_size=batch_size)
-        return Correct.pack(found.tolist())
-
+    images = _TestImages(session, splits.test)
     with session.progress.task("test split", 2 + len(session.baselines) + count) as advance:
         supernet = session.load(session.supernet(), TrainResult)
-        inherited = correct(supernet.merged(found.subnet))
+        inherited = images.correct(supernet.merged(found.subnet))
         rng = np.random.default_rng([session.config.seed, RANDOM_TAG])
         subnets = [sample_within_budget(supernet.space, rng) for _ in range(count)]
-        accuracies = [correct(supernet.merged(subnet)).accuracy for subnet in subnets]
+        accuracies = [images.correct(supernet.merged(subnet)).accuracy for subnet in subnets]
         advance(1 + count, "")
         own = session.load(session.supernet(session.space_of(pick.space_key)), RefitResult)
-        outputs = outputs_on_test(own.merged(pick.subnet), splits.test, device=session.device, batch_size=batch_size)
-        refitted = Correct.pack((outputs.predicted == splits.test.labels).tolist())
+        outputs = images.outputs(own.merged(pick.subnet))
+        refitted, metrics = images.right(outputs), images.of_winner(outputs, temperature)
         advance(2 + count, "")
         baselines: dict[str, Correct] = {}
+        baselines_metrics: dict[str, dict[str, MetricTest]] = {}
         for name, method in session.baselines.items():
             trained = session.load(session.supernet(method.space), BaselineResult, name)
-            baselines[name] = correct(trained.merged(trained.space.largest()))
+            answers = images.outputs(trained.merged(trained.space.largest()))
+            baselines[name], baselines_metrics[name] = images.right(answers), images.of_baseline(answers)
             advance(2 + count + len(baselines), "")
+    labels, predicted = splits.test.labels.tolist(), outputs.predicted.tolist()
     return TestResult(
         files=write_tables(session.files.folder, splits, outputs),
         test_accuracy=refitted.accuracy,
@@ -72,5 +78,45 @@ def final_test(session: Session) -> TestResult:
         if count
         else None,
         splits=DataSummary.from_json(splits.describe()),
-        by_class=ClassTest.each(splits.class_names, splits.test.labels.tolist(), refitted.each()),
+        by_class=ClassTest.each(splits.class_names, labels, predicted),
+        metrics=metrics,
+        baselines_metrics=baselines_metrics,
+        confusion=Confusion.each(labels, predicted),
+        temperature=temperature,
     )
+
+
+@dataclass(frozen=True)
+class _TestImages:
+    """The test split, and how it is measured."""
+
+    session: Session
+    split: TestSplit
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"device": self.session.device, "batch_size": self.session.config.search.eval_batch_size}
+
+    def correct(self, model: nn.Module) -> Correct:
+        return Correct.pack(correct_on_test(model, self.split, **self._how).tolist())
+
+    def outputs(self, model: nn.Module) -> TestOutputs:
+        return outputs_on_test(model, self.split, **self._how)
+
+    def right(self, outputs: TestOutputs) -> Correct:
+        return Correct.pack((outputs.predicted == self.split.labels).tolist())
+
+    def of_winner(self, outputs: TestOutputs, temperature: TemperatureFound | None) -> dict[str, MetricTest]:
+        """Its metrics, with intervals, and at its temperature, too."""
+        given = None if temperature is None else temperature.value
+        return self._measured(outputs, temperature=given, resamples=self.session.config.report.resamples)
+
+    def of_baseline(self, outputs: TestOutputs) -> dict[str, MetricTest]:
+        """Its metrics, of which those that need resamples have no interval."""
+        return self._measured(outputs, resamples=0)
+
+    def _measured(self, outputs: TestOutputs, **options: Any) -> dict[str, MetricTest]:
+        arrays = (outputs.logits.numpy(), outputs.predicted.numpy(), self.split.labels.numpy())
+        config = self.session.config
+        found = measure(*arrays, config.report.metrics, seed=config.seed, **options)
+        return {name: MetricTest.of(estimate) for name, estimate in found.items()}

@@ -64,12 +64,15 @@ def report(session: Session) -> Report:
             test_accuracy_inherited=tested.test_accuracy_inherited,
         ),
         refit=RefitSummary.of(session.require(RefitResult)),
-        baselines={name: _baseline(session, name, tested.baselines[name]) for name in session.baselines},
+        baselines={name: _baseline(session, name, tested) for name in session.baselines},
         comparisons=comparisons(session.stored.results),
         chance=found.chance,
         statements=said(session),
         by_class=tested.by_class,
         files=tested.files,
+        metrics=tested.metrics,
+        confusion=tested.confusion,
+        temperature=tested.temperature,
         random_subnets=tested.random_subnets,
         front=found.pareto,
         point=point_of(session),
@@ -94,6 +97,7 @@ def _origin(session: Session) -> tuple[str | None, float | None]:
     return origin_of(storage, session.name, session.bound_space, pick.subnet, session.starts)
 
 
-def _baseline(session: Session, name: str, test_accuracy: float) -> BaselineSummary:
+def _baseline(session: Session, name: str, tested: TestResult) -> BaselineSummary:
     trained = session.require(BaselineResult, name)
-    return BaselineSummary.of(trained, test_accuracy=test_accuracy)
+    metrics = tested.baselines_metrics.get(name, {})
+    return BaselineSummary.of(trained, test_accuracy=tested.baselines[name], metrics=metrics)

@@ -97,3 +97,17 @@ def test_it_says_what_was_done_to_files_before_the_transform(reading: Any, said:
     config = {"architecture": "vit", "num_classes": 2, "pretrained_cfg": {"input_size": [3, 8, 8]}, "glorasearch": own}
     card = model_card(config, Subnet({}))
     assert f"Before the transform {said}" in card
+
+
+def test_it_says_what_to_divide_outputs_by() -> None:
+    def card(**metrics: float) -> str:
+        own = {"metrics": metrics, "statements": [], "provenance": {}}
+        config = {"architecture": "vit", "num_classes": 2, "pretrained_cfg": {"input_size": [3, 8, 8]}}
+        return model_card(config | {"glorasearch": own}, Subnet({}))
+
+    assert "temperature" not in card(test_accuracy=0.5)
+    before = "Outputs are logits. Divided by the temperature 1.68, which held-out images gave, before the softmax"
+    assert f"\n{before} they are probabilities.\n" in card(temperature=1.6817928)
+    errors = {"test_calibration_error": 0.1254, "test_calibration_error_tempered": 0.0321}
+    said = f"{before} their expected calibration error on the test split is 0.032; as they are, 0.125.\n"
+    assert f"\n{said}" in card(temperature=1.6817928, **errors)

@@ -15,6 +15,7 @@ from glorasearch.config import Config
 from glorasearch.errors import ConfigError
 from glorasearch.runs.config import RefitConfig, ReportConfig, RunConfig, configuration_digest
 from glorasearch.runs.template import reference, render
+from glorasearch.statistics import METRICS
 from glorasearch.training import TrainingConfig, TrainSection
 
 REQUIRED: dict[str, Any] = {"backbone": {"name": "vit"}, "data": {"source": "digits"}}
@@ -219,3 +220,13 @@ def test_rates_of_groups_follow_lr_and_scale_with_the_refits() -> None:
     assert (refit.warmup_steps, refit.warmup) == (7, 3)
     assert ReportConfig().training(train).steps == train.steps
     assert ReportConfig(steps=3).training(train).steps == 3
+
+
+def test_metrics_are_named_and_a_wrong_name_is_refused_with_the_right_ones() -> None:
+    some = RunConfig.from_dict(REQUIRED, ['report.metrics=["macro_f1", "auc"]', "report.resamples=0"])
+    assert some.report.metrics == ("macro_f1", "auc")
+    assert RunConfig.from_dict(REQUIRED).report.metrics == METRICS
+    with pytest.raises(ConfigError, match=r"report\.metrics.*'balanced_accuracy'.*found 'f1'"):
+        RunConfig.from_dict(REQUIRED, ['report.metrics=["f1"]'])
+    with pytest.raises(ConfigError, match=r"report\.resamples"):
+        RunConfig.from_dict(REQUIRED, ["report.resamples=-1"])

@@ -6,7 +6,7 @@ import math
 
 import pytest
 from pydantic import ValidationError
-from support.stage_results import RESULTS, SUBNET, report, result
+from support.stage_results import RACE_SUMMARY, RESULTS, SUBNET, candidate, report, result
 
 from glorasearch.runs import results as stage_results
 from glorasearch.runs.results import (
@@ -63,6 +63,22 @@ def test_results_by_stage_and_by_class() -> None:
         ("baseline:lora", BaselineResult),
         ("report", Report),
     ]
+
+
+def test_the_temperature_is_that_of_images_held_out() -> None:
+    stages = {"search": result("search", search_temperature=1.25)}
+    assert Results({}).temperature is None
+    searched = Results(stages).temperature
+    assert searched is not None
+    assert (searched.value, searched.images) == (1.25, "search split")
+    raced = Results(stages | {"race": result("race")}).temperature
+    assert raced is not None
+    assert (raced.value, raced.images) == (2.0, "out of fold")
+    lost = candidate("lora", "method", 0.75)
+    lost["scores"][-1]["beta"] = None
+    assert (
+        Results(stages | {"race": result("race", candidates=[lost, *RACE_SUMMARY["candidates"]])}).temperature is None
+    )
 
 
 def test_a_result_takes_the_fields_of_another_object_that_are_not_given() -> None:
