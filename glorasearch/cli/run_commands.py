@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from glorasearch.terminal import say
 
 if TYPE_CHECKING:
     from glorasearch.runs.config import RunConfig
+    from glorasearch.runs.points import Searched
     from glorasearch.runs.run import Run
 
 
@@ -120,12 +120,25 @@ def _export_point(
     name = RunConfig.load(Path(run)).name if Path(run).is_file() else run
     place = (options[key] for key in ("workspace", "database", "store"))
     searched = Searched.find(Workspace.open(*place, create=False), name)
-    number = searched.best_within(max_params, partial(say, err=True)).number if max_params is not None else trial
+    number = _best_within(searched, max_params, **options) if max_params is not None else trial
     assert number is not None
     known = searched.results.search_of_pick, searched.results.export
     if known[0] is not None and known[0].trial == number and known[1] is not None:
         say(f"notice: run {name!r} exports trial {number} itself, as {known[1].path}", err=True)
     _run_all(searched.config_of(number, overrides), **options)
+
+
+def _best_within(searched: Searched, parameters: int, *, as_json: bool, fresh: bool, **options: Any) -> int:
+    """The number of the best trial of at most so many parameters; the model is asked only where it has to be."""
+    best = searched.best_within(parameters)
+    if searched.undecided(parameters, best):
+        session = _make_run(searched.run_config, **options).session()
+        from glorasearch.runs.stages.point import best_within
+
+        with redirect_stdout(sys.stderr):
+            best = best_within(session, searched, parameters)
+    say(f"trial {best.number} of run {searched.name!r} has {best.parameters:,} parameters", err=True)
+    return best.number
 
 
 def _run_all(config: RunConfig, *, as_json: bool, fresh: bool, **options: Any) -> None:

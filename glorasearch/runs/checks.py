@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from glorasearch.errors import BackboneError, ConfigError, DataError, ExportError, InputError, SearchSpaceError
+from glorasearch.errors import BackboneError, ConfigError, ExportError, InputError, SearchSpaceError
 from glorasearch.export import BackboneFacts, check_exportable
 from glorasearch.runs.cautions import UNTRAINED, data_cautions
 from glorasearch.runs.entrants import methods
-from glorasearch.runs.results import PilotResult, RaceResult, SearchResult, TrainedResult
 from glorasearch.runs.room import check_room
+from glorasearch.runs.seen import check_data
 from glorasearch.runs.session import Session
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.stages.point import check_point
@@ -39,7 +39,7 @@ def check_run(session: Session, only: str | None) -> None:
     uses_workers = resources.trains_elsewhere(config.train.ranks) or session.only_subnet is None
     if not resources.local and uses_workers:
         resources.check(torch.cuda.device_count())
-    _check_data(session)
+    check_data(session)
     _ = session.baselines
     _ = session.starts
     if config.race.enabled:
@@ -129,30 +129,3 @@ def _check_race(session: Session) -> None:
     images, folds = len(session.data.train) + len(session.data.search), race.folds
     if images < folds:
         raise ConfigError(f"race.folds is {folds}, but train + search have {images} images; allowed are 2 to {images}")
-
-
-def _check_data(session: Session) -> None:
-    """Refuse other images than the finished stages saw: training images may now be in the test split.
-
-    Raises:
-        DataError: naming the stage and the source.
-    """
-    data, searched = session.data, session.stored.searched
-    seen: list[tuple[str, str, StageResult]] = []
-    if searched is not None:
-        seen += [(searched.name, "train", searched.train), (searched.name, "search", searched.search)]
-    if not session.fresh:
-        seen += [(session.name, stage, result) for stage, result in session.stored.results.items()]
-    for name, stage, result in seen:
-        kinds = (PilotResult, TrainedResult, SearchResult, RaceResult)
-        before = result.split if isinstance(result, kinds) else None
-        if before is None:
-            continue
-        single = {"train": data.train, "search": data.search}.get(stage)
-        now = (data.train_and_search() if single is None else single).digest
-        if now != before:
-            raise DataError(
-                f"{session.config.data.source}: the images are not those that stage {stage!r} of run {name!r} "
-                f"saw (digest {before[:12]} then, {now[:12]} now). Put them back as they were, give this run another "
-                "name with --set name=<name>, or start over with --fresh"
-            )

@@ -5,7 +5,7 @@ Rate, supernet, search and baselines are taken over from the run that searched. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -105,14 +105,8 @@ class Searched:
         what = f"has no trial {number}; it has" if number >= count else f"could not evaluate trial {number}; it made"
         raise ConfigError(f"point.trial: run {self.name!r} {what} the trials 0 to {count - 1}")
 
-    def best_within(self, parameters: int, say: Callable[[str], None]) -> TrialRecord:
-        """The best trial, by what was optimised, of those with at most so many trainable parameters.
-
-        Only trials that were evaluated to the end have a score.
-
-        Args:
-            parameters: at most.
-            say: told which it is, and how many trials that were stopped early might be better.
+    def best_within(self, parameters: int) -> TrialRecord:
+        """The best trial, by what was optimised, of at most so many trainable parameters that was evaluated to the end.
 
         Raises:
             InputError: if none is that small.
@@ -127,26 +121,30 @@ class Searched:
                 f"run {self.name!r} has no trial of at most {parameters:,} parameters that was evaluated to the end; "
                 f"the smallest is trial {least.number} with {least.parameters:,}"
             )
-        best = min(fitting, key=lambda record: rank(self.fitness, record))
-        say(f"trial {best.number} of run {self.name!r} has {best.parameters:,} parameters")
-        unknown = self._open_within(parameters, best)
-        if unknown:
-            say(
-                f"notice: {len(unknown)} trials of at most {parameters:,} parameters were stopped early and might be "
-                f"better, trial {unknown[0].number} first; search.early_stopping = false scores them all"
-            )
-        return best
+        return min(fitting, key=lambda record: rank(self.fitness, record))
 
-    def _open_within(self, parameters: int, best: TrialRecord) -> list[TrialRecord]:
-        """Trials that were stopped early and might be better than the best of the others, by their bounds."""
+    def undecided(self, parameters: int, best: TrialRecord) -> list[TrialRecord]:
+        """Trials of at most so many parameters that were stopped early, but might be better, in the order of bounds."""
+        found = [
+            record
+            for record in self.trials.values()
+            if record.score.stopped_early and record.reused_from is None and record.parameters <= parameters
+        ]
+        return sorted(
+            (record for record in found if self.may_beat(record, best)),
+            key=lambda record: self._loss(record),
+        )
+
+    def may_beat(self, record: TrialRecord, best: TrialRecord) -> bool:
+        """Whether a trial that was stopped early may be better than another one, by its bound."""
+        return self._loss(record) <= self._loss(best)
+
+    def _loss(self, record: TrialRecord) -> float:
+        """What was optimised, the smaller the better; of a trial that was stopped early its bound."""
         from glorasearch.search.trials import objective
 
-        sign = -1 if self.fitness == "accuracy" else 1
-        limit = sign * objective(self.fitness, best.score)
-        found = [record for record in self.trials.values() if record.score.stopped_early]
-        bounds = {record.number: sign * objective(self.fitness, record.score) for record in found}
-        able = [one for one in found if one.parameters <= parameters and bounds[one.number] < limit]
-        return sorted(able, key=lambda record: bounds[record.number])
+        value = objective(self.fitness, record.score)
+        return -value if self.fitness == "accuracy" else value
 
     def subnet(self, number: int) -> Subnet:
         """The subnet of a trial."""
@@ -175,6 +173,16 @@ class Searched:
             ranked=len(whole),
             fitness=self.fitness,
         )
+
+    @property
+    def run_config(self) -> RunConfig:
+        """Its own configuration.
+
+        Raises:
+            ConfigError: if another version has written it.
+        """
+        content = {key: value for key, value in self.config.items() if key not in ("spaces", "starts")}
+        return RunConfig.from_dict(content, source=f"run {self.name!r}")
 
     def config_of(self, number: int, overrides: Sequence[str] = ()) -> RunConfig:
         """The configuration of a trial as a run of its own, `NAME-trial-N` unless `overrides` name it.

@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 
+from glorasearch.cli.main import run as command_line
 from glorasearch.errors import ConfigError
 from glorasearch.runs import Run, Workspace
 from glorasearch.runs.points import Searched
@@ -144,3 +145,38 @@ def test_runs_without_other_points_are_refused(copied: Bench, searched: Searched
 def test_a_point_of_a_run_file_needs_both_of_its_keys(searched: Searched) -> None:
     with pytest.raises(ConfigError, match="run and trial belong together"):
         searched.config_of(1, ["point.run=other", "point={run='other'}"])
+
+
+@pytest.fixture(scope="module")
+def accuracy_search(make_bench: Callable[..., Bench]) -> dict[bool, Bench]:
+    """A search with and without early stopping, up to its end; the trials are the same."""
+    made: dict[bool, Bench] = {}
+    for stops in (True, False):
+        sets = ("search.sampler=random", "search.fitness=accuracy", f"search.early_stopping={str(stops).lower()}")
+        made[stops] = make_bench(*sets, "search.eval_batch_size=4", "refit.steps=0", "report.baselines=[]")
+        for stage in ("train", "search"):
+            assert command_line([*made[stops].arguments(stage), "--quiet"]) == 0
+    return made
+
+
+def test_early_stopping_changes_nothing_about_the_best_within_a_number_of_parameters(
+    accuracy_search: dict[bool, Bench], call: Call
+) -> None:
+    stopped, whole = (Searched.find(Workspace.open(bench.workspace), "tiny") for bench in accuracy_search.values())
+    assert stopped.search.stopped_early > 10
+    least = min(record.parameters for record in stopped.trials.values() if not record.score.stopped_early)
+    limits = (record.parameters for record in whole.trials.values() if record.parameters >= least)
+    limit = next(
+        limit for limit in limits if stopped.best_within(limit).number != whole.best_within(limit).number
+    )  # here the best one had been stopped
+    best = whole.best_within(limit)
+
+    code, out, err = call("export", "tiny", "--max-params", str(limit), "--json", *accuracy_search[True].place)
+
+    assert code == 0, err
+    report = json.loads(out)
+    assert f"trial {best.number} of run 'tiny' has {best.parameters:,} parameters" in err
+    assert (report["point"]["trial"], report["point"]["rank"]) == (best.number, None)
+    assert report["winner"]["search_accuracy"] == best.score.accuracy
+    assert report["winner"]["search_cross_entropy"] == pytest.approx(best.score.cross_entropy)
+    assert "stopped early there, and evaluated to the end here" in report["statements"][0]

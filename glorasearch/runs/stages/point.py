@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from glorasearch.errors import InputError
 from glorasearch.runs.evaluation import single_executor
 from glorasearch.runs.points import Searched
 from glorasearch.runs.results import SearchResult, TrainResult
+from glorasearch.runs.seen import check_data
 from glorasearch.runs.session import Session
 from glorasearch.runs.stage_result import StageResult
+from glorasearch.search import Executor, TrialRecord
+from glorasearch.search.trials import rank
 from glorasearch.space import EvaluationTask, Score, Subnet
 
 
@@ -46,6 +50,36 @@ def check_point(session: Session) -> None:
         _trained(session, searched)
 
 
+def best_within(session: Session, searched: Searched, parameters: int) -> TrialRecord:
+    """The best trial of at most so many trainable parameters, as if no evaluation had been stopped early.
+
+    Those that were stopped and might be better are evaluated to the end, the most promising first, until none is left.
+
+    Args:
+        session: of the run that searched.
+        searched: that run.
+        parameters: at most.
+
+    Raises:
+        InputError: if none is that small, or the run's weights or images are not there any more.
+    """
+    best = searched.best_within(parameters)
+    waiting = searched.undecided(parameters, best)
+    _trained(session, searched)
+    check_data(session)
+    with (
+        session.progress.task("trials that were stopped early, at most", len(waiting)) as advance,
+        single_executor(session) as executor,
+    ):
+        for done, record in enumerate(waiting, 1):
+            if not searched.may_beat(record, best):
+                break
+            score = _evaluated(executor, session, record.number, searched.subnet(record.number))
+            best = min(best, replace(record, score=score), key=lambda one: rank(searched.fitness, one))
+            advance(done, "")
+    return best
+
+
 def _trained(session: Session, searched: Searched) -> TrainResult:
     """The supernet's training, whose weights must be there."""
     if searched.train.weights not in session.store:
@@ -61,7 +95,10 @@ def _search(session: Session, searched: Searched) -> SearchResult:
     number = session.config.point.trial
     assert number is not None
     record, subnet, space = searched.trial(number), searched.subnet(number), session.bound_space
-    score = _evaluated(session, subnet) if record.score.stopped_early else record.score
+    score = record.score
+    if score.stopped_early:
+        with single_executor(session) as executor:
+            score = _evaluated(executor, session, number, subnet)
     start, share = searched.origin(space, subnet)
     session.progress.say(f"trial {number} of run {searched.name!r}: its supernet and search are taken over")
     return searched.search.model_copy(
@@ -83,15 +120,14 @@ def _search(session: Session, searched: Searched) -> SearchResult:
     )
 
 
-def _evaluated(session: Session, subnet: Subnet) -> Score:
+def _evaluated(executor: Executor, session: Session, number: int, subnet: Subnet) -> Score:
     """The score of a trial that the search had stopped early, now on all images.
 
     Raises:
         InputError: if its evaluation fails.
     """
-    with single_executor(session) as executor:
-        executor.submit(EvaluationTask(subnet.to_json(), subnet.digest, session.require(TrainResult).weights))
-        result = executor.next_result()
+    executor.submit(EvaluationTask(subnet.to_json(), subnet.digest, session.require(TrainResult).weights))
+    result = executor.next_result()
     if result.score is None:
-        raise InputError(f"point.trial: trial {session.config.point.trial} cannot be evaluated: {result.failure}")
+        raise InputError(f"point.trial: trial {number} cannot be evaluated: {result.failure}")
     return result.score
