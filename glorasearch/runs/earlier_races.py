@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 from glorasearch.adapters import frozen_tensors
-from glorasearch.choices import plugin_sources
 from glorasearch.db import RaceMember, RaceStore
 from glorasearch.identity import digest, identity
 from glorasearch.race import Training
@@ -39,9 +38,8 @@ class EarlierRaces:
             "config": identity(spec.config),
             "start": self._session.require(TrainResult).weights if spec.inherited else None,
         }
-        if spec.space.plugins:  # what code without a digest has trained belongs to this run alone
-            sources = plugin_sources(spec.space.plugins)
-            content["plugins"] = {path: source or f"of run {self._session.name}" for path, source in sources.items()}
+        if spec.space.plugins:
+            content["plugins"] = self._session.plugins_of(spec.space)
         return digest(content)
 
     def find(self, wanted: Mapping[Training, str], rung: int) -> list[RaceMember]:

@@ -15,6 +15,7 @@ from torch import nn
 
 from glorasearch.adapters import adaptable_layers, frozen_tensors, unadaptable_layers
 from glorasearch.backbone import build_backbone, build_skeleton, check_input
+from glorasearch.choices import plugin_sources
 from glorasearch.data import InputSpec, SearchData, SourceSummary, check_source, load_search_data
 from glorasearch.errors import InputError, WeightsCorruptError, WeightsNotFoundError
 from glorasearch.evaluation import load_weights
@@ -176,6 +177,10 @@ class Session:
         pick = self.stored.results.pick
         assert pick is not None
         return pick
+
+    def plugins_of(self, space: SearchSpace) -> dict[str, str]:
+        """Plugin of a space → digest of its files; what code without one has trained belongs to this run alone."""
+        return {path: source or f"of run {self.name}" for path, source in plugin_sources(space.plugins).items()}
 
     def space_of(self, key: str) -> SearchSpace | None:
         """The search space of a key, for `supernet`: None is the run's own."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from glorasearch.choices import plugin_sources
 from glorasearch.errors import NonFiniteLossError
 from glorasearch.identity import digest, identity
 from glorasearch.runs.pilots import JUDGED_BY, GivenUpError, checks, in_order, is_behind, judged_subnets, outcome
@@ -167,8 +166,7 @@ def _key(session: Session) -> str:
     }
     session.give_back(supernet)
     if session.space.plugins:
-        sources = plugin_sources(session.space.plugins)
-        content["plugins"] = {path: source or f"of run {session.name}" for path, source in sources.items()}
+        content["plugins"] = session.plugins_of(session.space)
     return digest(content)
 
 

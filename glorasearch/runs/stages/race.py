@@ -80,7 +80,8 @@ class _Race:
         trainings = trainings_of(rung, self._candidates, self._scores, self._config, BETAS)
         specs = {training: self._spec(training) for training in trainings}
         keys = {training: self._earlier.key(training, spec) for training, spec in specs.items()}
-        own = [training for training in trainings if training not in self._taken_over(rung, keys)]
+        known = self._taken_over(rung, keys)
+        own = [training for training in trainings if training not in known]
         size = self._backend.size([specs[training] for training in own])
         every = dict(enumerate(stacks(own, size)))
         pending = {

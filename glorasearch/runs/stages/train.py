@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from glorasearch.choices import plugin_sources
 from glorasearch.identity import digest, identity
 from glorasearch.runs.fixed_methods import only_subnet
 from glorasearch.runs.results import Results, TrainResult
@@ -64,9 +63,8 @@ def _key(session: Session, supernet: Supernet, recipe: TrainingConfig) -> str:
         "device": training_backend(session, recipe.ranks).device(session),
         "versions": versions(),
     }
-    if session.space.plugins:  # weights from code without a digest belong to this run alone
-        sources = plugin_sources(session.space.plugins)
-        content["plugins"] = {path: source or f"of run {session.name}" for path, source in sources.items()}
+    if session.space.plugins:
+        content["plugins"] = session.plugins_of(session.space)
     return digest(content)
 
 
