@@ -28,9 +28,9 @@ from glorasearch.data import DataConfig, InputSpec, SearchData, SearchSplit, Spl
 from glorasearch.db import TrialStorage
 from glorasearch.errors import BackboneError, DataError, ExportError
 from glorasearch.evaluation import CandidateEvaluator
-from glorasearch.runs.config import RefitConfig
 from glorasearch.runs.files import is_export
 from glorasearch.runs.progress import Progress, Silent
+from glorasearch.runs.refit_config import RefitConfig
 from glorasearch.runs.session import resolve_device
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome, SearchProgress
 from glorasearch.space import Score, SearchSpace, Subnet

@@ -4,128 +4,33 @@ from __future__ import annotations
 
 import copy
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, model_validator
 
 from glorasearch.backbone import BackboneConfig
-from glorasearch.bounded import MOST_LEVELS, parse_toml
-from glorasearch.config import MOST_STEPS, MOST_THREADS, Compile, Config, ListOf, Role, Seed
+from glorasearch.config import MOST_THREADS, Compile, Config, Role, Seed
 from glorasearch.data import DataConfig
 from glorasearch.errors import ConfigError, SearchSpaceError
 from glorasearch.identity import digest, identity_of
 from glorasearch.race import RaceConfig
 from glorasearch.runs.fixed_methods import shipped_methods
+from glorasearch.runs.overrides import apply_override
 from glorasearch.runs.paths import anchored
 from glorasearch.runs.point_config import PointConfig
+from glorasearch.runs.refit_config import RefitConfig
+from glorasearch.runs.report_config import ExportConfig, ReportConfig
 from glorasearch.search import SearchConfig
 from glorasearch.space import SearchSpace, SpaceConfig
-from glorasearch.statistics import METRICS, Metric
 from glorasearch.strict_toml import read_toml, validate
-from glorasearch.training import TrainingConfig, TrainSection
+from glorasearch.training import TrainSection
 
 MOST_NAME: Final = 200
 """Characters of a run's name: a sweep appends that of its task, and files have names of 255 bytes at most."""
 METHOD_KEY: Final = "race.methods."
 """Before the name of a fixed method of the race, in the key of its search space."""
-
-TEACHER_STEPS: Final = 1_000
-"""Of each teacher, unless the refit has fewer."""
-
-
-class RefitConfig(Config):
-    """Training the winner alone, on train + search."""
-
-    section: ClassVar[str] = "refit"
-    steps: int = Field(default=1_500, ge=0, le=MOST_STEPS)
-    """Optimiser steps; 0, without a race, keeps the inherited weights."""
-    start: Literal["inherited", "fresh"] = "inherited"
-    """Weights to start from: those of the supernet, or new ones. After a race it starts as its winner did."""
-    lr: float | None = Field(default=None, gt=0, examples=[4e-3])
-    """Peak learning rate; the training's if not given. Those of the other groups are scaled by the same factor. After a
-    race it is the winner's."""
-    warmup_steps: int | None = Field(default=None, ge=0, le=MOST_STEPS, examples=[50])
-    """Steps of linear warm-up; the training's if not given."""
-    folds: int = Field(default=0, ge=0, le=1_000, examples=[5])
-    """Without a race: before the refit, train it once without each of so many parts of the search split, and keep the
-    inherited weights if they are right on more images of these parts; 0 does not judge it."""
-    teachers: int = Field(default=8, ge=0, le=1_000)
-    """Models that teach the winner of a race what to answer on mixed images; 0 trains it on the labels."""
-    orders: int = Field(default=4, ge=1, le=1_000)
-    """Teachers of one candidate, which differ in their seeds; the best candidates of different methods teach."""
-    teacher_steps: int | None = Field(default=None, ge=1, le=MOST_STEPS, examples=[1_000])
-    """Optimiser steps of each teacher; 1,000, or as many as the refit has if that is less, if not given."""
-    teacher_lr: float = Field(default=3e-3, gt=0)
-    """Largest peak learning rate of a teacher; else it has its candidate's."""
-    teacher_drop_path: float = Field(default=0.1, ge=0, lt=1)
-    """Stochastic depth of the teachers."""
-    mixed: int = Field(default=10_000, ge=0, le=10_000_000)
-    """Mixed pairs of images that the winner learns from, besides the images themselves."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.folds == 1 or (self.folds and not self.steps):
-            raise ValueError(
-                f"folds is {self.folds} and steps is {self.steps}; a refit that is judged has at least 2 folds, and "
-                "steps; with 0 folds it is not judged"
-            )
-        if self.teachers % self.orders:
-            raise ValueError(
-                f"teachers is {self.teachers}, which is no multiple of orders, {self.orders}: each candidate that "
-                "teaches has that many"
-            )
-        return self
-
-    @property
-    def steps_of_teachers(self) -> int:
-        """Optimiser steps of each teacher."""
-        return self.teacher_steps or min(TEACHER_STEPS, self.steps or TEACHER_STEPS)
-
-    def training(self, train: TrainingConfig, *, steps: int | None = None, lr: float | None = None) -> TrainingConfig:
-        """The recipe of the refit, given that of the supernet; with other steps or another rate if they are given."""
-        return train.for_one_subnet(
-            steps=self.steps if steps is None else steps,
-            lr=self.lr if lr is None else lr,
-            warmup_steps=self.warmup_steps,
-        )
-
-
-class ExportConfig(Config):
-    """The merged model."""
-
-    section: ClassVar[str] = "export"
-    path: Annotated[str | None, Role.BOOKKEEPING] = Field(default=None, examples=["exported"])
-    """Where to write the model; `<workspace>/runs/<name>/export` if not given."""
-    tolerance: float = Field(default=1e-3, gt=0)
-    """Largest difference of merged and active outputs, relative to the largest output."""
-
-
-class ReportConfig(Config):
-    """What the report compares the winner with; measured on the test split, once."""
-
-    section: ClassVar[str] = "report"
-    baselines: ListOf[str] = Field(default=(), examples=[["linear_probe", "lora"]])
-    """Search spaces with one subnet, such as `linear_probe` and `lora`, trained on train + search."""
-    steps: int | None = Field(default=None, ge=0, le=MOST_STEPS, examples=[6_000])
-    """Optimiser steps of the baselines; the supernet's if not given."""
-    random_subnets: int = Field(default=0, ge=0, le=100_000)
-    """Random subnets with inherited weights to compare with."""
-    chance_subnets: int = Field(default=32, ge=0, le=100_000)
-    """Random subnets scored on the search split, to say what the best of as many as were tried has by chance; with
-    fewer than 8 nothing is said."""
-    best_fixed: bool = True
-    """Whether the best fixed method of the race, at its best rate, is a baseline, too."""
-    metrics: ListOf[Metric] = METRICS
-    """What is measured of the winner and the baselines, besides the accuracy."""
-    resamples: int = Field(default=1_000, ge=0, le=100_000)
-    """Resamples of the test images for the winner's intervals; with 0 only `top1` and `top5` have any, Wilson's."""
-
-    def training(self, train: TrainingConfig, lr: float | None = None) -> TrainingConfig:
-        """The recipe of the baselines, given that of the supernet; at another rate if one is given."""
-        return train.for_one_subnet(steps=train.steps if self.steps is None else self.steps, lr=lr)
 
 
 class RunConfig(Config):
@@ -220,7 +125,7 @@ class RunConfig(Config):
         """As `load`, from a dictionary; `source` names its origin in messages."""
         merged = copy.deepcopy(dict(data))
         for override in overrides:
-            _apply(merged, override)
+            apply_override(merged, override)
         return validate(merged, cls, source, ConfigError)
 
     def to_dict(self) -> dict[str, Any]:
@@ -273,28 +178,3 @@ def run_name(path: Path) -> str:
 def configuration_digest(configuration: Mapping[str, Any]) -> str:
     """SHA-256 of what decides the results in `RunConfig.configuration()`: runs that are the same run agree in it."""
     return digest(identity_of(RunConfig, configuration))
-
-
-def _apply(data: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {override!r}: expected section.key=value, such as search.trials=200")
-    try:
-        value = parse_toml(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    except ValueError as error:
-        raise ConfigError(f"--set {_brief(override)}: {error}") from error
-    *sections, last = key.strip().split(".")
-    if len(sections) > MOST_LEVELS:
-        raise ConfigError(f"--set {_brief(override)}: it is nested more than {MOST_LEVELS} levels deep")
-    target = data
-    for section in sections:
-        target = target.setdefault(section, {})
-        if not isinstance(target, dict):
-            raise ConfigError(f"--set {override!r}: {section!r} is a value, not a section")
-    target[last] = value
-
-
-def _brief(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")

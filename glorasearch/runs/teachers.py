@@ -21,8 +21,8 @@ from glorasearch.data import TrainSplit
 from glorasearch.errors import RunError
 from glorasearch.identity import digest, identity
 from glorasearch.race import member_seed
-from glorasearch.runs.config import RefitConfig
 from glorasearch.runs.memory import in_halves
+from glorasearch.runs.refit_config import RefitConfig
 from glorasearch.runs.results import (
     Pick,
     RaceCandidate,

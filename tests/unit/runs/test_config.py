@@ -13,7 +13,9 @@ from pydantic import BaseModel
 
 from glorasearch.config import Config
 from glorasearch.errors import ConfigError
-from glorasearch.runs.config import RefitConfig, ReportConfig, RunConfig, configuration_digest
+from glorasearch.runs.config import RunConfig, configuration_digest
+from glorasearch.runs.refit_config import RefitConfig
+from glorasearch.runs.report_config import ReportConfig
 from glorasearch.runs.template import reference, render
 from glorasearch.statistics import METRICS
 from glorasearch.training import TrainingConfig, TrainSection

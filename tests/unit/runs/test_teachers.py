@@ -10,7 +10,8 @@ from support.data import few_digits
 from support.stage_results import RACE_SUMMARY, candidate, result
 
 from glorasearch.errors import ConfigError
-from glorasearch.runs.config import RefitConfig, RunConfig
+from glorasearch.runs.config import RunConfig
+from glorasearch.runs.refit_config import RefitConfig
 from glorasearch.runs.results import RaceResult
 from glorasearch.runs.teachers import Mixture, choose_teachers, too_few
 
