@@ -10,7 +10,8 @@ from glorasearch.cli.race_table import print_race
 from glorasearch.data.names import describe_ignored
 from glorasearch.plain_console import PlainConsole
 from glorasearch.runs.paths import space_label
-from glorasearch.runs.results import BestSearched, DataSummary, PilotsSummary, PilotSummary, Report
+from glorasearch.runs.results import BestSearched, DataSummary, ParetoPoint, PilotsSummary, PilotSummary, Report
+from glorasearch.space import CLASS_METRICS, fitness_name
 
 SHOWN_OF_FRONT = 12
 """Points of the front of a search that a line shows."""
@@ -141,18 +142,25 @@ def _front(report: Report) -> str:
     run = report.run if report.point is None else report.point.run
     every = -(-len(report.front) // SHOWN_OF_FRONT)
     shown = report.front[::-1][::every][::-1]  # the best one is always among them
-    points = "; ".join(f"{one.trial}: {count(one.parameters)}, {percent(one.search_accuracy)}" for one in shown)
+    points = "; ".join(f"{one.trial}: {', '.join((count(one.parameters), *_worth(one)))}" for one in shown)
     some = f"{len(shown)} of {len(report.front)} points on the " if every > 1 else ""
+    names = [fitness_name(name) for name in report.front[0].objectives] or ["accuracy"]
     return (
-        f"{some}front of the search (trial: parameters, accuracy on the search split): {points}. "
+        f"{some}front of the search (trial: parameters, {', '.join(names)} on the search split): {points}. "
         f"`glorasearch export {run} --trial N` refits and exports one"
     )
 
 
+def _worth(point: ParetoPoint) -> list[str]:
+    """What a point of the front is worth, beside its parameters."""
+    return [f"{value:.3f}" for value in point.objectives.values()] or [percent(point.search_accuracy)]
+
+
 def _scores(report: Report) -> str:
-    best = report.best_searched
+    best, fitness = report.best_searched, report.search.fitness
+    asked = f"{fitness_name(fitness)} {best.search_fitness:.3f}, " if fitness in CLASS_METRICS else ""
     return (
-        f"{percent(best.search_accuracy)}, cross-entropy {best.search_cross_entropy:.3f}, tempered "
+        f"{asked}{percent(best.search_accuracy)}, cross-entropy {best.search_cross_entropy:.3f}, tempered "
         f"{best.search_tempered:.3f} at temperature {best.search_temperature:.2f}"
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -11,9 +13,10 @@ import torch
 from glorasearch.config import Compile, Precision
 from glorasearch.data import SearchSplit
 from glorasearch.errors import DataError, EvaluationError, GlorasearchError, reason
+from glorasearch.evaluation.class_metrics import area_under_curve, device_counts
 from glorasearch.evaluation.make_model import make_merged_model
 from glorasearch.evaluation.scoring import Chunks, PendingSums, device_sums, hardest_first, natural_order
-from glorasearch.space import EvaluationResult, EvaluationTask, Score, StopThreshold, Subnet
+from glorasearch.space import EvaluationResult, EvaluationTask, Fitness, Score, StopThreshold, Subnet
 from glorasearch.supernet import Supernet
 
 CHUNK: Final = 25
@@ -138,20 +141,30 @@ class CandidateEvaluator:
             return EvaluationResult(task.subnet_digest, error=mismatch)
         try:
             subnet = parsed or Subnet.from_json(task.subnet_json)
-            return EvaluationResult(task.subnet_digest, self.evaluate(subnet, task.threshold))
+            return EvaluationResult(task.subnet_digest, self.evaluate(subnet, task.threshold, task.metrics))
         except EvaluationError as error:
             return EvaluationResult(task.subnet_digest, error=str(error))
         except (GlorasearchError, torch.OutOfMemoryError) as error:
             return EvaluationResult(task.subnet_digest, error=f"{type(error).__name__}: {reason(error)}")
 
     @torch.inference_mode()
-    def evaluate(self, subnet: Subnet, threshold: StopThreshold | None = None) -> Score:
+    def evaluate(
+        self, subnet: Subnet, threshold: StopThreshold | None = None, metrics: Sequence[Fitness] = ()
+    ) -> Score:
         """Score a subnet on the search split; with a threshold, stop once the subnet is certain to be worse.
+
+        Args:
+            subnet: what is scored.
+            threshold: what it has to reach.
+            metrics: of `CLASS_METRICS` those that the score is to have.
 
         Raises:
             SearchSpaceError: if the subnet is not of this space.
+            EvaluationError: if a metric does not exist: an area under the curve if all images have one label.
         """
         chunks = self.chunks
+        counted, ranked = bool(set(metrics) - {"auc"}), "auc" in metrics
+        outputs: list[torch.Tensor] = []
         started, self._started = self._started, None
         if started is None or started.subnet != subnet:
             started = self._begin(subnet)
@@ -161,15 +174,21 @@ class CandidateEvaluator:
             logits = self.model.forward(images) if index else started.logits
             labels = chunks.labels[index * chunks.size : (index + 1) * chunks.size]
             part = device_sums(logits[: len(labels)], labels)
+            if counted:
+                part = torch.cat([part, device_counts(logits[: len(labels)], labels)])
+            if ranked:
+                outputs.append(logits[: len(labels)].clone())
             found = part if found is None else found + part
             seen = index * chunks.size + len(labels)
             last = seen == chunks.images
             if threshold is None and not last:
                 continue
-            pending = PendingSums(found)
+            pending = PendingSums(found, chunks.by_class(logits.shape[1]) if counted else None)
             if last and self.ahead:
                 self._begin_next(subnet)
             sums = pending.wait()
+            if last and ranked and sums.finite:
+                sums = sums._replace(auc=_area(torch.cat(outputs), chunks.labels))
             if last or threshold is None:
                 return Score.of(sums, seen, seconds=self._seconds(began))
             bound = threshold.bound(sums, seen, chunks.images)
@@ -203,6 +222,13 @@ class CandidateEvaluator:
         """Order and load the images now; otherwise the first candidate does."""
         with torch.inference_mode():
             _ = self.chunks.first
+
+
+def _area(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    area = area_under_curve(logits, labels)
+    if not math.isfinite(area):
+        raise EvaluationError("there is no area under the curve: all images of the search split have one label")
+    return area
 
 
 class _Started(NamedTuple):

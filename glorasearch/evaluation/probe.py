@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from glorasearch.errors import NonFiniteLossError
 from glorasearch.evaluation.evaluator import CandidateEvaluator
-from glorasearch.space import Fitness, Subnet
+from glorasearch.space import CLASS_METRICS, Fitness, Subnet
 
 
 def probe(evaluator: CandidateEvaluator, subnets: Mapping[str, Subnet], measure: Fitness) -> dict[str, float]:
@@ -17,8 +17,9 @@ def probe(evaluator: CandidateEvaluator, subnets: Mapping[str, Subnet], measure:
         NonFiniteLossError: if one of them is not finite.
     """
     found: dict[str, float] = {}
+    metrics = [measure] if measure in CLASS_METRICS else []
     for name, subnet in subnets.items():
-        found[name] = float(getattr(evaluator.evaluate(subnet), measure))
+        found[name] = float(getattr(evaluator.evaluate(subnet, metrics=metrics), measure))
         if not math.isfinite(found[name]):
             raise NonFiniteLossError(f"{name} is {found[name]} on the search split: the training has diverged")
     return found

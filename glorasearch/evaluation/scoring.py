@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from glorasearch.data import SearchSplit, TestSplit
 from glorasearch.errors import DataError
 from glorasearch.evaluation.merged_model import MergedModel
-from glorasearch.space import BoundSpace, sample_within_budget
+from glorasearch.space import BoundSpace, ClassCounts, sample_within_budget
 from glorasearch.space.early_stopping import UNIT
 from glorasearch.space.score import BETAS, ScoreSums
 
@@ -51,6 +51,7 @@ class Chunks:
         """Images per chunk: the requested size, or less if that makes the chunks more even."""
         self.labels = split.labels[order].to(device)
         """`(N,)`, in the order of the chunks."""
+        self._label_counts = split.labels.bincount()
         padded = torch.cat([order, order[-1:].expand(self.count * self.size - self.images)])
         self._split, self._device, self._dtype = split, device, dtype
         self._positions = torch.split(padded, self.size)
@@ -74,6 +75,11 @@ class Chunks:
     def first(self) -> Tensor:
         """The first chunk."""
         return next(iter(self))
+
+    def by_class(self, classes: int) -> tuple[int, ...]:
+        """`(classes,)`: the images of each class."""
+        counts = [int(count) for count in self._label_counts]
+        return (*counts, *[0] * (classes - len(counts)))
 
 
 def natural_order(split: SearchSplit) -> Tensor:
@@ -151,8 +157,12 @@ def score_sums(logits: Tensor, labels: Tensor) -> ScoreSums:
 class PendingSums:
     """Sums requested from the device; they are copied while more work is queued behind them."""
 
-    def __init__(self, found: Tensor) -> None:
-        """What `device_sums` returned, or a sum of such; does not wait."""
+    def __init__(self, found: Tensor, split: tuple[int, ...] | None = None) -> None:
+        """What `device_sums` returned, or a sum of such; does not wait.
+
+        With `split`, the images of the whole split by label, `device_counts` are appended to it.
+        """
+        self._split = split
         self._arrived: torch.cuda.Event | None = None
         if found.is_cuda:
             self._found = torch.empty(len(found), dtype=torch.float64, pin_memory=True)
@@ -166,8 +176,15 @@ class PendingSums:
         """The sums, once they have arrived; does not wait for what was queued after them."""
         if self._arrived is not None:
             self._arrived.synchronize()
-        correct, *units = self._found.tolist()
-        return ScoreSums(int(correct), tuple(one * UNIT for one in units))
+        correct, *rest = self._found.tolist()
+        nats = tuple(one * UNIT for one in rest[: len(BETAS)])
+        return ScoreSums(int(correct), nats, self._counts([int(count) for count in rest[len(BETAS) :]]))
+
+    def _counts(self, counts: list[int]) -> ClassCounts | None:
+        if self._split is None:
+            return None
+        classes = len(self._split)
+        return ClassCounts(self._split, *(tuple(counts[n * classes : (n + 1) * classes]) for n in range(3)))
 
 
 def accuracy_on_test(

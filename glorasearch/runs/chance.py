@@ -12,7 +12,7 @@ from optuna.study import StudyDirection
 from glorasearch.runs.results import SearchChance
 from glorasearch.search import Executor, SearchOutcome
 from glorasearch.search.trials import direction, objective
-from glorasearch.space import BoundSpace, EvaluationTask, Fitness, sample_within_budget
+from glorasearch.space import CLASS_METRICS, BoundSpace, EvaluationTask, Fitness, sample_within_budget
 from glorasearch.statistics import best_by_chance
 from glorasearch.statistics.chance import LEAST_SCORES
 
@@ -53,8 +53,9 @@ def search_chance(
     rng = np.random.default_rng([seed, CHANCE_TAG])
     subnets = [sample_within_budget(space, rng) for _ in range(count)]
     distinct = {subnet.digest: subnet for subnet in subnets}
+    metrics = (fitness,) if fitness in CLASS_METRICS else ()
     for digest, subnet in distinct.items():
-        executor.submit(EvaluationTask(subnet.to_json(), digest, weights))
+        executor.submit(EvaluationTask(subnet.to_json(), digest, weights, metrics=metrics))
     fitness_of: dict[str, float] = {}
     for done in range(len(distinct)):
         result = executor.next_result()

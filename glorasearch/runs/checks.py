@@ -40,6 +40,11 @@ def check_run(session: Session, only: str | None) -> None:
     if not resources.local and uses_workers:
         resources.check(torch.cuda.device_count())
     check_data(session)
+    if "auc" in config.search.metrics and len(set(session.data.search.labels.tolist())) < 2:
+        raise ConfigError(
+            "search.fitness is 'auc', but all images of the search split have one label: there is no area under the "
+            "curve; take another fitness, or a larger split"
+        )
     _ = session.baselines
     _ = session.starts
     if config.race.enabled:

@@ -16,7 +16,7 @@ from glorasearch.runs.config import RunConfig
 from glorasearch.runs.earlier_runs import trial_subnet
 from glorasearch.runs.results import BaselineResult, PointSummary, Results, SearchResult, TrainResult
 from glorasearch.runs.workspace import Workspace
-from glorasearch.space import BoundSpace, Fitness, Subnet
+from glorasearch.space import CLASS_METRICS, BoundSpace, Fitness, Subnet, higher_is_better
 
 if TYPE_CHECKING:
     from glorasearch.db import TrialStorage
@@ -77,6 +77,11 @@ class Searched:
         """What it optimised."""
         fitness: Fitness = self.config["search"]["fitness"]
         return fitness
+
+    @property
+    def metrics(self) -> tuple[Fitness, ...]:
+        """What the scores of its trials have beside what each has."""
+        return (self.fitness,) if self.fitness in CLASS_METRICS else ()
 
     @cached_property
     def storage(self) -> TrialStorage:
@@ -144,7 +149,7 @@ class Searched:
         from glorasearch.search.trials import objective
 
         value = objective(self.fitness, record.score)
-        return -value if self.fitness == "accuracy" else value
+        return -value if higher_is_better(self.fitness) else value
 
     def subnet(self, number: int) -> Subnet:
         """The subnet of a trial."""

@@ -17,6 +17,7 @@ from glorasearch.runs.results import (
     Verdict,
     WinnerComparison,
 )
+from glorasearch.space import fitness_name
 from glorasearch.statistics import LEVEL, holm
 
 
@@ -89,7 +90,8 @@ def winner_statement(found: WinnerComparison, method: str) -> str:
 
 def chance_statement(found: SearchChance, start: str | None = None) -> str:
     """A sentence on the search's winner and chance; `start` is the winner's name if the search began with it."""
-    percent = found.fitness == "accuracy"
+    percent = found.fitness in ("accuracy", "balanced_accuracy")
+    unit = " in nats" if found.fitness in ("tempered", "cross_entropy") else ""
 
     def text(value: float) -> str:
         return f"{100 * value:.1f} %" if percent else f"{value:.4f}"
@@ -99,7 +101,7 @@ def chance_statement(found: SearchChance, start: str | None = None) -> str:
         "within": "within what",
         "worse": "worse than what",
     }[found.verdict]
-    name = f"{found.fitness.replace('_', '-')}{'' if percent else ' in nats'}"
+    name = f"{fitness_name(found.fitness)}{unit}"
     winner = "the search's winner" if start is None else f"the search's winner, {start}, with which it began,"
     return _sentence(
         f"{winner} is {conclusion} the best of {found.draws} random subnets has by chance: "

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from glorasearch.config import MOST_BATCH, Config, ListOf, Precision, Role, Seed
-from glorasearch.space import Fitness
+from glorasearch.space import CLASS_METRICS, WITHOUT_BOUND, Fitness
 
 Sampler = Literal["evolution", "random", "tpe", "nsga2"]
 SAMPLERS: Final[Mapping[Sampler, str]] = {
@@ -43,7 +43,11 @@ class SearchConfig(Config):
     fitness: Fitness = "tempered"
     """What is optimised. `tempered`: the mean cross-entropy at each candidate's own best temperature, the best of 37
     from 1/16 to 32. `accuracy`: the share of correct images. `cross_entropy`: the mean cross-entropy of the logits as
-    they are. Ties go to the higher accuracy, or if that is equal, too, to the lower cross-entropy. `nsga2` breeds by
+    they are. `balanced_accuracy`: the mean over classes of the share of their images that are correct. `macro_f1`: the
+    mean over classes of the F1 score; a class counts if an image has it or is taken for it. `auc`: the mean over
+    classes of the area under the ROC curve of one class against the rest, by the softmax of the logits; for it every
+    candidate is evaluated to the end. Ties go to the higher accuracy, or if that is equal, too, to the lower
+    cross-entropy. `nsga2` breeds by
     accuracy and parameters whatever this is, so with it only `accuracy` may be given; if nothing is, the winner among
     its trials is the best by `tempered`."""
     start: ListOf[Annotated[str, Field(min_length=1)]] = ("named",)
@@ -75,7 +79,8 @@ class SearchConfig(Config):
     Exact (`glorasearch.space.early_stopping`): trials, parents and winner are the same with and without, so a study may
     be continued either way. Only the records of stopped trials differ: they hold a bound in place of final scores, and
     are on no Pareto front. Applies to `evolution`, whose parents are the best k, and to `random`, where only the winner
-    counts; `tpe` and `nsga2` learn from all values, so their candidates are always evaluated to the end."""
+    counts; `tpe` and `nsga2` learn from all values, so their candidates are always evaluated to the end, and so are
+    those whose fitness is `auc`."""
     early_stopping_lag: Annotated[int | None, Role.BOOKKEEPING] = Field(default=None, ge=1, le=1_000_000, examples=[4])
     """Trial n is stopped by the results up to n - lag; if not given 4, or a batch with workers.
 
@@ -117,7 +122,14 @@ class SearchConfig(Config):
     @property
     def kept(self) -> int | None:
         """k: a candidate certain to be worse than k distinct others is stopped early; None if none is."""
-        return {"evolution": self.parents, "random": 1}.get(self.sampler) if self.early_stopping else None
+        if not self.early_stopping or self.fitness in WITHOUT_BOUND:
+            return None
+        return {"evolution": self.parents, "random": 1}.get(self.sampler)
+
+    @property
+    def metrics(self) -> tuple[Fitness, ...]:
+        """What the score of every trial has beside what each has."""
+        return (self.fitness,) if self.fitness in CLASS_METRICS else ()
 
     def lag(self, *, in_order: bool) -> int | None:
         """The early-stopping lag; None for the batches before. `in_order`: one candidate is evaluated at a time."""

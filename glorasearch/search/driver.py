@@ -125,7 +125,7 @@ class SearchDriver:
                 elif digest in under_way:
                     twins.setdefault(digest, []).append(trial)
                 else:
-                    self._executor.submit(trial.task(self._weights_digest))
+                    self._executor.submit(trial.task(self._weights_digest, self._config.metrics))
                     under_way[digest] = trial
             if not under_way:
                 return

@@ -10,7 +10,16 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from glorasearch.errors import SearchError
-from glorasearch.space import EvaluationTask, Fitness, Score, StopThreshold, Subnet
+from glorasearch.space import (
+    CLASS_METRICS,
+    FITNESSES,
+    EvaluationTask,
+    Fitness,
+    Score,
+    StopThreshold,
+    Subnet,
+    higher_is_better,
+)
 
 SUBNET: Final = "subnet"
 """User attribute: digest of the trial's subnet; a trial without it has not been sampled yet."""
@@ -26,7 +35,7 @@ REASON: Final = "reason"
 _SCORE_FIELDS: Final = tuple(field.name for field in fields(Score))
 _MEASURED: Final = tuple(field.name for field in fields(Score) if field.default is MISSING)
 """The parts of every score."""
-_OF_IMAGES_SEEN: Final = ("accuracy", "cross_entropy", "tempered", "beta", "temperature")
+_OF_IMAGES_SEEN: Final = (*FITNESSES, *CLASS_METRICS, "beta", "temperature")
 """Of an evaluation that stopped early these are of its hardest images only, so their attributes start with `seen_`."""
 
 Rank = tuple[float, float, float, int]
@@ -69,9 +78,9 @@ class RunningTrial:
         """A stored trial that has its subnet, from its user attributes."""
         return cls(number, subnet, attrs[PARAMETERS], attrs.get(START), tuple(attrs.get(PARENTS, ())), trial_id)
 
-    def task(self, weights_digest: str) -> EvaluationTask:
-        """What an executor needs to evaluate the trial."""
-        return EvaluationTask(self.subnet.to_json(), self.subnet.digest, weights_digest, self.threshold)
+    def task(self, weights_digest: str, metrics: tuple[Fitness, ...] = ()) -> EvaluationTask:
+        """What an executor needs to evaluate the trial; `metrics` are what its score has beside the usual ones."""
+        return EvaluationTask(self.subnet.to_json(), self.subnet.digest, weights_digest, self.threshold, metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +150,7 @@ def scored_trials(trials: Iterable[FrozenTrial]) -> list[TrialRecord]:
 
 def direction(fitness: Fitness) -> StudyDirection:
     """The direction in which an Optuna study improves."""
-    return StudyDirection.MAXIMIZE if fitness == "accuracy" else StudyDirection.MINIMIZE
+    return StudyDirection.MAXIMIZE if higher_is_better(fitness) else StudyDirection.MINIMIZE
 
 
 def objective(fitness: Fitness, score: Score) -> float:
@@ -156,14 +165,16 @@ def rank(fitness: Fitness, record: TrialRecord) -> Rank:
 
     Accuracy: higher is better, ties go to the lower mean cross-entropy. Cross-entropy, tempered or not: lower is
     better, ties go to the higher accuracy, those of tempered ones to the lower plain cross-entropy: a candidate that
-    errs nowhere is tempered to 0. Remaining ties go to the earlier trial.
+    errs nowhere is tempered to 0. Metrics that take classes alike: higher is better, ties go as those of tempered
+    ones. Remaining ties go to the earlier trial.
     """
     accuracy, cross_entropy = -record.score.accuracy, record.score.cross_entropy
     if fitness == "accuracy":
         return accuracy, cross_entropy, 0.0, record.number
     if fitness == "cross_entropy":
         return cross_entropy, accuracy, 0.0, record.number
-    return record.score.tempered, accuracy, cross_entropy, record.number
+    value = float(getattr(record.score, fitness))
+    return -value if higher_is_better(fitness) else value, accuracy, cross_entropy, record.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +228,9 @@ class SearchOutcome:
     evaluation_seconds: float
     """Sum of the wall-clock seconds of all evaluations, those of earlier processes included."""
     pareto: tuple[TrialRecord, ...]
-    """The trials that no other one beats in both accuracy and trainable parameters, the smallest first. Trials that
-    were stopped early, whose accuracy is not known, do not take part."""
+    """The trials that no other one beats in both worth and trainable parameters, the smallest first. The worth is the
+    accuracy, or what was optimised if that takes classes alike. Trials that were stopped early, whose worth is not
+    known, do not take part."""
 
 
 def _attribute(name: str, stopped_early: bool) -> str:

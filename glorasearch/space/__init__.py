@@ -2,6 +2,7 @@
 
 from glorasearch.choices import SUPPORT_TENSORS, Choice, LayerShape, Site, parse_choice
 from glorasearch.space.bound import BoundSpace, Gene
+from glorasearch.space.class_counts import ClassCounts
 from glorasearch.space.config import SpaceConfig
 from glorasearch.space.early_stopping import StopThreshold
 from glorasearch.space.known_backbones import known_layers, known_names, transformer_layers
@@ -9,7 +10,17 @@ from glorasearch.space.messages import Evaluate, EvaluationResult, EvaluationTas
 from glorasearch.space.named_points import named_points
 from glorasearch.space.operators import crossover, mutate, repair, sample, sample_within_budget
 from glorasearch.space.recipe import Recipe
-from glorasearch.space.score import BETAS, FITNESSES, Fitness, Score, ScoreSums
+from glorasearch.space.score import (
+    BETAS,
+    CLASS_METRICS,
+    FITNESSES,
+    WITHOUT_BOUND,
+    Fitness,
+    Score,
+    ScoreSums,
+    fitness_name,
+    higher_is_better,
+)
 from glorasearch.space.search_space import SearchSpace, shipped_directory, shipped_names
 from glorasearch.space.sections import Budget
 from glorasearch.space.sizes import SimulatedSizes, Sizes, simulate_sizes
@@ -17,11 +28,14 @@ from glorasearch.space.subnet import GeneKey, Subnet
 
 __all__ = [
     "BETAS",
+    "CLASS_METRICS",
     "FITNESSES",
     "SUPPORT_TENSORS",
+    "WITHOUT_BOUND",
     "BoundSpace",
     "Budget",
     "Choice",
+    "ClassCounts",
     "Evaluate",
     "EvaluationResult",
     "EvaluationTask",
@@ -41,6 +55,8 @@ __all__ = [
     "Subnet",
     "crossover",
     "evaluate_safely",
+    "fitness_name",
+    "higher_is_better",
     "known_layers",
     "known_names",
     "mutate",

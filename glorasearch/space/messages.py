@@ -12,7 +12,7 @@ from glorasearch.errors import EvaluationError
 from glorasearch.interrupts import is_interrupt
 from glorasearch.redact import redact
 from glorasearch.space.early_stopping import StopThreshold
-from glorasearch.space.score import Score
+from glorasearch.space.score import Fitness, Score
 
 _REASON_LENGTH: Final = 500
 
@@ -28,6 +28,8 @@ class EvaluationTask:
     """The weights in the weight store that the candidate inherits."""
     threshold: StopThreshold | None = None
     """The evaluation may stop once the candidate is certain to be worse than this; None to score all images."""
+    metrics: tuple[Fitness, ...] = ()
+    """Of `CLASS_METRICS` those that the score is to have."""
 
 
 @dataclass(frozen=True, slots=True)

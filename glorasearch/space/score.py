@@ -6,15 +6,38 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Self
 
-Fitness = Literal["tempered", "accuracy", "cross_entropy"]
+from glorasearch.space.class_counts import ClassCounts
+
+Fitness = Literal["tempered", "accuracy", "cross_entropy", "balanced_accuracy", "macro_f1", "auc"]
 """What a search optimises.
 
 - `tempered`: the mean cross-entropy in nats at the candidate's own best temperature, `min over beta in BETAS of
   mean_i [logsumexp(beta z_i) - beta z_i,y_i]` of logits z. It does not punish a candidate for being sure of itself.
 - `accuracy`: the share of correct images.
 - `cross_entropy`: the mean cross-entropy in nats.
+- `balanced_accuracy`: the mean over classes of the share of their images that are correct.
+- `macro_f1`: the mean over classes of the F1 score; a class counts if an image has it or is taken for it.
+- `auc`: the mean over classes of the area under the ROC curve of one class against the rest.
 """
 FITNESSES: Final[tuple[Fitness, ...]] = ("tempered", "accuracy", "cross_entropy")
+"""Those that every score has."""
+CLASS_METRICS: Final[tuple[Fitness, ...]] = ("balanced_accuracy", "macro_f1", "auc")
+"""Those that take classes alike: a score has the ones that its task asks for."""
+WITHOUT_BOUND: Final[tuple[Fitness, ...]] = ("auc",)
+"""Those that some of the images say too little of: for them every candidate is evaluated to the end."""
+_HIGHER_IS_BETTER: Final[tuple[Fitness, ...]] = ("accuracy", *CLASS_METRICS)
+_WRITTEN: Final = {"macro_f1": "macro F1", "auc": "AUC", "balanced_accuracy": "balanced accuracy"}
+
+
+def higher_is_better(fitness: Fitness) -> bool:
+    """Whether the fitness is between 0 and 1, and 1 is the best; else 0 is the best."""
+    return fitness in _HIGHER_IS_BETTER
+
+
+def fitness_name(fitness: str) -> str:
+    """As it is written in a sentence."""
+    return _WRITTEN.get(fitness, fitness.replace("_", "-"))
+
 
 _QUARTERS: Final = (1.0, math.sqrt(math.sqrt(2)), math.sqrt(2), math.sqrt(math.sqrt(8)))
 """Powers of 2 ** (1/4), from square roots, which are rounded alike on every machine."""
@@ -30,6 +53,10 @@ class ScoreSums(NamedTuple):
     nats: tuple[float, ...]
     """Sum of their cross-entropies at each of `BETAS`, exact as `glorasearch.space.early_stopping` says; nan or inf if
     one of them is."""
+    classes: ClassCounts | None = None
+    """Counts by class, if they were asked for."""
+    auc: float | None = None
+    """Area under the ROC curve of all images, if it was asked for."""
 
     @property
     def finite(self) -> bool:
@@ -75,6 +102,10 @@ class Score:
     """If the evaluation stopped early: the best fitness that the candidate could still have reached."""
     stopped_after: int | None = None
     """If the evaluation stopped early: the images seen."""
+    balanced_accuracy: float | None = None
+    """Of the images seen, as are the next two: a metric that takes classes alike, if the task asks for it."""
+    macro_f1: float | None = None
+    auc: float | None = None
 
     @classmethod
     def of(
@@ -91,6 +122,9 @@ class Score:
             seconds=seconds,
             bound=bound,
             stopped_after=seen,
+            balanced_accuracy=None if sums.classes is None else sums.classes.balanced_accuracy,
+            macro_f1=None if sums.classes is None else sums.classes.macro_f1,
+            auc=sums.auc,
         )
 
     @property

@@ -22,6 +22,7 @@ from glorasearch.runs.results.test import (
 )
 from glorasearch.runs.results.training import ParetoPoint, RefitJudgement, SearchSummary, TeacherSummary
 from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
+from glorasearch.space import fitness_name
 
 
 class ExportSummary(FrozenModel):
@@ -106,6 +107,8 @@ class BestSearched(FrozenModel):
     search_cross_entropy: float
     search_tempered: float
     search_temperature: float
+    search_fitness: float | None = None
+    """What the search optimised."""
 
 
 class PointSummary(FrozenModel):
@@ -128,7 +131,7 @@ class PointSummary(FrozenModel):
         place = (
             "stopped early there, and evaluated to the end here"
             if self.rank is None
-            else f"{self.rank} of {self.ranked} subnets by {self.fitness.replace('_', '-')}"
+            else f"{self.rank} of {self.ranked} subnets by {fitness_name(self.fitness)}"
         )
         return (
             f"What is exported is trial {self.trial} of the search of run {self.run!r} ({place}; its winner is trial "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from glorasearch.runs.results.comparison import SearchChance
 from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
 
@@ -50,11 +52,13 @@ class SearchSummary(FrozenModel):
 
 
 class ParetoPoint(FrozenModel):
-    """A trial that no other beats in both accuracy and parameters."""
+    """A trial that no other one beats in all that the front is of: fitness and parameters."""
 
     trial: int
     parameters: int
     search_accuracy: float
+    objectives: dict[str, float] = Field(default_factory=dict)
+    """By name, what the front is of, where that is not accuracy and parameters."""
 
 
 class SearchResult(SearchSummary, StageResult, stage="search"):
@@ -79,6 +83,8 @@ class SearchResult(SearchSummary, StageResult, stage="search"):
     """The same at the best temperature of the grid (`glorasearch.space.score`)."""
     search_temperature: float
     """That temperature: above 1 if the logits are too sure of themselves."""
+    search_fitness: float | None = None
+    """What the search optimised, `fitness`."""
     images: int
     """Images of the search split."""
     split: str

@@ -13,8 +13,8 @@ from glorasearch.runs.seen import check_data
 from glorasearch.runs.session import Session
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.search import Executor, TrialRecord
-from glorasearch.search.trials import rank
-from glorasearch.space import EvaluationTask, Score, Subnet
+from glorasearch.search.trials import objective, rank
+from glorasearch.space import EvaluationTask, Score
 
 
 def take_over(session: Session, stage: str, work: Callable[[], StageResult]) -> StageResult:
@@ -74,7 +74,7 @@ def best_within(session: Session, searched: Searched, parameters: int) -> TrialR
         for done, record in enumerate(waiting, 1):
             if not searched.may_beat(record, best):
                 break
-            score = _evaluated(executor, session, record.number, searched.subnet(record.number))
+            score = _evaluated(executor, session, record.number, searched)
             best = min(best, replace(record, score=score), key=lambda one: rank(searched.fitness, one))
             advance(done, "")
     return best
@@ -98,7 +98,7 @@ def _search(session: Session, searched: Searched) -> SearchResult:
     score = record.score
     if score.stopped_early:
         with single_executor(session) as executor:
-            score = _evaluated(executor, session, number, subnet)
+            score = _evaluated(executor, session, number, searched)
     start, share = searched.origin(space, subnet)
     session.progress.say(f"trial {number} of run {searched.name!r}: its supernet and search are taken over")
     return searched.search.model_copy(
@@ -114,19 +114,21 @@ def _search(session: Session, searched: Searched) -> SearchResult:
             "search_cross_entropy": score.cross_entropy,
             "search_tempered": score.tempered,
             "search_temperature": score.temperature,
+            "search_fitness": objective(searched.fitness, score),
             "chance": searched.search.chance if number == searched.search.trial else None,
             "trials_digest": None,
         }
     )
 
 
-def _evaluated(executor: Executor, session: Session, number: int, subnet: Subnet) -> Score:
+def _evaluated(executor: Executor, session: Session, number: int, searched: Searched) -> Score:
     """The score of a trial that the search had stopped early, now on all images.
 
     Raises:
         InputError: if its evaluation fails.
     """
-    executor.submit(EvaluationTask(subnet.to_json(), subnet.digest, session.require(TrainResult).weights))
+    subnet, weights = searched.subnet(number), session.require(TrainResult).weights
+    executor.submit(EvaluationTask(subnet.to_json(), subnet.digest, weights, metrics=searched.metrics))
     result = executor.next_result()
     if result.score is None:
         raise InputError(f"point.trial: trial {number} cannot be evaluated: {result.failure}")

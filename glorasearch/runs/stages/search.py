@@ -7,7 +7,9 @@ from glorasearch.runs.chance import search_chance
 from glorasearch.runs.evaluation import make_executor, single_executor
 from glorasearch.runs.results import ParetoPoint, SearchChance, SearchResult, TrainResult
 from glorasearch.runs.session import Session
-from glorasearch.search import Executor, SearchDriver, SearchOutcome, SearchProgress
+from glorasearch.search import Executor, SearchConfig, SearchDriver, SearchOutcome, SearchProgress
+from glorasearch.search.trials import objective
+from glorasearch.space import fitness_name
 
 NO_SAMPLER = "none"
 """Sampler in the result of a fixed method."""
@@ -37,9 +39,7 @@ def search(session: Session) -> SearchResult:
             if not begun and state.done > 1:
                 session.progress.say(f"search: resumes at trial {state.done}")
             begun = True
-            best = state.best
-            note = "" if best is None else f"best {100 * best.score.accuracy:.1f} %, {best.parameters:,} parameters"
-            advance(state.done, ", ".join(filter(None, (note, executor.status))))
+            advance(state.done, ", ".join(filter(None, (_best(state, config), executor.status))))
 
         driver = SearchDriver(
             space,
@@ -65,18 +65,33 @@ def search(session: Session) -> SearchResult:
         search_cross_entropy=best.score.cross_entropy,
         search_tempered=best.score.tempered,
         search_temperature=best.score.temperature,
+        search_fitness=objective(config.fitness, best.score),
         images=best.score.total,
         split=session.data.search.digest,
         chance=chance,
         trials_digest=storage.finished_digest(session.name),
         pareto=tuple(
-            ParetoPoint(trial=trial.number, parameters=trial.parameters, search_accuracy=trial.score.accuracy)
+            ParetoPoint(
+                trial=trial.number,
+                parameters=trial.parameters,
+                search_accuracy=trial.score.accuracy,
+                objectives={name: objective(name, trial.score) for name in config.metrics},
+            )
             for trial in outcome.pareto
         ),
         sampler=NO_SAMPLER if alone else config.sampler,
         fitness=config.fitness,
         seconds=max(outcome.seconds, outcome.evaluation_seconds),
     )
+
+
+def _best(state: SearchProgress, config: SearchConfig) -> str:
+    """What is known of the best trial so far."""
+    best = state.best
+    if best is None:
+        return ""
+    fitness = f", {fitness_name(config.fitness)} {state.best_fitness:.3f}" if config.metrics else ""
+    return f"best {100 * best.score.accuracy:.1f} %{fitness}, {best.parameters:,} parameters"
 
 
 def _chance(session: Session, executor: Executor, outcome: SearchOutcome) -> SearchChance | None:

@@ -16,7 +16,7 @@ from glorasearch.search import SAMPLERS, SearchConfig
             {"mode": "steady", "sampler": "nsga2"},
             "sampler 'nsga2' works in generations and has no mode 'steady'; samplers that have it are evolution",
         ),
-        ({"fitness": "loss"}, "'search.fitness': expected 'tempered', 'accuracy' or 'cross_entropy', found 'loss'"),
+        ({"fitness": "loss"}, "'search.fitness': expected 'tempered', 'accuracy', .* or 'auc', found 'loss'"),
         *(
             (
                 {"sampler": "nsga2", "fitness": fitness},
@@ -44,6 +44,13 @@ def test_accuracy_or_nothing_may_be_the_fitness_of_nsga2() -> None:
     assert SearchConfig(sampler="nsga2", fitness="accuracy").fitness == "accuracy"
     assert SearchConfig(sampler="nsga2").replace(trials=7).fitness == "tempered"
     assert SearchConfig(sampler="nsga2").for_one_subnet().fitness == "tempered"
+
+
+def test_what_cannot_be_bounded_is_evaluated_to_the_end() -> None:
+    kept = [SearchConfig(fitness=fitness).kept for fitness in ("tempered", "balanced_accuracy", "macro_f1", "auc")]
+    assert kept == [10, 10, 10, None]
+    assert SearchConfig(fitness="macro_f1").metrics == ("macro_f1",)
+    assert SearchConfig().metrics == ()
 
 
 def test_a_study_may_grow_but_not_change() -> None:

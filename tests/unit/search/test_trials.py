@@ -1,6 +1,6 @@
 """A trial's record: everything of its score is stored and read back, and what ranks before what."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from glorasearch.space import FITNESSES, Score
 
 FULL = Score(correct=3, total=4, cross_entropy=0.1 + 0.2, tempered=0.2, beta=0.5, seconds=0.5)
 STOPPED = Score(1, 4, cross_entropy=1.25, tempered=1.0, beta=0.25, seconds=0.125, bound=0.7, stopped_after=2)
+OF_CLASSES = {"balanced_accuracy": 0.6, "macro_f1": 0.4, "auc": 0.9}
 
 
 def stored(record: TrialRecord) -> dict[str, Any]:
@@ -32,11 +33,14 @@ def test_what_is_stored_is_read_back(score: Score, reused_from: int | None) -> N
 
 def test_every_field_of_a_score_is_stored_under_its_name() -> None:
     """So a field that is added to `Score` needs no change elsewhere to get into the database and back."""
-    assert all(getattr(STOPPED, field.name) is not None for field in fields(Score))
-    attrs = stored(TrialRecord(0, "digest", 10, STOPPED))
-    hidden = {name: f"seen_{name}" for name in ("cross_entropy", "tempered", "beta")}
+    stopped = replace(STOPPED, **OF_CLASSES)
+    assert all(getattr(stopped, field.name) is not None for field in fields(Score))
+    record = TrialRecord(0, "digest", 10, stopped)
+    attrs = stored(record)
+    hidden = {name: f"seen_{name}" for name in ("cross_entropy", "tempered", "beta", *OF_CLASSES)}
     for field in fields(Score):
-        assert attrs[hidden.get(field.name, field.name)] == getattr(STOPPED, field.name)
+        assert attrs[hidden.get(field.name, field.name)] == getattr(stopped, field.name)
+    assert TrialRecord.from_attrs(0, attrs) == record
 
 
 def test_scores_of_the_hardest_images_are_not_taken_for_those_of_all() -> None:
@@ -78,6 +82,9 @@ def test_ties_go_to_the_other_measure_and_then_to_the_earlier_trial() -> None:
     assert order("accuracy", found) == [2, 3, 1, 4, 0]
     assert order("cross_entropy", found) == [4, 2, 3, 0, 1]
     assert order("tempered", found) == [1, 2, 3, 0, 4]
+    balanced = zip(found, (0.5, 0.5, 0.7, 0.7, 0.6), strict=True)
+    scored = [replace(one, score=replace(one.score, balanced_accuracy=value)) for one, value in balanced]
+    assert order("balanced_accuracy", scored) == [2, 3, 4, 1, 0]
 
 
 def test_the_objective_of_a_stopped_trial_is_its_bound() -> None:

@@ -1,0 +1,62 @@
+"""A run whose search optimises a metric that takes classes alike, from the run file to report, dashboard and points."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from optuna.study import StudyDirection
+
+from glorasearch.db import SummarisingStorage, TrialStorage
+from glorasearch.runs import Workspace
+from glorasearch.runs.points import Searched
+
+Bench = Any
+Call = Callable[..., tuple[int, str, str]]
+
+
+def test_a_run_by_balanced_accuracy(make_bench: Callable[..., Bench], call: Call) -> None:
+    bench = make_bench("search.fitness=balanced_accuracy", "refit.steps=0", "report.baselines=[]")
+
+    code, out, err = call(*bench.arguments("run", "--json"))
+
+    assert code == 0, err
+    report = json.loads(out)
+    assert "best " in err
+    assert "balanced accuracy" in err
+    assert report["search"]["fitness"] == report["chance"]["fitness"] == "balanced_accuracy"
+    searched = Searched.find(Workspace.open(bench.workspace), "tiny")
+    best = searched.trial(report["best_searched"]["trial"]).score
+    assert report["best_searched"]["search_fitness"] == best.balanced_accuracy == report["chance"]["found"]
+    whole = [record.score for record in searched.trials.values() if not record.score.stopped_early]
+    assert best.balanced_accuracy == max(score.balanced_accuracy or 0 for score in whole)
+    front = [point["objectives"]["balanced_accuracy"] for point in report["front"]]
+    assert front == sorted(front)
+    assert front[-1] == best.balanced_accuracy
+    assert any("balanced accuracy on the search split, judged by" in line for line in report["statements"])
+
+    code, out, _ = call("show", "tiny", *bench.place)
+    assert (code, f"on the search split: balanced accuracy {front[-1]:.3f}, " in " ".join(out.split())) == (0, True)
+    study = TrialStorage(searched.workspace.database).get_study_id_from_name("tiny")
+    dashboard = SummarisingStorage(searched.workspace.database)
+    assert dashboard.get_study_directions(study) == [StudyDirection.MAXIMIZE]
+    shown = dashboard.get_all_trials(study)[report["best_searched"]["trial"]]
+    assert (shown.values, shown.user_attrs["balanced_accuracy"]) == ([front[-1]], front[-1])
+
+    limit = report["front"][0]["parameters"]
+    code, out, err = call("export", "tiny", "--max-params", str(limit), "--json", "--quiet", *bench.place)
+    assert code == 0, err
+    point = json.loads(out)
+    assert point["winner"]["parameters"] <= limit
+    assert point["best_searched"]["search_fitness"] == front[0]
+    assert "subnets by balanced accuracy" in point["statements"][0]
+
+
+def test_an_area_under_the_curve_needs_two_classes_to_search_by(make_bench: Callable[..., Bench], call: Call) -> None:
+    bench = make_bench("search.fitness=auc", "data.search=1")
+
+    code, _, err = call(*bench.arguments("run"))
+
+    assert code == 2
+    assert "search.fitness is 'auc', but all images of the search split have one label" in err
