@@ -27,6 +27,11 @@ _COLUMNS = ("label", "probability")
 @json_option
 @click.option("--device", default="auto", show_default=True, help="auto (a GPU if there is one), cpu, cuda, cuda:<n>.")
 @click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Images classified at once.")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, min_open=True),
+    help="Divide outputs by it before the softmax; 1 for the plain softmax.  [default: that of the export]",
+)
 @quiet_option
 @workspace_options
 def command(
@@ -37,6 +42,7 @@ def command(
     as_json: bool,
     device: str,
     batch_size: int,
+    temperature: float | None,
     quiet: bool,
     workspace: str,
     database: str | None,
@@ -58,21 +64,31 @@ def command(
     ignored: Counter[str] = Counter()
     files = _files(paths, ignored)
 
+    from glorasearch.export.predictions import temperature_of
     from glorasearch.runs.bars import ProgressBars
     from glorasearch.runs.predictions import predict_images
     from glorasearch.runs.progress import Silent
 
+    used = temperature_of(folder) if temperature is None else temperature
     predictions = predict_images(
-        folder, files, top=top, batch_size=batch_size, device=device, progress=Silent() if quiet else ProgressBars()
+        folder,
+        files,
+        top=top,
+        batch_size=batch_size,
+        device=device,
+        temperature=used,
+        progress=Silent() if quiet else ProgressBars(),
     )
     if as_json:
-        echo_json({"export": str(folder), "predictions": [one.to_json() for one in predictions]})
+        echo_json({"export": str(folder), "temperature": used, "predictions": [one.to_json() for one in predictions]})
     elif as_csv:
         _echo_csv(predictions)
     else:
         _print_table(predictions)
     if ignored:
         say(f"not used: {describe_ignored(ignored)}", err=True)
+    if used != 1:
+        say(f"probabilities are of outputs divided by the temperature {used:.3g}", err=True)
     _say_conversions(predictions)
     broken = [one for one in predictions if one.error is not None]
     for one in broken:

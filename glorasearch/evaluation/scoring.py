@@ -225,33 +225,27 @@ def correct_on_test(
     Raises:
         DataError: if the split is not the test split.
     """
-    return _correct(model, _test_split(split), device, batch_size)
+    batches = _over(model, _test_split(split), device, batch_size)
+    return torch.cat([logits.argmax(-1) == labels for logits, labels in batches]).cpu()
 
 
-def correct_on_search(
+def logits_on_search(
     model: nn.Module, split: SearchSplit, *, device: torch.device | str = "cpu", batch_size: int | None = None
 ) -> Tensor:
-    """As `correct_on_test`, on the search split.
+    """What a plain model says of the images of the search split: `(N, classes)` float32 on the CPU, in their order.
 
     Raises:
         DataError: if the split is not the search split.
     """
     if not isinstance(split, SearchSplit):
         raise DataError(f"a refit is judged on the search split only, got a {type(split).__name__}")
-    return _correct(model, split, device, batch_size)
+    return torch.cat([logits.float().cpu() for logits, _ in _over(model, split, device, batch_size)])
 
 
 def _test_split(split: TestSplit) -> TestSplit:
     if not isinstance(split, TestSplit):
         raise DataError(f"the report measures on the test split only, got a {type(split).__name__}")
     return split
-
-
-def _correct(
-    model: nn.Module, split: SearchSplit | TestSplit, device: torch.device | str, batch_size: int | None
-) -> Tensor:
-    batches = _over(model, split, device, batch_size)
-    return torch.cat([logits.argmax(-1) == labels for logits, labels in batches]).cpu()
 
 
 def _over(

@@ -25,7 +25,7 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
         f"# {config['architecture']}, {_adapted(subnet)}",
         "A plain timm model: the adapters that were trained for its layers are merged into the weights. It has the "
         "architecture, the size and the speed of its backbone, and needs timm only.",
-        f"## How to use\n\n```python\n{example(channels, own.get('reading'), 'label_names' in config)}\n```",
+        f"## How to use\n\n```python\n{_example(config)}\n```",
         f"Input: {channels} x {height} x {width}, mean {cfg.get('mean')}, std {cfg.get('std')}. Output: {classes}.",
         _reading(own.get("reading"), channels),
         _temperature(own["metrics"]),
@@ -48,6 +48,12 @@ def _reading(reading: Mapping[str, Any] | None, channels: int) -> str:
         before.append(f"brought to 8 bits, {low:g} being black and {high:g} white, where a pixel has more")
     before.append("converted to grayscale" if channels == 1 else "converted to RGB, also grayscale and palette images")
     return f"Before the transform images were {', then '.join(before)}."
+
+
+def _example(config: Mapping[str, Any]) -> str:
+    """The program of `example` for that `config.json`."""
+    own, channels = config["glorasearch"], config["pretrained_cfg"]["input_size"][0]
+    return example(channels, own.get("reading"), "label_names" in config, own["metrics"].get("temperature"))
 
 
 def _temperature(metrics: Mapping[str, Any]) -> str:

@@ -23,7 +23,8 @@ def read(file):
 
 
 with torch.inference_mode():
-    probabilities = model(transform(read("IMAGE"))[None]).softmax(-1)[0]  # IMAGE: a file
+    logits = model(transform(read("IMAGE"))[None])[0]  # IMAGE: a file
+probabilities = {tempered}
 probability, index = probabilities.max(0)
 print({label}, float(probability))'''
 _UPRIGHT = "    image = ImageOps.exif_transpose(image)"
@@ -35,17 +36,19 @@ _SHARE = """    if image.mode{which}:  # {who}: {low} is black, {white} is white
         image = Image.fromarray(np.floor((values - {low}) / {width} * 255 + 0.5).astype(np.uint8))"""
 _NO_SCALE = """    if image.mode == "F":
         raise ValueError("the training had no floating-point images, so that their scale is unknown")"""
+_TEMPERED = "(logits / {:.6g}).softmax(-1)  # the temperature that held-out images gave"
 FULL = (0, 65535)
 """Black and white of 16 bits where the training was told nothing else."""
 
 
-def example(channels: int, reading: Mapping[str, Any] | None, named: bool) -> str:
+def example(channels: int, reading: Mapping[str, Any] | None, named: bool, temperature: float | None = None) -> str:
     """The program, in Python.
 
     Args:
         channels: 1 or 3, of the model's input.
         reading: how stored pixels were read, `{"exif": ..., "pixel_range": ...}`; None where they were arrays.
         named: whether the export has names of classes.
+        temperature: what logits are divided by before the softmax.
     """
     upright, limits = (True, None) if reading is None else (reading["exif"], reading["pixel_range"])
     steps = [_UPRIGHT] if upright else []
@@ -61,5 +64,7 @@ def example(channels: int, reading: Mapping[str, Any] | None, named: bool) -> st
         values = {"low": low, "high": high, "white": high, "width": high - low}
         steps.append(_SHARE.format(which='.startswith(("I", "F"))', who="more than 8 bits a pixel", **values))
     label = 'model.pretrained_cfg["label_names"][index]' if named else "int(index)"
-    program = _PROGRAM.format(steps="\n".join(steps), mode="L" if channels == 1 else "RGB", label=label)
+    mode = "L" if channels == 1 else "RGB"
+    tempered = "logits.softmax(-1)" if temperature is None else _TEMPERED.format(temperature)
+    program = _PROGRAM.format(steps="\n".join(steps), mode=mode, label=label, tempered=tempered)
     return program if upright else program.replace("import Image, ImageOps", "import Image")

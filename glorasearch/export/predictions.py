@@ -62,6 +62,8 @@ class ExportedModel:
     """How the pixels of a file were read."""
     class_names: tuple[str, ...]
     """In the order of the outputs."""
+    temperature: float = 1.0
+    """What its logits are divided by before the softmax, found on held-out images; 1 where the run found none."""
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
@@ -70,17 +72,18 @@ class ExportedModel:
         Raises:
             ExportError: if there is none, or it cannot be loaded.
         """
-        path = Path(path)
-        try:
-            config = read_json_file(path / "config.json")
-            own = config["glorasearch"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ExportError(
-                f"{path} is not a model that glorasearch has exported; expected its config.json there"
-            ) from error
+        path, config = Path(path), _config(path)
+        own = config["glorasearch"]
         try:
             model = timm.create_model(f"local-dir:{path}", pretrained=True).eval().to(device)
-            return cls(path, model, _spec(config["pretrained_cfg"]), _reading(own.get("reading")), _names(config))
+            return cls(
+                path,
+                model,
+                _spec(config["pretrained_cfg"]),
+                _reading(own.get("reading")),
+                _names(config),
+                _temperature(own),
+            )
         except GlorasearchError:
             raise
         except Exception as error:  # timm, safetensors and torch each raise their own
@@ -94,11 +97,12 @@ class ExportedModel:
         *,
         top: int = 1,
         batch_size: int = BATCH,
+        temperature: float | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> Iterator[Prediction]:
         """The `top` most likely classes of each file, in their order; one that cannot be read says why.
 
-        `advance` is called with the number of files done.
+        `temperature` takes the place of the model's own; `advance` is called with the number of files done.
         """
         records = FileRecords(files, [0] * len(files))
         transform, normalise = image_transform(self.spec), Normalisation(self.spec)
@@ -109,7 +113,7 @@ class ExportedModel:
             read = _Read(records, self.spec.channels, self.reading, transform, pixels, start)
             done = parallel(read, size)
             with torch.inference_mode():
-                found = self._classify(normalise(pixels.to(device)), top)
+                found = self._classify(normalise(pixels.to(device)), top, temperature or self.temperature)
             for place, ((conversion, error), labels, probabilities) in enumerate(zip(done, *found, strict=True)):
                 file = shown(files[start + place])
                 yield (
@@ -120,9 +124,12 @@ class ExportedModel:
             if advance is not None:
                 advance(start + size)
 
-    def _classify(self, images: Tensor, top: int) -> tuple[list[tuple[str, ...]], list[tuple[float, ...]]]:
+    def _classify(
+        self, images: Tensor, top: int, temperature: float
+    ) -> tuple[list[tuple[str, ...]], list[tuple[float, ...]]]:
         """Labels and probabilities of images `(n, C, H, W)`, the most likely first; of equal ones in class order."""
-        ordered = self.model(images).double().softmax(-1).cpu().sort(dim=-1, descending=True, stable=True)
+        logits = self.model(images).double() / temperature
+        ordered = logits.softmax(-1).cpu().sort(dim=-1, descending=True, stable=True)
         labels = [tuple(self.class_names[one] for one in row) for row in ordered.indices[:, :top].tolist()]
         return labels, [tuple(row) for row in ordered.values[:, :top].tolist()]
 
@@ -148,6 +155,31 @@ class _Read:
             name = self.records.name(index)
             return "", unreadable(name, error).removeprefix(f"{name}: ")
         return conversion, None
+
+
+def temperature_of(path: str | Path) -> float:
+    """What the logits of the model that was exported to a folder are divided by; 1 if its run found nothing.
+
+    Raises:
+        ExportError: if there is none.
+    """
+    return _temperature(_config(path)["glorasearch"])
+
+
+def _config(path: str | Path) -> dict[str, Any]:
+    """The `config.json` of an export."""
+    try:
+        config: dict[str, Any] = read_json_file(Path(path) / "config.json")
+        config["glorasearch"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ExportError(
+            f"{path} is not a model that glorasearch has exported; expected its config.json there"
+        ) from error
+    return config
+
+
+def _temperature(own: Mapping[str, Any]) -> float:
+    return float((own.get("metrics") or {}).get("temperature", 1.0))
 
 
 def _spec(cfg: Mapping[str, Any]) -> InputSpec:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from glorasearch.data.given_images import given_images
+from glorasearch.errors import InputError
 from glorasearch.export import ExportedModel, Prediction
 from glorasearch.runs.progress import Progress, Silent
 from glorasearch.runs.session import resolve_device
@@ -18,6 +19,7 @@ def predict_images(
     top: int = 1,
     batch_size: int = 64,
     device: str = "auto",
+    temperature: float | None = None,
     progress: Progress | None = None,
 ) -> list[Prediction]:
     """What an exported model says of images, which are read and preprocessed as in its training.
@@ -28,6 +30,8 @@ def predict_images(
         top: classes for each image, the most likely first.
         batch_size: images that are classified at once.
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:<n>`.
+        temperature: what logits are divided by before the softmax; that of the export if not given, and 1 for the plain
+            softmax.
         progress: shows the images, such as `ProgressBars()`.
 
     Returns:
@@ -35,9 +39,16 @@ def predict_images(
 
     Raises:
         ExportError: if there is no exported model, or it cannot be loaded.
+        InputError: if the temperature is not above 0.
         DataError: if a path does not exist, or a folder has no image.
     """
+    if temperature is not None and not temperature > 0:
+        raise InputError(f"temperature is {temperature:g}; expected a number above 0, 1 for the plain softmax")
     files = given_images([images] if isinstance(images, (str, Path)) else images)
     model = ExportedModel.load(export, resolve_device(device))
     with (progress or Silent()).task("predicting", len(files)) as advance:
-        return list(model.predict(files, top=top, batch_size=batch_size, advance=lambda done: advance(done, "")))
+        return list(
+            model.predict(
+                files, top=top, batch_size=batch_size, temperature=temperature, advance=lambda done: advance(done, "")
+            )
+        )

@@ -19,19 +19,20 @@ SIGNIFICANT: Final = 6
 """Digits of a probability: those that float32 has."""
 
 
-def write_tables(folder: Path, splits: Splits, outputs: TestOutputs) -> dict[str, str]:
+def write_tables(folder: Path, splits: Splits, outputs: TestOutputs, temperature: float = 1.0) -> dict[str, str]:
     """Write `predictions.csv` and `splits.csv` to a folder; gives the SHA-256 of each.
 
     Args:
         folder: of the run.
         splits: names the files of their images.
         outputs: what the winner says of the test images.
+        temperature: what its logits are divided by before the softmax.
 
     Raises:
         RunError: naming the file that cannot be written, and the remedy.
     """
     names = splits.class_names
-    shares = outputs.logits.double().softmax(-1).tolist()
+    shares = (outputs.logits.double() / temperature).softmax(-1).tolist()
     predicted, labels = outputs.predicted.tolist(), splits.test.labels.tolist()
     asked = zip(splits.files["test"], labels, predicted, shares, strict=True)
     predictions = (

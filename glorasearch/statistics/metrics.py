@@ -25,10 +25,13 @@ Metric = Literal["top1", "top5", "balanced_accuracy", "macro_f1", "auc", "log_lo
 - `auc`: the mean over classes of the area under the ROC curve of one class against the rest.
 - `log_loss`: the mean cross-entropy, nats.
 - `calibration_error`: the expected calibration error (Guo et al. 2017): |accuracy - confidence| in 15 bins of equal
-  width, each weighted by its images. Given a temperature, also of logits divided by it: `calibration_error_tempered`.
+  width, each weighted by its images.
+
+Given a temperature, the last two are also of logits divided by it: `log_loss_tempered`, `calibration_error_tempered`.
 """
 METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
-TEMPERED: Final = "calibration_error_tempered"
+TEMPERED: Final = "{}_tempered"
+"""Name of a metric of logits divided by a temperature."""
 BINS: Final = 15
 AUC_WORK: Final = 2 * 10**8
 """Images x classes x resamples of an area under the curve, at most; but there are always `FEWEST` resamples."""
@@ -100,7 +103,7 @@ def _estimates(
                 drawn[name].append(statistic(counts[:, : most[name] - start]))
     found: dict[str, Estimate] = {}
     for name, value in values.items():
-        high = math.inf if name == "log_loss" else 1.0
+        high = math.inf if name.startswith("log_loss") else 1.0
         interval = bootstrap_interval(value, np.concatenate(drawn[name]), high) if drawn[name] else None
         found[name] = Estimate(value if math.isfinite(value) else None, interval, most[name])
     return found
@@ -118,13 +121,14 @@ def _statistics(
     if name == "auc":
         return {name: _auc(np.exp(logs), labels)}
     each = np.arange(len(labels))
-    if name == "log_loss":
-        return {name: _mean(-logs[each, labels])}
-    found: dict[str, Statistic] = {name: _calibration_error(np.exp(logs[each, predicted]), right)}
-    if temperature is None:
-        return found
-    tempered = _log_softmax(logits, temperature)
-    return found | {TEMPERED: _calibration_error(np.exp(tempered[each, predicted]), right)}
+
+    def of(logs: Floats) -> Statistic:
+        if name == "log_loss":
+            return _mean(-logs[each, labels])
+        return _calibration_error(np.exp(logs[each, predicted]), right)
+
+    found: dict[str, Statistic] = {name: of(logs)}
+    return found if temperature is None else found | {TEMPERED.format(name): of(_log_softmax(logits, temperature))}
 
 
 def _log_softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> Floats:

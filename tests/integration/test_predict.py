@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,32 +14,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.clean import CARD_PROGRAM, without_glorasearch
 from support.exports import searched
 from support.runs import Bench
 
 import glorasearch
 from glorasearch.data import DataConfig, InputSpec, Splits, load_splits
-from glorasearch.errors import DataError, ExportError
+from glorasearch.errors import DataError, ExportError, InputError
 from glorasearch.export import export_subnet
 
 Call = Callable[..., tuple[int, str, str]]
 MODELS = {1: "vit", 3: "vit_bias_gained"}
 """Channels → a toy model that takes them."""
-PROGRAM = """
-import json, re, sys
-from pathlib import Path
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "glorasearch":
-            raise ImportError("glorasearch is not to be had in this process")
-
-sys.meta_path.insert(0, Blocker())
-for export, files in json.loads(sys.argv[1]):
-    (program,) = re.findall(r"```python\\n(.*?)```", (Path(export) / "README.md").read_text("utf-8"), re.DOTALL)
-    for file in files:
-        exec(program.replace("PATH", export, 1).replace("IMAGE", file, 1), {})
-"""
+TEMPERATURES = {1: 1.0, 3: 1.75}
+"""Channels → the temperature that its export carries; 1 is none."""
 
 
 def write_images(folder: Path, seed: int) -> None:
@@ -72,7 +59,8 @@ def make_export(path: Path, source: Path, channels: int, **options: Any) -> Spli
     spec = InputSpec(channels, 16, 16, (0.5, 0.4, 0.3)[:channels], (0.2, 0.3, 0.4)[:channels], "bilinear", 0.8)
     config = DataConfig(source=f"folder:{source}", train=50, search=20, test=30, **options)
     data = load_splits(config, spec)
-    export_subnet(supernet, subnet, path, data)
+    given = TEMPERATURES[channels]
+    export_subnet(supernet, subnet, path, data, metrics={} if given == 1 else {"temperature": given})
     return data
 
 
@@ -103,7 +91,8 @@ def test_files_are_read_as_in_the_training(exported: Any, images: Path, channels
     model = glorasearch.load_export(path)
     with torch.no_grad():
         inputs = torch.cat([split.batch(slice(None))[0] for split in (data.train, data.search, data.test)])
-        expected = in_order(model(inputs).double().softmax(-1).tolist())
+        logits = model(inputs).double()
+    expected = in_order((logits / TEMPERATURES[channels]).softmax(-1).tolist())
     found = glorasearch.predict_images(path, images, top=99)
     assert [one.file for one in found[:2]] == [str(images / "class 0" / name) for name in ("alpha.png", "bits.png")]
     assert all(list(one.probabilities) == sorted(one.probabilities, reverse=True) for one in found)
@@ -111,6 +100,12 @@ def test_files_are_read_as_in_the_training(exported: Any, images: Path, channels
     assert rows.shape == (100, 10)
     assert np.abs(rows - expected).max() < 1e-6
     assert len({tuple(row) for row in rows}) == 100
+    plain = glorasearch.predict_images(path, images, top=99, temperature=1)
+    rows = in_order([one.probabilities[one.labels.index(name)] for name in data.class_names] for one in plain)
+    assert np.abs(rows - in_order(logits.softmax(-1).tolist())).max() < 1e-6
+    assert (plain == found) == (channels == 1)
+    with pytest.raises(InputError, match="temperature is 0; expected a number above 0"):
+        glorasearch.predict_images(path, images, temperature=0)
 
 
 def test_the_program_on_the_card_says_the_same(exported: Any, images: Path, tmp_path: Path) -> None:
@@ -123,10 +118,7 @@ def test_the_program_on_the_card_says_the_same(exported: Any, images: Path, tmp_
     Image.fromarray(values).save(tmp_path / "float.tif")
     jobs = [(str(path), files) for path, _ in exported.values()]
     jobs += [(str(tmp_path / f"{channels}"), [*files, str(tmp_path / "float.tif")]) for channels in ranges]
-    command = [sys.executable, "-I", "-c", PROGRAM, json.dumps(jobs)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    said = [line.rsplit(" ", 1) for line in done.stdout.splitlines()]
+    said = [line.rsplit(" ", 1) for line in without_glorasearch(CARD_PROGRAM, json.dumps(jobs)).splitlines()]
     found = [one for path, own in jobs for one in glorasearch.predict_images(path, own)]
     assert [label for label, _ in said] == [one.labels[0] for one in found]
     assert [float(share) for _, share in said] == pytest.approx([one.probabilities[0] for one in found], abs=1e-5)
@@ -141,7 +133,8 @@ def test_the_command(exported: Any, images: Path, call: Call, monkeypatch: pytes
 
     code, out, err = call("predict", path, str(folder), str(file), "--top", "2", "--json", "--quiet")
     assert code == 0
-    assert json.loads(out) == {"export": path, "predictions": [one.to_json() for one in expected]}
+    assert "probabilities are of outputs divided by the temperature 1.75\n" in err
+    assert json.loads(out) == {"export": path, "temperature": 1.75, "predictions": [one.to_json() for one in expected]}
     last = json.loads(out)["predictions"][-1]
     assert (last["file"], last["label"], last["conversion"]) == (str(file), last["top"][0]["label"], "L to RGB")
     assert [len(last["top"]), last["error"]] == [2, None]
@@ -159,6 +152,11 @@ def test_the_command(exported: Any, images: Path, call: Call, monkeypatch: pytes
     assert list(rows[0]) == ["file", "label", "probability", "label_2", "probability_2", "error"]
     found = [(row["file"], (row["label"], row["label_2"]), float(row["probability_2"])) for row in rows]
     assert found == [(one.file, one.labels, one.probabilities[1]) for one in expected]
+
+    code, out, err = call("predict", path, str(file), "--json", "--temperature", "1", "--quiet")
+    (plain,) = glorasearch.predict_images(path, [file], temperature=1)
+    assert json.loads(out) == {"export": path, "temperature": 1.0, "predictions": [plain.to_json()]}
+    assert "temperature" not in err
 
     code, out, _ = call("predict", path, str(file))
     assert (code, "grey.png" in out, f"{100 * expected[-1].probabilities[0]:.1f} %" in out) == (0, True, True)

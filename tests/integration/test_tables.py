@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn import metrics as oracle
 from support.runs import Bench
 
 import glorasearch
@@ -28,6 +29,9 @@ def test_each_test_image_is_there_once(undisturbed: Bench) -> None:
     shares = [[float(row[f"probability of {name}"]) for name in "0123456789"] for row in rows]
     assert [sum(row) for row in shares] == pytest.approx([1] * 200, abs=1e-5)
     assert ["0123456789"[int(np.argmax(row))] for row in shares] == [row["predicted"] for row in rows]
+    labels = ["0123456789".index(row["label"]) for row in rows]
+    expected = report["metrics"]["log_loss"]["value"]
+    assert oracle.log_loss(labels, shares, labels=range(10)) == pytest.approx(expected, rel=1e-4)
     for name, sha256 in report["files"].items():
         assert hashlib.sha256((undisturbed.folder / name).read_bytes()).hexdigest() == sha256
     assert list(report["files"]) == ["predictions.csv", "splits.csv"]

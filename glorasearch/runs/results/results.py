@@ -115,12 +115,21 @@ class Results:
 
     @property
     def temperature(self) -> TemperatureFound | None:
-        """The temperature of what is exported, by images that were held out of a training; None if nothing tells."""
-        race, found = self.race, self.search_of_pick
-        if race is not None:
-            beta = race.winner.last.beta
-            return None if beta is None else TemperatureFound(value=1 / beta, images="out of fold")
-        return None if found is None else TemperatureFound(value=found.search_temperature, images="search split")
+        """The temperature of what is exported, by images that were held out of a training; None if nothing tells.
+
+        A refit makes a model surer. So one that was found before it counts if it makes outputs less sure; the refit
+        would go beyond one that makes them surer.
+        """
+        race, found, refit = self.race, self.search_of_pick, self.refit
+        if refit is not None and refit.steps and refit.judged is not None and refit.judged.temperature is not None:
+            return TemperatureFound(value=refit.judged.temperature, images="out of fold")
+        before: TemperatureFound | None = None
+        if race is not None and race.winner.last.beta is not None:
+            before = TemperatureFound(value=1 / race.winner.last.beta, images="out of fold")
+        elif race is None and found is not None:
+            before = TemperatureFound(value=found.search_temperature, images="search split")
+        kept = refit is not None and not refit.steps
+        return before if before is not None and (before.value > 1 or kept) else None
 
     @property
     def refit(self) -> RefitResult | None:

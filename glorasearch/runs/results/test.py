@@ -98,7 +98,8 @@ class TemperatureFound(FrozenModel):
     value: float
     """Above 1 if the model is too sure of itself."""
     images: str
-    """Those that it fits best: `out of fold`, of the winner of a race, or `search split`, of inherited weights."""
+    """Those that it fits best: `out of fold`, of the winner of a race or of its refit, or `search split`, of inherited
+    weights."""
 
 
 class ClassTest(FrozenModel):

@@ -126,6 +126,8 @@ class RefitJudgement(FrozenModel):
     steps: int
     """Of the trainings of all folds."""
     seconds: float
+    temperature: float | None = None
+    """What fits the refit's logits there; None in results of earlier versions."""
 
     @property
     def worse(self) -> bool:

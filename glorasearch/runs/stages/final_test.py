@@ -62,7 +62,7 @@ def final_test(session: Session) -> TestResult:
             advance(2 + count + len(baselines), "")
     labels, predicted = splits.test.labels.tolist(), outputs.predicted.tolist()
     return TestResult(
-        files=write_tables(session.files.folder, splits, outputs),
+        files=write_tables(session.files.folder, splits, outputs, 1.0 if temperature is None else temperature.value),
         test_accuracy=refitted.accuracy,
         test_accuracy_inherited=inherited.accuracy,
         correct=refitted,

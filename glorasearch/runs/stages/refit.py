@@ -15,7 +15,8 @@ import torch
 
 from glorasearch.data import TrainSplit
 from glorasearch.errors import NonFiniteLossError
-from glorasearch.evaluation import correct_on_search
+from glorasearch.evaluation import logits_on_search
+from glorasearch.evaluation.scoring import tempered_of
 from glorasearch.race import fold_of
 from glorasearch.runs.results import (
     Pick,
@@ -101,11 +102,11 @@ def _judge(session: Session, pick: Pick, config: TrainingConfig) -> RefitJudgeme
     fold = torch.from_numpy(fold_of(search.labels.numpy(), folds, session.config.seed))
     fold = fold[torch.tensor(search.first_equals())]  # an image and its copies are in one fold
 
-    def right(supernet: Supernet) -> torch.Tensor:
+    def logits(supernet: Supernet) -> torch.Tensor:
         size = session.config.search.eval_batch_size
-        return correct_on_search(supernet.merged(pick.subnet), search, device=session.device, batch_size=size)
+        return logits_on_search(supernet.merged(pick.subnet), search, device=session.device, batch_size=size)
 
-    inherited = right(session.load(session.supernet(session.space_of(pick.space_key)), TrainResult))
+    inherited = logits(session.load(session.supernet(session.space_of(pick.space_key)), TrainResult))
     refitted, steps, seconds = torch.zeros_like(inherited), 0, 0.0
     for number in range(folds):
         rest = session.data.train.with_search(search, (fold != number).nonzero()[:, 0])
@@ -113,14 +114,15 @@ def _judge(session: Session, pick: Pick, config: TrainingConfig) -> RefitJudgeme
         task = _task(session, pick, config, rest, stage_name(RefitResult, f"fold{number + 1}"), title)
         done = train(session, task, LocalTraining())
         steps, seconds = steps + done.steps, seconds + done.seconds
-        refitted = torch.where(fold == number, right(task.supernet), refitted)
+        refitted = torch.where((fold == number)[:, None], logits(task.supernet), refitted)
     return RefitJudgement(
         folds=folds,
         images=len(search),
-        correct=int(refitted.sum()),
-        correct_inherited=int(inherited.sum()),
+        correct=int((refitted.argmax(-1) == search.labels).sum()),
+        correct_inherited=int((inherited.argmax(-1) == search.labels).sum()),
         steps=steps,
         seconds=seconds,
+        temperature=1 / tempered_of(refitted, search.labels)[1],
     )
 
 

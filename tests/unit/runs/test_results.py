@@ -81,6 +81,20 @@ def test_the_temperature_is_that_of_images_held_out() -> None:
     )
 
 
+def test_what_a_refit_adds_to_confidence_is_not_added_twice() -> None:
+    surer = {"search": result("search", search_temperature=0.5)}
+    assert Results(surer).temperature is None
+    assert Results(surer | {"refit": result("refit")}).temperature is None
+    kept = Results(surer | {"refit": result("refit", steps=0)}).temperature
+    assert kept is not None
+    assert (kept.value, kept.images) == (0.5, "search split")
+    folds = {"folds": 2, "images": 9, "correct": 5, "correct_inherited": 4, "steps": 2, "seconds": 1.0}
+    judged = Results(surer | {"refit": result("refit", judged=folds | {"temperature": 0.75})}).temperature
+    assert judged is not None
+    assert (judged.value, judged.images) == (0.75, "out of fold")
+    assert Results(surer | {"refit": result("refit", judged=folds)}).temperature is None  # of an earlier version
+
+
 def test_a_result_takes_the_fields_of_another_object_that_are_not_given() -> None:
     training = TrainingResult(steps=3, seconds=2.5, loss=0.5)
 

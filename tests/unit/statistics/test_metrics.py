@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from sklearn import metrics as oracle
+from sklearn.calibration import calibration_curve
 
 from glorasearch.statistics import METRICS, Metric, measure
 from glorasearch.statistics import metrics as module
@@ -35,33 +36,32 @@ def probabilities(logits: npt.NDArray[np.float32], temperature: float = 1.0) -> 
 
 
 def calibration_error(shares: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float:
-    """By its definition, bin by bin."""
-    confidence, right, total = shares.max(1), shares.argmax(1) == labels, 0.0
-    for low in range(15):
-        inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
-        if inside.any():
-            total += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    return total
+    """From scikit-learn's reliability curve, whose bins are weighted by their images here."""
+    confidence, right = shares.max(1), shares.argmax(1) == labels
+    accuracies, confidences = calibration_curve(right, confidence, n_bins=15)
+    places = np.searchsorted(np.linspace(0, 1, 16)[1:-1], confidence)
+    weights = np.bincount(places, minlength=15) / len(labels)
+    return float((weights[weights > 0] * np.abs(accuracies - confidences)).sum())
 
 
 def expected(name: str, arrays: Arrays) -> float:
     """What scikit-learn says."""
     logits, predicted, labels = arrays
-    shares, classes = probabilities(logits), np.arange(logits.shape[1])
+    shares, classes = probabilities(logits, 2.5 if name.endswith("tempered") else 1.0), np.arange(logits.shape[1])
     if name == "top1":
         return float(oracle.accuracy_score(labels, predicted))
-    if name == "top5":  # equal logits: the first classes, which scikit-learn leaves open
-        first = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-        return float((first == labels[:, None]).any(1).mean())
+    if name == "top5":  # of equal logits the first classes, which scikit-learn leaves open
+        ranks = np.argsort(np.argsort(-logits, axis=1, kind="stable"), axis=1)
+        return float(oracle.top_k_accuracy_score(labels, -ranks, k=5, labels=classes))
     if name == "balanced_accuracy":
         return float(oracle.balanced_accuracy_score(labels, predicted))
     if name == "macro_f1":
         return float(oracle.f1_score(labels, predicted, average="macro", zero_division=0))
     if name == "auc":
         return float(np.mean([oracle.roc_auc_score(labels == label, shares[:, label]) for label in np.unique(labels)]))
-    if name == "log_loss":
+    if name.startswith("log_loss"):
         return float(oracle.log_loss(labels, shares, labels=classes))
-    return calibration_error(probabilities(logits, 2.5 if name.endswith("tempered") else 1.0), labels)
+    return calibration_error(shares, labels)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 12])
@@ -73,7 +73,8 @@ def test_values_are_those_of_scikit_learn(classes: int) -> None:
         arrays = logits, logits.argmax(1), arrays[2] // 2
     found = measure(*arrays, resamples=0, temperature=2.5)
     names = [name for name in METRICS if name != "top5" or classes > 5]
-    assert list(found) == [*names, "calibration_error_tempered"]
+    tempered = ["log_loss_tempered", "calibration_error_tempered"]
+    assert list(found) == [*names[:-1], tempered[0], names[-1], tempered[1]]
     for name, estimate in found.items():
         assert estimate.value == pytest.approx(expected(name, arrays), abs=1e-12), name
         assert (estimate.interval is not None) == (name in ("top1", "top5")), name
