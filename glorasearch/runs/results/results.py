@@ -118,9 +118,12 @@ class Results:
         """The temperature of what is exported, by images that were held out of a training; None if nothing tells.
 
         A refit makes a model surer. So one that was found before it counts if it makes outputs less sure; the refit
-        would go beyond one that makes them surer.
+        would go beyond one that makes them surer. A model that was taught has learnt softened answers: what fits plain
+        trainings would soften them twice.
         """
         race, found, refit = self.race, self.search_of_pick, self.refit
+        if refit is not None and refit.taught:
+            return None
         if refit is not None and refit.steps and refit.judged is not None and refit.judged.temperature is not None:
             return TemperatureFound(value=refit.judged.temperature, images="out of fold")
         before: TemperatureFound | None = None

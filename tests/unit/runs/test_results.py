@@ -88,6 +88,10 @@ def test_what_a_refit_adds_to_confidence_is_not_added_twice() -> None:
     kept = Results(surer | {"refit": result("refit", steps=0)}).temperature
     assert kept is not None
     assert (kept.value, kept.images) == (0.5, "search split")
+    taught = {"count": 8, "names": ["lora"], "steps": 9, "seconds": 1.0, "mixed": 9}
+    stages = {"search": result("search"), "race": result("race")}
+    assert Results(stages | {"refit": result("refit", teachers=taught)}).temperature is None
+    assert Results(stages | {"refit": result("refit", teachers=taught | {"discarded": True})}).temperature is not None
     folds = {"folds": 2, "images": 9, "correct": 5, "correct_inherited": 4, "steps": 2, "seconds": 1.0}
     judged = Results(surer | {"refit": result("refit", judged=folds | {"temperature": 0.75})}).temperature
     assert judged is not None
