@@ -22,11 +22,20 @@ class OneByOne(Engine):
     kind = "one by one"
 
     def __init__(
-        self, members: Sequence[Member], supernets: Sequence[Supernet], shares: Sequence[float], device: torch.device
+        self,
+        members: Sequence[Member],
+        supernets: Sequence[Supernet],
+        shares: Sequence[float],
+        device: torch.device,
+        class_weights: Tensor | None = None,
     ) -> None:
-        """`supernets` are those of the members at their start, `shares` the factors on their drop paths."""
-        each = zip(members, supernets, shares, strict=True)
-        self._members = [_Alone(member, supernet, share, device) for member, supernet, share in each]
+        """`supernets` are those of the members at their start, `shares` the factors on their drop paths.
+
+        `class_weights`, `(M, classes)`, weight images in their losses.
+        """
+        weights = [None] * len(members) if class_weights is None else list(class_weights.to(device)[:, None])
+        each = zip(members, supernets, shares, weights, strict=True)
+        self._members = [_Alone(member, supernet, share, device, own) for member, supernet, share, own in each]
 
     def step(self, number: int, images: Tensor, targets: Tensor, scales: Sequence[float]) -> Tensor:
         """See `Engine.step`."""
@@ -71,7 +80,9 @@ class OneByOne(Engine):
 class _Alone:
     """One member with its supernet and its optimiser."""
 
-    def __init__(self, member: Member, supernet: Supernet, share: float, device: torch.device) -> None:
+    def __init__(
+        self, member: Member, supernet: Supernet, share: float, device: torch.device, weights: Tensor | None
+    ) -> None:
         config = member.config
         self._subnet, self._seed, self._clip = member.subnet, config.seed, config.clip_norm
         self.supernet = supernet.to(device)
@@ -82,6 +93,7 @@ class _Alone:
         self.optimizer = SupernetOptimizer(self.supernet, peaks, weight_decay=config.weight_decay)
         self._mixed = is_mixed(config.precision, device.type)
         self._drops = bool(drop_probabilities(self.supernet))
+        self._class_weights = weights
         self._smoothing = torch.tensor([config.label_smoothing], dtype=torch.float64, device=device)
 
     def step(self, number: int, images: Tensor, targets: Tensor, scale: float) -> Tensor:
@@ -91,7 +103,7 @@ class _Alone:
         self.supernet.train()
         with model_randomness(self._drops, self._seed, number, 0, images.device):
             logits = self._forward(images)
-        loss = member_losses(logits[None], targets[None], self._smoothing)[0]
+        loss = member_losses(logits[None], targets[None], self._smoothing, self._class_weights)[0]
         torch.autograd.backward(loss)
         norm = self.optimizer.clip(self._clip)
         self.optimizer.step()

@@ -35,8 +35,11 @@ def make_engine(
     device: torch.device,
     compile: Compile,
     side_by_side: bool,
+    class_weights: Tensor | None = None,
 ) -> tuple[Engine, list[str]]:
     """The engine, and the digest of each member's adapter state at its start.
+
+    `class_weights`, `(M, classes)`, weight images in the members' losses.
 
     Raises:
         ConfigError: if the backbone was built with another drop path than its members'.
@@ -59,7 +62,7 @@ def make_engine(
                 raise BackboneError("a member has dropout of hidden units, which a merged weight does not have")
             if read:
                 raise BackboneError(f"it reads the weight of {min(read)}, and calls no layer that could be stacked")
-            engine = SideBySide(backbone, members, plans, shares, trials[0].images[:1], device, compile)
+            engine = SideBySide(backbone, members, plans, shares, trials[0].images[:1], device, compile, class_weights)
             engine.check_apart(trials)
             return engine, starts
         except BackboneError as error:
@@ -68,7 +71,7 @@ def make_engine(
         backbone = copy.deepcopy(backbone).to(device)
     supernets = [supernet for _, supernet, _ in _supernets(backbone, members, data)]
     starts = [tensor_digest(supernet.adapter_state()) for supernet in supernets]
-    return OneByOne(members, supernets, shares, device), starts
+    return OneByOne(members, supernets, shares, device, class_weights), starts
 
 
 def _supernets(

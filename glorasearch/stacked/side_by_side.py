@@ -47,6 +47,7 @@ class SideBySide(Engine):
         images: Tensor,
         device: torch.device,
         compile: Compile,
+        class_weights: Tensor | None = None,
     ) -> None:
         """Stack the members.
 
@@ -58,6 +59,7 @@ class SideBySide(Engine):
             images: `(1, C, H, W)`, any image, on the backbone's device.
             device: where to train.
             compile: as `StackedTrainer` takes it.
+            class_weights: `(M, classes)`, of images in the loss.
 
         Raises:
             BackboneError: if the backbone cannot be stacked, with the reason.
@@ -71,6 +73,7 @@ class SideBySide(Engine):
         self._optimizer = StackedOptimizer(self._store, members, plans)
         smoothing = [member.config.label_smoothing for member in members]
         self._smoothing = torch.tensor(smoothing, dtype=torch.float64, device=device)
+        self._class_weights = None if class_weights is None else class_weights.to(device)
         self._mixed = is_mixed(members[0].config.precision, device.type)
         self._warm_ups = [
             _WarmUp(number, one, self._store, self._model.bases[one.placed.layer])
@@ -102,7 +105,7 @@ class SideBySide(Engine):
         images, targets, table, *masks = inputs
         self._drops.set(masks)
         self._model.install(self._store.pieces())
-        losses = member_losses(self._forward(images, self._mixed), targets, self._smoothing)
+        losses = member_losses(self._forward(images, self._mixed), targets, self._smoothing, self._class_weights)
         (gradient,) = torch.autograd.grad(losses.sum(), self._store.theta)
         self._model.clear()
         norms = self._optimizer.update(gradient, table)

@@ -12,6 +12,7 @@ from torch import Tensor
 from glorasearch.data import TrainSplit
 from glorasearch.errors import ConfigError
 from glorasearch.stacked.member import Member
+from glorasearch.training.balance import class_weights, image_weights
 from glorasearch.training.sampling import BatchOrder
 from glorasearch.weights import tensor_digest
 
@@ -61,9 +62,31 @@ class Batches:
     def __init__(self, members: Sequence[Member], data: TrainSplit, mixed: MixedImages | None) -> None:
         self._data, self._mixed = data, mixed
         self._images = [member.images.to("cpu", torch.int64) for member in members]
+        self._balance = [member.config.balance for member in members]
+        self._targets = data.labels if mixed is None else mixed.targets.cpu()
+        labels = self._targets if mixed is None else self._targets.argmax(-1)
         self._orders = [
-            BatchOrder(len(member.images), member.config.batch_size, member.config.seed) for member in members
+            BatchOrder(
+                len(images),
+                member.config.batch_size,
+                member.config.seed,
+                labels[images] if member.config.balance == "sampler" else None,
+            )
+            for images, member in zip(self._images, members, strict=True)
         ]
+
+    @property
+    def class_weights(self) -> Tensor | None:
+        """`(M, classes)`, by the images of each member; None if no member weights its loss."""
+        if "loss" not in self._balance:
+            return None
+        classes = self._data.classes
+        return torch.stack(
+            [
+                class_weights(self._targets[images], classes) if balance == "loss" else torch.ones(classes)
+                for images, balance in zip(self._images, self._balance, strict=True)
+            ]
+        )
 
     def positions(self, step: int) -> Tensor:
         """`(M, B)`: which images the members see in a step."""
@@ -85,13 +108,14 @@ class Batches:
         return share * first + (1 - share) * second, mixed.targets[positions].to(device)
 
 
-def member_losses(logits: Tensor, targets: Tensor, smoothing: Tensor) -> Tensor:
+def member_losses(logits: Tensor, targets: Tensor, smoothing: Tensor, weights: Tensor | None = None) -> Tensor:
     """`(M,)`: each member's mean cross-entropy in nats, with its own label smoothing.
 
     Args:
         logits: `(M, B, classes)`.
         targets: labels `(M, B)` or probabilities `(M, B, classes)`.
         smoothing: `(M,)`.
+        weights: `(M, classes)`: of images in the mean, by their class.
     """
     logs = F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
     if targets.ndim == 2:
@@ -99,4 +123,7 @@ def member_losses(logits: Tensor, targets: Tensor, smoothing: Tensor) -> Tensor:
     else:
         own = (targets.to(logs.dtype) * logs).sum(-1)
     share = smoothing.to(logs.dtype)
+    if weights is not None:
+        each = (1 - share[:, None]) * own + share[:, None] * logs.mean(-1)
+        return -(each * image_weights(targets, weights)).mean(-1)
     return -((1 - share) * own.mean(-1) + share * logs.mean(dim=(-1, -2)))

@@ -112,7 +112,9 @@ class StackedTrainer:
         self._on_step = on_step or (lambda step: None)
         if side_by_side is None:
             side_by_side = self._device.type != "cpu"
-        self._engine, starts = make_engine(backbone, members, data, self._device, compile, side_by_side)
+        self._engine, starts = make_engine(
+            backbone, members, data, self._device, compile, side_by_side, self._batches.class_weights
+        )
         self._done, self._seconds = 0, 0.0
         self._unread: list[Tensor] = []
         self._loss = torch.full((len(members),), float("nan"))

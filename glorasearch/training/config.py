@@ -49,6 +49,11 @@ class TrainingRecipe(Config):
     """Steps of linear warm-up, at most a tenth of all steps."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
+    balance: Literal["none", "sampler", "loss"] = "none"
+    """What makes classes with unequally many images count alike, in every training of a run. `sampler`: an epoch, of as
+    many images as ever, has every class equally often, the images of a class in turn. `loss`: the cross-entropy of an
+    image is weighted by (images / classes) / (images of its class), and then averaged; a subnet that is distilled
+    learns from its teacher as ever."""
     clip_norm: float = Field(default=1.0, ge=0)
     """Largest total norm of the gradients; 0 for no clipping."""
     drop_path: float = Field(default=0.0, ge=0, lt=1)

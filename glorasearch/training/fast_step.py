@@ -38,7 +38,7 @@ class FastStep(Step):
 
         Args:
             supernet: what is trained.
-            plain: the fallback; it says whether the step runs in bfloat16.
+            plain: the fallback; it says whether the step runs in bfloat16, and what weights classes have in the loss.
             peaks: the peak learning rates by group.
             strategy: how many subnets a step has, and which of them are distilled.
             config: the recipe.
@@ -62,7 +62,7 @@ class FastStep(Step):
         try:
             if config.dropout:
                 raise UnfusableError("the fused step has no dropout of hidden units")
-            loss = partial(subnet_loss, smoothing=config.label_smoothing)
+            loss = partial(subnet_loss, smoothing=config.label_smoothing, weights=plain.class_weights)
             self._fused = FusedStep(supernet, fused, loss=loss, teacher=teacher_of)
         except UnfusableError as error:
             if strict:

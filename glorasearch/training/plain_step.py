@@ -26,11 +26,16 @@ class PlainStep(Step):
         label_smoothing: float,
         clip_norm: float,
         seed: int,
+        class_weights: Tensor | None = None,
     ) -> None:
-        """`mixed` runs the model under bfloat16 autocast; `seed` decides what the model drops."""
+        """`mixed` runs the model under bfloat16 autocast; `seed` decides what the model drops.
+
+        `class_weights`, `(classes,)` on the device, weight images in the loss by their class.
+        """
         self.mixed = mixed
         self._supernet, self._optimizer = supernet, optimizer
         self._smoothing, self._clip, self._seed = label_smoothing, clip_norm, seed
+        self.class_weights = class_weights
         self._drops = bool(drop_probabilities(supernet))
 
     def run(
@@ -78,7 +83,8 @@ class PlainStep(Step):
         teacher: Tensor | None = None
         for index, each in enumerate(batch.sampled):
             logits = self._forward(number, index, each, batch)
-            loss = subnet_loss(logits, batch.labels, teacher if each.distilled else None, smoothing=self._smoothing)
+            target = teacher if each.distilled else None
+            loss = subnet_loss(logits, batch.labels, target, smoothing=self._smoothing, weights=self.class_weights)
             if teacher is None and count > 1:
                 teacher = teacher_of(logits)
             torch.autograd.backward(loss / count)

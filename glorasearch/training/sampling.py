@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from glorasearch.space import BoundSpace, Subnet, sample
+from glorasearch.training.balance import balanced_epoch
 from glorasearch.training.config import TrainingConfig
 
 SUBNET_TAG, ORDER_TAG, MODEL_TAG = 1, 2, 3
@@ -110,11 +111,13 @@ def make_strategy(config: TrainingConfig, space: BoundSpace) -> SamplingStrategy
 class BatchOrder:
     """Full batches from an endless stream of shuffled epochs; a batch may reach over the end of an epoch.
 
-    The images of a step are computed from its number, so no position in the data is stored to resume.
+    The images of a step are computed from its number, so no position in the data is stored to resume. With labels, an
+    epoch is one of `balanced_epoch`.
     """
 
-    def __init__(self, images: int, batch_size: int, seed: int) -> None:
+    def __init__(self, images: int, batch_size: int, seed: int, labels: Tensor | None = None) -> None:
         self._images, self._seed = images, seed
+        self._labels = None if labels is None else labels.cpu().numpy()
         self._batch_size = batch_size
         self._epochs: dict[int, Tensor] = {}
 
@@ -138,6 +141,7 @@ class BatchOrder:
     def _epoch(self, epoch: int) -> Tensor:
         if epoch not in self._epochs:
             self._epochs = {known: order for known, order in self._epochs.items() if known == epoch - 1}
-            order = step_generator(self._seed, epoch, ORDER_TAG).permutation(self._images)
+            rng = step_generator(self._seed, epoch, ORDER_TAG)
+            order = rng.permutation(self._images) if self._labels is None else balanced_epoch(self._labels, rng)
             self._epochs[epoch] = torch.from_numpy(order)
         return self._epochs[epoch]

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glorasearch.training.balance import image_weights
 from glorasearch.training.communicator import Communicator
 from glorasearch.training.sampling import MODEL_TAG, SampledSubnet, step_generator
 
@@ -65,9 +66,15 @@ class Step(ABC):
         """Restore a copy of a result of `state`, of any kind of step."""
 
 
-def label_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Mean cross-entropy of `(N, classes)` logits against `(N,)` labels, with label smoothing; a scalar in nats."""
-    return F.cross_entropy(_at_least_float32(logits), labels, label_smoothing=smoothing)
+def label_loss(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy of `(N, classes)` logits against `(N,)` labels, with label smoothing; a scalar in nats.
+
+    With `weights`, `(classes,)`, each image's is multiplied by that of its class before the mean is taken.
+    """
+    if weights is None:
+        return F.cross_entropy(_at_least_float32(logits), labels, label_smoothing=smoothing)
+    each = F.cross_entropy(_at_least_float32(logits), labels, label_smoothing=smoothing, reduction="none")
+    return (each * image_weights(labels, weights)).mean()
 
 
 def distillation_loss(logits: Tensor, teacher: Tensor) -> Tensor:
@@ -80,9 +87,11 @@ def teacher_of(logits: Tensor) -> Tensor:
     return _at_least_float32(logits.detach()).softmax(-1)
 
 
-def subnet_loss(logits: Tensor, labels: Tensor, teacher: Tensor | None, *, smoothing: float) -> Tensor:
+def subnet_loss(
+    logits: Tensor, labels: Tensor, teacher: Tensor | None, *, smoothing: float, weights: Tensor | None = None
+) -> Tensor:
     """The loss of one subnet of a step: against the teacher if there is one, else against the labels."""
-    return label_loss(logits, labels, smoothing) if teacher is None else distillation_loss(logits, teacher)
+    return label_loss(logits, labels, smoothing, weights) if teacher is None else distillation_loss(logits, teacher)
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:

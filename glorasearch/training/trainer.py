@@ -16,6 +16,7 @@ from glorasearch.data import TrainSplit
 from glorasearch.errors import ConfigError, RunError
 from glorasearch.identity import digest, identity
 from glorasearch.supernet import Supernet
+from glorasearch.training.balance import class_weights
 from glorasearch.training.checkpoints import Checkpoint, CheckpointStore, FileCheckpointStore, broadcast_checkpoint
 from glorasearch.training.communicator import Communicator, SingleProcess
 from glorasearch.training.config import TrainingConfig
@@ -93,7 +94,9 @@ class SupernetTrainer:
         self._probe = probe
         self._on_record = on_record or (lambda record: None)
         self._on_step = on_step or (lambda step: None)
-        self._order = BatchOrder(len(data), config.batch_size, config.seed)
+        self._order = BatchOrder(
+            len(data), config.batch_size, config.seed, data.labels if config.balance == "sampler" else None
+        )
         self._losses = LossLog(config, self._checkpoints)
         self._step = self._make_step()
         self._done, self._seconds = 0, 0.0
@@ -254,6 +257,11 @@ class SupernetTrainer:
             "start": tensor_digest(self._supernet.adapter_state()),
         }
 
+    def _class_weights(self) -> Tensor | None:
+        if self._config.balance != "loss":
+            return None
+        return class_weights(self._data.labels, self._data.classes).to(self._device)
+
     def _make_step(self) -> Step:
         """The fast step on a GPU, unless it is turned off; the plain step elsewhere."""
         supernet, config = self._supernet, self._config
@@ -266,6 +274,7 @@ class SupernetTrainer:
             label_smoothing=config.label_smoothing,
             clip_norm=config.clip_norm,
             seed=config.seed,
+            class_weights=self._class_weights(),
         )
         if self._compile == "off" or not cuda:
             return plain
