@@ -29,23 +29,25 @@ def data_cautions(
         test: likewise.
     """
     found = _of_classes(names, train, search, test)
-    images = sum(test)
-    low, high = wilson(images // 2, images)
-    if high - low > 2 * WIDE:
-        found.append(
-            f"The test split is small, {images} images: an accuracy there may be off by {50 * (high - low):.0f} points "
-            "(95 %)."
-        )
+    for name, images in {"search": sum(search), "test": sum(test)}.items():
+        low, high = wilson(images // 2, images)
+        if high - low > 2 * WIDE:
+            found.append(
+                f"The {name} split is small, {images} images: an accuracy there may be off by {50 * (high - low):.0f} "
+                "points (95 %)."
+            )
     return tuple(found)
 
 
 def _of_classes(names: Sequence[str], train: Sequence[int], search: Sequence[int], test: Sequence[int]) -> list[str]:
     """Classes that have too few images."""
     single = [name for name, *counts in zip(names, train, search, strict=True) if sum(counts) == 1]
-    untested = [name for name, count in zip(names, test, strict=True) if not count]
+    unsearched, untested = ([name for name, n in zip(names, counts, strict=True) if not n] for counts in (search, test))
     found = []
     if single:
         found.append(f"One image alone (train + search) teaches {_classes(single)}.")
+    if unsearched:
+        found.append(f"No search image is of {_classes(unsearched)}: what is chosen by the search split ignores it.")
     if untested:
         found.append(f"No test image is of {_classes(untested)}: accuracies on the test split say nothing of it.")
     return found

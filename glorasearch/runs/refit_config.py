@@ -28,7 +28,7 @@ class RefitConfig(Config):
     """Steps of linear warm-up; the training's if not given."""
     folds: int = Field(default=0, ge=0, le=1_000, examples=[5])
     """Without a race: before the refit, train it once without each of so many parts of the search split, and keep the
-    inherited weights if they are right on more images of these parts; 0 does not judge it."""
+    inherited weights if they are right on more images of these parts; 0 does not judge it, and costs nothing."""
     teachers: int = Field(default=8, ge=0, le=1_000)
     """Models that teach the winner of a race what to answer on mixed images; 0 trains it on the labels."""
     orders: int = Field(default=4, ge=1, le=1_000)

@@ -35,6 +35,7 @@ def test_a_worse_refit_is_said_and_not_exported(make_bench: Callable[..., Bench]
     assert judged.sentence in report["statements"]
     assert judged.sentence in (bench.folder / "export" / "README.md").read_text()
     assert judged.sentence[:60] in said
+    assert "refit.folds is 0" not in said
 
 
 def test_a_better_refit_is_made_as_without_being_judged(make_bench: Callable[..., Bench]) -> None:
@@ -42,7 +43,7 @@ def test_a_better_refit_is_made_as_without_being_judged(make_bench: Callable[...
     bench, plain = make_bench(*settings, "refit.folds=2"), make_bench(*settings)
     bench.stop_when(lambda: bench.checkpoint("refit:fold2").exists() or bench.has_stage("refit"), bench.start())
     bench.finish()
-    plain.finish()
+    assert "no image is left to say whether it makes the weights better, as refit.folds is 0" in plain.finish()
     found = refit_of(bench)
     judged = found.judged
     assert judged is not None

@@ -11,6 +11,8 @@ before it: a refit that is worse there than the inherited weights is not made.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 
 from glorasearch.data import TrainSplit
@@ -34,6 +36,11 @@ from glorasearch.stacked import StackedTrainer
 from glorasearch.supernet import Supernet
 from glorasearch.training import Fixed, TrainingConfig, TrainingRecord
 
+UNJUDGED: Final = (
+    "refit: no image is left to say whether it makes the weights better, as refit.folds is 0; 5 asks first, "
+    "for five refits more, and keeps the inherited weights where they are better"
+)
+
 
 def refit(session: Session) -> RefitResult:
     """Refit the pick; with 0 steps the inherited weights are kept."""
@@ -48,6 +55,8 @@ def refit(session: Session) -> RefitResult:
         discarded = found
     config = recipe_of(session, pick, section.steps)
     judged = _judge(session, pick, config) if section.folds else None
+    if judged is None and not session.config.race.enabled:
+        session.progress.say(UNJUDGED)
     if judged is not None:
         session.progress.say(judged.sentence)
         if judged.worse:
