@@ -12,6 +12,7 @@ from glorasearch.stacked.engine import Engine
 from glorasearch.stacked.member import Member, scale_drop_path
 from glorasearch.stacked.targets import member_losses
 from glorasearch.supernet import Supernet
+from glorasearch.training.average import WeightAverage
 from glorasearch.training.optimizer import SupernetOptimizer, peak_rates
 from glorasearch.training.step import drop_probabilities, model_randomness
 
@@ -49,7 +50,9 @@ class OneByOne(Engine):
 
     def member_state(self, member: int) -> dict[str, Tensor]:
         """See `Engine.member_state`."""
-        return self._members[member].supernet.adapter_state()
+        one = self._members[member]
+        with one.average.active():
+            return {name: value.clone() for name, value in one.supernet.adapter_state().items()}
 
     def state(self) -> dict[str, Tensor]:
         """See `Engine.state`."""
@@ -57,6 +60,7 @@ class OneByOne(Engine):
         for number, one in enumerate(self._members):
             found |= {f"{number}/weights/{name}": value for name, value in one.supernet.adapter_state().items()}
             found |= {f"{number}/optimizer/{name}": value for name, value in one.optimizer.state().items()}
+            found |= {f"{number}/average/{name}": value for name, value in one.average.state().items()}
         return found
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -67,6 +71,7 @@ class OneByOne(Engine):
             }
             one.supernet.load_adapter_state(_under("weights/", own))
             one.optimizer.load_state(_under("optimizer/", own))
+            one.average.load_state(_under("average/", own))
 
     def warming(self) -> dict[str, int]:
         """See `Engine.warming`."""
@@ -91,6 +96,7 @@ class _Alone:
         self.draws = self.supernet.warm_ups.draws()
         peaks = peak_rates(member.space, config)
         self.optimizer = SupernetOptimizer(self.supernet, peaks, weight_decay=config.weight_decay)
+        self.average = WeightAverage(self.supernet, config.ema_decay)
         self._mixed = is_mixed(config.precision, device.type)
         self._drops = bool(drop_probabilities(self.supernet))
         self._class_weights = weights
@@ -107,14 +113,17 @@ class _Alone:
         torch.autograd.backward(loss)
         norm = self.optimizer.clip(self._clip)
         self.optimizer.step()
-        self.optimizer.forget(self.supernet.warm_ups.step([self._subnet]))
+        restarted = self.supernet.warm_ups.step([self._subnet])
+        self.optimizer.forget(restarted)
+        self.average.update(number, restarted)
         return torch.stack([loss.detach(), norm])
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """`(n, classes)` float32."""
         self.supernet.eval()
-        return self._forward(images).float()
+        with self.average.active():
+            return self._forward(images).float()
 
     def _forward(self, images: Tensor) -> Tensor:
         with (

@@ -24,14 +24,14 @@ class Member:
     """Of this space."""
     config: TrainingConfig
     """Its own recipe: learning rates, decay, warm-up, smoothing, clipping, drop path, seed. All members of a stack have
-    the same `steps`, `batch_size` and `precision`; records and checkpoints are as the first member says."""
+    the same `steps`, `batch_size`, `precision`, `ema_decay`; records and checkpoints are as the first member says."""
     images: Tensor
     """`(n,)` positions in the training split (or in the mixed images) that it may see."""
     start: Mapping[str, Tensor] | None = None
     """Adapter state of a supernet over `space` to start from; if not given, a fresh one, drawn by `config.seed`."""
 
 
-SHARED = ("steps", "batch_size", "precision")
+SHARED = ("steps", "batch_size", "precision", "ema_decay")
 """The settings that all members of a stack share."""
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from glorasearch.config import Compile, is_mixed
 from glorasearch.errors import BackboneError, reason
 from glorasearch.fused import compile_blocks
+from glorasearch.stacked.average import StackedAverage
 from glorasearch.stacked.drops import Drops
 from glorasearch.stacked.engine import Engine
 from glorasearch.stacked.graph import GraphedSteps
@@ -71,6 +72,7 @@ class SideBySide(Engine):
         self._drops = Drops(tree, images, seeds, shares)
         self._model = StackedModel(tree, plans, self._store)
         self._optimizer = StackedOptimizer(self._store, members, plans)
+        self._average = StackedAverage(self._store, members[0].config.ema_decay)
         smoothing = [member.config.label_smoothing for member in members]
         self._smoothing = torch.tensor(smoothing, dtype=torch.float64, device=device)
         self._class_weights = None if class_weights is None else class_weights.to(device)
@@ -92,8 +94,11 @@ class SideBySide(Engine):
         inputs = [images, targets, self._optimizer.table(scales).to(self._device)]
         inputs += [mask.to(self._device) for mask in masks]
         result = self.compute(inputs) if self._graphed is None else self._graphed(number, inputs, self)
-        for warm_up in self._warm_ups:
-            self._optimizer.forget(warm_up.member, warm_up.step())
+        reset = [(warm_up.member, warm_up.step()) for warm_up in self._warm_ups]
+        self._average.update(number)
+        for member, names in reset:
+            self._optimizer.forget(member, names)
+            self._average.restart(member, names)
         return result
 
     def compile_model(self) -> None:
@@ -118,7 +123,8 @@ class SideBySide(Engine):
 
     def logits(self, images: Tensor) -> Tensor:
         """See `Engine.logits`."""
-        return self._logits(images, self._mixed)
+        with self._average.active():
+            return self._logits(images, self._mixed)
 
     @torch.no_grad()
     def _logits(self, images: Tensor, mixed: bool) -> Tensor:
@@ -157,7 +163,8 @@ class SideBySide(Engine):
     def member_state(self, member: int) -> dict[str, Tensor]:
         """See `Engine.member_state`."""
         draws = {one.name: torch.tensor([one.draws]) for one in self._warm_ups if one.member == member}
-        return {name: self._store.row(member, name) for name in self._names[member]} | draws
+        with self._average.active():
+            return {name: self._store.row(member, name).clone() for name in self._names[member]} | draws
 
     def changed(self) -> list[Tensor]:
         """What a step changes on the device."""
@@ -167,7 +174,7 @@ class SideBySide(Engine):
         """See `Engine.state`."""
         draws = torch.tensor([one.draws for one in self._warm_ups], dtype=torch.int64)
         own = {"theta": self._store.theta.detach(), "fixed": self._store.fixed, "draws": draws}
-        return own | self._optimizer.state()
+        return own | self._optimizer.state() | self._average.state()
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -175,6 +182,8 @@ class SideBySide(Engine):
         self._store.theta.copy_(state["theta"])
         self._store.fixed.copy_(state["fixed"])
         self._optimizer.load_state(state)
+        for name, own in self._average.state().items():
+            own.copy_(state[name])
         for one, draws in zip(self._warm_ups, state["draws"].tolist(), strict=True):
             one.draws = draws
 

@@ -56,6 +56,9 @@ class TrainingRecipe(Config):
     learns from its teacher as ever."""
     clip_norm: float = Field(default=1.0, ge=0)
     """Largest total norm of the gradients; 0 for no clipping."""
+    ema_decay: float = Field(default=0.0, ge=0, lt=1, examples=[0.999])
+    """Decay of the weights' moving average, a step, in every training of a run; 0 for none. The average is probed,
+    scored and exported in place of the weights. In step n the decay is at most (1 + n) / (10 + n)."""
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     """Stochastic depth in training; the exported model is the same."""
     dropout: float = Field(default=0.0, ge=0, lt=1)

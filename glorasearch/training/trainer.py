@@ -16,6 +16,7 @@ from glorasearch.data import TrainSplit
 from glorasearch.errors import ConfigError, RunError
 from glorasearch.identity import digest, identity
 from glorasearch.supernet import Supernet
+from glorasearch.training.average import WeightAverage
 from glorasearch.training.balance import class_weights
 from glorasearch.training.checkpoints import Checkpoint, CheckpointStore, FileCheckpointStore, broadcast_checkpoint
 from glorasearch.training.communicator import Communicator, SingleProcess
@@ -99,6 +100,7 @@ class SupernetTrainer:
         )
         self._losses = LossLog(config, self._checkpoints)
         self._step = self._make_step()
+        self._average = WeightAverage(supernet, config.ema_decay)
         self._done, self._seconds = 0, 0.0
         needs_facts = self._checkpoints is not None or self._communicator.size > 1
         self.facts = self._facts() if needs_facts else {}
@@ -128,6 +130,7 @@ class SupernetTrainer:
             self._supernet.eval()
             if self._checkpoints is not None:
                 self._checkpoints.close()
+        self._average.take()
         for name, places in self._supernet.warm_ups.running(draws_before).items():
             _log.warning(
                 "the warm-up of %s is unfinished in %d places, whose directions are not chosen yet: train for more "
@@ -149,7 +152,8 @@ class SupernetTrainer:
             if self._due(self._config.record_every):
                 self._record()
             if self._probe is not None and self._config.probe_every and self._due(self._config.probe_every):
-                self._on_record(TrainingRecord(self._done, self._probe(self._supernet)))
+                with self._average.active():
+                    self._on_record(TrainingRecord(self._done, self._probe(self._supernet)))
                 self._supernet.train()
             if self._due(self._config.checkpoint_every):
                 self._save()
@@ -173,6 +177,7 @@ class SupernetTrainer:
         restarted = self._supernet.warm_ups.step([one.subnet for one in sampled])
         if restarted:
             self._step.forget(restarted)
+        self._average.update(number, restarted)
         return result
 
     def _rank_batch(self, number: int, rank: int) -> RankBatch:
@@ -195,6 +200,7 @@ class SupernetTrainer:
             self._record()
         tensors = {f"weights/{name}": value for name, value in self._supernet.adapter_state().items()}
         tensors |= {f"optimizer/{name}": value for name, value in self._step.state().items()}
+        tensors |= {f"average/{name}": value for name, value in self._average.state().items()}
         copies = snapshot(tensors)
         for name, value in copies.items():
             if not bool(torch.isfinite(value).all()):  # the loss of the next step would be the first to show it
@@ -244,6 +250,7 @@ class SupernetTrainer:
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         self._supernet.load_adapter_state(_with_prefix(tensors, "weights/"))
         self._step.load_state(_with_prefix(tensors, "optimizer/"))
+        self._average.load_state(_with_prefix(tensors, "average/"))
 
     def _facts(self) -> dict[str, Any]:
         """What a checkpoint must agree in to be resumed, and what all processes must agree in."""

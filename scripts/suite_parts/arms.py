@@ -49,6 +49,7 @@ ARMS: dict[str, Arm] = {
         Arm("fitness_cross_entropy", "fitness cross-entropy", ("search.fitness=cross_entropy",)),
         Arm("fixed_lr", "one rate, 1e-3, for the supernet", ("train.lr=1e-3",)),
         Arm("no_teachers", "plain refit, without teachers", ("refit.teachers=0",)),
+        Arm("ema", "moving average of the weights, 0.999", ("train.ema_decay=0.999",)),
         Arm("no_race", "without race: the search's winner, refitted", ("race.enabled=false",)),
         Arm("tau", "how the supernet ranks random subnets", kind="tau", once=True),
     )

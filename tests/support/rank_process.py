@@ -97,7 +97,11 @@ def train(data: SearchData, spec: dict[str, Any], communicator: Communicator | N
         if spec.get("kill") == [communicator.process, step]:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    given = {key: spec[key] for key in ("steps", "lr", "batch_size", "checkpoint_every", "clip_norm") if key in spec}
+    given = {
+        key: spec[key]
+        for key in ("steps", "lr", "batch_size", "checkpoint_every", "clip_norm", "ema_decay")
+        if key in spec
+    }
     recipe = {"steps": 12, "batch_size": 12, "warmup_steps": 2, "record_every": 3, "checkpoint_every": 4}
     config = SupernetTrainer.Config(ranks=spec["ranks"], **recipe | given)
     kind: type[SupernetTrainer] = LenientTrainer if spec.get("fast") else SupernetTrainer

@@ -25,6 +25,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "fixed": {"strategy": "fixed", "clip_norm": 0.01},
     "four ranks": {"ranks": 4},
     "directions": {"space": "directions"},
+    "averaged": {"space": "directions", "ema_decay": 0.7},
     "fused": {"fast": True},
     "fused sandwich": {"fast": True, "strategy": "sandwich", "ranks": 4, "drop_path": 0.4},
 }
