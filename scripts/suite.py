@@ -16,13 +16,15 @@ the layers of a stack were merged at once):
     evolution           50,500   345, 210   (2,500 model-steps are the supernet's and its pilots', 9,500 the refit's)
     yardstick           62,000   266, 250   (30 points and the final one; two more are not counted)
 
-An evolution alone on a GPU took 239 s (seed 3, 60,100 model-steps, nothing compiled). So, with `--jobs 6` in calls of
-`--minutes 9` with the same --out and settings, each until all its units are done:
+An evolution alone on a GPU took 174 s (revision d220df3), a yardstick 117; six at a time on one GPU take 120 and 72 to
+90 s of it each. `--jobs` counts the units on all GPUs together. So, in calls of `--minutes 9`, each the same line again
+with the same --out until it says that all are done (what a call cuts off and no other goes on with is lost):
 
-    1. --arms evolution,yardstick --seeds 0,1,2               5 calls
-    2. --arms race_only,lora4_budget --seeds 0,1,2            4 to 5 calls
-    3. --seeds 3 --arms evolution,yardstick,tau,...           3 to 4 calls: the ablations, on a seed for tuning
-    4. --arms evolution,yardstick,race_only,lora4_budget --seeds 0,1,2 --write-docs     on any machine, some seconds
+    1. --arms evolution,yardstick --seeds 0,1,2 --jobs 12     5 calls on two GPUs
+    2. --arms race_only,lora4_budget --seeds 0,1,2 --jobs 12  5 calls
+    3. --arms evolution,yardstick,yardstick_alone --seeds 1 --only count --jobs 1     1 call: costs, each alone on a GPU
+    4. --seeds 3 --arms evolution,yardstick,tau,... --jobs 12 4 calls: the ablations, on a seed for tuning
+    5. --arms evolution,yardstick,race_only,lora4_budget --seeds 0,1,2 --write-docs     on any machine, some seconds
 
 A machine that starts bare needs `OUT/units` of earlier calls only, or `--units docs/suite-units.json`; what is lost
 with the rest are units that were under way, and supernets that later arms would take over, so ablations and tau belong

@@ -25,6 +25,8 @@ class Arm:
     """Whether it has the small budget."""
     once: bool = False
     """Whether the first seed is enough."""
+    alone: bool = False
+    """Whether each model of a yardstick is trained on its own, for what that costs."""
 
 
 WITHOUT_SEARCH = (
@@ -51,6 +53,7 @@ ARMS: dict[str, Arm] = {
         Arm("no_teachers", "plain refit, without teachers", ("refit.teachers=0",)),
         Arm("ema", "moving average of the weights, 0.999", ("train.ema_decay=0.999",)),
         Arm("no_race", "without race: the search's winner, refitted", ("race.enabled=false",)),
+        Arm("yardstick_alone", "the yardstick's trainings one by one", kind="yardstick", once=True, alone=True),
         Arm("tau", "how the supernet ranks random subnets", kind="tau", once=True),
     )
 }

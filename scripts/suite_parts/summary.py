@@ -12,6 +12,8 @@ from glorasearch.statistics.ranks import mid_ranks
 from suite_parts.arms import ARMS
 from suite_parts.units import Content, Unit
 
+MEASUREMENTS = ("tau", "yardstick_alone")
+"""Arms whose models nobody would export."""
 Found = Mapping[Unit, Content]
 Pair = tuple[str, int]
 
@@ -22,7 +24,7 @@ def summarise(found: Found) -> dict[str, Any]:
     winner, yardstick = arms.get("evolution", {}), arms.get("yardstick", {})
     small, lora = arms.get("lora4_budget", {}), {pair: unit["lora4"] for pair, unit in yardstick.items()}
     tau, cost = _tau(arms.get("tau", {})), costs(winner, yardstick)
-    named = _comparable({name: one for name, one in arms.items() if name != "tau"})
+    named = _comparable({name: one for name, one in arms.items() if name not in MEASUREMENTS})
     return {
         "winner_minus_yardstick": difference(winner, yardstick),
         "winner_minus_race_only": difference(winner, arms.get("race_only", {})),
@@ -34,6 +36,7 @@ def summarise(found: Found) -> dict[str, Any]:
         "tau": tau,
         "cost_ratio": None if cost is None else cost["ratio"],
         "cost": cost,
+        "cost_one_by_one": costs(winner, arms.get("yardstick_alone", {})),
         "ablations": _ablations(arms),
         "arms": {name: _arm(name, one) for name, one in named.items()},
         "ranks": _ranks(named),
@@ -146,7 +149,7 @@ def _tau(taus: Mapping[Pair, Content]) -> dict[str, Any] | None:
 def _ablations(arms: Mapping[str, Mapping[Pair, Content]]) -> dict[str, Any]:
     """The whole product minus each arm that lacks a part of it."""
     whole = arms.get("evolution", {})
-    others = [name for name in arms if name not in ("evolution", "yardstick", "tau", "lora4_budget")]
+    others = [name for name in arms if name not in ("evolution", "yardstick", "lora4_budget", *MEASUREMENTS)]
     return {name: difference(whole, arms[name]) for name in others}
 
 

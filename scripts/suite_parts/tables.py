@@ -40,7 +40,7 @@ def full(summary: Summary) -> str:
 def short(summary: Summary) -> str:
     """What the README says."""
     found = summary["winner_minus_yardstick"]
-    table = accuracies(summary, ["evolution", "race_only", "yardstick"])
+    table = accuracies(summary, [name for name in ("evolution", "race_only", "yardstick") if _whole(summary, name)])
     if found is None:
         return table
     return table + (
@@ -69,6 +69,9 @@ def targets(summary: Summary) -> str:
         text = f"{tau['mean']:.2f}; two trainings agree to {tau['ceiling']:.2f}"
         rows.append(("tau of the inherited tempered score with stand-alone test accuracy", "at least 0.6", text))
     rows.append(("cost of a whole run over the yardstick's, device seconds", "at most 1.0", _cost(summary["cost"])))
+    if summary["cost_one_by_one"] is not None:
+        title = "cost over that of the yardstick's trainings one by one, each captured in a graph"
+        rows.append((title, "", _cost(summary["cost_one_by_one"])))
     return _table(("", "target", "found"), rows, "left")
 
 
@@ -95,13 +98,19 @@ def accuracies(summary: Summary, only: Iterable[str] | None = None) -> str:
             (
                 arm["title"],
                 *cells,
-                f"{100 * arm['test_accuracy']:.2f}",
+                f"{100 * arm['test_accuracy']:.2f}" if _whole(summary, name) else "",
                 "" if rank is None else f"{rank:.1f}",
                 f"{arm['parameters']:,.0f}",
                 str(arm["pairs"]),
             )
         )
     return _table(("arm", *tasks, "mean", "rank", "parameters", "pairs"), rows)
+
+
+def _whole(summary: Summary, name: str) -> bool:
+    """Whether an arm has as many pairs as any: means over others do not stand side by side."""
+    arms = summary["arms"]
+    return name in arms and arms[name]["pairs"] == max(arm["pairs"] for arm in arms.values())
 
 
 def ablations(summary: Summary) -> str:

@@ -47,6 +47,7 @@ def summary() -> dict[str, Any]:
         others = {"tempered_pick": unit(correct - 1), "lora4": unit(correct - 2)}
         found[Unit(*pair, "yardstick")] = unit(correct, **others)
     found[Unit("a", 0, "lora4_budget")] = unit(13)
+    found[Unit("a", 0, "yardstick_alone")] = unit(12, 13.0)
     found[Unit("a", 0, "tau")] = unit(0) | {
         "tau": {"tempered": 0.5, "cross_entropy": 0.25, "accuracy": 0.125},
         "tau_with_one_training": {"tempered": 0.375},
@@ -141,3 +142,18 @@ def test_units_of_other_settings_are_refused(tmp_path: Path) -> None:
             UnitStore(tmp_path / "units", other.keys).read(one)
     more = settings(task_digests={"a": "2", "b": "3"}, backbone="local-dir:/elsewhere", device="cuda")
     assert UnitStore(tmp_path / "units", more.keys).read(one) is not None
+
+
+def test_what_the_yardstick_costs_one_by_one_is_said_beside_the_cost(summary: dict[str, Any]) -> None:
+    """Of the pairs that have both; nobody would export its models, so it is in no table of accuracies."""
+    assert summary["cost_one_by_one"]["ratio"] == pytest.approx(6 / 14)
+    assert summary["cost_one_by_one"]["pairs"] == 1
+    assert "one by one, each captured in a graph |  | 0.43; " in full(summary)
+    assert "yardstick_alone" not in summary["arms"]
+    assert "yardstick_alone" not in summary["ablations"]
+
+
+def test_no_mean_over_other_pairs_stands_beside_the_arms(summary: dict[str, Any]) -> None:
+    """The arm with the small budget has one pair of the four."""
+    row = next(line for line in full(summary).splitlines() if ARMS["lora4_budget"].title in line)
+    assert row.split("|")[2:5] == [" 65.00 ", "  ", "  "]
