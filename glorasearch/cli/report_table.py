@@ -15,6 +15,7 @@ from glorasearch.space import CLASS_METRICS, fitness_name
 
 SHOWN_OF_FRONT = 12
 """Points of the front of a search that a line shows."""
+_UNITS = {"latency": "latency in ms", "training_flops": "GFLOP of a training step"}
 HARDEST = 3
 """Classes that are named."""
 
@@ -144,7 +145,7 @@ def _front(report: Report) -> str:
     shown = report.front[::-1][::every][::-1]  # the best one is always among them
     points = "; ".join(f"{one.trial}: {', '.join((count(one.parameters), *_worth(one)))}" for one in shown)
     some = f"{len(shown)} of {len(report.front)} points on the " if every > 1 else ""
-    names = [fitness_name(name) for name in report.front[0].objectives] or ["accuracy"]
+    names = [_UNITS.get(name, fitness_name(name)) for name in report.front[0].objectives] or ["accuracy"]
     return (
         f"{some}front of the search (trial: parameters, {', '.join(names)} on the search split): {points}. "
         f"`glorasearch export {run} --trial N` refits and exports one"
@@ -152,8 +153,13 @@ def _front(report: Report) -> str:
 
 
 def _worth(point: ParetoPoint) -> list[str]:
-    """What a point of the front is worth, beside its parameters."""
-    return [f"{value:.3f}" for value in point.objectives.values()] or [percent(point.search_accuracy)]
+    """What a point of the front is worth and costs, beside its parameters."""
+    scales = {"training_flops": 1e-9}
+    found = [
+        count(int(value)) if name == "bytes" else f"{scales.get(name, 1) * value:.3f}"
+        for name, value in point.objectives.items()
+    ]
+    return found or [percent(point.search_accuracy)]
 
 
 def _scores(report: Report) -> str:

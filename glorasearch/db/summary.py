@@ -21,6 +21,7 @@ MEAN_RANK = "mean rank"
 """Mean over the genes whose choice has a known rank; 0 if there are none."""
 KEPT_ATTRIBUTES = (
     "accuracy", "cross_entropy", "tempered", "temperature", *CLASS_METRICS,
+    "cost_bytes", "cost_latency", "cost_training_flops",
     "start", "origin", "reason", "bound", "stopped_after",
 )  # fmt: skip
 """The user attributes that a summary keeps."""

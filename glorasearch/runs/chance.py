@@ -11,7 +11,7 @@ from optuna.study import StudyDirection
 
 from glorasearch.runs.results import SearchChance
 from glorasearch.search import Executor, SearchOutcome
-from glorasearch.search.trials import direction, objective
+from glorasearch.search.trials import direction, worth
 from glorasearch.space import CLASS_METRICS, BoundSpace, EvaluationTask, Fitness, sample_within_budget
 from glorasearch.statistics import best_by_chance
 from glorasearch.statistics.chance import LEAST_SCORES
@@ -60,11 +60,11 @@ def search_chance(
     for done in range(len(distinct)):
         result = executor.next_result()
         if result.score is not None and result.failure is None:
-            fitness_of[result.subnet_digest] = objective(fitness, result.score)
+            fitness_of[result.subnet_digest] = worth(fitness, result.score)
         on_score(done + 1)
     # In the order of the draws, not of arrival; a subnet that was drawn twice counts twice.
     scores = tuple(fitness_of[subnet.digest] for subnet in subnets if subnet.digest in fitness_of)
-    found, towards = objective(fitness, outcome.best.score), direction(fitness)
+    found, towards = worth(fitness, outcome.best.score), direction(fitness)
     if len(scores) < LEAST_SCORES or not math.isfinite(found):
         return None
     chance = best_by_chance(

@@ -13,10 +13,8 @@ from glorasearch.runs.pairing import by_task, configuration_without, pair_method
 from glorasearch.runs.pairs import Paired
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import Results
+from glorasearch.search.objectives import BYTES_PER_NUMBER
 from glorasearch.statistics import wilson
-
-BYTES_PER_NUMBER: Final = 4
-"""An adapter is stored in float32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -44,6 +44,11 @@ class RunFiles:
         """The final report."""
         return self.folder / "report.json"
 
+    @property
+    def latencies(self) -> Path:
+        """What layers took with their choices, where that is an objective of the search: a line of JSON each."""
+        return self.folder / "latencies.jsonl"
+
     def checkpoint(self, stage: str) -> Path:
         """The training checkpoint of a stage."""
         return self.folder / "checkpoints" / f"{stage.replace(':', '-').replace('/', '-')}.safetensors"

@@ -16,6 +16,7 @@ from glorasearch.runs.config import RunConfig
 from glorasearch.runs.earlier_runs import trial_subnet
 from glorasearch.runs.results import BaselineResult, PointSummary, Results, SearchResult, TrainResult
 from glorasearch.runs.workspace import Workspace
+from glorasearch.search.objectives import DEFAULT_OBJECTIVES
 from glorasearch.space import CLASS_METRICS, BoundSpace, Fitness, Subnet, higher_is_better
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class Searched:
     @property
     def metrics(self) -> tuple[Fitness, ...]:
         """What the scores of its trials have beside what each has."""
-        return (self.fitness,) if self.fitness in CLASS_METRICS else ()
+        optimised = (self.fitness, *self.config["search"].get("objectives", ()))
+        return tuple(name for name in CLASS_METRICS if name in optimised)
 
     @cached_property
     def storage(self) -> TrialStorage:
@@ -146,9 +148,9 @@ class Searched:
 
     def _loss(self, record: TrialRecord) -> float:
         """What was optimised, the smaller the better; of a trial that was stopped early its bound."""
-        from glorasearch.search.trials import objective
+        from glorasearch.search.trials import worth
 
-        value = objective(self.fitness, record.score)
+        value = worth(self.fitness, record.score)
         return -value if higher_is_better(self.fitness) else value
 
     def subnet(self, number: int) -> Subnet:
@@ -187,6 +189,10 @@ class Searched:
             ConfigError: if another version has written it.
         """
         content = {key: value for key, value in self.config.items() if key not in ("spaces", "starts")}
+        search = dict(content["search"])
+        if search["sampler"] == "nsga2" and search["fitness"] not in search.get("objectives", DEFAULT_OBJECTIVES):
+            del search["fitness"]  # the default, which may not be given
+        content["search"] = search
         return RunConfig.from_dict(content, source=f"run {self.name!r}")
 
     def config_of(self, number: int, overrides: Sequence[str] = ()) -> RunConfig:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from glorasearch.config import MOST_BATCH, Config, ListOf, Precision, Role, Seed
+from glorasearch.search.objectives import COSTS, DEFAULT_OBJECTIVES, Cost, Objective, is_quality
 from glorasearch.space import CLASS_METRICS, WITHOUT_BOUND, Fitness
 
 Sampler = Literal["evolution", "random", "tpe", "nsga2"]
@@ -15,7 +16,7 @@ SAMPLERS: Final[Mapping[Sampler, str]] = {
     "evolution": "the evolution of the GLoRA paper: mutants and crossover children of the best so far",
     "random": "uniform draws",
     "tpe": "Optuna's tree-structured Parzen estimator",
-    "nsga2": "Optuna's NSGA-II: accuracy and trainable parameters as two objectives",
+    "nsga2": "Optuna's NSGA-II: several objectives at once",
 }
 """The samplers by name, and what each does."""
 Mode = Literal["generational", "steady"]
@@ -47,9 +48,13 @@ class SearchConfig(Config):
     mean over classes of the F1 score; a class counts if an image has it or is taken for it. `auc`: the mean over
     classes of the area under the ROC curve of one class against the rest, by the softmax of the logits; for it every
     candidate is evaluated to the end. Ties go to the higher accuracy, or if that is equal, too, to the lower
-    cross-entropy. `nsga2` breeds by
-    accuracy and parameters whatever this is, so with it only `accuracy` may be given; if nothing is, the winner among
-    its trials is the best by `tempered`."""
+    cross-entropy. With `nsga2` it says which of the trials wins, and has to be one of `objectives`; if it is not given
+    there, the first of them that is a part of the score, or `tempered` if `objectives` are not given either."""
+    objectives: ListOf[Objective] = DEFAULT_OBJECTIVES
+    """What `nsga2` breeds by, two or more: any `fitness`, and what a subnet costs, the head excluded. `parameters`.
+    `bytes`: of its adapters in float32, with the directions that are stored but not trained. `latency`: milliseconds of
+    a forward pass of one image with its adapters unmerged, on the run's device. `training_flops`: floating-point
+    operations of a training step of one image."""
     start: ListOf[Annotated[str, Field(min_length=1)]] = ("named",)
     """Where the search starts from: `named`, all named points; the name of one; `run:NAME`, `run:NAME/TRIAL`; a path.
 
@@ -100,14 +105,34 @@ class SearchConfig(Config):
                 f"sampler {self.sampler!r} works in generations and has no mode 'steady'; "
                 f"samplers that have it are {', '.join(STEADY_SAMPLERS)}"
             )
-        if self.sampler == "nsga2" and "fitness" in self.model_fields_set and self.fitness != "accuracy":
-            raise ValueError(
-                f"fitness is {self.fitness!r}, but sampler 'nsga2' breeds by accuracy and trainable parameters; set "
-                'fitness = "accuracy", or leave it out'
-            )
+        self._check_objectives()
         if self.parents > self.population:
             raise ValueError(f"parents is {self.parents}; allowed are 2 to the population, here {self.population}")
         return self
+
+    def _check_objectives(self) -> None:
+        """Refuse objectives that decide nothing, and choose the fitness among them."""
+        if self.sampler != "nsga2":
+            if self.objectives != DEFAULT_OBJECTIVES:
+                raise ValueError(
+                    f"objectives are {', '.join(self.objectives)}, but sampler {self.sampler!r} has one, its fitness; "
+                    "set sampler = 'nsga2', or leave them out"
+                )
+            return
+        qualities = [name for name in self.objectives if is_quality(name)]
+        if not qualities or len(set(self.objectives)) < max(2, len(self.objectives)):
+            raise ValueError(
+                f"objectives are {list(self.objectives)}; expected two different ones or more, and among them a part "
+                "of the score, such as accuracy"
+            )
+        if "fitness" not in self.model_fields_set:
+            if self.objectives != DEFAULT_OBJECTIVES:
+                self.__dict__["fitness"] = qualities[0]
+        elif self.fitness not in qualities:
+            raise ValueError(
+                f"fitness is {self.fitness!r}, but sampler 'nsga2' breeds by {', '.join(self.objectives)}; add it to "
+                f'objectives, set fitness = "{qualities[0]}", or leave it out'
+            )
 
     @property
     def steady(self) -> bool:
@@ -129,7 +154,24 @@ class SearchConfig(Config):
     @property
     def metrics(self) -> tuple[Fitness, ...]:
         """What the score of every trial has beside what each has."""
-        return (self.fitness,) if self.fitness in CLASS_METRICS else ()
+        return tuple(name for name in CLASS_METRICS if name == self.fitness or name in self.optimised)
+
+    @property
+    def optimised(self) -> tuple[Objective, ...]:
+        """The objectives of the study."""
+        return self.objectives if self.sampler == "nsga2" else (self.fitness,)
+
+    @property
+    def front(self) -> tuple[Objective, ...]:
+        """What the front is of: the objectives, or else parameters, and accuracy or a fitness that is like it."""
+        if self.sampler == "nsga2":
+            return self.objectives
+        return (self.fitness if self.fitness in CLASS_METRICS else "accuracy"), "parameters"
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """What is counted of every trial's subnet beside the parameters."""
+        return tuple(name for name in COSTS if name != "parameters" and name in self.optimised)
 
     def lag(self, *, in_order: bool) -> int | None:
         """The early-stopping lag; None for the batches before. `in_order`: one candidate is evaluated at a time."""
@@ -137,7 +179,8 @@ class SearchConfig(Config):
 
     def for_one_subnet(self) -> Self:
         """The search of a space with one subnet: a single trial, evaluated to the end."""
-        return self.replace(sampler="random", mode="generational", batch=1, trials=1, start=(), early_stopping=False)
+        alone = {"sampler": "random", "mode": "generational", "batch": 1, "trials": 1, "start": ()}
+        return self.replace(**alone, objectives=DEFAULT_OBJECTIVES, early_stopping=False)
 
     def identity(self) -> dict[str, Any]:
         """What must not change when a study is continued: all that decides which trials it has."""
@@ -150,4 +193,6 @@ class SearchConfig(Config):
         }
         if self.sampler == "evolution":
             identity |= {"parents": self.parents, "mutation": self.mutation}
+        if self.objectives != DEFAULT_OBJECTIVES:
+            identity["objectives"] = list(self.objectives)
         return identity

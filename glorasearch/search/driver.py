@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping
 from glorasearch.db import TrialStorage
 from glorasearch.errors import SearchError
 from glorasearch.search.config import SearchConfig
+from glorasearch.search.costs import make_costs
 from glorasearch.search.early_stopping import make_stopping_rule
 from glorasearch.search.evolution import EvolutionSampler
 from glorasearch.search.executor import Executor
+from glorasearch.search.front import front
 from glorasearch.search.history import TrialHistory
+from glorasearch.search.objectives import Cost
 from glorasearch.search.recorder import Recorder
 from glorasearch.search.sampler import OptunaTrialSampler, TrialSampler
 from glorasearch.search.starts import choose_starts, closest, load_outside
@@ -47,12 +50,13 @@ class SearchDriver:
         study_name: names the study; it is created if there is none.
         config: how to search.
         starts: the first trials, by name; as `config.start` says if not given.
+        costs: what counts the costs among `config.objectives` that need the model.
         split_digest: the search split's content, part of the study's identity.
         on_progress: called after every trial that finishes.
 
     Raises:
         SearchSpaceError: if no subnet lies within the budget; the message gives the feasible range.
-        ConfigError: if the search cannot start from what `config.start` says.
+        ConfigError: if the search cannot start from what `config.start` says, or nothing counts one of its costs.
         SearchError: if the study of that name searches something else; the message says what differs.
     """
 
@@ -68,6 +72,7 @@ class SearchDriver:
         config: SearchConfig,
         *,
         starts: Mapping[str, Subnet] | None = None,
+        costs: Mapping[Cost, Callable[[Subnet], float]] | None = None,
         split_digest: str = "",
         on_progress: Callable[[SearchProgress], None] | None = None,
     ) -> None:
@@ -79,6 +84,7 @@ class SearchDriver:
         self._config = config
         self._on_progress = on_progress
         self._genome = Genome(space)
+        self._costs = make_costs(space, config, costs or {})
         self._starts = choose_starts(space, config, load_outside(config.start)) if starts is None else starts
         identity = identity_of(space, weights_digest, split_digest, config, self._starts)
         self._study_id = open_study(storage, study_name, identity, config)
@@ -101,7 +107,9 @@ class SearchDriver:
         recorder = Recorder(self._storage, self._study_name, history, config, self._on_progress)
         rule = make_stopping_rule(config, history, in_order=self._executor.in_order)
         make_sampler: type[TrialSampler] = EvolutionSampler if config.sampler == "evolution" else OptunaTrialSampler
-        sampler = make_sampler(self._genome, self._storage, self._study_name, config, history, self._starts)
+        sampler = make_sampler(
+            self._genome, self._storage, self._study_name, config, history, self._starts, self._costs
+        )
         if config.steady:
             self._evaluate(SteadyQueue(config.trials, sampler, history, rule), history, recorder)
         else:
@@ -137,7 +145,7 @@ class SearchDriver:
             recorder.record(finished, result)
 
     def _outcome(self, history: TrialHistory, seconds: float) -> SearchOutcome:
-        best = history.best
+        best, config = history.best, self._config
         if best is None:
             raise SearchError(
                 f"study {self._study_name!r}: none of {len(history.failures)} trials could be evaluated; the commonest "
@@ -160,5 +168,5 @@ class SearchDriver:
             images_share=history.images_share,
             seconds=seconds,
             evaluation_seconds=sum(record.score.seconds for record in history.records.values()),
-            pareto=history.pareto_front(),
+            pareto=front(history.records.values(), config.front),
         )

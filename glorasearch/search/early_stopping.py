@@ -5,7 +5,7 @@ from __future__ import annotations
 from glorasearch.search.config import SearchConfig
 from glorasearch.search.history import TrialHistory
 from glorasearch.search.top_k import TopK, TopKByNumber, TopKFinished
-from glorasearch.search.trials import objective
+from glorasearch.search.trials import worth
 from glorasearch.space import StopThreshold
 
 
@@ -34,7 +34,7 @@ class _TopKRule(StoppingRule):
         if not self._top_k.full:
             return None
         record = self._history.records[self._top_k.numbers[-1]]
-        return StopThreshold(self._fitness, objective(self._fitness, record.score))
+        return StopThreshold(self._fitness, worth(self._fitness, record.score))
 
 
 class NumberedRule(_TopKRule):

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from optuna.trial import FrozenTrial
 
 from glorasearch.search.study import Genome
-from glorasearch.search.trials import REASON, SUBNET, RunningTrial, TrialRecord, has_score, objective, rank
-from glorasearch.space import CLASS_METRICS, Fitness
+from glorasearch.search.trials import REASON, SUBNET, RunningTrial, TrialRecord, has_score, rank
+from glorasearch.space import Fitness
 
 
 class TrialHistory:
@@ -117,16 +117,3 @@ class TrialHistory:
             return "none is known"
         reason, count = Counter(self.failures.values()).most_common(1)[0]
         return f"{reason} ({count} of {len(self.failures)} failures)"
-
-    def pareto_front(self) -> tuple[TrialRecord, ...]:
-        """The trials that no other one beats in both worth and parameters, the smallest first; no stopped ones.
-
-        The worth is the accuracy, or what the search optimises if that takes classes alike.
-        """
-        worth: Fitness = self._fitness if self._fitness in CLASS_METRICS else "accuracy"
-        front: list[TrialRecord] = []
-        known = [record for record in self.records.values() if not record.score.stopped_early]
-        for record in sorted(known, key=lambda record: (record.parameters, *rank(worth, record))):
-            if not front or objective(worth, record.score) > objective(worth, front[-1].score):
-                front.append(record)
-        return tuple(front)

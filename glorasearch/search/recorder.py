@@ -13,7 +13,7 @@ from glorasearch.db import TrialStorage
 from glorasearch.errors import SearchError
 from glorasearch.search.config import SearchConfig
 from glorasearch.search.history import TrialHistory
-from glorasearch.search.trials import REASON, RunningTrial, SearchProgress, TrialRecord, objective
+from glorasearch.search.trials import REASON, RunningTrial, SearchProgress, TrialRecord, worth
 from glorasearch.space import EvaluationResult
 
 WINDOW: Final = 10
@@ -72,10 +72,7 @@ class Recorder:
 
     def _finish(self, trial: RunningTrial, record: TrialRecord) -> None:
         state = TrialState.PRUNED if record.score.stopped_early else TrialState.COMPLETE
-        if self._config.sampler == "nsga2":
-            values = [record.score.accuracy, float(record.parameters)]
-        else:
-            values = [objective(self._config.fitness, record.score)]
+        values = [record.value(name) for name in self._config.optimised]
         self._storage.finish_trial(trial.trial_id, state, values, record.to_attrs())
         self._history.add(record)
         self._report()
@@ -92,7 +89,7 @@ class Recorder:
                 stopped_early=history.stopped_early,
                 failed=len(history.failures),
                 best=history.best,
-                best_fitness=None if history.best is None else objective(self._config.fitness, history.best.score),
+                best_fitness=None if history.best is None else worth(self._config.fitness, history.best.score),
             )
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -15,6 +15,7 @@ from glorasearch.db.columns import local_now
 from glorasearch.errors import SearchError
 from glorasearch.search.config import SearchConfig
 from glorasearch.search.history import TrialHistory
+from glorasearch.search.objectives import Cost
 from glorasearch.search.optuna_samplers import make_optuna_samplers
 from glorasearch.search.study import Genome
 from glorasearch.search.trials import RunningTrial
@@ -32,8 +33,10 @@ class TrialSampler(ABC):
         config: SearchConfig,
         history: TrialHistory,
         starts: Mapping[str, Subnet],
+        costs: Mapping[Cost, Callable[[Subnet], float]],
     ) -> None:
-        """`starts` are the first trials of the study, by name."""
+        """`starts` are the first trials of the study, by name; `costs` are recorded of every trial."""
+        self._costs = costs
         self._genome = genome
         self._storage = storage
         self._study_name = study_name
@@ -65,7 +68,8 @@ class TrialSampler(ABC):
 
     def _trial(self, number: int, subnet: Subnet, **origin: Any) -> RunningTrial:
         """A trial with its subnet."""
-        return RunningTrial(number, subnet, self._genome.space.parameters(subnet), **origin)
+        costs = {name: cost(subnet) for name, cost in self._costs.items()}
+        return RunningTrial(number, subnet, self._genome.space.parameters(subnet), costs=costs, **origin)
 
     def _store(self, trials: Sequence[RunningTrial]) -> None:
         """Store trials with their subnets; those that do not exist yet are created in one transaction."""

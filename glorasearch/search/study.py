@@ -83,9 +83,7 @@ def open_study(storage: TrialStorage, name: str, identity: dict[str, Any], confi
 
 
 def _directions(config: SearchConfig) -> list[StudyDirection]:
-    if config.sampler == "nsga2":
-        return [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
-    return [direction(config.fitness)]
+    return [direction(name) for name in config.optimised]
 
 
 def _difference(key: str, stored: Any, wanted: Any) -> str | None:

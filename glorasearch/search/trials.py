@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar, Final, Self
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, Final, Self, cast
 
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from glorasearch.errors import SearchError
+from glorasearch.search.objectives import COSTS, Cost, Objective, is_quality, rises
 from glorasearch.space import (
     CLASS_METRICS,
     FITNESSES,
@@ -32,8 +33,12 @@ PARENTS: Final = "parents"
 REASON: Final = "reason"
 """User attribute: why the evaluation failed."""
 
-_SCORE_FIELDS: Final = tuple(field.name for field in fields(Score))
-_MEASURED: Final = tuple(field.name for field in fields(Score) if field.default is MISSING)
+COST: Final = "cost_"
+"""User attributes that start so: what else a search counts of a subnet, such as `cost_bytes`."""
+
+_SCORE_FIELDS: Final = tuple(one.name for one in fields(Score))
+_COUNTED: Final[tuple[Cost, ...]] = tuple(name for name in COSTS if name != PARAMETERS)
+_MEASURED: Final = tuple(one.name for one in fields(Score) if one.default is MISSING)
 """The parts of every score."""
 _OF_IMAGES_SEEN: Final = (*FITNESSES, *CLASS_METRICS, "beta", "temperature")
 """Of an evaluation that stopped early these are of its hardest images only, so their attributes start with `seen_`."""
@@ -55,6 +60,8 @@ class RunningTrial:
     """Its name, if the search starts from it."""
     parents: tuple[int, ...] = ()
     """The trials that it was bred from."""
+    costs: Mapping[Cost, float] = field(default_factory=dict)
+    """What else a search counts of it, beside the parameters."""
     trial_id: int = -1
     """The trial's id in the storage, once it is there."""
     threshold: StopThreshold | None = None
@@ -65,18 +72,20 @@ class RunningTrial:
         """The user attributes that say which subnet the trial has, and where that comes from."""
         attrs: dict[str, Any] = {SUBNET: self.subnet.digest, PARAMETERS: self.parameters}
         attrs |= {} if self.start is None else {START: self.start}
+        attrs |= {f"{COST}{name}": value for name, value in self.costs.items()}
         return attrs | ({PARENTS: list(self.parents)} if self.parents else {})
 
     def scored(self, score: Score, reused_from: int | None = None) -> TrialRecord:
         """The record of the trial, now that it has its score."""
         return TrialRecord(
-            self.number, self.subnet.digest, self.parameters, score, reused_from, self.start, self.parents
+            self.number, self.subnet.digest, self.parameters, score, reused_from, self.start, self.parents, self.costs
         )
 
     @classmethod
     def from_attrs(cls, number: int, subnet: Subnet, attrs: Mapping[str, Any], trial_id: int) -> Self:
         """A stored trial that has its subnet, from its user attributes."""
-        return cls(number, subnet, attrs[PARAMETERS], attrs.get(START), tuple(attrs.get(PARENTS, ())), trial_id)
+        parents = tuple(attrs.get(PARENTS, ()))
+        return cls(number, subnet, attrs[PARAMETERS], attrs.get(START), parents, _costs(attrs), trial_id)
 
     def task(self, weights_digest: str, metrics: tuple[Fitness, ...] = ()) -> EvaluationTask:
         """What an executor needs to evaluate the trial; `metrics` are what its score has beside the usual ones."""
@@ -99,16 +108,26 @@ class TrialRecord:
     """Its name, if the search starts from it, such as `lora:8 everywhere`."""
     parents: tuple[int, ...] = ()
     """The trials that its subnet was bred from: one for a mutant, two for a crossover child."""
+    costs: Mapping[Cost, float] = field(default_factory=dict)
+    """What else the search counts of its subnet, beside the parameters."""
 
     COLUMNS: ClassVar[tuple[str, ...]] = (
         "number", "subnet_digest", "parameters", "start", "parents", "reused_from", "accuracy", "temperature", "seen",
-        "stopped_early", *_SCORE_FIELDS,
+        "stopped_early", *_SCORE_FIELDS, *_COUNTED,
     )  # fmt: skip
     """The columns of a table of trials."""
 
     def to_row(self) -> dict[str, Any]:
         """The trial and its score as one row; accuracy, cross-entropy and the like are those of the images seen."""
-        return {name: getattr(self if hasattr(self, name) else self.score, name) for name in self.COLUMNS}
+        row = {name: self.costs.get(name) for name in _COUNTED}
+        names = (name for name in self.COLUMNS if name not in row)
+        return {name: getattr(self if hasattr(self, name) else self.score, name) for name in names} | row
+
+    def value(self, objective: Objective) -> float:
+        """What it is worth, or costs; of a part of the score of a trial that was stopped early the bound."""
+        if is_quality(objective):
+            return worth(objective, self.score)
+        return float(self.parameters) if objective == PARAMETERS else self.costs[cast("Cost", objective)]
 
     def to_attrs(self) -> dict[str, Any]:
         """The user attributes that a trial gains when it gets its score."""
@@ -134,7 +153,7 @@ class TrialRecord:
                 "another name, or start over with --fresh"
             )
         score = Score(**{name: attrs[key] for name, key in keys.items() if key in attrs})
-        origin = attrs.get("reused_from"), attrs.get(START), tuple(attrs.get(PARENTS, ()))
+        origin = attrs.get("reused_from"), attrs.get(START), tuple(attrs.get(PARENTS, ())), _costs(attrs)
         return cls(number, attrs[SUBNET], attrs[PARAMETERS], score, *origin)
 
 
@@ -148,12 +167,12 @@ def scored_trials(trials: Iterable[FrozenTrial]) -> list[TrialRecord]:
     return [TrialRecord.from_attrs(trial.number, trial.user_attrs) for trial in trials if has_score(trial)]
 
 
-def direction(fitness: Fitness) -> StudyDirection:
+def direction(objective: Objective) -> StudyDirection:
     """The direction in which an Optuna study improves."""
-    return StudyDirection.MAXIMIZE if higher_is_better(fitness) else StudyDirection.MINIMIZE
+    return StudyDirection.MAXIMIZE if rises(objective) else StudyDirection.MINIMIZE
 
 
-def objective(fitness: Fitness, score: Score) -> float:
+def worth(fitness: Fitness, score: Score) -> float:
     """The objective value of a score; if the evaluation stopped early its bound, the best that it could have been."""
     if score.bound is not None:
         return score.bound
@@ -228,9 +247,12 @@ class SearchOutcome:
     evaluation_seconds: float
     """Sum of the wall-clock seconds of all evaluations, those of earlier processes included."""
     pareto: tuple[TrialRecord, ...]
-    """The trials that no other one beats in both worth and trainable parameters, the smallest first. The worth is the
-    accuracy, or what was optimised if that takes classes alike. Trials that were stopped early, whose worth is not
-    known, do not take part."""
+    """The front of `SearchConfig.front`, the cheapest first. Trials that were stopped early, whose worth is not known,
+    do not take part."""
+
+
+def _costs(attrs: Mapping[str, Any]) -> dict[Cost, float]:
+    return {name: attrs[f"{COST}{name}"] for name in _COUNTED if f"{COST}{name}" in attrs}
 
 
 def _attribute(name: str, stopped_early: bool) -> str:

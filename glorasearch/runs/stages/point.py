@@ -13,7 +13,7 @@ from glorasearch.runs.seen import check_data
 from glorasearch.runs.session import Session
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.search import Executor, TrialRecord
-from glorasearch.search.trials import objective, rank
+from glorasearch.search.trials import rank, worth
 from glorasearch.space import EvaluationTask, Score
 
 
@@ -114,7 +114,7 @@ def _search(session: Session, searched: Searched) -> SearchResult:
             "search_cross_entropy": score.cross_entropy,
             "search_tempered": score.tempered,
             "search_temperature": score.temperature,
-            "search_fitness": objective(searched.fitness, score),
+            "search_fitness": worth(searched.fitness, score),
             "chance": searched.search.chance if number == searched.search.trial else None,
             "trials_digest": None,
         }

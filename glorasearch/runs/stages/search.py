@@ -5,10 +5,12 @@ from __future__ import annotations
 from glorasearch.db import TrialStorage
 from glorasearch.runs.chance import search_chance
 from glorasearch.runs.evaluation import make_executor, single_executor
+from glorasearch.runs.model_costs import model_costs
 from glorasearch.runs.results import ParetoPoint, SearchChance, SearchResult, TrainResult
 from glorasearch.runs.session import Session
-from glorasearch.search import Executor, SearchConfig, SearchDriver, SearchOutcome, SearchProgress
-from glorasearch.search.trials import objective
+from glorasearch.search import Executor, SearchConfig, SearchDriver, SearchOutcome, SearchProgress, TrialRecord
+from glorasearch.search.objectives import DEFAULT_OBJECTIVES
+from glorasearch.search.trials import worth
 from glorasearch.space import fitness_name
 
 NO_SAMPLER = "none"
@@ -49,6 +51,7 @@ def search(session: Session) -> SearchResult:
             session.name,
             config,
             starts=session.starts,
+            costs={} if alone else model_costs(session),
             split_digest=session.data.search.digest,
             on_progress=show,
         )
@@ -65,7 +68,7 @@ def search(session: Session) -> SearchResult:
         search_cross_entropy=best.score.cross_entropy,
         search_tempered=best.score.tempered,
         search_temperature=best.score.temperature,
-        search_fitness=objective(config.fitness, best.score),
+        search_fitness=worth(config.fitness, best.score),
         images=best.score.total,
         split=session.data.search.digest,
         chance=chance,
@@ -75,7 +78,7 @@ def search(session: Session) -> SearchResult:
                 trial=trial.number,
                 parameters=trial.parameters,
                 search_accuracy=trial.score.accuracy,
-                objectives={name: objective(name, trial.score) for name in config.metrics},
+                objectives=_of_front(trial, config),
             )
             for trial in outcome.pareto
         ),
@@ -83,6 +86,13 @@ def search(session: Session) -> SearchResult:
         fitness=config.fitness,
         seconds=max(outcome.seconds, outcome.evaluation_seconds),
     )
+
+
+def _of_front(trial: TrialRecord, config: SearchConfig) -> dict[str, float]:
+    """What the front is of, beside the parameters, unless that is accuracy alone."""
+    if set(config.front) == set(DEFAULT_OBJECTIVES):
+        return {}
+    return {name: trial.value(name) for name in config.front if name != "parameters"}
 
 
 def _best(state: SearchProgress, config: SearchConfig) -> str:

@@ -20,10 +20,20 @@ from glorasearch.search import SAMPLERS, SearchConfig
         *(
             (
                 {"sampler": "nsga2", "fitness": fitness},
-                f"fitness is '{fitness}', but sampler 'nsga2' breeds by accuracy",
+                f"fitness is '{fitness}', but sampler 'nsga2' breeds by accuracy, p",
             )
-            for fitness in ("tempered", "cross_entropy")
+            for fitness in ("tempered", "cross_entropy", "macro_f1")
         ),
+        (
+            {"sampler": "nsga2", "objectives": ["auc", "bytes"], "fitness": "accuracy"},
+            "fitness is 'accuracy', but sampler 'nsga2' breeds by auc, bytes; .* fitness = \"auc\", or leave it out",
+        ),
+        ({"objectives": ["auc", "bytes"]}, "sampler 'evolution' has one, its fitness; set sampler = 'nsga2'"),
+        *(
+            ({"sampler": "nsga2", "objectives": objectives}, "expected two different ones or more")
+            for objectives in ([], ["auc"], ["auc", "auc"], ["parameters", "bytes"])
+        ),
+        ({"sampler": "nsga2", "objectives": ["speed", "auc"]}, "expected 'tempered', .* or 'training_flops'"),
         ({"trials": 0}, "'search.trials': expected at least 1, found 0"),
         ({"population": 1}, "'search.population': expected at least 2, found 1"),
         ({"batch": 0}, "'search.batch': expected at least 1, found 0"),
@@ -44,6 +54,19 @@ def test_accuracy_or_nothing_may_be_the_fitness_of_nsga2() -> None:
     assert SearchConfig(sampler="nsga2", fitness="accuracy").fitness == "accuracy"
     assert SearchConfig(sampler="nsga2").replace(trials=7).fitness == "tempered"
     assert SearchConfig(sampler="nsga2").for_one_subnet().fitness == "tempered"
+
+
+def test_objectives_by_name() -> None:
+    config = SearchConfig(sampler="nsga2", objectives=["bytes", "macro_f1", "auc", "latency"])
+    assert (config.fitness, config.metrics, config.costs) == ("macro_f1", ("macro_f1", "auc"), ("bytes", "latency"))
+    assert config.replace(trials=7).fitness == "macro_f1"
+    assert config.replace(fitness="auc").fitness == "auc"
+    assert config.optimised == config.front == config.objectives
+    assert config.identity()["objectives"] == ["bytes", "macro_f1", "auc", "latency"]
+    assert "objectives" not in SearchConfig(sampler="nsga2").identity()
+    assert config.for_one_subnet().optimised == ("tempered",)
+    assert SearchConfig(fitness="auc").front == ("auc", "parameters")
+    assert SearchConfig().front == ("accuracy", "parameters")
 
 
 def test_what_cannot_be_bounded_is_evaluated_to_the_end() -> None:

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from glorasearch.db.columns import json_copy
 from glorasearch.errors import SearchError
 from glorasearch.search import TrialRecord
-from glorasearch.search.trials import PARAMETERS, SUBNET, has_score, objective, rank
+from glorasearch.search.trials import PARAMETERS, SUBNET, has_score, rank, worth
 from glorasearch.space import FITNESSES, Score
 
 FULL = Score(correct=3, total=4, cross_entropy=0.1 + 0.2, tempered=0.2, beta=0.5, seconds=0.5)
@@ -88,8 +88,8 @@ def test_ties_go_to_the_other_measure_and_then_to_the_earlier_trial() -> None:
 
 
 def test_the_objective_of_a_stopped_trial_is_its_bound() -> None:
-    assert [objective(fitness, FULL) for fitness in FITNESSES] == [FULL.tempered, 0.75, FULL.cross_entropy]
-    assert [objective(fitness, STOPPED) for fitness in FITNESSES] == [0.7, 0.7, 0.7]
+    assert [worth(fitness, FULL) for fitness in FITNESSES] == [FULL.tempered, 0.75, FULL.cross_entropy]
+    assert [worth(fitness, STOPPED) for fitness in FITNESSES] == [0.7, 0.7, 0.7]
 
 
 def test_a_trial_of_an_earlier_version_says_so() -> None:
