@@ -29,6 +29,8 @@ An error's message names the thing, what was found, what is allowed, and what to
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any, Final
 
 from glorasearch.redact import redact
@@ -142,6 +144,12 @@ def message_of(error: BaseException) -> str:
 def shortened(text: str, most: int = _MOST_CHARACTERS) -> str:
     """A text without the middle that it has too much."""
     return text if len(text) <= most else f"{text[: most - most // 4]} ... {text[-(most // 4) :]}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the known name that is most like one that is not known; nothing if none is."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def reason(error: BaseException) -> str:

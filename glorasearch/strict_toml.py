@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from glorasearch.bounded import read_toml_file
-from glorasearch.errors import InputError
+from glorasearch.errors import InputError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -154,8 +153,7 @@ def _describe(
     key = _key((section, *location) if section else location)
     if kind == "extra_forbidden":
         allowed = sorted(_fields_at(model, location[:-1]))
-        near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = _elsewhere(model, str(location[-1])) or did_you_mean(str(location[-1]), allowed)
         return f"unknown key {key!r}{hint}; allowed are {', '.join(allowed)}"
     if kind == "missing":
         return f"key {key!r} is missing"
@@ -166,6 +164,13 @@ def _describe(
         other = "" if before is None else before.partition(": expected ")[2].rpartition(", found ")[0] + " or "
         return f"key {key!r}: expected {other}{wanted.format_map(context)}, found {brief(item['input'])}"
     return f"key {key!r}: {item['msg']}, found {brief(item['input'])}"
+
+
+def _elsewhere(model: type[BaseModel], name: str) -> str:
+    """A hint where a section has the key that was looked for in another place."""
+    sections = {section: _inner_model(field.annotation) for section, field in model.model_fields.items()}
+    there = [f"{section}.{name}" for section, inner in sections.items() if inner and name in inner.model_fields]
+    return f" (did you mean {' or '.join(map(repr, there))}?)" if there else ""
 
 
 def _without_alternative(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[int | str, ...]:

@@ -14,6 +14,7 @@ from glorasearch.cli.faults import check_arguments, exits_are_said, report
 from glorasearch.cli.logs import make_plain
 from glorasearch.cli.secret_arguments import hide_secrets
 from glorasearch.dotted import load_object
+from glorasearch.errors import did_you_mean
 from glorasearch.interrupts import interrupt_on_signals, is_interrupt, was_terminated
 from glorasearch.redact import conceal_environment
 from glorasearch.terminal import say
@@ -61,6 +62,13 @@ class _LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return _load(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}{did_you_mean(args[0], COMMANDS)}.")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -19,6 +19,7 @@ from glorasearch.cli.options import (
     workspace_options,
 )
 from glorasearch.terminal import say
+from glorasearch.version import __version__
 
 if TYPE_CHECKING:
     from glorasearch.runs.config import RunConfig
@@ -34,6 +35,7 @@ def run(config: Path, overrides: tuple[str, ...], **options: Any) -> None:
 
     A search space with one subnet is a fixed method: it is trained alone, and nothing is searched.
     """
+    _begin(config, **options)
     from glorasearch.runs.config import RunConfig
 
     _run_all(RunConfig.load(config, overrides), **options)
@@ -49,6 +51,7 @@ def run(config: Path, overrides: tuple[str, ...], **options: Any) -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, such as search.trials=50.")
 def quickstart(overrides: tuple[str, ...], **options: Any) -> None:
     """Adapt the small shipped vision transformer (Fashion-MNIST) to handwritten digits: all stages, on a CPU."""
+    _begin("the shipped run file", **options)
     from glorasearch.assets import quickstart_run_file
     from glorasearch.runs.config import RunConfig
 
@@ -106,6 +109,12 @@ def export(trial: int | None, max_params: int | None, config: Path, **options: A
         _export_point(str(config), trial, max_params, **options)
 
 
+def _begin(what: object, *, quiet: bool, **options: Any) -> None:
+    """The first line, before anything slow is imported."""
+    if not quiet:
+        say(f"glorasearch {__version__}: {what}", err=True)
+
+
 def _export_point(
     run: str, trial: int | None, max_params: int | None, overrides: tuple[str, ...], **options: Any
 ) -> None:
@@ -154,6 +163,7 @@ def _run_all(config: RunConfig, *, as_json: bool, fresh: bool, **options: Any) -
 
 def _run_one(stage: str, config: Path, overrides: tuple[str, ...], as_json: bool, fresh: bool, **options: Any) -> None:
     """Run one stage and print its result."""
+    _begin(config, **options)
     from glorasearch.cli.output import echo_json
     from glorasearch.cli.race_table import print_race
     from glorasearch.runs.config import RunConfig

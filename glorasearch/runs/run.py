@@ -132,6 +132,7 @@ class Run:
             if result is not None:
                 return result
         self._stored.check_free(fresh=fresh)
+        self.progress.say(f"run {self.name!r} in {self.workspace.path}: loading torch and timm")
         with _no_garbage_collection():
             from glorasearch.runs.pipeline import run_stages
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from glorasearch.bounded import user_path
 from glorasearch.db import Database, RunRecord, RunStore, sqlite_url
-from glorasearch.errors import InputError, RunNotFoundError
+from glorasearch.errors import InputError, RunNotFoundError, did_you_mean
 from glorasearch.redact import conceal, has_secret, redact_url
 from glorasearch.terminal import is_text
 
@@ -127,7 +127,7 @@ class Workspace:
             RunNotFoundError: naming those that the workspace does not know, and those that it does.
         """
         known = {record.name: record for record in self.list_runs()}
-        missing = [repr(name) for name in names if name not in known]
+        missing = [f"{name!r}{did_you_mean(name, known)}" for name in names if name not in known]
         for name in names if missing else ():
             if name not in known and self.has_database:
                 self.runs.get(name)  # raises if it is there and damaged

@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import PrivateAttr
 
 from glorasearch.choices import SUPPORT_TENSORS, LayerShape, plugin_sources
-from glorasearch.errors import SearchSpaceError
+from glorasearch.errors import SearchSpaceError, did_you_mean
 from glorasearch.identity import digest
 from glorasearch.space.binding import bind_space
 from glorasearch.space.bound import BoundSpace
@@ -100,7 +100,8 @@ def _locate(name_or_path: str | Path) -> Path:
     shipped = shipped_directory() / f"{name_or_path}.toml"
     if path.suffix != ".toml" and len(path.parts) == 1 and shipped.is_file():
         return shipped
+    near = did_you_mean(path.stem, shipped_names())
     raise SearchSpaceError(
-        f"no search space {str(name_or_path)!r}: it is neither a file nor a shipped space; shipped are "
+        f"no search space {str(name_or_path)!r}{near}: it is neither a file nor a shipped space; shipped are "
         f"{', '.join(shipped_names())}"
     )
