@@ -28,12 +28,13 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
     from glorasearch.cli.output import echo_json
     from glorasearch.cli.report_table import print_report
     from glorasearch.db import RaceStore
+    from glorasearch.runs.curves import opening
     from glorasearch.runs.results import Results
     from glorasearch.runs.workspace import Workspace
 
     found = Workspace.open(workspace, database, create=False)
     (record,) = found.require_runs([run])
-    metrics = found.runs.metrics(run)
+    metrics, curves = found.runs.metrics(run), found.run_files(run).curves
     if as_json:
         echo_json(
             {
@@ -41,6 +42,7 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
                 "state": record.state,
                 "error": record.error,
                 "config": record.config,
+                "curves": str(curves) if curves.is_dir() else None,
                 "stages": record.stages,
                 "metrics": [asdict(metric) for metric in metrics],
                 "race_members": [_member(member) for member in RaceStore(found.runs.database).list(run)],
@@ -53,6 +55,8 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
             say(f"  {stage:<24} {_brief(result)}")
     for stage, step, values in _latest(metrics):
         say(f"  {stage:<24} step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+    if curves.is_dir():
+        say(f"curves: {opening(curves)}")
     report = Results(record.stages, record.name).report
     if report is not None:
         print_report(report)

@@ -24,6 +24,7 @@ def check_run(session: Session, only: str | None) -> None:
         WeightStoreError: if the weight store cannot be reached.
     """
     config, resources = session.config, session.resources
+    config.log.check()
     _ = session.stored.digest  # reads the search spaces
     _ = session.device
     check_point(session)

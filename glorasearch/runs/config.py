@@ -17,6 +17,7 @@ from glorasearch.errors import ConfigError, SearchSpaceError
 from glorasearch.identity import digest, identity_of
 from glorasearch.race import RaceConfig
 from glorasearch.runs.fixed_methods import shipped_methods
+from glorasearch.runs.log_config import LogConfig
 from glorasearch.runs.overrides import apply_override
 from glorasearch.runs.paths import anchored
 from glorasearch.runs.point_config import PointConfig
@@ -74,6 +75,8 @@ class RunConfig(Config):
     """The merged model."""
     report: ReportConfig = ReportConfig()
     """What the winner is compared with on the test split."""
+    log: LogConfig = LogConfig()
+    """Where the curves of the run go."""
     point: PointConfig = PointConfig()
     """Another run's trial, refitted and exported instead of searching anew."""
 

@@ -49,6 +49,11 @@ class RunFiles:
         """What layers took with their choices, where that is an objective of the search: a line of JSON each."""
         return self.folder / "latencies.jsonl"
 
+    @property
+    def curves(self) -> Path:
+        """The curves."""
+        return self.folder / "curves"
+
     def checkpoint(self, stage: str) -> Path:
         """The training checkpoint of a stage."""
         return self.folder / "checkpoints" / f"{stage.replace(':', '-').replace('/', '-')}.safetensors"

@@ -12,6 +12,8 @@ from glorasearch.db import RunState
 from glorasearch.errors import RunError, reason
 from glorasearch.interrupts import is_interrupt
 from glorasearch.runs.checks import check_run
+from glorasearch.runs.curves import opening
+from glorasearch.runs.curves.open import database_rows, opened_curves
 from glorasearch.runs.results import TrainedResult
 from glorasearch.runs.session import Session
 from glorasearch.runs.stage_result import StageResult
@@ -73,8 +75,10 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
         session.stored.forget()
     session.stored.open()
     runs, name = session.runs, session.name
-    with runs.lock(name) as lease:
+    with runs.lock(name) as lease, opened_curves(session.stored) as session.curves:
         runs.set_state(name, RunState.RUNNING)
+        if session.config.log.to:
+            session.progress.say(f"curves: {opening(session.files.curves)}")
         try:
             anything_done = False
             for stage, work in _plan(session, only):
@@ -135,5 +139,7 @@ def _once(
                 "them. Put the old weights back, or start over with --fresh"
             )
     stored.save(stage, result)
+    session.curves.add(database_rows(stored))
+    session.curves.settle()
     session.files.forget_checkpoint(stage)
     return result, True

@@ -20,6 +20,7 @@ from glorasearch.data import InputSpec, SearchData, SourceSummary, check_source,
 from glorasearch.errors import InputError, WeightsCorruptError, WeightsNotFoundError
 from glorasearch.evaluation import load_weights
 from glorasearch.race import OWN_SPACE
+from glorasearch.runs.curves import Curves
 from glorasearch.runs.fixed_methods import BEST_FIXED, Baseline, bind_method, only_subnet
 from glorasearch.runs.paths import public_name, space_label
 from glorasearch.runs.progress import Progress
@@ -47,6 +48,7 @@ class Session:
         self.stored, self.resources, self.progress, self.fresh = stored, resources, progress, fresh
         self.name, self.config, self.files = stored.name, stored.config, stored.files
         self.runs, self.store = stored.runs, stored.workspace.store
+        self.curves = Curves()
         self._spare: Supernet | None = None
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)

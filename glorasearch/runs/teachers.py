@@ -33,6 +33,7 @@ from glorasearch.runs.results import (
     stage_name,
 )
 from glorasearch.runs.session import Session
+from glorasearch.runs.training import keep
 from glorasearch.stacked import Member, MixedImages, StackedTrainer, stack_size
 from glorasearch.training import TrainingConfig
 from glorasearch.weights import load_checkpoint, save_checkpoint
@@ -179,13 +180,15 @@ def _ask(
     with session.progress.task(f"{len(members)} teachers", total) as advance:
 
         def train(chosen: Sequence[int]) -> tuple[float, int, Tensor]:
+            stage = stage_name(RefitResult, _part(chosen, len(members), size))
             trainer = StackedTrainer(
                 backbone,
                 [members[number] for number in chosen],
                 mixture.split,
                 device=session.device,
                 compile=session.config.compile,
-                checkpoint=session.files.checkpoint(stage_name(RefitResult, _part(chosen, len(members), size))),
+                checkpoint=session.files.checkpoint(stage),
+                on_record=lambda row: keep(session, stage, row),
                 on_step=lambda step: advance(section.steps_of_teachers * chosen[0] + step * len(chosen), ""),
             )
             done = trainer.run()

@@ -12,6 +12,7 @@ from glorasearch.data import TrainSplit
 from glorasearch.dotted import load_object
 from glorasearch.errors import NonFiniteLossError
 from glorasearch.evaluation import CandidateEvaluator, probe
+from glorasearch.runs.curves import Row
 from glorasearch.runs.evaluation import make_evaluator
 from glorasearch.runs.results import RefitResult, TrainedResult
 from glorasearch.runs.session import Session
@@ -92,7 +93,7 @@ def train(session: Session, task: TrainingTask, backend: TrainingBackend | None 
 
     def record(row: TrainingRecord) -> None:
         latest.update(row.values)
-        session.runs.record_metrics(session.name, task.stage, row.step, row.values)
+        keep(session, task.stage, row)
         task.on_record(row)
 
     with session.progress.task(task.title, task.config.steps) as advance:
@@ -114,6 +115,12 @@ def train(session: Session, task: TrainingTask, backend: TrainingBackend | None 
     if session.device.startswith("cuda"):
         gc.collect()  # a captured step holds gigabytes in reference cycles
     return result
+
+
+def keep(session: Session, stage: str, record: TrainingRecord) -> None:
+    """Keep what a training has measured: in the database, and in the run's curves."""
+    session.runs.record_metrics(session.name, stage, record.step, record.values)
+    session.curves.add([Row(stage, record.step, record.values)])
 
 
 def train_and_store(

@@ -13,6 +13,7 @@ from glorasearch.bounded import user_path
 from glorasearch.db import Database, RunRecord, RunStore, sqlite_url
 from glorasearch.errors import InputError, RunNotFoundError, did_you_mean
 from glorasearch.redact import conceal, has_secret, redact_url
+from glorasearch.runs.files import RunFiles
 from glorasearch.terminal import is_text
 
 if TYPE_CHECKING:
@@ -136,6 +137,10 @@ class Workspace:
                 f"no run {', '.join(missing)} in {self.path}; known are: {', '.join(known) or 'none'}"
             )
         return [known[name] for name in dict.fromkeys(names)]
+
+    def run_files(self, name: str) -> RunFiles:
+        """The files of a run, wherever its model was exported."""
+        return RunFiles.of(self.run_folder(name), None)
 
     def run_folder(self, name: str) -> Path:
         """The folder of a run: checkpoints, export, report."""

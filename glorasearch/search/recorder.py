@@ -75,9 +75,9 @@ class Recorder:
         values = [record.value(name) for name in self._config.optimised]
         self._storage.finish_trial(trial.trial_id, state, values, record.to_attrs())
         self._history.add(record)
-        self._report()
+        self._report(record)
 
-    def _report(self) -> None:
+    def _report(self, latest: TrialRecord | None = None) -> None:
         if self._on_progress is None:
             return
         history = self._history
@@ -90,6 +90,7 @@ class Recorder:
                 failed=len(history.failures),
                 best=history.best,
                 best_fitness=None if history.best is None else worth(self._config.fitness, history.best.score),
+                latest=latest,
             )
         )
 

@@ -212,6 +212,8 @@ class SearchProgress:
     """The best trial so far."""
     best_fitness: float | None
     """Its fitness."""
+    latest: TrialRecord | None = None
+    """The trial that has finished now; None if its evaluation has failed."""
 
     @property
     def done(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.curves import csv_points
 from support.runs import NAME, timeless
 
 from glorasearch.db import RunStore
@@ -57,6 +58,10 @@ def test_the_sane_one_of_three_rates_is_found_and_used(found: Bench, make_bench:
     assert pilots.seconds == pytest.approx(low.seconds + good.seconds + high.seconds)
     assert min(low.seconds, good.seconds, high.seconds) > 0
     assert "learning rate 0.01" in found.errors()
+    points = csv_points(found.curves, "rate:0.01")
+    assert [step for step, _ in points["seconds"]] == [15, 30, 45]
+    rows = RunStore(found.database_url).metrics(NAME, "rate:0.01")
+    assert points["loss"] == [(row.step, row.value) for row in rows if row.name == "loss"]
 
     given = make_bench(*OWN, "train.lr=1e-2", "name=given", workspace=found.workspace)
     assert "taken over from run 'tiny', which trained the same" in given.finish("train")

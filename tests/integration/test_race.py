@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from support.curves import csv_points
 
 from glorasearch.cli.main import run as command_line
 from glorasearch.db import RaceStore, TrialStorage
@@ -107,6 +108,14 @@ def test_the_export_is_the_pick_and_the_report_says_who_won(
     assert {member["rung"] for member in content["race_members"]} == {1, 2}
     steps = [row["step"] for row in content["metrics"] if (row["stage"], row["name"]) == ("race", "best_accuracy")]
     assert steps[-1] == TRAININGS
+    rungs = csv_points(raced.curves, "rungs")
+    for candidate in race.candidates:
+        assert rungs[f"accuracy/{candidate.label}"] == [(one.rung, one.accuracy) for one in candidate.scores]
+        assert rungs[f"tempered/{candidate.label}"] == [(one.rung, one.tempered) for one in candidate.scores]
+    assert [step for step, _ in csv_points(raced.curves, "race")["best_accuracy"]] == steps
+    for stage, last in (("refit:teachers-0", 100), ("refit", 120)):
+        points = csv_points(raced.curves, stage)
+        assert points["loss"][-1][0] == points["images_per_second"][-1][0] == last
 
 
 def test_a_finished_race_is_answered_from_the_database(raced: Bench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,12 @@ def test_report_and_files(undisturbed: Bench) -> None:
     assert undisturbed.record.stages["report"] == report
     assert undisturbed.outcome()["files"] == [
         "checkpoints",
+        "curves",
+        "curves/baseline-lora.csv",
+        "curves/refit.csv",
+        "curves/search.csv",
+        "curves/test.csv",
+        "curves/train.csv",
         "export",
         "export/README.md",
         "export/config.json",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.curves import csv_points
 
 from glorasearch.errors import InputError
 from glorasearch.runs import Run
@@ -43,6 +44,7 @@ def test_two_workers_end_with_the_weights_of_one_process(
     for key in ("weights", "steps", "loss", "key"):
         assert found[key] == expected[key], key
     assert bench.count("select count(*) from glorasearch_metrics where name = 'loss'") == 80 / 5
+    assert [step for step, _ in csv_points(bench.curves, "train")["loss"]] == list(range(5, 81, 5))
     assert bench.count("select count(*) from glorasearch_metrics where name = 'search_accuracy_largest'") == 80 / 40
     assert not bench.checkpoint("train").exists()
 

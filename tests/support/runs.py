@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,13 @@ def timeless(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: timeless(value) for key, value in content.items() if key not in VARIES}
     return [timeless(item) for item in content] if isinstance(content, (list, tuple)) else content
+
+
+def curve_rows(path: Path) -> Iterator[tuple[tuple[str, str], ...]]:
+    """The rows of a table of curves: column and number, without times and what is not there."""
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            yield tuple((name, cell) for name, cell in row.items() if cell and name not in (*VARIES, "time"))
 
 
 @dataclass
@@ -171,6 +179,11 @@ class Bench:
         return self.workspace / "runs" / NAME
 
     @property
+    def curves(self) -> Path:
+        """The folder of its curves."""
+        return self.folder / "curves"
+
+    @property
     def report(self) -> dict[str, Any]:
         """`report.json`."""
         content: dict[str, Any] = json.loads((self.folder / "report.json").read_text())
@@ -218,7 +231,12 @@ class Bench:
             ],
             "weights": sorted(path.name for path in (self.workspace / "weights").iterdir()),
             "export": self.exported,
-            "files": sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*")),
+            "curves": {path.name: tuple(curve_rows(path)) for path in sorted(self.curves.glob("*.csv"))},
+            "files": sorted(
+                str(path.relative_to(self.folder))
+                for path in self.folder.rglob("*")
+                if "tfevents" not in path.name  # whose name has the time
+            ),
         }
 
     def _log(self, number: int, name: str) -> Path:

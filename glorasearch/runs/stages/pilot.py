@@ -11,7 +11,7 @@ from glorasearch.identity import digest, identity
 from glorasearch.runs.pilots import JUDGED_BY, GivenUpError, checks, in_order, is_behind, judged_subnets, outcome
 from glorasearch.runs.results import Pilot, PilotResult, Results, stage_name
 from glorasearch.runs.session import Session, versions
-from glorasearch.runs.training import TrainingTask, train, training_backend
+from glorasearch.runs.training import TrainingTask, keep, train, training_backend
 from glorasearch.space import Subnet
 from glorasearch.supernet import Supernet
 from glorasearch.training import TrainingConfig, TrainingRecord, make_strategy
@@ -83,7 +83,7 @@ def _train(
         nonlocal reached
         reached = max(reached, record.step)
         if subnets.keys() <= record.values.keys():
-            session.runs.record_metrics(session.name, stage, record.step, {SECONDS: before + elapsed()})
+            keep(session, stage, TrainingRecord(record.step, {SECONDS: before + elapsed()}))
             scores = _scores(session, stage, config, subnets, reached)
             if record.step < config.steps and is_behind(scores, others, session.data.classes):
                 raise GivenUpError

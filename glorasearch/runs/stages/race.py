@@ -21,6 +21,7 @@ from glorasearch.race import (
     standing_of,
     trainings_of,
 )
+from glorasearch.runs.curves.rows import rung_rows
 from glorasearch.runs.earlier_races import EarlierRaces, taken_over
 from glorasearch.runs.entrants import entrants, methods
 from glorasearch.runs.progress import Advance
@@ -28,8 +29,9 @@ from glorasearch.runs.race_backends import race_backend
 from glorasearch.runs.race_stacks import MemberSpec, StackOutcome
 from glorasearch.runs.results.race import RaceCandidate, RaceResult, RungScore
 from glorasearch.runs.session import Session
+from glorasearch.runs.training import keep
 from glorasearch.space.score import BETAS
-from glorasearch.training import TrainingConfig
+from glorasearch.training import TrainingConfig, TrainingRecord
 
 
 def race(session: Session) -> RaceResult:
@@ -69,6 +71,7 @@ class _Race:
         with self._session.progress.task("race", total) as advance:
             for rung in rungs_of(config):
                 self._rung(rung, advance)
+                self._session.curves.add(rung_rows(self._members.values(), rung))
         result = self._result()
         self._session.progress.say(result.verdict())
         storage = TrialStorage(self._session.stored.workspace.database)
@@ -164,7 +167,7 @@ class _Race:
         best = rank({one: score for one, score in found.items() if score.folds == most}, self._config.judge)[0]
         self._lead = f"{best.label} leads with {100 * found[best].accuracy:.1f} %"
         values = {"best_accuracy": found[best].accuracy, "folds": float(most)}
-        self._session.runs.record_metrics(self._session.name, RaceResult.stage, len(self._scores), values)
+        keep(self._session, RaceResult.stage, TrainingRecord(len(self._scores), values))
 
     def _result(self) -> RaceResult:
         found = [self._candidate(one) for one in ranking(self._candidates, self._scores, self._config, BETAS)]

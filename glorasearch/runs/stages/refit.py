@@ -31,7 +31,7 @@ from glorasearch.runs.results import (
 )
 from glorasearch.runs.session import Session
 from glorasearch.runs.teachers import member_of, recipe_of, teach
-from glorasearch.runs.training import LocalTraining, TrainingTask, train, train_and_store
+from glorasearch.runs.training import LocalTraining, TrainingTask, keep, train, train_and_store
 from glorasearch.stacked import StackedTrainer
 from glorasearch.supernet import Supernet
 from glorasearch.training import Fixed, TrainingConfig, TrainingRecord
@@ -146,7 +146,7 @@ def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
 
     def record(row: TrainingRecord) -> None:
         latest.update(row.values)
-        session.runs.record_metrics(session.name, RefitResult.stage, row.step, row.values)
+        keep(session, RefitResult.stage, row)
 
     with session.progress.task(_title(session, pick), config.steps) as advance:
         trainer = StackedTrainer(

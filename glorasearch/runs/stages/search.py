@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from glorasearch.db import TrialStorage
 from glorasearch.runs.chance import search_chance
+from glorasearch.runs.curves.search_curve import SearchCurve
 from glorasearch.runs.evaluation import make_executor, single_executor
 from glorasearch.runs.model_costs import model_costs
 from glorasearch.runs.results import ParetoPoint, SearchChance, SearchResult, TrainResult
@@ -31,6 +32,9 @@ def search(session: Session) -> SearchResult:
         title = f"search ({config.sampler}{', steady' if config.steady else ''})"
     begun = False
     storage = TrialStorage(session.stored.workspace.database)
+    settings = session.config.model_dump(mode="json")
+    curve = SearchCurve(storage.database, session.name, settings["search"], settings["log"])
+    session.curves.add(curve.stored())
     with (
         session.progress.task(title, config.trials) as advance,
         single_executor(session) if alone else make_executor(session) as executor,
@@ -41,6 +45,7 @@ def search(session: Session) -> SearchResult:
             if not begun and state.done > 1:
                 session.progress.say(f"search: resumes at trial {state.done}")
             begun = True
+            session.curves.add(curve.add(state.latest))
             advance(state.done, ", ".join(filter(None, (_best(state, config), executor.status))))
 
         driver = SearchDriver(
