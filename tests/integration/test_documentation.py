@@ -65,7 +65,7 @@ NOT_HERE = {
     r"make test|pytest.*|make lint": "these run this very test, or the linters beside it",
     r"pip install .*": "needs a package index, and changes the environment of the tests",
     r"make results": "takes an hour",
-    r"tensorboard .*": "a server, of a package that a run does not need; tests/integration/test_curves.py reads with it",
+    r"tensorboard .*": "a server; tests/integration/test_curves.py reads the files with its package",
     r"make bench( .*)?": "takes minutes; with a GPU another machine",
 }
 """Lines of a shell, as patterns, that are not executed, and why."""

@@ -55,7 +55,7 @@ class MlflowTracker(Tracker):
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
+        logging.getLogger("mlflow").setLevel(logging.ERROR)  # it tells of every table that it makes
 
         self._client: Any = MlflowClient(tracking_uri=self._uri)
         known = self._noted()

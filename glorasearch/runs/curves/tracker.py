@@ -16,6 +16,8 @@ from glorasearch.runs.curves.rows import Row
 _log = logging.getLogger(__name__)
 PATIENCE: Final = 60.0
 """Seconds that the end of a run waits for what has not been taken yet."""
+PATIENCE_WHEN_STOPPED: Final = 10.0
+"""Likewise of a run that was stopped, or has failed."""
 AT_ONCE: Final = 100
 """Rows that are sent together, at most."""
 
@@ -71,9 +73,10 @@ class Tracker(ABC):
         if not self._begun:
             return
         self._queue.put(state)
-        self._thread.join(PATIENCE)
+        patience = PATIENCE if state == "finished" else PATIENCE_WHEN_STOPPED
+        self._thread.join(patience)
         if self._thread.is_alive():
-            _log.warning("curves: %s did not take all points within %.0f s; the run goes on", self.place, PATIENCE)
+            _log.warning("curves: %s did not take all points within %.0f s", self.place, patience)
 
     def _work(self) -> None:
         sent: set[Point] = set()
