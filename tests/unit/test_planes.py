@@ -16,8 +16,8 @@ import pytest
 
 CONTROL = ("choices", "db", "race", "search", "space")
 DATA = ("adapters", "supernet", "backbone", "data", "training", "evaluation", "weights", "export", "fused", "stacked")
-ONLY_DATA = ("torch", "torchvision", "timm", "ray")
-ONLY_CONTROL = ("sqlalchemy", "alembic", "optuna", "ray")
+ONLY_DATA = ("torch", "torchvision", "timm", "ray", "tensorboardX")
+ONLY_CONTROL = ("sqlalchemy", "alembic", "optuna", "ray", "tensorboardX")
 APART = (
     "__main__",
     "api",

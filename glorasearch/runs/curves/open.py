@@ -11,7 +11,8 @@ from glorasearch.interrupts import is_interrupt
 from glorasearch.runs.curves.csv_files import CsvFiles, stored_times
 from glorasearch.runs.curves.curves import Curves, Writer
 from glorasearch.runs.curves.hyperparameters import hyperparameters
-from glorasearch.runs.curves.rows import Row, stored_rows
+from glorasearch.runs.curves.rows import Row
+from glorasearch.runs.curves.stored import stored_rows
 from glorasearch.runs.stored_run import StoredRun
 
 

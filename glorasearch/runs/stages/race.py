@@ -21,7 +21,7 @@ from glorasearch.race import (
     standing_of,
     trainings_of,
 )
-from glorasearch.runs.curves.rows import rung_rows
+from glorasearch.runs.curves.stored import rung_rows
 from glorasearch.runs.earlier_races import EarlierRaces, taken_over
 from glorasearch.runs.entrants import entrants, methods
 from glorasearch.runs.progress import Advance

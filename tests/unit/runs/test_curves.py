@@ -16,7 +16,8 @@ from glorasearch.runs.curves import Curves, Row, Writer, tag
 from glorasearch.runs.curves.csv_files import CsvFiles, file_name, stored_times
 from glorasearch.runs.curves.event_file import EventFile
 from glorasearch.runs.curves.hyperparameters import hyperparameters
-from glorasearch.runs.curves.rows import RUNGS, rung_rows
+from glorasearch.runs.curves.rows import RUNGS
+from glorasearch.runs.curves.stored import rung_rows
 from glorasearch.space.score import BETAS
 
 LOSSES = [Row("train", step, {"loss": 1 / step, "lr": 0.1}, time=1e9 + step) for step in (5, 10, 15)]
