@@ -16,7 +16,7 @@ from glorasearch.runs.curves.rows import Row
 _log = logging.getLogger(__name__)
 PATIENCE: Final = 60.0
 """Seconds that the end of a run waits for what has not been taken yet."""
-PATIENCE_WHEN_STOPPED: Final = 10.0
+PATIENCE_WHEN_STOPPED: Final = 20.0
 """Likewise of a run that was stopped, or has failed."""
 AT_ONCE: Final = 100
 """Rows that are sent together, at most."""

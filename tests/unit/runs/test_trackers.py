@@ -48,17 +48,17 @@ def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mlflow_has_each_point_once_whatever_is_killed(tmp_path: Path) -> None:
     curves = Curves([mlflow(tmp_path)], LOSSES[:1])
     curves.add([LOSSES[1]])
-    curves.close("stopped")
+    curves.close("finished")
     run, found = logged(tmp_path)
-    assert (run.info.status, run.info.run_name) == ("KILLED", "one")
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "one")
     assert run.data.params == {"train.steps": "15", "data.source": "digits"}
     assert found == {"train/loss": [(5, 0.2), (10, 0.1)]}
 
     curves = Curves([mlflow(tmp_path)], LOSSES)  # a point of which the tracker has not heard, 15
     curves.add([Row("train", 10, {"loss": 0.1, "lr": 0.5}), *TRIALS])  # measured again, and more
-    curves.close("finished")
+    curves.close("stopped")
     run, found = logged(tmp_path)
-    assert run.info.status == "FINISHED"
+    assert run.info.status == "KILLED"
     assert {name: sorted(points) for name, points in found.items()} == {
         "train/loss": [(5, 0.2), (10, 0.1), (15, 1 / 15)],
         "train/lr": [(10, 0.5)],
@@ -115,7 +115,7 @@ def kept(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], set[tuple[
 def test_weights_and_biases_offline_has_each_point_once_whatever_is_killed(tmp_path: Path) -> None:
     curves = Curves([wandb(tmp_path)], LOSSES[:1])
     curves.add([LOSSES[1]])
-    curves.close("stopped")
+    curves.close("finished")
     config, history, axes = kept(tmp_path)
     assert config.items() >= SETTINGS.items()
     assert history == [{"train/loss": 0.2, "train/step": 5}, {"train/loss": 0.1, "train/step": 10}]
