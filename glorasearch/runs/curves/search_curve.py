@@ -14,7 +14,7 @@ from glorasearch.errors import SearchError
 from glorasearch.runs.curves.rows import SEARCH, Row
 from glorasearch.search import SearchConfig, TrialRecord
 from glorasearch.search.config import SAMPLED_IN_BATCHES
-from glorasearch.search.trials import objective, rank, scored_trials
+from glorasearch.search.trials import rank, scored_trials, worth
 
 
 class SearchCurve:
@@ -36,6 +36,7 @@ class SearchCurve:
         self._trials, self._every = settings["trials"], log.get("search_every", 1)
         self._done = self._failed = 0
         self._best: TrialRecord | None = None
+        self._objectives = settings["objectives"] if settings["sampler"] == "nsga2" else ()
         batch = settings["batch" if settings["sampler"] in SAMPLED_IN_BATCHES else "population"]
         self._recent: deque[float] = deque(maxlen=batch)
 
@@ -61,14 +62,15 @@ class SearchCurve:
         else:
             values |= {"trial": float(record.number), "parameters": float(record.parameters)}
             if not record.score.stopped_early:
-                fitness = objective(self._fitness, record.score)
+                fitness = worth(self._fitness, record.score)
                 self._recent.append(fitness)
                 values |= {"fitness": fitness, "accuracy": record.score.accuracy}
+                values |= {name: record.value(name) for name in self._objectives}
                 better = self._best is None or rank(self._fitness, record) < rank(self._fitness, self._best)
                 self._best = record if better else self._best
         if self._best is not None:
             best = self._best
-            values |= {"best_fitness": objective(self._fitness, best.score), "best_accuracy": best.score.accuracy}
+            values |= {"best_fitness": worth(self._fitness, best.score), "best_accuracy": best.score.accuracy}
             values |= {"best_parameters": float(best.parameters)}
             values["mean_fitness"] = sum(self._recent) / len(self._recent)
         if self._done % self._every == 0 or self._done == 1 or self._done >= self._trials:
