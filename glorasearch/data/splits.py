@@ -160,6 +160,17 @@ class TrainSplit(_Split):
             f"{self.origin} and the search split: {search.origin}",
         )
 
+    def chosen(self, indices: Tensor) -> TrainSplit:
+        """Some of these images, `(n,)` indices, in that order."""
+        return TrainSplit(
+            ChosenPixels(self._pixels, indices),
+            self.labels[indices],
+            self.spec,
+            [self._fingerprints[index] for index in indices.tolist()],
+            self.classes,
+            self.origin,
+        )
+
 
 @final
 class SearchSplit(_Split):

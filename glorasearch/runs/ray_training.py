@@ -78,7 +78,7 @@ def _is_complete(checkpoint: Checkpoint | None, trainer: SupernetTrainer, task: 
     return (
         checkpoint is not None
         and checkpoint.meta["identity"] == trainer.identity
-        and checkpoint.meta["step"] == task.config.steps
+        and (checkpoint.meta["step"] == task.config.steps or bool(checkpoint.meta.get("over")))
     )
 
 

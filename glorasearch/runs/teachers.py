@@ -153,7 +153,7 @@ def _recipe(session: Session, teacher: Teacher) -> TrainingConfig:
     assert candidate.rate is not None
     config = recipe_of(session, Pick.of(candidate), section.steps_of_teachers, min(candidate.rate, section.teacher_lr))
     seed = member_seed(session.config.seed, f"{candidate.space_key} {candidate.digest}", f"teacher {teacher.order}")
-    return config.replace(drop_path=section.teacher_drop_path, seed=seed)
+    return config.replace(drop_path=section.teacher_drop_path, seed=seed, patience=0)
 
 
 def recipe_of(session: Session, pick: Pick, steps: int, lr: float | None = None) -> TrainingConfig:

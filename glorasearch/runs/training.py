@@ -114,6 +114,8 @@ def train(session: Session, task: TrainingTask, backend: TrainingBackend | None 
             raise NonFiniteLossError(f"{task.title}: {error}. Its settings are in {sections}") from error
     if session.device.startswith("cuda"):
         gc.collect()  # a captured step holds gigabytes in reference cycles
+    if result.kept_step is not None:
+        session.progress.say(best_check(task, result))
     return result
 
 
@@ -121,6 +123,15 @@ def keep(session: Session, stage: str, record: TrainingRecord) -> None:
     """Keep what a training has measured: in the database, and in the run's curves."""
     session.runs.record_metrics(session.name, stage, record.step, record.values)
     session.curves.add([Row(stage, record.step, record.values)])
+
+
+def best_check(task: TrainingTask, result: TrainingResult) -> str:
+    """What early stopping did."""
+    done = f"all {result.steps}" if result.steps == task.config.steps else f"{result.steps} of {task.config.steps}"
+    return (
+        f"{task.title}: {done} steps; the weights after step {result.kept_step} are kept, the best on the "
+        f"{100 * task.config.patience_share:.0f} % of its training images that it did not learn from"
+    )
 
 
 def train_and_store(

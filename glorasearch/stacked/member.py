@@ -59,6 +59,8 @@ def check_members(members: Sequence[Member], images: int) -> None:
                 f"member {number} has {member.config.ranks} ranks: a member is trained in one; use "
                 "TrainingConfig.for_one_subnet"
             )
+        if member.config.patience:
+            raise ConfigError(f"member {number} has patience: a stack trains all steps of its members")
         if not len(member.images):
             raise ConfigError(f"member {number} may see no image: give positions of at least one")
         least, most = int(member.images.min()), int(member.images.max())

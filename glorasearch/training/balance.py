@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glorasearch.data import TrainSplit
+from glorasearch.training.config import TrainingConfig
+
 
 def balanced_epoch(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """`(N,)` positions of images with labels `(N,)`, every class equally often, to one image.
@@ -34,6 +37,11 @@ def class_weights(targets: Tensor, classes: int) -> Tensor:
     weights = torch.ones_like(shares)
     weights[known] = shares.sum() / (known.sum() * shares[known])
     return weights.float()
+
+
+def loss_weights(config: TrainingConfig, data: TrainSplit, device: torch.device) -> Tensor | None:
+    """The weights of classes in the loss of a training on a split; None if it has none."""
+    return class_weights(data.labels, data.classes).to(device) if config.balance == "loss" else None
 
 
 def image_weights(targets: Tensor, weights: Tensor) -> Tensor:

@@ -88,6 +88,11 @@ class FileCheckpointStore:
         return str(self._path) if self._path.exists() else None
 
 
+def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 def pack(checkpoint: Checkpoint | None) -> bytes:
     """A checkpoint as the bytes of a safetensors file; empty for None."""
     return b"" if checkpoint is None else encode(checkpoint.tensors, {_META: json.dumps(checkpoint.meta)})

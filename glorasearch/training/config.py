@@ -59,6 +59,14 @@ class TrainingRecipe(Config):
     ema_decay: float = Field(default=0.0, ge=0, lt=1, examples=[0.999])
     """Decay of the weights' moving average, a step, in every training of a run; 0 for none. The average is probed,
     scored and exported in place of the weights. In step n the decay is at most (1 + n) / (10 + n)."""
+    patience: int = Field(default=0, ge=0, le=MOST_STEPS)
+    """Checks in a row without an improvement after which the supernet's training, that of a fixed method or a refit on
+    labels ends; 0 trains all steps. The weights of the best check are kept. It is judged by the cross-entropy at the
+    best temperature, on training images that it does not learn from, never on the search split."""
+    patience_every: int | None = Field(default=None, ge=1, le=MOST_STEPS, examples=[300])
+    """Steps between checks; a twentieth of the training's steps if not given."""
+    patience_share: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training images of each class that judge, and are not learnt from; only with patience."""
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     """Stochastic depth in training; the exported model is the same."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -147,4 +155,4 @@ class TrainSection(TrainingRecipe):
     def pilot(self, lr: float) -> TrainingConfig:
         """The recipe of the pilot at this rate, which is judged `PILOT_CHECKS` times."""
         steps = self.pilot_steps or max(PILOT_FLOOR, self.steps // PILOT_SHARE)
-        return self.at(lr).replace(steps=steps, probe_every=-(-steps // PILOT_CHECKS))
+        return self.at(lr).replace(steps=steps, probe_every=-(-steps // PILOT_CHECKS), patience=0)

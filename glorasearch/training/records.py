@@ -32,6 +32,8 @@ class TrainingResult:
     """Wall-clock seconds of the training loop, those before a resume included."""
     loss: float
     """Mean loss of the last record, nats."""
+    kept_step: int | None = None
+    """Steps after which the weights were the best, which are kept; None without `patience`."""
 
 
 class LossLog:

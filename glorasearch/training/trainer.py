@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,19 +14,27 @@ from torch import Tensor
 from glorasearch.config import Compile, is_mixed
 from glorasearch.data import TrainSplit
 from glorasearch.errors import ConfigError, RunError
-from glorasearch.identity import digest, identity
+from glorasearch.identity import digest
 from glorasearch.supernet import Supernet
 from glorasearch.training.average import WeightAverage
-from glorasearch.training.balance import class_weights
-from glorasearch.training.checkpoints import Checkpoint, CheckpointStore, FileCheckpointStore, broadcast_checkpoint
+from glorasearch.training.balance import loss_weights
+from glorasearch.training.checkpoints import (
+    Checkpoint,
+    CheckpointStore,
+    FileCheckpointStore,
+    broadcast_checkpoint,
+    with_prefix,
+)
 from glorasearch.training.communicator import Communicator, SingleProcess
 from glorasearch.training.config import TrainingConfig
+from glorasearch.training.facts import facts_of
 from glorasearch.training.optimizer import SupernetOptimizer, lr_scale, peak_rates
+from glorasearch.training.patience import Patience, hold_out
 from glorasearch.training.plain_step import PlainStep
 from glorasearch.training.records import LossLog, TrainingRecord, TrainingResult
 from glorasearch.training.sampling import BatchOrder, SamplingStrategy
-from glorasearch.training.step import RankBatch, Step, drop_probabilities
-from glorasearch.weights import frozen_digest, snapshot, tensor_digest
+from glorasearch.training.step import RankBatch, Step
+from glorasearch.weights import snapshot, tensor_digest
 
 _log = logging.getLogger(__name__)
 
@@ -89,27 +97,32 @@ class SupernetTrainer:
             checkpoint = probe = on_record = None
         self._supernet = supernet.to(device)
         supernet.set_dropout(config.dropout)
-        self._data, self._strategy, self._config, self._compile = data, strategy, config, compile
+        self._strategy, self._config, self._compile = strategy, config, compile
+        self._data, judged = hold_out(data, config)
         self._device = torch.device(device)
         self._checkpoints = FileCheckpointStore(checkpoint) if isinstance(checkpoint, Path) else checkpoint
         self._probe = probe
         self._on_record = on_record or (lambda record: None)
         self._on_step = on_step or (lambda step: None)
         self._order = BatchOrder(
-            len(data), config.batch_size, config.seed, data.labels if config.balance == "sampler" else None
+            len(self._data),
+            config.batch_size,
+            config.seed,
+            self._data.labels if config.balance == "sampler" else None,
         )
         self._losses = LossLog(config, self._checkpoints)
         self._step = self._make_step()
         self._average = WeightAverage(supernet, config.ema_decay)
+        self._patience = Patience(judged, strategy, config, mixed=is_mixed(config.precision, self._device.type))
         self._done, self._seconds = 0, 0.0
         needs_facts = self._checkpoints is not None or self._communicator.size > 1
-        self.facts = self._facts() if needs_facts else {}
+        self.facts = facts_of(supernet, data.digest, strategy, config) if needs_facts else {}
         """What the training is a function of, as JSON; empty if neither a checkpoint nor another process needs it."""
         self.identity = digest(self.facts)
         """Digest of the facts: a checkpoint of another training is not resumed."""
 
     def run(self) -> TrainingResult:
-        """Train to the last step, from the checkpoint if there is one of the same training.
+        """Train to the last step, or until patience ends it, from the checkpoint if there is one of this training.
 
         Two trainings are the same if configuration, data, space, strategy, backbone and initial weights are.
 
@@ -130,7 +143,8 @@ class SupernetTrainer:
             self._supernet.eval()
             if self._checkpoints is not None:
                 self._checkpoints.close()
-        self._average.take()
+        if not self._patience.finish(self._supernet):
+            self._average.take()
         for name, places in self._supernet.warm_ups.running(draws_before).items():
             _log.warning(
                 "the warm-up of %s is unfinished in %d places, whose directions are not chosen yet: train for more "
@@ -139,16 +153,18 @@ class SupernetTrainer:
                 places,
                 name,
             )
-        return TrainingResult(self._done, self._seconds, self._losses.loss)
+        return TrainingResult(self._done, self._seconds, self._losses.loss, self._patience.kept_step)
 
     def _train(self) -> None:
         """All remaining steps, with their records, probes and checkpoints."""
         began = time.perf_counter() - self._seconds
-        while self._done < self._config.steps:
+        while self._done < self._config.steps and not self._patience.over:
             self._losses.append(self._train_step(self._done))
             self._done += 1
             self._on_step(self._done)
             self._seconds = time.perf_counter() - began
+            if self._patience.due(self._done):
+                self._check()
             if self._due(self._config.record_every):
                 self._record()
             if self._probe is not None and self._config.probe_every and self._due(self._config.probe_every):
@@ -159,7 +175,12 @@ class SupernetTrainer:
                 self._save()
 
     def _due(self, every: int) -> bool:
-        return self._done % every == 0 or self._done == self._config.steps
+        return self._done % every == 0 or self._done == self._config.steps or self._patience.over
+
+    def _check(self) -> None:
+        with self._average.active():
+            score = self._patience.check(self._done, self._supernet, self._communicator)
+        self._on_record(TrainingRecord(self._done, {"patience_tempered": score}))
 
     def _train_step(self, number: int) -> Tensor:
         """One optimiser step; returns `(2,)`, loss and gradient norm, on the device (not synchronised)."""
@@ -201,11 +222,13 @@ class SupernetTrainer:
         tensors = {f"weights/{name}": value for name, value in self._supernet.adapter_state().items()}
         tensors |= {f"optimizer/{name}": value for name, value in self._step.state().items()}
         tensors |= {f"average/{name}": value for name, value in self._average.state().items()}
-        copies = snapshot(tensors)
+        best, numbers = self._patience.state()
+        copies = snapshot(tensors | {f"best/{name}": value for name, value in best.items()})
         for name, value in copies.items():
             if not bool(torch.isfinite(value).all()):  # the loss of the next step would be the first to show it
                 raise self._losses.diverged(f"training stopped after step {self._done}: {name} is no longer finite")
         meta = {"identity": self.identity, "step": self._done, "seconds": self._seconds, "loss": self._losses.loss}
+        meta |= numbers
         if self._communicator.size > 1:
             self._synchronise(Checkpoint(copies, meta))
         if self._checkpoints is not None:
@@ -221,7 +244,7 @@ class SupernetTrainer:
             )
         state = broadcast_checkpoint(self._communicator, checkpoint)
         if state is not None and self._communicator.process:
-            self._restore(state.tensors)
+            self._restore(state)
 
     def _resume(self) -> None:
         """Continue from the checkpoint of this very training, if there is one."""
@@ -242,32 +265,17 @@ class SupernetTrainer:
         found = broadcast_checkpoint(communicator, found)
         if found is None:
             return
-        self._restore(found.tensors)
+        self._restore(found)
         self._done, self._seconds = int(found.meta["step"]), float(found.meta["seconds"])
         self._losses.resume(self._done, self._seconds, float(found.meta["loss"]))
         self._on_step(self._done)
 
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        self._supernet.load_adapter_state(_with_prefix(tensors, "weights/"))
-        self._step.load_state(_with_prefix(tensors, "optimizer/"))
-        self._average.load_state(_with_prefix(tensors, "average/"))
-
-    def _facts(self) -> dict[str, Any]:
-        """What a checkpoint must agree in to be resumed, and what all processes must agree in."""
-        return {
-            "config": identity(self._config),
-            "data": self._data.digest,
-            "space": self._supernet.space.digest,
-            "strategy": self._strategy.identity(),
-            "backbone": frozen_digest(self._supernet),
-            "drops": drop_probabilities(self._supernet),
-            "start": tensor_digest(self._supernet.adapter_state()),
-        }
-
-    def _class_weights(self) -> Tensor | None:
-        if self._config.balance != "loss":
-            return None
-        return class_weights(self._data.labels, self._data.classes).to(self._device)
+    def _restore(self, found: Checkpoint) -> None:
+        tensors = found.tensors
+        self._supernet.load_adapter_state(with_prefix(tensors, "weights/"))
+        self._step.load_state(with_prefix(tensors, "optimizer/"))
+        self._average.load_state(with_prefix(tensors, "average/"))
+        self._patience.load_state(with_prefix(tensors, "best/"), found.meta)
 
     def _make_step(self) -> Step:
         """The fast step on a GPU, unless it is turned off; the plain step elsewhere."""
@@ -281,14 +289,10 @@ class SupernetTrainer:
             label_smoothing=config.label_smoothing,
             clip_norm=config.clip_norm,
             seed=config.seed,
-            class_weights=self._class_weights(),
+            class_weights=loss_weights(config, self._data, self._device),
         )
         if self._compile == "off" or not cuda:
             return plain
         from glorasearch.training.fast_step import FastStep  # needs Triton, which only a GPU does
 
         return FastStep(supernet, plain, peaks, self._strategy, config, strict=self._compile == "on")
-
-
-def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

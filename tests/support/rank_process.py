@@ -41,6 +41,10 @@ SPACES: dict[str, dict[str, Any]] = {
 }
 
 
+GIVEN = ("steps", "lr", "batch_size", "checkpoint_every", "clip_norm", "ema_decay", "patience", "patience_every")
+RECORDED = ("loss", "gradient_norm", "patience_tempered")
+
+
 class StoppedError(Exception):
     """Ends a training where a signal would."""
 
@@ -97,11 +101,7 @@ def train(data: SearchData, spec: dict[str, Any], communicator: Communicator | N
         if spec.get("kill") == [communicator.process, step]:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    given = {
-        key: spec[key]
-        for key in ("steps", "lr", "batch_size", "checkpoint_every", "clip_norm", "ema_decay")
-        if key in spec
-    }
+    given = {key: spec[key] for key in GIVEN if key in spec}
     recipe = {"steps": 12, "batch_size": 12, "warmup_steps": 2, "record_every": 3, "checkpoint_every": 4}
     config = SupernetTrainer.Config(ranks=spec["ranks"], **recipe | given)
     kind: type[SupernetTrainer] = LenientTrainer if spec.get("fast") else SupernetTrainer
@@ -114,7 +114,7 @@ def train(data: SearchData, spec: dict[str, Any], communicator: Communicator | N
         config,
         communicator=communicator,
         checkpoint=Path(spec["checkpoint"]) if "checkpoint" in spec else None,
-        on_record=lambda row: rows.append([row.step, row.values["loss"], row.values["gradient_norm"]]),
+        on_record=lambda row: rows.append([row.step, *(row.values[name] for name in RECORDED if name in row.values)]),
         on_step=on_step,
     )
     error = ""

@@ -66,14 +66,16 @@ RESULTS: dict[str, dict[str, Any]] = {
     "export": {"path": "/somewhere", "max_abs_diff": 1e-6, "digest": "d", "bytes": 1, "files": [], "tested": True},
     "report": {
         "run": "tiny", "seed": 0, "backbone": "vit", "task": "digits", "space": "lean", "fixed_method": False,
-        "splits": SPLITS, "lr": 1e-3, "pilots": None, "supernet": {"steps": 5, "seconds": 1.0, "weights": "a" * 64},
+        "splits": SPLITS, "lr": 1e-3, "pilots": None,
+        "supernet": {"steps": 5, "kept_step": None, "seconds": 1.0, "weights": "a" * 64},
         "search": SEARCH_SUMMARY,
         "best_searched": {key: value for key, value in WINNER.items() if key != "subnet"} | {"search_fitness": 0.9},
         "race": None,
         "winner": WINNER
         | {"name": "trial 3", "kind": "searched", "test_accuracy": 0.625, "test_accuracy_inherited": 0.5},
         "refit": {
-            "steps": 5, "seconds": 1.0, "start": "inherited", "lr": 1e-3, "teachers": None, "judged": None,
+            "steps": 5, "kept_step": None, "seconds": 1.0, "start": "inherited", "lr": 1e-3, "teachers": None,
+            "judged": None,
         },
         "baselines": {}, "comparisons": [], "random_subnets": None, "chance": None, "statements": [], "versions": {},
         "export": {"path": "/somewhere", "max_abs_diff": 1e-6},

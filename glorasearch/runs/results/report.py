@@ -50,6 +50,8 @@ class SupernetSummary(FrozenModel):
     """The training of the supernet."""
 
     steps: int
+    kept_step: int | None = None
+    """Steps after which its weights were kept; None without `train.patience`."""
     seconds: float
     weights: str
 
@@ -58,6 +60,8 @@ class RefitSummary(FrozenModel):
     """The refit."""
 
     steps: int
+    kept_step: int | None = None
+    """As of the supernet."""
     seconds: float
     start: str
     lr: float | None

@@ -20,6 +20,8 @@ class TrainedResult(StageResult):
     """Mean loss of the last records, nats; None if there were no steps."""
     split: str | None
     """Digest of the training images, also if no step was made; None where a refit keeps the inherited weights."""
+    kept_step: int | None = None
+    """Steps after which the weights were the best, which are kept; None without `train.patience`."""
 
 
 class TrainResult(TrainedResult, stage="train"):

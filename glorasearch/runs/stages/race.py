@@ -129,7 +129,7 @@ class _Race:
 
     def _recipe(self, candidate: Candidate) -> TrainingConfig:
         """The run's recipe for one subnet, at the candidate's rate, with what its method wants."""
-        config = self._session.training.for_one_subnet(steps=self._steps, lr=candidate.rate)
+        config = self._session.training.for_one_subnet(steps=self._steps, lr=candidate.rate).replace(patience=0)
         return self._session.stored.spaces[candidate.entrant.space_key].recipe.apply(config)
 
     def _record(

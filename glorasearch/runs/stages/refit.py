@@ -138,7 +138,7 @@ def _judge(session: Session, pick: Pick, config: TrainingConfig) -> RefitJudgeme
 def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
     """Train the pick on mixed images with the answers of teachers; only what that cost if it is knowingly worse."""
     mixed, teachers = teach(session)
-    config = recipe_of(session, pick, session.config.refit.steps)
+    config = recipe_of(session, pick, session.config.refit.steps).replace(patience=0)
     supernet = session.supernet(session.space_of(pick.space_key), training=True)
     backbone = session.fresh_backbone(drop_path=config.drop_path)
     latest: dict[str, float] = {}

@@ -26,6 +26,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "four ranks": {"ranks": 4},
     "directions": {"space": "directions"},
     "averaged": {"space": "directions", "ema_decay": 0.7},
+    "patient": {"steps": 40, "lr": 3e-2, "patience": 1, "patience_every": 3, "ema_decay": 0.5},
     "fused": {"fast": True},
     "fused sandwich": {"fast": True, "strategy": "sandwich", "ranks": 4, "drop_path": 0.4},
 }
@@ -99,6 +100,8 @@ def test_two_processes_end_with_the_bits_of_one(
     assert expected["error"] == ""
     for found in two:
         assert (found[name]["digest"], found[name]["draws"]) == (expected["digest"], expected["draws"])
+        assert found[name]["steps"] == expected["steps"]
+    assert (len(expected["steps"]) < 40) or name != "patient"
     assert two[0][name]["rows"] == expected["rows"]
     assert two[1][name]["rows"] == [], "process 0 alone records"
 
