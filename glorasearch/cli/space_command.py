@@ -13,6 +13,7 @@ from glorasearch.cli.options import json_option
 from glorasearch.cli.output import echo_json
 from glorasearch.cli.sizes_table import print_sizes
 from glorasearch.space import (
+    BYTES_PER_NUMBER,
     SUPPORT_TENSORS,
     BoundSpace,
     LayerShape,
@@ -102,10 +103,16 @@ def _describe(space: SearchSpace, bound: BoundSpace, backbone: str) -> dict[str,
         "genes": len(bound.genes),
         "subnets_log10": bound.size_exponent(),
         "parameters": {"smallest": smallest, "mean": mean, "largest": largest},
-        "budget": {"min": bound.budget[0], "max": bound.budget[1]},
+        "bytes": dict(zip(("smallest", "largest"), (BYTES_PER_NUMBER * n for n in bound.stored_range()), strict=True)),
+        "budget": {"min": bound.budget[0], "max": bound.budget[1], "max_bytes": bound.max_bytes},
         "recipe": space.recipe.model_dump(exclude_defaults=True),
         "named_points": [
-            {"name": name, "parameters": bound.parameters(subnet), "digest": subnet.digest}
+            {
+                "name": name,
+                "parameters": bound.parameters(subnet),
+                "bytes": BYTES_PER_NUMBER * bound.stored(subnet),
+                "digest": subnet.digest,
+            }
             for name, subnet in named_points(bound).items()
         ],
     }
@@ -140,10 +147,13 @@ def _print(space: SearchSpace, bound: BoundSpace, backbone: str, all_layers: boo
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     smallest, mean, largest = bound.parameter_range()
     least, most = bound.budget
+    lightest, heaviest = (BYTES_PER_NUMBER * numbers for numbers in bound.stored_range())
+    bytes_ = "" if bound.max_bytes is None else f"; at most {bound.max_bytes:,} bytes"
     console.print(
         f"{len(bound.layers)} layers, {len(bound.genes)} genes, 10^{bound.size_exponent():.1f} subnets\n"
         f"trainable parameters (head excluded): smallest {smallest:,}, mean {mean:,.0f}, largest {largest:,}\n"
-        f"budget: {least:,} to {'no limit' if most is None else f'{most:,}'}",
+        f"bytes of the adapters in float32: smallest {lightest:,}, largest {heaviest:,}\n"
+        f"budget: {least:,} to {'no limit' if most is None else f'{most:,}'}{bytes_}",
         soft_wrap=True,
     )
     recipe = space.recipe.model_dump(exclude_defaults=True)

@@ -13,7 +13,7 @@ from glorasearch.runs.pairing import by_task, configuration_without, pair_method
 from glorasearch.runs.pairs import Paired
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import Results
-from glorasearch.search.objectives import BYTES_PER_NUMBER
+from glorasearch.space import BYTES_PER_NUMBER
 from glorasearch.statistics import wilson
 
 

@@ -13,7 +13,7 @@ from glorasearch.runs.fixed_methods import bind_method
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.session import Session
 from glorasearch.search.best import best_subnets
-from glorasearch.space import BoundSpace, SearchSpace
+from glorasearch.space import BYTES_PER_NUMBER, BoundSpace, SearchSpace
 from glorasearch.space.named_points import named_points
 
 
@@ -53,7 +53,7 @@ def methods(session: Session) -> tuple[list[Entrant], dict[str, str]]:
     """
     layers = list(adaptable_layers(session.backbone))
     chosen = session.config.race.methods is not None
-    most = session.bound_space.budget[1]
+    (_, most), most_bytes = session.bound_space.budget, session.bound_space.max_bytes
     found: list[Entrant] = []
     left_out: dict[str, str] = {}
     for name, space in _spaces(session):
@@ -67,6 +67,10 @@ def methods(session: Session) -> tuple[list[Entrant], dict[str, str]]:
         entrant = _of(name, "method", f"{METHOD_KEY}{name}", bound, bound.largest())
         if most is not None and entrant.parameters > most:
             left_out[name] = f"{entrant.parameters:,} parameters, above the budget of {most:,}"
+            continue
+        size = BYTES_PER_NUMBER * bound.stored(entrant.subnet)
+        if most_bytes is not None and size > most_bytes:
+            left_out[name] = f"{size:,} bytes, above the budget of {most_bytes:,}"
             continue
         found.append(entrant)
     return found, left_out

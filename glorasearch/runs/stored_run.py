@@ -31,6 +31,7 @@ _EXPLAINS = {
     "space.name": "spaces.space.",
     "space.min": "spaces.space.budget.min",
     "space.max": "spaces.space.budget.max",
+    "space.max_bytes": "spaces.space.budget.max_bytes",
     "space.entangle": "spaces.space.entangle",
 }
 """Key of a run file → the part of its search space that differs with it."""

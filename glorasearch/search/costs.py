@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from glorasearch.errors import ConfigError
 from glorasearch.search.config import SearchConfig
-from glorasearch.search.objectives import BYTES_PER_NUMBER, Cost
-from glorasearch.space import BoundSpace, Subnet
+from glorasearch.search.objectives import Cost
+from glorasearch.space import BYTES_PER_NUMBER, BoundSpace, Subnet
 
 CostOf = Callable[[Subnet], float]
 

@@ -19,8 +19,6 @@ MEASURED_COSTS: Final[tuple[Cost, ...]] = ("latency", "training_flops")
 """Those that need the model."""
 Objective = Literal[Fitness, Cost]
 DEFAULT_OBJECTIVES: Final[tuple[Objective, ...]] = ("accuracy", "parameters")
-BYTES_PER_NUMBER: Final = 4
-"""An adapter is stored in float32."""
 
 
 def is_quality(objective: Objective) -> TypeGuard[Fitness]:

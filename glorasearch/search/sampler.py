@@ -133,6 +133,6 @@ class OptunaTrialSampler(TrialSampler):
             if name not in params:
                 params[name] = sampler.sample_independent(study, trial, name, distribution)
         subnet = self._genome.subnet(params)
-        if space.within_budget(space.parameters(subnet)):
+        if space.fits(subnet):
             return subnet
         return repair(space, subnet, default_rng(SeedSequence((self._config.seed, trial.number, 1))))

@@ -128,13 +128,15 @@ def _fitting(space: BoundSpace, entry: str, subnet: Subnet) -> Subnet:
         space.check(subnet)
     except SearchSpaceError as error:
         raise ConfigError(f"search.start: {entry!r} does not fit: {error}") from error
-    parameters = space.parameters(subnet)
-    if not space.within_budget(parameters):
-        least, most = space.budget
+    if not space.fits(subnet):
+        least, most = space.limits
         limit = f"at least {least:,}" if most is None else f"{least:,} to {most:,}"
+        what, keys = "trainable parameters", "space.min and space.max"
+        if space.max_bytes is not None:
+            what, keys = "numbers in its adapters", "space.min, space.max and space.max_bytes, 4 bytes a number"
         raise ConfigError(
-            f"search.start: {entry!r} has {parameters:,} trainable parameters; the budget is {limit}. Leave it out, or "
-            "change space.min and space.max"
+            f"search.start: {entry!r} has {space.counted(subnet):,} {what}; the budget is {limit}. Leave it out, or "
+            f"change {keys}"
         )
     return space.subnet(subnet[gene.key] for gene in space.genes)
 

@@ -45,7 +45,7 @@ def identity_of(
     """The user attributes that identify a study: what its trials and their scores depend on."""
     return {
         "space_digest": space.digest,
-        "budget": list(space.budget),
+        "budget": [*space.budget, *([] if space.max_bytes is None else [f"{space.max_bytes} bytes"])],
         "weights_digest": weights_digest,
         "split_digest": split_digest,
         "search": config.identity(),

@@ -1,7 +1,7 @@
 """Search spaces, subnets and all that can be computed of them without a model: pure Python, shared by both planes."""
 
 from glorasearch.choices import SUPPORT_TENSORS, Choice, LayerShape, Site, parse_choice
-from glorasearch.space.bound import BoundSpace, Gene
+from glorasearch.space.bound import BYTES_PER_NUMBER, BoundSpace, Gene
 from glorasearch.space.class_counts import ClassCounts
 from glorasearch.space.config import SpaceConfig
 from glorasearch.space.early_stopping import StopThreshold
@@ -28,6 +28,7 @@ from glorasearch.space.subnet import GeneKey, Subnet
 
 __all__ = [
     "BETAS",
+    "BYTES_PER_NUMBER",
     "CLASS_METRICS",
     "FITNESSES",
     "SUPPORT_TENSORS",

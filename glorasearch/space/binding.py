@@ -52,11 +52,12 @@ def bind_space(space: SpaceContent, given: Sequence[LayerShape], refused: Mappin
         genes,
         entangle=space.entangle,
         budget=(space.budget.min, space.budget.max),
+        max_bytes=space.budget.max_bytes,
         options=space.options,
         left=_left(layers, backbone, {layer.name for layer in kept}, excluded) | emptied | dict(refused),
         notices=(*said, *dropped, *_without_bias(space, chosen), *parted, *_few(kept, backbone)),
     )
-    bound.check_choices()
+    _check_choices(bound)
     bound.check_budget()
     if space.recipe != Recipe() and bound.size() > 1:
         raise SearchSpaceError(
@@ -197,3 +198,23 @@ def _few(kept: Sequence[LayerShape], backbone: Backbone) -> Iterable[str]:
             f"the space takes {len(kept)} of {len(body)} layers of the body; if that is not meant, its patterns are "
             'for another family: include = ["@body"] takes all of them'
         )
+
+
+def _check_choices(space: BoundSpace) -> None:
+    """Raise `SearchSpaceError` if a layer does not fit a choice, or a group's layers differ in shape."""
+    shared: dict[str, tuple[Gene, object]] = {}
+    for gene in space.genes:
+        for choice in map(parse_choice, gene.choices):
+            site = space.site(gene, choice.name)
+            check_fits(choice, site)
+            if not (gene.share and choice.shareable):
+                continue
+            parts = choice.parts(site, **dict.fromkeys(choice.arguments, 1))
+            shapes = {name: part.shape for name, part in parts.items()}
+            first, expected = shared.setdefault(f"{gene.share}.{gene.tensor}.{choice.name}", (gene, shapes))
+            if shapes != expected:
+                before = space.site(first, choice.name).layer.in_features
+                raise SearchSpaceError(
+                    f"group {gene.share!r}: layers {first.layer} and {gene.layer} cannot share {choice.name}: "
+                    f"their inputs differ ({before} and {site.layer.in_features})"
+                )

@@ -8,9 +8,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
-from glorasearch.choices import LayerShape, Options, Site, check_fits, options_of, parse_choice
+from glorasearch.choices import Choice, LayerShape, Options, Site, options_of, parse_choice
 from glorasearch.errors import SearchSpaceError
+from glorasearch.space.prices import Prices, expected_shared
 from glorasearch.space.reachable import Price, ReachableCounts
 from glorasearch.space.subnet import GeneKey, Subnet
 
@@ -41,10 +43,15 @@ class Gene:
         return f"{self.layer}.{self.tensor}"
 
 
+BYTES_PER_NUMBER: Final = 4
+"""An adapter is stored in float32."""
+
+
 class BoundSpace:
     """What a search needs: genes in the order of the backbone's layers, their parameter counts, and the budget.
 
     `budget` is (least, most) trainable parameters, both included, the head excluded; None for no upper limit.
+    `max_bytes` limits the adapters in float32, with the numbers that are stored but not trained.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class BoundSpace:
         *,
         entangle: str = "untied",
         budget: tuple[int, int | None] = (0, None),
+        max_bytes: int | None = None,
         options: Mapping[str, Options] | None = None,
         left: Mapping[str, str] | None = None,
         notices: Sequence[str] = (),
@@ -64,16 +72,14 @@ class BoundSpace:
         self.layers = tuple(layers)
         self.genes = tuple(genes)
         self.entangle = entangle
-        self.budget = budget
+        self.budget, self.max_bytes = budget, max_bytes
         self.options = {name: dict(values) for name, values in (options or {}).items()}
         self.left = dict(left or {})
         """The other layers of the backbone, and why each is left alone."""
         self.notices = tuple(notices)
         """What a person should know of how the space fits the backbone."""
         self._shapes = {layer.name: layer for layer in layers}
-        self._prices: dict[GeneKey, dict[str, Price]] = {
-            gene.key: {text: self._price(gene, text) for text in gene.choices} for gene in self.genes
-        }
+        self._prices = self._price_all(Choice.parameters)
         self._sharing = {
             gene.key: gene for gene in self.genes if any(price.group for price in self._prices[gene.key].values())
         }
@@ -90,16 +96,28 @@ class BoundSpace:
         """Where a choice class is used by a gene, with the options that it has in this space."""
         return Site(gene.tensor, self._shapes[gene.layer], options_of(name, self.options.get(name, {})))
 
-    def _price(self, gene: Gene, text: str) -> Price:
+    def _price_all(self, count: Callable[[Choice, Site], int]) -> Prices:
+        return {gene.key: {text: self._price(gene, text, count) for text in gene.choices} for gene in self.genes}
+
+    def _price(self, gene: Gene, text: str, count: Callable[[Choice, Site], int]) -> Price:
         choice = parse_choice(text)
-        cost = choice.parameters(self.site(gene, choice.name))
+        cost = count(choice, self.site(gene, choice.name))
         if gene.share and choice.shareable:
             return Price(0, f"{gene.share}.{gene.tensor}.{choice.name}", cost)
         return Price(cost)
 
+    @cached_property
+    def _stored(self) -> Prices:
+        return self._price_all(Choice.stored)
+
+    @cached_property
+    def _counted(self) -> Prices:
+        """What the budget counts: parameters, or numbers stored if bytes are limited and some are not trained."""
+        return self._prices if self.max_bytes is None or self._stored == self._prices else self._stored
+
     def price(self, gene: Gene, choice: str) -> Price:
-        """The parameters of a choice of a gene: its own, and those that its group shares."""
-        return self._prices[gene.key][choice]
+        """What the budget counts of a choice of a gene: its own, and what its group shares."""
+        return self._counted[gene.key][choice]
 
     def costs(self, gene: Gene) -> Mapping[str, int]:
         """Choice → trainable parameters of this gene alone, without those that a group of layers shares."""
@@ -123,64 +141,55 @@ class BoundSpace:
         Raises:
             SearchSpaceError: if the subnet has a choice that the space does not offer.
         """
-        total = 0
-        for key, choice in subnet.items():
-            try:
-                total += self._prices[key][choice].own
-            except KeyError:
-                self.check(subnet)
-        return total + (self._shared_parameters(subnet) if self._sharing else 0)
+        return self._total(self._prices, subnet)
 
     def stored(self, subnet: Subnet) -> int:
         """Numbers stored for a subnet's adapters, the head excluded: parameters and the buffers of choices."""
-        total = 0
-        groups: dict[str, int] = {}
-        for gene in self.genes:
-            choice = parse_choice(subnet[gene.key])
-            count = choice.stored(self.site(gene, choice.name))
-            group = self._prices[gene.key][str(choice)].group
-            if group:
-                groups[group] = max(groups.get(group, 0), count)
-            else:
-                total += count
-        return total + sum(groups.values())
+        return self._total(self._stored, subnet)
 
-    def _shared_parameters(self, subnet: Subnet) -> int:
+    def counted(self, subnet: Subnet) -> int:
+        """What the budget counts of a subnet."""
+        return self._total(self._counted, subnet)
+
+    def _total(self, prices: Prices, subnet: Subnet) -> int:
+        total = 0
+        for key, choice in subnet.items():
+            try:
+                total += prices[key][choice].own
+            except KeyError:
+                self.check(subnet)
         groups: dict[str, int] = {}
         for key in self._sharing:
             if key in subnet:
-                price = self._prices[key][subnet[key]]
+                price = prices[key][subnet[key]]
                 groups[price.group] = max(groups.get(price.group, 0), price.shared)
-        return sum(groups.values())
+        return total + sum(groups.values())
 
     def parameter_range(self) -> tuple[int, float, int]:
         """Smallest, mean (over uniformly sampled subnets) and largest parameter count."""
         mean = sum(sum(costs.values()) / len(costs) for costs in map(self.costs, self.genes))
-        return self.reachable.smallest, mean + self._mean_shared(), self.reachable.largest
+        mean += expected_shared([self._prices[key] for key in self._sharing])
+        return self.reachable.smallest, mean, self.reachable.largest
 
-    def _mean_shared(self) -> float:
-        """Expected parameters of all groups: of each the largest of its members' choices, sampled independently."""
-        below: dict[str, dict[int, float]] = {}
-        levels: dict[str, set[int]] = {}
-        for prices in (self._prices[key] for key in self._sharing):
-            for price in prices.values():
-                levels.setdefault(price.group, {0}).add(price.shared)
-        for group in filter(None, levels):
-            chances = below[group] = dict.fromkeys(sorted(levels[group]), 1.0)
-            for prices in (self._prices[key] for key in self._sharing):
-                for level in chances:
-                    within = sum(price.group != group or price.shared <= level for price in prices.values())
-                    chances[level] *= within / len(prices)
-        return sum(
-            level * (chance - previous)
-            for chances in below.values()
-            for (level, chance), previous in zip(chances.items(), [0.0, *chances.values()], strict=False)
-        )
-
-    def within_budget(self, parameters: int) -> bool:
-        """Whether a parameter count lies within the budget."""
+    @cached_property
+    def limits(self) -> tuple[int, int | None]:
+        """The budget: (least, most) of what it counts."""
+        if self.max_bytes is None:
+            return self.budget
+        numbers = self.max_bytes // BYTES_PER_NUMBER
+        if self._counted is not self._prices:
+            return 0, numbers
         least, most = self.budget
-        return least <= parameters and (most is None or parameters <= most)
+        return least, numbers if most is None else min(most, numbers)
+
+    def within_budget(self, counted: int) -> bool:
+        """Whether so much of what the budget counts lies within it."""
+        least, most = self.limits
+        return least <= counted and (most is None or counted <= most)
+
+    def fits(self, subnet: Subnet) -> bool:
+        """Whether a subnet lies within the budget."""
+        return self.within_budget(self.counted(subnet))
 
     def check(self, subnet: Subnet) -> None:
         """Raise `SearchSpaceError` unless the subnet has exactly one offered choice for every gene."""
@@ -203,42 +212,43 @@ class BoundSpace:
         """Whether the subnet names every gene of the space, and no other."""
         return subnet.covers(self._prices.keys())
 
-    def check_choices(self) -> None:
-        """Raise `SearchSpaceError` if a layer does not fit a choice, or a group's layers differ in shape."""
-        shared: dict[str, tuple[Gene, object]] = {}
-        for gene in self.genes:
-            for choice in map(parse_choice, gene.choices):
-                site = self.site(gene, choice.name)
-                check_fits(choice, site)
-                if not (gene.share and choice.shareable):
-                    continue
-                parts = choice.parts(site, **dict.fromkeys(choice.arguments, 1))
-                shapes = {name: part.shape for name, part in parts.items()}
-                first, expected = shared.setdefault(f"{gene.share}.{gene.tensor}.{choice.name}", (gene, shapes))
-                if shapes != expected:
-                    raise SearchSpaceError(
-                        f"group {gene.share!r}: layers {first.layer} and {gene.layer} cannot share {choice.name}: "
-                        f"their inputs differ ({self._shapes[first.layer].in_features} and {site.layer.in_features})"
-                    )
-
     def check_budget(self) -> None:
         """Raise `SearchSpaceError` if no subnet lies within the budget; the message gives the feasible range."""
-        least, most = self.budget
-        if self.reachable.any_within(least, most):
+        what = "trainable parameters"
+        if self._counted is not self._prices:
+            what = "stored numbers"
+            if self.budget != (0, None):
+                raise SearchSpaceError(
+                    f"search space {self.name}, budget: it limits parameters and bytes, and some choices store more "
+                    "than they train; give either min and max, or max_bytes"
+                )
+        least, most = self.limits
+        if self.within.any_within(least, most):
             return
-        smallest, _, largest = self.parameter_range()
-        nearest = self.reachable.nearest(least, most)
+        bytes_ = "" if self.max_bytes is None else f" (max_bytes is {self.max_bytes:,}, {BYTES_PER_NUMBER} a number)"
         raise SearchSpaceError(
             f"search space {self.name}, budget: no subnet has "
-            f"{f'at least {least:,}' if most is None else f'between {least:,} and {most:,}'} trainable parameters; the "
-            f"space reaches from {smallest:,} to {largest:,}, nearest to the budget are "
-            f"{' and '.join(f'{n:,}' for n in nearest)}"
+            f"{f'at least {least:,}' if most is None else f'between {least:,} and {most:,}'} {what}{bytes_}; the "
+            f"space reaches from {self.within.smallest:,} to {self.within.largest:,}, nearest to the budget are "
+            f"{' and '.join(f'{n:,}' for n in self.within.nearest(least, most))}"
         )
 
     @cached_property
     def reachable(self) -> ReachableCounts:
         """The exact set of parameter counts that subnets of this space can have; its rows are the genes of `walk`."""
         return ReachableCounts([tuple(self._prices[gene.key].values()) for gene in self.walk])
+
+    @cached_property
+    def within(self) -> ReachableCounts:
+        """As `reachable`, of what the budget counts."""
+        if self._counted is self._prices:
+            return self.reachable
+        return ReachableCounts([tuple(self._counted[gene.key].values()) for gene in self.walk])
+
+    def stored_range(self) -> tuple[int, int]:
+        """Smallest and largest number of what subnets store."""
+        counts = ReachableCounts([tuple(self._stored[gene.key].values()) for gene in self.walk])
+        return counts.smallest, counts.largest
 
     @cached_property
     def walk(self) -> tuple[Gene, ...]:

@@ -21,6 +21,8 @@ class SpaceConfig(Config):
     """Least trainable parameters, the head excluded; the space's own if not given."""
     max: int | None = Field(default=None, ge=0, examples=[500_000])
     """Most trainable parameters, likewise."""
+    max_bytes: int | None = Field(default=None, ge=0, examples=[2_000_000])
+    """Most bytes of the adapters in float32, with the directions that are stored but not trained, likewise."""
     entangle: Entangle | None = Field(default=None, examples=["untied"])
     """How the choices of a support tensor share storage, likewise."""
 
@@ -31,6 +33,6 @@ class SpaceConfig(Config):
             SearchSpaceError: if there is no such space, it breaks the grammar, or the overrides do not fit it.
         """
         content = SearchSpace.load(self.name).model_dump(mode="json", exclude_none=True)
-        content["budget"] |= self.model_dump(include={"min", "max"}, exclude_none=True)
+        content["budget"] |= self.model_dump(include={"min", "max", "max_bytes"}, exclude_none=True)
         content |= self.model_dump(include={"entangle"}, exclude_none=True)
         return SearchSpace.from_dict(content, source=f"{self.name} with the overrides of [space]")

@@ -90,7 +90,7 @@ class _Points:
     def add(self, name: str, *subnets: Subnet) -> bool:
         """Add the first of these that lies within the budget, if it is new; whether one does."""
         space = self._space
-        subnet = next((subnet for subnet in subnets if space.within_budget(space.parameters(subnet))), None)
+        subnet = next((subnet for subnet in subnets if space.fits(subnet)), None)
         if subnet is not None and subnet not in self.found.values():
             self.found[name] = subnet
         return subnet is not None
@@ -121,7 +121,7 @@ def _least(space: BoundSpace, gene: Gene) -> str:
 def _largest(space: BoundSpace) -> list[Subnet]:
     """The largest subnet, then those with ranks of A, B and C up to every combination of limits, the largest first."""
     whole = space.largest()
-    if space.within_budget(space.parameters(whole)):
+    if space.fits(whole):
         return [whole]
     limits = {
         tensor: sorted(

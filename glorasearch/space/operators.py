@@ -24,7 +24,7 @@ def sample_within_budget(space: BoundSpace, rng: Generator, attempts: int = 20) 
     """A uniformly sampled subnet within the budget: rejection sampling, and after `attempts` failures repair."""
     for _ in range(attempts):
         subnet = sample(space, rng)
-        if space.within_budget(space.parameters(subnet)):
+        if space.fits(subnet):
             return subnet
     return repair(space, subnet, rng)
 
@@ -62,8 +62,8 @@ def repair(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:
         SearchSpaceError: if no subnet lies within the budget, or the given one does not belong to the space.
     """
     space.check(subnet)
-    least, most = space.budget
-    total = space.parameters(subnet)
+    least, most = space.limits
+    total = space.counted(subnet)
     positions = repair_order(space, rng)
     if space.within_budget(total) and space.complete(subnet):
         return subnet
@@ -89,25 +89,25 @@ def repair(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:
 
 def _exact_walk(space: BoundSpace, subnet: Subnet, rng: Generator) -> Subnet:
     space.check_budget()
-    least, most = space.budget
+    least, most = space.limits
     chosen: dict[GeneKey, str] = {}
-    spent, state = 0, space.reachable.start
+    spent, state = 0, space.within.start
     for index, gene in enumerate(space.walk):
-        options = [gene.choices[position] for position in space.reachable.options(index, spent, least, most, state)]
+        options = [gene.choices[position] for position in space.within.options(index, spent, least, most, state)]
         choice = subnet[gene.key]
         if choice not in options:
             choice = options[int(rng.integers(len(options)))]
         chosen[gene.key] = choice
         price = space.price(gene, choice)
-        spent, state = spent + price.own, space.reachable.after(state, price)
+        spent, state = spent + price.own, space.within.after(state, price)
     return space.subnet(chosen[gene.key] for gene in space.genes)
 
 
 def _totals(space: BoundSpace, current: Mapping[GeneKey, str], total: int, gene: Gene) -> dict[str, int]:
-    """The subnet's parameter count with each choice of a gene."""
+    """What the budget counts of the subnet with each choice of a gene."""
     if space.shares(gene):
-        return {choice: space.parameters(Subnet({**current, gene.key: choice})) for choice in gene.choices}
-    costs = space.costs(gene)
+        return {choice: space.counted(Subnet({**current, gene.key: choice})) for choice in gene.choices}
+    costs = {choice: space.price(gene, choice).own for choice in gene.choices}
     return {choice: total + cost - costs[current[gene.key]] for choice, cost in costs.items()}
 
 

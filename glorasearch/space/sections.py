@@ -91,11 +91,12 @@ class LayerSelection(BaseModel):
 
 
 class Budget(BaseModel):
-    """Limits on the trainable parameters of a subnet, the head excluded, both included."""
+    """Limits on a subnet without its head, all included: trainable parameters, and bytes of its adapters in float32."""
 
     model_config = STRICT
     min: int = Field(default=0, ge=0, strict=True)
     max: int | None = Field(default=None, ge=0, strict=True)
+    max_bytes: int | None = Field(default=None, ge=0, strict=True)
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:

@@ -58,8 +58,9 @@ def simulate_sizes(space: BoundSpace, draws: int, seed: int = 0) -> SimulatedSiz
     """
     space.check_budget()
     rng = np.random.default_rng(seed)
-    uniform = np.array([space.parameters(sample(space, rng)) for _ in range(draws)])
-    inside = np.array([space.within_budget(size) for size in uniform.tolist()])
+    drawn_uniformly = [sample(space, rng) for _ in range(draws)]
+    uniform = np.array([space.parameters(subnet) for subnet in drawn_uniformly])
+    inside = np.array([space.fits(subnet) for subnet in drawn_uniformly])
     searched = uniform
     if not inside.all():
         searched = np.array([space.parameters(sample_within_budget(space, rng)) for _ in range(draws)])

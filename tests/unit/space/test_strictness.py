@@ -25,7 +25,7 @@ REST = '\n[choices]\nB = ["none", "lora:2"]\n'
             '[[groups]]\nlayers = ["*"]\nrank = ["none"]' + REST,
             ["'groups[0].rank'", "allowed are A, B, C, D, E, layers"],
         ),
-        ("[budget]\nmaximum = 3" + REST, ["'budget.maximum'", "allowed are max, min"]),
+        ("[budget]\nmaximum = 3" + REST, ["'budget.maximum'", "allowed are max, max_bytes, min"]),
         # missing keys
         ("", ["'choices'", "missing"]),
         ('[[groups]]\nB = ["none"]' + REST, ["'groups[0].layers'", "missing"]),
