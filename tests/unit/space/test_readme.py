@@ -138,6 +138,6 @@ def test_the_worked_example_prints_what_is_said(write_space: SpaceWriter) -> Non
     said = TEXT.split("says:\n\n", 1)[1].split("\n\n")[0]
     printed = [line.rstrip() for line in result.output.splitlines()]
     size = printed.index(said.splitlines()[0].strip())
-    assert printed[size : size + 3] == [line.strip() for line in said.splitlines()]
+    assert printed[size : size + 4] == [line.strip() for line in said.splitlines()]
     on_vit = bound(write_space, BLOCKS[-1])
     assert on_vit.parameters(on_vit.smallest()) == 2 * 4 * (768 + 2304 + 768 + 768) == 36_864
