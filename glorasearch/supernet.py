@@ -51,7 +51,9 @@ class Supernet(nn.Module):
         self.space = space
         self.heads = head_names(backbone)
         self.model = _share(backbone, self.heads)
-        self._adapted, shared = inject(self.model, self.space, torch.Generator().manual_seed(seed))
+        self._adapted, shared, drawn = inject(self.model, self.space, torch.Generator().manual_seed(seed))
+        self._drawn = tuple(drawn)
+        self._heads_start = {name: value.detach().clone() for name, value in self.head_parameters().items()}
         self.shared = nn.ModuleDict({f"of {group}": nn.ModuleDict(owned) for group, owned in shared.items()})
         """The storage that groups of layers share, by group and support tensor."""
         self.warm_ups = WarmUps(self._adapted)
@@ -61,6 +63,16 @@ class Supernet(nn.Module):
         """The adapted layers whose weight the backbone reads in place of calling them; known after `check_reached`."""
         self._reached = False
         self.train(backbone.training)
+
+    @torch.no_grad()
+    def restart(self, seed: int) -> None:
+        """Put everything that training changes at its start: what `Supernet(backbone, space, seed=seed)` would have."""
+        generator = torch.Generator().manual_seed(seed)
+        for storage in self._drawn:
+            storage.draw(generator)
+        for name, parameter in self.head_parameters().items():
+            parameter.copy_(self._heads_start[name])
+        self.warm_ups.load({name: torch.zeros_like(count) for name, count in self.warm_ups.state().items()})
 
     @property
     def adapted(self) -> Mapping[str, AdaptedLayer]:

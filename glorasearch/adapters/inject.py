@@ -143,11 +143,12 @@ _CLASSES: Final[dict[Kind, type[AdaptedLayer]]] = {
 
 def inject(
     model: nn.Module, space: BoundSpace, generator: torch.Generator
-) -> tuple[dict[str, AdaptedLayer], dict[str, dict[str, Storage]]]:
+) -> tuple[dict[str, AdaptedLayer], dict[str, dict[str, Storage]], list[Storage]]:
     """Replace the layers of the space by adapted ones, in place.
 
     Returns:
-        The adapted layers by name; and the storage that groups of layers share, by group and support tensor.
+        The adapted layers by name; the storage that groups of layers share, by group and support tensor; and all
+        storages in the order in which they were drawn.
 
     Raises:
         BackboneError: if the space was bound to layers that the model does not have.
@@ -157,7 +158,7 @@ def inject(
     for gene in space.genes:
         offered.setdefault(gene.layer, {})[gene.tensor] = offered_choices(space, gene)
     groups = {(gene.layer, gene.tensor): gene.share for gene in space.genes if gene.share}
-    shared = _shared(model, offered, groups, generator)
+    shared, drawn = _shared(model, offered, groups, generator)
     adapted: dict[str, AdaptedLayer] = {}
     for layer in space.layers:
         if present.get(layer.name) != layer:
@@ -174,8 +175,9 @@ def inject(
             generator=generator,
             shared=own,
         )
+        drawn += [adapted[layer.name].support_of(tensor) for tensor in adapted[layer.name].support]
     replace_modules(model, {id(layer.base): layer for layer in adapted.values()})
-    return adapted, shared
+    return adapted, shared, drawn
 
 
 def _shared(
@@ -183,8 +185,11 @@ def _shared(
     offered: Mapping[str, Mapping[str, Mapping[str, OfferedChoice]]],
     groups: Mapping[tuple[str, str], str],
     generator: torch.Generator,
-) -> dict[str, dict[str, Storage]]:
-    """For every group and support tensor the parts that its layers share, at the largest arguments of any layer."""
+) -> tuple[dict[str, dict[str, Storage]], list[Storage]]:
+    """For every group and support tensor the parts that its layers share, at the largest arguments of any layer.
+
+    All of them again in the order in which they were drawn.
+    """
     parts: dict[tuple[str, str], dict[str, Part]] = {}
     likes: dict[str, torch.Tensor] = {}
     for (layer, tensor), group in groups.items():
@@ -194,7 +199,8 @@ def _shared(
                 known = parts.setdefault((group, tensor), {})
                 for name, part in choice.parts.items():
                     known[name] = max(known.get(name, part), part, key=lambda one: one.shape)
+    drawn = {place: Storage(own, generator, likes[place[0]]) for place, own in parts.items()}
     found: dict[str, dict[str, Storage]] = {}
-    for (group, tensor), own in parts.items():
-        found.setdefault(group, {})[tensor] = Storage(own, generator, likes[group])
-    return found
+    for (group, tensor), storage in drawn.items():
+        found.setdefault(group, {})[tensor] = storage
+    return found, list(drawn.values())

@@ -57,12 +57,21 @@ class Storage(nn.Module):
         """`like` gives device and dtype; `generator` (on the CPU) draws the parts that do not start at zero."""
         super().__init__()
         self.rates = {name: part.rate for name, part in parts.items()}
+        self._starts = dict(parts)
         for name, part in parts.items():
             if not name.isidentifier() or hasattr(self, name):
                 raise SearchSpaceError(f"a choice has a part {name!r}, which is not a usable name; give it another one")
+            value = like.new_empty(part.shape)
+            self.register_parameter(name, nn.Parameter(value, requires_grad=part.trained))
+        self.draw(generator)
+
+    @torch.no_grad()
+    def draw(self, generator: torch.Generator) -> None:
+        """Put every part at its start."""
+        for name, part in self._starts.items():
             value = torch.zeros(part.shape, dtype=torch.float64)
             part.start(value, generator)
-            self.register_parameter(name, nn.Parameter(value.to(like), requires_grad=part.trained))
+            self._parameters[name].copy_(value)  # type: ignore[union-attr]
 
 
 class SupportTensor(Storage):

@@ -15,7 +15,7 @@ from glorasearch.data import TrainSplit
 from glorasearch.errors import BackboneError
 from glorasearch.stacked.alone import OneByOne
 from glorasearch.stacked.engine import Engine
-from glorasearch.stacked.member import Member, drop_path_shares, supernet_of
+from glorasearch.stacked.member import Member, at_start, drop_path_shares, supernet_of
 from glorasearch.stacked.plan import Plan, plan_of
 from glorasearch.stacked.side_by_side import SideBySide, Trial
 from glorasearch.supernet import Supernet
@@ -52,7 +52,7 @@ def make_engine(
         starts: list[str] = []
         trials: list[Trial] = []
         read: set[str] = set()
-        for member, supernet, images in _supernets(backbone, members, data):  # one after the other
+        for member, supernet, images in _supernets(backbone, members, data, again=True):
             starts.append(tensor_digest(supernet.adapter_state()))
             plans.append(plan_of(member, supernet))
             trials.append(_try(supernet, member, plans[-1], images))
@@ -69,24 +69,33 @@ def make_engine(
             _log.warning("the members cannot be stacked and are trained one after the other: %s", error)
     if next(backbone.parameters()).device != device:  # once for all members
         backbone = copy.deepcopy(backbone).to(device)
-    supernets = [supernet for _, supernet, _ in _supernets(backbone, members, data)]
+    supernets = [supernet for _, supernet, _ in _supernets(backbone, members, data, again=False)]
     starts = [tensor_digest(supernet.adapter_state()) for supernet in supernets]
     return OneByOne(members, supernets, shares, device, class_weights), starts
 
 
 def _supernets(
-    backbone: nn.Module, members: Sequence[Member], data: TrainSplit
+    backbone: nn.Module, members: Sequence[Member], data: TrainSplit, *, again: bool
 ) -> Iterator[tuple[Member, Supernet, Tensor]]:
-    """Each member, its supernet at its start, and two images that no other member has here, where there are enough."""
+    """Each member, its supernet at its start, and two images that no other member has here, where there are enough.
+
+    With `again`, members of one space have the same supernet, one after the other: building it takes longest.
+    """
     home = next(backbone.parameters()).device
-    checked: set[str] = set()
+    known: dict[str, Supernet] = {}
     for number, member in enumerate(members):
         positions = torch.arange(_IMAGES * number, _IMAGES * (number + 1)) % len(data)
         images, _ = data.batch(positions, home)
-        supernet = supernet_of(backbone, member)
-        if member.space.digest not in checked:  # the same layers in the same model
-            supernet.check_reached(images)
-            checked.add(member.space.digest)
+        first = known.get(member.space.digest)
+        if first is None:
+            supernet = supernet_of(backbone, member)
+            supernet.check_reached(images)  # of the others: the same layers in the same model
+            known[member.space.digest] = supernet
+        elif again:
+            first.restart(member.config.seed)
+            supernet = at_start(first, member)
+        else:
+            supernet = supernet_of(backbone, member)
         yield member, supernet, images
 
 

@@ -77,7 +77,15 @@ def supernet_of(backbone: nn.Module, member: Member) -> Supernet:
     Raises:
         WeightStoreError: if its start belongs to another supernet.
     """
-    supernet = Supernet(backbone, member.space, seed=member.config.seed)
+    return at_start(Supernet(backbone, member.space, seed=member.config.seed), member)
+
+
+def at_start(supernet: Supernet, member: Member) -> Supernet:
+    """The supernet in evaluation mode, with the weights that a member starts from if it is given any.
+
+    Raises:
+        WeightStoreError: if they belong to another supernet.
+    """
     if member.start is not None:
         supernet.load_adapter_state(member.start)
     return supernet.eval()

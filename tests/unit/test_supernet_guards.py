@@ -162,6 +162,23 @@ def test_adapter_state_round_trip() -> None:
         assert torch.equal(active(fresh, subnet), active(trained, subnet))
 
 
+@pytest.mark.parametrize("name", ["lean", "everything", "wegeft", "lora_tsd", "glora_medium"])
+def test_a_supernet_that_starts_again_is_a_new_one(name: str) -> None:
+    """Bit for bit, with parts that groups share, parts that are not trained, and numbers of draws."""
+    backbone = vit()
+    used, fresh = Supernet(backbone, SearchSpace.load(name), seed=0), Supernet(backbone, SearchSpace.load(name), seed=7)
+    with torch.no_grad():
+        for parameter in used.adapter_state().values():
+            parameter.fill_(3)
+    used.warm_ups.step([used.space.largest()])
+    used.restart(7)
+    expected = fresh.adapter_state()
+    found = used.adapter_state()
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+
+
 def test_adapter_state_of_another_supernet_is_refused_whole() -> None:
     backbone = vit()
     supernet = Supernet(backbone, space())
