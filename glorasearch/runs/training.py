@@ -130,7 +130,7 @@ def best_check(task: TrainingTask, result: TrainingResult) -> str:
     done = f"all {result.steps}" if result.steps == task.config.steps else f"{result.steps} of {task.config.steps}"
     return (
         f"{task.title}: {done} steps; the weights after step {result.kept_step} are kept, the best on the "
-        f"{100 * task.config.patience_share:.0f} % of its training images that it did not learn from"
+        f"{result.judged_images} training images that it did not learn from"
     )
 
 

@@ -92,6 +92,11 @@ class Patience:
         """The step whose weights are kept; None if nothing was judged."""
         return self._kept if self._best else None
 
+    @property
+    def images(self) -> int:
+        """Images that judge."""
+        return 0 if self._judged is None else len(self._judged)
+
     def due(self, done: int) -> bool:
         """Whether to check after so many steps."""
         return self._judged is not None and (done % self._every == 0 or done == self._config.steps)

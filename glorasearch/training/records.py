@@ -34,6 +34,8 @@ class TrainingResult:
     """Mean loss of the last record, nats."""
     kept_step: int | None = None
     """Steps after which the weights were the best, which are kept; None without `patience`."""
+    judged_images: int = 0
+    """Training images that were not learnt from, but judged by."""
 
 
 class LossLog:

@@ -153,7 +153,8 @@ class SupernetTrainer:
                 places,
                 name,
             )
-        return TrainingResult(self._done, self._seconds, self._losses.loss, self._patience.kept_step)
+        judged = self._patience.kept_step, self._patience.images
+        return TrainingResult(self._done, self._seconds, self._losses.loss, *judged)
 
     def _train(self) -> None:
         """All remaining steps, with their records, probes and checkpoints."""

@@ -35,7 +35,7 @@ def test_a_run_stops_by_itself_and_resumes(make_bench: Callable[..., Bench]) -> 
         assert 0 < trained.kept_step == trained.steps - 6 * (trained.steps < most)
     assert train.steps < 80
     assert (
-        f"supernet: {train.steps} of 80 steps; the weights after step {train.kept_step} are kept, the best on the 10 %"
+        f"supernet: {train.steps} of 80 steps; the weights after step {train.kept_step} are kept, the best on the 20 "
         in said
     )
     assert report["supernet"]["kept_step"] == train.kept_step

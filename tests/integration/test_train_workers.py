@@ -49,6 +49,20 @@ def test_two_workers_end_with_the_weights_of_one_process(
     assert not bench.checkpoint("train").exists()
 
 
+@pytest.mark.slow
+def test_two_workers_stop_early_where_one_process_does(
+    make_bench: Callable[..., Bench], in_one_process: Callable[..., Any]
+) -> None:
+    patient = (RANKS, "train.patience=1", "train.patience_every=6", "train.lr=5e-2", "train.ema_decay=0.9")
+    bench = make_bench(*patient)
+    bench.finish("train", *WORKERS)
+    found, expected = bench.record.stages["train"], in_one_process(*patient)
+    assert expected["steps"] < 80
+    assert expected["kept_step"] == expected["steps"] - 6
+    for key in ("weights", "steps", "kept_step", "loss", "key"):
+        assert found[key] == expected[key], key
+
+
 def test_workers_that_cannot_share_the_ranks_are_refused(in_one_process: Callable[..., Any]) -> None:
     with pytest.raises(InputError, match=r"--train-workers is 2, and a step has 1 rank .*--set train\.ranks=2"):
         in_one_process(resources=ResourceConfig(executor="ray", train_workers=2))

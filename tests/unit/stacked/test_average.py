@@ -90,5 +90,8 @@ def test_it_is_what_the_equation_says(data: SearchData, device: str) -> None:
 
 def test_members_of_other_decays_are_refused(vit: nn.Module, data: SearchData) -> None:
     one, other = (members_of(vit, space_of(vit), len(data.train), 1, ema_decay=decay)[0] for decay in (0.8, 0.9))
+    patient = members_of(vit, space_of(vit), len(data.train), 1, patience=2)
+    with pytest.raises(ConfigError, match="member 0 has patience: a stack trains all steps of its members"):
+        StackedTrainer(vit, patient, data.train)
     with pytest.raises(ConfigError, match=r"member 1 has ema_decay 0.9, member 0 0.8"):
         StackedTrainer(vit, [one, other], data.train)

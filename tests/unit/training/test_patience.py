@@ -70,6 +70,24 @@ def test_it_ends_when_it_stalls_and_keeps_the_best(
     assert tempered(supernet, judged, config, strategy) == pytest.approx(scores[best], rel=1e-5)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("strategy", ["uniform", "sandwich"])
+def test_a_captured_step_is_judged_and_its_best_weights_are_kept(
+    make_trainer: Build, make_supernet: MakeSupernet, digits: SearchData, strategy: str
+) -> None:
+    supernet = make_supernet()
+    rows: list[TrainingRecord] = []
+    given = SHORT | {"precision": "float32", "ema_decay": 0.5, "device": "cuda"}
+    result = make_trainer(supernet, STRATEGIES[strategy], on_record=rows.append, **given).run()
+    scores, config = scores_of(rows), TrainingConfig(**SHORT)
+    assert result.kept_step == min(scores, key=lambda step: scores[step])
+    _, judged = hold_out(digits.train, config)
+    assert judged is not None
+    kept = make_supernet()
+    kept.load_adapter_state({name: value.cpu() for name, value in supernet.adapter_state().items()})
+    assert tempered(kept, judged, config, strategy) == pytest.approx(scores[result.kept_step], rel=1e-3)
+
+
 def test_until_it_ends_it_is_the_training_on_the_other_images(
     make_trainer: Build, make_supernet: MakeSupernet, digits: SearchData
 ) -> None:
