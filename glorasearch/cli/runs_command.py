@@ -8,21 +8,35 @@ from typing import Any
 import click
 
 from glorasearch.cli.options import json_option, workspace_options
+from glorasearch.cli.runs_tidy import prune, rename, rm
 from glorasearch.terminal import say
 
 
-@click.command("runs")
+@click.group("runs", invoke_without_command=True)
 @workspace_options
 @json_option
-def command(workspace: str, database: str | None, as_json: bool) -> None:
-    """List the runs of a workspace."""
+@click.pass_context
+def command(context: click.Context, workspace: str, database: str | None, as_json: bool) -> None:
+    """List the runs of a workspace; remove or rename them."""
+    if context.invoked_subcommand is None:
+        _list(workspace, database, as_json)
+
+
+command.add_command(rm)
+command.add_command(rename)
+command.add_command(prune)
+
+
+def _list(workspace: str, database: str | None, as_json: bool) -> None:
     from rich.table import Table
 
     from glorasearch.cli.output import echo_json
     from glorasearch.plain_console import PlainConsole
+    from glorasearch.runs.unfinished import finish_changes
     from glorasearch.runs.workspace import Workspace
 
     found = Workspace.open(workspace, database, create=False)
+    finish_changes(found)
     rows = [
         {
             "run": record.name,

@@ -30,6 +30,7 @@ from glorasearch.training import TrainSection
 
 MOST_NAME: Final = 200
 """Characters of a run's name: a sweep appends that of its task, and files have names of 255 bytes at most."""
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 METHOD_KEY: Final = "race.methods."
 """Before the name of a fixed method of the race, in the key of its search space."""
 
@@ -43,9 +44,7 @@ class RunConfig(Config):
     the current directory.
     """
 
-    name: Annotated[str, Role.BOOKKEEPING] = Field(
-        default="run", max_length=MOST_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-    )
+    name: Annotated[str, Role.BOOKKEEPING] = Field(default="run", max_length=MOST_NAME, pattern=NAME_PATTERN)
     """Name of the run, of its study and of its folder in the workspace."""
     seed: Seed = 0
     """Seed of everything that is random, unless a section sets its own."""

@@ -19,6 +19,7 @@ from glorasearch.runs.intact import export_damage, report_damage
 from glorasearch.runs.points import Searched
 from glorasearch.runs.results import Result, Results, TrainedResult, stage_name
 from glorasearch.runs.stage_result import StageResult
+from glorasearch.runs.unfinished import finish_changes
 from glorasearch.runs.workspace import Workspace
 from glorasearch.search.starts import load_outside
 from glorasearch.space import SearchSpace, Subnet
@@ -112,6 +113,7 @@ class StoredRun:
     def open(self) -> None:
         """Add the run to the database, or check that the run of its name has the same configuration."""
         if self.find() is None:
+            finish_changes(self.workspace)
             self.runs.create(self.name, self.configuration, self.digest)
 
     def check_free(self, *, fresh: bool = False) -> None:
