@@ -39,6 +39,17 @@ def data_cautions(
     return tuple(found)
 
 
+def patience_caution(images: int) -> str:
+    """What so many images are too few for, that say when a training ends; empty if they suffice."""
+    low, high = wilson(images // 2, images)
+    if high - low <= 2 * WIDE:
+        return ""
+    return (
+        f"{images} training images judge when a training ends (train.patience): an accuracy of so few may be off by "
+        f"{50 * (high - low):.0f} points (95 %), so that is partly chance; train.patience_share takes more."
+    )
+
+
 def _of_classes(names: Sequence[str], train: Sequence[int], search: Sequence[int], test: Sequence[int]) -> list[str]:
     """Classes that have too few images."""
     single = [name for name, *counts in zip(names, train, search, strict=True) if sum(counts) == 1]

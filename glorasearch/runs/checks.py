@@ -6,7 +6,7 @@ import torch
 
 from glorasearch.errors import BackboneError, ConfigError, ExportError, InputError, SearchSpaceError
 from glorasearch.export import BackboneFacts, check_exportable
-from glorasearch.runs.cautions import UNTRAINED, data_cautions
+from glorasearch.runs.cautions import UNTRAINED, data_cautions, patience_caution
 from glorasearch.runs.entrants import methods
 from glorasearch.runs.room import check_room
 from glorasearch.runs.seen import check_data
@@ -14,6 +14,7 @@ from glorasearch.runs.session import Session
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.stages.point import check_point
 from glorasearch.runs.stored_run import COMMANDS
+from glorasearch.training.patience import hold_out
 
 
 def check_run(session: Session, only: str | None) -> None:
@@ -46,6 +47,10 @@ def check_run(session: Session, only: str | None) -> None:
             "search.fitness is 'auc', but all images of the search split have one label: there is no area under the "
             "curve; take another fitness, or a larger split"
         )
+    if config.train.patience:
+        _, judged = hold_out(session.data.train, config.train.at(1.0))
+        if judged is not None and (caution := patience_caution(len(judged))):
+            session.progress.say(caution)
     _ = session.baselines
     _ = session.starts
     if config.race.enabled:

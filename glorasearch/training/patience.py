@@ -51,7 +51,7 @@ def hold_out(data: TrainSplit, config: TrainingConfig) -> tuple[TrainSplit, Trai
     held = held[first]
     if not held.any():
         raise ConfigError(
-            f"patience_share is {config.patience_share:g}, which is no image of {len(data)}: raise it, or leave "
+            f"train.patience_share is {config.patience_share:g}, which is no image of {len(data)}: raise it, or leave "
             "patience out (train.patience = 0)"
         )
     learnt, judged = (data.chosen(torch.from_numpy(np.flatnonzero(which))) for which in (~held, held))

@@ -40,6 +40,7 @@ def test_a_run_stops_by_itself_and_resumes(make_bench: Callable[..., Bench]) -> 
     )
     assert report["supernet"]["kept_step"] == train.kept_step
     assert report["refit"]["kept_step"] == refit.kept_step
+    assert "20 training images judge when a training ends (train.patience)" in said
     assert results.race is not None
     assert {candidate.steps for candidate in results.race.candidates} <= {4, 8}, "the race trains all its steps"
     rows = RunStore(bench.database_url).metrics(NAME)
@@ -51,3 +52,11 @@ def test_a_run_stops_by_itself_and_resumes(make_bench: Callable[..., Bench]) -> 
     killed.finish()
     assert killed.findings == bench.findings
     assert killed.exported == bench.exported
+
+
+def test_images_of_which_none_may_judge_are_refused_before_the_training(
+    make_bench: Callable[..., Bench], call: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, _, told = call(*make_bench("train.patience=1", "train.patience_share=0.001").arguments("run"))
+    assert code == 2
+    assert "train.patience_share is 0.001, which is no image of 200" in " ".join(told.split())

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.stage_results import RESULTS, SPLIT, SPLITS, candidate, result
 
-from glorasearch.runs.cautions import UNTRAINED, cautions, data_cautions
+from glorasearch.runs.cautions import UNTRAINED, cautions, data_cautions, patience_caution
 from glorasearch.runs.results import Correct, Results
 from glorasearch.runs.statements import statements
 
@@ -29,6 +29,14 @@ def test_what_splits_are_too_small_for() -> None:
 @pytest.mark.parametrize(("images", "said"), [(92, True), (93, False)])
 def test_a_test_split_is_small_below_93_images(images: int, said: bool) -> None:
     assert bool(data_cautions(("a", "b"), (9, 9), (90, 9), (images - 40, 40))) is said
+
+
+def test_few_images_that_end_a_training_are_said() -> None:
+    assert patience_caution(93) == ""
+    assert patience_caution(20).startswith(
+        "20 training images judge when a training ends (train.patience): an accuracy"
+    )
+    assert "may be off by 20 points (95 %), so that is partly chance" in patience_caution(20)
 
 
 @pytest.mark.parametrize(("train", "refit", "said"), [(5, 5, 0), (0, 5, 1), (0, 0, 2), (5, 0, 0)])

@@ -141,7 +141,7 @@ def test_resumed_is_undisturbed(make_trainer: Build, make_supernet: MakeSupernet
 
 def test_a_class_of_one_image_is_learnt(digits: SearchData, make_trainer: Build) -> None:
     single = part_of(digits.train, torch.tensor([digits.train.labels.tolist().index(label) for label in range(10)]))
-    with pytest.raises(ConfigError, match=r"patience_share is 0\.1, which is no image of 10: raise it, or leave"):
+    with pytest.raises(ConfigError, match=r"train\.patience_share is 0\.1, which is no image of 10: raise it"):
         make_trainer(data=single, patience=1)
 
 
