@@ -46,6 +46,7 @@ def load_data(
     backbone: str | BackboneConfig | nn.Module,
     *,
     progress: Progress | None = None,
+    crops: bool = False,
     **options: Any,
 ) -> Splits:
     """The train, search and test split of a data set, preprocessed as a backbone expects.
@@ -55,6 +56,7 @@ def load_data(
             `create_dataset`, or a config.
         backbone: a timm name, its config, or the model; only its input size and normalisation matter.
         progress: shows the images read, such as `ProgressBars()`.
+        crops: keep a larger view of the images that are trained on, too, for augmentations that crop.
         options: further fields of `DataConfig`, such as `train=800`.
 
     Raises:
@@ -71,7 +73,7 @@ def load_data(
     else:
         check_input(_backbone_config(backbone), model, shape)
     with (progress or Silent()).task("reading images, %", 100) as advance:
-        return load_splits(config, spec, lambda done, total: advance(100 * done // max(1, total), ""))
+        return load_splits(config, spec, lambda done, total: advance(100 * done // max(1, total), ""), crops=crops)
 
 
 def create_supernet(

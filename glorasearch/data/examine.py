@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from glorasearch.data.reading import Depth, Reading, content_digest, depth_of
 Check = Literal["structure", "scale", "pixels"]
 """How far an image is examined: that it is an image and not cut; the values of pixels with more than 8 bits, too; and
 that its pixels can be decoded, too."""
+_UNREAD: Final = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Examined:
     smallest: float | None = None
     """Pixel value, if it has more than 8 bits and was looked at."""
     largest: float | None = None
+    edge: int = 0
+    """Pixels of the shorter edge."""
 
 
 def examine_file(data: bytes, reading: Reading, check: Check) -> Examined:
@@ -40,19 +43,19 @@ def examine_file(data: bytes, reading: Reading, check: Check) -> Examined:
     """
     with Image.open(io.BytesIO(data)) as image:
         kind, depth = image.format, depth_of(image)
-        mark = reading.mark(image, data)
+        mark, edge = reading.mark(image, data), min(image.size)
         image.verify()
     if kind == "JPEG" and data.rfind(b"\xff\xd9") < 0:
         raise OSError("the JPEG is truncated: it has no end marker")
     fingerprint = content_digest(data, mark)
     wide = depth != "8 bits"
     if check == "structure" or not (wide or check == "pixels"):
-        return Examined(fingerprint, mark, depth)
+        return Examined(fingerprint, mark, depth, edge=edge)
     with Image.open(io.BytesIO(data)) as image:
         if not wide:
             image.draft("L", (1, 1))  # a JPEG is read to its end, but computed at an eighth of its size
         image.load()
-        return Examined(fingerprint, mark, depth, *(_range(image) if wide else ()))
+        return Examined(fingerprint, mark, depth, *(_range(image) if wide else _UNREAD), edge)
 
 
 def examine_image(image: Image.Image, reading: Reading) -> Examined:
@@ -60,7 +63,7 @@ def examine_image(image: Image.Image, reading: Reading) -> Examined:
     depth, mark = depth_of(image), reading.mark(image)
     plain = pixel_digest(np.asarray(image))
     fingerprint = hashlib.sha256(plain + mark.encode()).digest() if mark else plain
-    return Examined(fingerprint, mark, depth, *(_range(image) if depth != "8 bits" else ()))
+    return Examined(fingerprint, mark, depth, *(_range(image) if depth != "8 bits" else _UNREAD), min(image.size))
 
 
 def pixel_digest(pixels: npt.NDArray[Any]) -> bytes:
@@ -68,7 +71,7 @@ def pixel_digest(pixels: npt.NDArray[Any]) -> bytes:
     return hashlib.sha256(f"{pixels.shape}{pixels.dtype}".encode() + pixels.tobytes()).digest()
 
 
-def _range(image: Image.Image) -> tuple[float, float]:
+def _range(image: Image.Image) -> tuple[float | None, float | None]:
     values = np.asarray(image)
     if not np.isfinite(values).all():
         raise ValueError("it has pixels that are not finite numbers")

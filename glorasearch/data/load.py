@@ -22,14 +22,12 @@ from glorasearch.data.records import ArrayRecords, Records
 from glorasearch.data.scale import check_scale
 from glorasearch.data.sources import SourceSplits, read_source
 from glorasearch.data.splits import SearchData, SearchSplit, Splits, TestSplit, TrainSplit
+from glorasearch.data.views import View, enlarged, larger_spec, views_that_fit
 from glorasearch.errors import DataError
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Called with (images done, images in total)."""
-GIB = 2**30
-KEEP_FIRST = ("search", "train", "test")
-"""The order in which splits claim memory: the most often read first."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class _Loaded:
     spec: InputSpec
     fingerprints: Mapping[str, list[bytes]]
     overlap: OverlapReport
-    pixels: Mapping[str, Pixels]
+    pixels: Mapping[str, Mapping[View, Pixels]]
     reading: Reading | None
     turned: int
     scale: str
@@ -73,7 +71,9 @@ def check_source(config: DataConfig) -> SourceSummary:
     return SourceSummary(carved.class_names, **sizes, by_class=by_class)
 
 
-def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None = None, *, said: bool = False) -> Splits:
+def load_splits(
+    config: DataConfig, spec: InputSpec, progress: Progress | None = None, *, said: bool = False, crops: bool = False
+) -> Splits:
     """The three splits of a source.
 
     The same configuration gives the same splits, byte for byte, in any process. Equal images are in one split where
@@ -86,12 +86,13 @@ def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None =
         spec: the input of the backbone; `config` may override size, mean and std.
         progress: called in this thread with the number of images done and in total.
         said: log nothing: who called has said what is unusual about the data.
+        crops: keep a larger view of the images that are trained on, too, for augmentations to crop from.
 
     Raises:
         DataError: if the source, an image, a label or a size is wrong, or if splits share more than 1 % of their
             images and `config.allow_overlap` is not set.
     """
-    loaded = _load(config, spec, ROLES, progress, said=said)
+    loaded = _load(config, spec, ROLES, progress, said=said, crops=crops)
     return Splits(
         _train(loaded),
         _search(loaded),
@@ -108,7 +109,9 @@ def load_splits(config: DataConfig, spec: InputSpec, progress: Progress | None =
     )
 
 
-def load_search_data(config: DataConfig, spec: InputSpec, progress: Progress | None = None) -> SearchData:
+def load_search_data(
+    config: DataConfig, spec: InputSpec, progress: Progress | None = None, *, crops: bool = False
+) -> SearchData:
     """Training and search split, equal to those of `load_splits`, without the test split.
 
     Images of the test split are compared by content hash with the others, and decoded once, so that a broken one
@@ -117,7 +120,7 @@ def load_search_data(config: DataConfig, spec: InputSpec, progress: Progress | N
     Raises:
         DataError: as `load_splits`.
     """
-    loaded = _load(config, spec, ("train", "search"), progress)
+    loaded = _load(config, spec, ("train", "search"), progress, crops=crops)
     return SearchData(_train(loaded), _search(loaded), loaded.carved.class_names, loaded.reading)
 
 
@@ -147,14 +150,18 @@ def _load(
     *,
     thorough: bool = True,
     said: bool = False,
+    crops: bool = False,
 ) -> _Loaded:
     """Load the wanted splits; unless `thorough`, who called has checked pixels and scale and `said` what is unusual."""
     source, reading = read_source(config), Reading.of(config)
     before = carve(source, config)
     spec = source.adapt(spec.override(size=config.size, mean=config.mean, std=config.std))
-    kept = [role for role in _that_fit(before, spec, config.max_memory_gib) if role in wanted]
-    total = sum(len(records) for records in before.records.values()) + sum(len(before.records[role]) for role in kept)
-    done = 0
+    sizes = {role: len(records) for role, records in before.records.items()}
+    most: dict[View, InputSpec] = {"plain": spec}
+    if crops:
+        most["larger"] = enlarged(spec)
+    decoded = {role for role, _ in views_that_fit(sizes, most, config.max_memory_gib)}.intersection(wanted)
+    total, done = sum(sizes.values()) + sum(sizes[role] for role in decoded), 0
 
     def advance(images: int) -> None:
         nonlocal done
@@ -162,7 +169,7 @@ def _load(
         if progress is not None:
             progress(done, total)
 
-    checks: dict[str, Check] = {role: "scale" if role in kept else "pixels" for role in ROLES}
+    checks: dict[str, Check] = {role: "scale" if role in decoded and not crops else "pixels" for role in ROLES}
     found = examine_all(source.subject, before.records, reading, checks if thorough else {}, advance)
     carved, found, copies = _keep_together(source, config, before, found)
     if thorough:
@@ -175,14 +182,15 @@ def _load(
     turned = sum("orientation" in image.mark for images in found.values() for image in images)
     if thorough and not said:
         _say(source, overlap, scale, turned, copies)
-    transform = image_transform(spec)
-    pixels: dict[str, Pixels] = {}
+    specs: dict[View, InputSpec] = {"plain": spec}
+    if crops and (larger := larger_spec(spec, found)) is not None:
+        specs["larger"] = larger
+    kept = views_that_fit(sizes, specs, config.max_memory_gib)
+    pixels: dict[str, Mapping[View, Pixels]] = {}
     for role in wanted:
-        records = carved.records[role]
-        if role in kept:
-            pixels[role] = ResidentPixels(decode(records, spec, reading, range(len(records)), transform, advance))
-        else:
-            pixels[role] = LazyPixels(records, spec, reading)
+        views: dict[View, InputSpec] = specs if role != "test" else {"plain": spec}
+        resident = {view for view in views if (role, view) in kept}
+        pixels[role] = _read(carved.records[role], views, resident, reading, advance)
     own = None if isinstance(source.train, ArrayRecords) else reading
     return _Loaded(source, carved, spec, fingerprints, overlap, pixels, own, turned, scale, copies)
 
@@ -237,24 +245,29 @@ def _say(source: SourceSplits, overlap: OverlapReport, scale: str, turned: int, 
         logger.info("%s: %d images are turned upright as their EXIF says", source.subject, turned)
 
 
-def _that_fit(carved: CarvedSplits, spec: InputSpec, limit_gib: float) -> list[str]:
-    """Splits to keep in memory; they do not depend on which ones are wanted."""
-    left = limit_gib * GIB
-    kept = []
-    for role in KEEP_FIRST:
-        size = len(carved.records[role]) * spec.image_bytes
-        if size <= left:
-            kept.append(role)
-            left -= size
-    return kept
+def _read(
+    records: Records,
+    specs: Mapping[View, InputSpec],
+    kept: Collection[View],
+    reading: Reading,
+    advance: Callable[[int], None],
+) -> dict[View, Pixels]:
+    """The views of a split, those in `kept` decoded, all of an image at once."""
+    found: dict[View, Pixels] = {view: LazyPixels(records, spec, reading) for view, spec in specs.items()}
+    chosen = [view for view in specs if view in kept]
+    if chosen:
+        transforms = [(specs[view], image_transform(specs[view])) for view in chosen]
+        decoded = decode(records, transforms, reading, range(len(records)), advance)
+        found |= {view: ResidentPixels(images) for view, images in zip(chosen, decoded, strict=True)}
+    return found
 
 
 def _train(loaded: _Loaded) -> TrainSplit:
-    return TrainSplit(*_parts(loaded, "train"))
+    return TrainSplit(*_parts(loaded, "train"), larger=loaded.pixels["train"].get("larger"))
 
 
 def _search(loaded: _Loaded) -> SearchSplit:
-    return SearchSplit(*_parts(loaded, "search"))
+    return SearchSplit(*_parts(loaded, "search"), larger=loaded.pixels["search"].get("larger"))
 
 
 def _test(loaded: _Loaded) -> TestSplit:
@@ -264,5 +277,5 @@ def _test(loaded: _Loaded) -> TestSplit:
 def _parts(loaded: _Loaded, role: str) -> tuple[Pixels, torch.Tensor, InputSpec, list[bytes], int, str]:
     """The arguments of a split's class."""
     labels = torch.from_numpy(loaded.carved.records[role].labels.copy())
-    classes = len(loaded.carved.class_names)
-    return loaded.pixels[role], labels, loaded.spec, loaded.fingerprints[role], classes, loaded.carved.origins[role]
+    pixels, classes = loaded.pixels[role]["plain"], len(loaded.carved.class_names)
+    return pixels, labels, loaded.spec, loaded.fingerprints[role], classes, loaded.carved.origins[role]

@@ -72,15 +72,15 @@ class LazyPixels(Pixels):
     """Pixels that are decoded in threads on every access."""
 
     def __init__(self, records: Records, spec: InputSpec, reading: Reading) -> None:
-        self._records, self._spec, self._reading = records, spec, reading
-        self._transform = image_transform(spec)
+        self._records, self._reading = records, reading
+        self._views = [(spec, image_transform(spec))]
 
     def __len__(self) -> int:
         return len(self._records)
 
     def gather(self, indices: Tensor) -> Tensor:
         """Decoded from the source."""
-        return decode(self._records, self._spec, self._reading, indices.tolist(), self._transform)
+        return decode(self._records, self._views, self._reading, indices.tolist())[0]
 
     @property
     def resident(self) -> bool:
@@ -154,27 +154,29 @@ def image_transform(spec: InputSpec) -> Transform:
 
 def decode(
     records: Records,
-    spec: InputSpec,
+    views: Sequence[tuple[InputSpec, Transform]],
     reading: Reading,
     indices: Sequence[int],
-    transform: Transform,
     advance: Callable[[int], None] | None = None,
-) -> Tensor:
-    """Decode the images at `indices` into one tensor, `(len(indices), C, H, W)` uint8.
+) -> list[Tensor]:
+    """Decode the images at `indices` into one tensor a view, `(len(indices), C, H, W)` uint8; each file once.
 
     Raises:
         DataError: naming the images that cannot be read.
     """
     with torch.inference_mode(False):  # a mode of this thread alone: others could not write into the tensor
-        out = torch.empty((len(indices), spec.channels, spec.height, spec.width), dtype=torch.uint8)
+        out = [
+            torch.empty((len(indices), spec.channels, spec.height, spec.width), dtype=torch.uint8) for spec, _ in views
+        ]
 
     def decode_one(position: int) -> str | None:
         index = indices[position]
         try:
-            image = reading.convert(records.image(index), spec.channels)
+            image = reading.convert(records.image(index), views[0][0].channels)
         except Exception as error:  # decoders raise all kinds of errors for broken bytes
             return unreadable(records.name(index), error)
-        out[position].copy_(transform(image))
+        for tensor, (_, transform) in zip(out, views, strict=True):
+            tensor[position].copy_(transform(image))
         return None
 
     problems = Problems("images cannot be decoded")

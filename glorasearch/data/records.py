@@ -196,7 +196,8 @@ class ArrayRecords(Records):
 
     def examine(self, index: int, reading: Reading, check: Check = "structure") -> Examined:
         """By shape and pixels."""
-        return Examined(pixel_digest(self._pixels[index]))
+        pixels = self._pixels[index]
+        return Examined(pixel_digest(pixels), edge=min(pixels.shape[:2]))
 
 
 class DatasetRecords(Records):

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from glorasearch.data.input_spec import InputSpec
+from glorasearch.data.near_pixels import NearPixels
 from glorasearch.data.normalisation import Normalisation
 from glorasearch.data.overlap import OverlapReport
 from glorasearch.data.pixels import ChosenPixels, JoinedPixels, Pixels
 from glorasearch.data.reading import Reading
+from glorasearch.data.views import View, enlarged
 
 FLOAT_CACHE_BYTES = 256 * 2**20
 """A split whose normalised images are at most this large is normalised once for each device."""
-DEVICE_CACHE_BYTES = 2**30
-"""A resident split of at most this many uint8 bytes is copied to a GPU once."""
 
 
 class _Split:
@@ -33,6 +33,7 @@ class _Split:
         fingerprints: content hash of each image.
         classes: number of classes.
         origin: where the split comes from, for the report.
+        larger: the N images in a larger view, for augmentations to crop from.
     """
 
     role = ""
@@ -45,18 +46,20 @@ class _Split:
         fingerprints: Sequence[bytes],
         classes: int,
         origin: str = "",
+        larger: Pixels | None = None,
     ) -> None:
         self.labels = labels
         self.spec = spec
         self.classes = classes
         self.origin = origin
         self.digest = _content_digest(self.role, spec, fingerprints, labels, classes)
-        self._pixels = pixels
+        self._pixels, self._larger = pixels, larger
+        self._near = NearPixels(pixels, spec.image_bytes)
+        self._near_larger = self._near if larger is None else NearPixels(larger, enlarged(spec).image_bytes)
         self._fingerprints = fingerprints
         self._normalise = Normalisation(spec)
         self._labels_on: dict[torch.device, Tensor] = {}
         self._normalised: dict[torch.device, Tensor] = {}
-        self._on_device: dict[torch.device, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -92,22 +95,28 @@ class _Split:
     def _batch(self, indices: Tensor | slice, target: torch.device) -> tuple[Tensor, Tensor]:
         if isinstance(indices, slice):
             indices = torch.arange(*indices.indices(len(self)))
+        places = self._places(indices, target)
+        labels = self.labels_on(target)[places]
+        ready = self._normalised_on(target)
+        if ready is not None:
+            return ready[places], labels
+        return self._normalise(self._near.gather(indices, places)), labels
+
+    def labels_on(self, device: torch.device) -> Tensor:
+        """All labels `(N,)` on a device, where they are kept."""
+        if device not in self._labels_on:
+            self._labels_on[device] = self.labels.to(device)
+        return self._labels_on[device]
+
+    def _places(self, indices: Tensor, target: torch.device) -> Tensor:
+        """Checked positions on a device; copies to a GPU do not block."""
         indices = indices.to("cpu", torch.int64)
         if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self):
             raise IndexError(
                 f"the {self.role} split has {len(self)} images; indices up to {int(indices.max())} were requested"
             )
         # Copies to a GPU do not block: they are made from pinned memory and queued behind its work.
-        places = indices if target.type == "cpu" else indices.pin_memory().to(target, non_blocking=True)
-        if target not in self._labels_on:
-            self._labels_on[target] = self.labels.to(target)
-        labels = self._labels_on[target][places]
-        ready = self._normalised_on(target)
-        if ready is not None:
-            return ready[places], labels
-        near = self._bytes_on(target)
-        pixels = near[places] if near is not None else self._pixels.gather(indices).to(target)
-        return self._normalise(pixels), labels
+        return indices if target.type == "cpu" else indices.pin_memory().to(target, non_blocking=True)
 
     def first_equals(self) -> list[int]:
         """For every image, the first one that is equal to it: itself where it has no copy."""
@@ -133,13 +142,6 @@ class _Split:
             self._normalised[device] = self._normalise(self._pixels.gather(torch.arange(len(self))).to(device))
         return self._normalised[device]
 
-    def _bytes_on(self, device: torch.device) -> Tensor | None:
-        if device.type == "cpu" or not self.resident or len(self) * self.spec.image_bytes > DEVICE_CACHE_BYTES:
-            return None
-        if device not in self._on_device:
-            self._on_device[device] = self._pixels.gather(torch.arange(len(self))).to(device)
-        return self._on_device[device]
-
 
 @final
 class TrainSplit(_Split):
@@ -147,17 +149,44 @@ class TrainSplit(_Split):
 
     role = "train"
 
+    @property
+    def has_larger(self) -> bool:
+        """Whether a larger view of the images is there."""
+        return self._larger is not None
+
+    def view(self, indices: Tensor, device: torch.device | str, view: View) -> Tensor:
+        """Pixels of images as they are kept, for augmentations; the caller owns them.
+
+        Args:
+            indices: `(n,)`, as for `batch`.
+            device: of the result.
+            view: `larger` is the plain one where there is no other.
+
+        Returns:
+            `(n, C, H, W)` uint8.
+        """
+        with torch.inference_mode(False):
+            near = self._near_larger if view == "larger" else self._near
+            return near.gather(indices, self._places(indices, torch.device(device)))
+
     def with_search(self, search: SearchSplit, chosen: Tensor | None = None) -> TrainSplit:
         """These images followed by those of the search split, or by `chosen` ones, `(n,)` indices, for a refit."""
         indices = torch.arange(len(search)) if chosen is None else chosen
-        pixels = search._pixels if chosen is None else ChosenPixels(search._pixels, indices)
+
+        def join(own: Pixels, added: Pixels) -> Pixels:
+            return JoinedPixels([own, added if chosen is None else ChosenPixels(added, indices)])
+
+        larger = None
+        if self._larger is not None and search._larger is not None:
+            larger = join(self._larger, search._larger)
         return TrainSplit(
-            JoinedPixels([self._pixels, pixels]),
+            join(self._pixels, search._pixels),
             torch.cat([self.labels, search.labels[indices]]),
             self.spec,
             [*self._fingerprints, *(search._fingerprints[index] for index in indices.tolist())],
             self.classes,
             f"{self.origin} and the search split: {search.origin}",
+            larger=larger,
         )
 
     def chosen(self, indices: Tensor) -> TrainSplit:
@@ -169,6 +198,7 @@ class TrainSplit(_Split):
             [self._fingerprints[index] for index in indices.tolist()],
             self.classes,
             self.origin,
+            None if self._larger is None else ChosenPixels(self._larger, indices),
         )
 
 

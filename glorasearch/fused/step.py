@@ -77,7 +77,7 @@ class FusedStep:
         self._table = active_table(pool.segments, device)
         self.images: Tensor | None = None
         """The buffer from which the step reads its images, `(N, C, H, W)`; filling it directly saves a copy."""
-        self._labels = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
+        self._labels: Tensor | None = None
         self.result = torch.zeros(2, dtype=pool.flat.dtype, device=device)
         self._stacked, self._parts = pool.stacked(pool.flat), pool.parts(pool.flat)
         self._merged = merged = MergedWeights(pool, config.dtype, training=True)
@@ -114,7 +114,9 @@ class FusedStep:
         return max(part.peak_bytes for part in (self._whole, self._first, self._second))
 
     def run(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor, rates: dict[str, float]) -> Tensor:
-        """One step on `images (N, C, H, W)` and `labels (N,)`; `rates` are the learning rates by group.
+        """One step on `images (N, C, H, W)` and `labels (N,)`, or probabilities `(N, classes)` in every step.
+
+        `rates` are the learning rates by group.
 
         Returns:
             `(2,)`: mean loss in nats and norm of the gradient before clipping, on the device; the next step does not
@@ -149,7 +151,10 @@ class FusedStep:
             self.images = images.to(self._config.dtype, copy=True)
         elif images.data_ptr() != self.images.data_ptr():
             self.images.copy_(images)
-        self._labels.copy_(labels)
+        if self._labels is None:
+            self._labels = labels.clone()
+        else:
+            self._labels.copy_(labels)
         self._codes.copy_(
             _pinned(torch.tensor([self._pool.codes(subnet) for subnet in subnets], dtype=torch.int32), self.device),
             non_blocking=True,
@@ -193,6 +198,7 @@ class FusedStep:
         """The flat gradient of the step's subnets and their mean loss."""
         config, flat = self._config, self._pool.flat
         assert self.images is not None
+        assert self._labels is not None
         grad = torch.zeros_like(flat)
         total = torch.zeros((), dtype=flat.dtype, device=self.device)
         teacher: Tensor | None = None

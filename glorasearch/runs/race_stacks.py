@@ -208,7 +208,8 @@ def run_task(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     def build(drop_path: float) -> nn.Module:
         return build_backbone(task.backbone, task.classes, drop_path=drop_path, seed=task.seed).to(task.device)
 
-    data = load_search_data(task.data, InputSpec.from_backbone(build(0.0)))
+    crops = any(member.config.augmentation.crops for stack in task.stacks for member in stack)
+    data = load_search_data(task.data, InputSpec.from_backbone(build(0.0)), crops=crops)
     images = RaceImages.of(data, task.folds, task.seed, search_only=task.search_only)
     if images.split.digest != task.split:
         raise RunError(

@@ -77,7 +77,10 @@ class Session:
         """Training and search split."""
         with self.progress.task("reading images, %", 100) as advance:
             return load_search_data(
-                self.config.data, self.inputs, lambda done, total: advance(100 * done // max(1, total), "")
+                self.config.data,
+                self.inputs,
+                lambda done, total: advance(100 * done // max(1, total), ""),
+                crops=self.config.train.augmentation.crops,
             )
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor
 from glorasearch.data import TrainSplit
 from glorasearch.errors import ConfigError
 from glorasearch.stacked.member import Member
+from glorasearch.training.augment import Augmentation, AugmentedBatches
 from glorasearch.training.balance import class_weights, image_weights
 from glorasearch.training.sampling import BatchOrder
 from glorasearch.weights import tensor_digest
@@ -65,6 +67,8 @@ class Batches:
         self._balance = [member.config.balance for member in members]
         self._targets = data.labels if mixed is None else mixed.targets.cpu()
         labels = self._targets if mixed is None else self._targets.argmax(-1)
+        self._seeds = [member.config.seed for member in members]
+        self._groups = _groups(members, data)
         self._orders = [
             BatchOrder(
                 len(images),
@@ -74,6 +78,12 @@ class Batches:
             )
             for images, member in zip(self._images, members, strict=True)
         ]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the images depend on besides recipes and split."""
+        augmented = [batches.facts for batches, _ in self._groups if batches is not None]
+        return augmented[0] if augmented else {}
 
     @property
     def class_weights(self) -> Tensor | None:
@@ -97,15 +107,48 @@ class Batches:
     def batch(self, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Images `(M · B, C, H, W)`, member by member, and labels `(M, B)` or probabilities `(M, B, classes)`."""
         positions = self.positions(step)
-        chosen = positions.flatten()
-        if self._mixed is None:
-            images, labels = self._data.batch(chosen, device)
-            return images, labels.view_as(positions)
-        mixed = self._mixed
-        first, _ = self._data.batch(mixed.first[chosen], device)
-        second, _ = self._data.batch(mixed.second[chosen], device)
-        share = mixed.share[chosen].to(first).view(-1, 1, 1, 1)
-        return share * first + (1 - share) * second, mixed.targets[positions].to(device)
+        parts = [self._part(step, positions[numbers], numbers, batches, device) for batches, numbers in self._groups]
+        if len(parts) == 1:
+            return parts[0]
+        places = torch.tensor([number for _, numbers in self._groups for number in numbers]).argsort()
+        targets = [targets for _, targets in parts]
+        if len({one.ndim for one in targets}) > 1:  # labels of some, probabilities of others
+            classes = self._data.classes
+            targets = [F.one_hot(one, classes).float() if one.ndim == 2 else one for one in targets]
+        images = torch.cat([images.view(-1, positions.shape[1], *images.shape[1:]) for images, _ in parts])
+        return images[places.to(device)].flatten(0, 1), torch.cat(targets)[places.to(device)]
+
+    def _part(
+        self,
+        step: int,
+        positions: Tensor,
+        numbers: Sequence[int],
+        augmented: AugmentedBatches | None,
+        device: torch.device,
+    ) -> tuple[Tensor, Tensor]:
+        """The batch of some members, at positions `(m, B)`, whose images are augmented alike."""
+        seeds, mixed, data = [self._seeds[number] for number in numbers], self._mixed, self._data
+        if mixed is not None:
+            pairs = [mixed.first[positions], mixed.second[positions]]
+            if augmented is None:
+                first, second = (data.batch(one.flatten(), device)[0] for one in pairs)
+            else:
+                first, second = augmented.images(seeds, step, pairs, device)
+            share = mixed.share[positions.flatten()].to(first).view(-1, 1, 1, 1)
+            return share * first + (1 - share) * second, mixed.targets[positions].to(device)
+        if augmented is None:
+            images, targets = data.batch(positions.flatten(), device)
+        else:
+            images, targets = augmented.members(seeds, step, positions, device)
+        return images, targets.view(*positions.shape, *targets.shape[1:])
+
+
+def _groups(members: Sequence[Member], data: TrainSplit) -> list[tuple[AugmentedBatches | None, list[int]]]:
+    """The members, by their numbers, whose images are augmented alike."""
+    found: dict[Augmentation, list[int]] = {}
+    for number, member in enumerate(members):
+        found.setdefault(member.config.augmentation, []).append(number)
+    return [(AugmentedBatches.of(augmentation, data), numbers) for augmentation, numbers in found.items()]
 
 
 def member_losses(logits: Tensor, targets: Tensor, smoothing: Tensor, weights: Tensor | None = None) -> Tensor:

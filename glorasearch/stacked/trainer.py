@@ -249,7 +249,7 @@ class StackedTrainer:
             "targets": None if self._targets is None else self._targets.digest,
             "backbone": tensor_digest(frozen),
             "members": [_facts_of(member, start) for member, start in zip(self._members, starts, strict=True)],
-        }
+        } | self._batches.facts
 
 
 def _facts_of(member: Member, start: str) -> dict[str, Any]:

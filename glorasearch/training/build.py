@@ -95,7 +95,7 @@ def build_training(spec: TrainingSpec, start: Mapping[str, Tensor]) -> BuiltTrai
     """
     prepare_process(spec.torch, spec.threads)
     backbone = build_backbone(spec.backbone, spec.classes, drop_path=spec.config.drop_path)
-    data = load_search_data(spec.data, InputSpec.from_backbone(backbone))
+    data = load_search_data(spec.data, InputSpec.from_backbone(backbone), crops=spec.config.augmentation.crops)
     supernet = Supernet(backbone, spec.space)
     supernet.load_adapter_state(start)
     return BuiltTraining(

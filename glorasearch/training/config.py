@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from glorasearch.config import MOST_BATCH, MOST_STEPS, Config, ListOf, Precision, Role, Seed
+from glorasearch.training.augment.config import AugmentRecipe
 
 WARMUP_SHARE: Final = 10
 """A training spends at most one step in this many on its warm-up."""
@@ -74,7 +75,7 @@ class TrainingRecipe(Config):
     precision: Precision = "auto"
     """`auto` is bfloat16 autocast on GPUs and float32 on CPUs."""
     seed: Seed = 0
-    """Seed of subnets, order of images and drop path."""
+    """Seed of subnets, order of images, augmentation and drop path."""
     record_every: Annotated[int, Role.BOOKKEEPING] = Field(default=25, ge=1, le=MOST_STEPS)
     """Steps between losses in the database."""
     probe_every: Annotated[int, Role.BOOKKEEPING] = Field(default=250, ge=0, le=MOST_STEPS)
@@ -97,7 +98,7 @@ class TrainingRecipe(Config):
         return min(self.warmup_steps, self.steps // WARMUP_SHARE)
 
 
-class TrainingConfig(TrainingRecipe):
+class TrainingConfig(AugmentRecipe, TrainingRecipe):
     """The recipe of one training; its rate is a number."""
 
     lr: float = Field(default=1e-3, gt=0)
@@ -131,7 +132,7 @@ class TrainingConfig(TrainingRecipe):
         return self.replace(**changes)
 
 
-class TrainSection(TrainingRecipe):
+class TrainSection(AugmentRecipe, TrainingRecipe):
     """The supernet's recipe in a run file, whose rate may be left to pilots: short trainings at several rates."""
 
     pilot_rates: ListOf[Annotated[float, Field(gt=0)]] = (1e-3, 3e-3, 1e-2)

@@ -15,6 +15,8 @@ from glorasearch.training.config import TrainingConfig
 
 SUBNET_TAG, ORDER_TAG, MODEL_TAG = 1, 2, 3
 """What a generator is for: sampling subnets, ordering images, randomness inside the model (drop path)."""
+AUGMENT_TAG = 2**32
+"""Augmentation. Tags from `MODEL_TAG` on are those of a step's subnets."""
 
 
 def step_generator(seed: int, step: int, tag: int = SUBNET_TAG, rank: int = 0) -> np.random.Generator:
@@ -133,10 +135,6 @@ class BatchOrder:
             start += len(part)
             missing -= len(part)
         return torch.cat(parts)
-
-    def rank_indices(self, step: int, rank: int, ranks: int) -> Tensor:
-        """Indices `(batch_size / ranks,)` of the images that one rank sees in a step."""
-        return self.indices(step).chunk(ranks)[rank]
 
     def _epoch(self, epoch: int) -> Tensor:
         if epoch not in self._epochs:

@@ -18,6 +18,7 @@ from glorasearch.identity import digest
 from glorasearch.supernet import Supernet
 from glorasearch.training.average import WeightAverage
 from glorasearch.training.balance import loss_weights
+from glorasearch.training.batches import TrainingBatches
 from glorasearch.training.checkpoints import (
     Checkpoint,
     CheckpointStore,
@@ -32,7 +33,7 @@ from glorasearch.training.optimizer import SupernetOptimizer, lr_scale, peak_rat
 from glorasearch.training.patience import Patience, hold_out
 from glorasearch.training.plain_step import PlainStep
 from glorasearch.training.records import LossLog, TrainingRecord, TrainingResult
-from glorasearch.training.sampling import BatchOrder, SamplingStrategy
+from glorasearch.training.sampling import SamplingStrategy
 from glorasearch.training.step import RankBatch, Step
 from glorasearch.weights import snapshot, tensor_digest
 
@@ -42,9 +43,9 @@ _log = logging.getLogger(__name__)
 class SupernetTrainer:
     """Trains support tensors and head of a supernet on the training split.
 
-    Every random decision (subnets, order of images, drop path) is a pure function of the seed, the step and the rank,
-    and a checkpoint holds weights and optimiser state; so on one machine's CPU a training that was killed and resumed
-    ends with the same bits as one that ran through.
+    Every random decision (subnets, order of images, augmentation, drop path) is a pure function of the seed, the step
+    and the rank, and a checkpoint holds weights and optimiser state; so on one machine's CPU a training that was killed
+    and resumed ends with the same bits as one that ran through.
 
     The processes of a `Communicator` may share the ranks of a step. Each has a trainer over the same supernet, data and
     configuration, and all apply the same mean gradients, so the number of processes changes no bit either, and a
@@ -104,19 +105,15 @@ class SupernetTrainer:
         self._probe = probe
         self._on_record = on_record or (lambda record: None)
         self._on_step = on_step or (lambda step: None)
-        self._order = BatchOrder(
-            len(self._data),
-            config.batch_size,
-            config.seed,
-            self._data.labels if config.balance == "sampler" else None,
-        )
+        self._batches = TrainingBatches(config, self._data)
         self._losses = LossLog(config, self._checkpoints)
         self._step = self._make_step()
         self._average = WeightAverage(supernet, config.ema_decay)
         self._patience = Patience(judged, strategy, config, mixed=is_mixed(config.precision, self._device.type))
         self._done, self._seconds = 0, 0.0
         needs_facts = self._checkpoints is not None or self._communicator.size > 1
-        self.facts = facts_of(supernet, data.digest, strategy, config) if needs_facts else {}
+        own = facts_of(supernet, data.digest, strategy, config) if needs_facts else {}
+        self.facts = own | self._batches.facts if needs_facts else {}
         """What the training is a function of, as JSON; empty if neither a checkpoint nor another process needs it."""
         self.identity = digest(self.facts)
         """Digest of the facts: a checkpoint of another training is not resumed."""
@@ -132,8 +129,7 @@ class SupernetTrainer:
             RunError: if the processes do not have the same training.
             WorkerLostError: if another process is gone.
         """
-        images, _ = self._data.batch(self._order.indices(0)[:2], self._device)
-        self._supernet.check_reached(images)
+        self._supernet.check_reached(self._batches.some(self._device))
         draws_before = self._supernet.warm_ups.draws()
         self._resume()
         self._supernet.train()
@@ -203,8 +199,7 @@ class SupernetTrainer:
         return result
 
     def _rank_batch(self, number: int, rank: int) -> RankBatch:
-        indices = self._order.rank_indices(number, rank, self._config.ranks)
-        images, labels = self._data.batch(indices, self._device)
+        images, labels = self._batches.rank(number, rank, self._device)
         return RankBatch(rank, self._strategy.sample(number, rank), images, labels)
 
     def _lr_scale(self, number: int) -> float:

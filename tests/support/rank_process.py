@@ -41,7 +41,17 @@ SPACES: dict[str, dict[str, Any]] = {
 }
 
 
-GIVEN = ("steps", "lr", "batch_size", "checkpoint_every", "clip_norm", "ema_decay", "patience", "patience_every")
+GIVEN = (
+    "steps",
+    "lr",
+    "batch_size",
+    "checkpoint_every",
+    "clip_norm",
+    "ema_decay",
+    "patience",
+    "patience_every",
+    "augment",
+)
 RECORDED = ("loss", "gradient_norm", "patience_tempered")
 
 

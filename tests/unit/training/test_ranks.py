@@ -27,6 +27,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "directions": {"space": "directions"},
     "averaged": {"space": "directions", "ema_decay": 0.7},
     "patient": {"steps": 40, "lr": 3e-2, "patience": 1, "patience_every": 3, "ema_decay": 0.5},
+    "augmented": {"augment": "strong", "ranks": 4},
     "fused": {"fast": True},
     "fused sandwich": {"fast": True, "strategy": "sandwich", "ranks": 4, "drop_path": 0.4},
 }
@@ -170,7 +171,7 @@ def test_the_gradient_of_a_step_is_the_mean_over_the_ranks(digits: SearchData, m
     strategy = Uniform(supernet.space, 0)
     trainer = SupernetTrainer(supernet, digits.train, strategy, config)
     trainer.run()
-    indices = trainer._order.indices(0)
+    indices = trainer._batches._order.indices(0)
     total = torch.zeros(())
     for rank in range(3):
         images, labels = digits.train.batch(indices[5 * rank : 5 * rank + 5])

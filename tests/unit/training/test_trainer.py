@@ -120,7 +120,7 @@ def test_gradients_of_a_sandwich_step(make_trainer: Build, make_supernet: MakeSu
         supernet, lambda net: Sandwich(net.space, 0), steps=1, clip_norm=0.0, label_smoothing=0.1, on_step=read
     )
     trainer.run()
-    images, labels = digits.train.batch(trainer._order.indices(0))
+    images, labels = digits.train.batch(trainer._batches._order.indices(0))
     first, *rest = Sandwich(twin.space, 0).sample(0)
     with twin.activate(first.subnet):
         logits = twin(images)

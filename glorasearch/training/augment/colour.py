@@ -1,0 +1,112 @@
+"""Operations that change colours, for a batch at once with an argument for each image.
+
+Images are `(n, C, H, W)` float32 on the scale 0 to 255, arguments `(n, 1, 1, 1)`. Results are those of Pillow's
+operations in timm, up to the rounding to whole numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import functional as v2
+
+_TAPS: Final = 6
+"""Pixels on either side that count for a Gaussian blur; its deviation is at most 2."""
+
+
+def brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Towards black, or away from it."""
+    return (images * factor).clamp_(0, 255)
+
+
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Towards the mean grey of the image, or away from it."""
+    return _blend(images, _grey(images).mean(dim=(1, 2, 3), keepdim=True), factor)
+
+
+def saturation(images: Tensor, factor: Tensor) -> Tensor:
+    """Towards the image in greys, or away from it."""
+    return _blend(images, _grey(images), factor)
+
+
+def jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+    """Brightness, contrast and saturation by `factors (n, 3)`, one after the other as `order (n, 3)` int64 says."""
+    for which in order.T:
+        own, grey = which.view(-1, 1, 1, 1), _grey(images)
+        mean = torch.where(own == 1, grey.mean(dim=(1, 2, 3), keepdim=True), 0)
+        factor = factors.gather(1, which[:, None]).view(-1, 1, 1, 1)
+        images = _blend(images, torch.where(own == 2, grey, mean), factor)
+    return images
+
+
+def _auto_contrast(images: Tensor, _: Tensor) -> Tensor:
+    low, high = images.amin(dim=(2, 3), keepdim=True), images.amax(dim=(2, 3), keepdim=True)
+    return torch.where(high > low, (images - low) * (255 / (high - low).clamp_min(1e-6)), images)
+
+
+def _equalize(images: Tensor, _: Tensor) -> Tensor:
+    equal: Tensor = v2.equalize(images.round().to(torch.uint8))
+    return equal.to(images.dtype)
+
+
+def _posterize(images: Tensor, bits: Tensor) -> Tensor:
+    step = torch.exp2(8 - bits)
+    return (images.round() / step).floor() * step
+
+
+def _solarize_add(images: Tensor, added: Tensor) -> Tensor:
+    return torch.where(images < 128, (images + added).clamp_max(255), images)
+
+
+def _sharpness(images: Tensor, factor: Tensor) -> Tensor:
+    smooth = images.clone()
+    inner = images[..., 1:-1, 1:-1]
+    smooth[..., 1:-1, 1:-1] = (9 * F.avg_pool2d(images, 3, stride=1) + 4 * inner) / 13
+    return _blend(images, smooth, factor)
+
+
+def _gaussian_blur(images: Tensor, deviation: Tensor) -> Tensor:
+    places = torch.arange(-_TAPS, _TAPS + 1, device=images.device, dtype=images.dtype)
+    weights = torch.exp(-0.5 * (places / deviation.view(-1, 1)) ** 2)
+    weights = weights / weights.sum(1, keepdim=True)
+    for axis in (-1, -2):
+        size = images.shape[axis]
+        pad = (_TAPS, _TAPS, 0, 0) if axis == -1 else (0, 0, _TAPS, _TAPS)
+        wide = F.pad(images, pad, mode="replicate")
+        images = sum(
+            (wide.narrow(axis, tap, size) * weights[:, tap].view(-1, 1, 1, 1) for tap in range(2 * _TAPS + 1)),
+            start=torch.zeros_like(images),
+        )
+    return images
+
+
+COLOUR_OPERATIONS: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
+    "AutoContrast": _auto_contrast,
+    "Equalize": _equalize,
+    "Invert": lambda images, _: 255 - images,
+    "Posterize": _posterize,
+    "Solarize": lambda images, threshold: torch.where(images < threshold, images, 255 - images),
+    "SolarizeAdd": _solarize_add,
+    "Color": saturation,
+    "Contrast": contrast,
+    "Brightness": brightness,
+    "Sharpness": _sharpness,
+    "Desaturate": saturation,
+    "GaussianBlur": _gaussian_blur,
+}
+"""By their names in `OPERATIONS`."""
+
+
+def _grey(images: Tensor) -> Tensor:
+    if images.shape[1] == 1:
+        return images
+    grey: Tensor = v2.rgb_to_grayscale(images)
+    return grey
+
+
+def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    return (other + factor * (images - other)).clamp_(0, 255)

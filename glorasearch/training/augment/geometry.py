@@ -1,0 +1,57 @@
+"""Crops, flips and the operations that move pixels: one affine map an image, one resampling for all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from glorasearch.training.augment.draws import Draws
+from glorasearch.training.augment.policy import GEOMETRIC, Floats
+
+
+def maps(draws: Draws, height: int, width: int) -> Floats:
+    """`(n, 2, 3)`: from a place in the output to that in the image, both from −1 to 1.
+
+    Crop and flip come first, then the operations of `draws`, about the middle: what they show beyond the crop is the
+    image as long as it reaches.
+    """
+    total = np.tile(np.eye(3), (len(draws), 1, 1))
+    total[:, 0, 2], total[:, 1, 2] = 2 * draws.crop[:, 0] - 1, 2 * draws.crop[:, 1] - 1
+    total[:, 0, 0], total[:, 1, 1] = draws.crop[:, 2] * draws.flips[:, 0], draws.crop[:, 3] * draws.flips[:, 1]
+    for codes, values in zip(draws.operations.T, draws.arguments.T, strict=True):
+        step = np.tile(np.eye(3), (len(draws), 1, 1))
+        for code, name in enumerate(GEOMETRIC):
+            at = codes == code
+            value = values[at]
+            if name == "Rotate":
+                step[at, 0, 0] = step[at, 1, 1] = np.cos(value)
+                step[at, 0, 1], step[at, 1, 0] = np.sin(value) * height / width, -np.sin(value) * width / height
+            elif name == "ShearX":
+                step[at, 0, 1] = value * height / width
+            elif name == "ShearY":
+                step[at, 1, 0] = value * width / height
+            else:
+                step[at, 0 if name == "TranslateXRel" else 1, 2] = 2 * value
+        total = total @ step
+    return total[:, :2]
+
+
+def resample(images: Tensor, theta: Tensor, height: int, width: int, fill: Tensor | None) -> Tensor:
+    """`(n, C, height, width)` of float images `(n, C, H, W)` by maps `(n, 2, 3)`, bilinear.
+
+    Beyond an image there is its edge, or the colour `fill (C, 1, 1)`.
+    """
+    size = [len(images), images.shape[1], height, width]
+    grid = F.affine_grid(theta, size, align_corners=False)
+    if fill is None:
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(images - fill, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + fill
+
+
+def flip(images: Tensor, flips: Tensor) -> Tensor:
+    """Images `(n, C, H, W)` flipped by `(n, 2)`, as in `Draws.flips`: the same pixels in other places."""
+    across, along = (flips[:, axis].view(-1, 1, 1, 1) < 0 for axis in (0, 1))
+    images = torch.where(across, images.flip(-1), images)
+    return torch.where(along, images.flip(-2), images)
