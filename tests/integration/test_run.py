@@ -75,6 +75,7 @@ def test_report_and_files(undisturbed: Bench) -> None:
         "curves/baseline-lora.csv",
         "curves/refit.csv",
         "curves/search.csv",
+        "curves/summary.csv",
         "curves/test.csv",
         "curves/train.csv",
         "export",

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from support.curves import csv_points
+
 from glorasearch.db import RaceStore, RunStore
 from glorasearch.runs.results import Results
 
@@ -32,6 +34,8 @@ def test_another_search_takes_the_training_over(make_bench: MakeBench, undisturb
     assert again.stages["train"]["weights"] == before.stages["train"]["weights"]
     assert again.stages["train"]["from_run"] == before.name
     assert not store.metrics("again", "train")
+    curves = bench.workspace / "runs" / "again" / "curves"
+    assert csv_points(curves, "train") == csv_points(undisturbed.curves, "train")  # they are the other run's
     other = make_bench("name=other", "train.steps=8", "report.baselines=[]", workspace=tmp_path / "workspace")
     assert "taken over" not in other.finish()
 

@@ -13,6 +13,7 @@ from glorasearch.runs.curves.curves import Curves, Writer
 from glorasearch.runs.curves.hyperparameters import hyperparameters
 from glorasearch.runs.curves.rows import Row
 from glorasearch.runs.curves.stored import stored_rows
+from glorasearch.runs.curves.summary_file import SummaryFile
 from glorasearch.runs.stored_run import StoredRun
 
 
@@ -44,6 +45,7 @@ def _writers(stored: StoredRun, folder: Path) -> Iterator[Writer]:
     log, settings = stored.config.log, hyperparameters(stored.config.model_dump(mode="json"))
     if "csv" in log.to:
         yield CsvFiles(folder)
+        yield SummaryFile(folder)
     if "tensorboard" in log.to:
         from glorasearch.runs.curves.event_file import EventFile
 

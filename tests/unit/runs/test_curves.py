@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import math
 from pathlib import Path
@@ -16,8 +17,9 @@ from glorasearch.runs.curves import Curves, Row, Writer, tag
 from glorasearch.runs.curves.csv_files import CsvFiles, file_name, stored_times
 from glorasearch.runs.curves.event_file import EventFile
 from glorasearch.runs.curves.hyperparameters import hyperparameters
-from glorasearch.runs.curves.rows import RUNGS
+from glorasearch.runs.curves.rows import RUNGS, TEST
 from glorasearch.runs.curves.stored import rung_rows
+from glorasearch.runs.curves.summary_file import SummaryFile
 from glorasearch.space.score import BETAS
 
 LOSSES = [Row("train", step, {"loss": 1 / step, "lr": 0.1}, time=1e9 + step) for step in (5, 10, 15)]
@@ -125,6 +127,24 @@ def test_a_process_may_open_the_curves_of_a_run_twice_within_a_second(tmp_path: 
     for _ in range(3):
         Curves(writers(tmp_path), LOSSES).close("finished")
     check(tmp_path, LOSSES)
+
+
+def test_evaluations_are_the_rows_of_a_summary(tmp_path: Path) -> None:
+    curves = Curves([SummaryFile(tmp_path)], LOSSES[:1])
+    assert not (tmp_path / "summary.csv").exists()
+    curves.add([*LOSSES[1:], Row("train", 15, {"search_accuracy": 0.5}), Row("train", 18, {"search_accuracy": 0.75})])
+    curves.add([Row("search", 1, {"fitness": 2.0}), Row("race", 3, {"best_accuracy": 0.5})])
+    curves.add([Row(TEST, 0, {"accuracy": 0.25, "auc": 0.5, "baseline/a/b/accuracy": 0.125})])
+    curves.close("finished")
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        rows = [{name: cell for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+    training = {"stage": "train", "train_loss": repr(1 / 15), "lr": "0.1"}
+    assert rows == [
+        {**training, "step": "15", "eval_accuracy": "0.5"},
+        {**training, "step": "18", "eval_accuracy": "0.75"},
+        {"stage": "test", "model": "winner", "step": "0", "eval_accuracy": "0.25", "eval_auc": "0.5"},
+        {"stage": "test", "model": "a/b", "step": "0", "eval_accuracy": "0.125"},
+    ]
 
 
 def test_the_configuration_is_in_the_event_file(tmp_path: Path) -> None:
