@@ -67,7 +67,7 @@ def play_stages(bench: Bench) -> list[str]:
     if in_time < 4:
         found.append(f"only {in_time} kills came in time")
     errors = bench.finish()
-    if "supernet" in errors or "search" in errors:
+    if "supernet:" in errors or "search (" in errors:
         found.append(f"the last process did finished stages again:\n{errors}")
     return found
 
