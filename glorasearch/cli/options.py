@@ -83,8 +83,9 @@ _EXECUTOR_OPTIONS = (
 
 
 def run_file_options(command: Command) -> Command:
-    """The run file, and `run_options`."""
-    return run_options(click.argument("config", type=click.Path(dir_okay=False, path_type=Path))(command))
+    """The run file, or the name of a run, and `run_options`."""
+    argument = click.argument("config", metavar="CONFIG|RUN", type=click.Path(path_type=Path))  # or a folder
+    return run_options(argument(command))
 
 
 def run_options(command: Command) -> Command:

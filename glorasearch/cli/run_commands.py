@@ -33,12 +33,14 @@ if TYPE_CHECKING:
 def run(config: Path, overrides: tuple[str, ...], **options: Any) -> None:
     """Run all stages of a run file; after an interruption, the same command resumes.
 
+    The name of a run stands for its run file with the --set values that it was started with, so that `glorasearch run
+    NAME` goes on. With --set train.steps=N it trains longer a run whose training has finished: a run of its own, called
+    NAME-steps-N, takes over rate and weights, and makes the further steps with a warm-up and a decay of their own.
+
     A search space with one subnet is a fixed method: it is trained alone, and nothing is searched.
     """
     _begin(config, **options)
-    from glorasearch.runs.config import RunConfig
-
-    _run_all(RunConfig.load(config, overrides), **options)
+    _run_all(_config_of(config, overrides, **options), **options)
 
 
 @click.command("quickstart")
@@ -109,6 +111,20 @@ def export(trial: int | None, max_params: int | None, config: Path, **options: A
         _export_point(str(config), trial, max_params, **options)
 
 
+def _config_of(
+    given: Path, overrides: tuple[str, ...], *, workspace: str, database: str | None, store: str | None, **options: Any
+) -> RunConfig:
+    """The run file, or what a run of that name was started with."""
+    from glorasearch.runs.config import RunConfig
+
+    if given.is_file() or given.suffix == ".toml" or len(given.parts) != 1:
+        return RunConfig.load(given, overrides)
+    from glorasearch.runs.remembered import remembered
+    from glorasearch.runs.workspace import Workspace
+
+    return remembered(Workspace.open(workspace, database, store, create=False), str(given), overrides)
+
+
 def _begin(what: object, *, quiet: bool, **options: Any) -> None:
     """The first line, before anything slow is imported."""
     if not quiet:
@@ -166,10 +182,9 @@ def _run_one(stage: str, config: Path, overrides: tuple[str, ...], as_json: bool
     _begin(config, **options)
     from glorasearch.cli.output import echo_json
     from glorasearch.cli.race_table import print_race
-    from glorasearch.runs.config import RunConfig
     from glorasearch.runs.results import RaceResult
 
-    made = _make_run(RunConfig.load(config, overrides), **options)
+    made = _make_run(_config_of(config, overrides, **options), **options)
     with redirect_stdout(sys.stderr):
         found = made.execute(stage, fresh=fresh)
     result = found.to_json()

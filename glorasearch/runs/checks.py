@@ -29,6 +29,7 @@ def check_run(session: Session, only: str | None) -> None:
     _ = session.stored.digest  # reads the search spaces
     _ = session.device
     check_point(session)
+    _check_longer(session)
     resources.check_ranks(config.train.ranks)
     session.store.check(write=only not in ("search", "export"))
     if only is not None:
@@ -59,6 +60,22 @@ def check_run(session: Session, only: str | None) -> None:
         raise ConfigError(
             f"refit.folds is {config.refit.folds}, but the search split has {len(session.data.search)} images; allowed "
             "are 2 to as many, or 0"
+        )
+
+
+def _check_longer(session: Session) -> None:
+    """Refuse a longer training that the earlier run cannot give."""
+    if session.config.longer.run is None or ("train" in session.stored.results and not session.fresh):
+        return
+    earlier = session.stored.earlier
+    assert earlier is not None
+    if session.config.point.run is not None:
+        raise ConfigError("point.run and longer.run are set: a point is not trained; leave one of them out")
+    earlier.check(session.stored.configuration)
+    if earlier.train.weights not in session.store:
+        raise InputError(
+            f"longer.run: the weights of run {earlier.name!r} are not in the weight store {session.store.name}; "
+            f"`glorasearch train {earlier.name}` makes them again"
         )
 
 

@@ -18,6 +18,7 @@ from glorasearch.identity import digest, identity_of
 from glorasearch.race import RaceConfig
 from glorasearch.runs.fixed_methods import shipped_methods
 from glorasearch.runs.log_config import LogConfig
+from glorasearch.runs.longer_config import LongerConfig
 from glorasearch.runs.overrides import apply_override
 from glorasearch.runs.paths import anchored
 from glorasearch.runs.point_config import PointConfig
@@ -78,6 +79,8 @@ class RunConfig(Config):
     """Where the curves of the run go."""
     point: PointConfig = PointConfig()
     """Another run's trial, refitted and exported instead of searching anew."""
+    longer: LongerConfig = LongerConfig()
+    """An earlier run whose supernet is trained on."""
 
     @model_validator(mode="after")
     def _check_refit(self) -> Self:
@@ -95,8 +98,8 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _check_point(self) -> Self:
-        if self.point.run == self.name:
-            raise ValueError(f"a point of run {self.name!r} needs a name of its own")
+        if self.name in (self.point.run, self.longer.run):
+            raise ValueError(f"what takes over from run {self.name!r} needs a name of its own")
         return self
 
     @model_validator(mode="after")

@@ -14,9 +14,9 @@ from glorasearch.errors import ConfigError, InputError
 from glorasearch.identity import identity_of
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.earlier_runs import trial_subnet
+from glorasearch.runs.remembered import given_config
 from glorasearch.runs.results import BaselineResult, PointSummary, Results, SearchResult, TrainResult
 from glorasearch.runs.workspace import Workspace
-from glorasearch.search.objectives import DEFAULT_OBJECTIVES
 from glorasearch.space import CLASS_METRICS, BoundSpace, Fitness, Subnet, higher_is_better
 
 if TYPE_CHECKING:
@@ -188,12 +188,7 @@ class Searched:
         Raises:
             ConfigError: if another version has written it.
         """
-        content = {key: value for key, value in self.config.items() if key not in ("spaces", "starts")}
-        search = dict(content["search"])
-        if search["sampler"] == "nsga2" and search["fitness"] not in search.get("objectives", DEFAULT_OBJECTIVES):
-            del search["fitness"]  # the default, which may not be given
-        content["search"] = search
-        return RunConfig.from_dict(content, source=f"run {self.name!r}")
+        return given_config(self.config, f"run {self.name!r}")
 
     def config_of(self, number: int, overrides: Sequence[str] = ()) -> RunConfig:
         """The configuration of a trial as a run of its own, `NAME-trial-N` unless `overrides` name it.

@@ -79,8 +79,13 @@ def check_idle(record: RunRecord) -> None:
 
 
 def dependents(workspace: Workspace, name: str) -> list[str]:
-    """The runs that read what another one holds: its points."""
-    return [record.name for record in workspace.list_runs() if (record.config.get("point") or {}).get("run") == name]
+    """The runs that read what another one holds: its points, and those that train it longer until they have."""
+
+    def needs(record: RunRecord) -> bool:
+        point, longer = ((record.config.get(section) or {}).get("run") for section in ("point", "longer"))
+        return point == name or (longer == name and "train" not in record.stages)
+
+    return [record.name for record in workspace.list_runs() if needs(record)]
 
 
 def remove(workspace: Workspace, removal: Removal) -> None:

@@ -17,6 +17,7 @@ from glorasearch.runs.earlier_runs import recorded_starts, subnet_of_run
 from glorasearch.runs.files import EXPORTED, RunFiles, write_report
 from glorasearch.runs.intact import export_damage, report_damage
 from glorasearch.runs.points import Searched
+from glorasearch.runs.remembered import Earlier
 from glorasearch.runs.results import Result, Results, TrainedResult, stage_name
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.unfinished import finish_changes
@@ -65,6 +66,16 @@ class StoredRun:
         return None if run is None else Searched.find(self.workspace, run)
 
     @cached_property
+    def earlier(self) -> Earlier | None:
+        """The run whose supernet this one trains on, if it does.
+
+        Raises:
+            InputError: if there is none, or its training has not finished.
+        """
+        run = self.config.longer.run
+        return None if run is None else Earlier.find(self.workspace, run)
+
+    @cached_property
     def starts(self) -> dict[str, Subnet]:
         """Entry → subnet of other runs and of files that the search is to start from.
 
@@ -107,7 +118,8 @@ class StoredRun:
         raise ConfigError(
             f"run {self.name!r} was started with another configuration "
             f"({', '.join(found) or 'defaults that changed with the version'}); "
-            "give this one another name with --set name=<name>, or start over with --fresh"
+            f"`glorasearch run {self.name}` goes on as it was started; give this one another name with --set "
+            "name=<name>, or start over with --fresh"
         )
 
     def open(self) -> None:

@@ -56,7 +56,7 @@ def test_version(call: Call) -> None:
     [
         ([], "Usage: glorasearch"),
         (["rnu"], "No such command 'rnu'"),
-        (["run"], "Missing argument 'CONFIG'"),
+        (["run"], "Missing argument 'CONFIG|RUN'"),
         (["run", "x.toml", "--werkspace", "y"], "No such option"),
         (["run", "x.toml", "--executor", "slurm"], "'slurm' is not one of 'local', 'ray'"),
         (["run", "x.toml", "--workers", "0"], "0 is not in the range"),

@@ -31,6 +31,10 @@ class TrainResult(TrainedResult, stage="train"):
     """Digest of all that the weights depend on."""
     from_run: str | None = None
     """Name of the run whose weights were reused."""
+    continues: str | None = None
+    """Name of the run whose weights the training began with."""
+    steps_before: int = 0
+    """Steps that had led to them."""
     fixed_method: bool
     """Whether the search space has one subnet, so that there is nothing to search."""
 

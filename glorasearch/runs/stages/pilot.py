@@ -30,6 +30,10 @@ def pilot(session: Session) -> PilotResult:
         RunError: if all pilots diverged.
     """
     config = session.config
+    earlier = session.stored.earlier
+    if earlier is not None and earlier.pilot is not None:
+        session.progress.say(f"learning rate {earlier.pilot.lr:g}: that of run {earlier.name!r}, trained longer")
+        return earlier.pilot.model_copy(update={"from_run": earlier.name})
     key = _key(session)
     known = _found_before(session, key)
     if known is not None:

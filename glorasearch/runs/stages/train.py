@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from glorasearch.evaluation import load_weights
 from glorasearch.identity import digest, identity
 from glorasearch.runs.fixed_methods import only_subnet
 from glorasearch.runs.results import Results, TrainResult
@@ -28,6 +29,9 @@ def train(session: Session) -> TrainResult:
     config = session.config
     recipe = session.space.recipe.apply(session.training)
     supernet = session.supernet(training=True)
+    earlier = session.stored.earlier
+    if earlier is not None:
+        recipe = recipe.replace(steps=recipe.steps - earlier.steps, seed=(recipe.seed + earlier.steps) % 2**64)
     alone = only_subnet(supernet.space)
     title = "supernet" if alone is None else supernet.space.name
     if alone is not None:
@@ -37,6 +41,15 @@ def train(session: Session) -> TrainResult:
     if known is not None:
         session.progress.say(f"{title}: taken over from run {known.from_run!r}, which trained the same")
         return known
+    own: dict[str, Any] = {}
+    if earlier is not None:
+        load_weights(supernet, session.store, earlier.train.weights)
+        supernet.warm_ups.hold_restarts()  # they were made in the earlier training
+        own = {"continues": earlier.name, "steps_before": earlier.steps}
+        session.progress.say(
+            f"{title}: {recipe.steps:,} steps more than the {earlier.steps:,} of run {earlier.name!r}, from its "
+            "weights, with a warm-up and a decay of their own"
+        )
     task = TrainingTask(
         stage=TrainResult.stage,
         title=title,
@@ -47,7 +60,7 @@ def train(session: Session) -> TrainResult:
         config=recipe,
         probed=_probed_subnets(supernet.space, config.seed),
     )
-    return train_and_store(session, task, TrainResult, key=key, fixed_method=alone is not None)
+    return train_and_store(session, task, TrainResult, key=key, fixed_method=alone is not None, **own)
 
 
 def _key(session: Session, supernet: Supernet, recipe: TrainingConfig) -> str:
@@ -63,6 +76,8 @@ def _key(session: Session, supernet: Supernet, recipe: TrainingConfig) -> str:
         "device": training_backend(session, recipe.ranks).device(session),
         "versions": versions(),
     }
+    if session.stored.earlier is not None:
+        content["from"] = session.stored.earlier.train.weights
     if session.space.plugins:
         content["plugins"] = session.plugins_of(session.space)
     return digest(content)
