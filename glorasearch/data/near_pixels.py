@@ -23,7 +23,8 @@ class NearPixels:
         """`(n, C, H, W)` uint8 on the device of `places`, which are the `indices (n,)` there."""
         device = places.device
         if device.type == "cpu" or not self.pixels.resident or not self._small:
-            return self.pixels.gather(indices.to("cpu", torch.int64)).to(device)
+            found = self.pixels.gather(indices.to("cpu", torch.int64))
+            return found if device.type == "cpu" else found.pin_memory().to(device, non_blocking=True)
         if device not in self._on_device:
             self._on_device[device] = self.pixels.gather(torch.arange(len(self.pixels))).to(device)
         return self._on_device[device][places]

@@ -5,6 +5,7 @@ The one pass over the test split, `outputs_on_test` and `correct_on_test`, is he
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -207,10 +208,19 @@ class TestOutputs:
 
 
 def outputs_on_test(
-    model: nn.Module, split: TestSplit, *, device: torch.device | str = "cpu", batch_size: int | None = None
+    model: nn.Module,
+    split: TestSplit,
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int | None = None,
+    mirrored: bool = False,
 ) -> TestOutputs:
-    """All that metrics of a plain model are made of; parameters and exceptions as of `correct_on_test`."""
-    batches = _over(model, _test_split(split), device, batch_size)
+    """All that metrics of a plain model are made of; parameters and exceptions as of `correct_on_test`.
+
+    If `mirrored`, an image is judged together with its mirror image: by the mean of their probabilities, of which the
+    logits are the logarithm.
+    """
+    batches = _over(_Mirrored(model) if mirrored else model, _test_split(split), device, batch_size)
     logits, predicted = zip(*((found.float().cpu(), found.argmax(-1).cpu()) for found, _ in batches), strict=True)
     return TestOutputs(torch.cat(logits), torch.cat(predicted))
 
@@ -240,6 +250,19 @@ def logits_on_search(
     if not isinstance(split, SearchSplit):
         raise DataError(f"a refit is judged on the search split only, got a {type(split).__name__}")
     return torch.cat([logits.float().cpu() for logits, _ in _over(model, split, device, batch_size)])
+
+
+class _Mirrored(nn.Module):
+    """Logarithms of a model's probabilities, those of an image and its mirror image averaged."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`(N, classes)` float32 of `(N, C, H, W)`."""
+        both = torch.stack([self._model(one).float().log_softmax(-1) for one in (images, images.flip(-1))])
+        return both.logsumexp(0) - math.log(2)
 
 
 def _test_split(split: TestSplit) -> TestSplit:

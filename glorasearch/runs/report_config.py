@@ -38,6 +38,8 @@ class ReportConfig(Config):
     """Whether the best fixed method of the race, at its best rate, is a baseline, too."""
     metrics: ListOf[Metric] = METRICS
     """What is measured of the winner and the baselines, besides the accuracy."""
+    flips: bool = False
+    """Also measure the accuracy by the mean of each test image's and its mirror image's probabilities."""
     resamples: int = Field(default=1_000, ge=0, le=100_000)
     """Resamples of the test images for the winner's intervals; with 0 only `top1` and `top5` have any, Wilson's."""
 

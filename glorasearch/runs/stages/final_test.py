@@ -30,6 +30,8 @@ from glorasearch.space import sample_within_budget
 from glorasearch.statistics import measure
 
 RANDOM_TAG = 23
+MIRRORED = "top1_mirrored"
+"""Name of the accuracy on test images and their mirror images."""
 
 
 def final_test(session: Session) -> TestResult:
@@ -50,15 +52,18 @@ def final_test(session: Session) -> TestResult:
         accuracies = [images.correct(supernet.merged(subnet)).accuracy for subnet in subnets]
         advance(1 + count, "")
         own = session.load(session.supernet(session.space_of(pick.space_key)), RefitResult)
-        outputs = images.outputs(own.merged(pick.subnet))
-        refitted, metrics = images.right(outputs), images.of_winner(outputs, temperature)
+        winner = own.merged(pick.subnet)
+        outputs = images.outputs(winner)
+        refitted, metrics = images.right(outputs), images.of_winner(outputs, temperature) | images.mirrored(winner)
         advance(2 + count, "")
         baselines: dict[str, Correct] = {}
         baselines_metrics: dict[str, dict[str, MetricTest]] = {}
         for name, method in session.baselines.items():
             trained = session.load(session.supernet(method.space), BaselineResult, name)
-            answers = images.outputs(trained.merged(trained.space.largest()))
-            baselines[name], baselines_metrics[name] = images.right(answers), images.of_baseline(answers)
+            merged = trained.merged(trained.space.largest())
+            answers = images.outputs(merged)
+            baselines[name] = images.right(answers)
+            baselines_metrics[name] = images.of_baseline(answers) | images.mirrored(merged)
             advance(2 + count + len(baselines), "")
     labels, predicted = splits.test.labels.tolist(), outputs.predicted.tolist()
     return TestResult(
@@ -102,6 +107,14 @@ class _TestImages:
 
     def outputs(self, model: nn.Module) -> TestOutputs:
         return outputs_on_test(model, self.split, **self._how)
+
+    def mirrored(self, model: nn.Module) -> dict[str, MetricTest]:
+        """The accuracy on images that are judged together with their mirror images, if the report asks for it."""
+        if not self.session.config.report.flips:
+            return {}
+        outputs = outputs_on_test(model, self.split, **self._how, mirrored=True)
+        arrays = (outputs.logits.numpy(), outputs.predicted.numpy(), self.split.labels.numpy())
+        return {MIRRORED: MetricTest.of(measure(*arrays, ("top1",))["top1"])}
 
     def right(self, outputs: TestOutputs) -> Correct:
         return Correct.pack((outputs.predicted == self.split.labels).tolist())
