@@ -72,7 +72,7 @@ def _print(curves: Curves) -> None:
 
     table = Table()
     for column in ("stage", "number", "points", "steps", "first", "last"):
-        table.add_column(column, justify="left" if column in ("stage", "number") else "right")
+        table.add_column(column, justify="left" if column in ("stage", "number") else "right", overflow="fold")
     for stage, rows in curves.items():
         for name in dict.fromkeys(name for row in rows for name in row.values):
             points = [(row.step, row.values[name]) for row in rows if name in row.values]

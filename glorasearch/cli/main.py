@@ -137,14 +137,17 @@ def run(arguments: list[str] | None = None) -> int:
         say(f"{'terminated' if terminated else 'interrupted'}; run the same command again to resume", err=True)
         return 143 if terminated else 130
     except SystemExit as stop:  # no command of ours raises it, so that none has done its work
-        if (
-            isinstance(stop.__context__, BrokenPipeError) and fault_of(stop) is None
-        ):  # whoever read the output has gone, which click makes an exit
+        if _reader_has_gone(stop) and fault_of(stop) is None:
             return 1
         return report(stop)
     except BaseException as error:  # outside code may raise classes that are not made to be caught
         return report(error)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _reader_has_gone(stop: SystemExit) -> bool:
+    """Whether click has made this exit of an output that nobody reads; since 8.5 its only trace is another output."""
+    return isinstance(stop.__context__, BrokenPipeError) or "PacifyFlushWrapper" in type(sys.stdout).__name__
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,3 +152,13 @@ def test_a_training_of_no_steps_is_valid_json(make_bench: Callable[..., Bench], 
 
     assert code == 0
     assert (json.loads(out)["steps"], json.loads(out)["loss"]) == (0, None)
+
+
+def test_a_reader_that_has_gone_is_no_fault(undisturbed: Bench) -> None:
+    command = [sys.executable, "-m", "glorasearch", "curves", "tiny", "--csv", *undisturbed.place]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 1

@@ -21,6 +21,8 @@ from glorasearch.runs.curves.rows import Row, tag
 COMPARED: Final = ("test/accuracy", "test/parameters", "search/best_accuracy")
 """What TensorBoard's table of hyperparameters shows beside them."""
 _PATTERN: Final = "events.out.tfevents.*"
+_FLUSH_SECONDS: Final = 5.0
+"""Points are in the file after so long, or when more come; what a kill takes is in the database."""
 _KEPT_SECONDS: Final = 600
 """For so long an empty file is kept."""
 _numbers: Final = itertools.count(1)
@@ -34,6 +36,7 @@ class EventFile:
         """In a folder, which is made when there is something to write."""
         self._folder, self._hyperparameters = folder, hyperparameters
         self._writer: EventsWriter | None = None
+        self._flushed = 0.0
 
     @property
     def place(self) -> str:
@@ -41,10 +44,11 @@ class EventFile:
         return str(self._folder / _PATTERN)
 
     def append(self, row: Row, table: Table) -> None:
-        """Add points."""
+        """Add points, which are in the file some seconds later."""
         assert self._writer is not None
         self._put(self._writer, row)
-        self._writer.flush()
+        if time.monotonic() - self._flushed >= _FLUSH_SECONDS:
+            self._flush(self._writer)
 
     def rewrite(self, table: Table) -> None:
         """Write a new file. It begins with the mark at which a TensorBoard that runs forgets what it has read."""
@@ -59,7 +63,7 @@ class EventFile:
             for rows in table.values():
                 for step in sorted(rows):
                     self._put(writer, rows[step])
-            writer.flush()
+            self._flush(writer)
         except BaseException:
             for path in set(self._folder.glob(_PATTERN)) - old:
                 path.unlink(missing_ok=True)
@@ -77,6 +81,11 @@ class EventFile:
     def _put(self, writer: EventsWriter, row: Row) -> None:
         values = [Summary.Value(tag=tag(row.stage, name), simple_value=value) for name, value in row.values.items()]
         writer.write_event(Event(wall_time=row.time, step=row.step, summary=Summary(value=values)))
+
+    def _flush(self, writer: EventsWriter) -> None:
+        """Hand the points over to the disk, which is waited for."""
+        writer.flush()
+        self._flushed = time.monotonic()
 
     def _leave(self) -> None:
         """Let go of a file that is about to be replaced, whatever it was that could not be written to it."""
