@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from glorasearch.training.augment.draws import Draws
 from glorasearch.training.augment.geometry import flip, maps, resample
 from glorasearch.training.augment.policy import OPERATIONS, Floats, Ints
 from glorasearch.training.augment.rectangles import Eraser, mix_images, mix_targets
+
+CHUNK: Final = 256
+"""Images that are augmented at once."""
 
 
 class Augmenter:
@@ -35,8 +39,16 @@ class Augmenter:
     def images(self, indices: Tensor, draws: Draws, device: torch.device) -> Tensor:
         """`(n, C, H, W)` float32, normalised: images at `indices (n,)` of the split, each by its row of the draws.
 
-        They are not mixed with each other.
+        They are not mixed with each other. At most `CHUNK` of them at once: the steps in between take several times
+        the memory of the result.
         """
+        if len(indices) <= CHUNK:
+            return self._images(indices, draws, device)
+        rows = np.arange(len(indices))
+        parts = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
+        return torch.cat([self._images(indices[part[0] : part[-1] + 1], draws.rows(part), device) for part in parts])
+
+    def _images(self, indices: Tensor, draws: Draws, device: torch.device) -> Tensor:
         given, spec = self._augmentation, self._spec
         moves = given.policy is not None and given.policy.geometric
         flips = bool(given.hflip or given.vflip)

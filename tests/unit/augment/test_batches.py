@@ -9,7 +9,7 @@ import torch
 
 from glorasearch.data import TrainSplit
 from glorasearch.training import TrainingConfig
-from glorasearch.training.augment import AugmentedBatches
+from glorasearch.training.augment import AugmentedBatches, augmenter
 
 Make = Callable[..., TrainSplit]
 CPU = torch.device("cpu")
@@ -18,7 +18,7 @@ RECIPES = {
     "light": {"augment": "light"},
     "timm": {"augment": "timm"},
     "strong": {"augment": "strong", "reprob": 1.0},
-    "3a": {"auto_augment": "rand-m7-n3-mstd101-t3aw", "remode": "rand", "reprob": 0.5, "color_jitter": [0.3]},
+    "3a": {"auto_augment": "rand-m7-n3-mstd101-t3aw", "remode": "rand", "reprob": 0.5, "color_jitter": 0.3},
     "cutmix": {"cutmix": 1.0, "hflip": 0.5},
 }
 
@@ -55,6 +55,15 @@ def test_ranks_share_a_step_and_members_have_their_own(make_split: Make, name: s
     assert torch.allclose(wanted[12:].double(), targets.double())
     other, _ = own.rank(4, 7, INDICES.flip(0), 0, 1, CPU)
     assert torch.allclose(found[:12], other, atol=1e-5)
+
+
+def test_many_images_are_augmented_in_chunks(make_split: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = batches(make_split(), augment="strong")
+    expected, wanted = own.rank(1, 7, INDICES, 0, 1, CPU)
+    monkeypatch.setattr(augmenter, "CHUNK", 5)
+    images, targets = own.rank(1, 7, INDICES, 0, 1, CPU)
+    assert torch.allclose(images, expected, atol=1e-5)
+    assert torch.equal(targets, wanted)
 
 
 def test_only_crops_come_from_the_larger_view(make_split: Make) -> None:

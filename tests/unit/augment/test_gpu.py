@@ -16,7 +16,7 @@ pytestmark = pytest.mark.gpu
 RECIPES: list[dict[str, Any]] = [
     {"augment": "light"},
     {"augment": "timm", "vflip": 0.5},
-    {"augment": "strong", "reprob": 1.0, "color_jitter": [0.2]},
+    {"augment": "strong", "reprob": 1.0, "color_jitter": 0.2},
     {"auto_augment": "rand-m9-n3-mstd0.5-t3aw", "remode": "rand", "reprob": 0.5},
     {"auto_augment": "original", "cutmix": 1.0},
 ]

@@ -40,7 +40,8 @@ def test_keys_change_parts_of_a_preset() -> None:
     own = TrainingConfig(augment="timm", hflip=0, scale=[0.5, 0.9]).augmentation
     assert (own.scale, own.hflip, own.jitter) == ((0.5, 0.9), 0, (0.4, 0.4, 0.4))
     assert TrainingConfig(augment="timm", auto_augment="original").augmentation.jitter == (0, 0, 0)
-    assert TrainingConfig(auto_augment="v0", color_jitter=[0.2]).augmentation.jitter == (0.2, 0.2, 0.2)
+    assert TrainingConfig(auto_augment="v0", color_jitter=0.2).augmentation.jitter == (0.2, 0.2, 0.2)
+    assert TrainingConfig(color_jitter=[0.1, 0.2, 0.3]).augmentation.jitter == (0.1, 0.2, 0.3)
     strong = TrainingConfig(augment="strong").augmentation
     assert strong.policy == parse_policy("rand-m9-mstd0.5-inc1")
     assert TrainingConfig(augment="strong", auto_augment="").augmentation.policy is None
@@ -55,7 +56,8 @@ def test_keys_change_parts_of_a_preset() -> None:
         ({"scale": [0.9, 0.5]}, "scale is [0.9, 0.5]; expected two numbers above 0 and up to 1, the smaller first"),
         ({"scale": [0.0, 0.5]}, "scale is"),
         ({"ratio": [-1, 2]}, "ratio is"),
-        ({"color_jitter": [0.1, 0.2]}, "color_jitter is [0.1, 0.2]; expected one number"),
+        ({"color_jitter": [0.1, 0.2]}, "expected a number from 0 to 10, or three, of brightness"),
+        ({"color_jitter": "strong"}, "expected a number from 0 to 10"),
         ({"auto_augment": "augmix-m5"}, "auto_augment is 'augmix-m5'; expected RandAugment such as"),
         ({"auto_augment": "rand-m9-mtsd0.5"}, "auto_augment is 'rand-m9-mtsd0.5'"),
         ({"auto_augment": "rand-m9-n0"}, "from 1 to 16"),
