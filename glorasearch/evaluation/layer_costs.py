@@ -19,8 +19,9 @@ from glorasearch.adapters.layer import LayerChoices
 from glorasearch.space import Subnet
 from glorasearch.supernet import Supernet
 
-SECONDS: Final = 0.02
-"""How long each timing takes, at least."""
+SECONDS: Final = 0.001
+"""How long each timing takes, about, where a pass is shorter."""
+TIMINGS: Final = 5
 BACKBONE: Final = "backbone"
 Work = Callable[[], Any]
 
@@ -85,11 +86,16 @@ def training_flops(module: nn.Module, work: Work) -> float:
 
 
 def milliseconds(module: nn.Module, work: Work, *, mixed: bool = False) -> float:
-    """The median time of a forward pass; `mixed` runs it under bfloat16 autocast."""
+    """The time of a forward pass, the least of a few timings, which other processes disturb least.
+
+    `mixed` runs it under bfloat16 autocast.
+    """
     device = next(module.parameters()).device.type
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=mixed):
         timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
-        return 1000 * timer.blocked_autorange(min_run_time=SECONDS).median
+        timer.timeit(1)
+        passes = max(1, int(SECONDS / timer.timeit(1).median))
+        return 1000 * min(timer.timeit(passes).median for _ in range(TIMINGS))
 
 
 def _run(layer: AdaptedLayer, inputs: list[Tensor]) -> Any:
