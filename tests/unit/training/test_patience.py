@@ -103,6 +103,22 @@ def test_until_it_ends_it_is_the_training_on_the_other_images(
     assert equal(weights[result.kept_step], state_of(patient))
 
 
+def test_images_that_judge_are_not_augmented(
+    make_trainer: Build, make_supernet: MakeSupernet, digits: SearchData
+) -> None:
+    supernet, plain = make_supernet(), make_supernet()
+    rows: list[TrainingRecord] = []
+    given = SHORT | {"steps": 9, "patience": 99}
+    result = make_trainer(supernet, on_record=rows.append, augment="light", **given).run()
+    make_trainer(plain, **given).run()
+    assert result.kept_step is not None
+    assert not equal(state_of(supernet), state_of(plain))
+    config = TrainingConfig(**given)
+    _, judged = hold_out(digits.train, config)
+    assert judged is not None
+    assert tempered(supernet, judged, config, "uniform") == pytest.approx(scores_of(rows)[result.kept_step], rel=1e-5)
+
+
 def test_images_that_judge_are_of_every_class_and_not_learnt(digits: SearchData) -> None:
     copies = torch.cat([torch.arange(60), torch.arange(0, 60, 7), torch.tensor([3, 3])])
     data = part_of(digits.train, copies)
