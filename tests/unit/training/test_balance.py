@@ -144,6 +144,14 @@ def test_members_of_a_stack_end_as_they_do_alone(unequal: TrainSplit, balance: s
     assert torch.allclose(one.run().loss, other.run().loss)
 
 
+@BALANCED
+def test_images_that_a_step_mixes_are_balanced_too(unequal: TrainSplit, balance: str) -> None:
+    """Mixed labels weigh as much of each class as they hold, in a stack as alone."""
+    vit = double(tiny_vit())
+    members = members_of(vit, space_of(vit), len(unequal), 2, balance=balance, mixup=0.5)
+    assert largest_difference(vit, members, unequal) < 1e-6
+
+
 def test_mixed_images_are_balanced_by_their_targets(unequal: TrainSplit) -> None:
     vit, count = tiny_vit(), len(unequal)
     positions = torch.arange(count)
