@@ -4,7 +4,7 @@
 
 ViT-B/16 at 224 px, search space `glora_medium`, batch 64, on random uint8 images that are kept on the GPU, with their
 larger view; steps and batches are those of `SupernetTrainer`, captured. A preset may take at most 5 % more. With more
-than 3,400 images (`--images`) larger views stay in the memory of the host, and each step copies its own. On a CPU a
+than 4,500 images (`--images`) larger views stay in the memory of the host, and each step copies its own. On a CPU a
 small model of 32 px stands in, to try the program: its figures mean nothing.
 """
 

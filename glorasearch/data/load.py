@@ -22,7 +22,7 @@ from glorasearch.data.records import ArrayRecords, Records
 from glorasearch.data.scale import check_scale
 from glorasearch.data.sources import SourceSplits, read_source
 from glorasearch.data.splits import SearchData, SearchSplit, Splits, TestSplit, TrainSplit
-from glorasearch.data.views import View, enlarged, larger_spec, views_that_fit
+from glorasearch.data.views import GIB, View, enlarged, larger_spec, views_that_fit
 from glorasearch.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -186,6 +186,14 @@ def _load(
     if crops and (larger := larger_spec(spec, found)) is not None:
         specs["larger"] = larger
     kept = views_that_fit(sizes, specs, config.max_memory_gib)
+    if "larger" in specs and ("train", "larger") not in kept and not said:
+        logger.warning(
+            "%s: the larger views of the training images take %.3g GiB and do not fit into data.max_memory_gib = %g: "
+            "they are decoded in every step",
+            source.subject,
+            sizes["train"] * specs["larger"].image_bytes / GIB,
+            config.max_memory_gib,
+        )
     pixels: dict[str, Mapping[View, Pixels]] = {}
     for role in wanted:
         views: dict[View, InputSpec] = specs if role != "test" else {"plain": spec}

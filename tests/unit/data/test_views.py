@@ -56,9 +56,15 @@ def test_splits_are_the_same_with_and_without_it(folder: DataConfig) -> None:
     )
 
 
-def test_what_does_not_fit_into_memory_is_decoded_to_the_same_pixels(folder: DataConfig) -> None:
+def test_what_does_not_fit_into_memory_is_decoded_to_the_same_pixels(
+    folder: DataConfig, caplog: pytest.LogCaptureFixture
+) -> None:
     kept, lazy = (load_search_data(folder.replace(max_memory_gib=gib), SPEC, crops=True) for gib in (4.0, 0.0))
     assert (kept.train.resident, lazy.train.resident) == (True, False)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1
+    assert "the larger views of the training images take" in told[0]
+    assert "data.max_memory_gib = 0: they are decoded in every step" in told[0]
     chosen = torch.tensor([3, 0, 7])
     for view in ("plain", "larger"):
         assert torch.equal(kept.train.view(chosen, "cpu", view), lazy.train.view(chosen, "cpu", view))
