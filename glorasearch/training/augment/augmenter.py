@@ -63,7 +63,7 @@ class Augmenter:
             pixels = jitter(pixels, sent.jitter, sent.order)
         for name, chosen, arguments in sent.operations:
             pixels[chosen] = COLOUR_OPERATIONS[name](pixels[chosen], arguments.view(-1, 1, 1, 1))
-        images = pixels.div_(255).sub_(mean).div_(std)
+        images = torch.addcmul(-mean / std, pixels, 1 / (255 * std))  # one pass over the images, not three
         if len(sent.erased):
             at = sent.erased
             images[at] = self._erase(images[at], sent.rectangles[at], sent.colour[at], sent.noise[at])

@@ -109,4 +109,4 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    return (other + factor * (images - other)).clamp_(0, 255)
+    return torch.lerp(other.expand_as(images), images, factor).clamp_(0, 255)

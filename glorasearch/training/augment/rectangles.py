@@ -62,8 +62,7 @@ def mix_images(images: Tensor, others: Tensor, share: Tensor, pasted: Tensor) ->
         The mixtures, and the share `(n,)` of each image in its own: by pixels where another is pasted.
     """
     height, width = images.shape[-2:]
-    own = share.view(-1, 1, 1, 1)
-    mixed = torch.where(own < 1, own * images + (1 - own) * others, images)
+    mixed = torch.lerp(others, images, share.view(-1, 1, 1, 1))  # an image of share 1 is itself, to the bit
     mixed = torch.where(inside(pasted, height, width), others, mixed)
     return mixed, share * (1 - pixel_box(pasted, height, width))
 
