@@ -29,7 +29,7 @@ from glorasearch.fused import FusedStep, StepConfig
 from glorasearch.search import InProcessExecutor
 from glorasearch.space import EvaluationResult, EvaluationTask, SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
-from glorasearch.training.step import subnet_loss, teacher_of
+from glorasearch.tasks import CLASSIFY
 
 BATCH, IMAGES = 64, 200
 RATES = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
@@ -48,7 +48,7 @@ def step_rows() -> list[Row]:
     rng = np.random.default_rng(0)
     subnets = [sample(supernet.space, rng) for _ in range(100)]
     step = FusedStep(
-        supernet, StepConfig(batch_size=BATCH), loss=partial(subnet_loss, smoothing=0.0), teacher=teacher_of
+        supernet, StepConfig(), loss=partial(CLASSIFY.subnet_loss, smoothing=0.0), teacher=CLASSIFY.teacher_of
     )
     started = time.perf_counter()
     step.run(subnets[:1], images, labels, RATES)
@@ -87,7 +87,7 @@ def everything_rows() -> list[Row]:
     for name in ("glora_medium", "everything"):
         supernet = Supernet(backbone().cuda(), SearchSpace.load(name)).train()
         step = FusedStep(
-            supernet, StepConfig(batch_size=BATCH), loss=partial(subnet_loss, smoothing=0.0), teacher=teacher_of
+            supernet, StepConfig(), loss=partial(CLASSIFY.subnet_loss, smoothing=0.0), teacher=CLASSIFY.teacher_of
         )
         rng = np.random.default_rng(0)
         subnets = [sample(supernet.space, rng) for _ in range(50)]

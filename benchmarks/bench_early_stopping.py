@@ -30,7 +30,7 @@ from glorasearch.assets import quickstart_run_file
 from glorasearch.db import TrialStorage, sqlite_url
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.evaluation.scoring import REFERENCES as REFERENCES_USED
-from glorasearch.evaluation.scoring import score_sums, tempered_cross_entropies
+from glorasearch.evaluation.scoring import score_sums
 from glorasearch.runs import Run
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.results import TrainResult
@@ -51,6 +51,7 @@ from glorasearch.space import (
 )
 from glorasearch.space.early_stopping import UNIT
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import CLASSIFY
 
 TARGET = 0.6
 CHUNKS = (10, 20, 25, 50, 100)
@@ -109,7 +110,7 @@ class Recorder:
     def __call__(self, task: EvaluationTask) -> EvaluationResult:
         self._model.write(Subnet.from_json(task.subnet_json))
         logits = torch.cat([self._model.forward(images) for images in self._chunks])
-        units = tempered_cross_entropies(logits, self._chunks.labels)
+        units = CLASSIFY.tempered_losses(logits, self._chunks.labels, torch.tensor(BETAS, dtype=torch.float64))
         wrong = logits.argmax(-1) != self._chunks.labels
         self.rows.append(((units * UNIT).numpy(), wrong.numpy()))
         total = len(wrong)

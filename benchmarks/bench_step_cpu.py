@@ -27,11 +27,11 @@ from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.data import DataConfig, InputSpec, TrainSplit, load_search_data
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import CLASSIFY
 from glorasearch.training import Fixed, SamplingStrategy, TrainingConfig, Uniform
 from glorasearch.training.optimizer import SupernetOptimizer, peak_rates
 from glorasearch.training.plain_step import PlainStep
 from glorasearch.training.sampling import BatchOrder
-from glorasearch.training.step import label_loss
 
 BATCH, CLIP, LR, DECAY = 64, 1.0, 1e-3, 1e-4
 TARGET = 1.3
@@ -79,7 +79,7 @@ def model_step(model: nn.Module, data: TrainSplit, order: BatchOrder) -> Step:
     def step(number: int) -> None:
         images, labels = data.batch(order.indices(number))
         adamw.zero_grad(set_to_none=True)
-        torch.autograd.backward(label_loss(model(images), labels, 0.0))
+        torch.autograd.backward(CLASSIFY.label_loss(model(images), labels, 0.0))
         torch.nn.utils.clip_grad_norm_(trained, CLIP, foreach=True)
         adamw.step()
 

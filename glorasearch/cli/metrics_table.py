@@ -14,13 +14,16 @@ LABELS: Final = {
     "top1": "top-1",
     "top5": "top-5",
     "top1_mirrored": "top-1, with mirror images",
+    "subset_accuracy": "all labels right",
+    "map": "mean average precision",
     "balanced_accuracy": "mean per class",
     "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
     "auc": "AUC, one against the rest",
     "log_loss": "log loss, nats",
     "calibration_error": "calibration error",
 }
-_SHARES: Final = ("top1", "top5", "top1_mirrored", "balanced_accuracy")
+_SHARES: Final = ("top1", "top5", "top1_mirrored", "subset_accuracy", "balanced_accuracy")
 WORST: Final = 3
 """Confusions that are named."""
 

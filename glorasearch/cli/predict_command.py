@@ -22,7 +22,11 @@ _COLUMNS = ("label", "probability")
 @click.command("predict")
 @click.argument("model", metavar="RUN|EXPORT")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--top", default=1, show_default=True, type=click.IntRange(1), help="Classes per image, likeliest first.")
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    help="Classes per image, likeliest first.  [default: 1; all labels of a multi-label model]",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
 @json_option
 @click.option("--device", default="auto", show_default=True, help="auto (a GPU if there is one), cpu, cuda, cuda:<n>.")
@@ -37,7 +41,7 @@ _COLUMNS = ("label", "probability")
 def command(
     model: str,
     paths: tuple[str, ...],
-    top: int,
+    top: int | None,
     as_csv: bool,
     as_json: bool,
     device: str,

@@ -12,6 +12,7 @@ from glorasearch.plain_console import PlainConsole
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import BestSearched, DataSummary, ParetoPoint, PilotsSummary, PilotSummary, Report
 from glorasearch.space import CLASS_METRICS, fitness_name
+from glorasearch.tasks.kinds import words_of
 
 SHOWN_OF_FRONT = 12
 """Points of the front of a search that a line shows."""
@@ -24,7 +25,8 @@ def print_report(report: Report) -> None:
     """Print a table of the test accuracies, and where everything is."""
     console = PlainConsole()
     table = Table(
-        title=f"{report.task} on {report.backbone}: accuracy on {report.splits.test.images} test images",
+        title=f"{report.task} on {report.backbone}: {words_of(report.splits.task).accuracy} on "
+        f"{report.splits.test.images} test images",
         title_justify="left",
     )
     table.add_column("method")
@@ -86,7 +88,7 @@ def _hardest(report: Report) -> str:
         (one for one in report.by_class if one.correct < one.images), key=lambda one: one.correct / one.images
     )
     listed = ", ".join(f"{one.name} ({one.correct} of {one.images} correct)" for one in missed[:HARDEST])
-    return f"hardest classes: {listed}" if listed else ""
+    return f"hardest {words_of(report.splits.task).outputs}: {listed}" if listed else ""
 
 
 def _data(splits: DataSummary) -> list[str]:

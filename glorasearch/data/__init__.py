@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     )
     from glorasearch.data.overlap import OverlapReport, PairOverlap
     from glorasearch.data.packed import pack_search_split, unpack_search_split
-    from glorasearch.data.splits import SearchData, SearchSplit, Splits, TestSplit, TrainSplit
+    from glorasearch.data.split_sets import SearchData, Splits
+    from glorasearch.data.splits import SearchSplit, TestSplit, TrainSplit
     from glorasearch.data.splitter import stratified_split
 
 __all__ = [
@@ -49,7 +50,8 @@ __getattr__ = lazy_names(
         "load": _LOADING,
         "overlap": ("OverlapReport", "PairOverlap"),
         "packed": ("pack_search_split", "unpack_search_split"),
-        "splits": ("SearchData", "SearchSplit", "Splits", "TestSplit", "TrainSplit"),
+        "split_sets": ("SearchData", "Splits"),
+        "splits": ("SearchSplit", "TestSplit", "TrainSplit"),
         "splitter": ("stratified_split",),
     },
 )

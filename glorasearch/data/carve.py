@@ -14,6 +14,7 @@ from glorasearch.data.records import Records
 from glorasearch.data.sources import SourceSplits
 from glorasearch.data.splitter import IntArray, stratified_split
 from glorasearch.errors import DataError
+from glorasearch.tasks import task_of
 
 ROLES = ("train", "search", "test")
 FRACTION = 0.2
@@ -39,7 +40,7 @@ class CarvedSplits:
 
 
 def carve(source: SourceSplits, config: DataConfig) -> CarvedSplits:
-    """Three disjoint splits of the configured sizes, stratified and seeded if they are drawn here.
+    """Three disjoint splits of the configured sizes, seeded if they are drawn here, and stratified by class.
 
     Raises:
         DataError: if sizes do not fit, a label is out of range, or a class has no image to train on.
@@ -62,7 +63,7 @@ def carve(source: SourceSplits, config: DataConfig) -> CarvedSplits:
     pool = source.train
     lacking = [role for role in ROLES if role not in records]
     sizes = _sizes(source, config, lacking)
-    parts = stratified_split(pool.labels, [sizes[role] for role in lacking], generator)
+    parts = stratified_split(task_of(source.task).strata(pool.labels), [sizes[role] for role in lacking], generator)
     places = dict(zip(lacking, parts, strict=True))
     own_records, own_origins = _draw(source, config, places)
     records |= own_records
@@ -79,7 +80,7 @@ def _draw(
     for role, indices in places.items():
         whole = len(indices) == len(pool)
         records[role] = pool if whole else pool.take(indices)
-        drawn = "" if whole else f", {len(indices)} of {len(pool)} images, stratified, seed {config.seed}"
+        drawn = "" if whole else f", {len(indices)} of {len(pool)} images, {_how(source)}, seed {config.seed}"
         origins[role] = f"{source.origins.get('train', source.subject)}{drawn}"
     return records, origins
 
@@ -128,21 +129,28 @@ def _subset(
         raise DataError(f"{source.subject}: data.{role} is {size}, but its {role} split has {len(present)} images")
     if size == len(present):
         return present, origin
-    (indices,) = stratified_split(present.labels, [size], generator)
-    return present.take(indices), f"{origin}, {size} of {len(present)} images, stratified, seed {config.seed}"
+    (indices,) = stratified_split(task_of(source.task).strata(present.labels), [size], generator)
+    return present.take(indices), f"{origin}, {size} of {len(present)} images, {_how(source)}, seed {config.seed}"
+
+
+def _how(source: SourceSplits) -> str:
+    return "stratified" if task_of(source.task).exclusive else "at random"
 
 
 def _check_labels(source: SourceSplits) -> None:
     classes = len(source.class_names)
     problems = Problems(source.subject)
     check_class_names(source.class_names, problems)
-    if classes < 2:
+    exclusive = task_of(source.task).exclusive
+    if classes < 2 and exclusive:
         problems.add(f"has {classes} class; classification needs at least two")
     for role, records in zip(ROLES, (source.train, source.search, source.test), strict=True):
         if records is None:
             continue
         if not len(records):
             problems.add(f"the {role} split has no image")
+        if not exclusive:
+            continue
         for index in np.flatnonzero((records.labels < 0) | (records.labels >= classes)).tolist():
             label = records.labels[index]
             problems.add(f"{records.name(index)}: label {label} is out of range; allowed are 0 to {classes - 1}")
@@ -150,10 +158,12 @@ def _check_labels(source: SourceSplits) -> None:
 
 
 def _check_training_classes(source: SourceSplits, train: Records) -> None:
-    empty = sorted(set(range(len(source.class_names))) - set(train.labels.tolist()))
+    task, names = task_of(source.task), source.class_names
+    counts = task.images_of(train.labels, len(names))
+    empty = [name for name, images in zip(names, counts, strict=True) if not images]
     if empty:
-        named = some([source.class_names[label] for label in empty])
         raise DataError(
-            f"{source.subject}: {len(empty)} of {len(source.class_names)} classes are empty, with no image among the "
-            f"{len(train)} of the train split: {named}; add images, leave the class out, or raise data.train"
+            f"{source.subject}: {len(empty)} of {len(names)} {task.words.outputs} are empty, with no image among the "
+            f"{len(train)} of the train split: {some(empty)}; add images, leave the {task.words.output} out, or raise "
+            "data.train"
         )

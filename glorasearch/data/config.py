@@ -8,9 +8,11 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from glorasearch.config import Config, ListOf, Role, Seed
 from glorasearch.strict_toml import brief
+from glorasearch.tasks.kinds import TaskKind
 
 NPZ = "npz:"
-OWN_SCHEMES = ("vtab:", "folder:", NPZ)
+CSV = "csv:"
+OWN_SCHEMES = ("vtab:", "folder:", NPZ, CSV)
 """What stands before the path of glorasearch's own sources."""
 
 MOST_PIXELS: Final = 4_096
@@ -47,10 +49,14 @@ class DataConfig(Config):
 
     section: ClassVar[str] = "data"
     source: str = Field(min_length=1, examples=["folder:./images"])
-    """`digits`, `vtab:<root>/<task>`, `folder:<path>`, `npz:<file>.npz#<task>`, or a name of timm's
+    """`digits`, `vtab:<root>/<task>`, `folder:<path>`, `csv:<file>.csv`, `npz:<file>.npz#<task>`, or a name of timm's
     `create_dataset`."""
+    task: TaskKind = "classify"
+    """What is asked of an image: `classify`, which one of the classes; `multilabel`, which of the labels, of any number
+    that it has (`csv:` and `npz:`)."""
     root: str | None = Field(default=None, examples=["data"])
-    """Root folder of a data set with a timm name; for `hfds/` the cache."""
+    """Root folder of a data set with a timm name, for `hfds/` the cache; of the files in a `csv:`, the CSV's folder if
+    not given."""
     seed: Seed = 0
     """Seed of the splits that have to be drawn."""
     train: int | None = Field(default=None, ge=1, examples=[800])
@@ -86,9 +92,14 @@ class DataConfig(Config):
     def _check(self) -> Self:
         if self.pixel_range is not None and not self.pixel_range[0] < self.pixel_range[1]:
             raise ValueError(f"pixel_range is {list(self.pixel_range)}; black must be below white, as in [0, 4095]")
+        if self.task != "classify" and not self.source.startswith((CSV, NPZ)):
+            raise ValueError(
+                f"task is {self.task!r}, but the images of {self.source!r} have one class each; list files and their "
+                "labels in a csv:, or give an npz: with a matrix of labels"
+            )
         if not self.is_own_source:
             return self
-        if self.root is not None:
+        if self.root is not None and not self.source.startswith(CSV):
             raise ValueError(f"root belongs to data sets with timm names; {self.source!r} has its path in source")
         named = [name for name in ("train_split", "search_split", "test_split") if getattr(self, name) is not None]
         if named:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from glorasearch.data.splitter import IntArray
 
@@ -13,7 +15,9 @@ _TAG = 67
 """Seeds the choice of the images that change places with copies, together with the seed of the splits."""
 
 
-def describe_copies(drawn: IntArray, contents: Sequence[bytes], labels: IntArray, name: Callable[[int], str]) -> str:
+def describe_copies(
+    drawn: IntArray, contents: Sequence[bytes], labels: npt.NDArray[Any], name: Callable[[int], str]
+) -> str:
     """What is to be said of equal images; empty if there are none.
 
     Args:
@@ -37,7 +41,7 @@ def describe_copies(drawn: IntArray, contents: Sequence[bytes], labels: IntArray
     text = (
         f"{len(pairs)} of {len(drawn)} images are copies of others, {example(pairs[0])}; copies are kept in one split"
     )
-    other = [pair for pair in pairs if labels[pair[0]] != labels[pair[1]]]
+    other = [pair for pair in pairs if (labels[pair[0]] != labels[pair[1]]).any()]
     return f"{text}; {len(other)} of them have another label, {example(other[0])}" if other else text
 
 

@@ -21,9 +21,11 @@ from glorasearch.data.reading import Reading
 from glorasearch.data.records import ArrayRecords, Records
 from glorasearch.data.scale import check_scale
 from glorasearch.data.sources import SourceSplits, read_source
-from glorasearch.data.splits import SearchData, SearchSplit, Splits, TestSplit, TrainSplit
+from glorasearch.data.split_sets import SearchData, Splits
+from glorasearch.data.splits import SearchSplit, TestSplit, TrainSplit
 from glorasearch.data.views import GIB, View, enlarged, larger_spec, views_that_fit
 from glorasearch.errors import DataError
+from glorasearch.tasks import Task, task_of
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
@@ -64,10 +66,8 @@ def check_source(config: DataConfig) -> SourceSummary:
     """
     carved = carve(read_source(config), config)
     sizes = {role: len(records) for role, records in carved.records.items()}
-    classes = len(carved.class_names)
-    by_class = {
-        role: tuple(np.bincount(records.labels, minlength=classes).tolist()) for role, records in carved.records.items()
-    }
+    classes, task = len(carved.class_names), task_of(config.task)
+    by_class = {role: tuple(task.images_of(records.labels, classes)) for role, records in carved.records.items()}
     return SourceSummary(carved.class_names, **sizes, by_class=by_class)
 
 
@@ -214,11 +214,12 @@ def _keep_together(
     if not carved.drawn:
         return carved, found, ""
     labels, parts = source.train.labels, list(carved.drawn.values())
+    strata = task_of(source.task).strata(labels)
     contents = [[image.fingerprint for image in found[role]] for role in carved.drawn]
     copies = describe_copies(
         np.concatenate(parts), [own for part in contents for own in part], labels, source.train.name
     )
-    drawn = dict(zip(carved.drawn, keep_together(parts, contents, labels, config.seed), strict=True))
+    drawn = dict(zip(carved.drawn, keep_together(parts, contents, strata, config.seed), strict=True))
     if all(np.array_equal(drawn[role], carved.drawn[role]) for role in drawn):
         return carved, found, copies
     empty = [role for role, indices in drawn.items() if not len(indices)]
@@ -282,8 +283,9 @@ def _test(loaded: _Loaded) -> TestSplit:
     return TestSplit(*_parts(loaded, "test"))
 
 
-def _parts(loaded: _Loaded, role: str) -> tuple[Pixels, torch.Tensor, InputSpec, list[bytes], int, str]:
+def _parts(loaded: _Loaded, role: str) -> tuple[Pixels, torch.Tensor, InputSpec, list[bytes], int, str, Task]:
     """The arguments of a split's class."""
     labels = torch.from_numpy(loaded.carved.records[role].labels.copy())
     pixels, classes = loaded.pixels[role]["plain"], len(loaded.carved.class_names)
-    return pixels, labels, loaded.spec, loaded.fingerprints[role], classes, loaded.carved.origins[role]
+    origin, task = loaded.carved.origins[role], task_of(loaded.source.task)
+    return pixels, labels, loaded.spec, loaded.fingerprints[role], classes, origin, task

@@ -21,16 +21,19 @@ from glorasearch.data.reading import Reading
 from glorasearch.data.splitter import IntArray
 from glorasearch.errors import DataError
 
+Targets = npt.NDArray[Any]
+
 
 class Records(ABC):
     """A list of labelled images. Methods may be called from several threads.
 
     Attributes:
-        labels: `(N,)`, class indices.
+        labels: targets of the task: class indices `(N,)` int64, or `(N, labels)` float32.
     """
 
-    def __init__(self, labels: Sequence[int] | IntArray) -> None:
-        self.labels: IntArray = np.asarray(labels, dtype=np.int64).reshape(-1)
+    def __init__(self, labels: Sequence[int] | Targets) -> None:
+        given = np.asarray(labels)
+        self.labels: Targets = given.astype(np.float32) if given.ndim == 2 else given.astype(np.int64).reshape(-1)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -103,11 +106,13 @@ class FileRecords(EncodedRecords):
 
     Args:
         paths: of the files.
-        labels: `(N,)`.
+        labels: `(N,)`, or `(N, labels)`.
         origins: where each file is listed, such as `train800.txt:17`, for messages.
     """
 
-    def __init__(self, paths: Sequence[Path], labels: Sequence[int], origins: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, paths: Sequence[Path], labels: Sequence[int] | Targets, origins: Sequence[str] | None = None
+    ) -> None:
         super().__init__(labels)
         self.paths, self._origins = paths, origins
 
@@ -178,11 +183,11 @@ class ArrayRecords(Records):
 
     Args:
         pixels: `(N, H, W)` or `(N, H, W, 3)`, uint8.
-        labels: `(N,)`.
+        labels: `(N,)`, or `(N, labels)`.
         subject: the data set, for messages.
     """
 
-    def __init__(self, pixels: npt.NDArray[np.uint8], labels: Sequence[int] | IntArray, subject: str) -> None:
+    def __init__(self, pixels: npt.NDArray[np.uint8], labels: Sequence[int] | Targets, subject: str) -> None:
         super().__init__(labels)
         self._pixels, self._subject = pixels, subject
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
@@ -14,10 +13,9 @@ from torch import Tensor
 from glorasearch.data.input_spec import InputSpec
 from glorasearch.data.near_pixels import NearPixels
 from glorasearch.data.normalisation import Normalisation
-from glorasearch.data.overlap import OverlapReport
 from glorasearch.data.pixels import ChosenPixels, JoinedPixels, Pixels
-from glorasearch.data.reading import Reading
 from glorasearch.data.views import View, enlarged
+from glorasearch.tasks import CLASSIFY, Task
 
 FLOAT_CACHE_BYTES = 256 * 2**20
 """A split whose normalised images are at most this large is normalised once for each device."""
@@ -28,11 +26,12 @@ class _Split:
 
     Args:
         pixels: N images.
-        labels: `(N,)` int64.
+        labels: targets of the task: `(N,)` int64, or `(N, classes)` float32.
         spec: size and normalisation.
         fingerprints: content hash of each image.
-        classes: number of classes.
+        classes: number of classes, or of labels: outputs of a model.
         origin: where the split comes from, for the report.
+        task: what is asked of the images.
         larger: the N images in a larger view, for augmentations to crop from.
     """
 
@@ -46,9 +45,11 @@ class _Split:
         fingerprints: Sequence[bytes],
         classes: int,
         origin: str = "",
+        task: Task = CLASSIFY,
         larger: Pixels | None = None,
     ) -> None:
         self.labels = labels
+        self.task = task
         self.spec = spec
         self.classes = classes
         self.origin = origin
@@ -82,7 +83,7 @@ class _Split:
             device: of the result.
 
         Returns:
-            Images `(n, C, H, W)` float32, normalised, and labels `(n,)` int64. The values do not depend on the
+            Images `(n, C, H, W)` float32, normalised, and their targets, of `labels`. The values do not depend on the
             other images of the batch.
 
         Raises:
@@ -125,13 +126,13 @@ class _Split:
 
     def describe(self) -> dict[str, Any]:
         """Summary for the report, as JSON."""
-        counts = torch.bincount(self.labels, minlength=self.classes)
+        counts = self.task.images_of(self.labels.numpy(), self.classes)
         return {
             "images": len(self),
             "digest": self.digest,
             "origin": self.origin,
-            "classes_without_images": int((counts == 0).sum()),
-            "class_images": counts.tolist(),
+            "classes_without_images": counts.count(0),
+            "class_images": counts,
             "in_memory": self.resident,
         }
 
@@ -186,6 +187,7 @@ class TrainSplit(_Split):
             [*self._fingerprints, *(search._fingerprints[index] for index in indices.tolist())],
             self.classes,
             f"{self.origin} and the search split: {search.origin}",
+            self.task,
             larger=larger,
         )
 
@@ -198,7 +200,8 @@ class TrainSplit(_Split):
             [self._fingerprints[index] for index in indices.tolist()],
             self.classes,
             self.origin,
-            None if self._larger is None else ChosenPixels(self._larger, indices),
+            self.task,
+            larger=None if self._larger is None else ChosenPixels(self._larger, indices),
         )
 
 
@@ -217,80 +220,11 @@ class TestSplit(_Split):
     role = "test"
 
 
-@dataclass(frozen=True)
-class SearchData:
-    """The splits for training and search; the test split is not among them."""
-
-    train: TrainSplit
-    search: SearchSplit
-    class_names: tuple[str, ...]
-    reading: Reading | None = None
-    """How stored pixels are read; None if they are 8-bit arrays."""
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return len(self.class_names)
-
-    def train_and_search(self) -> TrainSplit:
-        """Both as one split, for a refit."""
-        return self.train.with_search(self.search)
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Three disjoint splits of one source."""
-
-    train: TrainSplit
-    search: SearchSplit
-    test: TestSplit
-    class_names: tuple[str, ...]
-    overlap: OverlapReport
-    source: str = ""
-    reading: Reading | None = None
-    """How stored pixels are read; None if they are 8-bit arrays."""
-    turned: int = 0
-    """Images that are turned upright."""
-    scale: str = ""
-    """The scale of images with more than 8 bits a pixel, in words."""
-    ignored: Mapping[str, int] = field(default_factory=dict)
-    """Reason → how many files or folders of the source are not used."""
-    copies: str = ""
-    """Equal images, in words, where splits are drawn out of one list; they are in one of these splits."""
-    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Split → the file of each image, or its place in the source, in the split's order."""
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return len(self.class_names)
-
-    def train_and_search(self) -> TrainSplit:
-        """Training and search split as one, for a refit."""
-        return self.train.with_search(self.search)
-
-    def describe(self) -> dict[str, Any]:
-        """JSON for a report."""
-        return {
-            "source": self.source,
-            "classes": self.classes,
-            "class_names": list(self.class_names),
-            "reading": None if self.reading is None else self.reading.describe() | {"turned": self.turned},
-            "scale": self.scale,
-            "ignored": dict(self.ignored),
-            "copies": self.copies,
-            "input": self.train.spec.describe(),
-            "train": self.train.describe(),
-            "search": self.search.describe(),
-            "test": self.test.describe(),
-            "overlap": self.overlap.describe(),
-        }
-
-
 def _content_digest(role: str, spec: InputSpec, fingerprints: Sequence[bytes], labels: Tensor, classes: int) -> str:
     """SHA-256, hexadecimal, of the role, the input, the images' content in order, and the labels."""
     content = hashlib.sha256(f"{role} {spec.describe()} {classes} {len(labels)}\n".encode())
     for fingerprint in fingerprints:
         content.update(fingerprint)
-    content.update(np.ascontiguousarray(labels.numpy().astype("<i8")).tobytes())
+    kind = "<f4" if labels.is_floating_point() else "<i8"
+    content.update(np.ascontiguousarray(labels.numpy().astype(kind)).tobytes())
     return content.hexdigest()

@@ -162,6 +162,8 @@ class CandidateEvaluator:
             SearchSpaceError: if the subnet is not of this space.
             EvaluationError: if a metric does not exist: an area under the curve if all images have one label.
         """
+        if metrics and not self._split.task.exclusive:
+            raise EvaluationError(f"{', '.join(metrics)}: images with several labels are of no one class")
         chunks = self.chunks
         counted, ranked = bool(set(metrics) - {"auc"}), "auc" in metrics
         outputs: list[torch.Tensor] = []
@@ -173,7 +175,7 @@ class CandidateEvaluator:
         for index, images in enumerate(chunks):
             logits = self.model.forward(images) if index else started.logits
             labels = chunks.labels[index * chunks.size : (index + 1) * chunks.size]
-            part = device_sums(logits[: len(labels)], labels)
+            part = device_sums(logits[: len(labels)], labels, self._split.task)
             if counted:
                 part = torch.cat([part, device_counts(logits[: len(labels)], labels)])
             if ranked:

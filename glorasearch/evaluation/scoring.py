@@ -12,7 +12,6 @@ from functools import cache
 from typing import Final
 
 import torch
-import torch.nn.functional as F
 from numpy.random import default_rng
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from glorasearch.evaluation.merged_model import MergedModel
 from glorasearch.space import BoundSpace, ClassCounts, sample_within_budget
 from glorasearch.space.early_stopping import UNIT
 from glorasearch.space.score import BETAS, ScoreSums
+from glorasearch.tasks import CLASSIFY, Task
 
 DEVICE_BYTES: Final = 2**30
 """Images that take at most this many bytes as float32 are kept on the device, so that a chunk is a slice. A CPU does
@@ -51,8 +51,7 @@ class Chunks:
         self.size = -(-self.images // self.count)
         """Images per chunk: the requested size, or less if that makes the chunks more even."""
         self.labels = split.labels[order].to(device)
-        """`(N,)`, in the order of the chunks."""
-        self._label_counts = split.labels.bincount()
+        """Targets of the split's task, `(N, ...)`, in the order of the chunks."""
         padded = torch.cat([order, order[-1:].expand(self.count * self.size - self.images)])
         self._split, self._device, self._dtype = split, device, dtype
         self._positions = torch.split(padded, self.size)
@@ -79,8 +78,7 @@ class Chunks:
 
     def by_class(self, classes: int) -> tuple[int, ...]:
         """`(classes,)`: the images of each class."""
-        counts = [int(count) for count in self._label_counts]
-        return (*counts, *[0] * (classes - len(counts)))
+        return tuple(self._split.task.images_of(self._split.labels.numpy(), classes))
 
 
 def natural_order(split: SearchSplit) -> Tensor:
@@ -92,9 +90,9 @@ def natural_order(split: SearchSplit) -> Tensor:
 def hardest_first(
     model: MergedModel, space: BoundSpace, split: SearchSplit, size: int, references: int = REFERENCES
 ) -> Tensor:
-    """The positions of the images sorted by cross-entropy, largest first.
+    """The positions of the images sorted by their loss, largest first.
 
-    A pure function of weights, space and split: the cross-entropy is the mean over random subnets drawn with a fixed
+    A pure function of weights, space and split: the loss is the mean over random subnets drawn with a fixed
     seed. The order determines how early a candidate is stopped, never whether it may be.
     """
     chunks = Chunks(split, size, natural_order(split), model.device, model.dtype)
@@ -103,20 +101,8 @@ def hardest_first(
     for _ in range(references):
         model.write(sample_within_budget(space, rng))
         logits = torch.cat([model.forward(images).clone() for images in chunks])[: chunks.images]
-        hardness += cross_entropies(logits, chunks.labels).nan_to_num(0.0, 0.0, 0.0)
+        hardness += split.task.losses(logits, chunks.labels).nan_to_num(0.0, 0.0, 0.0)
     return hardness.cpu().argsort(descending=True, stable=True)
-
-
-def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
-    """`(n,)` float64, in whole units of 2⁻³⁰ nats, of logits `(n, classes)` and labels `(n,)`."""
-    return F.cross_entropy(logits.double(), labels, reduction="none").div_(UNIT).round_()
-
-
-def tempered_cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
-    """`(K, n)`: the same at each of the K `BETAS`, by which the logits are multiplied."""
-    scaled = logits.double() * _betas(logits.device)[:, None, None]
-    chosen = scaled.log_softmax(-1).gather(-1, labels.expand(len(BETAS), -1)[..., None])
-    return chosen.squeeze(-1).abs_().div_(UNIT).round_()
 
 
 @cache
@@ -126,33 +112,33 @@ def _betas(device: torch.device) -> Tensor:
         return torch.tensor(BETAS, dtype=torch.float64, device=device)
 
 
-def device_sums(logits: Tensor, labels: Tensor) -> Tensor:
+def device_sums(logits: Tensor, labels: Tensor, task: Task = CLASSIFY) -> Tensor:
     """`(1 + K,)` float64: correct images, and units at each of `BETAS`; does not wait.
 
-    Of logits `(n, classes)` and labels `(n,)`. Images are taken in blocks that bound the memory.
+    Of logits `(n, outputs)` and the targets of a task `(n, ...)`. Images are taken in blocks that bound the memory.
     """
     most = CPU_BLOCK_BYTES if logits.device.type == "cpu" else BLOCK_BYTES
     rows = max(1, most // (8 * len(BETAS) * logits.shape[1]))
-    correct = (logits.argmax(-1) == labels).sum(dtype=torch.float64)
+    correct, betas = task.right(logits, labels).sum(dtype=torch.float64), _betas(logits.device)
     blocks = zip(torch.split(logits, rows), torch.split(labels, rows), strict=True)
-    units = [tempered_cross_entropies(*block).sum(1) for block in blocks]
+    units = [task.tempered_losses(*block, betas).sum(1) for block in blocks]
     return torch.cat([correct[None], units[0] if len(units) == 1 else torch.stack(units).sum(0)])
 
 
 @torch.inference_mode()
-def tempered_of(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+def tempered_of(logits: Tensor, labels: Tensor, task: Task = CLASSIFY) -> tuple[float, float]:
     """The tempered cross-entropy in nats, and its inverse temperature: a mean over images, as of a `Score`.
 
-    Of logits `(n, classes)`, n at least 1, and labels `(n,)` on one device.
+    Of logits `(n, outputs)`, n at least 1, and targets `(n, ...)` on one device.
     """
-    sums = score_sums(logits, labels)
+    sums = score_sums(logits, labels, task)
     return sums.tempered / len(labels), sums.beta
 
 
 @torch.inference_mode()
-def score_sums(logits: Tensor, labels: Tensor) -> ScoreSums:
-    """What a score of logits `(n, classes)` and labels `(n,)` is made of; waits for them."""
-    return PendingSums(device_sums(logits, labels)).wait()
+def score_sums(logits: Tensor, labels: Tensor, task: Task = CLASSIFY) -> ScoreSums:
+    """What a score of logits `(n, outputs)` and targets `(n, ...)` is made of; waits for them."""
+    return PendingSums(device_sums(logits, labels, task)).wait()
 
 
 class PendingSums:
@@ -204,7 +190,7 @@ class TestOutputs:
     logits: Tensor
     """`(N, classes)`, float32."""
     predicted: Tensor
-    """`(N,)`: the class of the largest."""
+    """In the form of the task's targets: `(N,)`, the class of the largest."""
 
 
 def outputs_on_test(
@@ -221,7 +207,8 @@ def outputs_on_test(
     logits are the logarithm.
     """
     batches = _over(_Mirrored(model) if mirrored else model, _test_split(split), device, batch_size)
-    logits, predicted = zip(*((found.float().cpu(), found.argmax(-1).cpu()) for found, _ in batches), strict=True)
+    said = split.task.predicted
+    logits, predicted = zip(*((found.float().cpu(), said(found).cpu()) for found, _ in batches), strict=True)
     return TestOutputs(torch.cat(logits), torch.cat(predicted))
 
 
@@ -236,7 +223,7 @@ def correct_on_test(
         DataError: if the split is not the test split.
     """
     batches = _over(model, _test_split(split), device, batch_size)
-    return torch.cat([logits.argmax(-1) == labels for logits, labels in batches]).cpu()
+    return torch.cat([split.task.right(logits, labels) for logits, labels in batches]).cpu()
 
 
 def logits_on_search(

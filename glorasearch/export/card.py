@@ -10,13 +10,20 @@ from typing import Any
 
 from glorasearch.export.example import example
 from glorasearch.space import SUPPORT_TENSORS, Subnet, parse_choice
+from glorasearch.tasks.kinds import words_of
+
+_SEVERAL = (
+    "An image has any number of the labels: the sigmoid of each output is the probability that it has that one. "
+    "`test_accuracy` is the share of images of which all labels are right, those above one half being said."
+)
 
 
 def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
     """README.md of an export with that `config.json`: how to load it, its metrics, choices and provenance."""
     cfg, own = config["pretrained_cfg"], config["glorasearch"]
     channels, height, width = cfg["input_size"]
-    classes = f"{config['num_classes']} classes"
+    task = own.get("task", "classify")
+    classes = f"{config['num_classes']} {words_of(task).outputs}"
     if "label_names" in config:
         names = [_plain(str(name)) for name in config["label_names"]]
         classes += ": " + ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
@@ -28,7 +35,8 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
         f"## How to use\n\n```python\n{_example(config)}\n```",
         f"Input: {channels} x {height} x {width}, mean {cfg.get('mean')}, std {cfg.get('std')}. Output: {classes}.",
         _reading(own.get("reading"), channels),
-        _temperature(own["metrics"]),
+        _SEVERAL if task == "multilabel" else "",
+        _temperature(own["metrics"], "sigmoid" if task == "multilabel" else "softmax"),
         _section("Metrics", _table("metric", "value", _flat(own["metrics"]))),
         _section("What can be said", "\n".join(f"- {_plain(statement)}" for statement in own["statements"])),
         _section("Choices", _choices(subnet)),
@@ -53,16 +61,17 @@ def _reading(reading: Mapping[str, Any] | None, channels: int) -> str:
 def _example(config: Mapping[str, Any]) -> str:
     """The program of `example` for that `config.json`."""
     own, channels = config["glorasearch"], config["pretrained_cfg"]["input_size"][0]
-    return example(channels, own.get("reading"), "label_names" in config, own["metrics"].get("temperature"))
+    named, temperature = "label_names" in config, own["metrics"].get("temperature")
+    return example(channels, own.get("reading"), named, temperature, own.get("task", "classify"))
 
 
-def _temperature(metrics: Mapping[str, Any]) -> str:
+def _temperature(metrics: Mapping[str, Any], function: str) -> str:
     """How outputs become probabilities that can be believed."""
     if "temperature" not in metrics:
         return ""
     text = (
         f"Outputs are logits. Divided by the temperature {metrics['temperature']:.3g}, which held-out images gave, "
-        "before the softmax"
+        f"before the {function}"
     )
     errors = [metrics.get(f"test_calibration_error{at}") for at in ("", "_tempered")]
     if None in errors:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+from glorasearch.tasks.kinds import TaskKind
 
 _PROGRAM = '''import numpy as np
 import timm
@@ -25,8 +27,11 @@ def read(file):
 with torch.inference_mode():
     logits = model(transform(read("IMAGE"))[None])[0]  # IMAGE: a file
 probabilities = {tempered}
-probability, index = probabilities.max(0)
-print({label}, float(probability))'''
+{printed}'''
+_PRINTED: Final[dict[TaskKind, str]] = {
+    "classify": "probability, index = probabilities.max(0)\nprint({label}, float(probability))",
+    "multilabel": "for index, probability in enumerate(probabilities):\n    print({label}, float(probability))",
+}
 _UPRIGHT = "    image = ImageOps.exif_transpose(image)"
 _WHOLE = """    if image.mode.startswith("I"):  # {who}: {low} is black, {white} is white
         values = np.asarray(image).astype(np.int64).clip({low}, {high})
@@ -36,19 +41,27 @@ _SHARE = """    if image.mode{which}:  # {who}: {low} is black, {white} is white
         image = Image.fromarray(np.floor((values - {low}) / {width} * 255 + 0.5).astype(np.uint8))"""
 _NO_SCALE = """    if image.mode == "F":
         raise ValueError("the training had no floating-point images, so that their scale is unknown")"""
-_TEMPERED = "(logits / {:.6g}).softmax(-1)  # the temperature that held-out images gave"
+_FUNCTIONS: Final[dict[TaskKind, str]] = {"classify": "softmax(-1)", "multilabel": "sigmoid()"}
+_TEMPERED = "(logits / {:.6g}).{}  # the temperature that held-out images gave"
 FULL = (0, 65535)
 """Black and white of 16 bits where the training was told nothing else."""
 
 
-def example(channels: int, reading: Mapping[str, Any] | None, named: bool, temperature: float | None = None) -> str:
+def example(
+    channels: int,
+    reading: Mapping[str, Any] | None,
+    named: bool,
+    temperature: float | None = None,
+    task: TaskKind = "classify",
+) -> str:
     """The program, in Python.
 
     Args:
         channels: 1 or 3, of the model's input.
         reading: how stored pixels were read, `{"exif": ..., "pixel_range": ...}`; None where they were arrays.
         named: whether the export has names of classes.
-        temperature: what logits are divided by before the softmax.
+        temperature: what logits are divided by before they become probabilities.
+        task: what the model says of an image.
     """
     upright, limits = (True, None) if reading is None else (reading["exif"], reading["pixel_range"])
     steps = [_UPRIGHT] if upright else []
@@ -65,6 +78,7 @@ def example(channels: int, reading: Mapping[str, Any] | None, named: bool, tempe
         steps.append(_SHARE.format(which='.startswith(("I", "F"))', who="more than 8 bits a pixel", **values))
     label = 'model.pretrained_cfg["label_names"][index]' if named else "int(index)"
     mode = "L" if channels == 1 else "RGB"
-    tempered = "logits.softmax(-1)" if temperature is None else _TEMPERED.format(temperature)
-    program = _PROGRAM.format(steps="\n".join(steps), mode=mode, label=label, tempered=tempered)
+    function, printed = _FUNCTIONS[task], _PRINTED[task].format(label=label)
+    tempered = f"logits.{function}" if temperature is None else _TEMPERED.format(temperature, function)
+    program = _PROGRAM.format(steps="\n".join(steps), mode=mode, printed=printed, tempered=tempered)
     return program if upright else program.replace("import Image, ImageOps", "import Image")

@@ -19,6 +19,7 @@ from glorasearch.data.pixels import image_transform, parallel, unreadable
 from glorasearch.data.reading import Reading
 from glorasearch.data.records import FileRecords
 from glorasearch.errors import ExportError, GlorasearchError, reason
+from glorasearch.tasks import CLASSIFY, Task, task_of
 
 BATCH: Final = 64
 """Images that are read and classified at once."""
@@ -63,7 +64,9 @@ class ExportedModel:
     class_names: tuple[str, ...]
     """In the order of the outputs."""
     temperature: float = 1.0
-    """What its logits are divided by before the softmax, found on held-out images; 1 where the run found none."""
+    """What its logits are divided by before they become probabilities, found on held-out images; 1 where
+    the run found none."""
+    task: Task = CLASSIFY
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
@@ -83,6 +86,7 @@ class ExportedModel:
                 _reading(own.get("reading")),
                 _names(config),
                 _temperature(own),
+                task_of(own.get("task", "classify")),
             )
         except GlorasearchError:
             raise
@@ -95,16 +99,20 @@ class ExportedModel:
         self,
         files: Sequence[Path],
         *,
-        top: int = 1,
+        top: int | None = None,
         batch_size: int = BATCH,
         temperature: float | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> Iterator[Prediction]:
         """The `top` most likely classes of each file, in their order; one that cannot be read says why.
 
+        Without `top` it is one class, or all labels where an image has any number of them.
+
         `temperature` takes the place of the model's own; `advance` is called with the number of files done.
         """
         records = FileRecords(files, [0] * len(files))
+        if top is None:
+            top = 1 if self.task.exclusive else len(self.class_names)
         transform, normalise = image_transform(self.spec), Normalisation(self.spec)
         device = next(self.model.parameters()).device
         for start in range(0, len(files), batch_size):
@@ -129,7 +137,7 @@ class ExportedModel:
     ) -> tuple[list[tuple[str, ...]], list[tuple[float, ...]]]:
         """Labels and probabilities of images `(n, C, H, W)`, the most likely first; of equal ones in class order."""
         logits = self.model(images).double() / temperature
-        ordered = logits.softmax(-1).cpu().sort(dim=-1, descending=True, stable=True)
+        ordered = self.task.probabilities(logits).cpu().sort(dim=-1, descending=True, stable=True)
         labels = [tuple(self.class_names[one] for one in row) for row in ordered.indices[:, :top].tolist()]
         return labels, [tuple(row) for row in ordered.values[:, :top].tolist()]
 

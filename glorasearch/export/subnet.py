@@ -67,6 +67,7 @@ def export_subnet(
         statements=statements,
         provenance=provenance,
         class_names=data.class_names,
+        task=split.task.kind,
         reading=None if data.reading is None else data.reading.describe(),
         tolerance=tolerance,
         replace=replace,

@@ -31,6 +31,7 @@ from glorasearch.export.verify import (
 )
 from glorasearch.redact import redact_all
 from glorasearch.space import Subnet
+from glorasearch.tasks.kinds import TaskKind
 from glorasearch.version import __version__
 from glorasearch.weights import tensor_digest
 from glorasearch.weights.atomic import (
@@ -75,6 +76,7 @@ def export_timm(
     statements: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
     class_names: Sequence[str] = (),
+    task: TaskKind = "classify",
     reading: Mapping[str, Any] | None = None,
     tolerance: float = 1e-4,
     replace: bool = False,
@@ -97,6 +99,7 @@ def export_timm(
             that should give the same export.
         statements: sentences on the model for the model card, such as what its comparison with others allows to say.
         class_names: label names in the order of the outputs.
+        task: what the model says of an image.
         reading: how stored pixels were read, `{"exif": ..., "pixel_range": ...}`, where they were files.
         tolerance: allowed difference, relative to the reference's largest absolute output.
         replace: whether an existing, different export is replaced.
@@ -134,6 +137,7 @@ def export_timm(
             "weights_digest": digest,
             "metrics": as_json(metrics or {}, "metric"),
             "statements": list(statements),
+            **({} if task == "classify" else {"task": task}),
             **({"reading": dict(reading)} if reading is not None else {}),
             "provenance": as_json(provenance or {}, "provenance"),
         },

@@ -23,8 +23,6 @@ from glorasearch.supernet import Supernet, freeze_statistics
 class StepConfig:
     """What is the same in every step."""
 
-    batch_size: int
-    """Images of a step; of one rank's part if a step is split into `gradient` and `move`."""
     paths: tuple[bool, ...] = (False,)
     """One entry per subnet of a step: whether it is distilled from the first one."""
     clip_norm: float = 1.0
@@ -114,7 +112,7 @@ class FusedStep:
         return max(part.peak_bytes for part in (self._whole, self._first, self._second))
 
     def run(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor, rates: dict[str, float]) -> Tensor:
-        """One step on `images (N, C, H, W)` and `labels (N,)`, or probabilities `(N, classes)` in every step.
+        """One step on `images (N, C, H, W)` and their targets, of one shape and kind in every step.
 
         `rates` are the learning rates by group.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from glorasearch.data.problems import some
 from glorasearch.runs.results import RaceSummary, Results
 from glorasearch.statistics import wilson
+from glorasearch.tasks.kinds import WORDS, Words, words_of
 
 WIDE: Final = 0.1
 """An accuracy that may be off by more is said to be so."""
@@ -18,22 +19,29 @@ UNTRAINED: Final = (
 
 
 def data_cautions(
-    names: Sequence[str], train: Sequence[int], search: Sequence[int], test: Sequence[int]
+    names: Sequence[str],
+    train: Sequence[int],
+    search: Sequence[int],
+    test: Sequence[int],
+    images: Mapping[str, int],
+    words: Words = WORDS["classify"],
 ) -> tuple[str, ...]:
     """What the splits are too small for.
 
     Args:
-        names: of the classes, in the order of the outputs.
+        names: of the classes, or labels, in the order of the outputs.
         train: images of each class.
         search: likewise.
         test: likewise.
+        images: of the splits `search` and `test`.
+        words: those of the task.
     """
-    found = _of_classes(names, train, search, test)
-    for name, images in {"search": sum(search), "test": sum(test)}.items():
-        low, high = wilson(images // 2, images)
+    found = _of_classes(words, names, train, search, test)
+    for name, count in images.items():
+        low, high = wilson(count // 2, count)
         if high - low > 2 * WIDE:
             found.append(
-                f"The {name} split is small, {images} images: an accuracy there may be off by {50 * (high - low):.0f} "
+                f"The {name} split is small, {count} images: an accuracy there may be off by {50 * (high - low):.0f} "
                 "points (95 %)."
             )
     return tuple(found)
@@ -50,17 +58,23 @@ def patience_caution(images: int) -> str:
     )
 
 
-def _of_classes(names: Sequence[str], train: Sequence[int], search: Sequence[int], test: Sequence[int]) -> list[str]:
+def _of_classes(
+    words: Words, names: Sequence[str], train: Sequence[int], search: Sequence[int], test: Sequence[int]
+) -> list[str]:
     """Classes that have too few images."""
     single = [name for name, *counts in zip(names, train, search, strict=True) if sum(counts) == 1]
     unsearched, untested = ([name for name, n in zip(names, counts, strict=True) if not n] for counts in (search, test))
     found = []
     if single:
-        found.append(f"One image alone (train + search) teaches {_classes(single)}.")
+        found.append(f"One image alone (train + search) teaches {_classes(single, words)}.")
     if unsearched:
-        found.append(f"No search image is of {_classes(unsearched)}: what is chosen by the search split ignores it.")
+        found.append(
+            f"No search image is of {_classes(unsearched, words)}: what is chosen by the search split ignores it."
+        )
     if untested:
-        found.append(f"No test image is of {_classes(untested)}: accuracies on the test split say nothing of it.")
+        found.append(
+            f"No test image is of {_classes(untested, words)}: accuracies on the test split say nothing of it."
+        )
     return found
 
 
@@ -78,7 +92,7 @@ def cautions(results: Results) -> tuple[str, ...]:
         splits = tested.splits
         counts = [split.class_images for split in (splits.train, splits.search, splits.test)]
         if all(counts):  # earlier versions counted none
-            found += _of_classes(splits.class_names, *counts)
+            found += _of_classes(words_of(splits.task), splits.class_names, *counts)
         right = tested.correct
         low, high = wilson(right.count, right.images)
         if high - low > 2 * WIDE:
@@ -109,6 +123,6 @@ def _of_race(race: RaceSummary) -> list[str]:
     return found
 
 
-def _classes(names: Sequence[str]) -> str:
+def _classes(names: Sequence[str], words: Words) -> str:
     """`class 'a'`, or `3 classes ('a', 'b', 'c')`."""
-    return f"class {names[0]!r}" if len(names) == 1 else f"{len(names)} classes ({some(names)})"
+    return f"{words.output} {names[0]!r}" if len(names) == 1 else f"{len(names)} {words.outputs} ({some(names)})"

@@ -14,6 +14,7 @@ from glorasearch.runs.session import Session
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.stages.point import check_point
 from glorasearch.runs.stored_run import COMMANDS
+from glorasearch.tasks.kinds import words_of
 from glorasearch.training.patience import hold_out
 
 
@@ -100,7 +101,8 @@ def _say_cautions(session: Session) -> None:
     if not session.config.train.steps:
         session.progress.say(UNTRAINED)
     source = session.source
-    for caution in data_cautions(source.class_names, **source.by_class):
+    images, words = {"search": source.search, "test": source.test}, words_of(session.config.data.task)
+    for caution in data_cautions(source.class_names, **source.by_class, images=images, words=words):
         session.progress.say(caution)
 
 

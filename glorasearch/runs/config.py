@@ -24,6 +24,7 @@ from glorasearch.runs.paths import anchored
 from glorasearch.runs.point_config import PointConfig
 from glorasearch.runs.refit_config import RefitConfig
 from glorasearch.runs.report_config import ExportConfig, ReportConfig
+from glorasearch.runs.task_rules import task_fault
 from glorasearch.search import SearchConfig
 from glorasearch.space import SearchSpace, SpaceConfig
 from glorasearch.strict_toml import read_toml, validate
@@ -94,6 +95,12 @@ class RunConfig(Config):
                 f"refit.folds is {self.refit.folds}, which judges the refit of a run without a race; a race judges by "
                 "race.folds: leave refit.folds out, or set race.enabled = false"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_task(self) -> Self:
+        if fault := task_fault(self.data.task, self.train, self.search, self.race, self.report):
+            raise ValueError(fault)
         return self
 
     @model_validator(mode="after")

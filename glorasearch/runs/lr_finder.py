@@ -73,7 +73,7 @@ def _pilot(
         evaluator.refresh()
         values = probe(evaluator, subnets, JUDGED_BY)
         scores.append(sum(values.values()) / len(values))
-        if len(scores) < len(checks(recipe)) and is_behind(scores, others, data.classes):
+        if len(scores) < len(checks(recipe)) and is_behind(scores, others, data.chance):
             raise GivenUpError
         return values
 

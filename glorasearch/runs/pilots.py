@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -53,19 +52,19 @@ def in_order(rates: Iterable[float]) -> list[float]:
     return sorted(by_size, key=lambda rate: (abs(by_size.index(rate) - middle), rate))
 
 
-def is_behind(scores: Sequence[float], others: Iterable[PilotSummary], classes: int) -> bool:
+def is_behind(scores: Sequence[float], others: Iterable[PilotSummary], chance: float) -> bool:
     """Whether a pilot is given up: clearly behind the best of the others at the latest check, which is not the end.
 
     Args:
         scores: the pilot's, at the checks so far.
         others: the pilots before it.
-        classes: of the task; chance is `log(classes)`.
+        chance: the score of a model that knows nothing.
     """
     latest = len(scores) - 1
     there = [other.scores[latest] for other in others if len(other.scores) > latest]
     if not there or latest >= len(BEHIND):
         return False
-    (factor, share), best, chance = BEHIND[latest], min(there), math.log(classes)
+    (factor, share), best = BEHIND[latest], min(there)
     gained = chance - best
     return scores[latest] > factor * best or (gained > STARTED * chance and chance - scores[latest] < share * gained)
 

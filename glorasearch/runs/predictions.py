@@ -16,7 +16,7 @@ def predict_images(
     export: str | Path,
     images: str | Path | Iterable[str | Path],
     *,
-    top: int = 1,
+    top: int | None = None,
     batch_size: int = 64,
     device: str = "auto",
     temperature: float | None = None,
@@ -27,11 +27,11 @@ def predict_images(
     Args:
         export: folder of the exported model.
         images: files, and folders of them.
-        top: classes for each image, the most likely first.
+        top: classes for each image, the most likely first; if not given one, or all labels of a multi-label model.
         batch_size: images that are classified at once.
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:<n>`.
-        temperature: what logits are divided by before the softmax; that of the export if not given, and 1 for the plain
-            softmax.
+        temperature: what logits are divided by before the softmax, or sigmoid; that of the export if not given, and 1
+            for the plain one.
         progress: shows the images, such as `ProgressBars()`.
 
     Returns:

@@ -203,4 +203,10 @@ def statements(results: Results, method: str) -> tuple[str, ...]:
     found += _of_refit(results)
     if search is not None and search.chance is not None:
         found.append(chance_statement(search.chance, search.start if search.start_share == 1 else None))
+    tested = results.test
+    if tested is not None and tested.splits.task == "multilabel":
+        found.append(
+            "An image counts as right if all of its labels are, those said whose probability is above one half; "
+            "accuracies are the share of such images."
+        )
     return (*found, *cautions(results))

@@ -26,22 +26,22 @@ def write_tables(folder: Path, splits: Splits, outputs: TestOutputs, temperature
         folder: of the run.
         splits: names the files of their images.
         outputs: what the winner says of the test images.
-        temperature: what its logits are divided by before the softmax.
+        temperature: what its logits are divided by before they become probabilities.
 
     Raises:
         RunError: naming the file that cannot be written, and the remedy.
     """
-    names = splits.class_names
-    shares = (outputs.logits.double() / temperature).softmax(-1).tolist()
+    names, task = splits.class_names, splits.test.task
+    shares = task.probabilities(outputs.logits.double() / temperature).tolist()
     predicted, labels = outputs.predicted.tolist(), splits.test.labels.tolist()
     asked = zip(splits.files["test"], labels, predicted, shares, strict=True)
     predictions = (
-        [file, names[label], names[found], *(f"{share:.{SIGNIFICANT}g}" for share in row)]
+        [file, task.written(label, names), task.written(found, names), *(f"{share:.{SIGNIFICANT}g}" for share in row)]
         for file, label, found, row in asked
     )
     parts = (("train", splits.train), ("search", splits.search), ("test", splits.test))
     files = (
-        [role, file, names[label]]
+        [role, file, task.written(label, names)]
         for role, split in parts
         for file, label in zip(splits.files[role], split.labels.tolist(), strict=True)
     )

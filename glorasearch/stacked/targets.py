@@ -13,8 +13,9 @@ from torch import Tensor
 from glorasearch.data import TrainSplit
 from glorasearch.errors import ConfigError
 from glorasearch.stacked.member import Member
+from glorasearch.tasks.classify import image_weights
 from glorasearch.training.augment import Augmentation, AugmentedBatches
-from glorasearch.training.balance import class_weights, image_weights
+from glorasearch.training.balance import class_weights
 from glorasearch.training.sampling import BatchOrder
 from glorasearch.weights import tensor_digest
 

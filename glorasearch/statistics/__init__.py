@@ -5,13 +5,15 @@ Nothing here knows of runs or subnets: numbers in, numbers out.
 
 from glorasearch.statistics.chance import BestByChance, best_by_chance
 from glorasearch.statistics.intervals import mean_interval, student_quantile, student_within, wilson
-from glorasearch.statistics.metrics import METRICS, Estimate, Metric, measure
+from glorasearch.statistics.label_metrics import label_curves, measure_labels
+from glorasearch.statistics.metrics import LABEL_METRICS, METRICS, Estimate, Metric, measure
 from glorasearch.statistics.multiple import holm
 from glorasearch.statistics.paired_images import LEVEL, PairedImages, mcnemar_p
 from glorasearch.statistics.paired_runs import PairedRuns, wilcoxon_p
 from glorasearch.statistics.ranks import kendall_tau
 
 __all__ = [
+    "LABEL_METRICS",
     "LEVEL",
     "METRICS",
     "BestByChance",
@@ -22,9 +24,11 @@ __all__ = [
     "best_by_chance",
     "holm",
     "kendall_tau",
+    "label_curves",
     "mcnemar_p",
     "mean_interval",
     "measure",
+    "measure_labels",
     "student_quantile",
     "student_within",
     "wilcoxon_p",

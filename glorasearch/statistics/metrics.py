@@ -16,8 +16,8 @@ import numpy.typing as npt
 from glorasearch.statistics.bootstrap import Floats, Groups, Ints, Statistic, bootstrap_interval, resampled
 from glorasearch.statistics.intervals import wilson
 
-Metric = Literal["top1", "top5", "balanced_accuracy", "macro_f1", "auc", "log_loss", "calibration_error"]
-"""What is measured of predictions.
+ClassMetric = Literal["top1", "top5", "balanced_accuracy", "macro_f1", "auc", "log_loss", "calibration_error"]
+"""What is measured of predictions of one class an image.
 
 - `top1`, `top5`: the share of images whose label is the first, or among the first five.
 - `balanced_accuracy`: the mean over classes of the share of their images that are right.
@@ -29,13 +29,18 @@ Metric = Literal["top1", "top5", "balanced_accuracy", "macro_f1", "auc", "log_lo
 
 Given a temperature, the last two are also of logits divided by it: `log_loss_tempered`, `calibration_error_tempered`.
 """
-METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
+LabelMetric = Literal["subset_accuracy", "map", "macro_f1", "micro_f1", "auc", "log_loss"]
+"""What is measured of predictions of any number of labels an image (`glorasearch.statistics.label_metrics`)."""
+Metric = Literal[ClassMetric, LabelMetric]
+METRICS: Final[tuple[ClassMetric, ...]] = get_args(ClassMetric)
+LABEL_METRICS: Final[tuple[LabelMetric, ...]] = get_args(LabelMetric)
 TEMPERED: Final = "{}_tempered"
 """Name of a metric of logits divided by a temperature."""
 BINS: Final = 15
 AUC_WORK: Final = 2 * 10**8
-"""Images x classes x resamples of an area under the curve, at most; but there are always `FEWEST` resamples."""
+"""Images x classes x resamples of an area under a curve, at most; but there are always `FEWEST` resamples."""
 FEWEST: Final = 100
+_SLOW: Final = frozenset({"auc", "map"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +81,28 @@ def measure(
     statistics: dict[str, Statistic] = {}
     for name in asked:
         if name == "top1":
-            found[name] = _share(predicted == labels)
+            found[name] = share(predicted == labels)
         elif name == "top5":
-            found[name] = _share(_among_first(logits, labels, 5))
+            found[name] = share(_among_first(logits, labels, 5))
         else:
             statistics |= _statistics(name, logits, predicted, labels, temperature)
-    return found | _estimates(statistics, images, classes, resamples, seed)
+    return found | estimates(statistics, images, classes, resamples, seed)
 
 
-def _share(right: npt.NDArray[np.bool_]) -> Estimate:
+def share(right: npt.NDArray[np.bool_]) -> Estimate:
+    """The share of images that are right, `(N,)`, with Wilson's interval."""
     number = int(right.sum())
     return Estimate(number / len(right), wilson(number, len(right)), 0)
 
 
-def _estimates(
+def estimates(
     statistics: Mapping[str, Statistic], images: int, classes: int, resamples: int, seed: int
 ) -> dict[str, Estimate]:
+    """Statistics of so many images with their bootstrap intervals; slow ones have fewer resamples."""
     values = {name: float(statistic(np.ones((images, 1)))[0]) for name, statistic in statistics.items()}
     most = {name: resamples if math.isfinite(value) else 0 for name, value in values.items()}
-    if "auc" in most:
-        most["auc"] = min(most["auc"], max(FEWEST, AUC_WORK // (images * classes)))
+    for name in _SLOW.intersection(most):
+        most[name] = min(most[name], max(FEWEST, AUC_WORK // (images * classes)))
     drawn: dict[str, list[Floats]] = {name: [] for name in most}
     for start, counts in resampled(images, max(most.values(), default=0), seed):
         for name, statistic in statistics.items():
@@ -124,7 +131,7 @@ def _statistics(
 
     def of(logs: Floats) -> Statistic:
         if name == "log_loss":
-            return _mean(-logs[each, labels])
+            return mean_of(-logs[each, labels])
         return _calibration_error(np.exp(logs[each, predicted]), right)
 
     found: dict[str, Statistic] = {name: of(logs)}
@@ -148,11 +155,12 @@ def _among_first(logits: npt.NDArray[np.floating], labels: Ints, most: int) -> n
     return among
 
 
-def _mean(values: Floats) -> Statistic:
+def mean_of(values: Floats) -> Statistic:
+    """The mean of the images' values `(N,)`."""
     return lambda counts: values @ counts / len(values)
 
 
-def _mean_ratio(above: Floats, below: Floats) -> Floats:
+def mean_ratio(above: Floats, below: Floats) -> Floats:
     """The mean over the classes, `(G, r)` to `(r,)`, for which there is a ratio."""
     exists = below > 0
     ratios = np.divide(above, below, out=np.zeros_like(below), where=exists)
@@ -163,7 +171,7 @@ def _mean_ratio(above: Floats, below: Floats) -> Floats:
 
 def _balanced_accuracy(right: npt.NDArray[np.bool_], labels: Ints) -> Statistic:
     by_label = Groups(labels)
-    return lambda counts: _mean_ratio(by_label.sums(counts * right[:, None]), by_label.sums(counts))
+    return lambda counts: mean_ratio(by_label.sums(counts * right[:, None]), by_label.sums(counts))
 
 
 def _macro_f1(predicted: Ints, labels: Ints) -> Statistic:
@@ -176,7 +184,7 @@ def _macro_f1(predicted: Ints, labels: Ints) -> Statistic:
         hits[labelled] = by_label.sums(counts * right)
         both[labelled] = by_label.sums(counts)
         both[np.searchsorted(classes, by_prediction.keys)] += by_prediction.sums(counts)
-        return _mean_ratio(2 * hits, both)
+        return mean_ratio(2 * hits, both)
 
     return found
 
@@ -193,19 +201,20 @@ def _auc(probabilities: Floats, labels: Ints) -> Statistic:
     """Of pairs of an image of the class and one of the rest, the share in which the former has the larger output."""
     if not np.isfinite(probabilities).all():
         return lambda counts: np.full(counts.shape[1], np.nan)
-    curves = [_Curve(probabilities[:, label], labels == label) for label in np.unique(labels)]
+    curves = [Curve(probabilities[:, label], labels == label) for label in np.unique(labels)]
 
     def found(counts: Floats) -> Floats:
         pairs = [curve.pairs(counts) for curve in curves]
-        return _mean_ratio(np.stack([won for won, _ in pairs]), np.stack([all_ for _, all_ in pairs]))
+        return mean_ratio(np.stack([won for won, _ in pairs]), np.stack([all_ for _, all_ in pairs]))
 
     return found
 
 
-class _Curve:
+class Curve:
     """One class against the rest."""
 
     def __init__(self, outputs: Floats, own: npt.NDArray[np.bool_]) -> None:
+        """Of images with outputs `(N,)`, of which `own` `(N,)` are of the class."""
         self._order = np.argsort(outputs, kind="stable").astype(np.int32)
         ascending = outputs[self._order]
         self._rest = ~own[self._order][:, None]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glorasearch.data import TrainSplit
+from glorasearch.errors import ConfigError
 from glorasearch.training.config import TrainingConfig
 
 
@@ -40,15 +41,27 @@ def class_weights(targets: Tensor, classes: int) -> Tensor:
 
 
 def loss_weights(config: TrainingConfig, data: TrainSplit, device: torch.device) -> Tensor | None:
-    """The weights of classes in the loss of a training on a split; None if it has none."""
+    """The weights of classes in the loss of a training on a split; None if it has none.
+
+    Raises:
+        ConfigError: if images are of no one class.
+    """
+    _check(config, data)
     return class_weights(data.labels, data.classes).to(device) if config.balance == "loss" else None
 
 
-def image_weights(targets: Tensor, weights: Tensor) -> Tensor:
-    """The weights of images by those of classes `(..., classes)`.
+def drawn_labels(config: TrainingConfig, data: TrainSplit) -> Tensor | None:
+    """The labels by which the images of a training are drawn; None if they are drawn as they are.
 
-    Of labels `(..., N)` or probabilities `(..., N, classes)`: `(..., N)`.
+    Raises:
+        ConfigError: if images are of no one class.
     """
-    if targets.ndim == weights.ndim:
-        return weights.gather(-1, targets)
-    return (targets.to(weights.dtype) * weights.unsqueeze(-2)).sum(-1)
+    _check(config, data)
+    return data.labels if config.balance == "sampler" else None
+
+
+def _check(config: TrainingConfig, data: TrainSplit) -> None:
+    if config.balance != "none" and not data.task.exclusive:
+        raise ConfigError(
+            f"balance is {config.balance!r}, but images with several labels are of no one class: leave it out"
+        )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from glorasearch.data import TrainSplit
 from glorasearch.training.augment import AugmentedBatches
+from glorasearch.training.balance import drawn_labels
 from glorasearch.training.config import TrainingConfig
 from glorasearch.training.sampling import BatchOrder
 
@@ -16,8 +17,7 @@ class TrainingBatches:
 
     def __init__(self, config: TrainingConfig, data: TrainSplit) -> None:
         self._config, self._data = config, data
-        labels = data.labels if config.balance == "sampler" else None
-        self._order = BatchOrder(len(data), config.batch_size, config.seed, labels)
+        self._order = BatchOrder(len(data), config.batch_size, config.seed, drawn_labels(config, data))
         self._augmented = AugmentedBatches.of(config.augmentation, data)
         self.facts = {} if self._augmented is None else self._augmented.facts
         """What the images depend on besides recipe and split."""
@@ -27,7 +27,7 @@ class TrainingBatches:
         return self._data.batch(self._order.indices(0)[:2], device)[0]
 
     def rank(self, step: int, rank: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Images `(n, C, H, W)` of a rank, n = B / ranks, and labels `(n,)` or probabilities `(n, classes)`."""
+        """Images `(n, C, H, W)` of a rank, n = B / ranks, and targets, `(n,)` or `(n, classes)`."""
         config, indices = self._config, self._order.indices(step)
         if self._augmented is None:
             return self._data.batch(indices.chunk(config.ranks)[rank], device)

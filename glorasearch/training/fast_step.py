@@ -16,7 +16,7 @@ from glorasearch.training.communicator import Communicator
 from glorasearch.training.config import TrainingConfig
 from glorasearch.training.plain_step import PlainStep
 from glorasearch.training.sampling import SampledSubnet, SamplingStrategy
-from glorasearch.training.step import RankBatch, Step, drop_probabilities, model_randomness, subnet_loss, teacher_of
+from glorasearch.training.step import RankBatch, Step, drop_probabilities, model_randomness
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,6 @@ class FastStep(Step):
         self._proven = False
         self._fused: FusedStep | None = None
         fused = StepConfig(
-            batch_size=config.batch_size // config.ranks,
             paths=self._distilled,
             clip_norm=config.clip_norm,
             weight_decay=config.weight_decay,
@@ -62,8 +61,8 @@ class FastStep(Step):
         try:
             if config.dropout:
                 raise UnfusableError("the fused step has no dropout of hidden units")
-            loss = partial(subnet_loss, smoothing=config.label_smoothing, weights=plain.class_weights)
-            self._fused = FusedStep(supernet, fused, loss=loss, teacher=teacher_of)
+            loss = partial(plain.task.subnet_loss, smoothing=config.label_smoothing, weights=plain.class_weights)
+            self._fused = FusedStep(supernet, fused, loss=loss, teacher=plain.task.teacher_of)
         except UnfusableError as error:
             if strict:
                 raise ConfigError(f"{error}; set compile to auto or off") from error

@@ -17,6 +17,7 @@ from torch import Tensor
 from glorasearch.data import TrainSplit
 from glorasearch.errors import ConfigError
 from glorasearch.space import Subnet, sample_within_budget
+from glorasearch.space.early_stopping import UNIT
 from glorasearch.space.score import BETAS
 from glorasearch.supernet import Supernet
 from glorasearch.training.communicator import Communicator
@@ -42,7 +43,7 @@ def hold_out(data: TrainSplit, config: TrainingConfig) -> tuple[TrainSplit, Trai
     if not config.patience:
         return data, None
     rng = step_generator(config.seed, 0, _TAG)
-    first, labels = np.array(data.first_equals()), data.labels.cpu().numpy()
+    first, labels = np.array(data.first_equals()), data.task.strata(data.labels.cpu().numpy())
     held = np.zeros(len(data), dtype=bool)
     for label in np.unique(labels[first]):
         own = np.unique(first[labels[first] == label])
@@ -148,13 +149,12 @@ class Patience:
         """For each batch the losses at each of `BETAS`, `(K, n)`."""
         assert self._judged is not None
         found = []
-        betas = torch.tensor(BETAS, dtype=torch.float64, device=device)[:, None, None]
+        betas = torch.tensor(BETAS, dtype=torch.float64, device=device)
         for positions in torch.arange(len(self._judged)).split(BATCH):  # type: ignore[no-untyped-call]
             images, labels = self._judged.batch(positions, device)
             with supernet.activate(subnet), torch.autocast(device.type, torch.bfloat16, enabled=self._mixed):
                 logits = supernet(images)
-            logs = (logits.double() * betas).log_softmax(-1)
-            found.append(-logs.gather(-1, labels.expand(len(BETAS), -1)[..., None]).squeeze(-1))
+            found.append(self._judged.task.tempered_losses(logits, labels, betas) * UNIT)
         return found
 
 

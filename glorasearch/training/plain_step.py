@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import CLASSIFY, Task
 from glorasearch.training.communicator import Communicator
 from glorasearch.training.optimizer import SupernetOptimizer
 from glorasearch.training.sampling import SampledSubnet
-from glorasearch.training.step import RankBatch, Step, drop_probabilities, model_randomness, subnet_loss, teacher_of
+from glorasearch.training.step import RankBatch, Step, drop_probabilities, model_randomness
 
 
 class PlainStep(Step):
@@ -27,15 +28,16 @@ class PlainStep(Step):
         clip_norm: float,
         seed: int,
         class_weights: Tensor | None = None,
+        task: Task = CLASSIFY,
     ) -> None:
         """`mixed` runs the model under bfloat16 autocast; `seed` decides what the model drops.
 
-        `class_weights`, `(classes,)` on the device, weight images in the loss by their class.
+        `class_weights`, `(classes,)` on the device, weight images in the loss by their class; the loss is the `task`'s.
         """
         self.mixed = mixed
         self._supernet, self._optimizer = supernet, optimizer
         self._smoothing, self._clip, self._seed = label_smoothing, clip_norm, seed
-        self.class_weights = class_weights
+        self.class_weights, self.task = class_weights, task
         self._drops = bool(drop_probabilities(supernet))
 
     def run(
@@ -84,9 +86,11 @@ class PlainStep(Step):
         for index, each in enumerate(batch.sampled):
             logits = self._forward(number, index, each, batch)
             target = teacher if each.distilled else None
-            loss = subnet_loss(logits, batch.labels, target, smoothing=self._smoothing, weights=self.class_weights)
+            loss = self.task.subnet_loss(
+                logits, batch.labels, target, smoothing=self._smoothing, weights=self.class_weights
+            )
             if teacher is None and count > 1:
-                teacher = teacher_of(logits)
+                teacher = self.task.teacher_of(logits)
             torch.autograd.backward(loss / count)
             total += loss.detach() / count
         return total

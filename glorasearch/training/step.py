@@ -1,4 +1,4 @@
-"""What every kind of training step has in common: interface, losses, randomness inside the model."""
+"""What every kind of training step has in common: interface, randomness inside the model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glorasearch.training.balance import image_weights
 from glorasearch.training.communicator import Communicator
 from glorasearch.training.sampling import MODEL_TAG, SampledSubnet, step_generator
 
@@ -25,7 +23,7 @@ class RankBatch:
     images: Tensor
     """`(N / ranks, C, H, W)`"""
     labels: Tensor
-    """`(N / ranks,)`"""
+    """Targets of the task: `(N / ranks,)`, or `(N / ranks, outputs)`."""
 
 
 class Step(ABC):
@@ -35,7 +33,7 @@ class Step(ABC):
     def run(
         self, number: int, sampled: Sequence[SampledSubnet], images: Tensor, labels: Tensor, lr_scale: float
     ) -> Tensor:
-        """One optimiser step on `images (N, C, H, W)` and `labels (N,)`, the peak learning rates times `lr_scale`.
+        """One optimiser step on `images (N, C, H, W)` and their targets, the peak learning rates times `lr_scale`.
 
         Returns:
             `(2,)`: mean loss in nats and norm of the gradient before clipping, on the device (not synchronised).
@@ -64,38 +62,6 @@ class Step(ABC):
     @abstractmethod
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore a copy of a result of `state`, of any kind of step."""
-
-
-def label_loss(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy of `(N, classes)` logits against `(N,)` labels, with label smoothing; a scalar in nats.
-
-    With `weights`, `(classes,)`, each image's is multiplied by that of its class before the mean is taken.
-    """
-    if weights is None:
-        return F.cross_entropy(_at_least_float32(logits), labels, label_smoothing=smoothing)
-    each = F.cross_entropy(_at_least_float32(logits), labels, label_smoothing=smoothing, reduction="none")
-    return (each * image_weights(labels, weights)).mean()
-
-
-def distillation_loss(logits: Tensor, teacher: Tensor) -> Tensor:
-    """Mean cross-entropy of `(N, classes)` logits against the teacher's softmax `(N, classes)`; a scalar in nats."""
-    return -(teacher * F.log_softmax(_at_least_float32(logits), dim=-1)).sum(-1).mean()
-
-
-def teacher_of(logits: Tensor) -> Tensor:
-    """The target of distillation: the softmax of `(N, classes)` logits, without a gradient."""
-    return _at_least_float32(logits.detach()).softmax(-1)
-
-
-def subnet_loss(
-    logits: Tensor, labels: Tensor, teacher: Tensor | None, *, smoothing: float, weights: Tensor | None = None
-) -> Tensor:
-    """The loss of one subnet of a step: against the teacher if there is one, else against the labels."""
-    return label_loss(logits, labels, smoothing, weights) if teacher is None else distillation_loss(logits, teacher)
-
-
-def _at_least_float32(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def drop_probabilities(model: nn.Module) -> dict[str, float]:

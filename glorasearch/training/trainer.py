@@ -86,7 +86,7 @@ class SupernetTrainer:
             on_step: called with the number of steps done, after each of them.
 
         Raises:
-            ConfigError: if the processes cannot share the ranks equally.
+            ConfigError: if the processes cannot share the ranks equally, or there are no classes to balance.
         """
         self._communicator = communicator or SingleProcess()
         if config.ranks % self._communicator.size:
@@ -286,6 +286,7 @@ class SupernetTrainer:
             clip_norm=config.clip_norm,
             seed=config.seed,
             class_weights=loss_weights(config, self._data, self._device),
+            task=self._data.task,
         )
         if self._compile == "off" or not cuda:
             return plain

@@ -14,10 +14,10 @@ from glorasearch.fused.gradients import merge, raw_gradient
 from glorasearch.fused.layout import Shape
 from glorasearch.space import SearchSpace, sample
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import CLASSIFY
 from glorasearch.training import SampledSubnet
 from glorasearch.training.optimizer import SupernetOptimizer
 from glorasearch.training.plain_step import PlainStep
-from glorasearch.training.step import subnet_loss, teacher_of
 
 pytestmark = pytest.mark.gpu
 TOKENS = 64 * 197
@@ -64,8 +64,8 @@ def supernets(count: int, **arguments: float) -> list[Supernet]:
 
 
 def fused_step(supernet: Supernet, dtype: torch.dtype) -> FusedStep:
-    config = StepConfig(batch_size=16, dtype=dtype)
-    return FusedStep(supernet, config, loss=partial(subnet_loss, smoothing=0.0), teacher=teacher_of)
+    config = StepConfig(dtype=dtype)
+    return FusedStep(supernet, config, loss=partial(CLASSIFY.subnet_loss, smoothing=0.0), teacher=CLASSIFY.teacher_of)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-3), (torch.bfloat16, 5e-2)])

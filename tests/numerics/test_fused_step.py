@@ -20,10 +20,10 @@ from glorasearch.fused.layout import DENSE, EXTRA, SPECTRAL, Shape, encode
 from glorasearch.fused.pool import pool_of
 from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import CLASSIFY
 from glorasearch.training import SampledSubnet, TrainingConfig
 from glorasearch.training.optimizer import SupernetOptimizer, peak_rates
 from glorasearch.training.plain_step import PlainStep
-from glorasearch.training.step import subnet_loss, teacher_of
 
 CHOICES = {
     "A": ["none", "constant", "vector", "lora:1", "lora:3"],
@@ -167,8 +167,8 @@ def test_steps_move_what_the_plain_steps_move(
 ) -> None:
     first, second = supernets(entangle, qkv_bias, choices, warmup=2)
     plain = plain_step(first)
-    config = StepConfig(batch_size=6, paths=paths, weight_decay=1e-2, dtype=torch.float64)
-    fused = FusedStep(second, config, loss=partial(subnet_loss, smoothing=0.1), teacher=teacher_of)
+    config = StepConfig(paths=paths, weight_decay=1e-2, dtype=torch.float64)
+    fused = FusedStep(second, config, loss=partial(CLASSIFY.subnet_loss, smoothing=0.1), teacher=CLASSIFY.teacher_of)
     rng, peaks = np.random.default_rng(0), peak_rates(first.space, RECIPE)
     for number in range(4):
         images = torch.randn(6, 3, 32, 32, dtype=torch.float64)
@@ -194,9 +194,9 @@ def test_either_step_goes_on_with_the_others_state() -> None:
     first, second = supernets("untied", True)
     plain, config = (
         plain_step(first),
-        StepConfig(batch_size=6, weight_decay=1e-2, dtype=torch.float64),
+        StepConfig(weight_decay=1e-2, dtype=torch.float64),
     )
-    fused = FusedStep(second, config, loss=partial(subnet_loss, smoothing=0.1), teacher=teacher_of)
+    fused = FusedStep(second, config, loss=partial(CLASSIFY.subnet_loss, smoothing=0.1), teacher=CLASSIFY.teacher_of)
     rng = np.random.default_rng(4)
     images, labels = torch.randn(6, 3, 32, 32, dtype=torch.float64), torch.randint(0, 5, (6,))
     plain.run(0, [SampledSubnet(sample(first.space, rng))], images, labels, 1.0)

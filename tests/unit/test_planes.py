@@ -15,7 +15,19 @@ from typing import Any
 import pytest
 
 CONTROL = ("choices", "db", "race", "search", "space")
-DATA = ("adapters", "supernet", "backbone", "data", "training", "evaluation", "weights", "export", "fused", "stacked")
+DATA = (
+    "adapters",
+    "tasks",
+    "supernet",
+    "backbone",
+    "data",
+    "training",
+    "evaluation",
+    "weights",
+    "export",
+    "fused",
+    "stacked",
+)
 ONLY_DATA = ("torch", "torchvision", "timm", "ray", "tensorboardX")
 ONLY_CONTROL = ("sqlalchemy", "alembic", "optuna", "ray", "tensorboardX")
 APART = (

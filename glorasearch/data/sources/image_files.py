@@ -133,7 +133,7 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def each_file_once(paths: Sequence[str], labels: Sequence[int], subject: str, ignored: Counter[str]) -> list[int]:
+def each_file_once(paths: Sequence[str], labels: Sequence[Hashable], subject: str, ignored: Counter[str]) -> list[int]:
     """Positions of files that somebody else listed, without further names of the same file.
 
     Raises:

@@ -18,6 +18,7 @@ from glorasearch.data.records import ArrayRecords
 from glorasearch.data.sources.source_splits import SourceSplits
 from glorasearch.data.splitter import IntArray
 from glorasearch.errors import DataError
+from glorasearch.tasks.kinds import TaskKind
 
 POSITIONS = ("train", "search", "test")
 """Arrays of positions in the one list, all or none."""
@@ -33,20 +34,22 @@ FORMS = (
 )
 
 
-def read_npz(location: str) -> SourceSplits:
+def read_npz(location: str, task: TaskKind = "classify") -> SourceSplits:
     """The images of one task.
 
     Args:
         location: `<path>.npz`, or `<path>.npz#<task>`, where the name of each array begins with `<task>_`.
+        task: what is asked of the images.
 
-    Images are `(n, H, W)`, `(n, H, W, 1)` or `(n, H, W, 3)` uint8, labels `(n,)` or `(n, 1)` integers from 0. They are
-    resized to the backbone's input as a whole and not cropped. An array of texts called `classes` names the classes.
+    Images are `(n, H, W)`, `(n, H, W, 1)` or `(n, H, W, 3)` uint8, labels `(n,)` or `(n, 1)` integers from 0, or with
+    several labels an image `(n, labels)` of 0 and 1. Images are resized to the backbone's input as a whole and not
+    cropped. An array of texts called `classes` names the classes, or labels.
 
     Raises:
         DataError: if the file or an array is missing or has another form, or a position is out of range or twice there.
     """
-    path, task = split_location(location)
-    archive = _Archive(user_path(path), f"{task}_" if task else "", f"{NPZ}{location}")
+    path, part = split_location(location)
+    archive = _Archive(user_path(path), f"{part}_" if part else "", f"{NPZ}{location}", task)
     if archive.has("x"):
         return _one_list(archive)
     records: dict[str, ArrayRecords] = {}
@@ -61,6 +64,7 @@ def read_npz(location: str) -> SourceSplits:
         archive.subject,
         records["train"],
         _class_names(archive, list(records.values())),
+        task,
         search=records.get("search"),
         test=records.get("test"),
         origins=origins,
@@ -74,7 +78,7 @@ def _one_list(archive: _Archive) -> SourceSplits:
     present = [role for role in POSITIONS if archive.has(role)]
     if not present:
         origins = {"train": archive.origin("x")}
-        return SourceSplits(archive.subject, everything, names, origins=origins, whole_image=True)
+        return SourceSplits(archive.subject, everything, names, archive.task, origins=origins, whole_image=True)
     if len(present) < len(POSITIONS):
         lacking = ", ".join(role for role in POSITIONS if role not in present)
         raise archive.error(f"has positions of {', '.join(present)}, but not of {lacking}; give all three or none")
@@ -83,6 +87,7 @@ def _one_list(archive: _Archive) -> SourceSplits:
         archive.subject,
         everything.take(positions["train"]),
         names,
+        archive.task,
         search=everything.take(positions["search"]),
         test=everything.take(positions["test"]),
         fixed=True,
@@ -93,7 +98,16 @@ def _one_list(archive: _Archive) -> SourceSplits:
 
 def _class_names(archive: _Archive, lists: list[ArrayRecords]) -> tuple[str, ...]:
     if archive.has("classes"):
-        return tuple(str(name) for name in archive.array("classes").tolist())
+        names = tuple(str(name) for name in archive.array("classes").tolist())
+        columns = {records.labels.shape[1] for records in lists if records.labels.ndim == 2}
+        if columns - {len(names)}:
+            raise archive.error(f"{len(names)} names in 'classes' are not those of {min(columns)} columns of labels")
+        return names
+    if archive.task != "classify":
+        widths = sorted({records.labels.shape[1] for records in lists})
+        if len(widths) > 1:
+            raise archive.error(f"its splits have {widths[0]} and {widths[-1]} columns of labels")
+        return tuple(map(str, range(widths[0])))
     largest = max((int(records.labels.max()) for records in lists if len(records)), default=-1)
     images = sum(map(len, lists))
     if largest >= images:
@@ -112,8 +126,8 @@ def _reason(error: Exception) -> str:
 class _Archive:
     """The arrays of one task in an open archive; each is read when it is asked for."""
 
-    def __init__(self, path: Path, prefix: str, subject: str) -> None:
-        self.subject = subject
+    def __init__(self, path: Path, prefix: str, subject: str, task: TaskKind) -> None:
+        self.subject, self.task = subject, task
         self._path, self._prefix = path, prefix
         if not path.is_file():
             raise self.error(f"{path} is not a file")
@@ -178,13 +192,32 @@ class _Archive:
             raise self.error(
                 f"{self._prefix}{images} is {pixels.dtype} {pixels.shape}; expected uint8 (n, H, W) or (n, H, W, 3)"
             )
+        if self.task != "classify":
+            return ArrayRecords(pixels.reshape(shape), self._matrix(labels, classes, len(pixels)), self._place(images))
         flat = classes.reshape(-1)
         if not np.issubdtype(classes.dtype, np.integer) or len(flat) != len(pixels) or len(classes) != len(pixels):
             raise self.error(
                 f"{self._prefix}{labels} is {classes.dtype} {classes.shape}; expected one integer for each of "
-                f"{len(pixels)} images"
+                f'{len(pixels)} images; a matrix of 0 and 1 needs data.task = "multilabel"'
             )
-        return ArrayRecords(pixels.reshape(shape), flat.astype(np.int64), f"{self.subject}, {self._prefix}{images}")
+        return ArrayRecords(pixels.reshape(shape), flat.astype(np.int64), self._place(images))
+
+    def _place(self, images: str) -> str:
+        return f"{self.subject}, {self._prefix}{images}"
+
+    def _matrix(self, name: str, labels: npt.NDArray[Any], images: int) -> npt.NDArray[np.float32]:
+        """The labels of images with several."""
+        numeric = np.issubdtype(labels.dtype, np.number) or labels.dtype == np.bool_
+        if labels.ndim != 2 or len(labels) != images or not labels.shape[1] or not numeric:
+            raise self.error(
+                f"{self._prefix}{name} is {labels.dtype} {labels.shape}; expected ({images}, labels) of 0 and 1, since "
+                f"data.task is {self.task!r}"
+            )
+        wrong = np.argwhere((labels != 0) & (labels != 1))
+        if len(wrong):
+            row, column = wrong[0].tolist()
+            raise self.error(f"{self._prefix}{name}[{row}, {column}] is {labels[row, column]}; expected 0 or 1")
+        return labels.astype(np.float32)
 
     def positions(self, role: str, images: int) -> IntArray:
         found = self.array(role)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glorasearch.data.config import OWN_SCHEMES, DataConfig
+from glorasearch.data.config import CSV, NPZ, OWN_SCHEMES, DataConfig
 from glorasearch.data.sources.source_splits import SourceSplits
 from glorasearch.errors import DataError
 
@@ -10,8 +10,8 @@ TIMM_PREFIXES = ("", "torch", "hfds", "hfids", "tfds", "wds")
 """Allowed before the `/` of a timm name; a name without a prefix is a folder or tar file at `data.root`."""
 
 ALLOWED = (
-    "digits, vtab:<root>/<task>, folder:<path>, npz:<file>.npz#<task>, and timm names, such as torch/cifar100 with "
-    "data.root"
+    "digits, vtab:<root>/<task>, folder:<path>, csv:<file>.csv, npz:<file>.npz#<task>, and timm names, such as "
+    "torch/cifar100 with data.root"
 )
 """The kinds of sources, for messages."""
 
@@ -35,10 +35,14 @@ def read_source(config: DataConfig) -> SourceSplits:
         from glorasearch.data.sources.folder import read_folder
 
         return read_folder(source.removeprefix("folder:"))
-    if source.startswith("npz:"):
+    if source.startswith(CSV):
+        from glorasearch.data.sources.csv_file import read_csv
+
+        return read_csv(source.removeprefix(CSV), config.root, config.task)
+    if source.startswith(NPZ):
         from glorasearch.data.sources.npz import read_npz
 
-        return read_npz(source.removeprefix("npz:"))
+        return read_npz(source.removeprefix(NPZ), config.task)
     check_source(source, config.root)
     from glorasearch.data.sources.timm_source import read_timm
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from glorasearch.data.input_spec import InputSpec
 from glorasearch.data.records import Records
+from glorasearch.tasks.kinds import TaskKind
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class SourceSplits:
     """The source's name in messages."""
     train: Records
     class_names: tuple[str, ...]
+    """In the order of the outputs."""
+    task: TaskKind = "classify"
     search: Records | None = None
     test: Records | None = None
     fixed: bool = False

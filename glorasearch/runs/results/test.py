@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from pydantic import Field
@@ -37,7 +37,10 @@ class DataSummary(FrozenModel):
     """The three splits."""
 
     source: str
+    task: str = "classify"
+    """What is asked of an image."""
     classes: int
+    """Classes, or labels."""
     input: dict[str, Any]
     """What the backbone sees: size, mean, standard deviation, crop."""
     train: SplitSummary
@@ -103,7 +106,7 @@ class TemperatureFound(FrozenModel):
 
 
 class ClassTest(FrozenModel):
-    """The test images of one class."""
+    """The test images of one class, or with one label."""
 
     name: str
     images: int
@@ -112,17 +115,15 @@ class ClassTest(FrozenModel):
     predicted: int | None = None
     """Test images of any class that it takes for this one: `correct / predicted` is the precision; None in reports of
     earlier versions."""
+    auc: float | None = None
+    """With several labels an image: the area under the label's ROC curve; None if all test images have it."""
+    average_precision: float | None = None
+    """Likewise, of its curve of precision and recall."""
 
     @classmethod
-    def each(cls, names: Sequence[str], labels: Sequence[int], predicted: Sequence[int]) -> tuple[Self, ...]:
-        """Of every class that has a test image, in the order of the outputs."""
-        images, taken = Counter(labels), Counter(predicted)
-        right = Counter(label for label, found in zip(labels, predicted, strict=True) if label == found)
-        return tuple(
-            cls(name=name, images=images[label], correct=right[label], predicted=taken[label])
-            for label, name in enumerate(names)
-            if images[label]
-        )
+    def each(cls, names: Sequence[str], by_output: Sequence[Mapping[str, Any]]) -> tuple[Self, ...]:
+        """Of every class that has a test image, in the order of the outputs; `by_output` is from `Task.by_output`."""
+        return tuple(cls(name=name, **own) for name, own in zip(names, by_output, strict=True) if own["images"])
 
 
 class TestResult(WinnerTest, StageResult, stage="test"):

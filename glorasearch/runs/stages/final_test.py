@@ -27,7 +27,6 @@ from glorasearch.runs.results import (
 from glorasearch.runs.session import Session
 from glorasearch.runs.tables import write_tables
 from glorasearch.space import sample_within_budget
-from glorasearch.statistics import measure
 
 RANDOM_TAG = 23
 MIRRORED = "top1_mirrored"
@@ -65,7 +64,8 @@ def final_test(session: Session) -> TestResult:
             baselines[name] = images.right(answers)
             baselines_metrics[name] = images.of_baseline(answers) | images.mirrored(merged)
             advance(2 + count + len(baselines), "")
-    labels, predicted = splits.test.labels.tolist(), outputs.predicted.tolist()
+    task, labels = splits.test.task, splits.test.labels
+    by_output = task.by_output(outputs.logits.numpy(), outputs.predicted.numpy(), labels.numpy())
     return TestResult(
         files=write_tables(session.files.folder, splits, outputs, 1.0 if temperature is None else temperature.value),
         test_accuracy=refitted.accuracy,
@@ -83,10 +83,10 @@ def final_test(session: Session) -> TestResult:
         if count
         else None,
         splits=DataSummary.from_json(splits.describe()),
-        by_class=ClassTest.each(splits.class_names, labels, predicted),
+        by_class=ClassTest.each(splits.class_names, by_output),
         metrics=metrics,
         baselines_metrics=baselines_metrics,
-        confusion=Confusion.each(labels, predicted),
+        confusion=Confusion.each(labels.tolist(), outputs.predicted.tolist()) if task.exclusive else (),
         temperature=temperature,
     )
 
@@ -114,10 +114,10 @@ class _TestImages:
             return {}
         outputs = outputs_on_test(model, self.split, **self._how, mirrored=True)
         arrays = (outputs.logits.numpy(), outputs.predicted.numpy(), self.split.labels.numpy())
-        return {MIRRORED: MetricTest.of(measure(*arrays, ("top1",))["top1"])}
+        return {MIRRORED: MetricTest.of(self.split.task.measure(*arrays, ("top1",))["top1"])}
 
     def right(self, outputs: TestOutputs) -> Correct:
-        return Correct.pack((outputs.predicted == self.split.labels).tolist())
+        return Correct.pack(self.split.task.matches(outputs.predicted, self.split.labels).tolist())
 
     def of_winner(self, outputs: TestOutputs, temperature: TemperatureFound | None) -> dict[str, MetricTest]:
         """Its metrics, with intervals, and at its temperature, too."""
@@ -130,6 +130,7 @@ class _TestImages:
 
     def _measured(self, outputs: TestOutputs, **options: Any) -> dict[str, MetricTest]:
         arrays = (outputs.logits.numpy(), outputs.predicted.numpy(), self.split.labels.numpy())
-        config = self.session.config
-        found = measure(*arrays, config.report.metrics, seed=config.seed, **options)
+        config, task = self.session.config, self.split.task
+        asked = config.report.metrics if "metrics" in config.report.model_fields_set else task.words.metrics
+        found = task.measure(*arrays, asked, seed=config.seed, **options)
         return {name: MetricTest.of(estimate) for name, estimate in found.items()}

@@ -89,7 +89,7 @@ def _train(
         if subnets.keys() <= record.values.keys():
             keep(session, stage, TrainingRecord(record.step, {SECONDS: before + elapsed()}))
             scores = _scores(session, stage, config, subnets, reached)
-            if record.step < config.steps and is_behind(scores, others, session.data.classes):
+            if record.step < config.steps and is_behind(scores, others, session.data.chance):
                 raise GivenUpError
 
     def advance(step: int) -> None:

@@ -108,7 +108,8 @@ def _judge(session: Session, pick: Pick, config: TrainingConfig) -> RefitJudgeme
     """Train the pick once without each fold of the search split, in this process, and compare it there with what it
     starts from: the supernet has not seen these images either. That the search chose by them favours its weights."""
     search, folds = session.data.search, session.config.refit.folds
-    fold = torch.from_numpy(fold_of(search.labels.numpy(), folds, session.config.seed))
+    task = search.task
+    fold = torch.from_numpy(fold_of(task.strata(search.labels.numpy()), folds, session.config.seed))
     fold = fold[torch.tensor(search.first_equals())]  # an image and its copies are in one fold
 
     def logits(supernet: Supernet) -> torch.Tensor:
@@ -120,18 +121,18 @@ def _judge(session: Session, pick: Pick, config: TrainingConfig) -> RefitJudgeme
     for number in range(folds):
         rest = session.data.train.with_search(search, (fold != number).nonzero()[:, 0])
         title = f"{_title(session, pick)}, fold {number + 1} of {folds}"
-        task = _task(session, pick, config, rest, stage_name(RefitResult, f"fold{number + 1}"), title)
-        done = train(session, task, LocalTraining())
+        work = _task(session, pick, config, rest, stage_name(RefitResult, f"fold{number + 1}"), title)
+        done = train(session, work, LocalTraining())
         steps, seconds = steps + done.steps, seconds + done.seconds
-        refitted = torch.where((fold == number)[:, None], logits(task.supernet), refitted)
+        refitted = torch.where((fold == number)[:, None], logits(work.supernet), refitted)
     return RefitJudgement(
         folds=folds,
         images=len(search),
-        correct=int((refitted.argmax(-1) == search.labels).sum()),
-        correct_inherited=int((inherited.argmax(-1) == search.labels).sum()),
+        correct=int(task.right(refitted, search.labels).sum()),
+        correct_inherited=int(task.right(inherited, search.labels).sum()),
         steps=steps,
         seconds=seconds,
-        temperature=1 / tempered_of(refitted, search.labels)[1],
+        temperature=1 / tempered_of(refitted, search.labels, task)[1],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 from support.stage_results import WINNER, report
@@ -14,6 +15,7 @@ from glorasearch.cli.output import echo_json
 from glorasearch.cli.report_table import print_report
 from glorasearch.runs.bars import ProgressBars
 from glorasearch.runs.results import ClassTest
+from glorasearch.tasks import CLASSIFY
 
 
 def bars(*, terminal: bool, interval: float = 3600.0) -> tuple[ProgressBars, io.StringIO]:
@@ -132,7 +134,8 @@ def test_names_of_the_package_of_runs() -> None:
 
 
 def test_the_hardest_classes_are_named_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
-    tests = ClassTest.each(["pl[ai]n", "[/red]", "c", "d", "e"], [0, 0, 1, 1, 2, 3], [0, 1, 0, 3, 2, 3])
+    labels, predicted = np.array([0, 0, 1, 1, 2, 3]), np.array([0, 1, 0, 3, 2, 3])
+    tests = ClassTest.each(["pl[ai]n", "[/red]", "c", "d", "e"], CLASSIFY.by_output(np.eye(5), predicted, labels))
     assert [(one.name, one.correct, one.images, one.predicted) for one in tests] == [
         ("pl[ai]n", 1, 2, 2), ("[/red]", 0, 2, 1), ("c", 1, 1, 1), ("d", 1, 1, 2)
     ]  # fmt: skip

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from glorasearch.data import Splits
 from glorasearch.evaluation import CandidateEvaluator, score_sums, scoring, tempered_of
-from glorasearch.evaluation.scoring import PendingSums, cross_entropies, device_sums
+from glorasearch.evaluation.scoring import PendingSums, device_sums
 from glorasearch.space import BETAS, sample
 from glorasearch.space.early_stopping import UNIT
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import CLASSIFY
 
 
 def draw(images: int, classes: int, scale: float, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -43,7 +44,7 @@ def test_it_is_the_least_of_the_equation_over_the_grid(classes: int, scale: floa
     sums = score_sums(logits, labels)
     assert [total / 120 for total in sums.nats] == pytest.approx(list(found.values()), abs=UNIT)
     assert sums.correct == int((logits.argmax(-1) == labels).sum())
-    assert sums.cross_entropy == float(cross_entropies(logits, labels).sum()) * UNIT, (
+    assert sums.cross_entropy == float(CLASSIFY.losses(logits, labels).sum()) * UNIT, (
         "as without temperatures, to the bit"
     )
 

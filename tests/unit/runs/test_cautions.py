@@ -12,23 +12,29 @@ from glorasearch.runs.statements import statements
 BITS = {count: Correct.pack([True] * count + [False] * (100 - count)).to_json() for count in (50, 60, 90)}
 
 
+def said_of(names: tuple[str, ...], *counts: tuple[int, ...]) -> tuple[str, ...]:
+    """The cautions on splits with so many images of each class."""
+    train, search, test = counts
+    return data_cautions(names, train, search, test, {"search": sum(search), "test": sum(test)})
+
+
 def test_data_that_suffices_is_not_spoken_of() -> None:
-    assert data_cautions(("a", "b"), (40, 40), (60, 60), (50, 50)) == ()
+    assert said_of(("a", "b"), (40, 40), (60, 60), (50, 50)) == ()
 
 
 def test_what_splits_are_too_small_for() -> None:
-    single, unsearched, untested, search, small = data_cautions(("a", "b", "c"), (9, 1, 1), (3, 0, 0), (2, 0, 0))
+    single, unsearched, untested, search, small = said_of(("a", "b", "c"), (9, 1, 1), (3, 0, 0), (2, 0, 0))
     assert single == "One image alone (train + search) teaches 2 classes ('b', 'c')."
     assert untested == "No test image is of 2 classes ('b', 'c'): accuracies on the test split say nothing of it."
     none = "No search image is of 2 classes ('b', 'c'): what is chosen by the search split ignores it."
     assert (unsearched, search[:36]) == (none, "The search split is small, 3 images:")
     assert small == "The test split is small, 2 images: an accuracy there may be off by 41 points (95 %)."
-    assert data_cautions(("a", "b"), (9, 1), (99, 1), (100, 1)) == ()
+    assert said_of(("a", "b"), (9, 1), (99, 1), (100, 1)) == ()
 
 
 @pytest.mark.parametrize(("images", "said"), [(92, True), (93, False)])
 def test_a_test_split_is_small_below_93_images(images: int, said: bool) -> None:
-    assert bool(data_cautions(("a", "b"), (9, 9), (90, 9), (images - 40, 40))) is said
+    assert bool(said_of(("a", "b"), (9, 9), (90, 9), (images - 40, 40))) is said
 
 
 def test_few_images_that_end_a_training_are_said() -> None:

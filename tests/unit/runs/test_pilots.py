@@ -56,23 +56,23 @@ def test_the_middle_runs_first() -> None:
 def test_a_pilot_is_given_up_when_it_is_clearly_behind_the_best_at_the_same_check() -> None:
     (first, _), (second, _) = BEHIND
     others = [ended(3e-3, 0.9, 0.4, 0.1), ended(1e-3, 0.5, stopped=True)]
-    assert not is_behind([2.0], [], 1_000)
-    assert is_behind([0.5 * first + 0.01], others, 1_000)
-    assert not is_behind([0.5 * first - 0.01], others, 1_000)
-    assert is_behind([0.1, 0.4 * second + 0.01], others, 1_000)
-    assert not is_behind([9.0, 0.4 * second - 0.01], others, 1_000), "the one that was given up was not there"
-    assert not is_behind([9.0, 9.0, 9.0], others, 1_000), "at its end there is nothing to save"
+    assert not is_behind([2.0], [], math.log(1_000))
+    assert is_behind([0.5 * first + 0.01], others, math.log(1_000))
+    assert not is_behind([0.5 * first - 0.01], others, math.log(1_000))
+    assert is_behind([0.1, 0.4 * second + 0.01], others, math.log(1_000))
+    assert not is_behind([9.0, 0.4 * second - 0.01], others, math.log(1_000)), "the one that was given up was not there"
+    assert not is_behind([9.0, 9.0, 9.0], others, math.log(1_000)), "at its end there is nothing to save"
 
 
 def test_where_scores_are_near_chance_the_way_down_from_it_counts() -> None:
     chance, others = math.log(10), [ended(3e-3, math.log(10) - 0.3, math.log(10) - 0.8, 1.0)]
     (_, first), (_, second) = BEHIND
-    assert is_behind([chance - 0.3 * first + 0.01], others, 10)
-    assert not is_behind([chance - 0.3 * first - 0.01], others, 10)
-    assert is_behind([chance, chance - 0.8 * second + 0.01], others, 10)
-    assert not is_behind([chance, chance - 0.8 * second - 0.01], others, 10)
+    assert is_behind([chance - 0.3 * first + 0.01], others, math.log(10))
+    assert not is_behind([chance - 0.3 * first - 0.01], others, math.log(10))
+    assert is_behind([chance, chance - 0.8 * second + 0.01], others, math.log(10))
+    assert not is_behind([chance, chance - 0.8 * second - 0.01], others, math.log(10))
     still = [ended(3e-3, chance - 0.04 * chance, 1.0, 1.0)]
-    assert not is_behind([chance + 0.01], still, 10), "no pilot has learnt anything yet"
+    assert not is_behind([chance + 0.01], still, math.log(10)), "no pilot has learnt anything yet"
 
 
 def test_the_best_is_one_that_came_to_its_end() -> None:

@@ -22,10 +22,11 @@ from torch import Tensor
 from glorasearch.data import TrainSplit
 from glorasearch.stacked import MixedImages, StackedTrainer
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import CLASSIFY
+from glorasearch.tasks.classify import image_weights
 from glorasearch.training import Fixed, SupernetTrainer
-from glorasearch.training.balance import balanced_epoch, class_weights, image_weights
+from glorasearch.training.balance import balanced_epoch, class_weights
 from glorasearch.training.sampling import BatchOrder
-from glorasearch.training.step import label_loss
 
 Build = Callable[..., SupernetTrainer]
 MakeSupernet = Callable[..., Supernet]
@@ -80,9 +81,11 @@ def test_the_loss_is_torchs_weighted_one() -> None:
     logits, labels = torch.randn(12, 4, generator=generator), torch.arange(12) % 3
     weights = torch.tensor([0.5, 2.0, 1.5, 1.0])
     expected = F.cross_entropy(logits, labels, weight=weights) * weights[labels].mean()
-    assert float(label_loss(logits, labels, 0.0, weights)) == pytest.approx(float(expected))
+    assert float(CLASSIFY.label_loss(logits, labels, 0.0, weights)) == pytest.approx(float(expected))
     each = F.cross_entropy(logits, labels, label_smoothing=0.2, reduction="none")
-    assert float(label_loss(logits, labels, 0.2, weights)) == pytest.approx(float((each * weights[labels]).mean()))
+    assert float(CLASSIFY.label_loss(logits, labels, 0.2, weights)) == pytest.approx(
+        float((each * weights[labels]).mean())
+    )
 
 
 @BALANCED

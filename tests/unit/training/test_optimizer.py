@@ -10,9 +10,9 @@ import torch
 from glorasearch.adapters import offered_choices
 from glorasearch.space import LayerShape, SearchSpace
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import CLASSIFY
 from glorasearch.training import TrainingConfig
 from glorasearch.training.optimizer import SPECTRUM_SHARE, SupernetOptimizer, lr_scale, peak_rates
-from glorasearch.training.step import distillation_loss, label_loss
 
 MakeSupernet = Callable[..., Supernet]
 
@@ -116,16 +116,16 @@ def test_label_smoothing() -> None:
     logs = logits.float().log_softmax(-1)
     sharp = -logs[torch.arange(6), labels].mean()
     even = -logs.mean(-1).mean()
-    assert float(label_loss(logits, labels, 0.0)) == pytest.approx(float(sharp))
-    assert float(label_loss(logits, labels, 0.3)) == pytest.approx(float(0.7 * sharp + 0.3 * even))
+    assert float(CLASSIFY.label_loss(logits, labels, 0.0)) == pytest.approx(float(sharp))
+    assert float(CLASSIFY.label_loss(logits, labels, 0.3)) == pytest.approx(float(0.7 * sharp + 0.3 * even))
 
 
 def test_distillation_is_smallest_at_the_teacher() -> None:
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     teacher = logits.softmax(-1)
     entropy = -(teacher * teacher.log()).sum(-1).mean()
-    assert float(distillation_loss(logits, teacher)) == pytest.approx(float(entropy), rel=1e-5)
-    assert distillation_loss(logits + torch.eye(6, 4), teacher) > entropy
+    assert float(CLASSIFY.distillation_loss(logits, teacher)) == pytest.approx(float(entropy), rel=1e-5)
+    assert CLASSIFY.distillation_loss(logits + torch.eye(6, 4), teacher) > entropy
 
 
 def test_a_spectrum_of_every_size_moves_its_weight_as_far() -> None:

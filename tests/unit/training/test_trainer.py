@@ -15,9 +15,10 @@ from glorasearch.data import SearchData
 from glorasearch.errors import BackboneError, ConfigError
 from glorasearch.space import BoundSpace, Gene, LayerShape, Subnet
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import CLASSIFY
 from glorasearch.training import Fixed, Sandwich, SupernetTrainer, TrainingRecord, Uniform
 from glorasearch.training.optimizer import lr_scale
-from glorasearch.training.step import distillation_loss, drop_probabilities
+from glorasearch.training.step import drop_probabilities
 
 Build = Callable[..., SupernetTrainer]
 MakeSupernet = Callable[..., Supernet]
@@ -127,7 +128,7 @@ def test_gradients_of_a_sandwich_step(make_trainer: Build, make_supernet: MakeSu
     total = F.cross_entropy(logits, labels, label_smoothing=0.1)
     for path in rest:
         with twin.activate(path.subnet):
-            total = total + distillation_loss(twin(images), logits.detach().softmax(-1))
+            total = total + CLASSIFY.distillation_loss(twin(images), logits.detach().softmax(-1))
     (total / 3).backward()  # type: ignore[no-untyped-call]
     named = twin.adapter_parameters() | twin.head_parameters()
     expected = {name: p.grad for name, p in named.items() if p.grad is not None}

@@ -1,0 +1,35 @@
+"""What a run cannot be asked for because of its task, in words, before any work starts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from glorasearch.race import RaceConfig
+from glorasearch.runs.report_config import ReportConfig
+from glorasearch.search import SearchConfig
+from glorasearch.space import CLASS_METRICS, FITNESSES
+from glorasearch.tasks.kinds import TaskKind, words_of
+from glorasearch.training import TrainSection
+
+_BECAUSE: Final = 'an image has any number of labels (data.task = "multilabel")'
+
+
+def task_fault(
+    task: TaskKind, train: TrainSection, search: SearchConfig, race: RaceConfig, report: ReportConfig
+) -> str | None:
+    """Why these sections do not fit the task; None if they do."""
+    known = words_of(task).metrics
+    foreign = [name for name in report.metrics if name not in known]
+    if "metrics" in report.model_fields_set and foreign:
+        return f"report.metrics has {', '.join(foreign)}; with data.task {task!r} there are {', '.join(known)}"
+    if task == "classify":
+        return None
+    if race.enabled:
+        return f"race.enabled is true, but a race judges and teaches by classes, and {_BECAUSE}; set it to false"
+    if search.fitness in CLASS_METRICS:
+        return f"search.fitness is {search.fitness!r}, but {_BECAUSE}; take {', '.join(FITNESSES)}"
+    if report.flips:
+        return f"report.flips averages the probabilities of classes, but {_BECAUSE}; leave it out"
+    if train.balance != "none":
+        return f"train.balance is {train.balance!r}, which balances classes, but {_BECAUSE}; leave it out"
+    return None

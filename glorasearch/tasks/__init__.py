@@ -1,0 +1,14 @@
+"""What is asked of an image: one class of several, or each of several labels; all that depends on it, in one object."""
+
+from typing import TYPE_CHECKING
+
+from glorasearch.lazy import lazy_names
+from glorasearch.tasks.kinds import TaskKind
+
+if TYPE_CHECKING:
+    from glorasearch.tasks.base import Task
+    from glorasearch.tasks.table import CLASSIFY, MULTILABEL, task_of
+
+__all__ = ["CLASSIFY", "MULTILABEL", "Task", "TaskKind", "task_of"]
+
+__getattr__ = lazy_names(__name__, {"base": ("Task",), "table": ("CLASSIFY", "MULTILABEL", "task_of")})

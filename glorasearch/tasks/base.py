@@ -1,0 +1,121 @@
+"""The interface of a task: targets, loss of a training, score of a candidate, metrics of the test images.
+
+What trains, searches, tests and exports asks the task of its images and knows of no classes itself.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from glorasearch.statistics import Estimate, Metric
+from glorasearch.tasks.kinds import WORDS, TaskKind, Words
+
+Array = npt.NDArray[Any]
+
+
+class Task(ABC):
+    """What is asked of an image. Targets of N images are `(N, ...)`: `(N,)` labels, or `(N, outputs)`."""
+
+    kind: ClassVar[TaskKind]
+    exclusive: ClassVar[bool]
+    """Whether an image has one class, so that classes can be balanced, stratified and confused."""
+
+    @property
+    def words(self) -> Words:
+        """How it is spoken of."""
+        return WORDS[self.kind]
+
+    # Training
+
+    @abstractmethod
+    def label_loss(self, logits: Tensor, targets: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+        """Mean loss of logits `(N, outputs)` against the targets of N images; a scalar in nats."""
+
+    @abstractmethod
+    def distillation_loss(self, logits: Tensor, teacher: Tensor) -> Tensor:
+        """The same against what `teacher_of` made of another model's logits."""
+
+    @abstractmethod
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """`(..., outputs)` probabilities of logits `(..., outputs)`."""
+
+    def teacher_of(self, logits: Tensor) -> Tensor:
+        """The target of distillation: the probabilities of logits, without a gradient."""
+        return self.probabilities(at_least_float32(logits.detach()))
+
+    def subnet_loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        teacher: Tensor | None,
+        *,
+        smoothing: float,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of one subnet of a step: against the teacher if there is one, else against the targets."""
+        if teacher is None:
+            return self.label_loss(logits, targets, smoothing, weights)
+        return self.distillation_loss(logits, teacher)
+
+    @abstractmethod
+    def chance(self, outputs: int) -> float:
+        """The loss of a model that knows nothing, nats."""
+
+    # Scores
+
+    @abstractmethod
+    def predicted(self, logits: Tensor) -> Tensor:
+        """What a model says, in the form of targets."""
+
+    @abstractmethod
+    def matches(self, predicted: Tensor, targets: Tensor) -> Tensor:
+        """`(N,)` bool: of which images that is right."""
+
+    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """`(N,)` bool: the images of which logits `(N, outputs)` say what the targets are."""
+        return self.matches(self.predicted(logits), targets)
+
+    @abstractmethod
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """`(N,)` float64: an image's loss, in whole units of 2⁻³⁰ nats, not negative."""
+
+    @abstractmethod
+    def tempered_losses(self, logits: Tensor, targets: Tensor, betas: Tensor) -> Tensor:
+        """`(K, N)`: the same of logits multiplied by each of `betas` `(K,)`."""
+
+    # Data, report, export
+
+    @abstractmethod
+    def strata(self, targets: Array) -> npt.NDArray[np.int64]:
+        """`(N,)` the groups in whose proportions splits are drawn and folds are made."""
+
+    @abstractmethod
+    def images_of(self, targets: Array, outputs: int) -> list[int]:
+        """How many images each output has."""
+
+    @abstractmethod
+    def by_output(self, logits: Array, predicted: Array, targets: Array) -> list[dict[str, Any]]:
+        """Of each output `images` that have it, those of them of which it is said, `correct`, all of which it is said,
+        `predicted`, and what else is known."""
+
+    @abstractmethod
+    def written(self, target: Any, names: Sequence[str]) -> str:
+        """The target of one image, as `tolist` gives it, in a table."""
+
+    @abstractmethod
+    def measure(
+        self, logits: Array, predicted: Array, targets: Array, metrics: Iterable[Metric], **options: Any
+    ) -> dict[str, Estimate]:
+        """The metrics of test images; `options` are those of `glorasearch.statistics.measure`."""
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """The logits, those of a mixed forward pass as float32."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
