@@ -113,7 +113,7 @@ def test_the_export_is_the_pick_and_the_report_says_who_won(
         assert rungs[f"accuracy/{candidate.label}"] == [(one.rung, one.accuracy) for one in candidate.scores]
         assert rungs[f"tempered/{candidate.label}"] == [(one.rung, one.tempered) for one in candidate.scores]
     assert [step for step, _ in csv_points(raced.curves, "race")["best_accuracy"]] == steps
-    for stage, last in (("refit:teachers-0", 100), ("refit", 120)):
+    for stage, last in (("refit:teachers-0", 100), ("refit:taught", 120)):
         points = csv_points(raced.curves, stage)
         assert points["loss"][-1][0] == points["images_per_second"][-1][0] == last
 

@@ -143,11 +143,11 @@ def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
     supernet = session.supernet(session.space_of(pick.space_key), training=True)
     backbone = session.fresh_backbone(drop_path=config.drop_path)
     latest: dict[str, float] = {}
-    split = session.data.train_and_search()
+    split, stage = session.data.train_and_search(), stage_name(RefitResult, "taught")
 
     def record(row: TrainingRecord) -> None:
         latest.update(row.values)
-        keep(session, RefitResult.stage, row)
+        keep(session, stage, row)
 
     with session.progress.task(_title(session, pick), config.steps) as advance:
         trainer = StackedTrainer(
@@ -156,7 +156,7 @@ def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
             split,
             device=session.device,
             compile=session.config.compile,
-            checkpoint=session.files.checkpoint(stage_name(RefitResult, "taught")),
+            checkpoint=session.files.checkpoint(stage),
             on_record=record,
             on_step=lambda step: advance(step, f"loss {latest['loss']:.3f}" if "loss" in latest else ""),
             targets=mixed,
