@@ -112,3 +112,15 @@ def test_erasing_leaves_one_rectangle(make_split: Make) -> None:
         assert float(after[:, box[0], box[1]].abs().max()) == 0
         assert erased[box].sum() == erased.sum()
         assert 0.01 < float(erased.float().mean()) < 0.45
+
+
+def test_targets_of_several_labels_are_mixed_as_they_are(make_split: Make) -> None:
+    split = make_split()
+    several = torch.rand(30, 10, generator=torch.Generator().manual_seed(0)).round()
+    labelled = TrainSplit(split._pixels, several, split.spec, split._fingerprints, 10)
+    plain, labels = batches(labelled, hflip=1.0).rank(0, 0, INDICES, 0, 1, CPU)
+    assert torch.equal(labels, several[INDICES])
+    images, targets = batches(labelled, hflip=1.0, mixup=0.8).rank(0, 0, INDICES, 0, 1, CPU)
+    own, other = several[INDICES], several[INDICES.flip(0)]
+    share = ((images - plain.flip(0)) / (plain - plain.flip(0))).nanmedian(-1)[0].nanmedian(-1)[0].nanmedian(-1)[0]
+    assert torch.allclose(targets, share[:, None] * own + (1 - share[:, None]) * other, atol=1e-3)
