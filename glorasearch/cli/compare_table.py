@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.measure import Measurement
 from rich.table import Table
 
 from glorasearch.cli.pair_table import pair_cells
@@ -16,23 +17,61 @@ from glorasearch.terminal import say
 MISSING = "-"
 """Stands for a number that is not there."""
 WIDE = 1000
-"""Columns for output that is not a terminal, so that nothing is wrapped."""
+"""Columns in which nothing is wrapped."""
+NARROW = 80
+"""Columns for output that is not a terminal."""
+FIRST = ("test, %", "state", "points", "says")
+"""What people look at, of a row that is shown upright."""
 Cells = list[list[str]]
 
 
 def print_table(found: Comparison) -> None:
-    """Print tables for the terminal: the rows, then the pairs."""
+    """Print tables for the terminal: the rows, then the pairs; what is too wide for it, with a column for each row."""
     console = PlainConsole()
     if not console.is_terminal:
-        console = PlainConsole(width=WIDE)
+        console = PlainConsole(width=NARROW)
     for heads, texts, cells in _tables(found):
-        table = Table()
-        for number, head in enumerate(heads):
-            table.add_column(head, justify="left" if number < texts else "right", overflow="fold")
-        for line in cells:
-            table.add_row(*line)
-        console.print(table)
+        table = _table(heads, texts, cells)
+        if _width(table) <= console.width:
+            console.print(table)
+        else:
+            _print_upright(console, *_first_things_first(heads, cells))
     _print_unpaired(found.paired)
+
+
+def _table(heads: list[str], texts: int, cells: Cells) -> Table:
+    table = Table()
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="left" if number < texts else "right", overflow="fold")
+    for line in cells:
+        table.add_row(*line)
+    return table
+
+
+def _width(table: Table) -> int:
+    """Columns of the terminal that a table takes where nothing of it is folded."""
+    console = PlainConsole(width=WIDE)
+    return Measurement.get(console, console.options, table).maximum
+
+
+def _first_things_first(heads: list[str], cells: Cells) -> tuple[list[str], Cells]:
+    """The name, then score and state, then the rest."""
+    order = sorted(range(len(heads)), key=lambda number: (number > 0, heads[number] not in FIRST, number))
+    return [heads[number] for number in order], [[line[number] for number in order] for line in cells]
+
+
+def _print_upright(console: PlainConsole, heads: list[str], cells: Cells) -> None:
+    """A column for each row, in as many tables as it takes."""
+    left = list(cells)
+    while left:
+        for count in range(len(left), 0, -1):
+            part = left[:count]
+            upright = [[head, *(line[number] for line in part)] for number, head in enumerate(heads)]
+            table = _table(upright[0], 1, upright[1:])
+            if count == 1 or _width(table) <= console.width:
+                break
+        console.print(table)
+        left = left[count:]
 
 
 def print_markdown(found: Comparison) -> None:

@@ -85,7 +85,12 @@ _EXECUTOR_OPTIONS = (
 def run_file_options(command: Command) -> Command:
     """The run file, or the name of a run, and `run_options`."""
     argument = click.argument("config", metavar="CONFIG|RUN", type=click.Path(path_type=Path))  # or a folder
-    return run_options(argument(command))
+    return run_options(dry_run_option(argument(command)))
+
+
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Check everything, say how long it takes and what it writes, and start nothing."
+)
 
 
 def run_options(command: Command) -> Command:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glorasearch.cli.options import (
+    dry_run_option,
     executor_options,
     json_option,
     quiet_option,
@@ -49,6 +50,7 @@ def run(config: Path, overrides: tuple[str, ...], **options: Any) -> None:
 @executor_options
 @json_option
 @quiet_option
+@dry_run_option
 @click.option("--fresh", is_flag=True, help="Forget an earlier quickstart in this workspace, and start over.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, such as search.trials=50.")
 def quickstart(overrides: tuple[str, ...], **options: Any) -> None:
@@ -166,18 +168,42 @@ def _best_within(searched: Searched, parameters: int, *, as_json: bool, fresh: b
     return best.number
 
 
-def _run_all(config: RunConfig, *, as_json: bool, fresh: bool, **options: Any) -> None:
+def _run_all(config: RunConfig, *, as_json: bool, fresh: bool, dry_run: bool = False, **options: Any) -> None:
     """Run all stages and print the report."""
     from glorasearch.cli.output import echo_json
     from glorasearch.cli.report_table import print_report
 
     made = _make_run(config, **options)
+    if dry_run:
+        _look_ahead(made, None, as_json=as_json, fresh=fresh)
+        return
     with redirect_stdout(sys.stderr):  # the report alone goes there, whatever libraries print (Ray: deaths of workers)
         report = made.execute(fresh=fresh)
     echo_json(report.to_json()) if as_json else print_report(report)
 
 
-def _run_one(stage: str, config: Path, overrides: tuple[str, ...], as_json: bool, fresh: bool, **options: Any) -> None:
+def _look_ahead(made: Run, stage: str | None, *, as_json: bool, fresh: bool) -> None:
+    """Say what is ahead of a run."""
+    from glorasearch.cli.output import echo_json
+
+    with redirect_stdout(sys.stderr):
+        found = made.forecast(stage, fresh=fresh)
+    if as_json:
+        echo_json(found.to_dict() | {"run": made.name})
+    else:
+        say("\n".join(found.sentences))
+        say("nothing was started (--dry-run)")
+
+
+def _run_one(
+    stage: str,
+    config: Path,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    fresh: bool,
+    dry_run: bool = False,
+    **options: Any,
+) -> None:
     """Run one stage and print its result."""
     _begin(config, **options)
     from glorasearch.cli.output import echo_json
@@ -185,6 +211,9 @@ def _run_one(stage: str, config: Path, overrides: tuple[str, ...], as_json: bool
     from glorasearch.runs.results import RaceResult
 
     made = _make_run(_config_of(config, overrides, **options), **options)
+    if dry_run:
+        _look_ahead(made, stage, as_json=as_json, fresh=fresh)
+        return
     with redirect_stdout(sys.stderr):
         found = made.execute(stage, fresh=fresh)
     result = found.to_json()

@@ -9,7 +9,14 @@ import click
 
 from glorasearch.cli.options import json_option, workspace_options
 from glorasearch.cli.runs_tidy import prune, rename, rm
+from glorasearch.cli.standing import age, scores
 from glorasearch.terminal import say
+
+HEADS = ("run", "score, %", "state", "age", "stage", "task", "backbone", "space")
+NARROW = 5
+"""Of these columns are shown whole, the others as far as there is room."""
+LONGEST = 24
+"""Columns of a run's name before it is folded."""
 
 
 @click.group("runs", invoke_without_command=True)
@@ -17,7 +24,13 @@ from glorasearch.terminal import say
 @json_option
 @click.pass_context
 def command(context: click.Context, workspace: str, database: str | None, as_json: bool) -> None:
-    """List the runs of a workspace; remove or rename them."""
+    """List the runs of a workspace; remove or rename them.
+
+    \b
+    score  accuracy on the test split; in brackets that of the search's winner on the search split, before the test
+    age    since the run's last change
+    stage  the last one that has finished
+    """
     if context.invoked_subcommand is None:
         _list(workspace, database, as_json)
 
@@ -28,6 +41,7 @@ command.add_command(prune)
 
 
 def _list(workspace: str, database: str | None, as_json: bool) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from glorasearch.cli.output import echo_json
@@ -37,7 +51,7 @@ def _list(workspace: str, database: str | None, as_json: bool) -> None:
 
     found = Workspace.open(workspace, database, create=False)
     finish_changes(found)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "run": record.name,
             "state": record.state,
@@ -47,11 +61,18 @@ def _list(workspace: str, database: str | None, as_json: bool) -> None:
             "space": _entry(record.config, "space", "name"),
             "updated": record.updated.isoformat(timespec="seconds"),
             "error": record.error,
+            **scores(record),
         }
         for record in found.list_runs()
     ]
     damaged = found.damaged_runs()
-    nothing: dict[str, Any] = {"stages": [], "backbone": None, "task": None, "space": None, "updated": None}
+    nothing: dict[str, Any] = {
+        "stages": [],
+        "backbone": None,
+        "task": None,
+        "space": None,
+        "updated": None,
+    } | dict.fromkeys(("test_accuracy", "search_accuracy"))
     rows += [{"run": name, "state": "damaged", **nothing, "error": reason} for name, reason in damaged.items()]
     if as_json:
         echo_json(rows)
@@ -59,17 +80,42 @@ def _list(workspace: str, database: str | None, as_json: bool) -> None:
     if not rows:
         say(f"no runs in {found.path}; `glorasearch quickstart` or `glorasearch init` makes the first")
         return
-    table = Table()
-    for column in ("run", "state", "last stage", "backbone", "task", "space", "updated"):
-        table.add_column(column)
-    for row in rows:
-        last = row["stages"][-1] if row["stages"] else "-"
-        table.add_row(
-            *(last if key == "stages" else "-" if row[key] is None else str(row[key]) for key in row if key != "error")
+    console = PlainConsole()
+    lines = [_line(row) for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(HEADS, *lines, strict=True)]
+    widths[0] = min(widths[0], LONGEST)
+    room = console.width - sum(widths[:NARROW]) - 2 * len(HEADS)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for number, head in enumerate(HEADS):
+        width = widths[number]
+        if number >= NARROW:
+            width = min(width, max(1, room // (len(HEADS) - number)))
+            room -= width
+        right = head in ("score, %", "age")
+        table.add_column(
+            head,
+            justify="right" if right else "left",
+            overflow="fold" if not number else "ellipsis",
+            no_wrap=number > 0,
+            width=width,
         )
-    PlainConsole().print(table)
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
     for name, reason in damaged.items():
         say(f"run {name} cannot be read: {reason}", err=True)
+
+
+def _line(row: Mapping[str, Any]) -> list[str]:
+    """A run in a row of the table."""
+    from glorasearch.runs.paths import public_name
+
+    score = "-" if row["search_accuracy"] is None else f"({100 * row['search_accuracy']:.1f})"
+    if row["test_accuracy"] is not None:
+        score = f"{100 * row['test_accuracy']:.1f}"
+    last = row["stages"][-1].partition(":")[0] if row["stages"] else "-"
+    named = ("-" if row[key] is None else public_name(row[key]) for key in ("task", "backbone", "space"))
+    return [row["run"], score, str(row["state"]), age(row["updated"]), last, *named]
 
 
 def _entry(config: Mapping[str, Any], section: str, key: str) -> str | None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from glorasearch.cli.options import json_option, workspace_options
+from glorasearch.cli.standing import age, scores, wrapped
 from glorasearch.terminal import say
 
 if TYPE_CHECKING:
-    from glorasearch.db import Metric, RaceMember
+    from glorasearch.db import Metric, RaceMember, RunRecord
 
-_DIGESTS = ("weights", "digest", "split", "key")
-"""Fields that are shown shortened."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @click.command("show")
@@ -49,17 +52,29 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
             }
         )
         return
-    say(f"run {record.name}: {record.state}{f' ({record.error})' if record.error else ''}")
+    say(wrapped(_standing(record), "  "))
     for stage, result in record.stages.items():
         if stage != "report":
-            say(f"  {stage:<24} {_brief(result)}")
+            say(wrapped(f"  {stage:<16} {_brief(result)}", " " * 19))
     for stage, step, values in _latest(metrics):
-        say(f"  {stage:<24} step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        say(wrapped(f"  {stage:<16} step {step}: {numbers}", " " * 19))
     if curves.is_dir():
         say(f"curves: {opening(curves)}")
     report = Results(record.stages, record.name).report
     if report is not None:
-        print_report(report)
+        written = StringIO()
+        with redirect_stdout(written):
+            print_report(report)
+        say(wrapped(written.getvalue()))
+
+
+def _standing(record: RunRecord) -> str:
+    """State, scores and age of a run."""
+    measured = {name.replace("_", " "): value for name, value in scores(record).items() if value is not None}
+    known = [f"{name} {100 * value:.1f} %" for name, value in measured.items()]
+    state = f"{record.state}{f' ({record.error})' if record.error else ''}"
+    return f"run {record.name}: {state}, {', '.join((*known, f'changed {age(record.updated.isoformat())} ago'))}"
 
 
 def _member(member: RaceMember) -> dict[str, Any]:
@@ -71,11 +86,16 @@ def _member(member: RaceMember) -> dict[str, Any]:
 
 def _brief(result: Mapping[str, Any]) -> str:
     shown = {
-        key: f"{value:.4g}" if isinstance(value, float) else value[:12] if key in _DIGESTS else value
+        key: f"{value:.4g}" if isinstance(value, float) else _cut(value)
         for key, value in result.items()
         if not isinstance(value, (dict, list)) and value is not None
     }
     return json.dumps(shown)[1:-1].replace('"', "")
+
+
+def _cut(value: Any) -> Any:
+    """A value as it is shown: of digests the first digits."""
+    return value[:12] if isinstance(value, str) and _DIGEST.fullmatch(value) else value
 
 
 def _latest(metrics: Sequence[Metric]) -> list[tuple[str, int, dict[str, float]]]:

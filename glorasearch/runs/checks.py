@@ -39,27 +39,33 @@ def check_run(session: Session, only: str | None) -> None:
         session.stored.check_export()
     if "train" not in session.stored.results or session.fresh:
         _say_cautions(session)
-    _check_supernet(session, only)
     uses_workers = resources.trains_elsewhere(config.train.ranks) or session.only_subnet is None
     if not resources.local and uses_workers:
         resources.check(torch.cuda.device_count())
-    check_data(session)
-    if "auc" in config.search.metrics and len(set(session.data.search.labels.tolist())) < 2:
-        raise ConfigError(
-            "search.fitness is 'auc', but all images of the search split have one label: there is no area under the "
-            "curve; take another fitness, or a larger split"
-        )
-    if config.train.patience:
-        _, judged = hold_out(session.data.train, config.train.at(1.0))
-        if judged is not None and (caution := patience_caution(len(judged))):
-            session.progress.say(caution)
+    _check_supernet(session, only)
     _ = session.baselines
     _ = session.starts
     if config.race.enabled:
         _check_race(session)
-    if config.refit.folds > len(session.data.search):
+    _check_counts(session)
+    check_data(session)  # reads the images
+    if config.train.patience:
+        _, judged = hold_out(session.data.train, config.train.at(1.0))
+        if judged is not None and (caution := patience_caution(len(judged))):
+            session.progress.say(caution)
+
+
+def _check_counts(session: Session) -> None:
+    """Refuse what the numbers of images do not allow."""
+    config, source = session.config, session.source
+    if "auc" in config.search.metrics and sum(count > 0 for count in source.by_class["search"]) < 2:
         raise ConfigError(
-            f"refit.folds is {config.refit.folds}, but the search split has {len(session.data.search)} images; allowed "
+            "search.fitness is 'auc', but all images of the search split have one label: there is no area under the "
+            "curve; take another fitness, or a larger split"
+        )
+    if config.refit.folds > source.search:
+        raise ConfigError(
+            f"refit.folds is {config.refit.folds}, but the search split has {source.search} images; allowed "
             "are 2 to as many, or 0"
         )
 
@@ -109,7 +115,9 @@ def _say_cautions(session: Session) -> None:
 def _check_supernet(session: Session, only: str | None) -> None:
     """Refuse device, data, backbone, space and budget that do not fit together."""
     supernet = session.supernet()
-    images, _ = session.data.train.batch(slice(0, 2), session.device)
+    spec = session.inputs.override(size=session.config.data.size)
+    drawn = torch.rand((2, spec.channels, spec.height, spec.width), generator=torch.Generator().manual_seed(0))
+    images = drawn.to(session.device)  # the data's are not read before all else is known to be right
     supernet.check_reached(images)
     _check_output(session, images)
     check_room(session, supernet, only)
@@ -129,7 +137,7 @@ def _check_output(session: Session, images: torch.Tensor) -> None:
     """Refuse a backbone whose output is not one number a class."""
     with torch.no_grad():
         output = session.backbone(images)
-    wanted = (len(images), session.data.classes)
+    wanted = (len(images), len(session.source.class_names))
     found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if found != wanted:
         args = ", ".join(f"{key} = {value!r}" for key, value in session.config.backbone.args.items()) or "not set"
@@ -156,6 +164,6 @@ def _check_race(session: Session) -> None:
                 "race.finalists is 0: nothing that the search finds takes part in the race, so supernet and search "
                 "decide nothing of what is exported; train.steps = 0 and search.trials = 1 save them"
             )
-    images, folds = len(session.data.train) + len(session.data.search), race.folds
+    images, folds = session.source.train + session.source.search, race.folds
     if images < folds:
         raise ConfigError(f"race.folds is {folds}, but train + search have {images} images; allowed are 2 to {images}")

@@ -14,6 +14,7 @@ from glorasearch.interrupts import is_interrupt
 from glorasearch.runs.checks import check_run
 from glorasearch.runs.curves import opening
 from glorasearch.runs.curves.open import database_rows, opened_curves
+from glorasearch.runs.forecast import Forecast, forecast, forecast_later
 from glorasearch.runs.results import TrainedResult
 from glorasearch.runs.session import Session
 from glorasearch.runs.stage_result import StageResult
@@ -68,6 +69,11 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
         RunError: if a stage fails; what finished before it is kept.
     """
     check_run(session, only)
+    if session.device.startswith("cuda"):  # it would capture its step twice
+        forecast_later(session, only)
+    else:
+        for sentence in forecast(session, only).sentences:
+            session.progress.say(sentence)
     for name in session.config.report.baselines if only is None else ():
         if name not in session.baselines:
             session.progress.say(f"baseline {name}: this run's own method, not trained a second time")
@@ -93,6 +99,16 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
             raise
         runs.set_state(name, RunState.FINISHED if "report" in session.stored.results else RunState.STOPPED)
     return result
+
+
+def look_ahead(session: Session, only: str | None = None) -> Forecast:
+    """Check a run as `run_stages` does, and say how long it would take and what it would write; nothing is started.
+
+    Raises:
+        InputError: if the run cannot work as it is described.
+    """
+    check_run(session, only)
+    return forecast(session, only)
 
 
 def _plan(session: Session, only: str | None) -> Iterator[tuple[str, Callable[[], StageResult]]]:

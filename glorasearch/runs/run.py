@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from glorasearch.db import Metric
+    from glorasearch.runs.forecast import Forecast
     from glorasearch.runs.session import Session
     from glorasearch.search import TrialRecord
 
@@ -137,6 +138,22 @@ class Run:
             from glorasearch.runs.pipeline import run_stages
 
         return run_stages(self.session(fresh=fresh), only)
+
+    def forecast(self, only: str | None = None, *, fresh: bool = False) -> Forecast:
+        """How long `execute` would take, measured on a few steps, and what it would write; nothing is started.
+
+        Raises:
+            InputError: if the run cannot work as it is described.
+            RunLockedError: if another live process works on this run.
+        """
+        if fresh:
+            self._stored.start_over()
+        self._stored.check_free(fresh=fresh)
+        self.progress.say(f"run {self.name!r} in {self.workspace.path}: loading torch and timm")
+        with _no_garbage_collection():
+            from glorasearch.runs.pipeline import look_ahead
+
+        return look_ahead(self.session(fresh=fresh), only)
 
     def session(self, *, fresh: bool = False) -> Session:
         """What the stages share: data, backbone, supernets, weights. Imports torch."""

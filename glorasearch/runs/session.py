@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
@@ -50,6 +50,7 @@ class Session:
         self.runs, self.store = stored.runs, stored.workspace.store
         self.curves = Curves()
         self._spare: Supernet | None = None
+        self.on_step_seconds: Callable[[float], None] | None = None  # of the run's first training
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
@@ -91,7 +92,15 @@ def train(session: Session, task: TrainingTask, backend: TrainingBackend | None 
     latest: dict[str, float] = {}
     begun = False
 
+    first: tuple[int, float] | None = None
+
     def record(row: TrainingRecord) -> None:
+        nonlocal first
+        if session.on_step_seconds is not None:  # a record waits for the device
+            now = time.perf_counter()
+            if first is not None:
+                session.on_step_seconds((now - first[1]) / max(1, row.step - first[0]))
+            first = row.step, now
         latest.update(row.values)
         keep(session, task.stage, row)
         task.on_record(row)

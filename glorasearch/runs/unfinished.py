@@ -18,9 +18,9 @@ from glorasearch.bounded import read_json_file
 from glorasearch.db import RunState
 from glorasearch.errors import RunError
 from glorasearch.runs.workspace import STORE_NAME, Workspace
-from glorasearch.weights.atomic import remove_leftovers, replace_file, temporary_beside
 
 _PREFIX: Final = ".unfinished-"
+_LEFT_BEHIND: Final = ".glorasearch-tmp-"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -46,6 +46,8 @@ class Change:
         Raises:
             RunError: if that cannot be done; nothing has happened then.
         """
+        from glorasearch.weights.atomic import replace_file  # its package imports torch
+
         path = self.path(workspace)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +61,8 @@ class Change:
         Raises:
             RunError: if a file cannot be moved; the next command of the workspace tries again.
         """
+        from glorasearch.weights.atomic import temporary_beside
+
         folder = workspace.run_folder(self.run)
         try:
             if folder.exists() and not workspace.runs.exists(self.run):
@@ -94,7 +98,10 @@ def finish_changes(workspace: Workspace) -> None:
             change.finish(workspace)
         elif record.owner is None or not record.owner.is_alive:
             path.unlink(missing_ok=True)  # the database was not changed
-    remove_leftovers(folder)
+    if any(folder.glob(f"{_LEFT_BEHIND}*")):
+        from glorasearch.weights.atomic import remove_leftovers
+
+        remove_leftovers(folder)
 
 
 def own_store(workspace: Workspace) -> Path | None:
@@ -117,6 +124,8 @@ def used_weights(workspace: Workspace, without: Sequence[str] = ()) -> set[str] 
 
 def remove_weights(workspace: Workspace, digests: Sequence[str]) -> None:
     """Remove weight sets that no run names, from a store that is the workspace's own; each at once or not at all."""
+    from glorasearch.weights.atomic import temporary_beside
+
     store, used = own_store(workspace), used_weights(workspace) if digests else None
     if store is None or used is None:
         return
