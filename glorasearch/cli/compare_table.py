@@ -56,7 +56,8 @@ def _width(table: Table) -> int:
 
 def _first_things_first(heads: list[str], cells: Cells) -> tuple[list[str], Cells]:
     """The name, then score and state, then the rest."""
-    order = sorted(range(len(heads)), key=lambda number: (number > 0, heads[number] not in FIRST, number))
+    first = {0: -1} | {heads.index(head): place for place, head in enumerate(FIRST) if head in heads}
+    order = sorted(range(len(heads)), key=lambda number: first.get(number, len(FIRST) + number))
     return [heads[number] for number in order], [[line[number] for number in order] for line in cells]
 
 
