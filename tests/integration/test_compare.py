@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -99,15 +100,22 @@ def test_seeds_are_folded(compared: tuple[Bench, dict[str, Report]], compare: An
         assert row["test_accuracy"]["std"] == pytest.approx(np.std(each, ddof=1))
 
 
+def _column(table: str, run: str) -> dict[str, str]:
+    """What a table that stands upright says of a run."""
+    lines = [[cell.strip() for cell in re.split("[┃│]", line)[1:-1]] for line in table.splitlines() if line[:1] in "┃│"]
+    place = lines[0].index(run)
+    return {line[0]: line[place] for line in reversed(lines) if len(line) > place}  # the first table counts
+
+
 def test_tables(compared: tuple[Bench, dict[str, Report]], compare: Any) -> None:
     report = compared[1]["lora-0"]
     percent = f"{100 * report['winner']['test_accuracy']:.1f} ("
     table, warnings = compare("lora-0", "ssf-0")
     assert warnings == []
-    line, _ = (line for line in table.splitlines() if "lora-0" in line)  # the other one is that of the pair
+    column = _column(table, "lora-0")
     tempered = f"{report['winner']['search_tempered']:.3f} (T {report['winner']['search_temperature']:.2f})"
-    for expected in ("3,072", "12,288", percent, tempered):
-        assert expected in line, "a table that goes into a file is not wrapped"
+    assert (column["parameters"], column["bytes"], column["tempered"]) == ("3,072", "12,288", tempered)
+    assert column["test, %"].startswith(percent), "a table that is too wide stands upright, and is not wrapped"
 
     markdown, _ = compare("lora-0", "ssf-0", "--markdown")
     heads, marks, *rows = markdown.split("\n\n")[0].splitlines()
@@ -178,13 +186,13 @@ def test_a_table_of_groups_has_the_spread(compared: tuple[Bench, dict[str, Repor
 
 def test_a_run_that_has_not_finished_is_shown_with_what_is_there(compare: Any) -> None:
     table, warnings = compare("trained", "lora-0")
-    line, told = (line for line in table.splitlines() if "trained" in line)
-    assert told == "not paired: trained (not tested)"
+    assert "not paired: trained (not tested)" in table.splitlines()
 
-    cells = [cell.strip() for cell in line.strip("│").split("│")]
-    assert cells[:7] == ["trained", "stopped", "bitfit", "-", "-", "-", "-"]
-    assert float(cells[7]) >= 0
-    assert cells[8:] == ["-", "-"]
+    column = _column(table, "trained")
+    assert float(column.pop("training, s")) >= 0
+    assert (column.pop("run"), column.pop("state"), column.pop("method")) == ("trained", "stopped", "bitfit")
+    assert set(column.values()) == {"-"}
+    assert list(column)[-1] == "test, %"
     assert warnings == []
 
 
@@ -205,7 +213,7 @@ def test_unknown_runs_are_named_and_the_known_ones_listed(
 
     assert command_line(["compare", "lora-0", "lara", "ssv", *place]) == 2
     error = capsys.readouterr().err
-    assert "no run 'lara', 'ssv' in" in error
+    assert "no run 'lara' (did you mean 'lora-1'?), 'ssv' in" in error
     assert f"known are: {', '.join([*FINISHED, 'trained', 'shorter'])}" in error
     assert command_line(["compare", *place]) == 2
     assert "Missing argument 'RUN...'" in capsys.readouterr().err
