@@ -8,10 +8,16 @@ from glorasearch.race import RaceConfig
 from glorasearch.runs.report_config import ReportConfig
 from glorasearch.search import SearchConfig
 from glorasearch.space import CLASS_METRICS, FITNESSES
+from glorasearch.statistics import METRICS, Metric
 from glorasearch.tasks.kinds import TaskKind, words_of
 from glorasearch.training import TrainSection
 
 _BECAUSE: Final = 'an image has any number of labels (data.task = "multilabel")'
+
+
+def metrics_of(task: TaskKind, report: ReportConfig) -> tuple[Metric, ...]:
+    """What is measured: all that the task has, unless the report names something else than the default."""
+    return words_of(task).metrics if report.metrics == METRICS else report.metrics
 
 
 def task_fault(
@@ -19,8 +25,8 @@ def task_fault(
 ) -> str | None:
     """Why these sections do not fit the task; None if they do."""
     known = words_of(task).metrics
-    foreign = [name for name in report.metrics if name not in known]
-    if "metrics" in report.model_fields_set and foreign:
+    foreign = [name for name in metrics_of(task, report) if name not in known]
+    if foreign:
         return f"report.metrics has {', '.join(foreign)}; with data.task {task!r} there are {', '.join(known)}"
     if task == "classify":
         return None

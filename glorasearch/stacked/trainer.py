@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from glorasearch.adapters import frozen_tensors
 from glorasearch.config import Compile
 from glorasearch.data import TrainSplit
+from glorasearch.errors import ConfigError
 from glorasearch.identity import digest, identity
 from glorasearch.stacked.build import make_engine
 from glorasearch.stacked.member import Member, check_members, supernet_of
@@ -102,6 +103,8 @@ class StackedTrainer:
         """
         if targets is not None:
             targets.check(len(data))
+        if not data.task.exclusive:
+            raise ConfigError("images with several labels cannot be learnt side by side yet; train each model alone")
         check_members(members, len(data) if targets is None else len(targets))
         self._members, self._data, self._targets = tuple(members), data, targets
         self._backbone, self._device = backbone, torch.device(device)

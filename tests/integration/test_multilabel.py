@@ -92,6 +92,14 @@ def test_the_export_says_every_label(finished: Bench, call: Call, capsys: pytest
     )
 
 
+def test_another_point_is_a_run_of_its_own(finished: Bench, call: Call) -> None:
+    trial = finished.report["front"][0]["trial"]
+    code, out, err = call("export", "tiny", "--trial", str(trial), "--json", "--quiet", *finished.place)
+    assert code == 0, err
+    point = json.loads(out)
+    assert (point["point"]["trial"], "map" in point["metrics"]) == (trial, True)
+
+
 def test_candidates_that_stop_early_change_nothing(
     finished: Bench, make_bench: Callable[..., Bench], overrides: tuple[str, ...]
 ) -> None:

@@ -26,6 +26,7 @@ from glorasearch.runs.results import (
 )
 from glorasearch.runs.session import Session
 from glorasearch.runs.tables import write_tables
+from glorasearch.runs.task_rules import metrics_of
 from glorasearch.space import sample_within_budget
 
 RANDOM_TAG = 23
@@ -131,6 +132,6 @@ class _TestImages:
     def _measured(self, outputs: TestOutputs, **options: Any) -> dict[str, MetricTest]:
         arrays = (outputs.logits.numpy(), outputs.predicted.numpy(), self.split.labels.numpy())
         config, task = self.session.config, self.split.task
-        asked = config.report.metrics if "metrics" in config.report.model_fields_set else task.words.metrics
+        asked = metrics_of(task.kind, config.report)
         found = task.measure(*arrays, asked, seed=config.seed, **options)
         return {name: MetricTest.of(estimate) for name, estimate in found.items()}
