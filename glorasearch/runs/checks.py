@@ -59,9 +59,10 @@ def _check_counts(session: Session) -> None:
     """Refuse what the numbers of images do not allow."""
     config, source = session.config, session.source
     if "auc" in config.search.metrics and sum(count > 0 for count in source.by_class["search"]) < 2:
+        key = "objectives" if "auc" in config.search.objectives else "fitness"
         raise ConfigError(
-            "search.fitness is 'auc', but all images of the search split have one label: there is no area under the "
-            "curve; take another fitness, or a larger split"
+            f"search.{key} asks for 'auc', but all images of the search split have one label: there is no area under "
+            "the curve; take another, or a larger split"
         )
     if config.refit.folds > source.search:
         raise ConfigError(

@@ -83,7 +83,7 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
     runs, name = session.runs, session.name
     with runs.lock(name) as lease, opened_curves(session.stored) as session.curves:
         runs.set_state(name, RunState.RUNNING)
-        if session.config.log.to:
+        if session.config.log.to and session.files.curves.is_dir():  # else their folder cannot be made
             session.progress.say(f"curves: {opening(session.files.curves)}")
         try:
             anything_done = False

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from optuna.study import StudyDirection
 
 from glorasearch.db import SummarisingStorage, TrialStorage
@@ -53,10 +54,19 @@ def test_a_run_by_balanced_accuracy(make_bench: Callable[..., Bench], call: Call
     assert "subnets by balanced accuracy" in point["statements"][0]
 
 
-def test_an_area_under_the_curve_needs_two_classes_to_search_by(make_bench: Callable[..., Bench], call: Call) -> None:
-    bench = make_bench("search.fitness=auc", "data.search=1")
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        (("search.fitness=auc",), "search.fitness"),
+        (("search.sampler=nsga2", "search.objectives=['auc', 'bytes']"), "search.objectives"),
+    ],
+)
+def test_an_area_under_the_curve_needs_two_classes_to_search_by(
+    settings: tuple[str, ...], key: str, make_bench: Callable[..., Bench], call: Call
+) -> None:
+    bench = make_bench(*settings, "data.search=1")
 
     code, _, err = call(*bench.arguments("run"))
 
     assert code == 2
-    assert "search.fitness is 'auc', but all images of the search split have one label" in err
+    assert f"{key} asks for 'auc', but all images of the search split have one label" in err

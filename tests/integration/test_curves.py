@@ -145,6 +145,7 @@ def test_a_place_that_cannot_be_written_ends_nothing(make_bench: MakeBench, tmp_
     bench.curves.write_text("in the way")
     errors = bench.finish()
     assert errors.count("cannot be written (File exists); the run goes on") == 1
+    assert f"curves: {bench.curves}\n" not in errors
     assert bench.record.state == "finished"
     assert bench.curves.read_text() == "in the way"
 

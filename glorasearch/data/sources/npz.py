@@ -24,7 +24,12 @@ POSITIONS = ("train", "search", "test")
 """Arrays of positions in the one list, all or none."""
 SPLIT_ARRAYS = {
     "train": (("x_train", "y_train"), ("train_images", "train_labels")),
-    "search": (("x_search", "y_search"), ("x_val", "y_val"), ("val_images", "val_labels")),
+    "search": (
+        ("x_search", "y_search"),
+        ("x_val", "y_val"),
+        ("val_images", "val_labels"),
+        ("search_images", "search_labels"),
+    ),
     "test": (("x_test", "y_test"), ("test_images", "test_labels")),
 }
 """Split → the pairs of arrays that may hold it, as Keras and MedMNIST name them."""

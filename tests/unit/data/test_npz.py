@@ -63,6 +63,7 @@ def test_positions_fix_the_splits(tmp_path: Path, spec: InputSpec) -> None:
         (("x_train", "y_train", "x_test", "y_test"), None),
         (("x_train", "y_train", "x_test", "y_test", "x_search", "y_search"), 10),
         (("train_images", "train_labels", "test_images", "test_labels", "val_images", "val_labels"), 10),
+        (("train_images", "train_labels", "test_images", "test_labels", "search_images", "search_labels"), 10),
     ],
 )
 def test_arrays_for_each_split(names: tuple[str, ...], search: int | None, tmp_path: Path) -> None:
