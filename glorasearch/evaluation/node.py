@@ -21,7 +21,7 @@ from glorasearch.data import (
 from glorasearch.errors import EvaluationError
 from glorasearch.weights import NodeCache, tensor_digest
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 """Part of every key; increased when the content stored under it changes."""
 
 

@@ -49,7 +49,7 @@ def test_a_run_by_four_objectives(make_bench: Callable[..., Bench], call: Call) 
         assert list(point["objectives"].values()) == trials[point["trial"]].values
         assert list(point["objectives"]) == OBJECTIVES
     code, out, _ = call("show", "tiny", *bench.place)
-    assert "parameters, macro F1, latency in ms, bytes, GFLOP of a training step" in out
+    assert "parameters, macro F1, latency in ms, bytes, GFLOP of a training step" in " ".join(out.split())
 
     number = next(point["trial"] for point in report["front"] if point["trial"] != best)
     code, out, err = call("export", "tiny", "--trial", str(number), "--json", "--quiet", *bench.place)

@@ -99,7 +99,7 @@ def test_the_export_is_the_pick_and_the_report_says_who_won(
     with torch.no_grad():
         assert model(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
     assert command_line(["show", "tiny", *raced.place]) == 0
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     assert race.verdict() in shown
     assert f"winner, {race.winner.label}, taught" in shown
     assert command_line(["show", "tiny", "--json", *raced.place]) == 0

@@ -65,7 +65,8 @@ def test_fresh_starts_over_but_not_before_everything_is_checked(
     assert (report["supernet"]["steps"], report["search"]["trials"]) == (2, 16)
     assert len(copied.outcome()["trials"]) == 16
     assert {row[1] for row in copied.outcome()["metrics"] if row[0] == "train"} == {2}
-    assert copied.outcome()["files"] == before["files"]
+    assert set(before["files"]) - set(copied.outcome()["files"]) == {"curves/refit.csv"}
+    assert set(copied.outcome()["files"]) <= set(before["files"])
 
 
 def test_a_run_has_one_process(make_bench: MakeBench, capsys: pytest.CaptureFixture[str]) -> None:
