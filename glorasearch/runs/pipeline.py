@@ -83,8 +83,9 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
     runs, name = session.runs, session.name
     with runs.lock(name) as lease, opened_curves(session.stored) as session.curves:
         runs.set_state(name, RunState.RUNNING)
-        if session.config.log.to and session.files.curves.is_dir():  # else their folder cannot be made
-            session.progress.say(f"curves: {opening(session.files.curves)}")
+        folder = session.files.curves
+        if session.config.log.to and (folder.is_dir() or not folder.exists()):  # nothing else is in its place
+            session.progress.say(f"curves: {opening(folder)}")
         try:
             anything_done = False
             for stage, work in _plan(session, only):
