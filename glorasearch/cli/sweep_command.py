@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glorasearch.cli.options import run_file_options
+from glorasearch.cli.options import run_options
 from glorasearch.cli.output import MISSING, count, percent
 from glorasearch.errors import InputError
 from glorasearch.runs.resources import EXECUTORS
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command("sweep")
-@run_file_options
+@click.argument("config", metavar="CONFIG", type=click.Path(path_type=Path))
+@run_options
 @click.option(
     "--tasks",
     required=True,
