@@ -11,15 +11,12 @@ from glorasearch.data.reading import Reading
 from glorasearch.data.splits import SearchSplit, TestSplit, TrainSplit
 
 
-@dataclass(frozen=True)
-class SearchData:
-    """The splits for training and search; the test split is not among them."""
+class _WithSearch:
+    """What splits have in common of which one is for training and one for the search."""
 
     train: TrainSplit
     search: SearchSplit
     class_names: tuple[str, ...]
-    reading: Reading | None = None
-    """How stored pixels are read; None if they are 8-bit arrays."""
 
     @property
     def classes(self) -> int:
@@ -37,7 +34,18 @@ class SearchData:
 
 
 @dataclass(frozen=True)
-class Splits:
+class SearchData(_WithSearch):
+    """The splits for training and search; the test split is not among them."""
+
+    train: TrainSplit
+    search: SearchSplit
+    class_names: tuple[str, ...]
+    reading: Reading | None = None
+    """How stored pixels are read; None if they are 8-bit arrays."""
+
+
+@dataclass(frozen=True)
+class Splits(_WithSearch):
     """Three disjoint splits of one source."""
 
     train: TrainSplit
@@ -58,20 +66,6 @@ class Splits:
     """Equal images, in words, where splits are drawn out of one list; they are in one of these splits."""
     files: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Split → the file of each image, or its place in the source, in the split's order."""
-
-    @property
-    def classes(self) -> int:
-        """Number of classes, or of labels."""
-        return len(self.class_names)
-
-    @property
-    def chance(self) -> float:
-        """Mean loss of a model that knows nothing, nats."""
-        return self.train.task.chance(self.classes)
-
-    def train_and_search(self) -> TrainSplit:
-        """Training and search split as one, for a refit."""
-        return self.train.with_search(self.search)
 
     def describe(self) -> dict[str, Any]:
         """JSON for a report."""

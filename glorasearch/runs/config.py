@@ -187,6 +187,16 @@ def run_name(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")[:128] or "run"
 
 
+def differing_parts(ours: Mapping[str, Any], theirs: Mapping[str, Any], parts: Iterable[str]) -> list[str]:
+    """Those of some parts in which two results of `RunConfig.configuration()` differ in what decides results.
+
+    `space` is among them if their search spaces differ.
+    """
+    first, second = (identity_of(RunConfig, content) for content in (ours, theirs))
+    found = [part for part in parts if first.get(part) != second.get(part)]
+    return found if ours["spaces"]["space"] == theirs["spaces"]["space"] else [*found, "space"]
+
+
 def configuration_digest(configuration: Mapping[str, Any]) -> str:
     """SHA-256 of what decides the results in `RunConfig.configuration()`: runs that are the same run agree in it."""
     return digest(identity_of(RunConfig, configuration))

@@ -11,8 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from glorasearch.errors import ConfigError, InputError
-from glorasearch.identity import identity_of
-from glorasearch.runs.config import RunConfig
+from glorasearch.runs.config import RunConfig, differing_parts
 from glorasearch.runs.earlier_runs import trial_subnet
 from glorasearch.runs.remembered import given_config
 from glorasearch.runs.results import BaselineResult, PointSummary, Results, SearchResult, TrainResult
@@ -215,10 +214,7 @@ class Searched:
         """
         if configuration["race"]["enabled"]:
             raise ConfigError("point.run is set: a trial that was chosen does not race; set race.enabled = false")
-        ours, theirs = (identity_of(RunConfig, content) for content in (self.config, configuration))
-        differing = [key for key in SAME if ours.get(key) != theirs.get(key)]
-        if self.config["spaces"]["space"] != configuration["spaces"]["space"]:
-            differing.append("space")
+        differing = differing_parts(self.config, configuration, SAME)
         if differing:
             raise ConfigError(
                 f"{', '.join(differing)}: not as in run {self.name!r}, whose supernet and search trial "

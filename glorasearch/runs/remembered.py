@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from glorasearch.errors import ConfigError, RunNotFoundError
-from glorasearch.identity import identity_of
-from glorasearch.runs.config import RunConfig
+from glorasearch.runs.config import RunConfig, differing_parts
 from glorasearch.runs.results import PilotResult, Results, TrainResult
 from glorasearch.runs.workspace import Workspace
 from glorasearch.search.objectives import DEFAULT_OBJECTIVES
@@ -111,10 +110,7 @@ class Earlier:
                 f"train.steps is {configuration['train']['steps']:,}, but run {self.name!r} was trained for "
                 f"{self.steps:,}: give more"
             )
-        ours, theirs = (identity_of(RunConfig, content) for content in (self.config, configuration))
-        differing = [key for key in SAME if ours.get(key) != theirs.get(key)]
-        if self.config["spaces"]["space"] != configuration["spaces"]["space"]:
-            differing.append("space")
+        differing = differing_parts(self.config, configuration, SAME)
         if differing:
             raise ConfigError(
                 f"{', '.join(differing)}: not as in run {self.name!r}, whose supernet is trained on; put back what has "
