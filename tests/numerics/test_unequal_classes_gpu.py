@@ -15,10 +15,10 @@ from glorasearch.evaluation.class_metrics import area_under_curve, device_counts
 from glorasearch.fused import FusedStep, StepConfig
 from glorasearch.space import SearchSpace, sample
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import CLASSIFY
 from glorasearch.training import SampledSubnet
 from glorasearch.training.optimizer import SupernetOptimizer
 from glorasearch.training.plain_step import PlainStep
-from glorasearch.training.step import subnet_loss, teacher_of
 
 pytestmark = pytest.mark.gpu
 PEAKS = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
@@ -45,8 +45,8 @@ def test_the_captured_step_weights_classes_as_the_plain_one() -> None:
     weights = torch.tensor([0.3, 2.0, 1.0, 1.5, 0.7], device="cuda")
     optimizer = SupernetOptimizer(first, PEAKS, weight_decay=1e-4)
     plain = PlainStep(first, optimizer, mixed=False, label_smoothing=0.1, clip_norm=1.0, seed=0, class_weights=weights)
-    loss = partial(subnet_loss, smoothing=0.1, weights=weights)
-    fused = FusedStep(second, StepConfig(batch_size=16, dtype=torch.float32), loss=loss, teacher=teacher_of)
+    loss = partial(CLASSIFY.subnet_loss, smoothing=0.1, weights=weights)
+    fused = FusedStep(second, StepConfig(batch_size=16, dtype=torch.float32), loss=loss, teacher=CLASSIFY.teacher_of)
     rng = np.random.default_rng(0)
     images, labels = torch.randn(16, 3, 64, 64, device="cuda"), torch.randint(0, 5, (16,), device="cuda")
     for number in range(10):
