@@ -27,6 +27,7 @@ DATA = (
     "export",
     "fused",
     "stacked",
+    "serving",
 )
 ONLY_DATA = ("torch", "torchvision", "timm", "ray", "tensorboardX")
 ONLY_CONTROL = ("sqlalchemy", "alembic", "optuna", "ray", "tensorboardX")
@@ -39,6 +40,7 @@ APART = (
     "config",
     "dotted",
     "errors",
+    "figures",
     "identity",
     "interrupts",
     "lazy",
