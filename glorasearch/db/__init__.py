@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from glorasearch.db.engine import read_url, sqlite_url
     from glorasearch.db.leases import Lease, Leases
     from glorasearch.db.process_identity import ProcessIdentity
+    from glorasearch.db.progress import StageProgress, StageState
     from glorasearch.db.race_members import RaceMember, RaceStore
     from glorasearch.db.runs import Metric, RunRecord, RunState, RunStore
     from glorasearch.db.summarising_storage import SummarisingStorage
@@ -25,6 +26,8 @@ __all__ = [
     "RunRecord",
     "RunState",
     "RunStore",
+    "StageProgress",
+    "StageState",
     "SummarisingStorage",
     "TrialStorage",
     "read_url",
@@ -38,6 +41,7 @@ __getattr__ = lazy_names(
         "engine": ("read_url", "sqlite_url"),
         "leases": ("Lease", "Leases"),
         "process_identity": ("ProcessIdentity",),
+        "progress": ("StageProgress", "StageState"),
         "race_members": ("RaceMember", "RaceStore"),
         "runs": ("Metric", "RunRecord", "RunState", "RunStore"),
         "summarising_storage": ("SummarisingStorage",),

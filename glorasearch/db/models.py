@@ -138,6 +138,25 @@ class MetricRow(Base):
     value: Mapped[float] = mapped_column(Real, nullable=True)
 
 
+class ProgressRow(Base):
+    """How far one stage of a run is, or a part of one."""
+
+    __tablename__ = PREFIX + "progress"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "runs.id", ondelete="CASCADE"), primary_key=True)
+    stage: Mapped[str] = mapped_column(Name(64), primary_key=True)
+    state: Mapped[str] = mapped_column(Word(16, "running", "finished", "stopped", "failed"))
+    """A value of `StageState`."""
+    started: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated: Mapped[datetime] = mapped_column(UtcDateTime)
+    title: Mapped[str] = mapped_column(Note)
+    note: Mapped[str] = mapped_column(Note)
+    done: Mapped[int] = mapped_column(Whole)
+    total: Mapped[int] = mapped_column(Whole)
+    first_done: Mapped[int] = mapped_column(Whole)
+    first_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
 class RaceMemberRow(Base):
     """One model that was trained in a run's race, and its sums over the fold that it had not seen."""
 

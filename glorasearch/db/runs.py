@@ -20,6 +20,7 @@ from glorasearch.db.lease_table import LeaseHolder, find_holders
 from glorasearch.db.leases import Lease, Leases
 from glorasearch.db.models import LeaseRow, MetricRow, RunRow, StageRow, table_of
 from glorasearch.db.process_identity import ProcessIdentity
+from glorasearch.db.progress import StageProgress, read_progress, write_progress
 from glorasearch.db.retry import retried
 from glorasearch.errors import DamagedRowError, DatabaseError, RunNotFoundError
 
@@ -183,6 +184,33 @@ class RunStore:
                 wanted = wanted.where(_metrics.c.stage == stage)
             rows = connection.execute(wanted.order_by(_metrics.c.stage, _metrics.c.step, _metrics.c.name)).all()
         return [Metric(*row) for row in rows]
+
+    def set_progress(self, name: str, row: StageProgress, *, wait: bool = True) -> None:
+        """Record how far a stage is; it replaces what was known of it.
+
+        Raises:
+            ConnectionLostError: at once, without `wait`, if the server is out of reach.
+        """
+
+        def write() -> None:
+            with self._database.write() as connection:
+                write_progress(connection, _run_id(connection, name), row)
+
+        if wait:
+            self._database.retry.run(write)
+        else:
+            write()
+
+    @retried
+    def progress(self, name: str) -> builtins.list[StageProgress]:
+        """The stages of a run that have begun, in the order in which they did, and how far each is."""
+        with self._database.read() as connection:
+            run_id = _run_id(connection, name)
+            state = connection.scalar(select(_runs.c.state).where(_runs.c.id == run_id))
+            finished = connection.scalars(select(_stages.c.stage).where(_stages.c.run_id == run_id)).all()
+            holder = find_holders(connection, [_lease_of(name)]).get(_lease_of(name))
+            running = state == RunState.RUNNING and (holder is None or holder.is_alive)
+            return read_progress(connection, run_id, running=running, finished=finished)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[Lease]:

@@ -15,7 +15,7 @@ from glorasearch.runs.checks import check_run
 from glorasearch.runs.curves import opening
 from glorasearch.runs.curves.open import database_rows, opened_curves
 from glorasearch.runs.forecast import Forecast, forecast, forecast_later
-from glorasearch.runs.results import TrainedResult
+from glorasearch.runs.results import Results, TrainedResult
 from glorasearch.runs.session import Session
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.stages.baseline import baseline
@@ -146,17 +146,24 @@ def _once(
         )
     if damage is not None:
         _log.warning("%s: making it again", damage)
-    result = work()
-    if lost and isinstance(result, TrainedResult) and result.weights != before:
-        used_by = ("search",) if stage == "train" else ("test", "export")
-        if any(other in results for other in used_by):
-            raise RunError(
-                f"stage {stage!r} was run again because its weights were gone, and ended in other weights "
-                f"({result.weights[:12]}, before {str(before)[:12]}); what later stages found does not belong to "
-                "them. Put the old weights back, or start over with --fresh"
-            )
-    stored.save(stage, result)
+    with session.progress.stage(stage):
+        result = work()
+        if lost and before is not None:
+            _check_same(stage, before, result, results)
+        stored.save(stage, result)
     session.curves.add(database_rows(stored))
     session.curves.settle()
     session.files.forget_checkpoint(stage)
     return result, True
+
+
+def _check_same(stage: str, before: str, result: StageResult, results: Results) -> None:
+    """Refuse other weights than those, now gone, that later stages have used."""
+    used_by = ("search",) if stage == "train" else ("test", "export")
+    if not isinstance(result, TrainedResult) or result.weights == before or not any(one in results for one in used_by):
+        return
+    raise RunError(
+        f"stage {stage!r} was run again because its weights were gone, and ended in other weights "
+        f"({result.weights[:12]}, before {before[:12]}); what later stages found does not belong to them. Put the old "
+        "weights back, or start over with --fresh"
+    )

@@ -22,6 +22,7 @@ from glorasearch.evaluation import load_weights
 from glorasearch.race import OWN_SPACE
 from glorasearch.runs.curves import Curves
 from glorasearch.runs.fixed_methods import BEST_FIXED, Baseline, bind_method, only_subnet
+from glorasearch.runs.live_progress import LiveProgress
 from glorasearch.runs.paths import public_name, space_label
 from glorasearch.runs.progress import Progress
 from glorasearch.runs.resources import ResourceConfig
@@ -45,9 +46,10 @@ class Session:
         self, stored: StoredRun, resources: ResourceConfig, progress: Progress, *, fresh: bool = False
     ) -> None:
         """A `fresh` run forgets its earlier results, and reuses nothing of other runs."""
-        self.stored, self.resources, self.progress, self.fresh = stored, resources, progress, fresh
+        self.stored, self.resources, self.fresh = stored, resources, fresh
         self.name, self.config, self.files = stored.name, stored.config, stored.files
         self.runs, self.store = stored.runs, stored.workspace.store
+        self.progress = LiveProgress(progress, stored.runs, stored.name)
         self.curves = Curves()
         self._spare: Supernet | None = None
         self.on_step_seconds: Callable[[float], None] | None = None  # of the run's first training

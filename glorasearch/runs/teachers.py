@@ -177,7 +177,10 @@ def _ask(
     size = stack_size(backbone, members, session.device)
     probabilities = torch.zeros(len(mixture), session.data.classes, dtype=torch.float64)
     seconds, able, total = 0.0, 0, section.steps_of_teachers * len(members)
-    with session.progress.task(f"{len(members)} teachers", total) as advance:
+    with (
+        session.progress.stage(stage_name(RefitResult, "teachers")),
+        session.progress.task(f"{len(members)} teachers", total) as advance,
+    ):
 
         def train(chosen: Sequence[int]) -> tuple[float, int, Tensor]:
             stage = stage_name(RefitResult, _part(chosen, len(members), size))

@@ -19,7 +19,7 @@ from glorasearch import load_export
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.cli.main import run as command_line
 from glorasearch.data import DataConfig, InputSpec, load_splits
-from glorasearch.db import TrialStorage
+from glorasearch.db import RunStore, TrialStorage
 from glorasearch.runs.results import Correct, Report
 
 Bench = Any
@@ -227,3 +227,18 @@ def test_trials_are_those_of_an_optuna_study(undisturbed: Bench) -> None:
     assert best.user_attrs["subnet"] == undisturbed.report["winner"]["digest"]
     assert best.user_attrs["parameters"] == undisturbed.report["winner"]["parameters"]
     assert best.user_attrs["accuracy"] == undisturbed.report["winner"]["search_accuracy"]
+
+
+def test_what_the_stages_did_is_in_the_database(undisturbed: Bench) -> None:
+    rows = {row.stage: row for row in RunStore(undisturbed.database_url).progress("tiny")}
+    stages = ("train", "search", "search:chance", "refit", "baseline:lora", "test", "export", "report")
+    assert tuple(rows) == stages
+    assert {row.state for row in rows.values()} == {"finished"}
+    steps = {stage: (row.title, row.done, row.total) for stage, row in rows.items() if row.total}
+    assert steps["train"] == ("supernet of glora_medium", 80, 80)
+    assert steps["search"][1:] == (48, 48)
+    assert steps["refit"] == ("refit of the winner", 40, 40)
+    assert steps["baseline:lora"] == ("baseline lora", 80, 80)
+    assert "loss" in rows["train"].note
+    assert "best" in rows["search"].note
+    assert all(row.started <= row.updated for row in rows.values())

@@ -65,8 +65,9 @@ def _run(
     stage = stage_name(Pilot, part)
     known = session.stored.results.get(Pilot, part)
     if known is None or known.key != key:
-        known = _train(session, rate, title, stage, subnets, others, key)
-        session.stored.save(stage, known)
+        with session.progress.stage(stage):
+            known = _train(session, rate, title, stage, subnets, others, key)
+            session.stored.save(stage, known)
     session.files.forget_checkpoint(stage)
     return known
 

@@ -122,7 +122,8 @@ def _judge(session: Session, pick: Pick, config: TrainingConfig) -> RefitJudgeme
         rest = session.data.train.with_search(search, (fold != number).nonzero()[:, 0])
         title = f"{_title(session, pick)}, fold {number + 1} of {folds}"
         work = _task(session, pick, config, rest, stage_name(RefitResult, f"fold{number + 1}"), title)
-        done = train(session, work, LocalTraining())
+        with session.progress.stage(work.stage):
+            done = train(session, work, LocalTraining())
         steps, seconds = steps + done.steps, seconds + done.seconds
         refitted = torch.where((fold == number)[:, None], logits(work.supernet), refitted)
     return RefitJudgement(
@@ -149,7 +150,7 @@ def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
         latest.update(row.values)
         keep(session, stage, row)
 
-    with session.progress.task(_title(session, pick), config.steps) as advance:
+    with session.progress.stage(stage), session.progress.task(_title(session, pick), config.steps) as advance:
         trainer = StackedTrainer(
             backbone,
             [member_of(session, backbone, pick, config, torch.arange(len(mixed)))],

@@ -7,7 +7,7 @@ from glorasearch.runs.chance import search_chance
 from glorasearch.runs.curves.search_curve import SearchCurve
 from glorasearch.runs.evaluation import make_executor, single_executor
 from glorasearch.runs.model_costs import model_costs
-from glorasearch.runs.results import ParetoPoint, SearchChance, SearchResult, TrainResult
+from glorasearch.runs.results import ParetoPoint, SearchChance, SearchResult, TrainResult, stage_name
 from glorasearch.runs.session import Session
 from glorasearch.search import Executor, SearchConfig, SearchDriver, SearchOutcome, SearchProgress, TrialRecord
 from glorasearch.search.objectives import DEFAULT_OBJECTIVES
@@ -113,7 +113,10 @@ def _chance(session: Session, executor: Executor, outcome: SearchOutcome) -> Sea
     count = session.config.report.chance_subnets
     if not count:
         return None
-    with session.progress.task("random subnets, search split", count) as advance:
+    with (
+        session.progress.stage(stage_name(SearchResult, "chance")),
+        session.progress.task("random subnets, search split", count) as advance,
+    ):
         return search_chance(
             executor,
             session.bound_space,

@@ -6,6 +6,7 @@ migration adds the dump of its revision, made with this module's `fill`; the old
 
 import sqlite3
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from glorasearch.db import RaceMember, RaceStore, RunState, RunStore, TrialStorage
+from glorasearch.db import RaceMember, RaceStore, RunState, RunStore, StageProgress, StageState, TrialStorage
 from glorasearch.db.schema import HEAD
 
 REVISIONS = Path(__file__).with_name("revisions")
@@ -34,6 +35,10 @@ MEMBER = RaceMember(
     training="d" * 64,
     from_run="earlier",
 )
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
+PROGRESS = StageProgress(
+    stage="train", state=StageState.FAILED, started=NOW, updated=NOW, title="supernet", done=7, total=10, first_at=NOW
+)
 PARAMS = {"blocks.0.attn.qkv.B": "lora:8", "rate": 0.25}
 
 
@@ -51,6 +56,7 @@ def fill(url: str) -> None:
     runs.set_stage("run", "train", {"weights": "abc"})
     runs.record_metrics("run", "train", 10, {"loss": 0.5})
     RaceStore(url).record("run", [MEMBER])
+    runs.set_progress("run", PROGRESS)
 
 
 @pytest.mark.parametrize("path", sorted(REVISIONS.glob("*.sql")), ids=lambda path: path.stem)
@@ -76,6 +82,9 @@ def test_a_database_of_an_older_revision_is_upgraded_and_used(path: Path, tmp_pa
     assert races.list("run") == ([before] if path.stem >= "0006" else [])
     races.record("run", [MEMBER])
     assert races.list("run") == [MEMBER]
+    assert runs.progress("run") == ([PROGRESS] if path.stem >= "0009" else [])
+    runs.set_progress("run", PROGRESS)
+    assert runs.progress("run") == [PROGRESS]
     with runs.lock("run"):
         runs.set_state("run", RunState.FINISHED)
 

@@ -1,0 +1,132 @@
+"""The progress of a run, shown by whoever started it and kept in the database for everyone else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from glorasearch.db import RunStore, StageProgress, StageState
+from glorasearch.errors import ConnectionLostError, DatabaseError
+from glorasearch.interrupts import is_interrupt
+from glorasearch.runs.progress import Advance, Progress
+from glorasearch.terminal import shown
+
+INTERVAL: Final = 1.0
+"""Seconds between two writes, at least."""
+SHARE: Final = 1 / 200
+"""Of a stage's time that its writes may take."""
+LONGEST_PAUSE: Final = 60.0
+"""Seconds between two writes, at most."""
+LONGEST: Final = 500
+"""Characters of a title or note that are kept."""
+
+
+class LiveProgress:
+    """Shows work by another `Progress`, and records how far the stage that it belongs to is.
+
+    A stage's start and end are written at once, what lies between at most once a second, and less often where the
+    database is slow. While the database is out of reach nothing is written between, and nothing waits.
+    """
+
+    def __init__(self, progress: Progress, runs: RunStore, run: str, *, interval: float = INTERVAL) -> None:
+        """For a run that need not be in the database before its first stage; an interval of 0 writes everything."""
+        self._progress, self._runs, self._run, self._interval = progress, runs, run, interval
+        self._open: list[_Stage] = []
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Record a stage, or a part of one, and the work in it."""
+        stage = _Stage(self._runs, self._run, name, self._interval)
+        self._open.append(stage)
+        try:
+            yield
+        except BaseException as error:
+            stage.end(StageState.STOPPED if is_interrupt(error) else StageState.FAILED)
+            raise
+        else:
+            stage.end(StageState.FINISHED)
+        finally:
+            self._open.remove(stage)
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        """A bar for work of `total` units, which is what the innermost open stage is doing."""
+        if not self._open:
+            with self._progress.task(title, total) as advance:
+                yield advance
+            return
+        stage = self._open[-1]
+        with self._progress.task(title, total) as show, stage.task(title, total):
+
+            def both(done: int, note: str = "") -> None:
+                show(done, note)
+                stage.advance(done, note)
+
+            yield both
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._progress.say(text)
+
+
+class _Stage:
+    """The row of one stage."""
+
+    def __init__(self, runs: RunStore, run: str, name: str, interval: float) -> None:
+        self._runs, self._run, self._interval = runs, run, interval
+        now = datetime.now(UTC)
+        self._row = StageProgress(stage=name, state=StageState.RUNNING, started=now, updated=now)
+        self._due = 0.0
+        self._write(wait=True)
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[None]:
+        """What is being done; what it interrupts goes on after it, and of several the last one is remembered."""
+        outer = self._row
+        self._row = replace(
+            outer, title=_kept(title), note="", done=0, total=max(0, total), first_done=0, first_at=None
+        )
+        self._write_if_due()
+        yield
+        if outer.total and outer.done < outer.total:
+            self._row = outer
+
+    def advance(self, done: int, note: str) -> None:
+        """Units done so far; written if it is time."""
+        if self._row.first_at is None:
+            self._row = replace(self._row, first_done=done, first_at=datetime.now(UTC))
+        self._row = replace(self._row, done=done, note=_kept(note))
+        self._write_if_due()
+
+    def end(self, state: StageState) -> None:
+        """Record how it ended. What fails now must not hide why the stage did."""
+        self._row = replace(self._row, state=state)
+        try:
+            self._write(wait=True)
+        except DatabaseError:
+            if state is StageState.FINISHED:
+                raise
+
+    def _write_if_due(self) -> None:
+        if time.monotonic() < self._due:
+            return
+        with suppress(ConnectionLostError):  # the run's next record waits for the server
+            self._write(wait=False)
+
+    def _write(self, *, wait: bool) -> None:
+        began = time.monotonic()
+        self._row = replace(self._row, updated=datetime.now(UTC))
+        try:
+            self._runs.set_progress(self._run, self._row, wait=wait)
+        finally:
+            now = time.monotonic()
+            rest = max(self._interval, min(LONGEST_PAUSE, (now - began) / SHARE))
+            self._due = now + rest if self._interval else now
+
+
+def _kept(text: str) -> str:
+    return shown(text)[:LONGEST]
