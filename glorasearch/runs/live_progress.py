@@ -80,36 +80,41 @@ class _Stage:
         self._runs, self._run, self._interval = runs, run, interval
         now = datetime.now(UTC)
         self._row = StageProgress(stage=name, state=StageState.RUNNING, started=now, updated=now)
+        self._done: int | None = None  # what has come since `_row`, which is made where it is needed only
+        self._note = ""
         self._due = 0.0
         self._write(wait=True)
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[None]:
         """What is being done; what it interrupts goes on after it, and of several the last one is remembered."""
-        outer = self._row
-        self._row = replace(
-            outer, title=_kept(title), note="", done=0, total=max(0, total), first_done=0, first_at=None
-        )
+        outer, note = self._now(), self._note
+        begun = replace(outer, title=_kept(title), done=0, total=max(0, total), first_done=0, first_at=None)
+        self._row, self._done, self._note = begun, None, ""
         self._write_if_due()
         yield
         if outer.total and outer.done < outer.total:
-            self._row = outer
+            self._row, self._done, self._note = outer, None, note
 
     def advance(self, done: int, note: str) -> None:
         """Units done so far; written if it is time."""
         if self._row.first_at is None:
             self._row = replace(self._row, first_done=done, first_at=datetime.now(UTC))
-        self._row = replace(self._row, done=done, note=_kept(note))
+        self._done, self._note = done, note
         self._write_if_due()
 
     def end(self, state: StageState) -> None:
         """Record how it ended. What fails now must not hide why the stage did."""
-        self._row = replace(self._row, state=state)
+        self._row = replace(self._now(), state=state)
         try:
             self._write(wait=True)
         except DatabaseError:
             if state is StageState.FINISHED:
                 raise
+
+    def _now(self) -> StageProgress:
+        done = self._row.done if self._done is None else self._done
+        return replace(self._row, done=done, note=_kept(self._note))
 
     def _write_if_due(self) -> None:
         if time.monotonic() < self._due:
@@ -119,7 +124,7 @@ class _Stage:
 
     def _write(self, *, wait: bool) -> None:
         began = time.monotonic()
-        self._row = replace(self._row, updated=datetime.now(UTC))
+        self._row = replace(self._now(), updated=datetime.now(UTC))
         try:
             self._runs.set_progress(self._run, self._row, wait=wait)
         finally:

@@ -235,7 +235,7 @@ def test_what_the_stages_did_is_in_the_database(undisturbed: Bench) -> None:
     assert tuple(rows) == stages
     assert {row.state for row in rows.values()} == {"finished"}
     steps = {stage: (row.title, row.done, row.total) for stage, row in rows.items() if row.total}
-    assert steps["train"] == ("supernet of glora_medium", 80, 80)
+    assert steps["train"] == ("supernet", 80, 80)
     assert steps["search"][1:] == (48, 48)
     assert steps["refit"] == ("refit of the winner", 40, 40)
     assert steps["baseline:lora"] == ("baseline lora", 80, 80)
