@@ -36,7 +36,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "search": Command("run_commands:search", "Search the best subnet of a trained supernet."),
     "race": Command("run_commands:race", "Race the best subnets and the fixed methods, each trained alone."),
     "refit": Command("run_commands:refit", "Train the winner alone on train + search."),
-    "export": Command("run_commands:export", "Export the winner as a merged timm model."),
+    "export": Command("export_command:command", "Export the winner as a merged timm model, and in other formats."),
     "predict": Command("predict_command:command", "Classify images with the exported model of a run."),
     "runs": Command("runs_command:command", "List the runs of a workspace."),
     "show": Command("show_command:command", "Show one run: stages, scores, curves."),

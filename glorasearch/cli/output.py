@@ -27,6 +27,15 @@ def count(number: float | None) -> str:
     return MISSING if number is None else f"{number:,.0f}"
 
 
+def byte_size(number: int) -> str:
+    """Bytes with three digits and a unit."""
+    value, unit = float(number), "B"
+    for larger in ("kB", "MB", "GB"):
+        if value >= 999.5:
+            value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}"
+
+
 def echo_json(content: Any) -> None:
     """Print JSON, with null for numbers that are not finite."""
     click.echo(json.dumps(_finite(redact_all(content)), indent=2, allow_nan=False))

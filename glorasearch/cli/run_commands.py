@@ -15,7 +15,6 @@ from glorasearch.cli.options import (
     json_option,
     quiet_option,
     run_file_options,
-    run_options,
     store_option,
     workspace_options,
 )
@@ -24,7 +23,6 @@ from glorasearch.version import __version__
 
 if TYPE_CHECKING:
     from glorasearch.runs.config import RunConfig
-    from glorasearch.runs.points import Searched
     from glorasearch.runs.run import Run
 
 
@@ -40,8 +38,8 @@ def run(config: Path, overrides: tuple[str, ...], **options: Any) -> None:
 
     A search space with one subnet is a fixed method: it is trained alone, and nothing is searched.
     """
-    _begin(config, **options)
-    _run_all(_config_of(config, overrides, **options), **options)
+    begin(config, **options)
+    run_all(config_of(config, overrides, **options), **options)
 
 
 @click.command("quickstart")
@@ -55,11 +53,11 @@ def run(config: Path, overrides: tuple[str, ...], **options: Any) -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override, such as search.trials=50.")
 def quickstart(overrides: tuple[str, ...], **options: Any) -> None:
     """Adapt the small shipped vision transformer (Fashion-MNIST) to handwritten digits: all stages, on a CPU."""
-    _begin("the shipped run file", **options)
+    begin("the shipped run file", **options)
     from glorasearch.assets import quickstart_run_file
     from glorasearch.runs.config import RunConfig
 
-    _run_all(RunConfig.load(quickstart_run_file(), overrides), **options)
+    run_all(RunConfig.load(quickstart_run_file(), overrides), **options)
 
 
 @click.command("train")
@@ -67,7 +65,7 @@ def quickstart(overrides: tuple[str, ...], **options: Any) -> None:
 @executor_options
 def train(**options: Any) -> None:
     """Find the learning rate if the run file leaves it open, train the supernet and store its weights."""
-    _run_one("train", **options)
+    run_one("train", **options)
 
 
 @click.command("search")
@@ -75,7 +73,7 @@ def train(**options: Any) -> None:
 @executor_options
 def search(**options: Any) -> None:
     """Search the best subnet with the weights of the training."""
-    _run_one("search", **options)
+    run_one("search", **options)
 
 
 @click.command("race")
@@ -83,37 +81,17 @@ def search(**options: Any) -> None:
 @executor_options
 def race(**options: Any) -> None:
     """Train the best subnets and the fixed methods alone at several rates, and rank them out of fold."""
-    _run_one("race", **options)
+    run_one("race", **options)
 
 
 @click.command("refit")
 @run_file_options
 def refit(**options: Any) -> None:
     """Train the winner of the race, or of the search where there is none, alone on train + search."""
-    _run_one("refit", **options)
+    run_one("refit", **options)
 
 
-@click.command("export")
-@click.argument("config", metavar="CONFIG|RUN", type=click.Path(path_type=Path))  # a folder may be called as the run
-@run_options
-@click.option("--trial", type=click.IntRange(0), help="Refit and export this trial of RUN, as a run of its own.")
-@click.option(
-    "--max-params", type=click.IntRange(0), help="The same of the best trial with at most so many parameters."
-)
-def export(trial: int | None, max_params: int | None, config: Path, **options: Any) -> None:
-    """Export the refitted winner as a merged timm model.
-
-    With --trial or --max-params CONFIG is the name of a run whose search has finished, or its run file. That trial is
-    refitted, tested and exported as a run of its own, which takes over rate, supernet and baselines. Its name is
-    RUN-trial-N, unless --set name=NAME gives another; --set may also change what is in refit, export and report.
-    """
-    if trial is None and max_params is None:
-        _run_one("export", config=config, **options)
-    else:
-        _export_point(str(config), trial, max_params, **options)
-
-
-def _config_of(
+def config_of(
     given: Path, overrides: tuple[str, ...], *, workspace: str, database: str | None, store: str | None, **options: Any
 ) -> RunConfig:
     """The run file, or what a run of that name was started with."""
@@ -127,62 +105,27 @@ def _config_of(
     return remembered(Workspace.open(workspace, database, store, create=False), str(given), overrides)
 
 
-def _begin(what: object, *, quiet: bool, **options: Any) -> None:
+def begin(what: object, *, quiet: bool, **options: Any) -> None:
     """The first line, before anything slow is imported."""
     if not quiet:
         say(f"glorasearch {__version__}: {what}", err=True)
 
 
-def _export_point(
-    run: str, trial: int | None, max_params: int | None, overrides: tuple[str, ...], **options: Any
-) -> None:
-    """Run all stages of a trial that is a run of its own, and print the report."""
-    from glorasearch.errors import InputError
-    from glorasearch.runs.config import RunConfig
-    from glorasearch.runs.points import Searched
-    from glorasearch.runs.workspace import Workspace
-
-    if trial is not None and max_params is not None:
-        raise InputError("--trial names a trial, --max-params chooses one: give one of them")
-    name = RunConfig.load(Path(run)).name if Path(run).is_file() else run
-    place = (options[key] for key in ("workspace", "database", "store"))
-    searched = Searched.find(Workspace.open(*place, create=False), name)
-    number = _best_within(searched, max_params, **options) if max_params is not None else trial
-    assert number is not None
-    known = searched.results.search_of_pick, searched.results.export
-    if known[0] is not None and known[0].trial == number and known[1] is not None:
-        say(f"notice: run {name!r} exports trial {number} itself, as {known[1].path}", err=True)
-    _run_all(searched.config_of(number, overrides), **options)
-
-
-def _best_within(searched: Searched, parameters: int, *, as_json: bool, fresh: bool, **options: Any) -> int:
-    """The number of the best trial of at most so many parameters; the model is asked only where it has to be."""
-    best = searched.best_within(parameters)
-    if searched.undecided(parameters, best):
-        session = _make_run(searched.run_config, **options).session()
-        from glorasearch.runs.stages.point import best_within
-
-        with redirect_stdout(sys.stderr):
-            best = best_within(session, searched, parameters)
-    say(f"trial {best.number} of run {searched.name!r} has {best.parameters:,} parameters", err=True)
-    return best.number
-
-
-def _run_all(config: RunConfig, *, as_json: bool, fresh: bool, dry_run: bool = False, **options: Any) -> None:
+def run_all(config: RunConfig, *, as_json: bool, fresh: bool, dry_run: bool = False, **options: Any) -> None:
     """Run all stages and print the report."""
     from glorasearch.cli.output import echo_json
     from glorasearch.cli.report_table import print_report
 
-    made = _make_run(config, **options)
+    made = make_run(config, **options)
     if dry_run:
-        _look_ahead(made, None, as_json=as_json, fresh=fresh)
+        look_ahead(made, None, as_json=as_json, fresh=fresh)
         return
     with redirect_stdout(sys.stderr):  # the report alone goes there, whatever libraries print (Ray: deaths of workers)
         report = made.execute(fresh=fresh)
     echo_json(report.to_json()) if as_json else print_report(report)
 
 
-def _look_ahead(made: Run, stage: str | None, *, as_json: bool, fresh: bool) -> None:
+def look_ahead(made: Run, stage: str | None, *, as_json: bool, fresh: bool) -> None:
     """Say what is ahead of a run."""
     from glorasearch.cli.output import echo_json
 
@@ -195,7 +138,7 @@ def _look_ahead(made: Run, stage: str | None, *, as_json: bool, fresh: bool) -> 
         say("nothing was started (--dry-run)")
 
 
-def _run_one(
+def run_one(
     stage: str,
     config: Path,
     overrides: tuple[str, ...],
@@ -205,14 +148,14 @@ def _run_one(
     **options: Any,
 ) -> None:
     """Run one stage and print its result."""
-    _begin(config, **options)
+    begin(config, **options)
     from glorasearch.cli.output import echo_json
     from glorasearch.cli.race_table import print_race
     from glorasearch.runs.results import RaceResult
 
-    made = _make_run(_config_of(config, overrides, **options), **options)
+    made = make_run(config_of(config, overrides, **options), **options)
     if dry_run:
-        _look_ahead(made, stage, as_json=as_json, fresh=fresh)
+        look_ahead(made, stage, as_json=as_json, fresh=fresh)
         return
     with redirect_stdout(sys.stderr):
         found = made.execute(stage, fresh=fresh)
@@ -227,7 +170,7 @@ def _run_one(
             say(f"{key:<22} {value}")
 
 
-def _make_run(
+def make_run(
     config: RunConfig,
     *,
     workspace: str,

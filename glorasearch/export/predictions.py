@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -19,11 +19,11 @@ from glorasearch.data.pixels import image_transform, parallel, unreadable
 from glorasearch.data.reading import Reading
 from glorasearch.data.records import FileRecords
 from glorasearch.errors import ExportError, GlorasearchError, reason
+from glorasearch.export.stored_facts import class_names_of, reading_of, spec_of, temperature_in
 from glorasearch.tasks import CLASSIFY, Task, task_of
 
 BATCH: Final = 64
 """Images that are read and classified at once."""
-_PREPROCESSING: Final = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,10 @@ class ExportedModel:
             return cls(
                 path,
                 model,
-                _spec(config["pretrained_cfg"]),
-                _reading(own.get("reading")),
-                _names(config),
-                _temperature(own),
+                spec_of(config["pretrained_cfg"]),
+                reading_of(own.get("reading")),
+                class_names_of(config),
+                temperature_in(own),
                 task_of(own.get("task", "classify")),
             )
         except GlorasearchError:
@@ -171,7 +171,7 @@ def temperature_of(path: str | Path) -> float:
     Raises:
         ExportError: if there is none.
     """
-    return _temperature(_config(path)["glorasearch"])
+    return temperature_in(_config(path)["glorasearch"])
 
 
 def _config(path: str | Path) -> dict[str, Any]:
@@ -184,24 +184,3 @@ def _config(path: str | Path) -> dict[str, Any]:
             f"{path} is not a model that glorasearch has exported; expected its config.json there"
         ) from error
     return config
-
-
-def _temperature(own: Mapping[str, Any]) -> float:
-    return float((own.get("metrics") or {}).get("temperature", 1.0))
-
-
-def _spec(cfg: Mapping[str, Any]) -> InputSpec:
-    return InputSpec(*cfg["input_size"], **{name: cfg[name] for name in _PREPROCESSING})
-
-
-def _reading(stored: Mapping[str, Any] | None) -> Reading:
-    """As the training images were read; as by default where they were arrays."""
-    if stored is None:
-        return Reading()
-    limits = stored["pixel_range"]
-    return Reading(stored["exif"], None if limits is None else (limits[0], limits[1]))
-
-
-def _names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The classes; their numbers where the export has no names."""
-    return tuple(config.get("label_names") or map(str, range(config["num_classes"])))

@@ -66,6 +66,13 @@ def compare_outputs(model: nn.Module, inputs: Tensor, reference: Reference, tole
         expected = reference if isinstance(reference, Tensor) else reference(inputs)
     if found.shape != expected.shape or found.shape[0] != inputs.shape[0]:
         raise ExportError(f"{what}: outputs {tuple(found.shape)} and {tuple(expected.shape)} for {len(inputs)} inputs")
+    return compare_tensors(found, expected, tolerance, what)
+
+
+def compare_tensors(found: Tensor, expected: Tensor, tolerance: float, what: str) -> float:
+    """As `compare_outputs`, of outputs `(N, classes)`."""
+    if found.shape != expected.shape:
+        raise ExportError(f"{what}: outputs {tuple(found.shape)} and {tuple(expected.shape)}")
     expected = expected.to(found.device, torch.float64)
     difference = float((found.to(torch.float64) - expected).abs().max())
     allowed = tolerance * float(expected.abs().max())

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from glorasearch.runs.results import Report
 
 
+FORMATS: Final = ("timm", "adapter")
+"""The formats of an exported model; all but the first lie beside it."""
 EXPORTED: Final = ("config.json", "model.safetensors", "README.md")
 """The files of an exported model, as `glorasearch.export` writes them."""
 
@@ -86,6 +88,11 @@ class RunFiles:
         except OSError as error:
             raise InputError(f"export.path: {path} cannot be read: {error.strerror}; give another directory") from error
         check_writable(path, "export.path")
+
+
+def format_folder(export: Path, format: str) -> Path:
+    """Where an export in another format than timm's goes: beside `export`."""
+    return export.with_name(f"{export.name}-{format}")
 
 
 def check_writable(path: Path, what: str) -> None:

@@ -6,13 +6,16 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from glorasearch.db import RunRecord
 from glorasearch.errors import DatabaseError, WeightsNotFoundError, WeightStoreError
 from glorasearch.runs.files import RunFiles
 from glorasearch.runs.results import ExportResult, Report, Results, SearchResult, TrainedResult
 from glorasearch.runs.workspace import Workspace
+
+FORMAT: Final = "export as "
+"""Before the name of a format beside timm's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,21 @@ class Verification:
         remedies = [f"`glorasearch {stage} RUN_FILE` trains the weights of {stage} again" for stage in again]
         if "table" in bad:
             remedies.append("tables come back with a copy of them alone: the test split is read once")
+        formats = sorted(part.removeprefix(FORMAT) for part in bad if part.startswith(FORMAT))
+        if formats:
+            asked = " ".join(f"--format {format}" for format in formats)
+            remedies.append(f"`glorasearch export {self.run} {asked}` writes these formats again")
         if bad & {"export", "report"}:
             remedies.append("`glorasearch run RUN_FILE` makes export and report again")
         if again:
             remedies.append("damaged weights have to be deleted first")
-        if bad - {"export", "report", "table", *(f"weights of {stage}" for stage in again)}:
+        if bad - {
+            "export",
+            "report",
+            "table",
+            *(f"weights of {stage}" for stage in again),
+            *(f"{FORMAT}{one}" for one in formats),
+        }:
             remedies.append("the rest comes back with a copy of it, or by starting over with --fresh")
         return "; ".join(remedies)
 
@@ -112,6 +125,12 @@ def _parts(workspace: Workspace, record: RunRecord) -> Iterator[Part]:
         for name in exported.files:
             path = Path(exported.path) / name
             yield Part("export", str(path), file_damage(path, exported.sha256.get(name)))
+    for format, written in results.formats.items():
+        stale = results.refit is not None and results.refit.weights != written.of_weights
+        for name in written.files:
+            path = Path(written.path) / name
+            damage = "of an earlier refit" if stale else file_damage(path, written.sha256.get(name))
+            yield Part(f"{FORMAT}{format}", str(path), damage)
     for name, sha256 in ({} if results.test is None else results.test.files).items():
         path = workspace.run_folder(record.name) / name
         yield Part("table", str(path), file_damage(path, sha256))

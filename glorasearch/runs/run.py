@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -12,7 +12,7 @@ from glorasearch.errors import InputError
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.progress import Progress, Silent
 from glorasearch.runs.resources import ResourceConfig
-from glorasearch.runs.results import Report, Results
+from glorasearch.runs.results import FormatResult, Report, Results
 from glorasearch.runs.stage_result import StageResult
 from glorasearch.runs.stored_run import StoredRun
 from glorasearch.runs.workspace import DEFAULT_WORKSPACE, Workspace
@@ -138,6 +138,23 @@ class Run:
             from glorasearch.runs.pipeline import run_stages
 
         return run_stages(self.session(fresh=fresh), only)
+
+    def export_formats(self, formats: Sequence[str], *, lossy_rank: int | None = None) -> list[FormatResult]:
+        """Write the refitted winner in other formats than timm's, each in a folder beside the export.
+
+        Args:
+            formats: such as `adapter`, `onnx`.
+            lossy_rank: with `peft`, the rank that approximates what has no low-rank form; None refuses it.
+
+        Raises:
+            InputError: if the winner has no such form, or something else is where it is to go.
+            RunLockedError: if another live process works on this run.
+            ExportError: if what was written does not compute what the winner does.
+        """
+        from glorasearch.export.formats import Options
+        from glorasearch.runs.formats import export_formats
+
+        return export_formats(self.session(), formats, Options(lossy_rank=lossy_rank))
 
     def forecast(self, only: str | None = None, *, fresh: bool = False) -> Forecast:
         """How long `execute` would take, measured on a few steps, and what it would write; nothing is started.

@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from glorasearch.export import BackboneFacts, ExportReport, export_timm
+from glorasearch.export import AdaptedModel, BackboneFacts, ExportReport, export_timm
 from glorasearch.space import SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
 
@@ -27,6 +27,14 @@ MODELS: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {
         (1, 32, 32),
     ),
 }
+MIXED = {
+    "A": ["none", "vector", "lora:2"],
+    "B": ["none", "constant", "lora:2"],
+    "C": ["none", "lora:2"],
+    "D": ["none", "constant", "vector"],
+    "E": ["none", "vector"],
+}
+"""Choices that no simpler method has."""
 
 
 def toy(name: str, seed: int = 0) -> tuple[nn.Module, torch.Tensor]:
@@ -35,19 +43,13 @@ def toy(name: str, seed: int = 0) -> tuple[nn.Module, torch.Tensor]:
     return timm.create_model(architecture, num_classes=10, **args).eval(), torch.randn(5, *size)
 
 
-def searched(name: str) -> tuple[Supernet, Subnet, torch.Tensor]:
+def searched(name: str, choices: dict[str, list[str]] | None = None) -> tuple[Supernet, Subnet, torch.Tensor]:
     """A supernet whose adapters were altered, and a subnet of it that mixes all choices."""
     backbone, images = toy(name)
     space = SearchSpace.model_validate(
         {
             "name": "toy",
-            "choices": {
-                "A": ["none", "vector", "lora:2"],
-                "B": ["none", "constant", "lora:2"],
-                "C": ["none", "lora:2"],
-                "D": ["none", "constant", "vector"],
-                "E": ["none", "vector"],
-            },
+            "choices": MIXED if choices is None else choices,
         }
     )
     supernet = Supernet(backbone, space)
@@ -68,3 +70,23 @@ def export(supernet: Supernet, subnet: Subnet, images: torch.Tensor, path: Path,
             "provenance": {"run": "toy", "seed": 0},
         }
         return export_timm(merged, path, **(options | changes))
+
+
+def adapted(name: str, choices: dict[str, list[str]] | None = None, **changes: Any) -> AdaptedModel:
+    """A toy model with a subnet that was altered; `choices` are those of its space."""
+    supernet, subnet, images = searched(name, choices)
+    backbone, _ = toy(name)
+    return AdaptedModel(
+        **(
+            {
+                "supernet": supernet.eval(),
+                "subnet": subnet,
+                "images": images,
+                "facts": BackboneFacts.from_model(supernet.model),
+                "backbone": backbone,
+                "metrics": {"parameters": 1, "temperature": 1.5},
+                "provenance": {"run": "toy"},
+            }
+            | changes
+        )
+    )

@@ -64,6 +64,10 @@ RESULTS: dict[str, dict[str, Any]] = {
         "baselines_correct": {}, "random_subnets": None, "splits": SPLITS,
     },
     "export": {"path": "/somewhere", "max_abs_diff": 1e-6, "digest": "d", "bytes": 1, "files": [], "tested": True},
+    "format": {
+        "format": "onnx", "path": "/somewhere-onnx", "max_abs_diff": 1e-6, "bytes": 1, "files": [], "sha256": {},
+        "of_weights": "a" * 64,
+    },
     "report": {
         "run": "tiny", "seed": 0, "backbone": "vit", "task": "digits", "space": "lean", "fixed_method": False,
         "splits": SPLITS, "lr": 1e-3, "pilots": None,

@@ -46,6 +46,23 @@ class ExportResult(ExportSummary, StageResult, stage="export"):
     """Whether the model card gives the accuracy on the test split."""
 
 
+class FormatResult(StageResult, stage="format"):
+    """The merged model, or what makes it of its backbone, in another format than timm's."""
+
+    format: str
+    path: str
+    max_abs_diff: float
+    """Largest absolute difference between its outputs, once loaded, and those of the adapted model."""
+    bytes: int
+    files: tuple[str, ...]
+    sha256: Mapping[str, str]
+    """File → its SHA-256 when it was written."""
+    of_weights: str
+    """Digest of the weights of the refit that it was made of."""
+    notes: tuple[str, ...] = ()
+    """What its user has to know."""
+
+
 class SupernetSummary(FrozenModel):
     """The training of the supernet."""
 

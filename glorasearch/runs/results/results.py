@@ -11,7 +11,7 @@ from glorasearch.errors import DamagedRowError
 from glorasearch.race import OWN_SPACE
 from glorasearch.runs.results.pilot import PilotResult
 from glorasearch.runs.results.race import Pick, RaceResult
-from glorasearch.runs.results.report import ExportResult, Report
+from glorasearch.runs.results.report import ExportResult, FormatResult, Report
 from glorasearch.runs.results.test import TemperatureFound, TestResult
 from glorasearch.runs.results.training import BaselineResult, RefitResult, SearchResult, TrainResult
 from glorasearch.runs.stage_result import StageResult
@@ -142,9 +142,16 @@ class Results:
     @property
     def baselines(self) -> dict[str, BaselineResult]:
         """Name → result, for the baselines that have finished."""
-        names = [stage.partition(":")[2] for stage in self._stages if stage.startswith(f"{BaselineResult.stage}:")]
-        found = {name: self.get(BaselineResult, name) for name in names}
-        return {name: result for name, result in found.items() if result is not None}
+        return self._parts(BaselineResult)
+
+    @property
+    def formats(self) -> dict[str, FormatResult]:
+        """Name → result, for the formats beside timm's in which the winner was exported."""
+        return self._parts(FormatResult)
+
+    def _parts(self, kind: type[Result]) -> dict[str, Result]:
+        names = [stage.partition(":")[2] for stage in self._stages if stage.startswith(f"{kind.stage}:")]
+        return {name: result for name in names if (result := self.get(kind, name)) is not None}
 
     @property
     def test(self) -> TestResult | None:

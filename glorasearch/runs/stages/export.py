@@ -32,9 +32,9 @@ def export(session: Session) -> ExportResult:
             pick.subnet,
             session.files.export,
             session.data,
-            metrics=_metrics(session, pick, tested),
+            metrics=metrics(session, pick, tested),
             statements=said(session),
-            provenance=_provenance(session, pick, supernet),
+            provenance=provenance(session, pick, supernet),
             tolerance=session.config.export.tolerance,
             replace=True,
         )
@@ -42,27 +42,27 @@ def export(session: Session) -> ExportResult:
     return ExportResult.of(report, path=str(report.path), tested=tested is not None)
 
 
-def _metrics(session: Session, pick: Pick, tested: TestResult | None) -> dict[str, Any]:
+def metrics(session: Session, pick: Pick, tested: TestResult | None) -> dict[str, Any]:
     """Scores of the pick, on the test split too if it has been tested."""
     results = session.stored.results
     found, race, temperature = results.search_of_pick, results.race, results.temperature
-    metrics: dict[str, Any] = {"parameters": pick.parameters}
+    values: dict[str, Any] = {"parameters": pick.parameters}
     own = ["test_accuracy"]
     if found is not None:
-        metrics |= {name: getattr(found, name) for name in SEARCH_SCORES}
+        values |= {name: getattr(found, name) for name in SEARCH_SCORES}
         own.append("test_accuracy_inherited")
     if race is not None:
-        metrics |= {"out_of_fold_accuracy": race.winner.last.accuracy, "out_of_fold_folds": race.winner.last.folds}
+        values |= {"out_of_fold_accuracy": race.winner.last.accuracy, "out_of_fold_folds": race.winner.last.folds}
     if temperature is not None:
-        metrics["temperature"] = temperature.value
+        values["temperature"] = temperature.value
     if tested is not None:
-        metrics |= {name: getattr(tested, name) for name in own}
+        values |= {name: getattr(tested, name) for name in own}
         measured = {name: one.value for name, one in tested.metrics.items() if name != "top1"}
-        metrics |= {f"test_{name}": round(value, DIGITS) for name, value in measured.items() if value is not None}
-    return metrics
+        values |= {f"test_{name}": round(value, DIGITS) for name, value in measured.items() if value is not None}
+    return values
 
 
-def _provenance(session: Session, pick: Pick, supernet: Supernet) -> dict[str, Any]:
+def provenance(session: Session, pick: Pick, supernet: Supernet) -> dict[str, Any]:
     """Where the model comes from, in names and digests: it may be read on other machines."""
     config, data, refitted = session.config, session.data, session.require(RefitResult)
     found, point = session.stored.results.test, config.point

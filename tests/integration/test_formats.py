@@ -1,0 +1,66 @@
+"""The winner of a finished run in other formats: written beside the export, vouched for, made again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.runs import Bench
+
+from glorasearch.export import Adapter
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def test_formats_beside_the_export(copied: Bench, call: Call) -> None:
+    place = ("--workspace", str(copied.workspace))
+    code, out, err = call("export", "tiny", "--format", "adapter", "--format", "timm", "--json", "--quiet", *place)
+    assert code == 0, err
+    found = {one["format"]: one for one in json.loads(out)["exports"]}
+    assert found.keys() == {"timm", "adapter"}
+    folder = copied.workspace / "runs/tiny/export-adapter"
+    assert found["adapter"]["path"] == str(folder)
+    adapter = Adapter.load(folder)
+    wanted = load_file(copied.workspace / "runs/tiny/export/model.safetensors")
+    for name, value in adapter.model().state_dict().items():  # the backbone of that name has no pretrained weights
+        torch.testing.assert_close(value, wanted[name], rtol=0, atol=1e-6)
+    assert adapter.facts["provenance"]["run"] == "tiny"
+    assert call("verify", "tiny", *place)[0] == 0
+
+    weights = folder / "adapter.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    code, out, _ = call("verify", "tiny", *place)
+    assert code == 1
+    assert "glorasearch export tiny --format adapter" in " ".join(out.split())
+    assert call("export", "tiny", "--format", "adapter", "--quiet", *place)[0] == 0
+    assert weights.read_bytes() == content
+    assert call("verify", "tiny", *place)[0] == 0
+    assert call("run", "tiny", "--quiet", *place)[0] == 0  # nothing is done again
+
+
+def test_what_is_no_export_is_not_replaced(copied: Bench, call: Call) -> None:
+    folder = copied.workspace / "runs/tiny/export-adapter"
+    folder.mkdir()
+    (folder / "mine").write_text("mine")
+    code, _, err = call("export", "tiny", "--format", "adapter", "--quiet", "--workspace", str(copied.workspace))
+    assert (code, (folder / "mine").read_text()) == (2, "mine")
+    assert "exists and is no export of glorasearch" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--lossy-rank", "4"], "--lossy-rank is of --format peft"),
+        (["--format", "tflite"], "'tflite' is not one of"),
+    ],
+)
+def test_refusals(copied: Bench, call: Call, arguments: list[str], said: str) -> None:
+    code, _, err = call("export", "tiny", *arguments, "--workspace", str(copied.workspace))
+    assert code == 2
+    assert said in err
+    assert not list(Path(copied.workspace).glob("runs/tiny/export-*"))
