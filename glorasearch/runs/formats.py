@@ -29,10 +29,7 @@ def adapted_model(session: Session) -> AdaptedModel:
     """
     pick, config = session.pick, session.config
     supernet = session.load(session.supernet(session.space_of(pick.space_key)), RefitResult)
-    source = {
-        "name": public_name(config.backbone.name),
-        **config.backbone.model_dump(include=_BUILT_BY, exclude_defaults=True),
-    }
+    own = config.backbone.model_dump(include=_BUILT_BY, exclude_defaults=True)
     return AdaptedModel.of(
         supernet,
         pick.subnet,
