@@ -40,6 +40,9 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "predict": Command("predict_command:command", "Classify images with the exported model of a run."),
     "runs": Command("runs_command:command", "List the runs of a workspace."),
     "show": Command("show_command:command", "Show one run: stages, scores, curves."),
+    "watch": Command(
+        "watch_command:command", "Watch a run while it goes on, from any machine that reaches its database."
+    ),
     "curves": Command("curves_command:command", "Print the curves of a run: losses, rates, scores, step by step."),
     "verify": Command("verify_command:command", "Compare what a run has made with the digests in the database."),
     "compare": Command(

@@ -36,9 +36,9 @@ def byte_size(number: int) -> str:
     return f"{value:.3g} {unit}"
 
 
-def echo_json(content: Any) -> None:
-    """Print JSON, with null for numbers that are not finite."""
-    click.echo(json.dumps(_finite(redact_all(content)), indent=2, allow_nan=False))
+def echo_json(content: Any, *, line: bool = False) -> None:
+    """Print JSON, with null for numbers that are not finite; `line` keeps it on one."""
+    click.echo(json.dumps(_finite(redact_all(content)), indent=None if line else 2, allow_nan=False))
 
 
 def echo_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

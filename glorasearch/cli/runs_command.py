@@ -9,7 +9,8 @@ import click
 
 from glorasearch.cli.options import json_option, workspace_options
 from glorasearch.cli.runs_tidy import prune, rename, rm
-from glorasearch.cli.standing import age, scores
+from glorasearch.cli.standing import age
+from glorasearch.runs.scores import scores
 from glorasearch.terminal import say
 
 HEADS = ("run", "score, %", "state", "age", "stage", "task", "backbone", "space")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glorasearch.cli.options import json_option, workspace_options
-from glorasearch.cli.standing import age, scores, wrapped
+from glorasearch.cli.standing import age, wrapped
+from glorasearch.runs.scores import scores
 from glorasearch.terminal import say
 
 if TYPE_CHECKING:

@@ -1,26 +1,14 @@
-"""How a run stands, in short: its scores and its age."""
+"""How a run stands, in short: its age, and texts of a terminal's width."""
 
 from __future__ import annotations
 
 import textwrap
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from glorasearch.db import RunRecord
+from typing import Final
 
 WIDTH: Final = 80
 """Columns of texts."""
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
-
-
-def scores(record: RunRecord) -> dict[str, float | None]:
-    """Accuracy on the test split, and that of the search's winner on the search split."""
-    found: dict[str, float | None] = {}
-    for stage in ("test", "search"):
-        value: Any = (record.stages.get(stage) or {}).get(f"{stage}_accuracy")
-        found[f"{stage}_accuracy"] = value if isinstance(value, float | int) else None
-    return found
 
 
 def age(changed: str | None) -> str:

@@ -1,0 +1,176 @@
+"""How a run stands at one moment, by the database alone. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from glorasearch.db import RunRecord, RunState, RunStore, StageProgress, StageState
+from glorasearch.errors import RunNotFoundError, did_you_mean
+from glorasearch.runs.paths import public_name
+from glorasearch.runs.scores import scores
+
+_UNITS: Final = {"search": "trials", "search:chance": "trials", "test": "models", "export": ""}
+"""Stage → what it counts, where that is not steps."""
+_STARTING: Final = 60.0
+"""Seconds between the record of a run and the first heartbeat of its process, at most."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchedStage:
+    """A stage of a run, begun or not."""
+
+    stage: str
+    state: str
+    """A `StageState`, or `waiting`."""
+    progress: StageProgress | None = None
+    """None if it has not begun, or was finished by an earlier version."""
+    seconds: float = 0.0
+    """From the start of its latest attempt to its end, or to the last that is known of the run."""
+
+    @property
+    def unit(self) -> str:
+        """What is counted; empty if nothing is, or if it is a share."""
+        row = self.progress
+        if row is None or not row.total or "%" in row.title:
+            return ""
+        return _UNITS.get(self.stage, "steps")
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        row = self.progress
+        found: dict[str, Any] = {"stage": self.stage, "state": str(self.state)}
+        if row is None:
+            return found
+        return found | {
+            "title": row.title,
+            "note": row.note,
+            "done": row.done,
+            "total": row.total,
+            "unit": self.unit,
+            "per_second": row.rate,
+            "seconds": self.seconds,
+            "seconds_left": row.seconds_left(row.updated),
+            "started": row.started.isoformat(),
+            "updated": row.updated.isoformat(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watched:
+    """A run at one moment."""
+
+    record: RunRecord
+    stages: tuple[WatchedStage, ...]
+    """In the order in which they run, those that wait at the end."""
+
+    @classmethod
+    def read(cls, runs: RunStore, name: str) -> Watched:
+        """How a run stands now.
+
+        Raises:
+            RunNotFoundError: if there is no run of that name.
+        """
+        record = runs.get(name)
+        if record is None:
+            known = [run.name for run in runs.list()]
+            raise RunNotFoundError(
+                f"there is no run {name!r}{did_you_mean(name, known)}; known are: {', '.join(known[-10:]) or 'none'}"
+            )
+        return cls(record=record, stages=_stages(record, {row.stage: row for row in runs.progress(name)}))
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a process works on it, or is about to."""
+        age = (datetime.now(UTC) - self.record.created).total_seconds()
+        return self.record.state is RunState.RUNNING or (self.record.state is RunState.CREATED and age < _STARTING)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended otherwise than by finishing or on request."""
+        return self.record.state in (RunState.FAILED, RunState.INTERRUPTED)
+
+    @property
+    def current(self) -> WatchedStage | None:
+        """The stage, or the part of one, that is under way."""
+        running = [one for one in self.stages if one.state == StageState.RUNNING and one.progress is not None]
+        return max(running, key=lambda one: one.progress.started if one.progress else self.record.created, default=None)
+
+    @property
+    def best(self) -> str:
+        """What is known of the best: of the race if there is one, else of the search."""
+        notes = {one.stage: one.progress.note for one in self.stages if one.progress is not None}
+        return notes.get("race") or notes.get("search") or ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        record, owner = self.record, self.record.owner
+        return {
+            "run": record.name,
+            "state": str(record.state),
+            "error": record.error,
+            "under_way": self.under_way,
+            "process": None if owner is None else {"host": owner.host, "pid": owner.pid},
+            "created": record.created.isoformat(),
+            **{key: setting(record.config, *place) for key, place in _NAMED.items()},
+            "best": self.best,
+            **scores(record),
+            "stages": [stage.to_json() for stage in self.stages],
+        }
+
+
+_NAMED: Final = {"backbone": ("backbone", "name"), "data": ("data", "source"), "space": ("space", "name")}
+
+
+def setting(config: Mapping[str, Any], section: str, key: str) -> str | None:
+    """An entry of a recorded configuration, which may be any JSON object, by its public name."""
+    table = config.get(section)
+    return public_name(str(table[key])) if isinstance(table, dict) and key in table else None
+
+
+def newest_under_way(runs: RunStore) -> str:
+    """The name of the run that began last of those that a process works on.
+
+    Raises:
+        RunNotFoundError: if there is none.
+    """
+    known = runs.list()
+    found = [run.name for run in known if run.state is RunState.RUNNING]
+    if not found:
+        newest = ", ".join(run.name for run in reversed(known[-5:]))
+        were = f"name one of those that were: {newest}" if newest else "there is none at all"
+        raise RunNotFoundError(f"no run is under way here; {were}")
+    return found[-1]
+
+
+def planned(config: Mapping[str, Any]) -> list[str]:
+    """The stages that a recorded configuration asks for, in order, as far as it says them."""
+
+    def of(section: str) -> Mapping[str, Any]:
+        table = config.get(section)
+        return table if isinstance(table, dict) else {}
+
+    piloted = of("train").get("lr") == "auto"
+    race = bool(of("race").get("enabled"))
+    named = of("report").get("baselines")
+    baselines = [f"baseline:{name}" for name in named] if isinstance(named, (list, dict)) else []
+    return [
+        *(["pilot"] if piloted else []), "train", "search", *(["race"] if race else []), "refit", *baselines,
+        "test", "export", "report",
+    ]  # fmt: skip
+
+
+def _stages(record: RunRecord, rows: Mapping[str, StageProgress]) -> tuple[WatchedStage, ...]:
+    older = [stage for stage in record.stages if stage not in rows]  # finished before progress was recorded
+    found = [WatchedStage(stage=stage, state=StageState.FINISHED) for stage in older]
+    latest = max((row.updated for row in rows.values()), default=record.updated)
+    for stage, row in rows.items():
+        end = latest if row.state is StageState.RUNNING else row.updated
+        seconds = max(0.0, (end - row.started).total_seconds())
+        found.append(WatchedStage(stage=stage, state=row.state, progress=row, seconds=seconds))
+    if record.state is RunState.FINISHED:
+        return tuple(found)
+    waiting = [stage for stage in planned(record.config) if stage not in rows and stage not in record.stages]
+    return (*found, *(WatchedStage(stage=stage, state="waiting") for stage in waiting))
