@@ -12,8 +12,11 @@ from glorasearch.db import RunState
 from glorasearch.plain_console import PlainConsole
 from glorasearch.runs.compare import Comparison, Group, Row
 from glorasearch.runs.pairs import Paired
+from glorasearch.tasks.kinds import words_of
 from glorasearch.terminal import say
 
+CLASSES = words_of("classify").accuracy
+"""What accuracies are called where they need no words."""
 MISSING = "-"
 """Stands for a number that is not there."""
 WIDE = 1000
@@ -36,7 +39,7 @@ def print_table(found: Comparison) -> None:
             console.print(table)
         else:
             _print_upright(console, *_first_things_first(heads, cells))
-    _print_unpaired(found.paired)
+    _print_notes(found)
 
 
 def _table(heads: list[str], texts: int, cells: Cells) -> Table:
@@ -81,7 +84,7 @@ def print_markdown(found: Comparison) -> None:
         if number:
             say()
         _print_markdown(heads, texts, cells)
-    _print_unpaired(found.paired)
+    _print_notes(found)
 
 
 def _print_markdown(heads: list[str], texts: int, cells: Cells) -> None:
@@ -89,6 +92,17 @@ def _print_markdown(heads: list[str], texts: int, cells: Cells) -> None:
     for line in (heads, marks, *cells):
         bars = " | ".join(cell.replace("|", "\\|") for cell in line)
         say(f"|{'|'.join(line)}|" if line is marks else f"| {bars} |")
+
+
+def _print_notes(found: Comparison) -> None:
+    """What is not in the tables: accuracies of several labels an image, and runs that have no pair."""
+    of: dict[str, list[str]] = {}
+    for row in (one for each in found.rows for one in (each.rows if isinstance(each, Group) else (each,))):
+        if row.accuracy != CLASSES:
+            of.setdefault(row.accuracy, []).append(row.run)
+    for meaning, runs in of.items():
+        say(f"{', '.join(runs)}: search, out of fold and test are {meaning}")
+    _print_unpaired(found.paired)
 
 
 def _print_unpaired(paired: Paired) -> None:

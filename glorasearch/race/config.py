@@ -46,7 +46,8 @@ class RaceConfig(Config):
     keep: int = Field(default=8, ge=1, le=1_000_000)
     """Best candidates that are in the last rung; no rung has fewer."""
     judge: Judge = "accuracy"
-    """What decides, out of fold; the other one breaks ties."""
+    """What decides, out of fold; the other one breaks ties. With several labels an image, accuracy is the share of
+    images of which all labels are right; if there are many labels, `tempered` tells more."""
     starts: ListOf[Start] = ("fresh",)
     """Weights that subnets of the run's own space start from; fixed methods start fresh. With `inherited` all are
     judged on images of the search split only, since the supernet has seen the others. By the same images the search

@@ -19,7 +19,7 @@ def fold_of(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int6
     as of all images, no fold has more than one image more than another.
 
     Args:
-        labels: `(n,)`.
+        labels: `(n,)`, the classes, or the groups of another task, in whose proportions folds are made.
         folds: number of folds.
         seed: of the run.
 

@@ -3,7 +3,9 @@
 The sums of all folds add up to scores over all images, though each fold has a model of its own. One temperature is
 fitted for a candidate, not for a model, and from sums: for each inverse temperature beta of a fixed grid
 
-    sum_i [logsumexp(beta z_i) - beta z_i,y_i].
+    sum_i [logsumexp(beta z_i) - beta z_i,y_i],
+
+or with several labels an image the same sum of the means of its binary cross-entropies.
 """
 
 from __future__ import annotations

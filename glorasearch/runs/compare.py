@@ -15,6 +15,7 @@ from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import Results
 from glorasearch.space import BYTES_PER_NUMBER
 from glorasearch.statistics import wilson
+from glorasearch.tasks.kinds import words_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +28,9 @@ class Row:
     """Name of the search space."""
     task: str
     """The source of its images."""
+    accuracy: str
+    """What the accuracies are the share of: `accuracy`, or `subset accuracy` with several labels an image, and what
+    that is."""
     fixed_method: bool
     """Whether the space has a single subnet, so that there was no search."""
     seed: int
@@ -69,6 +73,7 @@ class Row:
             state=run.state,
             method=space_label(run.config["space"]["name"]),
             task=run.config["data"]["source"],
+            accuracy=words_of(run.config["data"].get("task", "classify")).accuracy,
             fixed_method=train is not None and train.fixed_method,
             seed=run.config["seed"],
             winner=None if pick is None else pick.label,

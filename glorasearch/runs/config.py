@@ -99,7 +99,7 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _check_task(self) -> Self:
-        if fault := task_fault(self.data.task, self.train, self.search, self.race, self.report):
+        if fault := task_fault(self.data.task, self.train, self.search, self.report):
             raise ValueError(fault)
         return self
 

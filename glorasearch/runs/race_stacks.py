@@ -24,6 +24,7 @@ from glorasearch.runs.memory import in_halves
 from glorasearch.space import SearchSpace, Subnet
 from glorasearch.space.score import BETAS
 from glorasearch.stacked import Member, StackedTrainer
+from glorasearch.tasks import Task
 from glorasearch.training import TrainingConfig
 from glorasearch.training.build import prepare_process
 from glorasearch.weights import WeightStore
@@ -55,7 +56,17 @@ class RaceImages:
         """Of a run; with `search_only` the images of the training split judge nothing."""
         split = data.train_and_search()
         judging = np.arange(len(split)) >= (len(data.train) if search_only else 0)
-        return cls(split=split, folds=fold_of(split.labels.numpy(), folds, seed), judging=judging)
+        return cls(split=split, folds=race_folds(split, folds, seed), judging=judging)
+
+
+def race_folds(split: TrainSplit, folds: int, seed: int) -> NDArray[np.int64]:
+    """The fold of every image of train + search, `(n,)`.
+
+    Classes are shared evenly; copies lie where they fall, and are counted. Images without one class are drawn at
+    random, and an image and its copies are in one fold.
+    """
+    found = fold_of(split.task.strata(split.labels.numpy()), folds, seed)
+    return found if split.task.exclusive else found[np.array(split.first_equals())]
 
 
 @dataclass(frozen=True)
@@ -149,7 +160,7 @@ class StackMaker:
         padded = torch.stack([torch.cat([one, one.new_zeros(widest - len(one))]) for one in chosen])
         logits = trainer.logits(self.images.split, padded) if widest else torch.zeros(len(specs), 0, 1)
         scores = tuple(
-            _score(own[: len(positions)], self.images.split.labels[positions], bool(finite))
+            _score(own[: len(positions)], self.images.split.labels[positions], bool(finite), self.images.split.task)
             for own, positions, finite in zip(logits, chosen, done.finite, strict=True)
         )
         return StackOutcome(scores, done.seconds)
@@ -159,13 +170,13 @@ class StackMaker:
         return np.flatnonzero((self.images.folds == fold) & self.images.judging)
 
 
-def _score(logits: Tensor, labels: Tensor, finite: bool) -> FoldScore:
-    """Of logits `(n, classes)` and labels `(n,)`; nothing is right of a training that diverged."""
+def _score(logits: Tensor, labels: Tensor, finite: bool, task: Task) -> FoldScore:
+    """Of logits `(n, outputs)` and targets `(n, ...)` of a task; nothing is right of a training that diverged."""
     if not finite or not bool(torch.isfinite(logits).all()):
         return FoldScore(len(labels), 0, None)
     if not len(labels):
         return FoldScore(0, 0, (0.0,) * len(BETAS))
-    sums = PendingSums(device_sums(logits, labels)).wait()
+    sums = PendingSums(device_sums(logits, labels, task)).wait()
     return FoldScore(len(labels), sums.correct, tuple(sums.nats))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from glorasearch.race import RaceConfig
 from glorasearch.runs.report_config import ReportConfig
 from glorasearch.search import SearchConfig
 from glorasearch.space import CLASS_METRICS, FITNESSES
@@ -20,9 +19,7 @@ def metrics_of(task: TaskKind, report: ReportConfig) -> tuple[Metric, ...]:
     return words_of(task).metrics if report.metrics == METRICS else report.metrics
 
 
-def task_fault(
-    task: TaskKind, train: TrainSection, search: SearchConfig, race: RaceConfig, report: ReportConfig
-) -> str | None:
+def task_fault(task: TaskKind, train: TrainSection, search: SearchConfig, report: ReportConfig) -> str | None:
     """Why these sections do not fit the task; None if they do."""
     known = words_of(task).metrics
     foreign = [name for name in metrics_of(task, report) if name not in known]
@@ -30,8 +27,6 @@ def task_fault(
         return f"report.metrics has {', '.join(foreign)}; with data.task {task!r} there are {', '.join(known)}"
     if task == "classify":
         return None
-    if race.enabled:
-        return f"race.enabled is true, but a race judges and teaches by classes, and {_BECAUSE}; set it to false"
     if search.fitness in CLASS_METRICS:
         return f"search.fitness is {search.fitness!r}, but {_BECAUSE}; take {', '.join(FITNESSES)}"
     if report.flips:

@@ -1,8 +1,9 @@
 """Distillation of the race's best into the pick: teachers, mixed images, and a student of them.
 
 Teachers are the best candidates of different methods, each trained several times with another seed. Their mean
-probabilities, each at the temperature of its candidate's out-of-fold fit but never below 1, are what the student learns
-on mixed images (mixup, Zhang et al. 2018, with soft targets as in Beyer et al. 2022) and on the originals.
+probabilities (of classes, or of each label), each at the temperature of its candidate's out-of-fold fit but never below
+1, are what the student learns on mixed images (mixup, Zhang et al. 2018, with soft targets as in Beyer et al. 2022) and
+on the originals.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class Mixture:
         return len(self.first)
 
     def batch(self, indices: Tensor, device: torch.device | str) -> tuple[Tensor, Tensor]:
-        """Mixed images `(n, C, H, W)`, and the labels `(n,)` of the first of each pair."""
+        """Mixed images `(n, C, H, W)`, and the targets `(n, ...)` of the first of each pair."""
         first, labels = self.split.batch(self.first[indices], device)
         second, _ = self.split.batch(self.second[indices], device)
         share = self.share[indices].to(first).view(-1, 1, 1, 1)
@@ -232,7 +233,7 @@ def _answers(trainer: StackedTrainer, mixture: Mixture, betas: Sequence[float], 
     scale = torch.tensor(betas, dtype=torch.float64)[finite, None, None]
     for positions in torch.arange(len(mixture)).split(ASKED):  # type: ignore[no-untyped-call]
         logits = trainer.logits(mixture, positions)[finite].double()
-        parts.append((logits * scale).softmax(-1).sum(0))
+        parts.append(mixture.split.task.probabilities(logits * scale).sum(0))
     return torch.cat(parts)
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from glorasearch.config import is_mixed
 from glorasearch.stacked.engine import Engine
 from glorasearch.stacked.member import Member, scale_drop_path
-from glorasearch.stacked.targets import member_losses
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import Task
 from glorasearch.training.average import WeightAverage
 from glorasearch.training.optimizer import SupernetOptimizer, peak_rates
 from glorasearch.training.step import drop_probabilities, model_randomness
@@ -28,15 +28,17 @@ class OneByOne(Engine):
         supernets: Sequence[Supernet],
         shares: Sequence[float],
         device: torch.device,
+        task: Task,
         class_weights: Tensor | None = None,
     ) -> None:
-        """`supernets` are those of the members at their start, `shares` the factors on their drop paths.
+        """`supernets` are those of the members at their start, `shares` the factors on their drop paths, and `task` has
+        their losses.
 
         `class_weights`, `(M, classes)`, weight images in their losses.
         """
         weights = [None] * len(members) if class_weights is None else list(class_weights.to(device)[:, None])
         each = zip(members, supernets, shares, weights, strict=True)
-        self._members = [_Alone(member, supernet, share, device, own) for member, supernet, share, own in each]
+        self._members = [_Alone(member, supernet, share, device, task, own) for member, supernet, share, own in each]
 
     def step(self, number: int, images: Tensor, targets: Tensor, scales: Sequence[float]) -> Tensor:
         """See `Engine.step`."""
@@ -86,7 +88,13 @@ class _Alone:
     """One member with its supernet and its optimiser."""
 
     def __init__(
-        self, member: Member, supernet: Supernet, share: float, device: torch.device, weights: Tensor | None
+        self,
+        member: Member,
+        supernet: Supernet,
+        share: float,
+        device: torch.device,
+        task: Task,
+        weights: Tensor | None,
     ) -> None:
         config = member.config
         self._subnet, self._seed, self._clip = member.subnet, config.seed, config.clip_norm
@@ -99,7 +107,7 @@ class _Alone:
         self.average = WeightAverage(self.supernet, config.ema_decay)
         self._mixed = is_mixed(config.precision, device.type)
         self._drops = bool(drop_probabilities(self.supernet))
-        self._class_weights = weights
+        self._task, self._class_weights = task, weights
         self._smoothing = torch.tensor([config.label_smoothing], dtype=torch.float64, device=device)
 
     def step(self, number: int, images: Tensor, targets: Tensor, scale: float) -> Tensor:
@@ -109,7 +117,7 @@ class _Alone:
         self.supernet.train()
         with model_randomness(self._drops, self._seed, number, 0, images.device):
             logits = self._forward(images)
-        loss = member_losses(logits[None], targets[None], self._smoothing, self._class_weights)[0]
+        loss = self._task.member_losses(logits[None], targets[None], self._smoothing, self._class_weights)[0]
         torch.autograd.backward(loss)
         norm = self.optimizer.clip(self._clip)
         self.optimizer.step()

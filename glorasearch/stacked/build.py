@@ -62,7 +62,8 @@ def make_engine(
                 raise BackboneError("a member has dropout of hidden units, which a merged weight does not have")
             if read:
                 raise BackboneError(f"it reads the weight of {min(read)}, and calls no layer that could be stacked")
-            engine = SideBySide(backbone, members, plans, shares, trials[0].images[:1], device, compile, class_weights)
+            image = trials[0].images[:1]
+            engine = SideBySide(backbone, members, plans, shares, image, device, compile, data.task, class_weights)
             engine.check_apart(trials)
             return engine, starts
         except BackboneError as error:
@@ -71,7 +72,7 @@ def make_engine(
         backbone = copy.deepcopy(backbone).to(device)
     supernets = [supernet for _, supernet, _ in _supernets(backbone, members, data, again=False)]
     starts = [tensor_digest(supernet.adapter_state()) for supernet in supernets]
-    return OneByOne(members, supernets, shares, device, class_weights), starts
+    return OneByOne(members, supernets, shares, device, data.task, class_weights), starts
 
 
 def _supernets(

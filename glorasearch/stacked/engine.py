@@ -21,7 +21,7 @@ class Engine(ABC):
         Args:
             number: of the step, from 0.
             images: `(M · B, C, H, W)`, member by member.
-            targets: labels `(M, B)` or probabilities `(M, B, classes)`.
+            targets: of the task, `(M, B, ...)`, or probabilities `(M, B, classes)`.
             scales: for each member the factor on its peak learning rates.
 
         Returns:

@@ -20,7 +20,7 @@ from glorasearch.stacked.model import StackedModel, tree_of
 from glorasearch.stacked.optimizer import StackedOptimizer
 from glorasearch.stacked.plan import Counter, Plan
 from glorasearch.stacked.store import Store
-from glorasearch.stacked.targets import member_losses
+from glorasearch.tasks import Task
 
 
 class Trial(NamedTuple):
@@ -48,6 +48,7 @@ class SideBySide(Engine):
         images: Tensor,
         device: torch.device,
         compile: Compile,
+        task: Task,
         class_weights: Tensor | None = None,
     ) -> None:
         """Stack the members.
@@ -60,12 +61,13 @@ class SideBySide(Engine):
             images: `(1, C, H, W)`, any image, on the backbone's device.
             device: where to train.
             compile: as `StackedTrainer` takes it.
+            task: has the members' losses.
             class_weights: `(M, classes)`, of images in the loss.
 
         Raises:
             BackboneError: if the backbone cannot be stacked, with the reason.
         """
-        self._device = device
+        self._device, self._task = device, task
         self._names = [tuple(plan.values) for plan in plans]
         self._store = Store(plans, device)
         tree, seeds = tree_of(backbone), [member.config.seed for member in members]
@@ -110,7 +112,8 @@ class SideBySide(Engine):
         images, targets, table, *masks = inputs
         self._drops.set(masks)
         self._model.install(self._store.pieces())
-        losses = member_losses(self._forward(images, self._mixed), targets, self._smoothing, self._class_weights)
+        logits = self._forward(images, self._mixed)
+        losses = self._task.member_losses(logits, targets, self._smoothing, self._class_weights)
         (gradient,) = torch.autograd.grad(losses.sum(), self._store.theta)
         self._model.clear()
         norms = self._optimizer.update(gradient, table)

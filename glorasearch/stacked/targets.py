@@ -13,9 +13,9 @@ from torch import Tensor
 from glorasearch.data import TrainSplit
 from glorasearch.errors import ConfigError
 from glorasearch.stacked.member import Member
-from glorasearch.tasks.classify import image_weights
+from glorasearch.tasks.base import Task
 from glorasearch.training.augment import Augmentation, AugmentedBatches
-from glorasearch.training.balance import class_weights
+from glorasearch.training.balance import check_balance, class_weights
 from glorasearch.training.sampling import BatchOrder
 from glorasearch.weights import tensor_digest
 
@@ -34,7 +34,7 @@ class MixedImages:
     share: Tensor
     """`(K,)` from 0 to 1."""
     targets: Tensor
-    """`(K, classes)` probabilities."""
+    """`(K, classes)` probabilities, as the split's task has them."""
 
     def __len__(self) -> int:
         return len(self.first)
@@ -44,8 +44,8 @@ class MixedImages:
         """SHA-256 of everything, hexadecimal."""
         return tensor_digest({"first": self.first, "second": self.second, "share": self.share, "targets": self.targets})
 
-    def check(self, images: int) -> None:
-        """Raise `ConfigError` unless it fits a split of so many images."""
+    def check(self, images: int, task: Task) -> None:
+        """Raise `ConfigError` unless it fits a split of so many images and their task."""
         lengths = {name: len(getattr(self, name)) for name in ("first", "second", "share", "targets")}
         if len(set(lengths.values())) > 1 or not len(self):
             raise ConfigError(f"mixed images: lengths differ or are zero ({lengths}); give one entry an image")
@@ -54,15 +54,17 @@ class MixedImages:
                 raise ConfigError(f"mixed images: positions must be from 0 to {images - 1}, those of the split")
         if not (bool((self.share >= 0).all()) and bool((self.share <= 1).all())):
             raise ConfigError("mixed images: a share is not from 0 to 1")
-        sums = self.targets.sum(-1)
-        if not (bool((self.targets >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-4)):
-            raise ConfigError("mixed images: targets must be probabilities, each row of sum 1")
+        fault = task.answers_fault(self.targets)
+        if fault is not None:
+            raise ConfigError(f"mixed images: {fault}")
 
 
 class Batches:
     """The images of every member in every step: a pure function of the members' seeds and the step."""
 
     def __init__(self, members: Sequence[Member], data: TrainSplit, mixed: MixedImages | None) -> None:
+        for member in members:
+            check_balance(member.config, data.task)
         self._data, self._mixed = data, mixed
         self._images = [member.images.to("cpu", torch.int64) for member in members]
         self._balance = [member.config.balance for member in members]
@@ -106,7 +108,7 @@ class Batches:
         )
 
     def batch(self, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Images `(M · B, C, H, W)`, member by member, and labels `(M, B)` or probabilities `(M, B, classes)`."""
+        """Images `(M · B, C, H, W)`, member by member, and targets `(M, B, ...)` or probabilities `(M, B, classes)`."""
         positions = self.positions(step)
         parts = [self._part(step, positions[numbers], numbers, batches, device) for batches, numbers in self._groups]
         if len(parts) == 1:
@@ -150,24 +152,3 @@ def _groups(members: Sequence[Member], data: TrainSplit) -> list[tuple[Augmented
     for number, member in enumerate(members):
         found.setdefault(member.config.augmentation, []).append(number)
     return [(AugmentedBatches.of(augmentation, data), numbers) for augmentation, numbers in found.items()]
-
-
-def member_losses(logits: Tensor, targets: Tensor, smoothing: Tensor, weights: Tensor | None = None) -> Tensor:
-    """`(M,)`: each member's mean cross-entropy in nats, with its own label smoothing.
-
-    Args:
-        logits: `(M, B, classes)`.
-        targets: labels `(M, B)` or probabilities `(M, B, classes)`.
-        smoothing: `(M,)`.
-        weights: `(M, classes)`: of images in the mean, by their class.
-    """
-    logs = F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
-    if targets.ndim == 2:
-        own = logs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    else:
-        own = (targets.to(logs.dtype) * logs).sum(-1)
-    share = smoothing.to(logs.dtype)
-    if weights is not None:
-        each = (1 - share[:, None]) * own + share[:, None] * logs.mean(-1)
-        return -(each * image_weights(targets, weights)).mean(-1)
-    return -((1 - share) * own.mean(-1) + share * logs.mean(dim=(-1, -2)))

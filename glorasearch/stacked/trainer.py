@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from glorasearch.adapters import frozen_tensors
 from glorasearch.config import Compile
 from glorasearch.data import TrainSplit
-from glorasearch.errors import ConfigError
 from glorasearch.identity import digest, identity
 from glorasearch.stacked.build import make_engine
 from glorasearch.stacked.member import Member, check_members, supernet_of
@@ -102,9 +101,7 @@ class StackedTrainer:
             BackboneError: if the backbone bypasses an adapted layer.
         """
         if targets is not None:
-            targets.check(len(data))
-        if not data.task.exclusive:
-            raise ConfigError("images with several labels cannot be learnt side by side yet; train each model alone")
+            targets.check(len(data), data.task)
         check_members(members, len(data) if targets is None else len(targets))
         self._members, self._data, self._targets = tuple(members), data, targets
         self._backbone, self._device = backbone, torch.device(device)

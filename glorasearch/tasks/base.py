@@ -65,6 +65,23 @@ class Task(ABC):
         return self.distillation_loss(logits, teacher)
 
     @abstractmethod
+    def member_losses(
+        self, logits: Tensor, targets: Tensor, smoothing: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """`(M,)`: `label_loss` of each of M models that are trained side by side, with its own smoothing.
+
+        Args:
+            logits: `(M, B, outputs)`.
+            targets: `(M, B, ...)`, or what `probabilities` gives, `(M, B, outputs)`.
+            smoothing: `(M,)`.
+            weights: `(M, outputs)`: of images in the mean, by their class.
+        """
+
+    @abstractmethod
+    def answers_fault(self, answers: Tensor) -> str | None:
+        """Why `(N, outputs)` are not what `probabilities` gives; None if they may be."""
+
+    @abstractmethod
     def chance(self, outputs: int) -> float:
         """The loss of a model that knows nothing, nats."""
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -41,6 +42,28 @@ class Classify(Task):
     def probabilities(self, logits: Tensor) -> Tensor:
         """The softmax."""
         return logits.softmax(-1)
+
+    def member_losses(
+        self, logits: Tensor, targets: Tensor, smoothing: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Mean cross-entropies."""
+        logs = F.log_softmax(at_least_float32(logits), dim=-1)
+        if targets.ndim == 2:
+            own = logs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        else:
+            own = (targets.to(logs.dtype) * logs).sum(-1)
+        share = smoothing.to(logs.dtype)
+        if weights is not None:
+            each = (1 - share[:, None]) * own + share[:, None] * logs.mean(-1)
+            return -(each * image_weights(targets, weights)).mean(-1)
+        return -((1 - share) * own.mean(-1) + share * logs.mean(dim=(-1, -2)))
+
+    def answers_fault(self, answers: Tensor) -> str | None:
+        """Rows of sum 1."""
+        sums = answers.sum(-1)
+        if bool((answers >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
+            return None
+        return "targets must be probabilities, each row of sum 1"
 
     def chance(self, outputs: int) -> float:
         """Every class is equally likely."""

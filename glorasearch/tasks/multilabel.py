@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from glorasearch.tasks.kinds import TaskKind
 
 BETWEEN = "; "
 """Between the labels of an image in a table."""
+NO_WEIGHTS: Final = "labels that do not exclude each other have no weights of classes"
 
 
 class MultiLabel(Task):
@@ -34,7 +35,7 @@ class MultiLabel(Task):
     def label_loss(self, logits: Tensor, targets: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
         """Mean binary cross-entropy; smoothing moves 0 and 1 towards one half. There are no weights of classes."""
         if weights is not None:
-            raise ValueError("labels that do not exclude each other have no weights of classes")
+            raise ValueError(NO_WEIGHTS)
         smooth = targets if not smoothing else targets * (1 - smoothing) + smoothing / 2
         return F.binary_cross_entropy_with_logits(at_least_float32(logits), smooth)
 
@@ -45,6 +46,23 @@ class MultiLabel(Task):
     def probabilities(self, logits: Tensor) -> Tensor:
         """The sigmoids."""
         return logits.sigmoid()
+
+    def member_losses(
+        self, logits: Tensor, targets: Tensor, smoothing: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Mean binary cross-entropies; there are no weights of classes."""
+        if weights is not None:
+            raise ValueError(NO_WEIGHTS)
+        found = at_least_float32(logits)
+        share = smoothing.to(found.dtype)[:, None, None]
+        smooth = targets.to(found.dtype) * (1 - share) + share / 2
+        return F.binary_cross_entropy_with_logits(found, smooth, reduction="none").mean(dim=(-1, -2))
+
+    def answers_fault(self, answers: Tensor) -> str | None:
+        """Each from 0 to 1; a row may have any sum."""
+        if bool(((answers >= 0) & (answers <= 1)).all()):
+            return None
+        return "targets must be probabilities, each from 0 to 1"
 
     def chance(self, outputs: int) -> float:
         """Every label is as likely as not."""

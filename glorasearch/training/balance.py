@@ -10,6 +10,7 @@ from torch import Tensor
 
 from glorasearch.data import TrainSplit
 from glorasearch.errors import ConfigError
+from glorasearch.tasks import Task
 from glorasearch.training.config import TrainingConfig
 
 
@@ -46,7 +47,7 @@ def loss_weights(config: TrainingConfig, data: TrainSplit, device: torch.device)
     Raises:
         ConfigError: if images are of no one class.
     """
-    _check(config, data)
+    check_balance(config, data.task)
     return class_weights(data.labels, data.classes).to(device) if config.balance == "loss" else None
 
 
@@ -56,12 +57,13 @@ def drawn_labels(config: TrainingConfig, data: TrainSplit) -> Tensor | None:
     Raises:
         ConfigError: if images are of no one class.
     """
-    _check(config, data)
+    check_balance(config, data.task)
     return data.labels if config.balance == "sampler" else None
 
 
-def _check(config: TrainingConfig, data: TrainSplit) -> None:
-    if config.balance != "none" and not data.task.exclusive:
+def check_balance(config: TrainingConfig, task: Task) -> None:
+    """Raise `ConfigError` if classes are to be balanced, and images are of no one class."""
+    if config.balance != "none" and not task.exclusive:
         raise ConfigError(
             f"balance is {config.balance!r}, but images with several labels are of no one class: leave it out"
         )

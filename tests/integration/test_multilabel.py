@@ -115,7 +115,6 @@ def test_candidates_that_stop_early_change_nothing(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("race.enabled=true", "race.enabled is true, but a race judges and teaches by classes"),
         ("search.fitness=macro_f1", "search.fitness is 'macro_f1', but an image has any number of labels"),
         ("train.balance=loss", "train.balance is 'loss', which balances classes"),
         (

@@ -11,7 +11,6 @@ from glorasearch.race import (
     Training,
     candidates_of,
     copies_apart,
-    fold_of,
     folds_of,
     member_seed,
     rank,
@@ -26,7 +25,7 @@ from glorasearch.runs.earlier_races import EarlierRaces, taken_over
 from glorasearch.runs.entrants import entrants, methods
 from glorasearch.runs.progress import Advance
 from glorasearch.runs.race_backends import race_backend
-from glorasearch.runs.race_stacks import MemberSpec, StackOutcome
+from glorasearch.runs.race_stacks import MemberSpec, StackOutcome, race_folds
 from glorasearch.runs.results.race import RaceCandidate, RaceResult, RungScore
 from glorasearch.runs.session import Session
 from glorasearch.runs.training import keep
@@ -182,7 +181,7 @@ class _Race:
             left_out=self._left_out,
             search_only="inherited" in self._config.starts,
             candidates=tuple(found),
-            copies_apart=copies_apart(split.first_equals(), fold_of(split.labels.numpy(), self._config.folds, seed)),
+            copies_apart=copies_apart(split.first_equals(), race_folds(split, self._config.folds, seed)),
             split=split.digest,
         )
 

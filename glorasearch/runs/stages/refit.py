@@ -166,7 +166,7 @@ def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
     if not bool(done.finite.all()):
         raise NonFiniteLossError(f"refit of {pick.label} diverged: leave the highest of race.rates out")
     logits = trainer.logits(split, torch.arange(len(split)))[0]
-    known = float((logits.argmax(-1) == split.labels.cpu()).double().mean())
+    known = float(split.task.right(logits, split.labels.cpu()).double().mean())
     teachers = teachers.model_copy(update={"own_accuracy": known})
     unseen = session.require(RaceResult).winner.last.accuracy
     if known < unseen:
