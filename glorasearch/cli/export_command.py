@@ -107,12 +107,12 @@ def _export_formats(
         timm = {"format": TIMM, **exported.to_json()}
         echo_json({"run": made.name, "exports": [timm, *(one.to_json() for one in written)]})
         return
-    console, table = PlainConsole(), Table()
+    console, table = PlainConsole(), Table(title=f"in {Path(exported.path).parent}", title_justify="left")
     for column in ("format", "folder", "size", "largest difference"):
         table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
-    table.add_row(TIMM, exported.path, byte_size(exported.bytes), f"{exported.max_abs_diff:.1e}")
+    table.add_row(TIMM, Path(exported.path).name, byte_size(exported.bytes), f"{exported.max_abs_diff:.1e}")
     for result in written:
-        table.add_row(result.format, result.path, byte_size(result.bytes), f"{result.max_abs_diff:.1e}")
+        table.add_row(result.format, Path(result.path).name, byte_size(result.bytes), f"{result.max_abs_diff:.1e}")
     console.print(table)
     for result in written:
         for note in result.notes:

@@ -9,23 +9,37 @@ from glorasearch.terminal import say
 
 
 @click.command("verify")
-@click.argument("run")
+@click.argument("run", metavar="RUN|EXPORT")
+@click.option("--run", "of_run", metavar="NAME", help="Of EXPORT, if the run has another name now.")
 @workspace_options
 @store_option
 @json_option
-def command(run: str, workspace: str, database: str | None, store: str | None, as_json: bool) -> int:
-    """Compare what RUN has made (weights, trials, export, report) with the digests in the database.
+def command(
+    run: str, of_run: str | None, workspace: str, database: str | None, store: str | None, as_json: bool
+) -> int:
+    """Compare what RUN has made (weights, trials, exports, report) with the digests in the database.
+
+    EXPORT is the folder of an export in any format, wherever it lies: its files are compared with their digests, and
+    what it computes with the trained model of its run.
 
     The exit code is 0 if everything is as it was made, and 1 if something is missing or damaged.
     """
     from rich.table import Table
 
+    from glorasearch.bounded import user_path
     from glorasearch.cli.output import echo_json
     from glorasearch.plain_console import PlainConsole
+    from glorasearch.runs.bars import ProgressBars
+    from glorasearch.runs.files import format_of, is_export
     from glorasearch.runs.intact import verify_run
+    from glorasearch.runs.verify_export import verify_export
     from glorasearch.runs.workspace import Workspace
 
-    found = verify_run(Workspace.open(workspace, database, store, create=False), run)
+    place, folder = Workspace.open(workspace, database, store, create=False), user_path(run)
+    if format_of(folder) is not None or is_export(folder):
+        found = verify_export(place, folder.resolve(), of_run, progress=ProgressBars())
+    else:
+        found = verify_run(place, run)
     code = 0 if found.intact else 1
     if as_json:
         echo_json(found.to_json())
@@ -38,5 +52,5 @@ def command(run: str, workspace: str, database: str | None, store: str | None, a
     PlainConsole().print(table)
     if not found.intact:
         bad = sum(part.damage is not None for part in found.parts)
-        say(f"{bad} of {len(found.parts)} parts of run {run} are missing or damaged. {found.remedy}")
+        say(f"{bad} of {len(found.parts)} parts of run {found.run} are missing or damaged. {found.remedy}")
     return code

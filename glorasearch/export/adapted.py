@@ -85,14 +85,16 @@ class AdaptedModel:
             outputs: Tensor = self.supernet(inputs)
         return outputs
 
-    def compare(self, outputs: Callable[[Tensor], Tensor], what: str) -> float:
+    def compare(self, outputs: Callable[[Tensor], Tensor], what: str, *, loss: float = 0.0) -> float:
         """Largest absolute difference of outputs `(N, classes)` on the images and those of the active subnet.
 
         Raises:
-            ExportError: if it is too large; the message says of `what`.
+            ExportError: if it is too large; the message says of `what`. A `loss` that is known, relative to the largest
+                output, is allowed beside the tolerance.
         """
+        allowed = self.tolerance + 1.01 * loss
         with torch.no_grad():
-            return compare_tensors(outputs(self.images), self.active(self.images), self.tolerance, what)
+            return compare_tensors(outputs(self.images), self.active(self.images), allowed, what)
 
     @property
     def input_size(self) -> tuple[int, int, int]:
@@ -116,7 +118,7 @@ class AdaptedModel:
             "architecture": self.facts.architecture,
             "model_args": self.facts.export_args(self.input_size),
             "num_classes": self.facts.num_classes,
-            "label_names": list(self.class_names),
+            **({"label_names": list(self.class_names)} if self.class_names else {}),
             "task": self.task,
             "pretrained_cfg": self.cfg,
             "reading": None if self.reading is None else dict(self.reading),

@@ -200,7 +200,7 @@ def _without_copies(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], d
 
 
 def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
-    own = {name: facts[name] for name in _IDENTITY}
+    own = {name: facts.get(name) for name in _IDENTITY}
     fields = own | {"backbone": facts["backbone"]["digest"], "temperature": temperature_in(facts)}
     return entries_digest(tensor_entries(tensors), fields)
 

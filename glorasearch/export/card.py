@@ -8,18 +8,30 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from glorasearch.export.card_formats import introduction, loading
 from glorasearch.export.example import example
+from glorasearch.export.front_matter import front_matter
 from glorasearch.space import SUPPORT_TENSORS, Subnet, parse_choice
 from glorasearch.tasks.kinds import words_of
 
+_MERGED = (
+    "A plain timm model: the adapters that were trained for its layers are merged into the weights. It has the "
+    "architecture, the size and the speed of its backbone, and needs timm only."
+)
 _SEVERAL = (
     "An image has any number of the labels: the sigmoid of each output is the probability that it has that one. "
     "`test_accuracy` is the share of images of which all labels are right, those above one half being said."
 )
 
 
-def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
-    """README.md of an export with that `config.json`: how to load it, its metrics, choices and provenance."""
+def model_card(
+    config: Mapping[str, Any], subnet: Subnet, *, format: str = "timm", base_model: str | None = None
+) -> str:
+    """README.md of an export with that `config.json`: how to load it, its metrics, choices and provenance.
+
+    That of a `format` beside timm's is made of its manifest, which is also the value of `glorasearch` then;
+    `base_model` is the backbone's name on the Hugging Face hub.
+    """
     cfg, own = config["pretrained_cfg"], config["glorasearch"]
     channels, height, width = cfg["input_size"]
     task = own.get("task", "classify")
@@ -28,11 +40,11 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
         names = [_plain(str(name)) for name in config["label_names"]]
         classes += ": " + ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     sections = [
-        _header(cfg.get("license")),
+        front_matter(config, format, base_model),
         f"# {config['architecture']}, {_adapted(subnet)}",
-        "A plain timm model: the adapters that were trained for its layers are merged into the weights. It has the "
-        "architecture, the size and the speed of its backbone, and needs timm only.",
-        f"## How to use\n\n```python\n{_example(config)}\n```",
+        _MERGED if format == "timm" else introduction(format, own),
+        f"## How to use\n\n```python\n{_example(config) if format == 'timm' else loading(format, own)}\n```",
+        *(f"Note: {note}." for note in own.get("notes", ())),
         f"Input: {channels} x {height} x {width}, mean {cfg.get('mean')}, std {cfg.get('std')}. Output: {classes}.",
         _reading(own.get("reading"), channels),
         _SEVERAL if task == "multilabel" else "",
@@ -41,7 +53,8 @@ def model_card(config: Mapping[str, Any], subnet: Subnet) -> str:
         _section("What can be said", "\n".join(f"- {_plain(statement)}" for statement in own["statements"])),
         _section("Choices", _choices(subnet)),
         _section("Provenance", _table("", "", _flat(own["provenance"]))),
-        "The choice of every layer and support tensor is in `config.json`, under `glorasearch`.",
+        "The choice of every layer and support tensor is in "
+        + ("`config.json`, under `glorasearch`." if format == "timm" else "`glorasearch.json`."),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -78,14 +91,6 @@ def _temperature(metrics: Mapping[str, Any], function: str) -> str:
         return f"{text} they are probabilities."
     plain, tempered = errors
     return f"{text} their expected calibration error on the test split is {tempered:.3f}; as they are, {plain:.3f}."
-
-
-def _header(licence: str | None) -> str:
-    lines = ["library_name: timm", "pipeline_tag: image-classification", "tags:"]
-    lines += [f"- {tag}" for tag in ("timm", "image-classification", "parameter-efficient", "glorasearch")]
-    if licence:
-        lines.append(f"license: {json.dumps(licence)}")
-    return "\n".join(["---", *lines, "---"])
 
 
 def _adapted(subnet: Subnet) -> str:

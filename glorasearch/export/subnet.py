@@ -11,6 +11,7 @@ from torch import Tensor
 
 from glorasearch.data import SearchData, Splits
 from glorasearch.export.backbone_facts import BackboneFacts
+from glorasearch.export.front_matter import hub_name
 from glorasearch.export.timm_directory import ExportReport, export_timm
 from glorasearch.space import Subnet
 from glorasearch.supernet import Supernet
@@ -28,6 +29,7 @@ def export_subnet(
     metrics: Mapping[str, Any] | None = None,
     statements: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
+    source: Mapping[str, Any] | None = None,
     tolerance: float = 1e-3,
     replace: bool = False,
 ) -> ExportReport:
@@ -39,6 +41,7 @@ def export_subnet(
         path: of the directory.
         data: gives the preprocessing, the class names, and images of the search split to compare on.
         metrics: as for `export_timm`; so are `statements` and `provenance`.
+        source: the backbone's section of the run file, by which it has a name on the Hugging Face hub.
         tolerance: allowed difference of merged and active outputs, relative to the largest output.
         replace: put the export in the place of an earlier one.
 
@@ -56,10 +59,12 @@ def export_subnet(
             outputs: Tensor = supernet(inputs)
         return outputs
 
+    facts = BackboneFacts.from_model(supernet.model, **split.spec.preprocessing())
     return export_timm(
         supernet.merged(subnet),
         path,
-        backbone=BackboneFacts.from_model(supernet.model, **split.spec.preprocessing()),
+        backbone=facts,
+        base_model=None if source is None else hub_name(facts, source),
         inputs=images,
         reference=active,
         subnet=subnet,

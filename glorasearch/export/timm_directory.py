@@ -78,6 +78,7 @@ def export_timm(
     class_names: Sequence[str] = (),
     task: TaskKind = "classify",
     reading: Mapping[str, Any] | None = None,
+    base_model: str | None = None,
     tolerance: float = 1e-4,
     replace: bool = False,
 ) -> ExportReport:
@@ -101,6 +102,7 @@ def export_timm(
         class_names: label names in the order of the outputs.
         task: what the model says of an image.
         reading: how stored pixels were read, `{"exif": ..., "pixel_range": ...}`, where they were files.
+        base_model: name of the backbone on the Hugging Face hub.
         tolerance: allowed difference, relative to the reference's largest absolute output.
         replace: whether an existing, different export is replaced.
 
@@ -113,12 +115,11 @@ def export_timm(
     if class_names and len(class_names) != backbone.num_classes:
         raise ExportError(f"{len(class_names)} class names were given for {backbone.num_classes} classes")
     _, channels, height, width = inputs.shape
-    cfg, arguments = backbone.export_cfg((channels, height, width)), backbone.export_args((channels, height, width))
-    state = dict(model.state_dict())
+    cfg = backbone.export_cfg((channels, height, width))
 
     check_nothing_left(model)
     check_finite(model)
-    state, arguments = _as_timm_builds(state, backbone, arguments, cfg)
+    state, arguments = timm_state(model, backbone, (channels, height, width))
     difference = compare_outputs(model, inputs, reference, tolerance, "merged model against the active subnet")
 
     ready = storable(state)
@@ -144,7 +145,8 @@ def export_timm(
     }
     config: dict[str, Any] = redact_all(content)  # of which the card is made, too
     try:
-        _write(path, ready, config, subnet, _Reload(model, inputs, tolerance), replace)
+        card = model_card(config, subnet, base_model=base_model)
+        _write(path, ready, config, card, _Reload(model, inputs, tolerance), replace)
         size = sum((path / name).stat().st_size for name in _FILES)
         sums = {name: _sha256(path / name) for name in _FILES}
     except (OSError, SafetensorError) as error:
@@ -155,10 +157,15 @@ def export_timm(
     return ExportReport(path, difference, _FILES, digest, size, sums)
 
 
-def _as_timm_builds(
-    state: dict[str, Tensor], backbone: BackboneFacts, arguments: dict[str, Any], cfg: dict[str, Any]
+def timm_state(
+    model: nn.Module, backbone: BackboneFacts, input_size: tuple[int, int, int]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state and arguments with biases expressed as timm does, checked against what timm builds."""
+    """The tensors of a merged model, by name, in the model that timm builds, and the arguments with which it does.
+
+    Raises:
+        ExportError: if timm builds none that holds them.
+    """
+    state, cfg, arguments = dict(model.state_dict()), backbone.export_cfg(input_size), backbone.export_args(input_size)
     classes = backbone.num_classes
     plain = plain_state(backbone.architecture, arguments, classes, cfg)
     biases = complete_biases(state, backbone.architecture, arguments, plain)
@@ -206,7 +213,7 @@ class _Reload:
 
 
 def _write(
-    path: Path, state: dict[str, Tensor], config: dict[str, Any], subnet: Subnet, reload: _Reload, replace: bool
+    path: Path, state: dict[str, Tensor], config: dict[str, Any], card: str, reload: _Reload, replace: bool
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent)
@@ -214,7 +221,7 @@ def _write(
         write_synced(temporary / CONFIG_NAME, (json.dumps(config, indent=1) + "\n").encode())
         safetensors.torch.save_file(state, temporary / WEIGHTS_NAME, {"format": "pt"})
         shutil.copymode(temporary / CONFIG_NAME, temporary / WEIGHTS_NAME)  # safetensors writes for the owner alone
-        write_synced(temporary / CARD_NAME, model_card(config, subnet).encode())
+        write_synced(temporary / CARD_NAME, card.encode())
         reload.check(temporary, state)
         if _same_files(temporary, path):
             return

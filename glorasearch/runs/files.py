@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from glorasearch.runs.results import Report
 
 
-FORMATS: Final = ("timm", "adapter")
+FORMATS: Final = ("timm", "adapter", "peft", "onnx", "torch-export", "safetensors")
 """The formats of an exported model; all but the first lie beside it."""
+MANIFEST: Final = "glorasearch.json"
+"""What is known of an export in one of the other formats; as `glorasearch.export.folder` writes it."""
 EXPORTED: Final = ("config.json", "model.safetensors", "README.md")
 """The files of an exported model, as `glorasearch.export` writes them."""
 
@@ -130,6 +132,15 @@ def write_report(report: Report, path: Path) -> None:
             f"report {path} cannot be written: {error.strerror}; all results are kept: make room, or the folder "
             "writable, and run the same command again"
         ) from error
+
+
+def format_of(path: Path) -> str | None:
+    """The format of an export beside timm's; None if there is none."""
+    try:
+        found = read_json_file(path / MANIFEST).get("format")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def is_export(path: Path) -> bool:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from glorasearch.errors import ExportError, InputError
 from glorasearch.export.adapted import AdaptedModel
 from glorasearch.export.folder import check_place
 from glorasearch.export.formats import FORMATS, Options, export_format
 from glorasearch.runs.files import check_writable, format_folder
-from glorasearch.runs.paths import public_name
 from glorasearch.runs.results import FormatResult, RefitResult
 from glorasearch.runs.session import Session
-from glorasearch.runs.stages.export import metrics, provenance
+from glorasearch.runs.stages.export import metrics, provenance, source_of
 from glorasearch.runs.stages.said import said
-
-_BUILT_BY: Final = {"pretrained", "args", "allow_missing"}
-"""What says how a backbone is built, beside its name."""
 
 
 def adapted_model(session: Session) -> AdaptedModel:
@@ -29,13 +24,12 @@ def adapted_model(session: Session) -> AdaptedModel:
     """
     pick, config = session.pick, session.config
     supernet = session.load(session.supernet(session.space_of(pick.space_key)), RefitResult)
-    own = config.backbone.model_dump(include=_BUILT_BY, exclude_defaults=True)
     return AdaptedModel.of(
         supernet,
         pick.subnet,
         session.backbone,
         session.data,
-        source={"name": public_name(config.backbone.name), **own},
+        source=source_of(config.backbone),
         metrics=metrics(session, pick, session.stored.results.test),
         statements=said(session),
         provenance=provenance(session, pick, supernet),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support.runs import Bench
 
 from glorasearch.export import Adapter
@@ -41,6 +43,46 @@ def test_formats_beside_the_export(copied: Bench, call: Call) -> None:
     assert weights.read_bytes() == content
     assert call("verify", "tiny", *place)[0] == 0
     assert call("run", "tiny", "--quiet", *place)[0] == 0  # nothing is done again
+
+
+def test_a_folder_is_checked_against_its_run_wherever_it_lies(copied: Bench, call: Call, tmp_path: Path) -> None:
+    place = ("--workspace", str(copied.workspace))
+    formats = [word for name in ("onnx", "safetensors") for word in ("--format", name)]
+    code, _, err = call("export", "tiny", *formats, "--quiet", *place)
+    assert code == 0, err
+    for name in ("export", "export-onnx", "export-safetensors"):
+        moved = shutil.copytree(copied.workspace / "runs/tiny" / name, tmp_path / name)
+        code, out, _ = call("verify", str(moved), "--json", *place)
+        assert (code, json.loads(out)["run"]) == (0, "tiny")
+        assert "outputs on 64 images of the search split" in [part["place"] for part in json.loads(out)["parts"]]
+
+    weights = tmp_path / "export-safetensors" / "model.safetensors"
+    save_file({name: value * 1.5 for name, value in load_file(weights).items()}, weights)
+    manifest = weights.with_name("glorasearch.json")
+    content = json.loads(manifest.read_text())
+    content["files"][weights.name] = hashlib.sha256(weights.read_bytes()).hexdigest()  # so that it is consistent
+    manifest.write_text(json.dumps(content))
+    code, out, _ = call("verify", str(weights.parent), "--json", *place)
+    damages = {Path(part["place"]).name: part["damage"] for part in json.loads(out)["parts"] if part["damage"]}
+    assert (code, sorted(damages)) == (1, ["glorasearch.json", "outputs on 64 images of the search split"])
+    content["provenance"]["run"] = "other"
+    manifest.write_text(json.dumps(content))
+    code, _, err = call("verify", str(weights.parent), *place)
+    assert code == 2
+    assert "other" in err
+    assert call("verify", str(weights.parent), "--run", "tiny", *place)[0] == 1
+
+
+def test_a_search_that_found_more_than_lora_has_no_peft_adapter(copied: Bench, call: Call) -> None:
+    place = ("--workspace", str(copied.workspace))
+    code, _, err = call("export", "tiny", "--format", "safetensors", "--format", "peft", "--quiet", *place)
+    assert code == 2
+    assert "the winner is not LoRA with biases: blocks." in err
+    assert not list(copied.workspace.glob("runs/tiny/export-*"))
+    code, out, err = call("export", "tiny", "--format", "peft", "--lossy-rank", "3", "--quiet", *place)
+    assert code == 0, err
+    assert "peft: rank 3 approximates" in out
+    assert call("verify", str(copied.workspace / "runs/tiny/export-peft"), *place)[0] == 0
 
 
 def test_what_is_no_export_is_not_replaced(copied: Bench, call: Call) -> None:

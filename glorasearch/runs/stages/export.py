@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from glorasearch.backbone import BackboneConfig
+from glorasearch.bounded import user_path
 from glorasearch.export import export_subnet
 from glorasearch.runs.paths import public_name, space_label
 from glorasearch.runs.results import ExportResult, Pick, RefitResult, TestResult
@@ -13,6 +15,7 @@ from glorasearch.supernet import Supernet
 from glorasearch.weights import frozen_digest
 
 SEARCH_SCORES: Final = ("search_accuracy", "search_cross_entropy", "search_tempered", "search_temperature")
+_BUILT_BY: Final = {"pretrained", "args", "allow_missing"}
 DIGITS: Final = 4
 """Of metrics: an export is the same where they differ by rounding."""
 
@@ -35,6 +38,7 @@ def export(session: Session) -> ExportResult:
             metrics=metrics(session, pick, tested),
             statements=said(session),
             provenance=provenance(session, pick, supernet),
+            source=source_of(session.config.backbone),
             tolerance=session.config.export.tolerance,
             replace=True,
         )
@@ -60,6 +64,13 @@ def metrics(session: Session, pick: Pick, tested: TestResult | None) -> dict[str
         measured = {name: one.value for name, one in tested.metrics.items() if name != "top1"}
         values |= {f"test_{name}": round(value, DIGITS) for name, value in measured.items() if value is not None}
     return values
+
+
+def source_of(backbone: BackboneConfig) -> dict[str, Any]:
+    """How a backbone is built, as others may read it."""
+    checkpoint = {} if backbone.checkpoint is None else {"checkpoint": user_path(backbone.checkpoint).name}
+    own = backbone.model_dump(include=_BUILT_BY, exclude_defaults=True)
+    return {"name": public_name(backbone.name), **own, **checkpoint}
 
 
 def provenance(session: Session, pick: Pick, supernet: Supernet) -> dict[str, Any]:
