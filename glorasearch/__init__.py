@@ -37,11 +37,13 @@ if TYPE_CHECKING:
     from glorasearch.runs.lr_finder import find_lr
     from glorasearch.runs.predictions import predict_images
     from glorasearch.search import SearchConfig, SearchOutcome, TrialRecord
+    from glorasearch.serving import AdapterServer
     from glorasearch.space import BoundSpace, Score, SearchSpace, SpaceConfig, Subnet
     from glorasearch.supernet import Supernet
     from glorasearch.training import SupernetTrainer, TrainingConfig, TrainingRecord, TrainingResult, TrainSection
 
 __all__ = [
+    "AdapterServer",
     "BackboneConfig",
     "BoundSpace",
     "CandidateEvaluator",
@@ -111,6 +113,7 @@ __getattr__ = lazy_names(
         "runs.lr_finder": ("find_lr",),
         "runs.predictions": ("predict_images",),
         "search": ("SearchConfig", "SearchOutcome", "TrialRecord"),
+        "serving": ("AdapterServer",),
         "space": ("BoundSpace", "Score", "SearchSpace", "SpaceConfig", "Subnet"),
         "supernet": ("Supernet",),
         "training": ("SupernetTrainer", "TrainSection", "TrainingConfig", "TrainingRecord", "TrainingResult"),
@@ -126,6 +129,7 @@ __getattr__ = lazy_names(
         "export",
         "runs",
         "search",
+        "serving",
         "space",
         "statistics",
         "supernet",

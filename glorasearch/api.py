@@ -22,7 +22,14 @@ from typing import Any, TypeVar
 import timm
 from torch import nn
 
-from glorasearch.backbone import BackboneConfig, build_backbone, build_skeleton, check_input, check_model_input
+from glorasearch.backbone import (
+    BackboneConfig,
+    build_backbone,
+    build_skeleton,
+    check_input,
+    check_model_input,
+    resolve_device,
+)
 from glorasearch.config import Compile, Config
 from glorasearch.data import DataConfig, InputSpec, SearchData, SearchSplit, Splits, TrainSplit, load_splits
 from glorasearch.db import TrialStorage
@@ -31,7 +38,6 @@ from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.runs.files import is_export
 from glorasearch.runs.progress import Progress, Silent
 from glorasearch.runs.refit_config import RefitConfig
-from glorasearch.runs.session import resolve_device
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome, SearchProgress
 from glorasearch.space import Score, SearchSpace, Subnet
 from glorasearch.supernet import Supernet

@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from glorasearch.backbone import resolve_device
 from glorasearch.data import SearchData, Splits
 from glorasearch.errors import DataError, NonFiniteLossError
 from glorasearch.evaluation import CandidateEvaluator, probe
 from glorasearch.runs.pilots import JUDGED_BY, GivenUpError, checks, in_order, is_behind, judged_subnets, outcome
 from glorasearch.runs.progress import Advance, Progress, Silent
 from glorasearch.runs.results import PilotsSummary, PilotSummary
-from glorasearch.runs.session import resolve_device
 from glorasearch.supernet import Supernet
 from glorasearch.training import SupernetTrainer, TrainingConfig, TrainSection, make_strategy
 from glorasearch.weights import snapshot

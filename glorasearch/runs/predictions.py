@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from glorasearch.backbone import resolve_device
 from glorasearch.data.given_images import given_images
 from glorasearch.errors import InputError
 from glorasearch.export import ExportedModel, Prediction
 from glorasearch.runs.progress import Progress, Silent
-from glorasearch.runs.session import resolve_device
 
 
 def predict_images(

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from glorasearch.adapters import adaptable_layers, frozen_tensors, unadaptable_layers
-from glorasearch.backbone import build_backbone, build_skeleton, check_input
+from glorasearch.backbone import build_backbone, build_skeleton, check_input, resolve_device
 from glorasearch.choices import plugin_sources
 from glorasearch.data import InputSpec, SearchData, SourceSummary, check_source, load_search_data
-from glorasearch.errors import InputError, WeightsCorruptError, WeightsNotFoundError
+from glorasearch.errors import WeightsCorruptError, WeightsNotFoundError
 from glorasearch.evaluation import load_weights
 from glorasearch.race import OWN_SPACE
 from glorasearch.runs.curves import Curves
@@ -250,28 +250,6 @@ class Session:
             "stage": stage,
         }
         return self.store.put(supernet.adapter_state(), manifest | facts)
-
-
-def resolve_device(wanted: str) -> str:
-    """The device for `auto`, `cpu`, `cuda` or `cuda:<n>`; a numbered one becomes the current device.
-
-    Raises:
-        InputError: if there is no such device.
-    """
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise InputError(f"device {wanted!r} is not supported; use auto, cpu, cuda or cuda:<n>")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise InputError(f"device {wanted!r}: this machine has {found or 'no'} CUDA devices; use auto or cpu")
-    if device.type == "cuda" and device.index is not None:  # else the current device is meant already
-        torch.cuda.set_device(device)  # streams, graphs and Triton's launches go to the current device
-    return str(device)
 
 
 def share_backbone(model: nn.Module, cache: NodeCache) -> nn.Module:

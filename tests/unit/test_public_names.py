@@ -15,6 +15,7 @@ import glorasearch
 from glorasearch.errors import ConfigError, DataError, ExportError
 
 NAMES = [
+    "AdapterServer",
     "BackboneConfig",
     "BoundSpace",
     "CandidateEvaluator",
@@ -68,6 +69,7 @@ PACKAGES = (
     "race",
     "runs",
     "search",
+    "serving",
     "space",
     "stacked",
     "statistics",
