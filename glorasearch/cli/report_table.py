@@ -10,7 +10,15 @@ from glorasearch.cli.race_table import print_race
 from glorasearch.data.names import describe_ignored
 from glorasearch.plain_console import PlainConsole
 from glorasearch.runs.paths import space_label
-from glorasearch.runs.results import BestSearched, DataSummary, ParetoPoint, PilotsSummary, PilotSummary, Report
+from glorasearch.runs.results import (
+    BestSearched,
+    DataSummary,
+    LatencySummary,
+    ParetoPoint,
+    PilotsSummary,
+    PilotSummary,
+    Report,
+)
 from glorasearch.space import CLASS_METRICS, fitness_name
 from glorasearch.tasks.kinds import words_of
 
@@ -75,10 +83,23 @@ def print_report(report: Report) -> None:
         console.print(line, soft_wrap=True)
     for statement in report.statements:
         console.print(statement, soft_wrap=True)
+    if report.latency is not None:
+        console.print(_latency(report.latency), highlight=False, soft_wrap=True)
     console.print(
         f"merged model: {report.export.path} (differs from the adapted one by at most "
         f"{report.export.max_abs_diff:.1e})",
         soft_wrap=True,
+    )
+
+
+def _latency(found: LatencySummary) -> str:
+    """What merging costs at inference: nothing."""
+    threads = "" if found.device != "cpu" else f", {found.threads} thread{'s' * (found.threads != 1)}"
+    low, high = found.interval
+    return (
+        f"latency of an image on {found.device}{threads}: merged {found.merged:.3g} ms, the original backbone "
+        f"{found.original:.3g} ms; {found.ratio:.2f} times as long (95 % interval {low:.2f} to {high:.2f}, "
+        f"{found.pairs} pairs in turns)"
     )
 
 

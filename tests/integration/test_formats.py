@@ -45,6 +45,19 @@ def test_formats_beside_the_export(copied: Bench, call: Call) -> None:
     assert call("run", "tiny", "--quiet", *place)[0] == 0  # nothing is done again
 
 
+def test_merging_costs_no_time(undisturbed: Bench, call: Call) -> None:
+    place = ("--workspace", str(undisturbed.workspace))
+    report = json.loads((undisturbed.workspace / "runs/tiny/report.json").read_text())
+    found = report["latency"]
+    assert 0.5 < found["ratio"] < 2  # whatever else the machine does
+    assert found["pairs"] >= 5
+    assert (found["images"], found["device"], found["threads"]) == (1, "cpu", 1)
+    code, out, _ = call("run", "tiny", "--quiet", *place)
+    assert code == 0
+    said = f"latency of an image on cpu, 1 thread: merged {found['merged']:.3g} ms, the original backbone "
+    assert said in " ".join(out.split())
+
+
 def test_a_folder_is_checked_against_its_run_wherever_it_lies(copied: Bench, call: Call, tmp_path: Path) -> None:
     place = ("--workspace", str(copied.workspace))
     formats = [word for name in ("onnx", "safetensors") for word in ("--format", name)]

@@ -56,7 +56,7 @@ steps = 40
 baselines = ["lora"]
 random_subnets = 2
 """
-VARIES = ("seconds", "evaluation_seconds", "images_per_second", "path", "trials_digest")
+VARIES = ("seconds", "evaluation_seconds", "images_per_second", "latency", "path", "trials_digest")
 """What differs between two runs that are otherwise the same; the digest is also over the trials' seconds."""
 
 

@@ -63,6 +63,24 @@ class FormatResult(StageResult, stage="format"):
     """What its user has to know."""
 
 
+class LatencySummary(FrozenModel):
+    """What a forward pass of the merged model takes beside the original backbone, measured in turns."""
+
+    original: float
+    """Median, ms."""
+    merged: float
+    """Median, ms."""
+    ratio: float
+    """Median over the pairs of merged / original."""
+    interval: tuple[float, float]
+    """95 % interval of that median."""
+    pairs: int
+    images: int
+    """Of a forward pass."""
+    device: str
+    threads: int
+
+
 class SupernetSummary(FrozenModel):
     """The training of the supernet."""
 
@@ -220,6 +238,8 @@ class Report(StageResult, stage="report"):
     point: PointSummary | None = None
     """Where it comes from, if the winner is a trial of another run's search."""
     export: ExportSummary
+    latency: LatencySummary | None = None
+    """Of an image, merged beside the original backbone; None in reports of earlier versions."""
     versions: dict[str, str]
 
     def confusion_matrix(self) -> list[list[int]]:
@@ -231,4 +251,7 @@ class Report(StageResult, stage="report"):
 
     def encode(self) -> bytes:
         """The content of `report.json`."""
-        return (json.dumps(self.to_json(), indent=2) + "\n").encode()
+        content = self.to_json()
+        if self.latency is None:  # as an earlier version wrote it
+            del content["latency"]
+        return (json.dumps(content, indent=2) + "\n").encode()

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
+import torch
+
 from glorasearch.db import TrialStorage
+from glorasearch.export import ExportedModel
+from glorasearch.export.latency import side_by_side
 from glorasearch.runs.files import write_report
 from glorasearch.runs.results import (
     BaselineResult,
@@ -10,6 +16,7 @@ from glorasearch.runs.results import (
     BestSearched,
     ExportResult,
     ExportSummary,
+    LatencySummary,
     PilotsSummary,
     RaceSummary,
     RefitResult,
@@ -77,10 +84,26 @@ def report(session: Session) -> Report:
         front=found.pareto,
         point=point_of(session),
         export=ExportSummary.of(session.require(ExportResult)),
+        latency=_latency(session),
         versions=versions(),
     )
     write_report(content, session.files.report)
     return content
+
+
+def _latency(session: Session) -> LatencySummary:
+    """Of the exported model beside the backbone, on an image that is drawn: none is read for it.
+
+    A report that is made again keeps what was measured, so that it is the same.
+    """
+    earlier = session.stored.results.readable(Report)
+    if earlier is not None and earlier.latency is not None and earlier.winner.digest == session.pick.digest:
+        return earlier.latency
+    spec = session.inputs.override(size=session.config.data.size)
+    drawn = torch.rand((1, spec.channels, spec.height, spec.width), generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng(devices=[]):
+        merged = ExportedModel.load(session.require(ExportResult).path, session.device).model
+    return LatencySummary.of(side_by_side(copy.deepcopy(session.backbone), merged, drawn.to(session.device)))
 
 
 def _origin(session: Session) -> tuple[str | None, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -35,6 +36,15 @@ def test_json_and_back(stage: str) -> None:
 
 def test_every_stage_has_a_class_of_its_own() -> None:
     assert StageResult.types.keys() == RESULTS.keys()
+
+
+def test_a_report_of_an_earlier_version_is_written_as_it_was() -> None:
+    earlier = report().to_json()
+    del earlier["latency"]
+    assert json.loads(Report.from_json(earlier).encode()) == earlier
+    pair = {"original": 1.0, "merged": 1.0, "ratio": 1.0, "interval": (0.9, 1.1), "pairs": 5, "images": 1}
+    measured = report(latency=pair | {"device": "cpu", "threads": 1})
+    assert json.loads(measured.encode()) == json.loads(json.dumps(measured.to_json()))
 
 
 def test_a_stored_subnet_needs_no_plugins() -> None:
