@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from glorasearch.errors import InputError
 from glorasearch.interrupts import is_interrupt
 from glorasearch.redact import redact
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
+from workers.metrics import EvaluatorMetrics
 
 CONTROL: Final = "control"
 """Concurrency group of the methods that are served while an evaluation is running."""
@@ -74,6 +76,7 @@ class EvaluatorActor:
         self._spec = spec
         self._evaluate: Evaluate | None = None
         self._withdrawn: set[int] = set()
+        self._metrics = EvaluatorMetrics()
 
     def build(self) -> Location | Crash:
         """Build the evaluator; returns where it is, or why it cannot be built."""
@@ -82,7 +85,9 @@ class EvaluatorActor:
         except BaseException as error:  # a factory runs code from outside, which may even end the process
             if is_interrupt(error):
                 raise
+            self._metrics.built(fails=True)
             return Crash.of(error)
+        self._metrics.built(fails=False)
         return Location(socket.gethostname(), os.getpid())
 
     def evaluate(self, task: EvaluationTask, ticket: int) -> EvaluationResult | None:
@@ -93,7 +98,9 @@ class EvaluatorActor:
             return None
         if self._evaluate is None:
             return EvaluationResult(task.subnet_digest, error="the worker's evaluator has not been built")
+        began = time.perf_counter()
         result = evaluate_safely(self._evaluate, task)
+        self._metrics.evaluated(result, time.perf_counter() - began)
         if result.trace is not None and isinstance(self._evaluate, KnowsItsHealth) and not self._evaluate.healthy:
             # Everything evaluated here from now on would fail: a new process takes over, this candidate included.
             print(f"this process cannot evaluate any more after:\n{result.trace}", file=sys.stderr, flush=True)

@@ -104,11 +104,15 @@ class RayExecutor(Executor):
         return QUEUED_PER_WORKER * max(1, 0 if self._pool is None else len(self._pool))
 
     @property
+    def workers(self) -> tuple[int, int]:
+        """Workers that take tasks now, and how many there should be."""
+        return (0, 0) if self._pool is None else (len(self._pool.ready), len(self._pool))
+
+    @property
     def status(self) -> str:
         """How many workers there are, if some are not ready."""
-        if self._pool is None or len(self._pool.ready) == len(self._pool):
-            return ""
-        return f"{len(self._pool.ready)} of {len(self._pool)} workers"
+        ready, wanted = self.workers
+        return "" if ready == wanted else f"{ready} of {wanted} workers"
 
     def submit(self, task: EvaluationTask) -> None:
         """Assign a task to the worker with the shortest queue; it waits here while all queues are full."""

@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from glorasearch.db import RunStore, StageProgress, StageState
 from glorasearch.errors import ConnectionLostError, DatabaseError
 from glorasearch.interrupts import is_interrupt
 from glorasearch.runs.progress import Advance, Progress
+from glorasearch.runs.telemetry.observer import Observer
 from glorasearch.terminal import shown
+
+if TYPE_CHECKING:
+    from glorasearch.search import Executor, SearchProgress
 
 INTERVAL: Final = 1.0
 """Seconds between two writes, at least."""
@@ -36,21 +40,26 @@ class LiveProgress:
         """For a run that need not be in the database before its first stage; an interval of 0 writes everything."""
         self._progress, self._runs, self._run, self._interval = progress, runs, run, interval
         self._open: list[_Stage] = []
+        self.observers: list[Observer] = []
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Record a stage, or a part of one, and the work in it."""
         stage = _Stage(self._runs, self._run, name, self._interval)
         self._open.append(stage)
+        for observer in self.observers:
+            observer.started(name)
+        state, why = StageState.FINISHED, None
         try:
             yield
         except BaseException as error:
-            stage.end(StageState.STOPPED if is_interrupt(error) else StageState.FAILED)
+            state, why = StageState.STOPPED if is_interrupt(error) else StageState.FAILED, error
             raise
-        else:
-            stage.end(StageState.FINISHED)
         finally:
             self._open.remove(stage)
+            for observer in self.observers:
+                observer.ended(name, state, why)
+            stage.end(state)
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:
@@ -65,8 +74,16 @@ class LiveProgress:
             def both(done: int, note: str = "") -> None:
                 show(done, note)
                 stage.advance(done, note)
+                for observer in self.observers:
+                    observer.advanced(stage.name, done, total)
 
             yield both
+
+    def searched(self, progress: SearchProgress, executor: Executor) -> None:
+        """Tell the observers that a trial of the search has finished."""
+        for observer in self.observers:
+            observer.searched(progress)
+            observer.staffed(*executor.workers)
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -77,7 +94,7 @@ class _Stage:
     """The row of one stage."""
 
     def __init__(self, runs: RunStore, run: str, name: str, interval: float) -> None:
-        self._runs, self._run, self._interval = runs, run, interval
+        self._runs, self._run, self.name, self._interval = runs, run, name, interval
         now = datetime.now(UTC)
         self._row = StageProgress(stage=name, state=StageState.RUNNING, started=now, updated=now)
         self._done: int | None = None  # what has come since `_row`, which is made where it is needed only

@@ -28,6 +28,7 @@ from glorasearch.runs.stages.refit import refit
 from glorasearch.runs.stages.report import report
 from glorasearch.runs.stages.search import search
 from glorasearch.runs.stages.train import train
+from glorasearch.runs.telemetry.open import endpoints, opened_telemetry
 
 _log = logging.getLogger(__name__)
 
@@ -81,8 +82,14 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
         session.stored.forget()
     session.stored.open()
     runs, name = session.runs, session.name
-    with runs.lock(name) as lease, opened_curves(session.stored) as session.curves:
+    with (
+        runs.lock(name) as lease,
+        opened_telemetry(name, session.config.log, session.stored.configuration) as session.progress.observers,
+        opened_curves(session.stored, endpoints(session.progress.observers)) as session.curves,
+    ):
         runs.set_state(name, RunState.RUNNING)
+        for endpoint in endpoints(session.progress.observers):
+            session.progress.say(f"metrics: {endpoint.address}")
         folder = session.files.curves
         if session.config.log.to and (folder.is_dir() or not folder.exists()):  # nothing else is in its place
             session.progress.say(f"curves: {opening(folder)}")

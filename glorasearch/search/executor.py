@@ -29,6 +29,11 @@ class Executor(ABC):
         """What a user may want to know of the workers now, such as `7 of 8 workers`; usually empty."""
         return ""
 
+    @property
+    def workers(self) -> tuple[int, int]:
+        """Workers that take tasks now, and how many there should be."""
+        return 1, 1
+
     def _logged(self, result: EvaluationResult) -> EvaluationResult:
         """The result; logs its traceback if it is the first one that has any."""
         if result.trace is not None and not self._trace_logged:

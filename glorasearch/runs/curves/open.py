@@ -18,13 +18,18 @@ from glorasearch.runs.stored_run import StoredRun
 
 
 @contextmanager
-def opened_curves(stored: StoredRun) -> Iterator[Curves]:
-    """The curves of a run that is about to work, with what the database has of it; closed at the end."""
+def opened_curves(stored: StoredRun, more: Iterable[Writer] = ()) -> Iterator[Curves]:
+    """The curves of a run that is about to work, with what the database has of it; closed at the end.
+
+    Args:
+        stored: the run.
+        more: places besides those of its run file.
+    """
     folder = stored.files.curves
     rows = list(database_rows(stored))
     times = stored_times(folder, {row.stage for row in rows})
     timed = (Row(row.stage, row.step, row.values, times.get((row.stage, row.step), row.time)) for row in rows)
-    curves = Curves(list(_writers(stored, folder)), timed)
+    curves = Curves([*_writers(stored, folder), *more], timed)
     state: Final = {"state": "finished"}
     try:
         yield curves

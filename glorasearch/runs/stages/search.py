@@ -46,7 +46,8 @@ def search(session: Session) -> SearchResult:
                 session.progress.say(f"search: resumes at trial {state.done}")
             begun = True
             session.curves.add(curve.add(state.latest))
-            advance(state.done, ", ".join(filter(None, (_best(state, config), executor.status))))
+            session.progress.searched(state, executor)
+            advance(state.done, ", ".join(filter(None, (_best(state, config), _workers(executor)))))
 
         driver = SearchDriver(
             space,
@@ -98,6 +99,12 @@ def _of_front(trial: TrialRecord, config: SearchConfig) -> dict[str, float]:
     if set(config.front) == set(DEFAULT_OBJECTIVES):
         return {}
     return {name: trial.value(name) for name in config.front if name != "parameters"}
+
+
+def _workers(executor: Executor) -> str:
+    """Those that evaluate, where they are not this process alone."""
+    ready, wanted = executor.workers
+    return executor.status or (f"{ready} workers" if wanted > 1 else "")
 
 
 def _best(state: SearchProgress, config: SearchConfig) -> str:
