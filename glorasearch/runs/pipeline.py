@@ -91,7 +91,9 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
         for endpoint in endpoints(session.progress.observers):
             session.progress.say(f"metrics: {endpoint.address}")
         folder = session.files.curves
-        if session.config.log.to and (folder.is_dir() or not folder.exists()):  # nothing else is in its place
+        if set(session.config.log.to) - {"otlp"} and (
+            folder.is_dir() or not folder.exists()
+        ):  # nothing else is in its place
             session.progress.say(f"curves: {opening(folder)}")
         try:
             anything_done = False

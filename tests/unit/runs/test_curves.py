@@ -193,7 +193,7 @@ def test_names_that_no_file_can_have(stage: str, tmp_path: Path) -> None:
 def test_the_section_of_a_run_file() -> None:
     required = {"backbone": {"name": "vit"}, "data": {"source": "digits"}}
     assert RunConfig.from_dict(required).log.to == ("tensorboard", "csv")
-    with pytest.raises(ConfigError, match=r"log\.to.*'tensorboard', 'csv', 'mlflow' or 'wandb'"):
+    with pytest.raises(ConfigError, match=r"log\.to.*'tensorboard', 'csv', 'mlflow', 'wandb' or 'otlp'"):
         RunConfig.from_dict(required, ['log.to=["comet"]'])
     with pytest.raises(ConfigError, match="to names a place twice"):
         RunConfig.from_dict(required, ['log.to=["csv", "csv"]'])
