@@ -17,7 +17,6 @@ from glorasearch.errors import InputError
 from glorasearch.interrupts import is_interrupt
 from glorasearch.redact import redact
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
-from workers.metrics import EvaluatorMetrics
 
 CONTROL: Final = "control"
 """Concurrency group of the methods that are served while an evaluation is running."""
@@ -76,6 +75,8 @@ class EvaluatorActor:
         self._spec = spec
         self._evaluate: Evaluate | None = None
         self._withdrawn: set[int] = set()
+        from workers.metrics import EvaluatorMetrics  # Ray's, which is there where an actor is
+
         self._metrics = EvaluatorMetrics()
 
     def build(self) -> Location | Crash:

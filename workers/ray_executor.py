@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from ray.exceptions import (
 )
 
 from glorasearch.errors import InputError, RunError, first_line, first_sentence
-from glorasearch.search import Executor
+from glorasearch.search import Executor, WorkerStatus
 from glorasearch.space import EvaluationResult, EvaluationTask
 from workers.actor import check_function_name
 from workers.cluster import connect, free_room
@@ -104,15 +104,16 @@ class RayExecutor(Executor):
         return QUEUED_PER_WORKER * max(1, 0 if self._pool is None else len(self._pool))
 
     @property
-    def workers(self) -> tuple[int, int]:
-        """Workers that take tasks now, and how many there should be."""
-        return (0, 0) if self._pool is None else (len(self._pool.ready), len(self._pool))
+    def staff(self) -> Sequence[WorkerStatus]:
+        """The actors, and those that wait for a place."""
+        return [] if self._pool is None else [worker.status for worker in self._pool.workers]
 
     @property
     def status(self) -> str:
         """How many workers there are, if some are not ready."""
-        ready, wanted = self.workers
-        return "" if ready == wanted else f"{ready} of {wanted} workers"
+        if self._pool is None or len(self._pool.ready) == len(self._pool):
+            return ""
+        return f"{len(self._pool.ready)} of {len(self._pool)} workers"
 
     def submit(self, task: EvaluationTask) -> None:
         """Assign a task to the worker with the shortest queue; it waits here while all queues are full."""
@@ -202,6 +203,8 @@ class RayExecutor(Executor):
             pool.finish_build(worker, answer)
             return
         assignment = pool.pop(worker)
+        if answer is not None:
+            worker.done.answered(answer)
         if answer is not None and not assignment.pending.answered:
             self._answer(assignment.pending, answer)
 

@@ -8,12 +8,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import ray
 
 from glorasearch.errors import RunError
+from glorasearch.search import WorkerStatus
 from glorasearch.space import EvaluationTask
 from workers.actor import CONTROL, Crash, EvaluatorActor, Location
 
@@ -74,6 +75,15 @@ class Worker:
     """When it is built again after a failed build; seconds of this process's monotonic clock."""
     began: float = 0.0
     """Latest possible start of the queue's first evaluation; seconds of this process's monotonic clock."""
+
+    done: WorkerStatus = field(default_factory=lambda: WorkerStatus(0))
+    """What this slot has done, by all its actors."""
+
+    @property
+    def status(self) -> WorkerStatus:
+        """Where it is, and what it has done."""
+        host, process = ("", 0) if self.location is None else (self.location.host, self.location.process)
+        return replace(self.done, number=self.number, host=host, process=process, ready=self.ready)
 
     @property
     def reference(self) -> Any:

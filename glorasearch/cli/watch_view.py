@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -27,6 +28,8 @@ _MARKS: Final = {
 _AROUND: Final = 10
 """Lines above and below the stages, at most."""
 _UNLIMITED: Final = 1_000_000
+_PLACES: Final = 4
+"""Hosts of workers that are named."""
 _LONGEST: Final = 66
 """Columns of the bar."""
 _WIDE: Final = 60
@@ -55,6 +58,8 @@ def watch_view(found: Watched, console: PlainConsole, waited: float = 0.0, *, fi
     notes = [] if row is None else [row.title, row.note]
     for line in filter(None, [*notes, "" if found.best in notes else found.best]):
         view.add_row(Text(shown(line)))
+    if current is not None and current.stage.startswith("search"):
+        view.add_row(Text(shown(workers_said(found))))
     if record.error:
         view.add_row(Text(shown(record.error), style="red"))
     return view
@@ -103,6 +108,19 @@ def scores_said(found: Watched) -> list[str]:
         for split in ("test", "search")
         if values[f"{split}_accuracy"] is not None
     ]
+
+
+def workers_said(found: Watched) -> str:
+    """How many workers evaluate, how busy they are, and where they are."""
+    ready = [one for one in found.workers if one.ready]
+    if not ready:
+        return f"none of {len(found.workers)} workers is ready" if found.workers else ""
+    count = f"{len(ready)} of {len(found.workers)} workers"
+    busy = f"{100 * sum(one.share for one in ready) / len(ready):.0f} % of their time busy"
+    places = Counter(one.host for one in ready)
+    where = ", ".join(f"{host} ({count})" if count > 1 else host for host, count in places.most_common(_PLACES))
+    more = f" and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+    return f"{count}, {busy}, on {where}{more}"
 
 
 def details(stage: WatchedStage, waited: float = 0.0) -> Iterator[str]:

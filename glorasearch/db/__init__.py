@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from glorasearch.db.runs import Metric, RunRecord, RunState, RunStore
     from glorasearch.db.summarising_storage import SummarisingStorage
     from glorasearch.db.trial_storage import TrialStorage
+    from glorasearch.db.worker_table import WorkerRecord, WorkerStore
 
 __all__ = [
     "Database",
@@ -30,6 +31,8 @@ __all__ = [
     "StageState",
     "SummarisingStorage",
     "TrialStorage",
+    "WorkerRecord",
+    "WorkerStore",
     "read_url",
     "sqlite_url",
 ]
@@ -46,5 +49,6 @@ __getattr__ = lazy_names(
         "runs": ("Metric", "RunRecord", "RunState", "RunStore"),
         "summarising_storage": ("SummarisingStorage",),
         "trial_storage": ("TrialStorage",),
+        "worker_table": ("WorkerRecord", "WorkerStore"),
     },
 )

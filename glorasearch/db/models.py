@@ -157,6 +157,23 @@ class ProgressRow(Base):
     first_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class WorkerRow(Base):
+    """One worker of a run's search."""
+
+    __tablename__ = PREFIX + "workers"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "runs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Whole, primary_key=True, autoincrement=False)
+    host: Mapped[str] = mapped_column(Name(255))
+    process: Mapped[int] = mapped_column(Whole)
+    ready: Mapped[int] = mapped_column(Whole)
+    """1 if it takes tasks, else 0."""
+    tasks: Mapped[int] = mapped_column(Whole)
+    busy: Mapped[float] = mapped_column(Real)
+    since: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class RaceMemberRow(Base):
     """One model that was trained in a run's race, and its sums over the fold that it had not seen."""
 

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from glorasearch.db import RunStore, StageProgress, StageState
+from glorasearch.db import RunStore, StageProgress, StageState, WorkerRecord, WorkerStore
 from glorasearch.errors import ConnectionLostError, DatabaseError
 from glorasearch.interrupts import is_interrupt
 from glorasearch.runs.progress import Advance, Progress
 from glorasearch.runs.telemetry.observer import Observer
+from glorasearch.runs.throttle import INTERVAL, Throttle
 from glorasearch.terminal import shown
 
 if TYPE_CHECKING:
-    from glorasearch.search import Executor, SearchProgress
+    from glorasearch.search import Executor, SearchProgress, WorkerStatus
 
-INTERVAL: Final = 1.0
-"""Seconds between two writes, at least."""
-SHARE: Final = 1 / 200
-"""Of a stage's time that its writes may take."""
-LONGEST_PAUSE: Final = 60.0
-"""Seconds between two writes, at most."""
 LONGEST: Final = 500
 """Characters of a title or note that are kept."""
 
@@ -41,6 +35,7 @@ class LiveProgress:
         self._progress, self._runs, self._run, self._interval = progress, runs, run, interval
         self._open: list[_Stage] = []
         self.observers: list[Observer] = []
+        self._of_staff, self._searching = Throttle(interval), datetime.now(UTC)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -79,11 +74,26 @@ class LiveProgress:
 
             yield both
 
+    def searching(self, executor: Executor) -> None:
+        """The evaluation of candidates begins."""
+        self._searching = datetime.now(UTC)
+        with suppress(ConnectionLostError), self._of_staff.write():
+            self._record(executor.staff)
+
     def searched(self, progress: SearchProgress, executor: Executor) -> None:
-        """Tell the observers that a trial of the search has finished."""
+        """Tell the observers that a trial of the search has finished, and record who evaluates."""
+        staff = executor.staff
         for observer in self.observers:
             observer.searched(progress)
-            observer.staffed(*executor.workers)
+            observer.staffed(sum(one.ready for one in staff), len(staff))
+        if self._of_staff.due or progress.done >= progress.trials:
+            with suppress(ConnectionLostError), self._of_staff.write():
+                self._record(staff)
+
+    def _record(self, staff: Sequence[WorkerStatus]) -> None:
+        now = datetime.now(UTC)
+        rows = [WorkerRecord(**asdict(one), since=self._searching, updated=now) for one in staff]
+        WorkerStore(self._runs.database).record(self._run, rows)
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -94,12 +104,11 @@ class _Stage:
     """The row of one stage."""
 
     def __init__(self, runs: RunStore, run: str, name: str, interval: float) -> None:
-        self._runs, self._run, self.name, self._interval = runs, run, name, interval
+        self._runs, self._run, self.name, self._throttle = runs, run, name, Throttle(interval)
         now = datetime.now(UTC)
         self._row = StageProgress(stage=name, state=StageState.RUNNING, started=now, updated=now)
         self._done: int | None = None  # what has come since `_row`, which is made where it is needed only
         self._note = ""
-        self._due = 0.0
         self._write(wait=True)
 
     @contextmanager
@@ -134,20 +143,14 @@ class _Stage:
         return replace(self._row, done=done, note=_kept(self._note))
 
     def _write_if_due(self) -> None:
-        if time.monotonic() < self._due:
-            return
-        with suppress(ConnectionLostError):  # the run's next record waits for the server
-            self._write(wait=False)
+        if self._throttle.due:
+            with suppress(ConnectionLostError):  # the run's next record waits for the server
+                self._write(wait=False)
 
     def _write(self, *, wait: bool) -> None:
-        began = time.monotonic()
         self._row = replace(self._now(), updated=datetime.now(UTC))
-        try:
+        with self._throttle.write():
             self._runs.set_progress(self._run, self._row, wait=wait)
-        finally:
-            now = time.monotonic()
-            rest = max(self._interval, min(LONGEST_PAUSE, (now - began) / SHARE))
-            self._due = now + rest if self._interval else now
 
 
 def _kept(text: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from glorasearch.db import RunRecord, RunState, RunStore, StageProgress, StageState
+from glorasearch.db import RunRecord, RunState, RunStore, StageProgress, StageState, WorkerRecord, WorkerStore
 from glorasearch.errors import RunNotFoundError, did_you_mean
 from glorasearch.runs.paths import public_name
 from glorasearch.runs.scores import scores
@@ -65,6 +65,8 @@ class Watched:
     record: RunRecord
     stages: tuple[WatchedStage, ...]
     """In the order in which they run, those that wait at the end."""
+    workers: tuple[WorkerRecord, ...] = ()
+    """Those that evaluate candidates; after the search, as they were at its end."""
 
     @classmethod
     def read(cls, runs: RunStore, name: str) -> Watched:
@@ -79,7 +81,8 @@ class Watched:
             raise RunNotFoundError(
                 f"there is no run {name!r}{did_you_mean(name, known)}; known are: {', '.join(known[-10:]) or 'none'}"
             )
-        return cls(record=record, stages=_stages(record, {row.stage: row for row in runs.progress(name)}))
+        stages = _stages(record, {row.stage: row for row in runs.progress(name)})
+        return cls(record=record, stages=stages, workers=tuple(WorkerStore(runs.database).list(name)))
 
     @property
     def under_way(self) -> bool:
@@ -117,8 +120,13 @@ class Watched:
             **{key: setting(record.config, *place) for key, place in _NAMED.items()},
             "best": self.best,
             **scores(record),
+            "workers": [asdict(one) | {"share": one.share} | _times(one) for one in self.workers],
             "stages": [stage.to_json() for stage in self.stages],
         }
+
+
+def _times(worker: WorkerRecord) -> dict[str, str]:
+    return {"since": worker.since.isoformat(), "updated": worker.updated.isoformat()}
 
 
 _NAMED: Final = {"backbone": ("backbone", "name"), "data": ("data", "source"), "space": ("space", "name")}

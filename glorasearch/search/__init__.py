@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from glorasearch.search.driver import SearchDriver
     from glorasearch.search.executor import Executor, InProcessExecutor
     from glorasearch.search.simulation import LogNormalSeconds, SimulatedExecutor
+    from glorasearch.search.staff import WorkerStatus
     from glorasearch.search.trials import SearchOutcome, SearchProgress, TrialRecord
 
 __all__ = [
@@ -22,12 +23,14 @@ __all__ = [
     "SearchProgress",
     "SimulatedExecutor",
     "TrialRecord",
+    "WorkerStatus",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
         "driver": ("SearchDriver",),
+        "staff": ("WorkerStatus",),
         "executor": ("Executor", "InProcessExecutor"),
         "simulation": ("LogNormalSeconds", "SimulatedExecutor"),
         "trials": ("SearchOutcome", "SearchProgress", "TrialRecord"),

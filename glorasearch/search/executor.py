@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 from glorasearch.errors import RunError
+from glorasearch.search.staff import WorkerStatus
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
 
 _log = logging.getLogger(__name__)
@@ -30,9 +34,9 @@ class Executor(ABC):
         return ""
 
     @property
-    def workers(self) -> tuple[int, int]:
-        """Workers that take tasks now, and how many there should be."""
-        return 1, 1
+    def staff(self) -> Sequence[WorkerStatus]:
+        """The workers, and what each has done."""
+        return ()
 
     def _logged(self, result: EvaluationResult) -> EvaluationResult:
         """The result; logs its traceback if it is the first one that has any."""
@@ -108,6 +112,12 @@ class InProcessExecutor(Executor):
         self._evaluate = evaluate
         self._ahead = evaluate if isinstance(evaluate, StartsAhead) and evaluate.ahead else None
         self._waiting: deque[EvaluationTask] = deque()
+        self._status = WorkerStatus(0, host=socket.gethostname(), process=os.getpid(), ready=True)
+
+    @property
+    def staff(self) -> Sequence[WorkerStatus]:
+        """This process."""
+        return (self._status,)
 
     @property
     def capacity(self) -> int:
@@ -130,6 +140,7 @@ class InProcessExecutor(Executor):
         if not self._waiting:
             raise RunError("no result to wait for: every submitted task has been answered")
         result = evaluate_safely(self._evaluate, self._waiting.popleft())
+        self._status.answered(result)
         if self._ahead is not None and self._waiting:
             self._ahead.start(self._waiting[0])
         return self._logged(result)

@@ -19,7 +19,7 @@ from glorasearch import load_export
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.cli.main import run as command_line
 from glorasearch.data import DataConfig, InputSpec, load_splits
-from glorasearch.db import RunStore, TrialStorage
+from glorasearch.db import RunStore, TrialStorage, WorkerStore
 from glorasearch.runs.results import Correct, Report
 
 Bench = Any
@@ -242,3 +242,8 @@ def test_what_the_stages_did_is_in_the_database(undisturbed: Bench) -> None:
     assert "loss" in rows["train"].note
     assert "best" in rows["search"].note
     assert all(row.started <= row.updated for row in rows.values())
+    (worker,) = WorkerStore(undisturbed.database_url).list("tiny")
+    search = undisturbed.record.stages["search"]
+    assert (worker.number, worker.ready, worker.tasks) == (0, True, search["evaluated"])
+    assert 0 < worker.busy <= search["evaluation_seconds"] + 0.01
+    assert 0 < worker.share <= 1

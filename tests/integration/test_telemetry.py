@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,11 +86,13 @@ def test_the_workers_of_ray_serve_theirs(tmp_path: Path, monkeypatch: pytest.Mon
     try:
         tasks = tasks_of(12)
         with RayExecutor("support.ray_burn:make", {"rounds": 10}, workers=1) as executor:
-            assert executor.workers == (1, 1)
             for task in tasks:
                 executor.submit(task)
             for _ in tasks:
                 executor.next_result()
+            (worker,) = executor.staff
+            assert (worker.number, worker.host, worker.ready) == (0, socket.gethostname(), True)
+            assert (worker.tasks, worker.busy) == (len(tasks), pytest.approx(0.25 * len(tasks)))
             (node,) = ray.nodes()
             address = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
 

@@ -49,6 +49,7 @@ def search(session: Session) -> SearchResult:
             session.progress.searched(state, executor)
             advance(state.done, ", ".join(filter(None, (_best(state, config), _workers(executor)))))
 
+        session.progress.searching(executor)
         driver = SearchDriver(
             space,
             storage,
@@ -103,8 +104,8 @@ def _of_front(trial: TrialRecord, config: SearchConfig) -> dict[str, float]:
 
 def _workers(executor: Executor) -> str:
     """Those that evaluate, where they are not this process alone."""
-    ready, wanted = executor.workers
-    return executor.status or (f"{ready} workers" if wanted > 1 else "")
+    count = len(executor.staff)
+    return executor.status or (f"{count} workers" if count > 1 else "")
 
 
 def _best(state: SearchProgress, config: SearchConfig) -> str:

@@ -22,7 +22,7 @@ import pytest
 
 from glorasearch.cli.main import run as command_line
 from glorasearch.cli.watch_view import watch_view
-from glorasearch.db import RunState, RunStore, StageProgress, StageState
+from glorasearch.db import RunState, RunStore, StageProgress, StageState, WorkerRecord, WorkerStore
 from glorasearch.plain_console import PlainConsole
 from glorasearch.runs.live_progress import LiveProgress
 from glorasearch.runs.progress import Silent
@@ -200,6 +200,27 @@ def test_a_run_of_many_stages_fits_a_low_screen(under_way: UnderWay) -> None:
         assert height - 6 < len(shown) < height
         assert any("train" in line for line in shown)
         assert any(re.fullmatch(r" +[0-9]+ before *", line) for line in shown)
+
+
+def test_who_evaluates_is_said_while_it_searches(under_way: UnderWay, capsys: pytest.CaptureFixture[str]) -> None:
+    began = datetime.now(UTC) - timedelta(seconds=10)
+    row = StageProgress(
+        stage="search", state=StageState.RUNNING, started=datetime.now(UTC), updated=datetime.now(UTC), done=9, total=20
+    )
+    under_way.runs.set_progress("tiny", row)
+    workers = [
+        WorkerRecord(
+            number=number, host=host, process=7, ready=bool(host), tasks=5, busy=5.0, since=began,
+            updated=began + timedelta(seconds=10),
+        )
+        for number, host in enumerate(("gpu1", "gpu1", "gpu2", ""))
+    ]  # fmt: skip
+    WorkerStore(under_way.url).record("tiny", workers)
+    assert command_line(["watch", "--once", "--database", under_way.url]) == 0
+    assert "3 of 4 workers, 50 % of their time busy, on gpu1 (2), gpu2" in capsys.readouterr().out
+    assert command_line(["watch", "--once", "--json", "--database", under_way.url]) == 0
+    found = json.loads(capsys.readouterr().out)["workers"]
+    assert [(one["host"], one["ready"], one["share"]) for one in found][2:] == [("gpu2", True, 0.5), ("", False, 0.5)]
 
 
 def test_what_cannot_be_watched_is_refused(

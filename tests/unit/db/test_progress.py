@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from glorasearch.db import RunState, RunStore, StageProgress, StageState
+from glorasearch.db import RunState, RunStore, StageProgress, StageState, WorkerRecord, WorkerStore
 from glorasearch.errors import RunNotFoundError
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -49,6 +49,25 @@ def test_a_stage_is_replaced_by_what_is_newer_and_stages_keep_the_order_in_which
         store.progress("none")
     with pytest.raises(RunNotFoundError, match="no run 'none'"):
         store.set_progress("none", TRAIN)
+
+
+def test_the_workers_of_a_run_are_those_that_it_has_now(store: RunStore) -> None:
+    workers = WorkerStore(store.database)
+    store.create("other", {}, "")
+    one = WorkerRecord(
+        number=0, host="gpu1", process=7, ready=True, tasks=3, busy=1.5, since=NOW, updated=NOW + timedelta(seconds=2)
+    )
+    waiting = replace(one, number=1, host="", process=0, ready=False, tasks=0, busy=0.0)
+    workers.record("run", [waiting, one])
+    assert workers.list("run") == [one, waiting]
+    assert [each.share for each in workers.list("run")] == [0.75, 0]
+    workers.record("run", [one])
+    assert workers.list("run") == [one]
+    assert workers.list("other") == []
+    store.delete("run")
+    for call in (lambda: workers.list("run"), lambda: workers.record("run", [one])):
+        with pytest.raises(RunNotFoundError, match="no run 'run'"):
+            call()
 
 
 def test_rate_and_time_left_are_of_what_this_attempt_has_done() -> None:

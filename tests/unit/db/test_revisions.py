@@ -6,7 +6,7 @@ migration adds the dump of its revision, made with this module's `fill`; the old
 
 import sqlite3
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,17 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from glorasearch.db import RaceMember, RaceStore, RunState, RunStore, StageProgress, StageState, TrialStorage
+from glorasearch.db import (
+    RaceMember,
+    RaceStore,
+    RunState,
+    RunStore,
+    StageProgress,
+    StageState,
+    TrialStorage,
+    WorkerRecord,
+    WorkerStore,
+)
 from glorasearch.db.schema import HEAD
 
 REVISIONS = Path(__file__).with_name("revisions")
@@ -39,6 +49,9 @@ NOW = datetime(2026, 11, 29, tzinfo=UTC)
 PROGRESS = StageProgress(
     stage="train", state=StageState.FAILED, started=NOW, updated=NOW, title="supernet", done=7, total=10, first_at=NOW
 )
+WORKER = WorkerRecord(
+    number=0, host="gpu1", process=7, ready=True, tasks=3, busy=0.5, since=NOW, updated=NOW + timedelta(seconds=1)
+)
 PARAMS = {"blocks.0.attn.qkv.B": "lora:8", "rate": 0.25}
 
 
@@ -57,6 +70,7 @@ def fill(url: str) -> None:
     runs.record_metrics("run", "train", 10, {"loss": 0.5})
     RaceStore(url).record("run", [MEMBER])
     runs.set_progress("run", PROGRESS)
+    WorkerStore(url).record("run", [WORKER])
 
 
 @pytest.mark.parametrize("path", sorted(REVISIONS.glob("*.sql")), ids=lambda path: path.stem)
@@ -85,6 +99,10 @@ def test_a_database_of_an_older_revision_is_upgraded_and_used(path: Path, tmp_pa
     assert runs.progress("run") == ([PROGRESS] if path.stem >= "0009" else [])
     runs.set_progress("run", PROGRESS)
     assert runs.progress("run") == [PROGRESS]
+    workers = WorkerStore(url)
+    assert workers.list("run") == ([WORKER] if path.stem >= "0010" else [])
+    workers.record("run", [WORKER])
+    assert workers.list("run") == [WORKER]
     with runs.lock("run"):
         runs.set_state("run", RunState.FINISHED)
 
