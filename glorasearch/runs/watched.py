@@ -175,7 +175,7 @@ def _stages(record: RunRecord, rows: Mapping[str, StageProgress]) -> tuple[Watch
     found = [WatchedStage(stage=stage, state=StageState.FINISHED) for stage in older]
     latest = max((row.updated for row in rows.values()), default=record.updated)
     for stage, row in rows.items():
-        end = latest if row.state is StageState.RUNNING else row.updated
+        end = latest if row.state in (StageState.RUNNING, StageState.INTERRUPTED) else row.updated
         seconds = max(0.0, (end - row.started).total_seconds())
         found.append(WatchedStage(stage=stage, state=row.state, progress=row, seconds=seconds))
     if record.state is RunState.FINISHED:
