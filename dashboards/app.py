@@ -1,4 +1,4 @@
-"""Optuna's dashboard over the summarising view of a database, and a server for it."""
+"""The pages, and Optuna's dashboard over the summarising view of a database, and a server for both."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
 from dashboards.doors import guarded, names_of_this_machine
+from dashboards.pages import make_pages
 from glorasearch.db import SummarisingStorage
 from glorasearch.errors import InputError
 
 if TYPE_CHECKING:
-    from wsgiref.types import WSGIApplication
+    from collections.abc import Iterable
+    from pathlib import Path
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from sqlalchemy import URL
 
 _THREADS: Final = 8
 """Requests answered at once: a browser asks for the page and the study together."""
 _POLL_SECONDS: Final = 1.0
+_OPTUNAS: Final = ("dashboard", "api", "static", "csv", "artifacts", "favicon.ico")
+"""First parts of the paths that are Optuna's; all others are the pages'."""
 
 
 class DashboardServer:
@@ -63,8 +68,8 @@ class DashboardServer:
         self.close()
 
 
-def make_app(database_url: str | URL, names: Collection[str] = ()) -> WSGIApplication:
-    """The dashboard as a WSGI application, to be mounted at the root of a server.
+def make_app(database_url: str | URL, names: Collection[str] = (), folder: Path | None = None) -> WSGIApplication:
+    """The dashboard as a WSGI application, to be mounted at the root of a server: our pages, and Optuna's beside them.
 
     It only reads: requests other than GET and HEAD are answered with 405.
 
@@ -72,27 +77,39 @@ def make_app(database_url: str | URL, names: Collection[str] = ()) -> WSGIApplic
         database_url: of the database.
         names: host names by which the server is called, besides `localhost`, this machine's own and all addresses;
             requests for others are answered with 403.
+        folder: where the runs' folders are; without it no files are offered.
 
     Raises:
         DatabaseError: if there is no glorasearch database at the URL.
     """
     from optuna_dashboard import wsgi
 
-    return guarded(wsgi(SummarisingStorage(database_url)), {*names, *names_of_this_machine()})
+    optunas, pages = wsgi(SummarisingStorage(database_url)), make_pages(database_url, folder)
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        first = environ.get("PATH_INFO", "").lstrip("/").partition("/")[0]
+        found: WSGIApplication = optunas if first in _OPTUNAS else pages
+        return found(environ, start_response)
+
+    return guarded(application, {*names, *names_of_this_machine()})
 
 
 def make_server(
-    database_url: str | URL, host: str = "127.0.0.1", port: int = 8080, names: Collection[str] = ()
+    database_url: str | URL,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    names: Collection[str] = (),
+    folder: Path | None = None,
 ) -> DashboardServer:
     """A server of the dashboard, which listens already. Port 0 takes a free one; its `port` says which.
 
-    `names` are as in `make_app`; `host` is always one.
+    `names` and `folder` are as in `make_app`; `host` is always a name.
 
     Raises:
         InputError: if the address cannot be listened on.
         DatabaseError: if there is no glorasearch database at the URL.
     """
-    application = make_app(database_url, {*names, host})
+    application = make_app(database_url, {*names, host}, folder)
     try:
         listener = socket.create_server((host, port))
     except OSError as error:

@@ -29,14 +29,18 @@ from glorasearch.terminal import say
     help="A further host name by which browsers call this server, such as a proxy's; may be given several times.",
 )
 def command(workspace: str, database: str | None, host: str, port: int, names: tuple[str, ...]) -> None:
-    """Serve the Optuna dashboard over the workspace's database (read-only, a summary of each trial)."""
+    """Serve pages of the workspace's runs, and Optuna's dashboard of their searches (read-only).
+
+    The pages show runs, a run, a trial, and runs side by side; they renew themselves while a run goes on. Optuna's has
+    a summary of each trial.
+    """
     from dashboards import make_server
     from glorasearch.runs.workspace import Workspace
 
     found = Workspace.open(workspace, database, create=False)
     if not found.has_database:
         raise InputError(f"workspace {found.path} has no database yet; start a run, or choose another with --workspace")
-    with make_server(found.database_url, host=host, port=port, names=names) as server:
-        say(f"Optuna dashboard of {found.path} on http://{host}:{server.port} (Ctrl+C stops it)")
+    with make_server(found.database_url, host=host, port=port, names=names, folder=found.path / "runs") as server:
+        say(f"dashboard of {found.path} on http://{host}:{server.port} (Ctrl+C stops it)")
         with suppress(KeyboardInterrupt):
             server.run()

@@ -1,0 +1,5 @@
+"""Pages of our own beside Optuna's: the runs, a run, a trial, runs compared. No torch, no network, no inline script."""
+
+from dashboards.pages.routes import make_pages
+
+__all__ = ["make_pages"]

@@ -1,0 +1,189 @@
+"""A run: how far it is, what it found, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from dashboards.pages import files, numbers
+from dashboards.pages.plots import Mark, Plot, plot
+from dashboards.pages.reading import Outline, Reader, Search, front
+from dashboards.pages.runs_page import FAST, SLOW
+from dashboards.pages.trial_page import picture
+from glorasearch.db import RunRecord
+from glorasearch.errors import GlorasearchError
+from glorasearch.runs.paths import space_label
+from glorasearch.runs.results import Results
+from glorasearch.runs.statements import comparisons, points, statements
+from glorasearch.runs.watched import Watched, planned, setting
+from glorasearch.space import fitness_name, higher_is_better
+
+SHOWN: Final = 20
+"""Trials on the page of the run; all are on their own."""
+_LR: Final = "lr"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a stage took."""
+
+    stage: str
+    seconds: float
+    steps: int | None
+
+
+def context(reader: Reader, record: RunRecord) -> dict[str, Any]:
+    """What the template of a run needs."""
+    watched, search, row = Watched.read(reader.runs, record.name), reader.search(record), reader.row(record)
+    found = _found(record)
+    best_first = _best_first(search)
+    return {
+        "record": record,
+        "row": row,
+        "stages": watched.stages,
+        "current": watched.current,
+        "live": FAST if watched.under_way else SLOW,
+        "facts": _facts(record),
+        "search": search,
+        "fitness": "" if search is None else fitness_name(search.fitness),
+        "worth_of": _worth_of(search),
+        "trials": best_first[:SHOWN],
+        "more": len(best_first) - SHOWN,
+        "plots": [*_stage_plots(reader, record), *_search_plots(record, search)],
+        "files": files.offered(reader, record.name),
+        **found,
+        "took": {one.stage: one.seconds for one in found["costs"]},
+    }
+
+
+def all_trials(reader: Reader, record: RunRecord) -> dict[str, Any]:
+    """What the template of all trials of a run needs."""
+    search = reader.search(record)
+    return {
+        "record": record,
+        "search": search,
+        "fitness": "" if search is None else fitness_name(search.fitness),
+        "worth_of": _worth_of(search),
+        "trials": _best_first(search),
+        "live": FAST if Watched.read(reader.runs, record.name).under_way else SLOW,
+    }
+
+
+def _found(record: RunRecord) -> dict[str, Any]:
+    """What stages found; empty, with the reason, where a result cannot be read."""
+    empty: dict[str, Any] = {
+        "statements": (), "comparisons": (), "winner": None, "pick": None, "race": None, "tested": None,
+        "confusion": None, "costs": [], "problem": "", "export": None,
+    }  # fmt: skip
+    results = Results(record.stages, record.name)
+    try:
+        pick, tested = results.pick, results.test
+        genes = {} if pick is None else {f"{layer}.{tensor}": choice for (layer, tensor), choice in pick.subnet.items()}
+        return empty | {
+            "statements": statements(results, space_label(str(setting(record.config, "space", "name") or ""))),
+            "comparisons": [(one, _points(one)) for one in comparisons(results)],
+            "winner": picture(genes) if genes else None,
+            "pick": pick,
+            "race": results.race,
+            "tested": tested,
+            "confusion": _confusion(tested),
+            "costs": _costs(results),
+            "export": results.export,
+        }
+    except GlorasearchError as error:
+        return empty | {"problem": str(error)}
+
+
+def _points(one: Any) -> str:
+    return f"{points(one.difference)} ({points(one.interval[0])} to {points(one.interval[1])})"
+
+
+def _facts(record: RunRecord) -> list[tuple[str, str]]:
+    """Settings that say what the run is."""
+    named = (("Backbone", "backbone", "name"), ("Data", "data", "source"), ("Search space", "space", "name"))
+    facts = [(label, setting(record.config, *place) or numbers.MISSING) for label, *place in named]
+    sampler = setting(record.config, "search", "sampler")
+    return [*facts, ("Sampler", sampler or numbers.MISSING), ("Seed", str(record.config.get("seed", numbers.MISSING)))]
+
+
+def _worth_of(search: Search | None) -> Any:
+    fitness = "accuracy" if search is None else search.fitness
+    return lambda value: numbers.worth_text(fitness, value)
+
+
+def _best_first(search: Search | None) -> list[Outline]:
+    """Trials that were evaluated to the end, the best first; then the others, the latest first."""
+    if search is None:
+        return []
+    sign = -1.0 if higher_is_better(search.fitness) else 1.0
+    full = [one for one in search.trials if one.full and one.fitness is not None]
+    others = [one for one in search.trials if not (one.full and one.fitness is not None)]
+    full.sort(key=lambda one: (sign * (one.fitness or 0.0), one.number))
+    return [*full, *reversed(others)]
+
+
+def _stage_plots(reader: Reader, record: RunRecord) -> list[Plot]:
+    """Loss and rate over the steps of every stage that trains."""
+    losses: dict[str, list[tuple[float, float]]] = {}
+    rates: dict[str, list[tuple[float, float]]] = {}
+    for metric in reader.runs.metrics(record.name):
+        kept = {"loss": losses, _LR: rates}.get(metric.name)
+        if kept is not None and metric.value is not None:
+            kept.setdefault(metric.stage, []).append((float(metric.step), metric.value))
+    order = {stage: place for place, stage in enumerate((*record.stages, *planned(record.config)))}
+    stages = sorted({*losses, *rates}, key=lambda stage: (order.get(stage, -1), stage))
+    drawn = [plot(f"Loss: {one}", "steps", "nats", [("loss", losses[one])]) for one in stages if one in losses]
+    drawn.append(plot("Learning rate", "steps", "", [(one, rates[one]) for one in stages if one in rates]))
+    return [one for one in drawn if one is not None]
+
+
+def _search_plots(record: RunRecord, search: Search | None) -> list[Plot]:
+    if search is None:
+        return []
+    at_front = front(search.trials, higher_is_better(search.fitness))
+    best = None if search.best is None else search.best.number
+    marks, over = [], []
+    for one in search.trials:
+        if not one.full or one.fitness is None:
+            continue
+        kind = "best" if one.number == best else "front" if one.number in at_front else ""
+        title = f"Trial {one.number}: {numbers.worth_text(search.fitness, one.fitness)}"
+        link = f"/runs/{quote(record.name, safe='')}/trials/{one.number}"
+        over.append(Mark(float(one.number), one.fitness, title, link, kind))
+        if one.parameters is not None:
+            size = f"{title}, {numbers.number(one.parameters)} parameters"
+            marks.append(Mark(float(one.parameters), one.fitness, size, link, kind))
+    name = fitness_name(search.fitness)
+    drawn = [
+        plot("Trials, and the best so far", "trial", name, [("best so far", search.best_so_far())], over),
+        plot("Score against parameters", "parameters", name, [], marks),
+    ]
+    return [one for one in drawn if one is not None]
+
+
+def _confusion(tested: Any) -> dict[str, Any] | None:
+    """Rows of labels, columns of predictions, each cell with a shade from 0 to 5."""
+    if tested is None or not tested.confusion or tested.splits.classes > 40:
+        return None
+    count = tested.splits.classes
+    matrix = [[0] * count for _ in range(count)]
+    for one in tested.confusion:
+        matrix[one.label][one.prediction] = one.images
+    names = tested.splits.class_names or tuple(str(index) for index in range(count))
+    rows = []
+    for index, line in enumerate(matrix):
+        total = sum(line) or 1
+        shades = [0 if not images else 1 + min(4, int(4.999 * images / total)) for images in line]
+        rows.append((names[index], list(zip(line, shades, strict=True)), line[index] / total if sum(line) else None))
+    return {"names": names, "rows": rows}
+
+
+def _costs(results: Results) -> list[Cost]:
+    """What every finished stage took, in the order in which they ended."""
+    found = []
+    for stage, result in results.items():
+        seconds = getattr(result, "seconds", None)
+        if isinstance(seconds, int | float):
+            found.append(Cost(stage, float(seconds), getattr(result, "steps", None)))
+    return found

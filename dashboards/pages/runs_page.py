@@ -1,0 +1,82 @@
+"""The list of runs: a line each, those under way with how far they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dashboards.pages.numbers import worth_text
+from dashboards.pages.plots import sparkline
+from dashboards.pages.reading import Reader
+from glorasearch.db import RunRecord, RunState
+from glorasearch.runs.compare import Row
+from glorasearch.runs.watched import Watched, WatchedStage, setting
+
+FAST, SLOW = 2, 20
+"""Seconds between two looks of a browser: while something is under way, and else."""
+_LIVE: Final = (RunState.RUNNING, RunState.CREATED)
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """A run in the list."""
+
+    record: RunRecord
+    row: Row | None
+    current: WatchedStage | None
+    """The stage under way."""
+    backbone: str
+    data: str
+    space: str
+    best: str
+    """The fitness of the best trial."""
+    best_value: float | None
+    spark: str
+    spark_of: str
+    """What the sparkline shows."""
+    seconds: float | None
+    """Of training and search."""
+
+
+def context(reader: Reader) -> dict[str, Any]:
+    """What the template of the list needs."""
+    records = reader.runs.list()
+    damaged = reader.damaged() if len(records) < _recorded(reader) else {}
+    lines = [_line(reader, record) for record in reversed(records)]
+    busy = any(line.record.state in _LIVE for line in lines)
+    return {"lines": lines, "damaged": damaged, "live": FAST if busy else SLOW}
+
+
+def _recorded(reader: Reader) -> int:
+    """Runs in the database, readable or not."""
+    from sqlalchemy import func, select
+
+    from glorasearch.db.models import RunRow, table_of
+
+    with reader.database.read() as connection:
+        return connection.scalar(select(func.count()).select_from(table_of(RunRow))) or 0
+
+
+def _line(reader: Reader, record: RunRecord) -> RunLine:
+    row, search = reader.row(record), reader.search(record)
+    current = Watched.read(reader.runs, record.name).current if record.state in _LIVE else None
+    points = [] if search is None else [value for _, value in search.best_so_far()]
+    spark, spark_of = sparkline(points), "best of the search"
+    if not spark:
+        stages = reader.runs.metrics(record.name, "train")
+        spark, spark_of = sparkline([one.value for one in stages if one.name == "loss"]), "loss of the supernet"
+    best = None if search is None or search.best is None else search.best.fitness
+    parts = [] if row is None else [one for one in (row.training_seconds, row.search_seconds) if one is not None]
+    return RunLine(
+        record=record,
+        row=row,
+        current=current,
+        backbone=setting(record.config, "backbone", "name") or "",
+        data=setting(record.config, "data", "source") or "",
+        space=setting(record.config, "space", "name") or "",
+        best="" if search is None or best is None else worth_text(search.fitness, best),
+        best_value=best,
+        spark=spark,
+        spark_of=spark_of,
+        seconds=sum(parts) if parts else None,
+    )
