@@ -174,7 +174,7 @@ def test_a_trial_shows_its_genes_in_order_of_depth_its_parents_and_what_differs(
 
 def test_what_has_not_changed_is_not_sent_again(site: Site) -> None:
     _, headers, _ = site.get("/runs/first")
-    status, _, body = site.get("/runs/first", if_none_match=headers["ETag"])
+    status, _, body = site.get("/runs/first", if_none_match=headers["Etag"])
     assert (status, body) == (304, "")
 
 
@@ -185,7 +185,7 @@ def test_new_trials_change_the_tag(tmp_path: Path, url: str) -> None:
     _, headers, _ = site.get("/runs/first")
     storage = TrialStorage(f"sqlite:///{copied}")
     storage.create_new_trial(storage.get_study_id_from_name("first"))
-    status, _, page = site.get("/runs/first", if_none_match=headers["ETag"])
+    status, _, page = site.get("/runs/first", if_none_match=headers["Etag"])
     assert status == 200
     assert "running" in page
 
