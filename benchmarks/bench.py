@@ -47,6 +47,7 @@ PARTS: dict[str, dict[str, Part]] = {
         "scale": part("bench_scale"),
         "candidate": part("bench_candidate_cpu"),
         "step": part("bench_step_cpu"),
+        "serving": part("bench_serving", device="cpu"),
     },
     "cuda": {
         "start": part("bench_start", device="cuda", overrides=('compile="off"',)),
@@ -56,6 +57,7 @@ PARTS: dict[str, dict[str, Part]] = {
         "job": cuda("job"),
         "search": cuda("search"),
         "bf16": cuda("bf16"),
+        "serving": part("bench_serving", device="cuda"),
     },
 }
 

@@ -145,13 +145,13 @@ class _MixedLayer(nn.Module):
         rows = plain.reshape(len(x), -1, plain.shape[-1])
         gain, bias = (None if one is None else one[owner, None] for one in (terms.gain, terms.bias))
         if gain is not None:
-            rows = rows * gain if bias is None else torch.addcmul(bias, rows, gain)
-        elif bias is not None:
-            rows = rows + bias
+            rows.mul_(gain)
+        if bias is not None:
+            rows.add_(bias)
         if terms.up is not None and terms.down is not None:
             seen = torch.bmm(x.reshape(len(x), -1, x.shape[-1]), terms.up[owner].to(x.dtype))
-            rows = torch.baddbmm(rows, seen, terms.down[owner].to(seen.dtype))
-        return rows.view(plain.shape).to(plain.dtype)
+            rows.baddbmm_(seen.to(rows.dtype), terms.down[owner].to(rows.dtype))
+        return rows.view(plain.shape)
 
     def _owner_of_rows(self, x: Tensor, owner: Tensor) -> Tensor:
         repeats, rest = divmod(len(x), len(owner))

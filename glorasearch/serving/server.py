@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -23,14 +22,16 @@ from glorasearch.serving.resident import ResidentModel
 from glorasearch.serving.served import ServedAdapter
 from glorasearch.serving.served_model import ServedModel
 from glorasearch.serving.stats import ServerStats
+from glorasearch.serving.stream import computing
 from glorasearch.serving.turns import Turns
 
 _log = logging.getLogger(__name__)
 
 MEMORY: Final = 2**30
 """Bytes of adapters that are kept ready, by default: some thousands of them."""
-UNMERGED_BELOW: Final = 8
-"""Images an adapter in a batch below which it pays not to merge (`benchmarks/bench_serving.py`)."""
+UNMERGED_BELOW: Final = {"cpu": 0.0, "cuda": 4.0}
+"""Images an adapter in a batch below which nothing is merged, by default (`benchmarks/bench_serving.py`): on a CPU a
+merge costs little beside one image's forward pass, and each image's own terms cost more."""
 AGREEMENT: Final = 1e-3
 """How far logits without merging may be from those with it, of the largest, where an adapter is first mixed."""
 AGREEMENT_BFLOAT16: Final = 0.05
@@ -57,7 +58,7 @@ class AdapterServer:
         device: str = "auto",
         memory: int = MEMORY,
         precision: Precision = "float32",
-        unmerged_below: float = UNMERGED_BELOW,
+        unmerged_below: float | None = None,
     ) -> None:
         """Build the backbone, or share the memory of one that is given.
 
@@ -67,7 +68,8 @@ class AdapterServer:
             memory: bytes of adapters that are kept ready; those used longest ago are moved there again when they are
                 asked for.
             precision: of the forward pass; `auto` is bfloat16 on GPUs.
-            unmerged_below: images an adapter in a batch of several below which nothing is merged.
+            unmerged_below: images an adapter in a batch of several below which nothing is merged; by default what pays
+                on the device.
 
         Raises:
             BackboneError: if it cannot be built, or has no head.
@@ -78,7 +80,7 @@ class AdapterServer:
             config = BackboneConfig(name=backbone) if isinstance(backbone, str) else backbone
             backbone = build_backbone(config, classes=2)
         self._bfloat16 = is_mixed(precision, self.device.type)
-        self._unmerged_below = unmerged_below
+        self._unmerged_below = UNMERGED_BELOW[self.device.type] if unmerged_below is None else unmerged_below
         self._resident = ResidentModel(backbone, self.device)
         self._adapters = Registry()
         self._ready = ReadyCache(memory)
@@ -165,8 +167,18 @@ class AdapterServer:
         """
         found = self.find(adapter)
         _check(images)
-        with self._turns.turn(found.digest), self._computing(images) as moved:
+        with self._turns.turn(found.digest), computing(images, self.device) as moved:
             return self._merged(self._of(found), moved)
+
+    def swap(self, adapter: str) -> None:
+        """Merge an adapter before it is asked for; on a GPU this does not wait for the device.
+
+        Raises:
+            InputError: if there is no such adapter.
+        """
+        found = self.find(adapter)
+        with self._turns.turn(found.digest), computing(torch.empty(0), self.device):
+            self._swaps += self._resident.write(self._of(found))
 
     def mixed(self, adapters: Sequence[str], images: Tensor, how: How = "auto") -> list[Tensor]:
         """Logits `(classes,)` of each of normalised images `(N, C, H, W)`, each by an adapter of its own.
@@ -189,7 +201,7 @@ class AdapterServer:
         distinct = {one.digest: one for one in found}
         owner = [list(distinct).index(one.digest) for one in found]
         few = len(distinct) > 1 and len(images) < self._unmerged_below * len(distinct)
-        with self._turns.turn(_MIXED), self._computing(images) as moved:
+        with self._turns.turn(_MIXED), computing(images, self.device) as moved:
             if how == "unmerged" or (how == "auto" and few):
                 try:
                     return self._without_merging([self._of(one) for one in distinct.values()], moved, owner)
@@ -223,21 +235,6 @@ class AdapterServer:
             found.task,
         )
         return model.predict([Path(file) for file in files], top=top, batch_size=batch_size)
-
-    @contextmanager
-    def _computing(self, images: Tensor) -> Iterator[Tensor]:
-        """The images on the device; all threads use one stream there, so that no swap overtakes a forward pass."""
-        with torch.inference_mode():
-            if self.device.type != "cuda":
-                yield images.to(self.device, torch.float32)
-                return
-            caller, own = torch.cuda.current_stream(self.device), torch.cuda.default_stream(self.device)
-            own.wait_stream(caller)
-            with torch.cuda.stream(own):
-                yield images.to(self.device, torch.float32)
-            caller.wait_stream(own)
-            if caller != own:
-                own.synchronize()  # the results' memory belongs to that stream
 
     def _of(self, adapter: ServedAdapter) -> ReadyAdapter:
         return self._ready.get(adapter.digest, lambda: ReadyAdapter.of(adapter, self._resident.layers, self.device))
