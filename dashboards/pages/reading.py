@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from optuna.trial import FrozenTrial, TrialState
 
+from dashboards.pages.courses import Courses
 from glorasearch.db import Database, RunRecord, RunState, RunStore, TrialStorage
 from glorasearch.errors import DatabaseError, GlorasearchError, SearchError
 from glorasearch.runs.compare import Row
@@ -86,6 +87,7 @@ class Reader:
         self.database = Database(database_url, read_only=True)
         self.runs = RunStore(self.database)
         self.storage = TrialStorage(self.database)
+        self.courses = Courses(self.database)
         self.folder = folder
         self._searches: dict[str, tuple[Any, Search | None]] = {}
         self._rows: dict[str, tuple[Any, Row | None]] = {}

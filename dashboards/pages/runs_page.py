@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from dashboards.pages.courses import Course
 from dashboards.pages.numbers import worth_text
-from dashboards.pages.plots import sparkline
 from dashboards.pages.reading import Reader
 from glorasearch.db import RunRecord, RunState
 from glorasearch.runs.compare import Row
@@ -30,10 +30,7 @@ class RunLine:
     space: str
     best: str
     """The fitness of the best trial."""
-    best_value: float | None
-    spark: str
-    spark_of: str
-    """What the sparkline shows."""
+    course: Course
     seconds: float | None
     """Of training and search."""
 
@@ -42,7 +39,8 @@ def context(reader: Reader) -> dict[str, Any]:
     """What the template of the list needs."""
     records = reader.runs.list()
     damaged = reader.damaged() if len(records) < _recorded(reader) else {}
-    lines = [_line(reader, record) for record in reversed(records)]
+    courses = reader.courses.of(records)
+    lines = [_line(reader, record, courses[record.name]) for record in reversed(records)]
     busy = any(line.record.state in _LIVE for line in lines)
     return {"lines": lines, "damaged": damaged, "live": FAST if busy else SLOW}
 
@@ -57,16 +55,11 @@ def _recorded(reader: Reader) -> int:
         return connection.scalar(select(func.count()).select_from(table_of(RunRow))) or 0
 
 
-def _line(reader: Reader, record: RunRecord) -> RunLine:
-    row, search = reader.row(record), reader.search(record)
+def _line(reader: Reader, record: RunRecord, course: Course) -> RunLine:
+    row = reader.row(record)
     current = Watched.read(reader.runs, record.name).current if record.state in _LIVE else None
-    points = [] if search is None else [value for _, value in search.best_so_far()]
-    spark, spark_of = sparkline(points), "best of the search"
-    if not spark:
-        stages = reader.runs.metrics(record.name, "train")
-        spark, spark_of = sparkline([one.value for one in stages if one.name == "loss"]), "loss of the supernet"
-    best = None if search is None or search.best is None else search.best.fitness
     parts = [] if row is None else [one for one in (row.training_seconds, row.search_seconds) if one is not None]
+    fitness = setting(record.config, "search", "fitness") or "accuracy"
     return RunLine(
         record=record,
         row=row,
@@ -74,9 +67,7 @@ def _line(reader: Reader, record: RunRecord) -> RunLine:
         backbone=setting(record.config, "backbone", "name") or "",
         data=setting(record.config, "data", "source") or "",
         space=setting(record.config, "space", "name") or "",
-        best="" if search is None or best is None else worth_text(search.fitness, best),
-        best_value=best,
-        spark=spark,
-        spark_of=spark_of,
+        best="" if course.best is None else worth_text(fitness, course.best),
+        course=course,
         seconds=sum(parts) if parts else None,
     )
