@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -85,12 +85,20 @@ def plot(
         title,
         x_name,
         y_name,
-        tuple(Tick(across(value), number(value)) for value in ticks(x_low, x_high)),
-        tuple(Tick(down(value), number(value)) for value in ticks(y_low, y_high)),
+        _labelled(ticks(x_low, x_high), across),
+        _labelled(ticks(y_low, y_high), down),
         tuple(Line(name, _path([(across(x), down(y)) for x, y in points])) for name, points in kept),
         tuple(Mark(across(one.x), down(one.y), one.title, one.link, one.kind) for one in shown),
         said or f"{len(shown)} points",
     )
+
+
+def _labelled(values: Sequence[float], place: Callable[[float], float]) -> tuple[Tick, ...]:
+    """Ticks with three digits, or as many as tell them apart."""
+    texts = [number(value) for value in values]
+    if len(set(texts)) < len(texts):
+        texts = [f"{value:.6g}" for value in values]
+    return tuple(Tick(place(value), text) for value, text in zip(values, texts, strict=True))
 
 
 def sparkline(values: Sequence[float], width: float = 96, height: float = 22) -> str:
@@ -119,7 +127,7 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(size * power for size in (1, 2, 5, 10) if size * power >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
+    return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

@@ -156,7 +156,13 @@ def _search_plots(record: RunRecord, search: Search | None) -> list[Plot]:
             marks.append(Mark(float(one.parameters), one.fitness, size, link, kind))
     name = fitness_name(search.fitness)
     drawn = [
-        plot("Trials, and the best so far", "trial", name, [("best so far", search.best_so_far())], over),
+        plot(
+            "Trials, and the best so far",
+            "trial",
+            name,
+            [("best so far", [(x - 1, y) for x, y in search.best_so_far()])],
+            over,
+        ),
         plot("Score against parameters", "parameters", name, [], marks),
     ]
     return [one for one in drawn if one is not None]
