@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from glorasearch.export.preprocessing import as_texts
 PROGRAM_NAME: Final = "model.pt2"
 BATCHES: Final = (1, 3)
 """Sizes of batches on which a program is run beside the whole one."""
+_LOGGERS: Final = ("torch.onnx", "onnxscript", "onnx_ir")
+LONGEST_CAUSE: Final = 300
+"""Characters of a message of torch that are passed on."""
 
 
 def write_program(adapted: AdaptedModel, folder: Path) -> dict[str, Any]:
@@ -63,8 +67,8 @@ def traced(adapted: AdaptedModel) -> torch.export.ExportedProgram:
             )
     except Exception as error:
         raise ExportError(
-            f"torch.export cannot follow {adapted.facts.architecture} for batches of any size: {reason(error)}; the "
-            "formats timm and safetensors do without it"
+            f"torch.export cannot follow {adapted.facts.architecture} for batches of any size: {first_cause(error)}; "
+            "the formats timm and safetensors do without it"
         ) from error
 
 
@@ -96,15 +100,24 @@ class _Named(nn.Module):
         return logits
 
 
+def first_cause(error: BaseException) -> str:
+    """What torch stumbled over, in a line: its own messages are pages, with colours for terminals."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return re.sub(r"\x1b\[[0-9;]*m", "", reason(error).partition(" While executing ")[0])[:LONGEST_CAUSE]
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the warnings of tracing, which are not about the model."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -56,10 +56,11 @@ def low_rank_form(adapted: AdaptedModel, lossy_rank: int | None = None) -> LowRa
             "format adapter or timm"
         )
     changed = [name for name, value in form.merged.items() if not torch.equal(value, base[name])]
-    products = [name for name, layer in adapted.supernet.adapted.items() if _takes_factors(layer.base)]
+    products = [name for name, layer in adapted.supernet.adapted.items() if takes_factors(layer.base)]
     form.biases = {name: form.merged[key] for name in products if (key := f"{name}.bias") in changed}
     wholes = {name.rpartition(".")[0] for name in changed} - {*products}
-    for name in sorted(wholes | set(adapted.supernet.heads)):
+    wholes |= set(adapted.supernet.heads)
+    for name in sorted(name for name in wholes if not any(name.startswith(f"{other}.") for other in wholes)):
         form.modules[name] = {key: value for key, value in form.merged.items() if key.startswith(f"{name}.")}
     shifted = [name for name in products if f"{name}.weight" in changed]
     dense = _genes(adapted, shifted, _is_dense)
@@ -106,7 +107,7 @@ def _factors(adapted: AdaptedModel, name: str) -> LowRank:
     return LowRank(torch.cat(downs, dim=1).cpu().contiguous(), torch.cat(ups).cpu().contiguous())
 
 
-def _takes_factors(base: nn.Module) -> bool:
+def takes_factors(base: nn.Module) -> bool:
     """Whether PEFT adds and merges factors there."""
     return isinstance(base, nn.Linear) or (isinstance(base, nn.Conv2d) and base.groups == 1)
 

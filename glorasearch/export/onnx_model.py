@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib.util
 import io
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from glorasearch.errors import ExportError, InputError, reason
 from glorasearch.export.adapted import AdaptedModel
-from glorasearch.export.exported_program import any_batch, quiet, traced
+from glorasearch.export.exported_program import any_batch, first_cause, quiet, traced
 from glorasearch.export.preprocessing import as_texts, described_input
 
 MODEL_NAME: Final = "model.onnx"
@@ -38,10 +39,11 @@ def write_onnx(adapted: AdaptedModel, folder: Path) -> dict[str, Any]:
     """
     import onnx
 
-    program = traced(adapted)
+    with _plain_attention():
+        program = traced(adapted)
     large = sum(value.numel() * value.element_size() for value in program.state_dict.values()) > LARGEST_FILE
     try:
-        with quiet(), redirect_stdout(io.StringIO()):
+        with quiet(), _plain_attention(), redirect_stdout(io.StringIO()):
             made = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -57,8 +59,8 @@ def write_onnx(adapted: AdaptedModel, folder: Path) -> dict[str, Any]:
             onnx.checker.check_model(str(folder / MODEL_NAME))
     except Exception as error:
         raise ExportError(
-            f"torch cannot write {adapted.facts.architecture} as ONNX: {reason(error)}; the format torch-export does "
-            "without it"
+            f"torch cannot write {adapted.facts.architecture} as ONNX: {first_cause(error)}; the format torch-export "
+            "does without it"
         ) from error
     return adapted.described() | {"onnx": {"opset": OPSET, **described_input(adapted)}}
 
@@ -85,3 +87,9 @@ def onnx_outputs(folder: Path, adapted: AdaptedModel) -> Callable[[Tensor], Tens
         return torch.from_numpy(logits)
 
     return lambda images: any_batch(outputs, images.cpu(), adapted)
+
+
+def _plain_attention() -> AbstractContextManager[None]:
+    """Attention as matrix products, into which it is taken apart: the strides of fused kernels are others."""
+    context: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
+    return context

@@ -16,7 +16,7 @@ from glorasearch.adapters import adaptable_layers
 from glorasearch.errors import ExportError, InputError, reason
 from glorasearch.export.adapted import AdaptedModel
 from glorasearch.export.folder import read_manifest
-from glorasearch.export.low_rank import LowRankForm, low_rank_form
+from glorasearch.export.low_rank import LowRankForm, low_rank_form, takes_factors
 from glorasearch.tasks import task_of
 
 EXACT: Final = 1e-5
@@ -29,7 +29,14 @@ MERGE_FIRST: Final = (
 def check_peft(adapted: AdaptedModel, lossy_rank: int | None) -> None:
     """Raise `InputError` if PEFT is not installed, or the model is not LoRA with biases."""
     _peft()
-    low_rank_form(adapted, lossy_rank)
+    form = low_rank_form(adapted, lossy_rank)
+    try:
+        _adapt(adapted, form)
+    except Exception as error:  # PEFT finds modules by the ends of their names
+        raise InputError(
+            f"format peft: PEFT cannot adapt {adapted.facts.architecture}: {reason(error)}; the formats adapter and "
+            "timm do without it"
+        ) from error
 
 
 def write_peft(adapted: AdaptedModel, folder: Path, lossy_rank: int | None) -> dict[str, Any]:
@@ -87,9 +94,10 @@ class _Moved(nn.Module):
 def _adapt(adapted: AdaptedModel, form: LowRankForm) -> Any:
     """PEFT's model with the factors, biases and modules of a form."""
     peft = _peft()
-    shapes = {layer.name: layer for layer in adaptable_layers(adapted.backbone)}
+    shapes = [layer.name for layer in adaptable_layers(adapted.backbone)]
     ranks = {name: one.up.shape[0] for name, one in form.factors.items()}
-    ranks = ranks or {next(name for name, layer in shapes.items() if layer.kind == "linear"): 1}
+    if not ranks:  # PEFT asks for a layer: factors that add nothing
+        ranks = {next(name for name in shapes if takes_factors(adapted.backbone.get_submodule(name))): 1}
     patterns = {re.escape(name): ranks[name] for name in sorted(ranks, key=len, reverse=True)}
     common = max(set(ranks.values()), key=[*ranks.values()].count)
     others = {name: rank for name, rank in patterns.items() if rank != common}

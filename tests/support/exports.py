@@ -26,7 +26,12 @@ MODELS: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {
         {"dims": (8, 16, 24, 32), "depths": (1, 1, 1, 1), "in_chans": 1, "ls_init_value": 1.0},
         (1, 32, 32),
     ),
+    "beit": ("beit_base_patch16_224", VIT | {"in_chans": 1}, (1, 16, 16)),
 }
+FOLDED: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {
+    "resnet": ("resnet18", {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 16), "in_chans": 1}, (1, 32, 32)),
+}
+"""Models whose layers have no bias: what they gain goes into the batch norm behind."""
 MIXED = {
     "A": ["none", "vector", "lora:2"],
     "B": ["none", "constant", "lora:2"],
@@ -38,7 +43,7 @@ MIXED = {
 
 
 def toy(name: str, seed: int = 0) -> tuple[nn.Module, torch.Tensor]:
-    architecture, args, size = MODELS[name]
+    architecture, args, size = (MODELS | FOLDED)[name]
     torch.manual_seed(seed)
     return timm.create_model(architecture, num_classes=10, **args).eval(), torch.randn(5, *size)
 

@@ -21,9 +21,10 @@ from glorasearch.errors import ExportError
 from glorasearch.export import AdaptedModel, compare_format, export_format
 from glorasearch.export.formats import FORMATS
 from glorasearch.export.front_matter import hub_name
+from glorasearch.export.timm_directory import timm_state
 from glorasearch.runs import files
 
-MODELS = ("vit", "swin_bias_gained", "convnext")
+MODELS = ("vit", "swin_bias_gained", "convnext", "beit", "resnet")
 METRICS = {"test_accuracy": 0.75, "test_macro_f1": 0.5, "test_accuracy_inherited": 0.25, "temperature": 1.5}
 
 
@@ -65,7 +66,7 @@ def test_torch_export_and_weights(name: str, tmp_path: Path) -> None:
         assert json.loads(weights.metadata()["glorasearch.provenance"])["run"] == "toy"
         assert json.loads(weights.metadata()["glorasearch.output"])["shape"] == ["batch", 10]
     found = load_file(tmp_path / "safetensors/model.safetensors")
-    assert found.keys() == model.model.state_dict().keys()
+    assert found.keys() == timm_state(model.model, model.facts, model.input_size)[0].keys()
 
 
 def test_what_torch_cannot_follow_is_said_and_nothing_is_left(tmp_path: Path) -> None:

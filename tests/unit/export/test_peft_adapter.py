@@ -9,11 +9,12 @@ import peft
 import pytest
 import timm
 import torch
-from support.exports import MODELS, adapted
+from support.exports import FOLDED, MODELS, adapted
 
 from glorasearch.errors import ExportError, InputError
 from glorasearch.export import export_format
 from glorasearch.export.formats import FORMATS, Options
+from glorasearch.export.peft_adapter import MERGE_FIRST
 from glorasearch.export.timm_directory import timm_state
 
 LORA = {
@@ -23,14 +24,15 @@ LORA = {
     "D": ["none", "vector"],
     "E": ["none", "vector"],
 }
+TOYS = MODELS | FOLDED
 BIASED = ("vit_bias_gained", "swin_bias_gained")
 
 
-@pytest.mark.parametrize("name", sorted(MODELS.keys() - set(BIASED)))
+@pytest.mark.parametrize("name", sorted(TOYS.keys() - set(BIASED)))
 def test_it_merges_to_the_exported_weights(name: str, tmp_path: Path) -> None:
     own = adapted(name, LORA)
     export_format(own, "peft", tmp_path / "p")
-    architecture, args, _ = MODELS[name]
+    architecture, args, _ = TOYS[name]
     torch.manual_seed(0)  # as the backbone; another head
     backbone = timm.create_model(architecture, num_classes=10, **args).eval()
     for head in own.supernet.heads:
@@ -46,6 +48,19 @@ def test_it_merges_to_the_exported_weights(name: str, tmp_path: Path) -> None:
 def test_what_is_stored_of_biases(choices: dict[str, list[str]], bias: str, tmp_path: Path) -> None:
     export_format(adapted("vit", LORA | choices), "peft", tmp_path / "p")
     assert json.loads((tmp_path / "p" / "adapter_config.json").read_text())["bias"] == bias
+
+
+def test_what_is_computed_elsewhere_is_to_be_merged_first(tmp_path: Path) -> None:
+    for name, notes in (("vit", []), ("beit", [MERGE_FIRST])):  # which reads the weight of qkv, and does not call it
+        assert export_format(adapted(name, LORA), "peft", tmp_path / name).facts["notes"] == notes
+    assert MERGE_FIRST in (tmp_path / "beit" / "README.md").read_text()
+
+
+def test_what_peft_cannot_hold_is_refused_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = adapted("vit", LORA)
+    monkeypatch.setattr(own.supernet, "heads", ("blocks",))  # as where names of layers end like those of others
+    with pytest.raises(InputError, match="format peft: PEFT cannot adapt vit_tiny_patch16_224"):
+        FORMATS["peft"].check(own, Options())
 
 
 def test_genes_without_such_a_form_are_named(tmp_path: Path) -> None:
