@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping
-from weakref import WeakKeyDictionary
+from typing import Final
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from glorasearch.weights import tensor_digest
 
 _log = logging.getLogger(__name__)
 
+MOST_RECORDED: Final = 64
+"""CUDA graphs of merges: each keeps room for what its merge computes in between, such as a layer's dense shift."""
+
 
 class ResidentModel:
     """Two models of one backbone that share the memory of all weights which no adapter changes.
@@ -26,8 +30,8 @@ class ResidentModel:
     always merged from the pristine ones, never from what was there before: so an adapter has the same bits however many
     others were written in between.
 
-    On a GPU the merge of an adapter is recorded once as a CUDA graph: launched one by one, its some 200 small kernels
-    would take longer than they run.
+    On a GPU the merge of an adapter that comes again is recorded as a CUDA graph: launched one by one, its some 200
+    small kernels would take longer than they run.
     """
 
     def __init__(self, backbone: nn.Module, device: torch.device) -> None:
@@ -53,6 +57,8 @@ class ResidentModel:
         """Those whose weight is not W0."""
         self._records = device.type == "cuda"
         self._recorded: WeakKeyDictionary[ReadyAdapter, torch.cuda.CUDAGraph] = WeakKeyDictionary()
+        self._seen: WeakSet[ReadyAdapter] = WeakSet()
+        """Those that have been written."""
 
     def meet(self, adapter: ServedAdapter) -> None:
         """Prepare for the layers that an adapter changes.
@@ -108,21 +114,27 @@ class ResidentModel:
                 self._biases[name].data.copy_(bias)
 
     def _replay(self, adapter: ReadyAdapter) -> None:
+        """Replay the merge, which is recorded when the adapter is written for the second time."""
         graph = self._recorded.get(adapter)
         if graph is not None:
             graph.replay()
+            self._changed = {name for name, change in adapter.layers.items() if change.weight}
             return
         self._merge(adapter, all_layers=True)
+        if adapter in self._seen and len(self._recorded) < MOST_RECORDED:
+            self._record(adapter)
+        self._seen.add(adapter)
+
+    def _record(self, adapter: ReadyAdapter) -> None:
         try:
             torch.cuda.synchronize(self.device)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(
-                graph, capture_error_mode="thread_local"
-            ):  # other threads may decode images meanwhile
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the device
                 self._merge(adapter, all_layers=True)
         except Exception as error:  # captures fail in many ways
             self._records = False
             _log.warning("merges cannot be recorded here (%s): they are launched one by one", first_line(error))
+            self._merge(adapter, all_layers=True)
             return
         self._recorded[adapter] = graph
 
