@@ -42,7 +42,7 @@ def context(reader: Reader, record: RunRecord) -> dict[str, Any]:
         "record": record,
         "row": row,
         "stages": watched.stages,
-        "current": watched.current,
+        "workers": watched.workers,
         "live": FAST if watched.under_way else SLOW,
         "facts": _facts(record),
         "search": search,

@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from dashboards import make_app
 from dashboards.pages.numbers import number, seconds
 from dashboards.pages.plots import plot, sparkline, ticks
 from glorasearch.db import Database, RunStore, StageProgress, StageState, TrialStorage
+from glorasearch.db.worker_table import WorkerRecord, WorkerStore
 from glorasearch.runs.config import RunConfig
 from glorasearch.search import TrialRecord
 from glorasearch.space import Score
@@ -86,6 +88,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
             stage="search", state=StageState.RUNNING, started=now, updated=now, done=7, total=40, note=EVIL
         )
         runs.set_progress("first", progress)
+        place = {"host": f"gpu1{EVIL}", "process": 42, "ready": True, "tasks": 7, "busy": 5.0}
+        WorkerStore(database).record(
+            "first", [WorkerRecord(number=0, since=now, updated=now + timedelta(seconds=10), **place)]
+        )
     study = storage.create_new_study([StudyDirection.MAXIMIZE], "first")
     for index in range(8):
         trial_id = storage.create_new_trial(study)
@@ -154,6 +160,8 @@ def test_a_run_under_way_is_listed_with_its_stage(site: Site) -> None:
     assert "57.0 %" in page  # the best of the search
     run = site.get("/runs/first")[2]
     assert "7/40" in run
+    assert "50.0 %" in run  # of the worker's time
+    assert "process 42" in run
     assert "Loss: train" in run
     assert 'href="/runs/first/trials/7"' in run
 
