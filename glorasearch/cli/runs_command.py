@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from glorasearch.cli.runs_tidy import prune, rename, rm
 from glorasearch.cli.standing import age
 from glorasearch.runs.scores import scores
 from glorasearch.terminal import say
+
+if TYPE_CHECKING:
+    from glorasearch.db import RunRecord, RunStore
 
 HEADS = ("run", "score, %", "state", "age", "stage", "task", "backbone", "space")
 NARROW = 5
@@ -30,7 +33,7 @@ def command(context: click.Context, workspace: str, database: str | None, as_jso
     \b
     score  accuracy on the test split; in brackets that of the search's winner on the search split, before the test
     age    since the run's last change
-    stage  the last one that has finished
+    stage  the last one that has finished; of a run under way the one that it is at
     """
     if context.invoked_subcommand is None:
         _list(workspace, database, as_json)
@@ -57,6 +60,7 @@ def _list(workspace: str, database: str | None, as_json: bool) -> None:
             "run": record.name,
             "state": record.state,
             "stages": list(record.stages),
+            "under_way": _under_way(found.runs, record),
             "backbone": _entry(record.config, "backbone", "name"),
             "task": _entry(record.config, "data", "source"),
             "space": _entry(record.config, "space", "name"),
@@ -69,6 +73,7 @@ def _list(workspace: str, database: str | None, as_json: bool) -> None:
     damaged = found.damaged_runs()
     nothing: dict[str, Any] = {
         "stages": [],
+        "under_way": None,
         "backbone": None,
         "task": None,
         "space": None,
@@ -115,8 +120,22 @@ def _line(row: Mapping[str, Any]) -> list[str]:
     if row["test_accuracy"] is not None:
         score = f"{100 * row['test_accuracy']:.1f}"
     last = row["stages"][-1].partition(":")[0] if row["stages"] else "-"
+    if (now := row["under_way"]) is not None:
+        share = f" {100 * now['done'] / now['total']:.0f} %" if now["total"] else ""
+        last = f"{now['stage'].partition(':')[0]}{share}"
     named = ("-" if row[key] is None else public_name(row[key]) for key in ("task", "backbone", "space"))
     return [row["run"], score, str(row["state"]), age(row["updated"]), last, *named]
+
+
+def _under_way(runs: RunStore, record: RunRecord) -> dict[str, Any] | None:
+    """The stage, or part of one, that a run is at, and how far."""
+    if record.state != "running":
+        return None
+    rows = [row for row in runs.progress(record.name) if row.state == "running"]
+    if not rows:
+        return None
+    row = max(rows, key=lambda row: row.started)
+    return {"stage": row.stage, "done": row.done, "total": row.total}
 
 
 def _entry(config: Mapping[str, Any], section: str, key: str) -> str | None:

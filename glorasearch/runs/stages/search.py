@@ -47,7 +47,7 @@ def search(session: Session) -> SearchResult:
             begun = True
             session.curves.add(curve.add(state.latest))
             session.progress.searched(state, executor)
-            advance(state.done, ", ".join(filter(None, (_best(state, config), _workers(executor)))))
+            advance(state.done, ", ".join(filter(None, (_best(state, config), executor.status))))
 
         session.progress.searching(executor)
         driver = SearchDriver(
@@ -100,12 +100,6 @@ def _of_front(trial: TrialRecord, config: SearchConfig) -> dict[str, float]:
     if set(config.front) == set(DEFAULT_OBJECTIVES):
         return {}
     return {name: trial.value(name) for name in config.front if name != "parameters"}
-
-
-def _workers(executor: Executor) -> str:
-    """Those that evaluate, where they are not this process alone."""
-    count = len(executor.staff)
-    return executor.status or (f"{count} workers" if count > 1 else "")
 
 
 def _best(state: SearchProgress, config: SearchConfig) -> str:

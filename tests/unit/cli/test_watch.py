@@ -202,6 +202,14 @@ def test_a_run_of_many_stages_fits_a_low_screen(under_way: UnderWay) -> None:
         assert any(re.fullmatch(r" +[0-9]+ before *", line) for line in shown)
 
 
+def test_a_run_in_the_list_is_at_its_stage(under_way: UnderWay, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line(["runs", "--database", under_way.url]) == 0
+    assert re.search(r"tiny +- +running +[0-9]+ s +train 40 % +digits", capsys.readouterr().out)
+    assert command_line(["runs", "--json", "--database", under_way.url]) == 0
+    found = {run["run"]: run["under_way"] for run in json.loads(capsys.readouterr().out)}
+    assert found == {"earlier": None, "tiny": {"stage": "train", "done": 40, "total": 100}}
+
+
 def test_who_evaluates_is_said_while_it_searches(under_way: UnderWay, capsys: pytest.CaptureFixture[str]) -> None:
     began = datetime.now(UTC) - timedelta(seconds=10)
     row = StageProgress(
