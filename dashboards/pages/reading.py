@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dashboards.pages.courses import Courses
 from glorasearch.db import Database, RunRecord, RunState, RunStore, TrialStorage
-from glorasearch.errors import DatabaseError, GlorasearchError, SearchError
+from glorasearch.errors import DamagedRowError, GlorasearchError, SearchError
 from glorasearch.runs.compare import Row
 from glorasearch.search.trials import PARAMETERS, PARENTS, REASON, START, TrialRecord, has_score, rank, worth
 
@@ -141,7 +141,7 @@ class Reader:
         """The run of that name; None, too, if it is damaged."""
         try:
             return self.runs.get(name)
-        except DatabaseError:
+        except DamagedRowError:
             return None
 
 

@@ -208,6 +208,19 @@ def test_what_is_not_there_is_said_with_what_may_have_been_meant(site: Site) -> 
     assert site.get("/nowhere")[0] == 404
 
 
+def test_a_database_that_is_gone_is_said_and_not_taken_for_a_run_that_never_was(tmp_path: Path, url: str) -> None:
+    copied = tmp_path / "copy.db"
+    copied.write_bytes(Path(url.removeprefix("sqlite:///")).read_bytes())
+    site = Site(f"sqlite:///{copied}", tmp_path)
+    site.get("/runs/first")
+    copied.write_bytes(b"no database " * 1000)
+    status, headers, page = site.get("/runs/first")
+    assert status == 500
+    assert "script-src 'self'" in headers["Content-Security-Policy"]
+    assert "database" in page
+    assert "There is no run" not in page
+
+
 def test_only_named_files_of_a_run_are_served(site: Site) -> None:
     assert site.get("/runs/first/files/report.json")[::2] == (200, "{}")
     for file in ("secret.txt", "..%2f..%2fglorasearch.db", "predictions.csv"):
