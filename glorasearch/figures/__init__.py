@@ -1,1 +1,18 @@
-"""What a run did, as figures: one reading of its records, drawn on pages, in reports and on the terminal."""
+"""What a run did, as figures: one reading of its records, drawn on pages, in reports and in Optuna's pages.
+
+`RunFacts.read(database, name, folder)` reads everything that a run has recorded; the folder is optional.
+`figures_of(facts)` gives what there is to draw, each a `Figure`: key, title, caption and a Vega-Lite v5 specification
+with its data in it, in no colours of its own: `theme("light")` or `theme("dark")` is the `config` to embed it with.
+`lacking(facts)` says what is not drawn, and why. A page passes `figures_of(facts, trial_link=...)` to make points of
+trials lead to theirs, embeds by `vegaEmbed(element, spec, {config, ast: true, actions: false})`, and
+`draw(figure, "png")` makes a picture of it.
+
+A run under way, one of an earlier version or one without a race has the figures of what it has recorded. No torch.
+"""
+
+from glorasearch.figures.drawn import draw, theme
+from glorasearch.figures.facts import RunFacts, TrialFact
+from glorasearch.figures.figure import Figure
+from glorasearch.figures.of_run import figures_of, lacking
+
+__all__ = ["Figure", "RunFacts", "TrialFact", "draw", "figures_of", "lacking", "theme"]

@@ -1,0 +1,190 @@
+"""Everything that a run has recorded, read once. Needs no torch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import cast
+
+from optuna.trial import FrozenTrial
+from sqlalchemy import URL
+
+from glorasearch.db import Database, RaceMember, RaceStore, RunRecord, RunStore, TrialStorage
+from glorasearch.errors import GlorasearchError
+from glorasearch.figures.layers import layer_parameters
+from glorasearch.runs.curves import Row, stored_rows
+from glorasearch.runs.results import Pick, RefitResult, Report, Results, TestResult
+from glorasearch.runs.watched import Watched
+from glorasearch.search.trials import PARAMETERS, START, SUBNET, has_score, scored_trials, worth
+from glorasearch.space import Fitness, fitness_name, higher_is_better
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFact:
+    """A trial that has its score."""
+
+    number: int
+    subnet: str
+    """Digest."""
+    parameters: int
+    fitness: float | None
+    """None if it was stopped early: only a bound is known."""
+    accuracy: float | None
+    """Likewise."""
+    start: str | None
+    finished: datetime | None
+    seconds: float
+    """Of its evaluation; 0 if it was met before."""
+    genes: Mapping[str, str]
+    """Gene, such as `blocks.0.attn.qkv.B`, → choice; without those that have one choice only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """A run at one moment."""
+
+    record: RunRecord
+    watched: Watched
+    results: Results
+    rows: tuple[Row, ...]
+    """The points of its curves."""
+    trials: tuple[TrialFact, ...]
+    """By number."""
+    members: tuple[RaceMember, ...]
+    """The trainings of its race."""
+    folder: Path | None
+    """Of the run, if it is at hand."""
+
+    @classmethod
+    def read(cls, database: str | URL | Database, name: str, folder: Path | None = None) -> RunFacts:
+        """What a run has recorded.
+
+        Args:
+            database: of the run.
+            name: of the run.
+            folder: of the run; predictions of test images and sizes of weights are read there.
+
+        Raises:
+            RunNotFoundError: if there is no run of that name.
+            DamagedRowError: if it cannot be read.
+        """
+        runs = RunStore(database)
+        watched = Watched.read(runs, name)
+        record = watched.record
+        rows = tuple(stored_rows(runs, name, record.stages, record.config))
+        return cls(
+            record=record,
+            watched=watched,
+            results=Results(record.stages, name),
+            rows=rows,
+            trials=_trials(runs.database, name, _fitness(record)),
+            members=tuple(RaceStore(runs.database).list(name)),
+            folder=folder,
+        )
+
+    @property
+    def fitness(self) -> Fitness:
+        """What the search optimises."""
+        return _fitness(self.record)
+
+    @property
+    def fitness_title(self) -> str:
+        """That, in words."""
+        return fitness_name(self.fitness)
+
+    @property
+    def rising(self) -> bool:
+        """Whether more of it is better."""
+        return higher_is_better(self.fitness)
+
+    @property
+    def report(self) -> Report | None:
+        """The final report; None before there is one, or if another version wrote it."""
+        return self.results.readable(Report)
+
+    @property
+    def tested(self) -> TestResult | None:
+        """What was measured on the test split."""
+        return self.results.readable(TestResult)
+
+    @property
+    def pick(self) -> Pick | None:
+        """What is refitted and exported; None before it is known, or if another version recorded it."""
+        try:
+            return self.results.pick
+        except GlorasearchError:
+            return None
+
+    @property
+    def evaluated(self) -> tuple[TrialFact, ...]:
+        """The trials that were evaluated to the end."""
+        return tuple(trial for trial in self.trials if trial.fitness is not None)
+
+    def predictions(self) -> list[tuple[float, bool]]:
+        """Of each test image with one label the probability of its prediction, and whether it is right."""
+        path = None if self.folder is None else self.folder / "predictions.csv"
+        if path is None or not path.is_file() or (self.tested is not None and self.tested.splits.task != "classify"):
+            return []
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                lines = csv.DictReader(file)
+                chances = [name for name in lines.fieldnames or () if name.startswith("probability of ")]
+                return [
+                    (max(float(line[name]) for name in chances), line["label"] == line["predicted"])
+                    for line in lines
+                    if chances
+                ]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    def layer_parameters(self) -> dict[str, int]:
+        """Layer → trainable parameters of the winner there; empty if the layers' shapes are not known."""
+        pick = self.pick
+        return {} if pick is None else layer_parameters(self.record, pick, self._manifest())
+
+    def _manifest(self) -> Path | None:
+        """Of the weights of the refit, in the workspace's store."""
+        refit = self.results.readable(RefitResult)
+        if self.folder is None or refit is None:
+            return None
+        return self.folder.parent.parent / "weights" / refit.weights / "manifest.json"
+
+
+def _fitness(record: RunRecord) -> Fitness:
+    section = record.config.get("search")
+    return cast(Fitness, section.get("fitness", "accuracy") if isinstance(section, dict) else "accuracy")
+
+
+def _trials(database: Database, study: str, fitness: Fitness) -> tuple[TrialFact, ...]:
+    storage = TrialStorage(database)
+    try:
+        found = storage.get_all_trials(storage.get_study_id_from_name(study), deepcopy=False)
+    except KeyError:
+        return ()
+    return tuple(fact for trial in found if has_score(trial) for fact in _fact(trial, fitness))
+
+
+def _fact(trial: FrozenTrial, fitness: Fitness) -> list[TrialFact]:
+    try:
+        (record,) = scored_trials([trial])
+        full = not record.score.stopped_early
+        value = worth(fitness, record.score) if full else None
+    except (GlorasearchError, KeyError, TypeError, ValueError):  # of an earlier version
+        return []
+    attrs = trial.user_attrs
+    return [
+        TrialFact(
+            number=trial.number,
+            subnet=str(attrs[SUBNET]),
+            parameters=int(attrs[PARAMETERS]),
+            fitness=value,
+            accuracy=record.score.accuracy if full else None,
+            start=attrs.get(START),
+            finished=trial.datetime_complete,
+            seconds=0.0 if record.reused_from is not None else float(attrs.get("seconds") or 0.0),
+            genes={name: str(choice) for name, choice in trial.params.items()},
+        )
+    ]

@@ -1,0 +1,47 @@
+"""All figures of a run, in the order in which they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from glorasearch.figures import curves, raced, searched, tested, winner, work
+from glorasearch.figures.facts import RunFacts
+from glorasearch.figures.figure import Figure
+from glorasearch.figures.searched import TrialLink
+
+_MAKERS: Final[Mapping[str, tuple[Callable[[RunFacts], Figure | None], str]]] = {
+    "winner": (winner.picture, "the winner as a picture: no winner is known yet"),
+    "front": (searched.front, "score against parameters: no trial has been evaluated to the end"),
+    "generations": (searched.generations, "the search by generation: no trial has been evaluated to the end"),
+    "time": (searched.over_time, "the search over time: no trial has been evaluated to the end"),
+    "survival": (winner.survival, "which choices survive: too few subnets with free genes have been evaluated"),
+    "race": (raced.race, "the race: none of its trainings is recorded"),
+    "inherited": (
+        raced.inherited,
+        "inherited against stand-alone scores: no race, or none of its candidates was a trial",
+    ),
+    "confusion": (tested.confusion, "the confusion matrix: no result on the test split with one label an image"),
+    "calibration": (tested.calibration, "calibration: no predictions.csv with one label an image in the run's folder"),
+    "losses": (curves.losses, "losses: no training has recorded any"),
+    "rates": (curves.rates, "learning rates: no training has recorded any"),
+    "busy": (work.busy, "evaluations at work: no two of them have recorded their time"),
+    "cost": (work.cost, "what it cost: no stage has recorded its time"),
+}
+"""Key → what makes the figure, and what is said where there is none."""
+
+
+def figures_of(facts: RunFacts, trial_link: TrialLink | None = None) -> list[Figure]:
+    """The figures that a run has the data for.
+
+    Args:
+        facts: of the run.
+        trial_link: address of a trial's page by its number; points of trials lead there.
+    """
+    found = (searched.front(facts, trial_link) if key == "front" else make(facts) for key, (make, _) in _MAKERS.items())
+    return [figure for figure in found if figure is not None]
+
+
+def lacking(facts: RunFacts) -> list[str]:
+    """What is not drawn, and why."""
+    return [why for make, why in _MAKERS.values() if make(facts) is None]

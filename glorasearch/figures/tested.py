@@ -1,0 +1,98 @@
+"""The test split: confusion matrix and calibration."""
+
+from __future__ import annotations
+
+from glorasearch.figures.facts import RunFacts
+from glorasearch.figures.figure import Figure, axis, spec
+from glorasearch.statistics.intervals import wilson
+
+_TEXT = 20
+"""Classes whose numbers are written into the cells, at most."""
+_BINS = 10
+
+
+def confusion(facts: RunFacts) -> Figure | None:
+    """Test images of each class by what they are taken for."""
+    tested = facts.tested
+    if tested is None or not tested.confusion:
+        return None
+    count = tested.splits.classes
+    names = tested.splits.class_names if len(set(tested.splits.class_names)) == count else ()
+    labels = list(names) or [str(number) for number in range(count)]
+    of_class: dict[int, int] = {}
+    for pair in tested.confusion:
+        of_class[pair.label] = of_class.get(pair.label, 0) + pair.images
+    values = [
+        {"class": labels[pair.label], "prediction": labels[pair.prediction], "images": pair.images,
+         "share": pair.images / of_class[pair.label]}
+        for pair in tested.confusion
+    ]  # fmt: skip
+    step = 26 if count <= _TEXT else max(2, 520 // count)
+    ticks = {} if count <= 60 else {"axis": {"labels": False, "ticks": False}}
+    encoding = {
+        "x": axis("prediction", "taken for", "nominal", sort=labels, scale={"domain": labels}, **ticks),
+        "y": axis("class", "class", "nominal", sort=labels, scale={"domain": labels}, **ticks),
+        "tooltip": [{"field": "class"}, {"field": "prediction", "title": "taken for"}, {"field": "images"},
+                    {"field": "share", "title": "of the class", "format": ".1%"}],
+    }  # fmt: skip
+    color = {"field": "share", "type": "quantitative", "title": "of the class",
+             "scale": {"domain": [0, 1], "scheme": "viridis"}, "legend": {"format": ".0%"}}  # fmt: skip
+    layers: list[dict[str, object]] = [{"mark": "rect", "encoding": {"color": color}}]
+    if count <= _TEXT:
+        ink = {"condition": {"test": "datum.share > 0.55", "value": "#101010"}, "value": "#ffffff"}
+        layers.append(
+            {"mark": {"type": "text", "fontSize": 10}, "encoding": {"text": {"field": "images"}, "color": ink}}
+        )
+    return Figure(
+        "confusion",
+        "What is taken for what",
+        f"{tested.splits.test.images:,} test images of {count} classes: rows are classes, columns what the "
+        "refitted winner takes "
+        "their images for, coloured by the share of the class; pairs that do not occur are empty.",
+        spec(values, width={"step": step}, height={"step": step}, encoding=encoding, layer=layers),
+    )
+
+
+def calibration(facts: RunFacts) -> Figure | None:
+    """How often predictions are right, against how sure the model is of them."""
+    pairs = facts.predictions()
+    if not pairs:
+        return None
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(_BINS)]
+    for chance, right in pairs:
+        bins[min(_BINS - 1, int(chance * _BINS))].append((chance, right))
+    values = []
+    for own in filter(None, bins):
+        correct = sum(right for _, right in own)
+        low, high = wilson(correct, len(own))
+        values.append({"sure": sum(chance for chance, _ in own) / len(own), "right": correct / len(own), "low": low,
+                       "high": high, "images": len(own)})  # fmt: skip
+    across = axis("sure", "probability of the prediction", scale={"domain": [0, 1]}, axis={"format": ".0%"})
+    hover = [{"field": "images"}, *({"field": name, "format": ".1%"} for name in ("sure", "right", "low", "high"))]
+    ideal = {
+        "data": {"values": [{"x": 0, "y": 0}, {"x": 1, "y": 1}]},
+        "mark": {"type": "line", "strokeDash": [4, 4], "opacity": 0.6},
+        "encoding": {"x": {"field": "x", "type": "quantitative"}, "y": {"field": "y", "type": "quantitative"}},
+    }
+    scale = {"domain": [0, 1]}
+    layers = [
+        ideal,
+        {"mark": {"type": "rule", "strokeWidth": 2},
+         "encoding": {"x": across, "y": axis("low", "share that is right", scale=scale, axis={"format": ".0%"}),
+             "y2": {"field": "high"}}},
+        {"mark": {"type": "point", "filled": True, "opacity": 1},
+         "encoding": {"x": across, "y": axis("right", "share that is right", scale=scale, axis={"format": ".0%"}),
+             "tooltip": hover,
+                      "size": {"field": "images", "type": "quantitative", "title": "images",
+                          "scale": {"type": "sqrt", "range": [30, 260]}}}},
+    ]  # fmt: skip
+    temperature = None if facts.tested is None else facts.tested.temperature
+    how = "" if temperature is None else f" The logits are divided by {temperature.value:.3g} first."
+    return Figure(
+        "calibration",
+        "Calibration",
+        f"{len(pairs):,} test images in {_BINS} bins by the probability of the prediction; lines: 95 % intervals "
+        "(Wilson). On the "
+        f"dashed line the model is as often right as it says.{how}",
+        spec(values, width=320, height=300, layer=layers),
+    )
