@@ -27,7 +27,7 @@ def layer_parameters(record: RunRecord, pick: Pick, manifest: Path | None) -> di
         if not layers:
             continue
         try:
-            space = SearchSpace.from_dict(dict(record.config["spaces"][pick.space_key])).bind(layers)
+            space = SearchSpace.from_dict({"name": "space"} | record.config["spaces"][pick.space_key]).bind(layers)
             found: dict[str, int] = {}
             for gene in space.genes:
                 layer = gene.key[0]

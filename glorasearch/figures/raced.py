@@ -45,7 +45,10 @@ def inherited(facts: RunFacts) -> Figure | None:
     line = {
         "data": {"values": [{"x": low, "y": low}, {"x": high, "y": high}]},
         "mark": {"type": "line", "strokeDash": [4, 4], "opacity": 0.6, "clip": True},
-        "encoding": {"x": axis("x", None, scale=scale), "y": axis("y", None, scale=scale)},
+        "encoding": {
+            "x": axis("x", "accuracy with inherited weights, search split", scale=scale),
+            "y": axis("y", "accuracy trained alone, out of fold", scale=scale),
+        },
     }
     points = {
         "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.9},
