@@ -119,7 +119,8 @@ def _line(row: Mapping[str, Any]) -> list[str]:
     score = "-" if row["search_accuracy"] is None else f"({100 * row['search_accuracy']:.1f})"
     if row["test_accuracy"] is not None:
         score = f"{100 * row['test_accuracy']:.1f}"
-    last = row["stages"][-1].partition(":")[0] if row["stages"] else "-"
+    stages = [name for stage in row["stages"] if (name := stage.partition(":")[0]) != "format"]  # a format comes after
+    last = stages[-1] if stages else "-"
     if (now := row["under_way"]) is not None:
         share = f" {100 * now['done'] / now['total']:.0f} %" if now["total"] else ""
         last = f"{now['stage'].partition(':')[0]}{share}"

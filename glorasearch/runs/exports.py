@@ -6,7 +6,7 @@ from pathlib import Path
 
 from glorasearch.bounded import user_path
 from glorasearch.errors import ExportError, InputError
-from glorasearch.runs.files import RunFiles, is_export
+from glorasearch.runs.files import RunFiles, format_of, is_export
 from glorasearch.runs.intact import export_damage
 from glorasearch.runs.results import Results
 from glorasearch.runs.workspace import Workspace
@@ -23,6 +23,12 @@ def find_export(workspace: Workspace, given: str) -> Path:
     folder = user_path(given)
     if is_export(folder):
         return folder
+    format = format_of(folder)
+    if format is not None:
+        raise InputError(
+            f"{given} is an export as {format}; images are classified with timm's, the folder `export` beside it, or "
+            "by the run's name"
+        )
     if folder.is_dir() and given not in {record.name for record in workspace.list_runs()}:
         raise InputError(
             f"{given} is a folder without an exported model (no config.json of glorasearch), and no run of "

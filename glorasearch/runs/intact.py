@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from glorasearch.db import RunRecord
 from glorasearch.errors import DatabaseError, WeightsNotFoundError, WeightStoreError
-from glorasearch.runs.files import RunFiles
+from glorasearch.runs.files import RunFiles, format_folder
 from glorasearch.runs.results import ExportResult, Report, Results, SearchResult, TrainedResult
 from glorasearch.runs.workspace import Workspace
 
@@ -127,8 +127,10 @@ def _parts(workspace: Workspace, record: RunRecord) -> Iterator[Part]:
             yield Part("export", str(path), file_damage(path, exported.sha256.get(name)))
     for format, written in results.formats.items():
         stale = results.refit is not None and results.refit.weights != written.of_weights
+        own = format_folder(RunFiles.of(workspace.run_folder(record.name), None).export, format)
+        folder = own if own.is_dir() else Path(written.path)  # first: the workspace may have been moved
         for name in written.files:
-            path = Path(written.path) / name
+            path = folder / name
             damage = "of an earlier refit" if stale else file_damage(path, written.sha256.get(name))
             yield Part(f"{FORMAT}{format}", str(path), damage)
     for name, sha256 in ({} if results.test is None else results.test.files).items():

@@ -43,6 +43,11 @@ def test_formats_beside_the_export(copied: Bench, call: Call) -> None:
     assert weights.read_bytes() == content
     assert call("verify", "tiny", *place)[0] == 0
     assert call("run", "tiny", "--quiet", *place)[0] == 0  # nothing is done again
+    code, out, _ = call("runs", *place)
+    assert "finished" in out.splitlines()[-1]
+    assert "format" not in out  # which is no stage
+    code, _, err = call("predict", str(folder), "x.png", *place)
+    assert (code, "is an export as adapter; images are classified with timm's" in err) == (2, True)
 
 
 def test_merging_costs_no_time(undisturbed: Bench, call: Call) -> None:

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import timm
 import torch
+from huggingface_hub import ModelCard
 from sklearn import metrics as sk
 from support.labelled import LABELS, labels_of, write_labelled
 
 import glorasearch
 from glorasearch.data.sources.digits import read_digits
+from glorasearch.export import Adapter
 
 Bench = Any
 Call = Callable[..., tuple[int, str, str]]
@@ -90,6 +92,19 @@ def test_the_export_says_every_label(finished: Bench, call: Call, capsys: pytest
     assert {name: float(share) for name, share in printed} == pytest.approx(
         {name: float(rows[0][f"probability of {name}"]) for name in LABELS}, abs=1e-4
     )
+
+
+def test_other_formats_say_every_label(finished: Bench, call: Call) -> None:
+    formats = ("--format", "adapter", "--format", "safetensors")
+    code, _, err = call("export", "tiny", *formats, "--quiet", *finished.place)
+    assert code == 0, err
+    folder = finished.folder
+    adapter = Adapter.load(folder / "export-adapter")
+    assert (adapter.task.kind, len(adapter.class_names)) == ("multilabel", adapter.facts["num_classes"])
+    card = ModelCard.load(folder / "export-safetensors" / "README.md")
+    assert "multi-label" in card.data.tags
+    assert "An image has any number of the labels" in card.text
+    assert call("verify", str(folder / "export-adapter"), *finished.place)[0] == 0
 
 
 def test_another_point_is_a_run_of_its_own(finished: Bench, call: Call) -> None:
