@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import quote
@@ -15,7 +16,7 @@ from dashboards.pages import numbers
 
 KNOWN: Final = ("none", "constant", "vector", "lora", "wegeft", "fourier", "dash", "ssf", "tsd")
 """Choice classes with a colour of their own."""
-ASSETS: Final = {"pages.css": "text/css", "theme.js": "text/javascript", "pages.js": "text/javascript"}
+ASSETS: Final = {"pages.css": "text/css", "theme.js": "text/javascript", "pages.js": "text/javascript", "figures.js": "text/javascript"}
 
 
 def render(template: str, **values: Any) -> bytes:
@@ -54,7 +55,7 @@ def _environment() -> Environment:
         "utc": utc,
         "iso": lambda moment: _aware(moment).isoformat(timespec="seconds"),
     }
-    environment.globals |= {"version": _version(), "missing": numbers.MISSING}
+    environment.globals |= {"version": _version(), "drawing": version("vl-convert-python"), "missing": numbers.MISSING}
     return environment
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import bottle
 
 from dashboards.pages import compare_page, run_page, runs_page, trial_page
+from dashboards.pages.figures_page import Figures, library
 from dashboards.pages.files import FILES, read_file
 from dashboards.pages.reading import Reader
 from dashboards.pages.render import ASSETS, asset, render
@@ -25,6 +26,7 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+LIBRARY: Final = "vega.js"
 _HTML: Final = "text/html; charset=utf-8"
 _log = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ def make_pages(database_url: str | URL, folder: Path | None = None) -> WSGIAppli
     app.route("/runs/<name>/", callback=lambda name: _to(f"/runs/{quote(name, safe='')}"))
     app.route("/runs/<name>/trials", callback=lambda name: _of_run(reader, name, run_page.all_trials, "trials.html"))
     app.route("/runs/<name>/trials/<n:int>", callback=lambda name, n: _trial(reader, name, n))
+    figures = Figures(reader)
+    app.route("/runs/<name>/figures.json", callback=lambda name: _figures(reader, figures, name))
     app.route("/runs/<name>/files/<file>", callback=lambda name, file: _file(reader, name, file))
     app.route("/compare", callback=lambda: _compare(reader))
     app.route("/assets/<name>", callback=_asset)
@@ -53,12 +57,15 @@ def make_pages(database_url: str | URL, folder: Path | None = None) -> WSGIAppli
 
 def _page(values: dict[str, Any], template: str) -> Any:
     """A page with its tag: a browser that has it already is told so."""
-    body = render(template, **values)
+    return _tagged(render(template, **values), _HTML)
+
+
+def _tagged(body: bytes, kind: str) -> Any:
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
     if tag in bottle.request.headers.get("If-None-Match", ""):
         return bottle.HTTPResponse(status=304, headers=headers)
-    return bottle.HTTPResponse(body, headers=headers | {"Content-Type": _HTML})
+    return bottle.HTTPResponse(body, headers=headers | {"Content-Type": kind})
 
 
 def _of_run(reader: Reader, name: str, make: Any, template: str) -> Any:
@@ -79,6 +86,11 @@ def _trial(reader: Reader, name: str, number: int) -> Any:
     return _missing(f"Run {record.name} has no trial {number}; {last}.", [link])
 
 
+def _figures(reader: Reader, figures: Figures, name: str) -> Any:
+    record = reader.record(_text(name))
+    return _no_run(reader, _text(name)) if record is None else _tagged(figures.of(record), "application/json")
+
+
 def _compare(reader: Reader) -> Any:
     names = list(dict.fromkeys(_text(name) for name in bottle.request.query.getall("run")))
     return _page(compare_page.context(reader, names), "compare.html")
@@ -94,12 +106,12 @@ def _file(reader: Reader, name: str, file: str) -> Any:
 
 
 def _asset(name: str) -> Any:
-    content = asset(name)
+    content = library() if name == LIBRARY else asset(name)
     if content is None:
         return _missing(f"There is no asset {name}.", [])
     known = "v" in bottle.request.query
     keep = "public, max-age=31536000, immutable" if known else "no-cache"
-    headers = {"Content-Type": f"{ASSETS[name]}; charset=utf-8", "Cache-Control": keep}
+    headers = {"Content-Type": f"{ASSETS.get(name, 'text/javascript')}; charset=utf-8", "Cache-Control": keep}
     return bottle.HTTPResponse(content, headers=headers)
 
 

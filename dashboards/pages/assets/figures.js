@@ -1,0 +1,84 @@
+// The figures of a run, drawn by Vega from specifications of the server. The interpreter of expressions (`ast`) needs no
+// eval; styles that the libraries would add as text are in the style sheet.
+
+const place = document.getElementById("figures");
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const views = new Map();
+let content = null, tag = null;
+
+function library() {
+  if (window.vegaEmbed) return Promise.resolve();
+  return new Promise((done, failed) => {
+    const script = document.createElement("script");
+    script.src = place.dataset.library;
+    script.type = "module";
+    script.onload = done;
+    script.onerror = () => failed(new Error("the drawing library did not load"));
+    document.head.append(script);
+  });
+}
+
+function look() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ?? (dark.matches ? "dark" : "light");
+}
+
+function frame(figure) {
+  let found = document.getElementById(`figure-${figure.key}`);
+  if (!found) {
+    found = document.createElement("figure");
+    found.id = `figure-${figure.key}`;
+    found.className = "drawn";
+    const title = document.createElement("h3"), drawing = document.createElement("div");
+    drawing.className = "drawing";
+    found.append(title, drawing, document.createElement("figcaption"));
+    place.append(found);
+  }
+  found.querySelector("h3").textContent = figure.title;
+  found.querySelector("figcaption").textContent = figure.caption;
+  return found.querySelector(".drawing");
+}
+
+async function draw(again = false) {
+  if (!content) return;
+  const now = look(), config = { ...content.themes[now], background: "transparent" };
+  for (const figure of content.figures) {
+    const drawing = frame(figure), width = drawing.clientWidth;
+    const state = JSON.stringify([now, width, figure.spec]);
+    if (!again && views.get(figure.key)?.state === state) continue;
+    const spec = structuredClone(figure.spec);
+    delete spec.$schema;  // the library is a version ahead and would say so
+    if (typeof spec.width === "number" && spec.width + 160 > width) {
+      spec.width = width;
+      spec.autosize = { type: "fit-x", contains: "padding", resize: true };
+    }
+    views.get(figure.key)?.view.finalize();
+    const made = await window.vegaEmbed(drawing, spec, {
+      mode: "vega-lite", config, ast: true, actions: false, defaultStyle: false, tooltip: { disableDefaultStyle: true, theme: now },
+    });
+    views.set(figure.key, { state, view: made.view });
+  }
+}
+
+async function ask() {
+  if (document.hidden) return;
+  const answer = await fetch(place.dataset.source, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+  if (!answer.ok) return;
+  tag = answer.headers.get("ETag");
+  content = await answer.json();
+  if (content.figures.length === 0) return;
+  await library();
+  place.hidden = false;
+  await draw();
+  for (const instead of document.querySelectorAll("[data-without-figures]")) instead.hidden = true;
+}
+
+if (place) {
+  const later = () => setTimeout(() => ask().catch(report).finally(later), document.body.dataset.refresh === "2" ? 8000 : 60000);
+  const report = (error) => { place.dataset.problem = String(error); };
+  ask().catch(report).finally(later);
+  dark.addEventListener("change", () => draw());
+  new MutationObserver(() => draw()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  let resized = null;
+  addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(draw, 200); });
+}
