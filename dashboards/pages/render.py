@@ -16,7 +16,12 @@ from dashboards.pages import numbers
 
 KNOWN: Final = ("none", "constant", "vector", "lora", "wegeft", "fourier", "dash", "ssf", "tsd")
 """Choice classes with a colour of their own."""
-ASSETS: Final = {"pages.css": "text/css", "theme.js": "text/javascript", "pages.js": "text/javascript", "figures.js": "text/javascript"}
+ASSETS: Final = {
+    "pages.css": "text/css",
+    "theme.js": "text/javascript",
+    "pages.js": "text/javascript",
+    "figures.js": "text/javascript",
+}
 
 
 def render(template: str, **values: Any) -> bytes:
