@@ -233,7 +233,12 @@ def search_subnets(
 
         def show(state: SearchProgress) -> None:
             best = state.best
-            advance(state.done, "" if best is None else f"best {100 * best.score.accuracy:.1f} %")
+            if best is None or state.best_fitness is None:
+                advance(state.done, "")
+            elif best.score.right_or_wrong:
+                advance(state.done, f"best {100 * best.score.accuracy:.1f} %")
+            else:
+                advance(state.done, f"best {state.best_fitness:.3f}")
 
         driver = SearchDriver(
             supernet.space,

@@ -13,6 +13,7 @@ from glorasearch.errors import GlorasearchError
 from glorasearch.runs.compare import Comparison, Row, compare
 from glorasearch.runs.pairs import PairedModels
 from glorasearch.runs.statements import p_text, points
+from glorasearch.statistics import PairedErrors
 
 
 def context(reader: Reader, names: list[str]) -> dict[str, Any]:
@@ -58,6 +59,10 @@ def _lines(rows: list[Row]) -> list[tuple[str, list[str]]]:
         ("Test accuracy", [_with(row.test_accuracy, row.test_interval) for row in rows]),
         ("… with inherited weights", [numbers.percent(row.test_accuracy_inherited) for row in rows]),
         ("Out of fold, in the race", [numbers.percent(row.out_of_fold_accuracy) for row in rows]),
+        ("Mean squared error, test", [numbers.number(row.test_error) for row in rows]),
+        ("R\u00b2, test", [numbers.number(row.test_r2) for row in rows]),
+        ("Mean squared error, out of fold", [numbers.number(row.out_of_fold_error) for row in rows]),
+        ("Mean squared error, search", [numbers.number(row.search_error) for row in rows]),
         ("Search accuracy", [_with(row.search_accuracy, row.search_interval) for row in rows]),
         ("Tempered cross-entropy, nats", [numbers.number(row.search_tempered) for row in rows]),
         ("Trainable parameters", [numbers.number(row.parameters) for row in rows]),
@@ -76,15 +81,16 @@ def _pair(row: PairedModels) -> dict[str, str]:
     images = row.images
     says = "no difference can be told" if row.verdict == "no difference" else row.verdict
     adjusted = "" if row.p_adjusted == images.p else f" ({p_text(row.p_adjusted)} after Holm)"
-    return {
-        "run": row.run,
-        "against": row.against,
+    said = {"run": row.run, "against": row.against, "p": p_text(images.p), "says": f"{says}{adjusted}"}
+    if isinstance(images, PairedErrors):
+        low, high = images.interval
+        alone = {"alone": numbers.MISSING, "other": numbers.MISSING}
+        return said | alone | {"points": f"{images.difference:+.3f} MSE", "interval": f"{low:+.3f} to {high:+.3f}"}
+    return said | {
         "points": points(images.difference),
         "interval": f"{points(images.interval[0])} to {points(images.interval[1])}",
         "alone": str(images.only_first),
         "other": str(images.only_second),
-        "p": p_text(images.p),
-        "says": f"{says}{adjusted}",
     }
 
 

@@ -163,7 +163,7 @@ def _outline(trial: FrozenTrial, fitness: Fitness) -> Outline:
         state=state,
         parameters=attrs.get(PARAMETERS),
         fitness=None if record is None else worth(fitness, record.score),
-        accuracy=None if record is None else record.score.accuracy,
+        accuracy=record.score.accuracy if record is not None and record.score.right_or_wrong else None,
         start=str(attrs.get(START) or ""),
         parents=tuple(attrs.get(PARENTS, ())),
         reason=str(attrs.get(REASON) or ""),

@@ -96,6 +96,8 @@ def _found(record: RunRecord) -> dict[str, Any]:
 
 
 def _points(one: Any) -> str:
+    if one.only_winner is None:
+        return f"{one.difference:+.3f} MSE ({one.interval[0]:+.3f} to {one.interval[1]:+.3f})"
     return f"{points(one.difference)} ({points(one.interval[0])} to {points(one.interval[1])})"
 
 

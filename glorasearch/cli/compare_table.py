@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.measure import Measurement
 from rich.table import Table
@@ -23,8 +24,10 @@ WIDE = 1000
 """Columns in which nothing is wrapped."""
 NARROW = 80
 """Columns for output that is not a terminal."""
-FIRST = ("test, %", "state", "points", "says")
+FIRST = ("test, %", "test, MSE", "state", "points", "says")
 """What people look at, of a row that is shown upright."""
+ERRORS = ("search_error", "out_of_fold_error", "test_error", "test_r2")
+"""What a row has in place of accuracies, where images have numbers."""
 Cells = list[list[str]]
 
 
@@ -101,7 +104,8 @@ def _print_notes(found: Comparison) -> None:
         if row.accuracy != CLASSES:
             of.setdefault(row.accuracy, []).append(row.run)
     for meaning, runs in of.items():
-        say(f"{', '.join(runs)}: search, out of fold and test are {meaning}")
+        errors = "mean squared errors (MSE) of targets in deviations of the training images, not accuracies"
+        say(f"{', '.join(runs)}: search, out of fold and test are {meaning or errors}")
     _print_unpaired(found.paired)
 
 
@@ -123,46 +127,83 @@ def _cells(rows: Sequence[Row] | Sequence[Group]) -> tuple[list[str], int, Cells
     """The heads, the number of text columns (which come first), and the cells."""
     groups = [row for row in rows if isinstance(row, Group)]
     single = [row for row in rows if isinstance(row, Row)]
-    raced = any(row.out_of_fold_accuracy is not None for row in (*single, *(one for g in groups for one in g.rows)))
-    race = ["out of fold, %"] if raced else []
-    measured = ["parameters", "search, %", "tempered", *race, "test, %", "training, s", "searching, s", "bytes"]
+    every = [*single, *(one for group in groups for one in group.rows)]
+    shown = Shown(
+        accuracy=any(row.accuracy for row in every),
+        errors=any(not row.accuracy for row in every),
+        raced=any((row.out_of_fold_accuracy, row.out_of_fold_error) != (None, None) for row in every),
+    )
+    measured = ["parameters", *shown.heads, "training, s", "searching, s", "bytes"]
     if groups:
         heads = ["method", "seeds", *measured]
         if len({group.task for group in groups}) > 1:
-            return ["task", *heads], 2, [[group.task, *_group(group, raced)] for group in groups]
-        return heads, 1, [_group(group, raced) for group in groups]
+            return ["task", *heads], 2, [[group.task, *_group(group, shown)] for group in groups]
+        return heads, 1, [_group(group, shown) for group in groups]
     if all(row.state is RunState.FINISHED for row in single):
-        return ["run", "method", *measured], 2, [[row.run, row.method, *_row(row, raced)] for row in single]
-    states = [[row.run, row.state.value, row.method, *_row(row, raced)] for row in single]
+        return ["run", "method", *measured], 2, [[row.run, row.method, *_row(row, shown)] for row in single]
+    states = [[row.run, row.state.value, row.method, *_row(row, shown)] for row in single]
     return ["run", "state", "method", *measured], 3, states
 
 
-def _row(row: Row, raced: bool) -> list[str]:
+def _row(row: Row, shown: Shown) -> list[str]:
     return [
         _number(row.parameters),
-        _with_interval(row.search_accuracy, row.search_interval),
-        _tempered(row),
-        *([_with_interval(row.out_of_fold_accuracy, None)] if raced else []),
-        _with_interval(row.test_accuracy, row.test_interval),
+        *shown.cells(
+            _with_interval(row.search_accuracy, row.search_interval),
+            _tempered(row),
+            _with_interval(row.out_of_fold_accuracy, None),
+            _with_interval(row.test_accuracy, row.test_interval),
+        ),
+        *shown.errors_of(*(_error(getattr(row, name)) for name in ERRORS)),
         _seconds(row.training_seconds),
         _seconds(row.search_seconds),
         _number(row.adapter_bytes),
     ]
 
 
-def _group(group: Group, raced: bool) -> list[str]:
+def _group(group: Group, shown: Shown) -> list[str]:
     return [
         group.method,
         str(len(group.counted)),
         _mean(group, "parameters"),
-        _mean(group, "search_accuracy", percent=True),
-        _mean(group, "search_tempered", digits=3),
-        *([_mean(group, "out_of_fold_accuracy", percent=True)] if raced else []),
-        _mean(group, "test_accuracy", percent=True),
+        *shown.cells(
+            _mean(group, "search_accuracy", percent=True),
+            _mean(group, "search_tempered", digits=3),
+            _mean(group, "out_of_fold_accuracy", percent=True),
+            _mean(group, "test_accuracy", percent=True),
+        ),
+        *shown.errors_of(*(_mean(group, name, digits=3) for name in ERRORS)),
         _mean(group, "training_seconds", seconds=True),
         _mean(group, "search_seconds", seconds=True),
         _mean(group, "adapter_bytes"),
     ]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which columns there are: those of accuracies, of errors where images have numbers, and of a race."""
+
+    accuracy: bool
+    errors: bool
+    raced: bool
+
+    @property
+    def heads(self) -> list[str]:
+        """Of both."""
+        accuracies = self.cells("search, %", "tempered", "out of fold, %", "test, %")
+        return accuracies + self.errors_of("search, MSE", "out of fold, MSE", "test, MSE", "test, R\u00b2")
+
+    def cells(self, search: str, tempered: str, out_of_fold: str, test: str) -> list[str]:
+        """Of accuracies."""
+        return [search, tempered, *([out_of_fold] if self.raced else []), test] if self.accuracy else []
+
+    def errors_of(self, search: str, out_of_fold: str, test: str, explained: str) -> list[str]:
+        """Of errors."""
+        return [search, *([out_of_fold] if self.raced else []), test, explained] if self.errors else []
+
+
+def _error(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.3f}"
 
 
 def _number(value: float | None) -> str:

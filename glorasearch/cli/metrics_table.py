@@ -21,6 +21,9 @@ LABELS: Final = {
     "micro_f1": "micro F1",
     "auc": "AUC, one against the rest",
     "log_loss": "log loss, nats",
+    "r2": "R\u00b2",
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
     "calibration_error": "calibration error",
 }
 _SHARES: Final = ("top1", "top5", "top1_mirrored", "subset_accuracy", "balanced_accuracy")
@@ -44,8 +47,22 @@ def print_metrics(report: Report, console: PlainConsole) -> None:
             _label(name, report), _value(name, found), _interval(name, found), *(_value(name, one) for one in others)
         )
     console.print(table)
+    if len(report.by_target) > 1:
+        console.print(_targets(report))
     if confused := _confused(report):
         console.print(confused, highlight=False, markup=False, soft_wrap=True)
+
+
+def _targets(report: Report) -> Table:
+    """The metrics of each target, in its own unit."""
+    table = Table(title="each target, in its own unit", title_justify="left")
+    table.add_column("target", overflow="fold")
+    for name in ("r2", "mae", "rmse"):
+        table.add_column(LABELS[name], justify="right")
+    for one in report.by_target:
+        values = (("r2", one.r2), ("mae", one.mae), ("rmse", one.rmse))
+        table.add_row(one.name, *(MISSING if value is None else _number(name, value) for name, value in values))
+    return table
 
 
 def _label(name: str, report: Report) -> str:
@@ -57,14 +74,21 @@ def _label(name: str, report: Report) -> str:
 def _value(name: str, found: MetricTest | None) -> str:
     if found is None or found.value is None:
         return MISSING
-    return percent(found.value) if name in _SHARES else f"{found.value:.3f}"
+    return percent(found.value) if name in _SHARES else _number(name, found.value)
 
 
 def _interval(name: str, found: MetricTest) -> str:
     if found.interval is None:
         return MISSING
     low, high = found.interval
-    return f"{100 * low:.1f} to {100 * high:.1f}" if name in _SHARES else f"{low:.3f} to {high:.3f}"
+    if name in _SHARES:
+        return f"{100 * low:.1f} to {100 * high:.1f}"
+    return f"{_number(name, low)} to {_number(name, high)}"
+
+
+def _number(name: str, value: float) -> str:
+    """Three decimals; of errors, which are in units of their own, three digits."""
+    return f"{value:.3g}" if name in ("mae", "rmse") else f"{value:.3f}"
 
 
 def _confused(report: Report) -> str:

@@ -22,6 +22,11 @@ def percent(share: float | None) -> str:
     return MISSING if share is None else f"{100 * share:.1f} %"
 
 
+def score(accuracy: float | None, error: float | None) -> str:
+    """An accuracy, or where there is none a squared error."""
+    return percent(accuracy) if error is None else f"{error:.3f}"
+
+
 def count(number: float | None) -> str:
     """A whole number, with separators of thousands."""
     return MISSING if number is None else f"{number:,.0f}"

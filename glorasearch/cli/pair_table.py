@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from glorasearch.cli.output import MISSING
 from glorasearch.runs.pairs import PairedMethods, PairedModels
 from glorasearch.runs.statements import p_text, points
-from glorasearch.statistics import LEVEL
+from glorasearch.statistics import LEVEL, PairedErrors
 
 
 def pair_cells(rows: Sequence[PairedModels] | Sequence[PairedMethods]) -> tuple[list[str], int, list[list[str]]]:
     """The heads, the number of text columns, and the cells."""
     models = [row for row in rows if isinstance(row, PairedModels)]
     if models:
-        heads = ["run", "against", "points", "95 %", "right alone", "against alone", "McNemar", "says"]
+        alone = [] if all(isinstance(row.images, PairedErrors) for row in models) else ["right alone", "against alone"]
+        heads = ["run", "against", "points" if alone else "MSE", "95 %", *alone, "McNemar" if alone else "p", "says"]
         return heads, 2, [_models(row) for row in models]
     heads = ["method", "against", "pairs", "points", "95 %", "better", "worse", "says"]
     return heads, 2, [_methods(row) for row in rows if isinstance(row, PairedMethods)]
@@ -22,6 +23,10 @@ def pair_cells(rows: Sequence[PairedModels] | Sequence[PairedMethods]) -> tuple[
 
 def _models(row: PairedModels) -> list[str]:
     images = row.images
+    if isinstance(images, PairedErrors):
+        low, high = images.interval
+        says = _says(row.verdict, row.p_adjusted, images.p)
+        return [row.run, row.against, f"{images.difference:+.3f}", f"{low:+.3f} to {high:+.3f}", p_text(images.p), says]
     return [
         row.run,
         row.against,

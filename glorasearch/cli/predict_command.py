@@ -114,6 +114,11 @@ def _echo_csv(predictions: Sequence[Prediction]) -> None:
     """A line an image: file, label and probability of each class asked for, and why it could not be read."""
     from glorasearch.cli.output import echo_csv
 
+    names = next((one.labels for one in predictions if one.numbers), None)
+    if names is not None:
+        rows = [[one.file, *(one.numbers or [""] * len(names)), one.error or ""] for one in predictions]
+        echo_csv(["file", *names, "error"], rows)
+        return
     classes = max(1, *(len(one.labels) for one in predictions))
     pairs = [f"{name}{f'_{place}' if place > 1 else ''}" for place in range(1, classes + 1) for name in _COLUMNS]
 
@@ -124,7 +129,7 @@ def _echo_csv(predictions: Sequence[Prediction]) -> None:
     echo_csv(["file", *pairs, "error"], map(row, predictions))
 
 
-def _print_table(predictions: Iterable[Prediction]) -> None:
+def _print_table(predictions: Sequence[Prediction]) -> None:
     from rich.table import Table
 
     from glorasearch.cli.output import percent
@@ -132,10 +137,13 @@ def _print_table(predictions: Iterable[Prediction]) -> None:
 
     table = Table()
     table.add_column("file", overflow="fold")
-    table.add_column("label", overflow="fold")
-    table.add_column("probability", justify="right", no_wrap=True)
+    numbers = any(one.numbers for one in predictions)
+    table.add_column("target" if numbers else "label", overflow="fold")
+    table.add_column("number" if numbers else "probability", justify="right", no_wrap=True)
     for one in predictions:
-        if one.error is None:
+        if one.numbers:
+            table.add_row(one.file, "\n".join(one.labels), "\n".join(f"{number:.6g}" for number in one.numbers))
+        elif one.error is None:
             table.add_row(one.file, "\n".join(one.labels), "\n".join(map(percent, one.probabilities)))
         else:
             table.add_row(one.file, "cannot be read", "")

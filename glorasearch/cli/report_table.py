@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from glorasearch.cli.metrics_table import print_metrics
-from glorasearch.cli.output import count, percent
+from glorasearch.cli.output import count, percent, score
 from glorasearch.cli.race_table import print_race
 from glorasearch.data.names import describe_ignored
 from glorasearch.plain_console import PlainConsole
@@ -26,6 +26,7 @@ SHOWN_OF_FRONT = 12
 """Points of the front of a search that a line shows."""
 _UNITS = {"latency": "latency in ms", "training_flops": "GFLOP of a training step"}
 HARDEST = 3
+ERROR = "mean squared error of standardised targets"
 """Classes that are named."""
 
 
@@ -33,7 +34,7 @@ def print_report(report: Report) -> None:
     """Print a table of the test accuracies, and where everything is."""
     console = PlainConsole()
     table = Table(
-        title=f"{report.task} on {report.backbone}: {words_of(report.splits.task).accuracy} on "
+        title=f"{report.task} on {report.backbone}: {words_of(report.splits.task).accuracy or ERROR} on "
         f"{report.splits.test.images} test images",
         title_justify="left",
     )
@@ -43,21 +44,21 @@ def print_report(report: Report) -> None:
     table.add_column("test", justify="right")
     for name, row in report.baselines.items():
         label = name if name == row.space else f"{name}: {row.space} at {row.lr:g}"
-        table.add_row(label, count(row.parameters), row.trained_on, percent(row.test_accuracy))
+        table.add_row(label, count(row.parameters), row.trained_on, score(row.test_accuracy, row.test_error))
     random = report.random_subnets
     if random is not None:
         table.add_row(
             f"{random.count} random subnets (mean)",
             count(random.mean_parameters),
             "train",
-            percent(random.mean_test_accuracy),
+            score(random.mean_test_accuracy, random.mean_test_error),
         )
     winner, method = report.winner, space_label(report.space)
     table.add_row(
         method if report.fixed_method else _searched(report),
         count(report.best_searched.parameters),
         "train",
-        percent(winner.test_accuracy_inherited),
+        score(winner.test_accuracy_inherited, winner.test_error_inherited),
     )
     if report.refit.steps:
         taught = ", taught" if report.refit.taught else ", refitted"
@@ -65,7 +66,7 @@ def print_report(report: Report) -> None:
             f"{method if report.fixed_method else _winner(report)}{taught}",
             count(winner.parameters),
             "train + search",
-            percent(winner.test_accuracy),
+            score(winner.test_accuracy, winner.test_error),
             style="bold",
         )
     console.print(table)
@@ -187,6 +188,8 @@ def _worth(point: ParetoPoint) -> list[str]:
 
 def _scores(report: Report) -> str:
     best, fitness = report.best_searched, report.search.fitness
+    if best.search_cross_entropy is None or best.search_tempered is None or best.search_temperature is None:
+        return f"{fitness_name(fitness)} {best.search_fitness:.3f}"
     asked = f"{fitness_name(fitness)} {best.search_fitness:.3f}, " if fitness in CLASS_METRICS else ""
     return (
         f"{asked}{percent(best.search_accuracy)}, cross-entropy {best.search_cross_entropy:.3f}, tempered "

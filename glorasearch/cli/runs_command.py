@@ -31,7 +31,8 @@ def command(context: click.Context, workspace: str, database: str | None, as_jso
     """List the runs of a workspace; remove or rename them.
 
     \b
-    score  accuracy on the test split; in brackets that of the search's winner on the search split, before the test
+    score  accuracy on the test split; in brackets that of the search's winner on the search split, before the test;
+           of numbers the mean squared error (MSE) of standardised targets
     age    since the run's last change
     stage  the last one that has finished; of a run under way the one that it is at
     """
@@ -119,6 +120,10 @@ def _line(row: Mapping[str, Any]) -> list[str]:
     score = "-" if row["search_accuracy"] is None else f"({100 * row['search_accuracy']:.1f})"
     if row["test_accuracy"] is not None:
         score = f"{100 * row['test_accuracy']:.1f}"
+    elif row.get("test_error") is not None:
+        score = f"MSE {row['test_error']:.3f}"
+    elif row.get("search_error") is not None:
+        score = f"(MSE {row['search_error']:.3f})"
     stages = [name for stage in row["stages"] if (name := stage.partition(":")[0]) != "format"]  # a format comes after
     last = stages[-1] if stages else "-"
     if (now := row["under_way"]) is not None:

@@ -73,7 +73,10 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
 def _standing(record: RunRecord) -> str:
     """State, scores and age of a run."""
     measured = {name.replace("_", " "): value for name, value in scores(record).items() if value is not None}
-    known = [f"{name} {100 * value:.1f} %" for name, value in measured.items()]
+    known = [
+        f"{name} {value:.3f}" if name.endswith("error") else f"{name} {100 * value:.1f} %"
+        for name, value in measured.items()
+    ]
     state = f"{record.state}{f' ({record.error})' if record.error else ''}"
     return f"run {record.name}: {state}, {', '.join((*known, f'changed {age(record.updated.isoformat())} ago'))}"
 
@@ -81,7 +84,7 @@ def _standing(record: RunRecord) -> str:
 def _member(member: RaceMember) -> dict[str, Any]:
     """A training of the race, also of one that has not finished."""
     content = asdict(member)
-    del content["nats"]
+    del content["nats"], content["judged"]
     return content
 
 

@@ -101,13 +101,14 @@ def headline(found: Watched) -> str:
 
 
 def scores_said(found: Watched) -> list[str]:
-    """The accuracies that are known."""
-    values = found.to_json()
-    return [
-        f"{split} accuracy {percent(values[f'{split}_accuracy'])}"
-        for split in ("test", "search")
-        if values[f"{split}_accuracy"] is not None
-    ]
+    """The accuracies that are known, or errors of numbers."""
+    values, said = found.to_json(), []
+    for split in ("test", "search"):
+        if values[f"{split}_accuracy"] is not None:
+            said.append(f"{split} accuracy {percent(values[f'{split}_accuracy'])}")
+        elif values.get(f"{split}_error") is not None:
+            said.append(f"{split} squared error {values[f'{split}_error']:.3f}")
+    return said
 
 
 def workers_said(found: Watched) -> str:

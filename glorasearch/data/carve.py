@@ -40,7 +40,7 @@ class CarvedSplits:
 
 
 def carve(source: SourceSplits, config: DataConfig) -> CarvedSplits:
-    """Three disjoint splits of the configured sizes, seeded if they are drawn here, and stratified by class.
+    """Three disjoint splits of the configured sizes, seeded if they are drawn here, and stratified as the task says.
 
     Raises:
         DataError: if sizes do not fit, a label is out of range, or a class has no image to train on.
@@ -52,6 +52,7 @@ def carve(source: SourceSplits, config: DataConfig) -> CarvedSplits:
         if asked:
             raise DataError(f"{source.subject}: its lists fix the splits; leave out {', '.join(asked)}")
         given = {role: records for role, records in own.items() if records is not None}
+        _check_training_targets(source, given["train"])
         return CarvedSplits(given, source.origins, source.class_names)
     generator = np.random.default_rng(config.seed)
     records: dict[str, Records] = {}
@@ -68,6 +69,7 @@ def carve(source: SourceSplits, config: DataConfig) -> CarvedSplits:
     own_records, own_origins = _draw(source, config, places)
     records |= own_records
     _check_training_classes(source, records["train"])
+    _check_training_targets(source, records["train"])
     ordered = {role: records[role] for role in ROLES}
     return CarvedSplits(ordered, origins | own_origins, source.class_names, places)
 
@@ -134,7 +136,13 @@ def _subset(
 
 
 def _how(source: SourceSplits) -> str:
-    return "stratified" if task_of(source.task).exclusive else "at random"
+    match source.task:
+        case "classify":
+            return "stratified"
+        case "multilabel":
+            return "at random"
+        case "regress":
+            return "stratified by quantiles"
 
 
 def _check_labels(source: SourceSplits) -> None:
@@ -155,6 +163,12 @@ def _check_labels(source: SourceSplits) -> None:
             label = records.labels[index]
             problems.add(f"{records.name(index)}: label {label} is out of range; allowed are 0 to {classes - 1}")
     problems.raise_if_any()
+
+
+def _check_training_targets(source: SourceSplits, train: Records) -> None:
+    fault = task_of(source.task).targets_fault(train.labels, source.class_names)
+    if fault is not None:
+        raise DataError(f"{source.subject}: {fault}")
 
 
 def _check_training_classes(source: SourceSplits, train: Records) -> None:

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from glorasearch.config import Config, ListOf, Role, Seed
 from glorasearch.strict_toml import brief
-from glorasearch.tasks.kinds import TaskKind
+from glorasearch.tasks.kinds import TaskKind, words_of
 
 NPZ = "npz:"
 CSV = "csv:"
@@ -53,7 +53,7 @@ class DataConfig(Config):
     `create_dataset`."""
     task: TaskKind = "classify"
     """What is asked of an image: `classify`, which one of the classes; `multilabel`, which of the labels, of any number
-    that it has (`csv:` and `npz:`)."""
+    that it has; `regress`, one or several numbers (the last two of `csv:` and `npz:`)."""
     root: str | None = Field(default=None, examples=["data"])
     """Root folder of a data set with a timm name, for `hfds/` the cache; of the files in a `csv:`, the CSV's folder if
     not given."""
@@ -93,9 +93,10 @@ class DataConfig(Config):
         if self.pixel_range is not None and not self.pixel_range[0] < self.pixel_range[1]:
             raise ValueError(f"pixel_range is {list(self.pixel_range)}; black must be below white, as in [0, 4095]")
         if self.task != "classify" and not self.source.startswith((CSV, NPZ)):
+            outputs = words_of(self.task).outputs
             raise ValueError(
                 f"task is {self.task!r}, but the images of {self.source!r} have one class each; list files and their "
-                "labels in a csv:, or give an npz: with a matrix of labels"
+                f"{outputs} in a csv:, or give an npz: with a matrix of {outputs}"
             )
         if not self.is_own_source:
             return self

@@ -285,7 +285,9 @@ def _test(loaded: _Loaded) -> TestSplit:
 
 def _parts(loaded: _Loaded, role: str) -> tuple[Pixels, torch.Tensor, InputSpec, list[bytes], int, str, Task]:
     """The arguments of a split's class."""
-    labels = torch.from_numpy(loaded.carved.records[role].labels.copy())
+    records = loaded.carved.records
+    task = task_of(loaded.source.task).fitted(records["train"].labels)
+    labels = torch.from_numpy(task.encoded(records[role].labels).copy())
     pixels, classes = loaded.pixels[role]["plain"], len(loaded.carved.class_names)
-    origin, task = loaded.carved.origins[role], task_of(loaded.source.task)
+    origin = loaded.carved.origins[role]
     return pixels, labels, loaded.spec, loaded.fingerprints[role], classes, origin, task

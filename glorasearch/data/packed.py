@@ -15,7 +15,7 @@ from glorasearch.data.input_spec import InputSpec
 from glorasearch.data.pixels import ResidentPixels
 from glorasearch.data.splits import SearchSplit
 from glorasearch.errors import DataError
-from glorasearch.tasks import task_of
+from glorasearch.tasks import task_from
 
 _MULTIPLE: Final = 64
 _CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def pack_search_split(split: SearchSplit, *, normalised: bool) -> dict[str, Tens
     """
     if not split.resident:
         raise DataError("the search split is decoded on demand: there is nothing in memory to pack")
-    facts = {"spec": asdict(split.spec), "classes": split.classes, "origin": split.origin, "task": split.task.kind}
+    facts = {"spec": asdict(split.spec), "classes": split.classes, "origin": split.origin, **split.task.facts}
     tensors = {
         "pixels": _padded(split._pixels.gather(torch.arange(len(split)))),
         "labels": split.labels,
@@ -59,7 +59,7 @@ def unpack_search_split(tensors: Mapping[str, Tensor]) -> SearchSplit:
         [joined[size * index : size * (index + 1)] for index in range(count)],
         facts["classes"],
         facts["origin"],
-        task_of(facts["task"]),
+        task_from(facts),
     )
     if "normalised" in tensors:
         split._normalised[_CPU] = tensors["normalised"][: math.prod(shape)].view(shape)

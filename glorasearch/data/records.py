@@ -28,12 +28,14 @@ class Records(ABC):
     """A list of labelled images. Methods may be called from several threads.
 
     Attributes:
-        labels: targets of the task: class indices `(N,)` int64, or `(N, labels)` float32.
+        labels: targets of the task: class indices `(N,)` int64, `(N, labels)` float32, or numbers `(N, targets)`
+            float64 in their own units.
     """
 
     def __init__(self, labels: Sequence[int] | Targets) -> None:
         given = np.asarray(labels)
-        self.labels: Targets = given.astype(np.float32) if given.ndim == 2 else given.astype(np.int64).reshape(-1)
+        real = np.float64 if given.dtype == np.float64 else np.float32
+        self.labels: Targets = given.astype(real) if given.ndim == 2 else given.astype(np.int64).reshape(-1)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -9,6 +9,7 @@ from typing import Any
 from glorasearch.data.overlap import OverlapReport
 from glorasearch.data.reading import Reading
 from glorasearch.data.splits import SearchSplit, TestSplit, TrainSplit
+from glorasearch.tasks import Regress
 
 
 class _WithSearch:
@@ -20,12 +21,12 @@ class _WithSearch:
 
     @property
     def classes(self) -> int:
-        """Number of classes, or of labels."""
+        """Number of classes, labels or targets."""
         return len(self.class_names)
 
     @property
     def chance(self) -> float:
-        """Mean loss of a model that knows nothing, nats."""
+        """Mean loss of a model that knows nothing, nats, or squared standard deviations of targets."""
         return self.train.task.chance(self.classes)
 
     def train_and_search(self) -> TrainSplit:
@@ -83,4 +84,13 @@ class Splits(_WithSearch):
             "search": self.search.describe(),
             "test": self.test.describe(),
             "overlap": self.overlap.describe(),
+            **self._standards(),
         }
+
+    def _standards(self) -> dict[str, Any]:
+        """What targets that are numbers are standardised by."""
+        task = self.train.task
+        if not isinstance(task, Regress) or task.standard is None:
+            return {}
+        numbers = zip(self.class_names, task.standard.mean, task.standard.std, strict=True)
+        return {"standards": [{"name": name, "mean": mean, "std": std} for name, mean, std in numbers]}

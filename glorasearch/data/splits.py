@@ -26,10 +26,10 @@ class _Split:
 
     Args:
         pixels: N images.
-        labels: targets of the task: `(N,)` int64, or `(N, classes)` float32.
+        labels: targets of the task: `(N,)` int64, or `(N, classes)` float32, numbers standardised.
         spec: size and normalisation.
         fingerprints: content hash of each image.
-        classes: number of classes, or of labels: outputs of a model.
+        classes: number of classes, labels or targets: outputs of a model.
         origin: where the split comes from, for the report.
         task: what is asked of the images.
         larger: the N images in a larger view, for augmentations to crop from.

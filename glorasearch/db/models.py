@@ -195,6 +195,8 @@ class RaceMemberRow(Base):
     """Digest of all that the training depends on."""
     from_run: Mapped[str | None] = mapped_column(Note)
     """Another run that did it."""
+    judged: Mapped[dict[str, Any] | None] = mapped_column(JsonText(dict, NoneType))
+    """What metrics that take classes alike are made of; JSON's null unless one judges the race."""
 
 
 class LeaseRow(Base):

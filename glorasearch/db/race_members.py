@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from sqlalchemy import URL, delete, select, update
 
@@ -39,6 +40,8 @@ class RaceMember:
     """Digest of all that it depends on: equal for a training of another run that would end alike."""
     from_run: str | None = None
     """The run that trained it, if that is another one."""
+    judged: Mapping[str, Any] | None = None
+    """What metrics that take classes alike are made of (`glorasearch.runs.fold_scores`); None unless one judges."""
 
 
 _COLUMNS = tuple(field.name for field in fields(RaceMember))

@@ -13,14 +13,14 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial
 
 from glorasearch.errors import SearchSpaceError
-from glorasearch.space import CLASS_METRICS, SUPPORT_TENSORS, parse_choice
+from glorasearch.space import CLASS_METRICS, OF_NUMBERS, SUPPORT_TENSORS, parse_choice
 
 PARAMETERS = "parameters"
 """Trainable parameters, as the trial's user attribute of this name says."""
 MEAN_RANK = "mean rank"
 """Mean over the genes whose choice has a known rank; 0 if there are none."""
 KEPT_ATTRIBUTES = (
-    "accuracy", "cross_entropy", "tempered", "temperature", *CLASS_METRICS,
+    "accuracy", "cross_entropy", "tempered", "temperature", *CLASS_METRICS, *OF_NUMBERS,
     "cost_bytes", "cost_latency", "cost_training_flops",
     "start", "origin", "reason", "bound", "stopped_after",
 )  # fmt: skip

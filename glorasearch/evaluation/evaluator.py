@@ -163,9 +163,9 @@ class CandidateEvaluator:
             EvaluationError: if a metric does not exist: an area under the curve if all images have one label.
         """
         if metrics and not self._split.task.exclusive:
-            raise EvaluationError(f"{', '.join(metrics)}: images with several labels are of no one class")
+            raise EvaluationError(f"{', '.join(metrics)}: {self._split.task.words.because}")
         chunks = self.chunks
-        counted, ranked = bool(set(metrics) - {"auc"}), "auc" in metrics
+        counted, ranked, numbers = bool(set(metrics) - {"auc"}), "auc" in metrics, not self._split.task.right_or_wrong
         outputs: list[torch.Tensor] = []
         started, self._started = self._started, None
         if started is None or started.subnet != subnet:
@@ -192,10 +192,12 @@ class CandidateEvaluator:
             if last and ranked and sums.finite:
                 sums = sums._replace(auc=_area(torch.cat(outputs), chunks.labels))
             if last or threshold is None:
-                return Score.of(sums, seen, seconds=self._seconds(began))
+                return Score.of(sums, seen, seconds=self._seconds(began), numbers=numbers)
             bound = threshold.bound(sums, seen, chunks.images)
             if sums.finite and threshold.excludes(bound):
-                return Score.of(sums, chunks.images, seconds=self._seconds(began), bound=bound, seen=seen)
+                return Score.of(
+                    sums, chunks.images, seconds=self._seconds(began), bound=bound, seen=seen, numbers=numbers
+                )
         raise AssertionError("the last chunk returns a result")
 
     def _begin_next(self, current: Subnet) -> None:

@@ -23,6 +23,12 @@ _SEVERAL = (
     "`test_accuracy` is the share of images of which all labels are right, those above one half being said."
 )
 
+_NUMBERS = (
+    "Outputs are numbers in the targets' own units: the mean and the deviation of the training targets are part of the "
+    "head. `squared_error` is of standardised targets, 1 being that of their mean; `test_mae` and `test_rmse` are in "
+    "the targets' units."
+)
+
 
 def model_card(
     config: Mapping[str, Any], subnet: Subnet, *, format: str = "timm", base_model: str | None = None
@@ -47,7 +53,7 @@ def model_card(
         *(f"Note: {note}." for note in own.get("notes", ())),
         f"Input: {channels} x {height} x {width}, mean {cfg.get('mean')}, std {cfg.get('std')}. Output: {classes}.",
         _reading(own.get("reading"), channels),
-        _SEVERAL if task == "multilabel" else "",
+        {"multilabel": _SEVERAL, "regress": _NUMBERS}.get(task, ""),
         _temperature(own["metrics"], "sigmoid" if task == "multilabel" else "softmax"),
         _section("Metrics", _table("metric", "value", _flat(own["metrics"]))),
         _section("What can be said", "\n".join(f"- {_plain(statement)}" for statement in own["statements"])),

@@ -25,12 +25,17 @@ def read(file):
 
 
 with torch.inference_mode():
-    logits = model(transform(read("IMAGE"))[None])[0]  # IMAGE: a file
-probabilities = {tempered}
+    {outputs} = model(transform(read("IMAGE"))[None])[0]  # IMAGE: a file
 {printed}'''
 _PRINTED: Final[dict[TaskKind, str]] = {
-    "classify": "probability, index = probabilities.max(0)\nprint({label}, float(probability))",
-    "multilabel": "for index, probability in enumerate(probabilities):\n    print({label}, float(probability))",
+    "classify": (
+        "probabilities = {shares}\nprobability, index = probabilities.max(0)\nprint({label}, float(probability))"
+    ),
+    "multilabel": (
+        "probabilities = {shares}\nfor index, probability in enumerate(probabilities):\n"
+        "    print({label}, float(probability))"
+    ),
+    "regress": "for index, number in enumerate(numbers):\n    print({label}, float(number))",
 }
 _UPRIGHT = "    image = ImageOps.exif_transpose(image)"
 _WHOLE = """    if image.mode.startswith("I"):  # {who}: {low} is black, {white} is white
@@ -41,7 +46,7 @@ _SHARE = """    if image.mode{which}:  # {who}: {low} is black, {white} is white
         image = Image.fromarray(np.floor((values - {low}) / {width} * 255 + 0.5).astype(np.uint8))"""
 _NO_SCALE = """    if image.mode == "F":
         raise ValueError("the training had no floating-point images, so that their scale is unknown")"""
-_FUNCTIONS: Final[dict[TaskKind, str]] = {"classify": "softmax(-1)", "multilabel": "sigmoid()"}
+_FUNCTIONS: Final[dict[TaskKind, str]] = {"classify": "softmax(-1)", "multilabel": "sigmoid()", "regress": ""}
 _TEMPERED = "(logits / {:.6g}).{}  # the temperature that held-out images gave"
 FULL = (0, 65535)
 """Black and white of 16 bits where the training was told nothing else."""
@@ -78,7 +83,8 @@ def example(
         steps.append(_SHARE.format(which='.startswith(("I", "F"))', who="more than 8 bits a pixel", **values))
     label = 'model.pretrained_cfg["label_names"][index]' if named else "int(index)"
     mode = "L" if channels == 1 else "RGB"
-    function, printed = _FUNCTIONS[task], _PRINTED[task].format(label=label)
-    tempered = f"logits.{function}" if temperature is None else _TEMPERED.format(temperature, function)
-    program = _PROGRAM.format(steps="\n".join(steps), mode=mode, printed=printed, tempered=tempered)
+    function, outputs = _FUNCTIONS[task], "numbers" if task == "regress" else "logits"
+    shares = f"logits.{function}" if temperature is None else _TEMPERED.format(temperature, function)
+    printed = _PRINTED[task].format(label=label, shares=shares)
+    program = _PROGRAM.format(steps="\n".join(steps), mode=mode, printed=printed, outputs=outputs)
     return program if upright else program.replace("import Image, ImageOps", "import Image")

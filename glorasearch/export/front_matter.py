@@ -21,6 +21,8 @@ _TYPES: Final = {
 _NO_METRIC: Final = ("test_accuracy_inherited",)
 """Of another model than that of the card."""
 _TASK: Final = {"type": "image-classification", "name": "Image Classification"}
+_NUMBERS: Final = {"type": "image-feature-extraction", "name": "Image Regression"}
+"""The hub has no task of its own for numbers of an image."""
 
 
 def front_matter(config: Mapping[str, Any], format: str = "timm", base_model: str | None = None) -> str:
@@ -29,9 +31,11 @@ def front_matter(config: Mapping[str, Any], format: str = "timm", base_model: st
     Values are JSON, which is YAML, too.
     """
     own, cfg = config["glorasearch"], config["pretrained_cfg"]
-    tags = ["timm", "image-classification", "parameter-efficient", "glorasearch"]
+    kind = _task(own)["type"]
+    tags = ["timm", kind, "parameter-efficient", "glorasearch"]
+    tags += ["image-regression"] if own.get("task") == "regress" else []
     tags += ["multi-label"] if own.get("task") == "multilabel" else []
-    lines = [f"library_name: {_LIBRARIES.get(format, 'timm')}", "pipeline_tag: image-classification", "tags:"]
+    lines = [f"library_name: {_LIBRARIES.get(format, 'timm')}", f"pipeline_tag: {kind}", "tags:"]
     lines += [f"- {tag}" for tag in tags]
     if cfg.get("license"):
         lines.append(f"license: {json.dumps(cfg['license'])}")
@@ -55,6 +59,10 @@ def hub_name(facts: BackboneFacts, source: Mapping[str, Any]) -> str | None:
     return f"{hub}{name}" if hub.endswith("/") else hub or None
 
 
+def _task(own: Mapping[str, Any]) -> dict[str, str]:
+    return _NUMBERS if own.get("task") == "regress" else _TASK
+
+
 def _model_index(own: Mapping[str, Any]) -> Iterator[str]:
     """The metrics on the test images; nothing where there are none."""
     metrics = [
@@ -71,7 +79,7 @@ def _model_index(own: Mapping[str, Any]) -> Iterator[str]:
     yield "model-index:"
     yield f"- name: {json.dumps(provenance['run'])}"
     yield "  results:"
-    yield f"  - task: {json.dumps(_TASK)}"
+    yield f"  - task: {json.dumps(_task(own))}"
     yield f"    dataset: {json.dumps(dataset)}"
     yield "    metrics:"
     yield from (f"    - {json.dumps(metric)}" for metric in metrics)

@@ -28,20 +28,25 @@ BATCH: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The most likely classes of one image."""
+    """The most likely classes of one image, or its numbers."""
 
     file: str
     labels: tuple[str, ...]
-    """The most likely first; none of a file that cannot be read."""
+    """The most likely first, or all targets; none of a file that cannot be read."""
     probabilities: tuple[float, ...]
-    """Of each of `labels`."""
+    """Of each of `labels`; none of numbers."""
     conversion: str = ""
     """What was done to its pixels before they were resized, such as `P to RGB`; usually nothing."""
     error: str | None = None
     """Why the file cannot be read."""
+    numbers: tuple[float, ...] | None = None
+    """Of each of `labels`, where the model answers with numbers."""
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values: the most likely class, and `top`, all that were asked for."""
+        """As JSON values: the most likely class, and `top`, all that were asked for; or the numbers by their names."""
+        if self.numbers is not None:
+            found = dict(zip(self.labels, self.numbers, strict=True))
+            return {"file": self.file, "numbers": found, "conversion": self.conversion, "error": self.error}
         top = [
             {"label": label, "probability": probability}
             for label, probability in zip(self.labels, self.probabilities, strict=True)
@@ -122,22 +127,28 @@ class ExportedModel:
             done = parallel(read, size)
             with torch.inference_mode():
                 found = self._classify(normalise(pixels.to(device)), top, temperature or self.temperature)
-            for place, ((conversion, error), labels, probabilities) in enumerate(zip(done, *found, strict=True)):
+            for place, ((conversion, error), labels, values) in enumerate(zip(done, *found, strict=True)):
                 file = shown(files[start + place])
-                yield (
-                    Prediction(file, (), (), error=error)
-                    if error
-                    else Prediction(file, labels, probabilities, conversion)
-                )
+                if error:
+                    yield Prediction(file, (), (), error=error, numbers=None if self.task.right_or_wrong else ())
+                elif self.task.right_or_wrong:
+                    yield Prediction(file, labels, values, conversion)
+                else:
+                    yield Prediction(file, labels, (), conversion, numbers=values)
             if advance is not None:
                 advance(start + size)
 
     def _classify(
         self, images: Tensor, top: int, temperature: float
     ) -> tuple[list[tuple[str, ...]], list[tuple[float, ...]]]:
-        """Labels and probabilities of images `(n, C, H, W)`, the most likely first; of equal ones in class order."""
-        logits = self.model(images).double() / temperature
-        ordered = self.task.probabilities(logits).cpu().sort(dim=-1, descending=True, stable=True)
+        """Labels and probabilities of images `(n, C, H, W)`, the most likely first; of equal ones in class order.
+
+        Or all targets and their numbers.
+        """
+        said = self.task.said(self.model(images), temperature).cpu()
+        if not self.task.right_or_wrong:
+            return [self.class_names] * len(said), [tuple(row) for row in said.tolist()]
+        ordered = said.sort(dim=-1, descending=True, stable=True)
         labels = [tuple(self.class_names[one] for one in row) for row in ordered.indices[:, :top].tolist()]
         return labels, [tuple(row) for row in ordered.values[:, :top].tolist()]
 

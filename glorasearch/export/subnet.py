@@ -13,6 +13,7 @@ from glorasearch.data import SearchData, Splits
 from glorasearch.export.backbone_facts import BackboneFacts
 from glorasearch.export.front_matter import hub_name
 from glorasearch.export.timm_directory import ExportReport, export_timm
+from glorasearch.export.units import to_units
 from glorasearch.space import Subnet
 from glorasearch.supernet import Supernet
 
@@ -34,6 +35,8 @@ def export_subnet(
     replace: bool = False,
 ) -> ExportReport:
     """Merge a subnet and write it as a timm directory, with the preprocessing of the images that it was searched on.
+
+    Where these have numbers, the model answers in the units of their targets.
 
     Args:
         supernet: holds the weights.
@@ -57,11 +60,13 @@ def export_subnet(
     def active(inputs: Tensor) -> Tensor:
         with supernet.activate(subnet):
             outputs: Tensor = supernet(inputs)
-        return outputs
+        return outputs if split.task.right_or_wrong else split.task.said(outputs).to(outputs.dtype)
 
+    merged = supernet.merged(subnet)
+    to_units(merged, split.task)
     facts = BackboneFacts.from_model(supernet.model, **split.spec.preprocessing())
     return export_timm(
-        supernet.merged(subnet),
+        merged,
         path,
         backbone=facts,
         base_model=None if source is None else hub_name(facts, source),

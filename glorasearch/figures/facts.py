@@ -181,7 +181,7 @@ def _fact(trial: FrozenTrial, fitness: Fitness) -> list[TrialFact]:
             subnet=str(attrs[SUBNET]),
             parameters=int(attrs[PARAMETERS]),
             fitness=value,
-            accuracy=record.score.accuracy if full else None,
+            accuracy=record.score.accuracy if full and record.score.right_or_wrong else None,
             start=attrs.get(START),
             finished=trial.datetime_complete,
             seconds=0.0 if record.reused_from is not None else float(attrs.get("seconds") or 0.0),

@@ -17,6 +17,8 @@ def race(facts: RunFacts) -> Figure | None:
     found = facts.results.readable(RaceResult)
     if found is None:
         return _under_way(facts)
+    if all(one.last.accuracy is None for one in found.candidates):
+        return None
     rows = [_row(one) for one in found.candidates]
     return _ranking(
         rows,
@@ -35,7 +37,7 @@ def inherited(facts: RunFacts) -> Figure | None:
     values = [
         _row(one) | {"inherited": known[one.digest].accuracy, "trial": known[one.digest].number}
         for one in found.candidates
-        if one.own_space and one.digest in known
+        if one.own_space and one.digest in known and one.last.accuracy is not None
     ]
     if not values:
         return None
@@ -76,7 +78,9 @@ def inherited(facts: RunFacts) -> Figure | None:
 
 
 def _under_way(facts: RunFacts) -> Figure | None:
-    """The candidates so far, by their trainings in the database."""
+    """The candidates so far, by their trainings in the database; none of numbers, which have no accuracy."""
+    if any(member.nats is not None and len(member.nats) == 1 for member in facts.members):
+        return None
     of_label: dict[str, list[int]] = {}
     for member in facts.members:
         sums = of_label.setdefault(member.label, [0, 0, 0])
@@ -118,8 +122,8 @@ def _ranking(rows: Data, caption: str) -> Figure:
 
 
 def _row(one: RaceCandidate) -> dict[str, Any]:
-    last = one.last
-    low, high = wilson(round(last.accuracy * last.images), last.images)
+    last, share = one.last, one.last.accuracy or 0.0
+    low, high = wilson(round(share * last.images), last.images)
     rate = "as set" if one.rate is None else f"{one.rate:g}"
-    return {"candidate": one.label, "kind": _KINDS[one.kind], "accuracy": last.accuracy, "low": low, "high": high,
+    return {"candidate": one.label, "kind": _KINDS[one.kind], "accuracy": share, "low": low, "high": high,
             "folds": last.folds, "rate": rate}  # fmt: skip

@@ -1,7 +1,7 @@
 """The race of finalists: who takes part, which trainings it needs, who wins. Pure Python, without torch."""
 
 from glorasearch.race.candidates import OWN_SPACE, Candidate, Entrant, Kind, candidates_of, without_repeats
-from glorasearch.race.config import Judge, RaceConfig, Start
+from glorasearch.race.config import OF_CLASSES, Judge, RaceConfig, Start
 from glorasearch.race.folds import copies_apart, fold_of, member_seed
 from glorasearch.race.halving import (
     Scores,
@@ -18,6 +18,7 @@ from glorasearch.race.halving import (
 from glorasearch.race.scores import FoldScore, Standing, standing
 
 __all__ = [
+    "OF_CLASSES",
     "OWN_SPACE",
     "Candidate",
     "Entrant",

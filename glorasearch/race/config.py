@@ -9,8 +9,11 @@ from pydantic import Field, model_validator
 
 from glorasearch.config import MOST_STEPS, Config, ListOf, Role
 
-Judge = Literal["accuracy", "tempered"]
-"""What ranks candidates: accuracy out of fold, or the cross-entropy at a candidate's best temperature."""
+Judge = Literal["accuracy", "tempered", "balanced_accuracy", "macro_f1", "auc", "squared_error"]
+"""What ranks candidates out of fold: accuracy, the cross-entropy at a candidate's best temperature, a metric that takes
+classes alike, or the mean squared error of numbers."""
+OF_CLASSES: Final[tuple[Judge, ...]] = ("balanced_accuracy", "macro_f1", "auc")
+"""Those that take classes alike."""
 Start = Literal["fresh", "inherited"]
 """Weights that a candidate starts from: new ones, or those of the supernet."""
 Rate = Annotated[float, Field(gt=0)]
@@ -46,8 +49,11 @@ class RaceConfig(Config):
     keep: int = Field(default=8, ge=1, le=1_000_000)
     """Best candidates that are in the last rung; no rung has fewer."""
     judge: Judge = "accuracy"
-    """What decides, out of fold; the other one breaks ties. With several labels an image, accuracy is the share of
-    images of which all labels are right; if there are many labels, `tempered` tells more."""
+    """What decides, out of fold; `accuracy` and `tempered` break each other's ties. With several labels an image,
+    accuracy is the share of images of which all labels are right; if there are many labels, `tempered` tells more.
+    `balanced_accuracy`, `macro_f1` and `auc` are those of `search.fitness`, for one class an image; `tempered` breaks
+    their ties. They are of all folds together, but for `auc`, which is the mean over the folds. With
+    `data.task = "regress"` there is one judge, and it is the default: `squared_error`."""
     starts: ListOf[Start] = ("fresh",)
     """Weights that subnets of the run's own space start from; fixed methods start fresh. With `inherited` all are
     judged on images of the search split only, since the supernet has seen the others. By the same images the search

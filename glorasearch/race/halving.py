@@ -5,6 +5,7 @@ Pure functions of scores, so a race that was interrupted goes on from those that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -40,21 +41,33 @@ def folds_of(rung: int, config: RaceConfig) -> range:
     return range((0, *config.judged)[rung - 1], config.judged[rung - 1])
 
 
-def standing_of(candidate: Candidate, scores: Scores, folds: Iterable[int], betas: Sequence[float]) -> Standing:
+def standing_of(
+    candidate: Candidate, scores: Scores, folds: Iterable[int], betas: Sequence[float], judge: Judge = "accuracy"
+) -> Standing:
     """A candidate's score over those of the folds that it was judged on."""
-    return standing([scores[candidate.key, fold] for fold in folds if (candidate.key, fold) in scores], betas)
+    return standing([scores[candidate.key, fold] for fold in folds if (candidate.key, fold) in scores], betas, judge)
 
 
 def rank(standings: Mapping[Candidate, Standing], judge: Judge) -> list[Candidate]:
     """Candidates, the best first: by `judge`, the other score, fewer parameters, and their order.
 
-    A training that diverged counts as one without a correct image.
+    The other score of accuracy is the tempered cross-entropy, as it is of metrics that take classes alike. A training
+    that diverged counts as one without a correct image, or the largest error.
     """
 
     def order(candidate: Candidate) -> tuple[float, float, int]:
         found = standings[candidate]
-        tempered = float("inf") if found.tempered is None else found.tempered
-        scores = (-found.accuracy, tempered) if judge == "accuracy" else (tempered, -found.accuracy)
+        tempered = math.inf if found.tempered is None else found.tempered
+        accuracy = found.accuracy or 0.0
+        match judge:
+            case "accuracy":
+                scores = -accuracy, tempered
+            case "tempered":
+                scores = tempered, -accuracy
+            case "squared_error":
+                scores = math.inf if found.judged is None else found.judged, 0.0
+            case _:
+                scores = 0.0 if found.judged is None else -found.judged, tempered
         return *scores, candidate.entrant.parameters
 
     return sorted(standings, key=order)  # stable
@@ -98,7 +111,7 @@ def _ranked(
     candidates: Iterable[Candidate], scores: Scores, folds: Iterable[int], config: RaceConfig, betas: Sequence[float]
 ) -> list[Candidate]:
     seen = tuple(folds)
-    return rank({one: standing_of(one, scores, seen, betas) for one in candidates}, config.judge)
+    return rank({one: standing_of(one, scores, seen, betas, config.judge) for one in candidates}, config.judge)
 
 
 def stacks(trainings: Sequence[Training], size: int) -> list[tuple[Training, ...]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from glorasearch.data.problems import some
 from glorasearch.runs.results import RaceSummary, Results
 from glorasearch.statistics import wilson
+from glorasearch.statistics.intervals import Z95
 from glorasearch.tasks.kinds import WORDS, Words, words_of
 
 WIDE: Final = 0.1
@@ -38,6 +40,9 @@ def data_cautions(
     """
     found = _of_classes(words, names, train, search, test)
     for name, count in images.items():
+        if not words.right_or_wrong:
+            found += _of_errors(f"The {name} split is small, {count} images: a", count)
+            continue
         low, high = wilson(count // 2, count)
         if high - low > 2 * WIDE:
             found.append(
@@ -47,8 +52,19 @@ def data_cautions(
     return tuple(found)
 
 
-def patience_caution(images: int) -> str:
+def _of_errors(subject: str, images: int) -> list[str]:
+    """That so few images leave an error open: of a normal one the root is known to 1 / sqrt(2 N) of itself."""
+    share = Z95 / math.sqrt(2 * images)
+    if share <= 2 * WIDE:
+        return []
+    return [f"{subject} root mean squared error there may be off by {100 * share:.0f} % of itself (95 %)."]
+
+
+def patience_caution(images: int, words: Words = WORDS["classify"]) -> str:
     """What so many images are too few for, that say when a training ends; empty if they suffice."""
+    if not words.right_or_wrong:
+        subject = f"{images} training images judge when a training ends (train.patience): a"
+        return "".join(_of_errors(subject, images))
     low, high = wilson(images // 2, images)
     if high - low <= 2 * WIDE:
         return ""
@@ -94,6 +110,10 @@ def cautions(results: Results) -> tuple[str, ...]:
         if all(counts):  # earlier versions counted none
             found += _of_classes(words_of(splits.task), splits.class_names, *counts)
         right = tested.correct
+        if right is None:
+            images = tested.splits.test.images
+            found += _of_errors(f"The test split has {images} images: a", images)
+            return tuple(found)
         low, high = wilson(right.count, right.images)
         if high - low > 2 * WIDE:
             found.append(
@@ -113,6 +133,8 @@ def _of_race(race: RaceSummary) -> list[str]:
         )
     if rival is not None:
         ours, theirs = race.winner.scores[len(rival.scores) - 1], rival.last  # on the same images
+        if ours.accuracy is None or theirs.accuracy is None or race.judge not in ("accuracy", "tempered"):
+            return found
         low, high = wilson(round(ours.accuracy * ours.images), ours.images)
         if low <= theirs.accuracy <= high:
             found.append(

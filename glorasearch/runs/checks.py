@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from glorasearch.errors import BackboneError, ConfigError, ExportError, InputError, SearchSpaceError
 from glorasearch.export import BackboneFacts, check_exportable
+from glorasearch.export.units import check_units
+from glorasearch.race import OF_CLASSES
 from glorasearch.runs.cautions import UNTRAINED, data_cautions, patience_caution
 from glorasearch.runs.entrants import methods
 from glorasearch.runs.room import check_room
@@ -51,7 +55,8 @@ def check_run(session: Session, only: str | None) -> None:
     check_data(session)  # reads the images
     if config.train.patience:
         _, judged = hold_out(session.data.train, config.train.at(1.0))
-        if judged is not None and (caution := patience_caution(len(judged))):
+        words = words_of(session.config.data.task)
+        if judged is not None and (caution := patience_caution(len(judged), words)):
             session.progress.say(caution)
 
 
@@ -121,6 +126,8 @@ def _check_supernet(session: Session, only: str | None) -> None:
     images = drawn.to(session.device)  # the data's are not read before all else is known to be right
     supernet.check_reached(images)
     _check_output(session, images)
+    if not words_of(session.config.data.task).right_or_wrong:
+        check_units(copy.deepcopy(session.backbone), images)
     check_room(session, supernet, only)
     session.give_back(supernet)
     for notice in session.bound_space.notices:
@@ -165,6 +172,12 @@ def _check_race(session: Session) -> None:
                 "race.finalists is 0: nothing that the search finds takes part in the race, so supernet and search "
                 "decide nothing of what is exported; train.steps = 0 and search.trials = 1 save them"
             )
+    fitness = session.config.search.fitness
+    if fitness in OF_CLASSES and "judge" not in race.model_fields_set:
+        session.progress.say(
+            f'search.fitness is {fitness}, and the race is judged by {race.judge}; race.judge = "{fitness}" judges it '
+            "alike"
+        )
     images, folds = session.source.train + session.source.search, race.folds
     if images < folds:
         raise ConfigError(f"race.folds is {folds}, but train + search have {images} images; allowed are 2 to {images}")

@@ -53,6 +53,12 @@ class Row:
     """Of the winner after the refit (if it has steps), on the test split."""
     test_accuracy_inherited: float | None
     """Of the winner with inherited weights, on the test split."""
+    search_error: float | None
+    """Of numbers, in place of accuracies: mean squared errors of standardised targets."""
+    out_of_fold_error: float | None
+    test_error: float | None
+    test_r2: float | None
+    """And the share of the variance of the test images that is explained."""
     test_images: int | None
     training_seconds: float | None
     """Of pilots, training and refit, if finished, teachers included."""
@@ -86,6 +92,10 @@ class Row:
             out_of_fold_accuracy=None if race is None else race.winner.last.accuracy,
             test_accuracy=None if test is None else test.test_accuracy,
             test_accuracy_inherited=None if test is None or scored is None else test.test_accuracy_inherited,
+            search_error=scored.search_fitness if scored is not None and scored.search_accuracy is None else None,
+            out_of_fold_error=None if race is None or race.judge != "squared_error" else race.winner.last.judged,
+            test_error=None if test is None else test.test_error,
+            test_r2=None if test is None or "r2" not in test.metrics else test.metrics["r2"].value,
             test_images=None if test is None else test.splits.test.images,
             training_seconds=sum(training) if training else None,
             search_seconds=sum(finding) if finding else None,
@@ -142,10 +152,17 @@ class Mean:
 
 MEASURED: Final = (
     "parameters", "search_accuracy", "search_tempered", "search_temperature", "out_of_fold_accuracy",
-    "test_accuracy", "test_accuracy_inherited", "training_seconds", "search_seconds", "adapter_bytes",
+    "test_accuracy", "test_accuracy_inherited", "search_error", "out_of_fold_error", "test_error", "test_r2",
+    "training_seconds", "search_seconds", "adapter_bytes",
 )  # fmt: skip
 """The numbers of a row that a group averages."""
-INHERITED: Final = ("search_accuracy", "search_tempered", "search_temperature", "test_accuracy_inherited")
+INHERITED: Final = (
+    "search_accuracy",
+    "search_tempered",
+    "search_temperature",
+    "search_error",
+    "test_accuracy_inherited",
+)
 """Those that a winner has if the search found it."""
 
 
@@ -158,7 +175,7 @@ class Group:
     @property
     def counted(self) -> tuple[Row, ...]:
         """The runs that are averaged."""
-        return tuple(row for row in self.rows if row.test_accuracy is not None) or self.rows
+        return tuple(row for row in self.rows if row.test_images is not None) or self.rows
 
     @property
     def method(self) -> str:
@@ -253,8 +270,11 @@ def sorted_by(rows: Sequence[_RowOrGroup], key: str) -> list[_RowOrGroup]:
             parts = [_number(row, "training_seconds"), _number(row, "search_seconds")]
             found = None if None in parts else sum(part or 0.0 for part in parts)
         else:
-            found = _number(row, {"search": "search_accuracy", "test": "test_accuracy"}.get(key, key))
-        return found is None, (found or 0.0) * (-1 if key in ("search", "test") else 1)
+            found, accurate = _number(row, {"search": "search_accuracy", "test": "test_accuracy"}.get(key, key)), True
+            if found is None and key in ("search", "test"):
+                found, accurate = _number(row, f"{key}_error"), False
+            return found is None, (found or 0.0) * (-1 if key in ("search", "test") and accurate else 1)
+        return found is None, found or 0.0
 
     return sorted(rows, key=sort_key)
 

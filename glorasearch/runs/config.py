@@ -24,7 +24,7 @@ from glorasearch.runs.paths import anchored
 from glorasearch.runs.point_config import PointConfig
 from glorasearch.runs.refit_config import RefitConfig
 from glorasearch.runs.report_config import ExportConfig, ReportConfig
-from glorasearch.runs.task_rules import task_fault
+from glorasearch.runs.task_rules import of_task, task_fault
 from glorasearch.search import SearchConfig
 from glorasearch.space import SearchSpace, SpaceConfig
 from glorasearch.strict_toml import read_toml, validate
@@ -99,7 +99,8 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _check_task(self) -> Self:
-        if fault := task_fault(self.data.task, self.train, self.search, self.report):
+        self.__dict__["search"], self.__dict__["race"] = of_task(self.data.task, self.search, self.race)
+        if fault := task_fault(self.data.task, self.train, self.search, self.race, self.report):
             raise ValueError(fault)
         return self
 

@@ -10,7 +10,7 @@ from typing import Any
 from glorasearch.adapters import frozen_tensors
 from glorasearch.db import RaceMember, RaceStore
 from glorasearch.identity import digest, identity
-from glorasearch.race import Training
+from glorasearch.race import OF_CLASSES, Training
 from glorasearch.runs.race_stacks import MemberSpec
 from glorasearch.runs.results import TakenOver, TrainResult
 from glorasearch.runs.session import Session, versions
@@ -38,6 +38,8 @@ class EarlierRaces:
             "config": identity(spec.config),
             "start": self._session.require(TrainResult).weights if spec.inherited else None,
         }
+        if self._session.config.race.judge in OF_CLASSES:
+            content["judge"] = self._session.config.race.judge  # other races do not record what it is made of
         if spec.space.plugins:
             content["plugins"] = self._session.plugins_of(spec.space)
         return digest(content)

@@ -11,7 +11,7 @@ from glorasearch.export.formats import FORMATS, Options, export_format
 from glorasearch.runs.files import check_writable, format_folder
 from glorasearch.runs.results import FormatResult, RefitResult
 from glorasearch.runs.session import Session
-from glorasearch.runs.stages.export import metrics, provenance, source_of
+from glorasearch.runs.stages.export import metrics, provenance, refitted, source_of
 from glorasearch.runs.stages.said import said
 
 
@@ -23,7 +23,7 @@ def adapted_model(session: Session) -> AdaptedModel:
         WeightStoreError: if the weights are gone or damaged.
     """
     pick, config = session.pick, session.config
-    supernet = session.load(session.supernet(session.space_of(pick.space_key)), RefitResult)
+    supernet = refitted(session)
     return AdaptedModel.of(
         supernet,
         pick.subnet,

@@ -14,7 +14,7 @@ from glorasearch.runs.config import RunConfig
 from glorasearch.runs.fixed_methods import BEST_FIXED
 from glorasearch.runs.pairs import Pair, Paired, PairedMethods, PairedModels
 from glorasearch.runs.paths import space_label
-from glorasearch.runs.results import Results, TestResult
+from glorasearch.runs.results import Results, TestResult, paired
 from glorasearch.statistics import holm
 
 
@@ -27,7 +27,11 @@ def pair_models(runs: Sequence[RunRecord]) -> Paired:
     unpaired = {run.name: "not tested" for run in runs if run.name not in tested}
     same = [name for name in others if _test_images(tested[name]) == _test_images(tested[first])]
     unpaired |= {name: f"other test images than {first}" for name in others if name not in same}
-    images = [tested[name].correct.against(tested[first].correct) for name in same]
+    unlike = [name for name in same if type(tested[name].judged) is not type(tested[first].judged)]
+    unpaired |= dict.fromkeys(unlike, f"another task than {first}")
+    same = [name for name in same if name not in unlike]
+    base = tested[first].judged
+    images = [paired(own, base) for name in same if base is not None and (own := tested[name].judged) is not None]
     adjusted = holm([pair.p for pair in images])
     pairs = zip(same, images, adjusted, strict=True)
     return Paired(
@@ -105,7 +109,9 @@ class _Method:
     def accuracies(self) -> dict[_Key, float]:
         """Test accuracy; the mean where a seed occurs more than once."""
         return {
-            key: statistics.fmean(result.test_accuracy for _, result in results) for key, results in self.tested.items()
+            key: statistics.fmean(known)
+            for key, results in self.tested.items()
+            if (known := [one.test_accuracy for _, one in results if one.test_accuracy is not None])
         }
 
     def baselines(self) -> dict[str, dict[_Key, float]]:

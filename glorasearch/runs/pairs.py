@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from glorasearch.runs.results import Verdict
-from glorasearch.statistics import LEVEL, PairedImages, PairedRuns, holm
+from glorasearch.statistics import LEVEL, PairedErrors, PairedImages, PairedRuns, holm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,7 +16,7 @@ class PairedModels:
 
     run: str
     against: str
-    images: PairedImages
+    images: PairedImages | PairedErrors
     p_adjusted: float
     """After Holm, over the pairs that are compared."""
 
@@ -25,7 +25,7 @@ class PairedModels:
         """What can be said of `run`."""
         if self.p_adjusted >= LEVEL:
             return "no difference"
-        return "better" if self.images.difference > 0 else "worse"
+        return "better" if (self.images.difference > 0) is isinstance(self.images, PairedImages) else "worse"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -34,9 +34,11 @@ class PairedModels:
             "run": self.run,
             "against": self.against,
             "images": images.images,
-            "both": images.both,
-            "only_run": images.only_first,
-            "only_against": images.only_second,
+            **(
+                {"both": images.both, "only_run": images.only_first, "only_against": images.only_second}
+                if isinstance(images, PairedImages)
+                else {"of": "squared_error"}
+            ),
             "difference": images.difference,
             "interval": images.interval,
             "p": images.p,

@@ -196,12 +196,14 @@ class Searched:
             ConfigError: if the trial or an override cannot be used.
         """
         self.trial(number)
-        content = {key: value for key, value in self.config.items() if key not in ("spaces", "starts")}
-        content |= {"name": f"{self.name}-trial-{number}", "point": {"run": self.name, "trial": number}}
-        content["race"] = {**content["race"], "enabled": False}
-        content["search"] = {key: content["search"][key] for key in SCORING}  # a point searches nothing
-        content["export"] = {**content["export"], "path": None}  # that is where the other run's model is
-        return RunConfig.from_dict(content, overrides, f"run {self.name!r}, trial {number}")
+        own = {
+            "name": f"{self.name}-trial-{number}",
+            "point": {"run": self.name, "trial": number},
+            "race": {**self.config["race"], "enabled": False},
+            "search": {key: self.config["search"][key] for key in SCORING},  # a point searches nothing
+            "export": {**self.config["export"], "path": None},  # that is where the other run's model is
+        }
+        return given_config({**self.config, **own}, f"run {self.name!r}, trial {number}", overrides)
 
     def check(self, configuration: Mapping[str, Any]) -> None:
         """Refuse a point with a race, or whose configuration is not this run's in what the search depends on.

@@ -39,13 +39,17 @@ def predict_images(
 
     Raises:
         ExportError: if there is no exported model, or it cannot be loaded.
-        InputError: if the temperature is not above 0.
+        InputError: if the temperature is not above 0, or the model answers with numbers, which have none, nor a `top`.
         DataError: if a path does not exist, or a folder has no image.
     """
     if temperature is not None and not temperature > 0:
         raise InputError(f"temperature is {temperature:g}; expected a number above 0, 1 for the plain softmax")
     files = given_images([images] if isinstance(images, (str, Path)) else images)
     model = ExportedModel.load(export, resolve_device(device))
+    if not model.task.right_or_wrong and (top is not None or temperature not in (None, 1.0)):
+        raise InputError(
+            "top and temperature are of classes and labels, but this model answers with numbers: leave both out"
+        )
     with (progress or Silent()).task("predicting", len(files)) as advance:
         return list(
             model.predict(

@@ -65,6 +65,7 @@ class LocalRace:
             device=session.device,
             compile=config.compile,
             start=lambda: session.store.get(session.verify(TrainResult)).tensors,
+            judge=config.race.judge,
         )
 
     @property
@@ -144,6 +145,7 @@ class RayRace(LocalRace):
             folds=config.race.folds,
             seed=config.seed,
             search_only="inherited" in config.race.starts,
+            judge=config.race.judge,
             split=self._maker.images.split.digest,
             store=session.store.url,
             weights=session.verify(TrainResult) if inherited else None,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.config import Compile, Config
 from glorasearch.data import DataConfig, InputSpec, SearchData, TrainSplit, load_search_data
 from glorasearch.errors import RunError
+from glorasearch.evaluation.class_metrics import area_under_curve, device_counts
 from glorasearch.evaluation.scoring import PendingSums, device_sums
-from glorasearch.race import FoldScore, fold_of
+from glorasearch.race import OF_CLASSES, FoldScore, Judge, fold_of
 from glorasearch.runs.memory import in_halves
 from glorasearch.space import SearchSpace, Subnet
 from glorasearch.space.score import BETAS
 from glorasearch.stacked import Member, StackedTrainer
-from glorasearch.tasks import Task
 from glorasearch.training import TrainingConfig
 from glorasearch.training.build import prepare_process
 from glorasearch.weights import WeightStore
@@ -87,6 +88,7 @@ class StackMaker:
         device: where to train.
         compile: as for `StackedTrainer`.
         start: the supernet's adapter state, for members that start from it.
+        judge: of the race; a metric that takes classes alike needs more than others.
     """
 
     def __init__(
@@ -97,7 +99,9 @@ class StackMaker:
         device: str,
         compile: Compile,
         start: Callable[[], Mapping[str, Tensor]],
+        judge: Judge = "accuracy",
     ) -> None:
+        self._judge: Judge = judge
         self._build, self.images, self._device, self._compile, self._start = build, images, device, compile, start
         self._backbones: dict[float, nn.Module] = {}
 
@@ -160,7 +164,7 @@ class StackMaker:
         padded = torch.stack([torch.cat([one, one.new_zeros(widest - len(one))]) for one in chosen])
         logits = trainer.logits(self.images.split, padded) if widest else torch.zeros(len(specs), 0, 1)
         scores = tuple(
-            _score(own[: len(positions)], self.images.split.labels[positions], bool(finite), self.images.split.task)
+            _score(own[: len(positions)], self.images.split, positions, bool(finite), self._judge)
             for own, positions, finite in zip(logits, chosen, done.finite, strict=True)
         )
         return StackOutcome(scores, done.seconds)
@@ -170,14 +174,27 @@ class StackMaker:
         return np.flatnonzero((self.images.folds == fold) & self.images.judging)
 
 
-def _score(logits: Tensor, labels: Tensor, finite: bool, task: Task) -> FoldScore:
-    """Of logits `(n, outputs)` and targets `(n, ...)` of a task; nothing is right of a training that diverged."""
+def _score(logits: Tensor, split: TrainSplit, positions: Tensor, finite: bool, judge: Judge) -> FoldScore:
+    """Of logits `(n, outputs)` of images at positions `(n,)`; nothing is right of a training that diverged."""
+    labels, task = split.labels[positions], split.task
     if not finite or not bool(torch.isfinite(logits).all()):
         return FoldScore(len(labels), 0, None)
     if not len(labels):
-        return FoldScore(0, 0, (0.0,) * len(BETAS))
+        return FoldScore(0, 0, (0.0,) * (len(BETAS) if task.right_or_wrong else 1))
     sums = PendingSums(device_sums(logits, labels, task)).wait()
-    return FoldScore(len(labels), sums.correct, tuple(sums.nats))
+    if not task.right_or_wrong:
+        return FoldScore(len(labels), 0, (sums.cross_entropy,))
+    counts = (
+        device_counts(logits, labels).view(3, -1).int().tolist() if judge in OF_CLASSES and judge != "auc" else None
+    )
+    area = area_under_curve(logits, labels) if judge == "auc" else math.nan
+    return FoldScore(
+        len(labels),
+        sums.correct,
+        tuple(sums.nats),
+        None if counts is None else tuple(map(tuple, counts)),
+        area if math.isfinite(area) else None,
+    )
 
 
 class RaceTask(Config):
@@ -191,6 +208,7 @@ class RaceTask(Config):
     seed: int
     """Of the run."""
     search_only: bool
+    judge: Judge = "accuracy"
     split: str
     """Digest of train + search, which must be found here."""
     store: str
@@ -233,17 +251,24 @@ def run_task(content: Mapping[str, Any]) -> list[dict[str, Any]]:
         device=task.device,
         compile=task.compile,
         start=lambda: WeightStore(task.store).get(str(task.weights)).tensors,
+        judge=task.judge,
     )
     outcomes = [maker.train(stack) for stack in task.stacks]
     return [
-        {"scores": [[one.images, one.correct, one.nats] for one in outcome.scores], "seconds": outcome.seconds}
-        for outcome in outcomes
+        {"scores": [list(astuple(one)) for one in outcome.scores], "seconds": outcome.seconds} for outcome in outcomes
     ]
 
 
 def outcome_from_json(content: Mapping[str, Any]) -> StackOutcome:
     """One of the outcomes that `run_task` returns."""
     scores = (
-        FoldScore(images, correct, None if nats is None else tuple(nats)) for images, correct, nats in content["scores"]
+        FoldScore(
+            images,
+            correct,
+            None if nats is None else tuple(nats),
+            None if classes is None else tuple(map(tuple, classes)),
+            auc,
+        )
+        for images, correct, nats, classes, auc in content["scores"]
     )
     return StackOutcome(tuple(scores), content["seconds"])

@@ -32,7 +32,7 @@ def given_config(config: Mapping[str, Any], source: str, overrides: Sequence[str
         if isinstance(section, dict) and section.get("seed", "") == content["seed"]:
             content[name] = {key: value for key, value in section.items() if key != "seed"}  # it is the run's
     search = dict(content["search"])
-    if search["sampler"] == "nsga2" and search["fitness"] not in search.get("objectives", DEFAULT_OBJECTIVES):
+    if search.get("sampler") == "nsga2" and search["fitness"] not in search.get("objectives", DEFAULT_OBJECTIVES):
         del search["fitness"]  # the default, which may not be given
     return RunConfig.from_dict(content | {"search": search}, overrides, source)
 

@@ -10,40 +10,43 @@ from glorasearch.runs.fixed_methods import BEST_FIXED
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import (
     Correct,
+    Errors,
     RaceSummary,
     Results,
     SearchChance,
     TeacherSummary,
     Verdict,
     WinnerComparison,
+    paired,
 )
 from glorasearch.space import fitness_name
-from glorasearch.statistics import LEVEL, holm
+from glorasearch.statistics import LEVEL, PairedErrors, PairedImages, holm
+from glorasearch.tasks.kinds import words_of
 
 
 class Rival(NamedTuple):
     """A baseline that the winner is compared with."""
 
-    correct: Correct
-    """The test images that it classifies correctly."""
+    judged: Correct | Errors
+    """The test images that it classifies correctly, or its error on each."""
     parameters: int
     method: str
     """What it is called."""
 
 
 def compare_winner(
-    winner: Correct, parameters: int, rivals: Mapping[str, Rival], best_fixed: str | None
+    winner: Correct | Errors, parameters: int, rivals: Mapping[str, Rival], best_fixed: str | None
 ) -> tuple[WinnerComparison, ...]:
     """The winner against every baseline, the best fixed method first.
 
     Args:
-        winner: the test images that it classifies correctly.
+        winner: the test images that it classifies correctly, or its error on each.
         parameters: its trainable parameters.
         rivals: the baselines by name.
         best_fixed: the baseline that was chosen, without the test split, as the one to beat.
     """
     names = sorted(rivals, key=lambda name: name != best_fixed)
-    pairs = {name: winner.against(rivals[name].correct) for name in names}
+    pairs = {name: paired(winner, rivals[name].judged) for name in names}
     others = [name for name in names if name != best_fixed]
     adjusted = dict(zip(others, holm([pairs[name].p for name in others]), strict=True))
     return tuple(
@@ -54,13 +57,19 @@ def compare_winner(
             best_fixed=name == best_fixed,
             winner_parameters=parameters,
             baseline_parameters=rivals[name].parameters,
-            only_winner=pair.only_first,
-            only_baseline=pair.only_second,
+            both=getattr(pair, "both", None),
+            only_winner=getattr(pair, "only_first", None),
+            only_baseline=getattr(pair, "only_second", None),
             p_adjusted=adjusted.get(name, pair.p),
-            verdict=verdict(pair.difference, adjusted.get(name, pair.p)),
+            verdict=verdict_of(pair, adjusted.get(name, pair.p)),
         )
         for name, pair in pairs.items()
     )
+
+
+def verdict_of(pair: PairedImages | PairedErrors, p: float) -> Verdict:
+    """What can be said of the first of two models: the more accurate one, or that of less error, is better."""
+    return verdict(pair.difference if isinstance(pair, PairedImages) else -pair.difference, p)
 
 
 def verdict(difference: float, p: float) -> Verdict:
@@ -81,6 +90,11 @@ def winner_statement(found: WinnerComparison, method: str) -> str:
     }[found.verdict]
     low, high = found.interval
     p = p_text(found.p_adjusted) + ("" if found.p_adjusted == found.p else " after Holm")
+    if found.only_winner is None:
+        return _sentence(
+            f"{conclusion}: {found.difference:+.3f} in mean squared error (95 %: {low:+.3f} to {high:+.3f}; {p}; on "
+            f"{found.images} test images), {found.winner_parameters:,} against {found.baseline_parameters:,} parameters"
+        )
     return _sentence(
         f"{conclusion}: {points(found.difference)} points (95 %: {points(low)} to {points(high)}; {p}; of "
         f"{found.images} test images {found.only_winner} are right with {method} alone, {found.only_baseline} with "
@@ -128,16 +142,18 @@ def _sentence(text: str) -> str:
 def comparisons(results: Results) -> tuple[WinnerComparison, ...]:
     """The winner of a run against its baselines, as far as they have been tested."""
     tested, pick = results.test, results.pick
-    if tested is None or pick is None:
+    winner = None if tested is None else tested.judged
+    if tested is None or winner is None or pick is None:
         return ()
     rivals = {}
     for name, trained in results.baselines.items():
         method = space_label(trained.space)
-        if name in tested.baselines_correct:
+        judged = tested.baselines_correct.get(name) or tested.baselines_errors.get(name)
+        if judged is not None:
             known = f"{method} at {trained.lr:g}" if name == BEST_FIXED else method
-            rivals[name] = Rival(tested.baselines_correct[name], trained.parameters, known)
+            rivals[name] = Rival(judged, trained.parameters, known)
     # Never the one with the best test accuracy: that would be chosen by the images on which it is then compared.
-    return compare_winner(tested.correct, pick.parameters, rivals, BEST_FIXED if BEST_FIXED in rivals else None)
+    return compare_winner(winner, pick.parameters, rivals, BEST_FIXED if BEST_FIXED in rivals else None)
 
 
 def _judged_by_search_split(race: RaceSummary) -> str:
@@ -153,7 +169,13 @@ def _judged_by_search_split(race: RaceSummary) -> str:
 
 def _of_teachers(teachers: TeacherSummary, race: RaceSummary) -> str:
     """What is known of being taught: the race judged plain trainings."""
-    if teachers.discarded and teachers.own_accuracy is not None:
+    if teachers.discarded and teachers.own_error is not None:
+        return (
+            f"Taught by {teachers.count} models the winner had a mean squared error of {teachers.own_error:.3f} on its "
+            f"own training images, more than the {race.winner.last.judged or 0.0:.3f} out of fold, so it was trained "
+            "on the labels."
+        )
+    if teachers.discarded and teachers.own_accuracy is not None and race.winner.last.accuracy is not None:
         known, unseen = (f"{100 * share:.1f} %" for share in (teachers.own_accuracy, race.winner.last.accuracy))
         return (
             f"Taught by {teachers.count} models the winner knew {known} of its own training images, fewer than the "
@@ -168,15 +190,23 @@ def _of_teachers(teachers: TeacherSummary, race: RaceSummary) -> str:
 def _of_refit(results: Results) -> list[str]:
     """What the refit of the search's winner added on the test split; nothing after a race, and without a refit."""
     tested, refit = results.test, results.refit
-    if tested is None or tested.correct_inherited is None or refit is None or not refit.steps or results.race:
+    if tested is None or refit is None or not refit.steps or results.race:
         return []
-    pair = tested.correct.against(tested.correct_inherited)
+    after, before = tested.judged, tested.correct_inherited or tested.errors_inherited
+    if after is None or before is None:
+        return []
+    pair = paired(after, before)
     low, high = pair.interval
     conclusion = {
         "better": "The refit made the winner better",
         "worse": "The refit made the winner worse",
         "no difference": "No difference between the refitted winner and its inherited weights can be told",
-    }[verdict(pair.difference, pair.p)]
+    }[verdict_of(pair, pair.p)]
+    if isinstance(pair, PairedErrors):
+        return [
+            f"{conclusion}: {pair.difference:+.3f} in mean squared error (95 %: {low:+.3f} to {high:+.3f}; "
+            f"{p_text(pair.p)}; on {pair.images} test images)."
+        ]
     return [
         f"{conclusion}: {points(pair.difference)} points (95 %: {points(low)} to {points(high)}; {p_text(pair.p)}; of "
         f"{pair.images} test images {pair.only_first} are right after it alone, {pair.only_second} before it alone)."
@@ -208,5 +238,10 @@ def statements(results: Results, method: str) -> tuple[str, ...]:
         found.append(
             "An image counts as right if all of its labels are, those said whose probability is above one half; "
             "accuracies are the share of such images."
+        )
+    if tested is not None and not words_of(tested.splits.task).right_or_wrong:
+        found.append(
+            "Squared errors are of standardised targets, the mean over them: 1 is what always saying the mean of the "
+            "training images has, on images like these."
         )
     return (*found, *cautions(results))

@@ -207,4 +207,7 @@ def _finished(tasks: Sequence[SweepTask], workspace: Workspace) -> dict[str, Tas
 def _brief(outcome: TaskOutcome) -> str:
     if outcome.report is None:
         return str(outcome.error)
-    return f"{100 * outcome.report.winner.test_accuracy:.1f} % on the test split"
+    winner = outcome.report.winner
+    if winner.test_accuracy is None:
+        return f"mean squared error {winner.test_error:.3f} on the test split"
+    return f"{100 * winner.test_accuracy:.1f} % on the test split"

@@ -13,6 +13,7 @@ from glorasearch.data.sources.vtab import CLASSES, GROUPS, LISTS
 from glorasearch.errors import ConfigError, DataError, InputError
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.paths import anchored, split_scheme
+from glorasearch.tasks.kinds import words_of
 
 PLACEHOLDER: Final = "{task}"
 EVERY_VTAB_TASK: Final = "vtab"
@@ -57,6 +58,11 @@ def load_sweep(path: Path, overrides: Sequence[str], wanted: str) -> list[SweepT
             f"{path}: export.path is one place for all tasks; write {PLACEHOLDER} into it, or leave it out"
         )
     overridden = any(override.partition("=")[0].strip() == "data.source" for override in overrides)
+    if not words_of(template.data.task).right_or_wrong:
+        raise ConfigError(
+            f"{path}: data.task is {template.data.task!r}, but a sweep is the mean of accuracies, which numbers do not "
+            "have: run each task by itself, and compare the runs"
+        )
     tasks: list[SweepTask] = []
     for name in _names(wanted, vtab=pattern.startswith(_VTAB)):
         source = pattern.replace(PLACEHOLDER, name)

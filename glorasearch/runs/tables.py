@@ -32,7 +32,7 @@ def write_tables(folder: Path, splits: Splits, outputs: TestOutputs, temperature
         RunError: naming the file that cannot be written, and the remedy.
     """
     names, task = splits.class_names, splits.test.task
-    shares = task.probabilities(outputs.logits.double() / temperature).tolist()
+    shares = task.said(outputs.logits, temperature).tolist()
     predicted, labels = outputs.predicted.tolist(), splits.test.labels.tolist()
     asked = zip(splits.files["test"], labels, predicted, shares, strict=True)
     predictions = (
@@ -46,6 +46,11 @@ def write_tables(folder: Path, splits: Splits, outputs: TestOutputs, temperature
         for file, label in zip(splits.files[role], split.labels.tolist(), strict=True)
     )
     header = ["file", "label", "predicted", *(f"probability of {name}" for name in names)]
+    if not task.right_or_wrong:
+        header = ["file", *names, *(f"predicted {name}" for name in names)]
+        wanted = task.said(splits.test.labels).tolist()
+        rows = zip(splits.files["test"], wanted, shares, strict=True)
+        predictions = ([file, *(f"{value:.{SIGNIFICANT}g}" for value in (*own, *row))] for file, own, row in rows)
     return {
         PREDICTIONS: _write(folder / PREDICTIONS, header, predictions),
         SPLITS: _write(folder / SPLITS, ["split", "file", "label"], files),

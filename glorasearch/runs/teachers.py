@@ -1,9 +1,9 @@
 """Distillation of the race's best into the pick: teachers, mixed images, and a student of them.
 
 Teachers are the best candidates of different methods, each trained several times with another seed. Their mean
-probabilities (of classes, or of each label), each at the temperature of its candidate's out-of-fold fit but never below
-1, are what the student learns on mixed images (mixup, Zhang et al. 2018, with soft targets as in Beyer et al. 2022) and
-on the originals.
+probabilities (of classes, or of each label) or numbers, each at the temperature of its candidate's out-of-fold fit but
+never below 1, are what the student learns on mixed images (mixup, Zhang et al. 2018, with soft targets as in Beyer et
+al. 2022) and on the originals.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def choose_teachers(race: RaceResult, count: int, orders: int) -> list[Teacher]:
     Those that were judged on fewer folds, or that diverged, do not teach.
     """
     folds = race.candidates[0].last.folds
-    able = [one for one in race.candidates if one.last.folds == folds and one.last.beta is not None]
+    able = [one for one in race.candidates if one.last.folds == folds and not one.last.diverged]
     first = {one.name: one for one in reversed(able)}
     ordered = [one for one in able if first[one.name] is one]
     ordered += [one for one in able if first[one.name] is not one]
@@ -216,7 +216,8 @@ def _part(chosen: Sequence[int], members: int, size: int) -> str:
 
 
 def _beta(teacher: Teacher) -> float:
-    """The inverse temperature of its candidate, at most 1: a teacher's answers are softened, never sharpened.
+    """The inverse temperature of its candidate, at most 1: a teacher's answers are softened, never sharpened. Numbers
+    have none: they stay.
 
     The fits were 0.3 to 0.8 in our measurements (`docs/search-quality-notes.md`); none above 1 was tried.
     """

@@ -8,8 +8,15 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from glorasearch.config import MOST_BATCH, Config, ListOf, Precision, Role, Seed
-from glorasearch.search.objectives import COSTS, DEFAULT_OBJECTIVES, Cost, Objective, is_quality
-from glorasearch.space import CLASS_METRICS, WITHOUT_BOUND, Fitness
+from glorasearch.search.objectives import (
+    COSTS,
+    DEFAULT_OBJECTIVES,
+    OF_NUMBERS_OBJECTIVES,
+    Cost,
+    Objective,
+    is_quality,
+)
+from glorasearch.space import CLASS_METRICS, OF_NUMBERS, WITHOUT_BOUND, Fitness
 
 Sampler = Literal["evolution", "random", "tpe", "nsga2"]
 SAMPLERS: Final[Mapping[Sampler, str]] = {
@@ -47,9 +54,11 @@ class SearchConfig(Config):
     they are. `balanced_accuracy`: the mean over classes of the share of their images that are correct. `macro_f1`: the
     mean over classes of the F1 score; a class counts if an image has it or is taken for it. `auc`: the mean over
     classes of the area under the ROC curve of one class against the rest, by the softmax of the logits; for it every
-    candidate is evaluated to the end. Ties go to the higher accuracy, or if that is equal, too, to the lower
-    cross-entropy. With `nsga2` it says which of the trials wins, and has to be one of `objectives`; if it is not given
-    there, the first of them that is a part of the score, or `tempered` if `objectives` are not given either."""
+    candidate is evaluated to the end. With `data.task = "regress"` there is one fitness, and it is the default:
+    `squared_error`, the mean squared error of standardised targets. Ties go to the higher accuracy, or if that is
+    equal, too, to the lower cross-entropy. With `nsga2` it says which of the trials wins, and has to be one of
+    `objectives`; if it is not given there, the first of them that is a part of the score, or `tempered` if `objectives`
+    are not given either."""
     objectives: ListOf[Objective] = DEFAULT_OBJECTIVES
     """What `nsga2` breeds by, two or more: any `fitness`, and what a subnet costs, the head excluded. `parameters`.
     `bytes`: of its adapters in float32, with the directions that are stored but not trained. `latency`: milliseconds of
@@ -166,12 +175,21 @@ class SearchConfig(Config):
         """What the front is of: the objectives, or else parameters, and accuracy or a fitness that is like it."""
         if self.sampler == "nsga2":
             return self.objectives
-        return (self.fitness if self.fitness in CLASS_METRICS else "accuracy"), "parameters"
+        return (self.fitness if self.fitness in (*CLASS_METRICS, *OF_NUMBERS) else "accuracy"), "parameters"
 
     @property
     def costs(self) -> tuple[Cost, ...]:
         """What is counted of every trial's subnet beside the parameters."""
         return tuple(name for name in COSTS if name != "parameters" and name in self.optimised)
+
+    def of_numbers(self) -> Self:
+        """The same search of numbers: what is not given of fitness and objectives is what there is of them."""
+        found = self.model_copy()
+        if "fitness" not in self.model_fields_set:
+            found.__dict__["fitness"] = OF_NUMBERS[0]
+        if self.sampler == "nsga2" and self.objectives == DEFAULT_OBJECTIVES:
+            found.__dict__["objectives"] = OF_NUMBERS_OBJECTIVES
+        return found
 
     def lag(self, *, in_order: bool) -> int | None:
         """The early-stopping lag; None for the batches before. `in_order`: one candidate is evaluated at a time."""

@@ -19,6 +19,8 @@ MEASURED_COSTS: Final[tuple[Cost, ...]] = ("latency", "training_flops")
 """Those that need the model."""
 Objective = Literal[Fitness, Cost]
 DEFAULT_OBJECTIVES: Final[tuple[Objective, ...]] = ("accuracy", "parameters")
+OF_NUMBERS_OBJECTIVES: Final[tuple[Objective, ...]] = ("squared_error", "parameters")
+"""The default where images have numbers."""
 
 
 def is_quality(objective: Objective) -> TypeGuard[Fitness]:

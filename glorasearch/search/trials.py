@@ -14,6 +14,7 @@ from glorasearch.search.objectives import COSTS, Cost, Objective, is_quality, ri
 from glorasearch.space import (
     CLASS_METRICS,
     FITNESSES,
+    OF_NUMBERS,
     EvaluationTask,
     Fitness,
     Score,
@@ -40,8 +41,10 @@ _SCORE_FIELDS: Final = tuple(one.name for one in fields(Score))
 _COUNTED: Final[tuple[Cost, ...]] = tuple(name for name in COSTS if name != PARAMETERS)
 _MEASURED: Final = tuple(one.name for one in fields(Score) if one.default is MISSING)
 """The parts of every score."""
-_OF_IMAGES_SEEN: Final = (*FITNESSES, *CLASS_METRICS, "beta", "temperature")
+_OF_IMAGES_SEEN: Final = (*FITNESSES, *CLASS_METRICS, *OF_NUMBERS, "beta", "temperature")
 """Of an evaluation that stopped early these are of its hardest images only, so their attributes start with `seen_`."""
+_NOT_OF_NUMBERS: Final = ("accuracy", "temperature", "correct", "cross_entropy", "tempered", "beta")
+"""What a score of numbers does not have."""
 
 Rank = tuple[float, float, float, int]
 """Sorts trials, the best first: fitness, two tie-breaks, trial number."""
@@ -121,7 +124,8 @@ class TrialRecord:
         """The trial and its score as one row; accuracy, cross-entropy and the like are those of the images seen."""
         row = {name: self.costs.get(name) for name in _COUNTED}
         names = (name for name in self.COLUMNS if name not in row)
-        return {name: getattr(self if hasattr(self, name) else self.score, name) for name in names} | row
+        found = {name: getattr(self if hasattr(self, name) else self.score, name) for name in names} | row
+        return found if self.score.right_or_wrong else found | dict.fromkeys(_NOT_OF_NUMBERS)
 
     def value(self, objective: Objective) -> float:
         """What it is worth, or costs; of a part of the score of a trial that was stopped early the bound."""
@@ -132,7 +136,8 @@ class TrialRecord:
     def to_attrs(self) -> dict[str, Any]:
         """The user attributes that a trial gains when it gets its score."""
         score = self.score
-        names = ("accuracy", "temperature", *_SCORE_FIELDS)
+        left_out = () if score.right_or_wrong else _NOT_OF_NUMBERS
+        names = (name for name in ("accuracy", "temperature", *_SCORE_FIELDS) if name not in left_out)
         values = {name: getattr(score, name) for name in names}
         attrs: dict[str, Any] = {"origin": "evaluated" if self.reused_from is None else "reused"}
         attrs |= {_attribute(name, score.stopped_early): value for name, value in values.items() if value is not None}
@@ -146,13 +151,19 @@ class TrialRecord:
             SearchError: if a part of the score is not there, which earlier versions did not measure.
         """
         keys = {name: _attribute(name, "bound" in attrs) for name in _SCORE_FIELDS}
+        if keys["squared_error"] in attrs:
+            known = {name: attrs[key] for name, key in keys.items() if key in attrs}
+            return cls._stored(number, attrs, Score.of_numbers(**known))
         lacking = [name for name, key in keys.items() if name in _MEASURED and key not in attrs]
         if lacking:
             raise SearchError(
                 f"trial {number} is of an earlier version, which did not record {', '.join(lacking)}; give the search "
                 "another name, or start over with --fresh"
             )
-        score = Score(**{name: attrs[key] for name, key in keys.items() if key in attrs})
+        return cls._stored(number, attrs, Score(**{name: attrs[key] for name, key in keys.items() if key in attrs}))
+
+    @classmethod
+    def _stored(cls, number: int, attrs: Mapping[str, Any], score: Score) -> Self:
         origin = attrs.get("reused_from"), attrs.get(START), tuple(attrs.get(PARENTS, ())), _costs(attrs)
         return cls(number, attrs[SUBNET], attrs[PARAMETERS], score, *origin)
 
@@ -184,8 +195,8 @@ def rank(fitness: Fitness, record: TrialRecord) -> Rank:
 
     Accuracy: higher is better, ties go to the lower mean cross-entropy. Cross-entropy, tempered or not: lower is
     better, ties go to the higher accuracy, those of tempered ones to the lower plain cross-entropy: a candidate that
-    errs nowhere is tempered to 0. Metrics that take classes alike: higher is better, ties go as those of tempered
-    ones. Remaining ties go to the earlier trial.
+    errs nowhere is tempered to 0. Squared error: lower is better. Metrics that take classes alike: higher is better,
+    ties go as those of tempered ones. Remaining ties go to the earlier trial.
     """
     accuracy, cross_entropy = -record.score.accuracy, record.score.cross_entropy
     if fitness == "accuracy":

@@ -31,15 +31,16 @@ the generations both searches are the same. They differ only in what is recorded
 **A stopped subnet that is drawn again** need not be evaluated again: thresholds of later trials come from more subnets,
 so they are at least as good, and its bound is strictly worse than theirs too.
 
-**Rounding does no harm.** Each image's cross-entropy, at each temperature, is rounded once to a whole multiple of
-2⁻³⁰ nats. A sum of such numbers below `EXACT` = 2²³ nats is a float64, so adding them up is exact in any order; a sum
-that is not below it evaluates to no less than it. So with `bound = min(sum so far, EXACT) / N` and the score being
-`(sum of all) / N`, both divided by the same N, a bound above the threshold means a score above the threshold. Taking
-the least over the temperatures rounds nothing and keeps the order: where no sum so far, cut off at `EXACT`, exceeds
-the sum of all at its temperature, the least of the former does not exceed the least of the latter. Values that are
-not finite stop nothing, and an image has them at every temperature or at none: such a candidate is evaluated to its
-end and is an error, as without a threshold. Means over classes are of whole numbers: each quotient, their sum and its
-quotient by the number of classes are rounded once, and rounding keeps the order.
+**Rounding does no harm.** Each image's cross-entropy, at each temperature, is rounded once to a whole multiple of 2⁻³⁰
+nats. A sum of such numbers below `EXACT` = 2²³ nats is a float64, so adding them up is exact in any order; a sum that
+is not below it evaluates to no less than it. So with `bound = min(sum so far, EXACT) / N` and the score being `(sum of
+all) / N`, both divided by the same N, a bound above the threshold means a score above the threshold. Taking the least
+over the temperatures rounds nothing and keeps the order: where no sum so far, cut off at `EXACT`, exceeds the sum of
+all at its temperature, the least of the former does not exceed the least of the latter. Values that are not finite stop
+nothing, and an image has them at every temperature or at none: such a candidate is evaluated to its end and is an
+error, as without a threshold. Squared errors are not negative either, and are rounded and added up alike, in squared
+standard deviations in place of nats. Means over classes are of whole numbers: each quotient, their sum and its quotient
+by the number of classes are rounded once, and rounding keeps the order.
 
 It remains that an image's cross-entropy must be a function of image and candidate. All images are scored in chunks of
 one size that hold the same images in the same places, with or without a threshold, so this holds wherever the same

@@ -51,7 +51,8 @@ class EvaluationResult:
         if self.score is None or self.score.total <= 0:
             return "the evaluation saw no images"
         if not math.isfinite(self.score.cross_entropy):
-            return f"the mean cross-entropy is {self.score.cross_entropy}"
+            what = "cross-entropy" if self.score.right_or_wrong else "squared error"
+            return f"the mean {what} is {self.score.cross_entropy}"
         return None
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 from glorasearch.space.class_counts import ClassCounts
 
-Fitness = Literal["tempered", "accuracy", "cross_entropy", "balanced_accuracy", "macro_f1", "auc"]
+Fitness = Literal["tempered", "accuracy", "cross_entropy", "balanced_accuracy", "macro_f1", "auc", "squared_error"]
 """What a search optimises.
 
 - `tempered`: the mean cross-entropy in nats at the candidate's own best temperature, `min over beta in BETAS of
@@ -18,15 +18,23 @@ Fitness = Literal["tempered", "accuracy", "cross_entropy", "balanced_accuracy", 
 - `balanced_accuracy`: the mean over classes of the share of their images that are correct.
 - `macro_f1`: the mean over classes of the F1 score; a class counts if an image has it or is taken for it.
 - `auc`: the mean over classes of the area under the ROC curve of one class against the rest.
+- `squared_error`: of numbers, the mean squared error of targets that are standardised by the training images.
 """
 FITNESSES: Final[tuple[Fitness, ...]] = ("tempered", "accuracy", "cross_entropy")
-"""Those that every score has."""
+"""Those that every score of classes or labels has."""
+OF_NUMBERS: Final[tuple[Fitness, ...]] = ("squared_error",)
+"""Those that a score of numbers has, which has no others."""
 CLASS_METRICS: Final[tuple[Fitness, ...]] = ("balanced_accuracy", "macro_f1", "auc")
 """Those that take classes alike: a score has the ones that its task asks for."""
 WITHOUT_BOUND: Final[tuple[Fitness, ...]] = ("auc",)
 """Those that some of the images say too little of: for them every candidate is evaluated to the end."""
 _HIGHER_IS_BETTER: Final[tuple[Fitness, ...]] = ("accuracy", *CLASS_METRICS)
-_WRITTEN: Final = {"macro_f1": "macro F1", "auc": "AUC", "balanced_accuracy": "balanced accuracy"}
+_WRITTEN: Final = {
+    "macro_f1": "macro F1",
+    "auc": "AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "squared_error": "squared error",
+}
 
 
 def higher_is_better(fitness: Fitness) -> bool:
@@ -52,7 +60,7 @@ class ScoreSums(NamedTuple):
     correct: int
     nats: tuple[float, ...]
     """Sum of their cross-entropies at each of `BETAS`, exact as `glorasearch.space.early_stopping` says; nan or inf if
-    one of them is."""
+    one of them is. Of numbers the sum of their squared errors, which no temperature changes."""
     classes: ClassCounts | None = None
     """Counts by class, if they were asked for."""
     auc: float | None = None
@@ -106,13 +114,28 @@ class Score:
     """Of the images seen, as are the next two: a metric that takes classes alike, if the task asks for it."""
     macro_f1: float | None = None
     auc: float | None = None
+    squared_error: float | None = None
+    """Of numbers, which are neither right nor wrong: then the loss, and what stands for accuracy, cross-entropies and
+    temperature means nothing."""
 
     @classmethod
     def of(
-        cls, sums: ScoreSums, total: int, *, seconds: float = 0.0, bound: float | None = None, seen: int | None = None
+        cls,
+        sums: ScoreSums,
+        total: int,
+        *,
+        seconds: float = 0.0,
+        bound: float | None = None,
+        seen: int | None = None,
+        numbers: bool = False,
     ) -> Self:
-        """The score that sums over `seen` of `total` images make; over all of them if `seen` is not given."""
+        """The score that sums over `seen` of `total` images make; over all of them if `seen` is not given.
+
+        With `numbers` the sums are of squared errors.
+        """
         images = total if seen is None else seen
+        if numbers:
+            return cls.of_numbers(sums.cross_entropy / images, total, seconds=seconds, bound=bound, stopped_after=seen)
         return cls(
             correct=sums.correct,
             total=total,
@@ -126,6 +149,16 @@ class Score:
             macro_f1=None if sums.classes is None else sums.classes.macro_f1,
             auc=sums.auc,
         )
+
+    @classmethod
+    def of_numbers(cls, squared_error: float, total: int, **others: Any) -> Self:
+        """The score of numbers; `others` are fields of their own name."""
+        return cls(0, total, squared_error, squared_error, 1.0, squared_error=squared_error, **others)
+
+    @property
+    def right_or_wrong(self) -> bool:
+        """Whether images are right or wrong, so that there are an accuracy and a temperature."""
+        return self.squared_error is None
 
     @property
     def temperature(self) -> float:

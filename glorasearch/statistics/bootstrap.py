@@ -35,17 +35,17 @@ def resampled(images: int, resamples: int, seed: int) -> Iterator[tuple[int, Flo
         yield start, np.stack(drawn, axis=1).astype(np.float64)
 
 
-def bootstrap_interval(value: float, found: Floats, high: float) -> tuple[float, float] | None:
+def bootstrap_interval(value: float, found: Floats, low: float, high: float) -> tuple[float, float] | None:
     """95 % interval of a value from what was found in resamples `(r,)` (Efron 1979).
 
     Their percentiles, moved by the difference between the value and the mean of the resamples, which a calibration
-    error for one is above, and cut at 0 and `high`. None where resamples do not differ: they say nothing then.
+    error for one is above, and cut at `low` and `high`. None where resamples do not differ: they say nothing then.
     """
     found = found[np.isfinite(found)]
     if len(found) < 2 or np.ptp(found) == 0:
         return None
     below, above = np.percentile(found, _TAILS) - found.mean() + value
-    return max(0.0, float(below)), min(high, float(above))
+    return max(low, float(below)), min(high, float(above))
 
 
 class Groups:

@@ -31,9 +31,12 @@ Given a temperature, the last two are also of logits divided by it: `log_loss_te
 """
 LabelMetric = Literal["subset_accuracy", "map", "macro_f1", "micro_f1", "auc", "log_loss"]
 """What is measured of predictions of any number of labels an image (`glorasearch.statistics.label_metrics`)."""
-Metric = Literal[ClassMetric, LabelMetric]
+NumberMetric = Literal["r2", "mae", "rmse"]
+"""What is measured of predicted numbers (`glorasearch.statistics.number_metrics`)."""
+Metric = Literal[ClassMetric, LabelMetric, NumberMetric]
 METRICS: Final[tuple[ClassMetric, ...]] = get_args(ClassMetric)
 LABEL_METRICS: Final[tuple[LabelMetric, ...]] = get_args(LabelMetric)
+NUMBER_METRICS: Final[tuple[NumberMetric, ...]] = get_args(NumberMetric)
 TEMPERED: Final = "{}_tempered"
 """Name of a metric of logits divided by a temperature."""
 BINS: Final = 15
@@ -41,6 +44,8 @@ AUC_WORK: Final = 2 * 10**8
 """Images x classes x resamples of an area under a curve, at most; but there are always `FEWEST` resamples."""
 FEWEST: Final = 100
 _SLOW: Final = frozenset({"auc", "map"})
+_UNBOUNDED: Final = ("log_loss", "mae", "rmse")
+"""How names of metrics without an upper end start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +115,8 @@ def estimates(
                 drawn[name].append(statistic(counts[:, : most[name] - start]))
     found: dict[str, Estimate] = {}
     for name, value in values.items():
-        high = math.inf if name.startswith("log_loss") else 1.0
-        interval = bootstrap_interval(value, np.concatenate(drawn[name]), high) if drawn[name] else None
+        low, high = -math.inf if name == "r2" else 0.0, math.inf if name.startswith(_UNBOUNDED) else 1.0
+        interval = bootstrap_interval(value, np.concatenate(drawn[name]), low, high) if drawn[name] else None
         found[name] = Estimate(value if math.isfinite(value) else None, interval, most[name])
     return found
 

@@ -1,4 +1,5 @@
-"""What is asked of an image: one class of several, or each of several labels; all that depends on it, in one object."""
+"""What is asked of an image: one class of several, each of several labels, or numbers; all that depends on it, in one
+object."""
 
 from typing import TYPE_CHECKING
 
@@ -7,8 +8,16 @@ from glorasearch.tasks.kinds import TaskKind
 
 if TYPE_CHECKING:
     from glorasearch.tasks.base import Task
-    from glorasearch.tasks.table import CLASSIFY, MULTILABEL, task_of
+    from glorasearch.tasks.regress import Regress, Standard
+    from glorasearch.tasks.table import CLASSIFY, MULTILABEL, task_from, task_of
 
-__all__ = ["CLASSIFY", "MULTILABEL", "Task", "TaskKind", "task_of"]
+__all__ = ["CLASSIFY", "MULTILABEL", "Regress", "Standard", "Task", "TaskKind", "task_from", "task_of"]
 
-__getattr__ = lazy_names(__name__, {"base": ("Task",), "table": ("CLASSIFY", "MULTILABEL", "task_of")})
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "base": ("Task",),
+        "regress": ("Regress", "Standard"),
+        "table": ("CLASSIFY", "MULTILABEL", "task_from", "task_of"),
+    },
+)

@@ -26,6 +26,9 @@ class Task(ABC):
     kind: ClassVar[TaskKind]
     exclusive: ClassVar[bool]
     """Whether an image has one class, so that classes can be balanced, stratified and confused."""
+    right_or_wrong: ClassVar[bool] = True
+    """Whether what is said of an image is right or wrong, so that there are an accuracy and probabilities, which a
+    temperature makes fit; else there is the loss alone."""
 
     @property
     def words(self) -> Words:
@@ -45,6 +48,10 @@ class Task(ABC):
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
         """`(..., outputs)` probabilities of logits `(..., outputs)`."""
+
+    def said(self, outputs: Tensor, temperature: float = 1.0) -> Tensor:
+        """What people are told of outputs `(N, outputs)`: probabilities of logits divided by a temperature."""
+        return self.probabilities(outputs.double() / temperature)
 
     def teacher_of(self, logits: Tensor) -> Tensor:
         """The target of distillation: the probabilities of logits, without a gradient."""
@@ -108,6 +115,23 @@ class Task(ABC):
         """`(K, N)`: the same of logits multiplied by each of `betas` `(K,)`."""
 
     # Data, report, export
+
+    def fitted(self, targets: Array) -> Task:
+        """The task, once the targets `(N, ...)` of the training images are known."""
+        return self
+
+    def encoded(self, targets: Array) -> Array:
+        """Targets as a training learns them."""
+        return targets
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What makes the same task in another process, as JSON (`glorasearch.tasks.table.task_from`)."""
+        return {"task": self.kind}
+
+    def targets_fault(self, targets: Array, names: Sequence[str]) -> str | None:
+        """Why nothing can be learnt from the targets of the training images, whose outputs have these names."""
+        return None
 
     @abstractmethod
     def strata(self, targets: Array) -> npt.NDArray[np.int64]:

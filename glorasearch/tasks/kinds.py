@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from glorasearch.statistics import LABEL_METRICS, METRICS, Metric
+from glorasearch.statistics import LABEL_METRICS, METRICS, NUMBER_METRICS, Metric
 
-TaskKind = Literal["classify", "multilabel"]
-"""What is asked of an image: `classify`, which one of the classes; `multilabel`, which of the labels."""
+TaskKind = Literal["classify", "multilabel", "regress"]
+"""What is asked of an image: `classify`, which one of the classes; `multilabel`, which of the labels; `regress`, one or
+several numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +20,28 @@ class Words:
     """What an output stands for, in the singular."""
     outputs: str
     accuracy: str
-    """What `accuracy` is the share of."""
+    """What `accuracy` is the share of; empty where nothing is right or wrong."""
     metrics: tuple[Metric, ...]
     """That can be measured."""
+    because: str = ""
+    """Why something does not fit the task."""
+
+    @property
+    def right_or_wrong(self) -> bool:
+        """Whether what is said of an image is right or wrong."""
+        return bool(self.accuracy)
 
 
 WORDS: Final[dict[TaskKind, Words]] = {
     "classify": Words("class", "classes", "accuracy", METRICS),
-    "multilabel": Words("label", "labels", "subset accuracy (all labels of an image right)", LABEL_METRICS),
+    "multilabel": Words(
+        "label",
+        "labels",
+        "subset accuracy (all labels of an image right)",
+        LABEL_METRICS,
+        'an image has any number of labels (data.task = "multilabel")',
+    ),
+    "regress": Words("target", "targets", "", NUMBER_METRICS, 'targets are numbers (data.task = "regress")'),
 }
 
 

@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 from optuna.study import StudyDirection
 
-from glorasearch.db import SummarisingStorage, TrialStorage
+from glorasearch.db import RaceStore, SummarisingStorage, TrialStorage
+from glorasearch.race import standing
 from glorasearch.runs import Workspace
+from glorasearch.runs.fold_scores import fold_score
 from glorasearch.runs.points import Searched
+from glorasearch.runs.results import Results
+from glorasearch.space import BETAS
 
 Bench = Any
 Call = Callable[..., tuple[int, str, str]]
@@ -70,3 +74,29 @@ def test_an_area_under_the_curve_needs_two_classes_to_search_by(
 
     assert code == 2
     assert f"{key} asks for 'auc', but all images of the search split have one label" in err
+
+
+@pytest.mark.parametrize("judge", ["macro_f1", "auc"])
+def test_a_race_by_a_metric_that_takes_classes_alike(judge: str, make_bench: Callable[..., Bench], call: Call) -> None:
+    bench = make_bench(
+        "race.enabled=true", f"race.judge={judge}", 'race.methods=["lora"]', "race.rates=[1e-3, 1e-2]", "race.named=0",
+        "race.finalists=0", "race.steps=20", "race.folds=2", "race.rungs=[2]", "refit.teachers=0", "refit.steps=5",
+        "report.baselines=[]", "report.steps=2", "train.steps=5", "search.trials=2", "search.population=2",
+        "search.parents=2", f"search.fitness={judge}", "report.chance_subnets=0", "data.train=100", "data.search=40",
+        "data.test=20", "train.lr=1e-2", "search.start=[]",
+    )  # fmt: skip
+    bench.finish()
+    race = Results(bench.record.stages).race
+    assert race is not None
+    assert race.judge == judge
+    judged = [candidate.last.judged for candidate in race.candidates]
+    assert None not in judged
+    assert judged == sorted(judged, key=lambda value: -(value or 0.0))
+    members = RaceStore(Workspace.open(bench.workspace).database).list("tiny")
+    stored = [fold_score(member) for member in members if member.label == race.candidates[0].label]
+    assert len(stored) == 2
+    assert standing(stored, BETAS, race.judge).judged == judged[0]
+    name = {"macro_f1": "macro F1", "auc": "AUC"}[judge]
+    assert f"{name} {judged[0]:.3f} out of fold" in " ".join(bench.report["statements"])
+    code, out, _ = call("show", "tiny", *bench.place)
+    assert (code, f"race: {name} out of fold" in out) == (0, True)

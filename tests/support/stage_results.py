@@ -35,7 +35,7 @@ PILOT: dict[str, Any] = {
 def candidate(name: str, kind: str, accuracy: float, **changes: Any) -> dict[str, Any]:
     """A candidate of a race, as JSON."""
     key = "race.methods." + name if kind == "method" else "space"
-    score = {"rung": 1, "folds": 2, "images": 40, "accuracy": accuracy, "tempered": 1.25, "beta": 0.5}
+    score = {"rung": 1, "folds": 2, "images": 40, "accuracy": accuracy, "tempered": 1.25, "beta": 0.5, "judged": None}
     return {
         "name": name, "kind": kind, "space_key": key, "parameters": 1234, "rate": 3e-3, "start": "fresh",
         "scores": [score, score | {"rung": 2, "folds": 5, "images": 100}], "steps": 2000, "seconds": 2.0,
@@ -76,7 +76,8 @@ RESULTS: dict[str, dict[str, Any]] = {
         "best_searched": {key: value for key, value in WINNER.items() if key != "subnet"} | {"search_fitness": 0.9},
         "race": None,
         "winner": WINNER
-        | {"name": "trial 3", "kind": "searched", "test_accuracy": 0.625, "test_accuracy_inherited": 0.5},
+        | {"name": "trial 3", "kind": "searched", "test_accuracy": 0.625, "test_accuracy_inherited": 0.5,
+           "test_error": None, "test_error_inherited": None},
         "refit": {
             "steps": 5, "kept_step": None, "seconds": 1.0, "start": "inherited", "lr": 1e-3, "teachers": None,
             "judged": None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from glorasearch.data.sources.folder import SPLIT_FOLDERS
 from glorasearch.data.sources.image_files import each_file_once
 from glorasearch.data.sources.source_splits import SourceSplits
 from glorasearch.errors import DataError
-from glorasearch.tasks.kinds import TaskKind
+from glorasearch.tasks.kinds import TaskKind, words_of
 
 SPLIT: Final = "split"
 """Name of the column that says in which split an image is."""
@@ -28,6 +29,7 @@ _ROLES: Final = {name: role for role, names in SPLIT_FOLDERS.items() for name in
 FORM: Final = {
     "classify": "file,label and a line an image, such as photos/1.jpg,cat",
     "multilabel": "file,cat,dog and a line an image with 0 or 1 for each label, such as photos/1.jpg,1,0",
+    "regress": "file,age,height and a line an image with a number for each target, such as photos/1.jpg,34,1.71",
 }
 """Task → what a file looks like."""
 
@@ -38,7 +40,7 @@ class _Lines:
 
     paths: list[Path] = field(default_factory=list)
     cells: list[tuple[str, ...]] = field(default_factory=list)
-    """What the columns of labels hold."""
+    """What the columns of labels, or targets, hold."""
     origins: list[str] = field(default_factory=list)
 
 
@@ -47,7 +49,7 @@ def read_csv(location: str, root: str | None, task: TaskKind) -> SourceSplits:
 
     The first line names the columns. The first column has the files, relative to `root`. A column `split` is optional,
     with `train`, `val` (or `search`) and `test`. One more column has the class of each image; with several labels an
-    image, each has 0 or 1, for the label that it is named after.
+    image, each has 0 or 1, for the label that it is named after; with numbers, each has a target.
 
     Args:
         location: of the file.
@@ -69,7 +71,8 @@ def read_csv(location: str, root: str | None, task: TaskKind) -> SourceSplits:
     targets = {role: _targets(own, names, task, problems) for role, own in lines.items()}
     problems.raise_if_any()
     ignored: Counter[str] = Counter()
-    records = {role: _records(own, targets[role], problems.subject, ignored) for role, own in lines.items()}
+    twice = "with different numbers" if task == "regress" else "in two classes"
+    records = {role: _records(own, targets[role], problems.subject, ignored, twice) for role, own in lines.items()}
     return SourceSplits(
         problems.subject,
         records["train"],
@@ -108,13 +111,13 @@ def _read(path: Path, root: Path, task: TaskKind, problems: Problems) -> tuple[t
 
 
 def _columns(header: Sequence[str], task: TaskKind, problems: Problems) -> tuple[str, ...]:
-    names = tuple(name for name in header[1:] if name != SPLIT)
+    names, outputs = tuple(name for name in header[1:] if name != SPLIT), words_of(task).outputs
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         problems.add(f"columns {some(twice)} are there more than once")
     if not names or (task == "classify" and len(names) > 1):
-        found = f"after the file its columns are {some(names)}" if names else "it has no column of labels"
-        hint = '; several labels an image need data.task = "multilabel"' if names else ""
+        found = f"after the file its columns are {some(names)}" if names else f"it has no column of {outputs}"
+        hint = '; several labels an image need data.task = "multilabel", and numbers "regress"' if names else ""
         problems.add(f"{found}; expected a header {FORM[task]}{hint}")
     problems.raise_if_any()
     return names
@@ -145,13 +148,15 @@ def _role(header: Sequence[str], cells: Sequence[str]) -> str | None:
 
 
 def _targets(lines: _Lines, names: Sequence[str], task: TaskKind, problems: Problems) -> Targets:
-    """`(N,)` classes, or `(N, labels)`."""
+    """`(N,)` classes, `(N, labels)` float32, or `(N, targets)` float64."""
     if task == "classify":
         for origin, cells in zip(lines.origins, lines.cells, strict=True):
             if not cells[0]:
                 problems.add(f"{origin}: has no label")
         places = {name: place for place, name in enumerate(names)}
         return np.array([places[cells[0]] for cells in lines.cells], dtype=np.int64)
+    if task == "regress":
+        return _numbers(lines, names, problems)
     known = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
     for origin, cells in zip(lines.origins, lines.cells, strict=True):
         for name, cell in zip(names, cells, strict=True):
@@ -160,6 +165,30 @@ def _targets(lines: _Lines, names: Sequence[str], task: TaskKind, problems: Prob
     return np.array([[known.get(cell, 0.0) for cell in cells] for cells in lines.cells], dtype=np.float32)
 
 
-def _records(lines: _Lines, targets: Targets, subject: str, ignored: Counter[str]) -> FileRecords:
-    kept = each_file_once([str(path) for path in lines.paths], lines.cells, subject, ignored)
+def _numbers(lines: _Lines, names: Sequence[str], problems: Problems) -> Targets:
+    """`(N, targets)` float64."""
+    found = np.zeros((len(lines.cells), len(names)))
+    for row, (origin, cells) in enumerate(zip(lines.origins, lines.cells, strict=True)):
+        for column, (name, cell) in enumerate(zip(names, cells, strict=True)):
+            number = _number(cell)
+            if number is None:
+                what = f"is {shown(cell)!r}; expected a number, such as 34 or 1.71" if cell else "is missing"
+                problems.add(f"{origin}: target {shown(name)!r} {what}")
+            else:
+                found[row, column] = number
+    return found
+
+
+def _number(cell: str) -> float | None:
+    """A finite number, with a point and without separators of thousands."""
+    try:
+        number = math.nan if "_" in cell else float(cell)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _records(lines: _Lines, targets: Targets, subject: str, ignored: Counter[str], twice: str) -> FileRecords:
+    labels = [tuple(row) for row in targets.tolist()] if targets.ndim == 2 else lines.cells
+    kept = each_file_once([str(path) for path in lines.paths], labels, subject, ignored, twice)
     return FileRecords([lines.paths[n] for n in kept], targets[kept], [lines.origins[n] for n in kept])

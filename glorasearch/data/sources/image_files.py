@@ -133,7 +133,13 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def each_file_once(paths: Sequence[str], labels: Sequence[Hashable], subject: str, ignored: Counter[str]) -> list[int]:
+def each_file_once(
+    paths: Sequence[str],
+    labels: Sequence[Hashable],
+    subject: str,
+    ignored: Counter[str],
+    twice: str = "in two classes",
+) -> list[int]:
     """Positions of files that somebody else listed, without further names of the same file.
 
     Raises:
@@ -158,7 +164,7 @@ def each_file_once(paths: Sequence[str], labels: Sequence[Hashable], subject: st
             ignored["further names of a file"] += 1
         else:
             both = f"{shown(paths[first])} and {shown(path)}"
-            raise DataError(f"{subject}: {both}: one file in two classes; remove one of them")
+            raise DataError(f"{subject}: {both}: one file {twice}; remove one of them")
     return kept
 
 

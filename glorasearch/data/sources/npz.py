@@ -18,7 +18,7 @@ from glorasearch.data.records import ArrayRecords
 from glorasearch.data.sources.source_splits import SourceSplits
 from glorasearch.data.splitter import IntArray
 from glorasearch.errors import DataError
-from glorasearch.tasks.kinds import TaskKind
+from glorasearch.tasks.kinds import TaskKind, words_of
 
 POSITIONS = ("train", "search", "test")
 """Arrays of positions in the one list, all or none."""
@@ -47,8 +47,9 @@ def read_npz(location: str, task: TaskKind = "classify") -> SourceSplits:
         task: what is asked of the images.
 
     Images are `(n, H, W)`, `(n, H, W, 1)` or `(n, H, W, 3)` uint8, labels `(n,)` or `(n, 1)` integers from 0, or with
-    several labels an image `(n, labels)` of 0 and 1. Images are resized to the backbone's input as a whole and not
-    cropped. An array of texts called `classes` names the classes, or labels.
+    several labels an image `(n, labels)` of 0 and 1, or with numbers `(n, targets)` or `(n,)`. Images are resized to
+    the backbone's input as a whole and not cropped. An array of texts called `classes` names the classes, labels or
+    targets.
 
     Raises:
         DataError: if the file or an array is missing or has another form, or a position is out of range or twice there.
@@ -102,16 +103,17 @@ def _one_list(archive: _Archive) -> SourceSplits:
 
 
 def _class_names(archive: _Archive, lists: list[ArrayRecords]) -> tuple[str, ...]:
+    outputs = words_of(archive.task).outputs
     if archive.has("classes"):
         names = tuple(str(name) for name in archive.array("classes").tolist())
         columns = {records.labels.shape[1] for records in lists if records.labels.ndim == 2}
         if columns - {len(names)}:
-            raise archive.error(f"{len(names)} names in 'classes' are not those of {min(columns)} columns of labels")
+            raise archive.error(f"{len(names)} names in 'classes' are not those of {min(columns)} columns of {outputs}")
         return names
     if archive.task != "classify":
         widths = sorted({records.labels.shape[1] for records in lists})
         if len(widths) > 1:
-            raise archive.error(f"its splits have {widths[0]} and {widths[-1]} columns of labels")
+            raise archive.error(f"its splits have {widths[0]} and {widths[-1]} columns of {outputs}")
         return tuple(map(str, range(widths[0])))
     largest = max((int(records.labels.max()) for records in lists if len(records)), default=-1)
     images = sum(map(len, lists))
@@ -198,12 +200,13 @@ class _Archive:
                 f"{self._prefix}{images} is {pixels.dtype} {pixels.shape}; expected uint8 (n, H, W) or (n, H, W, 3)"
             )
         if self.task != "classify":
-            return ArrayRecords(pixels.reshape(shape), self._matrix(labels, classes, len(pixels)), self._place(images))
+            matrix = self._numbers if self.task == "regress" else self._matrix
+            return ArrayRecords(pixels.reshape(shape), matrix(labels, classes, len(pixels)), self._place(images))
         flat = classes.reshape(-1)
         if not np.issubdtype(classes.dtype, np.integer) or len(flat) != len(pixels) or len(classes) != len(pixels):
             raise self.error(
                 f"{self._prefix}{labels} is {classes.dtype} {classes.shape}; expected one integer for each of "
-                f'{len(pixels)} images; a matrix of 0 and 1 needs data.task = "multilabel"'
+                f'{len(pixels)} images; a matrix of 0 and 1 needs data.task = "multilabel", and numbers "regress"'
             )
         return ArrayRecords(pixels.reshape(shape), flat.astype(np.int64), self._place(images))
 
@@ -223,6 +226,21 @@ class _Archive:
             row, column = wrong[0].tolist()
             raise self.error(f"{self._prefix}{name}[{row}, {column}] is {labels[row, column]}; expected 0 or 1")
         return labels.astype(np.float32)
+
+    def _numbers(self, name: str, targets: npt.NDArray[Any], images: int) -> npt.NDArray[np.float64]:
+        """The targets of images with numbers, a column each."""
+        found = targets[:, None] if targets.ndim == 1 else targets
+        real = np.issubdtype(targets.dtype, np.floating) or np.issubdtype(targets.dtype, np.integer)
+        if found.ndim != 2 or len(found) != images or not found.shape[1] or not real:
+            raise self.error(
+                f"{self._prefix}{name} is {targets.dtype} {targets.shape}; expected ({images}, targets) of numbers, "
+                f"since data.task is {self.task!r}"
+            )
+        wrong = np.argwhere(~np.isfinite(found))
+        if len(wrong):
+            row, column = wrong[0].tolist()
+            raise self.error(f"{self._prefix}{name}[{row}, {column}] is {found[row, column]}; expected a number")
+        return found.astype(np.float64)
 
     def positions(self, role: str, images: int) -> IntArray:
         found = self.array(role)

@@ -64,17 +64,22 @@ class SearchCurve:
             if not record.score.stopped_early:
                 fitness = worth(self._fitness, record.score)
                 self._recent.append(fitness)
-                values |= {"fitness": fitness, "accuracy": record.score.accuracy}
+                values |= {"fitness": fitness} | _accuracy("accuracy", record)
                 values |= {name: record.value(name) for name in self._objectives}
                 better = self._best is None or rank(self._fitness, record) < rank(self._fitness, self._best)
                 self._best = record if better else self._best
         if self._best is not None:
             best = self._best
-            values |= {"best_fitness": worth(self._fitness, best.score), "best_accuracy": best.score.accuracy}
+            values |= {"best_fitness": worth(self._fitness, best.score)} | _accuracy("best_accuracy", best)
             values |= {"best_parameters": float(best.parameters)}
             values["mean_fitness"] = sum(self._recent) / len(self._recent)
         if self._done % self._every == 0 or self._done == 1 or self._done >= self._trials:
             yield Row(SEARCH, self._done, values) if time is None else Row(SEARCH, self._done, values, time)
+
+
+def _accuracy(name: str, record: TrialRecord) -> dict[str, float]:
+    """Of a trial, by that name; nothing of numbers."""
+    return {name: record.score.accuracy} if record.score.right_or_wrong else {}
 
 
 def _finished(trial: FrozenTrial) -> tuple[datetime, int]:

@@ -10,9 +10,10 @@ from itertools import groupby
 from typing import Any
 
 from glorasearch.db import Metric, RaceMember, RaceStore, RunStore
-from glorasearch.race import FoldScore
+from glorasearch.race import Judge
 from glorasearch.race.scores import standing
 from glorasearch.runs.curves.rows import RUNGS, TEST, Row
+from glorasearch.runs.fold_scores import fold_score
 from glorasearch.runs.results import PilotResult, RaceResult, Results, TestResult, TrainResult
 from glorasearch.space.score import BETAS
 
@@ -40,7 +41,8 @@ def stored_rows(
     members = RaceStore(runs.database).list(name)
     if members:
         last = max(member.rung for member in members)
-        yield from rung_rows(members, last if RaceResult.stage in stages else last - 1)
+        judge = config.get("race", {}).get("judge", "accuracy")
+        yield from rung_rows(members, last if RaceResult.stage in stages else last - 1, judge)
     from glorasearch.runs.curves.search_curve import SearchCurve  # needs Optuna, which takes a second to import
 
     yield from SearchCurve(runs.database, name, config.get("search", {}), config.get("log", {})).stored()
@@ -54,12 +56,15 @@ def _metric_rows(metrics: Iterable[Metric]) -> Iterator[Row]:
         yield Row(stage, step, {metric.name: metric.value for metric in of_step})
 
 
-def rung_rows(members: Collection[RaceMember], last: int) -> Iterator[Row]:
+def rung_rows(members: Collection[RaceMember], last: int, judge: Judge = "accuracy") -> Iterator[Row]:
     """Accuracy and tempered cross-entropy of the candidates after each rung, over all folds that have judged them.
+
+    And what judges, if that is another one.
 
     Args:
         members: the trainings of a race.
         last: the last rung that is complete.
+        judge: of the race.
     """
     of_candidate: dict[str, list[RaceMember]] = {}
     for member in members:
@@ -68,27 +73,35 @@ def rung_rows(members: Collection[RaceMember], last: int) -> Iterator[Row]:
         values: dict[str, float] = {}
         for trained in of_candidate.values():
             if any(member.rung == rung for member in trained):
-                values |= _standing([member for member in trained if member.rung <= rung])
+                values |= _standing([member for member in trained if member.rung <= rung], judge)
         yield Row(RUNGS, rung, values)
 
 
-def _standing(members: Sequence[RaceMember]) -> dict[str, float]:
-    scores = [FoldScore(one.images, one.correct, None if one.nats is None else tuple(one.nats)) for one in members]
-    found, label = standing(scores, BETAS), members[0].label
-    values = {f"accuracy/{label}": found.accuracy}
-    return values if found.tempered is None else values | {f"tempered/{label}": found.tempered}
+def _standing(members: Sequence[RaceMember], judge: Judge) -> dict[str, float]:
+    found, label = standing(map(fold_score, members), BETAS, judge), members[0].label
+    values = {judge: found.judged, "accuracy": found.accuracy, "tempered": found.tempered}
+    return {f"{name}/{label}": value for name, value in values.items() if value is not None}
 
 
 def test_row(tested: TestResult, results: Results) -> Row:
     """What the test images said of winner and baselines."""
-    values = {"accuracy": tested.test_accuracy, "accuracy_inherited": tested.test_accuracy_inherited}
+    scores = {
+        "accuracy": tested.test_accuracy,
+        "accuracy_inherited": tested.test_accuracy_inherited,
+        "squared_error": tested.test_error,
+        "squared_error_inherited": tested.test_error_inherited,
+    }
+    values = {name: value for name, value in scores.items() if value is not None}
     if results.pick is not None:
         values["parameters"] = float(results.pick.parameters)
-    if tested.random_subnets is not None:
+    if tested.random_subnets is not None and tested.random_subnets.mean_test_accuracy is not None:
         values["accuracy_random"] = tested.random_subnets.mean_test_accuracy
     values |= {metric: found.value for metric, found in tested.metrics.items() if found.value is not None}
-    for baseline, accuracy in tested.baselines.items():
-        values[f"baseline/{baseline}/accuracy"] = accuracy
+    for baseline in dict.fromkeys((*tested.baselines, *tested.baselines_errors)):
+        if baseline in tested.baselines:
+            values[f"baseline/{baseline}/accuracy"] = tested.baselines[baseline]
+        else:
+            values[f"baseline/{baseline}/squared_error"] = tested.baselines_errors[baseline].mean
         for metric, found in tested.baselines_metrics.get(baseline, {}).items():
             if found.value is not None:
                 values[f"baseline/{baseline}/{metric}"] = found.value

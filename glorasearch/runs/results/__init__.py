@@ -1,6 +1,6 @@
 """The results of a run's stages: a frozen class for each, which names its stage."""
 
-from glorasearch.runs.results.comparison import Correct, SearchChance, Verdict, WinnerComparison
+from glorasearch.runs.results.comparison import Correct, Errors, SearchChance, Verdict, WinnerComparison, paired
 from glorasearch.runs.results.pilot import Pilot, PilotResult, PilotsSummary, PilotSummary
 from glorasearch.runs.results.race import Pick, RaceCandidate, RaceResult, RaceRow, RaceSummary, RungScore, TakenOver
 from glorasearch.runs.results.report import (
@@ -24,6 +24,8 @@ from glorasearch.runs.results.test import (
     MetricTest,
     RandomSubnets,
     SplitSummary,
+    TargetStandard,
+    TargetTest,
     TemperatureFound,
     TestResult,
     WinnerTest,
@@ -48,6 +50,7 @@ __all__ = [
     "Confusion",
     "Correct",
     "DataSummary",
+    "Errors",
     "ExportResult",
     "ExportSummary",
     "FormatResult",
@@ -78,6 +81,8 @@ __all__ = [
     "SplitSummary",
     "SupernetSummary",
     "TakenOver",
+    "TargetStandard",
+    "TargetTest",
     "TeacherSummary",
     "TemperatureFound",
     "TestResult",
@@ -87,5 +92,6 @@ __all__ = [
     "Winner",
     "WinnerComparison",
     "WinnerTest",
+    "paired",
     "stage_name",
 ]

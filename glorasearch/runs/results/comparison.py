@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import struct
 from collections.abc import Iterable
+from statistics import fmean
 from typing import Literal, Self
 
 from pydantic import model_validator
 
 from glorasearch.runs.stage_result import FrozenModel
-from glorasearch.statistics import BestByChance, PairedImages
+from glorasearch.statistics import BestByChance, PairedErrors, PairedImages
 
 Verdict = Literal["better", "worse", "no difference"]
 """What can be said at the 5 % level; `no difference` is that none can be told, not that there is none."""
@@ -77,6 +79,64 @@ class Correct(FrozenModel):
         )
 
 
+class Errors(FrozenModel):
+    """The squared error that a model has on each image of a split, in squared standard deviations of the targets."""
+
+    images: int
+    values: str
+    """Base64 of float32, little-endian."""
+
+    @model_validator(mode="after")
+    def _has_one_for_each(self) -> Self:
+        if len(self._bytes) != 4 * self.images:
+            raise ValueError(f"{len(self._bytes)} bytes are not the errors of {self.images} images")
+        return self
+
+    @classmethod
+    def pack(cls, errors: Iterable[float]) -> Self:
+        """From the error of each image, in the order of the split."""
+        listed = list(errors)
+        content = struct.pack(f"<{len(listed)}f", *listed)
+        return cls(images=len(listed), values=base64.b64encode(content).decode())
+
+    @property
+    def _bytes(self) -> bytes:
+        try:
+            return base64.b64decode(self.values, validate=True)
+        except binascii.Error as error:
+            raise ValueError(f"errors are not base64: {error}") from error
+
+    def each(self) -> tuple[float, ...]:
+        """The error of each image, in the order of the split."""
+        return struct.unpack(f"<{self.images}f", self._bytes)
+
+    @property
+    def mean(self) -> float:
+        """The mean squared error."""
+        return fmean(self.each())
+
+    def against(self, other: Errors) -> PairedErrors:
+        """This model and another one on the same images.
+
+        Raises:
+            ValueError: if they did not see as many.
+        """
+        return PairedErrors.of(self.each(), other.each())
+
+
+def paired(first: Correct | Errors, second: Correct | Errors) -> PairedImages | PairedErrors:
+    """Two models on the same images.
+
+    Raises:
+        ValueError: if what is known of them is not alike.
+    """
+    if isinstance(first, Correct) and isinstance(second, Correct):
+        return first.against(second)
+    if isinstance(first, Errors) and isinstance(second, Errors):
+        return first.against(second)
+    raise ValueError("one model is right or wrong, the other has errors: they are of different tasks")
+
+
 class WinnerComparison(FrozenModel):
     """The refitted winner against a baseline, on the same test images."""
 
@@ -89,17 +149,17 @@ class WinnerComparison(FrozenModel):
     winner_parameters: int
     baseline_parameters: int
     images: int
-    both: int
-    """Images that both classify correctly."""
-    only_winner: int
+    both: int | None = None
+    """Images that both classify correctly; None of numbers, as are the next two."""
+    only_winner: int | None = None
     """Images that only the winner classifies correctly."""
-    only_baseline: int
+    only_baseline: int | None = None
     difference: float
-    """Accuracy of the winner minus that of the baseline."""
+    """Accuracy of the winner minus that of the baseline; of numbers that of their mean squared errors."""
     interval: tuple[float, float]
     """95 % interval of the difference: the sampling of the test images, not the seed."""
     p: float
-    """Two-sided, of McNemar's exact test."""
+    """Two-sided, of McNemar's exact test; of numbers of Student's paired test."""
     p_adjusted: float
     """After Holm, for one of several baselines; that of the best fixed method, which is one planned test, is its p."""
     verdict: Verdict

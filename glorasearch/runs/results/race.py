@@ -6,6 +6,7 @@ from typing import Any
 
 from glorasearch.race import OWN_SPACE, Judge, Kind, Start
 from glorasearch.runs.stage_result import FrozenModel, StageResult, SubnetField
+from glorasearch.space import fitness_name
 
 
 class RungScore(FrozenModel):
@@ -14,11 +15,35 @@ class RungScore(FrozenModel):
     rung: int
     folds: int
     images: int
-    accuracy: float
+    accuracy: float | None
+    """None of numbers, which are neither right nor wrong."""
     tempered: float | None
-    """Mean cross-entropy at its best temperature, nats; None if a training diverged."""
+    """Mean cross-entropy at its best temperature, nats; None if a training diverged, and of numbers."""
     beta: float | None
     """The inverse of that temperature."""
+    judged: float | None = None
+    """What judges the race, if that is neither of them; None if a training diverged."""
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a training diverged."""
+        return self.tempered is None and self.judged is None
+
+    def said(self, judge: Judge) -> str:
+        """In words, by what judges the race; accuracy where a temperature does."""
+        if judge in ("accuracy", "tempered"):
+            return f"{100 * (self.accuracy or 0.0):.1f} %"
+        return f"{fitness_name(judge)} {'of no model' if self.judged is None else f'{self.judged:.3f}'}"
+
+    def ahead(self, other: RungScore, judge: Judge) -> str:
+        """By how much another one is apart from it, with its sign."""
+        if judge in ("accuracy", "tempered"):
+            return f"{100 * ((other.accuracy or 0.0) - (self.accuracy or 0.0)):+.1f} points"
+        return "not comparable" if None in (self.judged, other.judged) else f"{_gap(self, other):+.3f}"
+
+
+def _gap(one: RungScore, other: RungScore) -> float:
+    return (other.judged or 0.0) - (one.judged or 0.0)
 
 
 class _Named(FrozenModel):
@@ -135,16 +160,15 @@ class RaceSummary(FrozenModel):
     def verdict(self) -> str:
         """Who won, and by how much, in a sentence."""
         first = self.winner
-        text = f"{first.label} won the race with {100 * first.last.accuracy:.1f} % out of fold"
+        text = f"{first.label} won the race with {first.last.said(self.judge)} out of fold"
         other = self.rival
         if other is None:
             return text
         what = "best fixed method" if other.kind == "method" else "best subnet of the run's own space"
         same = other.last.folds == first.last.folds
         ours, theirs = first.scores[len(other.scores) - 1], other.last  # on the same images
-        points = 100 * (theirs.accuracy - ours.accuracy)
         fewer = "" if same else f", judged on {folds_text(theirs.folds)}"
-        return f"{text}; the {what}, {other.label}, is {points:+.1f} points from it{fewer}"
+        return f"{text}; the {what}, {other.label}, is {ours.ahead(theirs, self.judge)} from it{fewer}"
 
 
 def folds_text(count: int) -> str:
@@ -169,6 +193,9 @@ class RaceResult(RaceSummary, StageResult, stage="race"):
         """The best fixed method; None if none took part."""
         return next((candidate for candidate in self.candidates if candidate.kind == "method"), None)
 
+    def _main(self, score: RungScore) -> float | None:
+        return score.accuracy if self.judge in ("accuracy", "tempered") else score.judged
+
     def brief(self) -> dict[str, Any]:
         """The race in a few numbers, for tables and dashboards."""
         return {
@@ -176,9 +203,10 @@ class RaceResult(RaceSummary, StageResult, stage="race"):
             "kind": self.winner.kind,
             "accuracy": self.winner.last.accuracy,
             "tempered": self.winner.last.tempered,
+            **({} if self.winner.last.judged is None else {self.judge: self.winner.last.judged}),
             "candidates": len(self.candidates),
             "trainings": self.trainings,
             "steps": self.steps,
             "seconds": self.seconds,
-            "ranking": {candidate.label: candidate.last.accuracy for candidate in self.candidates[:8]},
+            "ranking": {candidate.label: self._main(candidate.last) for candidate in self.candidates[:8]},
         }

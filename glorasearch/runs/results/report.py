@@ -17,6 +17,7 @@ from glorasearch.runs.results.test import (
     DataSummary,
     MetricTest,
     RandomSubnets,
+    TargetTest,
     TemperatureFound,
     WinnerTest,
 )
@@ -142,10 +143,11 @@ class BestSearched(FrozenModel):
     """The share of its genes that are the same there: 1 if it is that itself."""
     digest: str
     parameters: int
-    search_accuracy: float
-    search_cross_entropy: float
-    search_tempered: float
-    search_temperature: float
+    search_accuracy: float | None
+    """None of numbers, as are the next three."""
+    search_cross_entropy: float | None
+    search_tempered: float | None
+    search_temperature: float | None
     search_fitness: float | None = None
     """What the search optimised."""
 
@@ -186,7 +188,9 @@ class BaselineSummary(FrozenModel):
     space: str
     parameters: int
     lr: float
-    test_accuracy: float
+    test_accuracy: float | None
+    """None of numbers, which have an error."""
+    test_error: float | None = None
     steps: int
     seconds: float
     trained_on: str = "train + search"
@@ -219,6 +223,8 @@ class Report(StageResult, stage="report"):
     """The winner against every baseline; the best fixed method of the race first."""
     by_class: tuple[ClassTest, ...] = ()
     """The winner on the test images of each class, in the order of the outputs."""
+    by_target: tuple[TargetTest, ...] = ()
+    """Of numbers: the winner on each target, in the order of the outputs."""
     metrics: dict[str, MetricTest] = Field(default_factory=dict)
     """The winner's on the test images."""
     confusion: tuple[Confusion, ...] = ()

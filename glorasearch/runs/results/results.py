@@ -129,7 +129,7 @@ class Results:
         before: TemperatureFound | None = None
         if race is not None and race.winner.last.beta is not None:
             before = TemperatureFound(value=1 / race.winner.last.beta, images="out of fold")
-        elif race is None and found is not None:
+        elif race is None and found is not None and found.search_temperature is not None:
             before = TemperatureFound(value=found.search_temperature, images="search split")
         kept = refit is not None and not refit.steps
         return before if before is not None and (before.value > 1 or kept) else None

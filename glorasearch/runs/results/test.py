@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from glorasearch.runs.results.comparison import Correct
+from glorasearch.runs.results.comparison import Correct, Errors
 from glorasearch.runs.stage_result import FrozenModel, StageResult
 
 
@@ -17,8 +17,11 @@ class RandomSubnets(FrozenModel):
 
     count: int
     mean_parameters: float
-    mean_test_accuracy: float
-    std_test_accuracy: float
+    mean_test_accuracy: float | None
+    """None of numbers, which have the errors below."""
+    std_test_accuracy: float | None
+    mean_test_error: float | None = None
+    std_test_error: float | None = None
 
 
 class SplitSummary(FrozenModel):
@@ -33,6 +36,15 @@ class SplitSummary(FrozenModel):
     in_memory: bool
 
 
+class TargetStandard(FrozenModel):
+    """A target minus `mean`, divided by `std`, is what is trained, and what errors are of."""
+
+    name: str
+    mean: float
+    """Of the training images."""
+    std: float
+
+
 class DataSummary(FrozenModel):
     """The three splits."""
 
@@ -40,7 +52,7 @@ class DataSummary(FrozenModel):
     task: str = "classify"
     """What is asked of an image."""
     classes: int
-    """Classes, or labels."""
+    """Classes, labels or targets."""
     input: dict[str, Any]
     """What the backbone sees: size, mean, standard deviation, crop."""
     train: SplitSummary
@@ -58,15 +70,21 @@ class DataSummary(FrozenModel):
     """Equal images, in words, where splits are drawn out of one list; they are in one of these splits."""
     overlap: dict[str, Any]
     """Images that occur in two splits."""
+    standards: tuple[TargetStandard, ...] = ()
+    """Of numbers: by what each target is standardised, in the order of the outputs."""
 
 
 class WinnerTest(FrozenModel):
-    """Accuracy of the winner on the test split."""
+    """How good the winner is on the test split."""
 
-    test_accuracy: float
-    """With the weights of the refit."""
-    test_accuracy_inherited: float
+    test_accuracy: float | None
+    """With the weights of the refit; None of numbers, which have errors."""
+    test_accuracy_inherited: float | None
     """Of the best searched subnet with the weights of the supernet, before any refit."""
+    test_error: float | None = None
+    """Of numbers: the mean squared error of standardised targets, with the weights of the refit."""
+    test_error_inherited: float | None = None
+    """Likewise, of the best searched subnet with the weights of the supernet."""
 
 
 class MetricTest(FrozenModel):
@@ -126,21 +144,44 @@ class ClassTest(FrozenModel):
         return tuple(cls(name=name, **own) for name, own in zip(names, by_output, strict=True) if own["images"])
 
 
+class TargetTest(FrozenModel):
+    """What the refitted winner says of a target of the test images, in its own unit."""
+
+    name: str
+    r2: float | None
+    """None if all test images have it alike."""
+    mae: float | None
+    rmse: float | None
+
+    @classmethod
+    def each(cls, names: Sequence[str], by_output: Sequence[Mapping[str, Any]]) -> tuple[Self, ...]:
+        """In the order of the outputs; `by_output` is from `Task.by_output`."""
+        return tuple(cls.model_validate({"name": name, **own}) for name, own in zip(names, by_output, strict=True))
+
+
 class TestResult(WinnerTest, StageResult, stage="test"):
     """Everything that was measured on the test split."""
 
-    correct: Correct
-    """The test images that the refitted winner classifies correctly."""
+    correct: Correct | None
+    """The test images that the refitted winner classifies correctly; None of numbers."""
+    errors: Errors | None = None
+    """Of numbers: the squared error of each test image."""
+    baselines_errors: dict[str, Errors] = Field(default_factory=dict)
+    """Likewise, of each baseline."""
+    errors_inherited: Errors | None = None
+    """Likewise, of the best searched subnet with the weights of the supernet."""
     correct_inherited: Correct | None = None
     """Those that the best searched subnet classifies correctly with the weights of the supernet."""
     baselines: dict[str, float]
-    """Baseline → its test accuracy."""
+    """Baseline → its test accuracy; none of numbers."""
     baselines_correct: dict[str, Correct]
     """Baseline → the test images that it classifies correctly."""
     random_subnets: RandomSubnets | None
     splits: DataSummary
     by_class: tuple[ClassTest, ...] = ()
     """The winner's result for each class."""
+    by_target: tuple[TargetTest, ...] = ()
+    """Of numbers: for each target."""
     files: dict[str, str] = Field(default_factory=dict)
     """Table of the run's folder → its SHA-256; none of an earlier version."""
     metrics: dict[str, MetricTest] = Field(default_factory=dict)
@@ -150,3 +191,8 @@ class TestResult(WinnerTest, StageResult, stage="test"):
     confusion: tuple[Confusion, ...] = ()
     """The refitted winner's."""
     temperature: TemperatureFound | None = None
+
+    @property
+    def judged(self) -> Correct | Errors | None:
+        """The refitted winner on each test image: right or wrong, or by how much."""
+        return self.correct or self.errors

@@ -17,7 +17,7 @@ class TrainedResult(StageResult):
     seconds: float
     """Wall-clock seconds of the training loop."""
     loss: float | None
-    """Mean loss of the last records, nats; None if there were no steps."""
+    """Mean loss of the last records, nats, or squared deviations; None if there were no steps."""
     split: str | None
     """Digest of the training images, also if no step was made; None where a refit keeps the inherited weights."""
     kept_step: int | None = None
@@ -62,7 +62,7 @@ class ParetoPoint(FrozenModel):
 
     trial: int
     parameters: int
-    search_accuracy: float
+    search_accuracy: float | None
     objectives: dict[str, float] = Field(default_factory=dict)
     """By name, what the front is of, where that is not accuracy and parameters."""
 
@@ -82,12 +82,14 @@ class SearchResult(SearchSummary, StageResult, stage="search"):
     """Trainable parameters, the head excluded."""
     stored: int
     """Numbers stored in the adapters: the parameters, and directions that are not trained."""
-    search_accuracy: float
-    search_cross_entropy: float
+    search_accuracy: float | None
+    """None of numbers, which are neither right nor wrong; so are the next three. Their `search_fitness` says how good
+    they are."""
+    search_cross_entropy: float | None
     """Mean over the images, nats."""
-    search_tempered: float
+    search_tempered: float | None
     """The same at the best temperature of the grid (`glorasearch.space.score`)."""
-    search_temperature: float
+    search_temperature: float | None
     """That temperature: above 1 if the logits are too sure of themselves."""
     search_fitness: float | None = None
     """What the search optimised, `fitness`."""
@@ -114,9 +116,11 @@ class TeacherSummary(FrozenModel):
     mixed: int
     """Mixed pairs of images that they were asked about."""
     own_accuracy: float | None = None
-    """Share of its own training images that the taught winner classifies correctly."""
+    """Share of its own training images that the taught winner classifies correctly; None of numbers."""
+    own_error: float | None = None
+    """Of numbers: its mean squared error there."""
     discarded: bool = False
-    """Whether that is less than what it had out of fold, so that the winner was trained on the labels instead. Steps
+    """Whether that is worse than what it had out of fold, so that the winner was trained on the labels instead. Steps
     and seconds are those of the one that was taught, too, then."""
 
 
@@ -133,20 +137,29 @@ class RefitJudgement(FrozenModel):
     """Of the trainings of all folds."""
     seconds: float
     temperature: float | None = None
-    """What fits the refit's logits there; None in results of earlier versions."""
+    """What fits the refit's logits there; None of numbers, and in results of earlier versions."""
+    error: float | None = None
+    """Of numbers, of which none is correct: the refit's mean squared error there."""
+    error_inherited: float | None = None
+    """Likewise, of the inherited weights."""
 
     @property
     def worse(self) -> bool:
         """Whether the inherited weights know more of them, and so are kept."""
+        if self.error is not None and self.error_inherited is not None:
+            return self.error > self.error_inherited
         return self.correct < self.correct_inherited
 
     @property
     def sentence(self) -> str:
         """What it says."""
         after, before = (f"{100 * count / self.images:.1f} %" for count in (self.correct, self.correct_inherited))
+        found = f"is right on {after}, the inherited weights on {before}"
+        if self.error is not None:
+            found = f"has a mean squared error of {self.error:.3f}, the inherited weights of {self.error_inherited:.3f}"
         text = (
-            f"Judged out of fold, on the {self.images} images of the search split in {self.folds} folds, the refit is "
-            f"right on {after}, the inherited weights on {before}"
+            f"Judged out of fold, on the {self.images} images of the search split in {self.folds} folds, the refit "
+            f"{found}"
         )
         return f"{text}: it is worse, so the inherited weights are exported." if self.worse else f"{text}."
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from glorasearch.backbone import BackboneConfig
 from glorasearch.bounded import user_path
 from glorasearch.export import export_subnet
+from glorasearch.export.units import to_units
 from glorasearch.runs.paths import public_name, space_label
 from glorasearch.runs.results import ExportResult, Pick, RefitResult, TestResult
 from glorasearch.runs.session import Session, versions
@@ -46,6 +47,18 @@ def export(session: Session) -> ExportResult:
     return ExportResult.of(report, path=str(report.path), tested=tested is not None)
 
 
+def refitted(session: Session) -> Supernet:
+    """A supernet with the weights of the refit, that answers in the units of the targets where these are numbers.
+
+    Raises:
+        InputError: if the refit has not finished.
+        WeightStoreError: if the weights are gone or damaged.
+    """
+    supernet = session.load(session.supernet(session.space_of(session.pick.space_key)), RefitResult)
+    to_units(supernet.model, session.data.search.task)
+    return supernet
+
+
 def metrics(session: Session, pick: Pick, tested: TestResult | None) -> dict[str, Any]:
     """Scores of the pick, on the test split too if it has been tested."""
     results = session.stored.results
@@ -53,14 +66,21 @@ def metrics(session: Session, pick: Pick, tested: TestResult | None) -> dict[str
     values: dict[str, Any] = {"parameters": pick.parameters}
     own = ["test_accuracy"]
     if found is not None:
-        values |= {name: getattr(found, name) for name in SEARCH_SCORES}
+        scores = {name: getattr(found, name) for name in SEARCH_SCORES}
+        values |= {name: value for name, value in scores.items() if value is not None}
+        if found.search_accuracy is None:
+            values[f"search_{found.fitness}"] = found.search_fitness
         own.append("test_accuracy_inherited")
     if race is not None:
-        values |= {"out_of_fold_accuracy": race.winner.last.accuracy, "out_of_fold_folds": race.winner.last.folds}
+        score = race.winner.last
+        scores = {f"out_of_fold_{race.judge}": score.judged, "out_of_fold_accuracy": score.accuracy}
+        values |= {name: value for name, value in scores.items() if value is not None}
+        values["out_of_fold_folds"] = score.folds
     if temperature is not None:
         values["temperature"] = temperature.value
     if tested is not None:
-        values |= {name: getattr(tested, name) for name in own}
+        values |= {name: value for name in own if (value := getattr(tested, name)) is not None}
+        values |= {} if tested.test_error is None else {"test_squared_error": tested.test_error}
         measured = {name: one.value for name, one in tested.metrics.items() if name != "top1"}
         values |= {f"test_{name}": round(value, DIGITS) for name, value in measured.items() if value is not None}
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,17 +10,19 @@ import numpy as np
 from torch import nn
 
 from glorasearch.data import InputSpec, TestSplit, load_splits
-from glorasearch.evaluation import TestOutputs, correct_on_test, outputs_on_test
+from glorasearch.evaluation import TestOutputs, outputs_on_test
 from glorasearch.runs.results import (
     BaselineResult,
     ClassTest,
     Confusion,
     Correct,
     DataSummary,
+    Errors,
     MetricTest,
     RandomSubnets,
     RefitResult,
     SearchResult,
+    TargetTest,
     TemperatureFound,
     TestResult,
     TrainResult,
@@ -28,6 +31,7 @@ from glorasearch.runs.session import Session
 from glorasearch.runs.tables import write_tables
 from glorasearch.runs.task_rules import metrics_of
 from glorasearch.space import sample_within_budget
+from glorasearch.space.early_stopping import UNIT
 
 RANDOM_TAG = 23
 MIRRORED = "top1_mirrored"
@@ -46,50 +50,73 @@ def final_test(session: Session) -> TestResult:
     images = _TestImages(session, splits.test)
     with session.progress.task("test split", 2 + len(session.baselines) + count) as advance:
         supernet = session.load(session.supernet(), TrainResult)
-        inherited = images.correct(supernet.merged(found.subnet))
+        inherited = images.judged(images.outputs(supernet.merged(found.subnet)))
         rng = np.random.default_rng([session.config.seed, RANDOM_TAG])
         subnets = [sample_within_budget(supernet.space, rng) for _ in range(count)]
-        accuracies = [images.correct(supernet.merged(subnet)).accuracy for subnet in subnets]
+        random = [images.judged(images.outputs(supernet.merged(subnet))) for subnet in subnets]
         advance(1 + count, "")
         own = session.load(session.supernet(session.space_of(pick.space_key)), RefitResult)
         winner = own.merged(pick.subnet)
         outputs = images.outputs(winner)
-        refitted, metrics = images.right(outputs), images.of_winner(outputs, temperature) | images.mirrored(winner)
+        refitted, metrics = images.judged(outputs), images.of_winner(outputs, temperature) | images.mirrored(winner)
         advance(2 + count, "")
-        baselines: dict[str, Correct] = {}
+        baselines: dict[str, Correct | Errors] = {}
         baselines_metrics: dict[str, dict[str, MetricTest]] = {}
         for name, method in session.baselines.items():
             trained = session.load(session.supernet(method.space), BaselineResult, name)
             merged = trained.merged(trained.space.largest())
             answers = images.outputs(merged)
-            baselines[name] = images.right(answers)
+            baselines[name] = images.judged(answers)
             baselines_metrics[name] = images.of_baseline(answers) | images.mirrored(merged)
             advance(2 + count + len(baselines), "")
     task, labels = splits.test.task, splits.test.labels
     by_output = task.by_output(outputs.logits.numpy(), outputs.predicted.numpy(), labels.numpy())
     return TestResult(
         files=write_tables(session.files.folder, splits, outputs, 1.0 if temperature is None else temperature.value),
-        test_accuracy=refitted.accuracy,
-        test_accuracy_inherited=inherited.accuracy,
-        correct=refitted,
-        correct_inherited=inherited,
-        baselines={name: right.accuracy for name, right in baselines.items()},
-        baselines_correct=baselines,
+        **_judged(refitted, inherited, baselines),
         random_subnets=RandomSubnets(
             count=count,
             mean_parameters=float(np.mean([supernet.space.parameters(subnet) for subnet in subnets])),
-            mean_test_accuracy=float(np.mean(accuracies)),
-            std_test_accuracy=float(np.std(accuracies)),
+            **_spread(random),
         )
         if count
         else None,
         splits=DataSummary.from_json(splits.describe()),
-        by_class=ClassTest.each(splits.class_names, by_output),
+        by_class=ClassTest.each(splits.class_names, by_output) if task.right_or_wrong else (),
+        by_target=() if task.right_or_wrong else TargetTest.each(splits.class_names, by_output),
         metrics=metrics,
         baselines_metrics=baselines_metrics,
         confusion=Confusion.each(labels.tolist(), outputs.predicted.tolist()) if task.exclusive else (),
         temperature=temperature,
     )
+
+
+def _judged(
+    refitted: Correct | Errors, inherited: Correct | Errors, baselines: dict[str, Correct | Errors]
+) -> dict[str, Any]:
+    """What is known of the test images one by one, and its means, by the fields that have it."""
+    right = {name: one for name, one in baselines.items() if isinstance(one, Correct)}
+    errors = {name: one for name, one in baselines.items() if isinstance(one, Errors)}
+    found: dict[str, Any] = {"test_accuracy": None, "test_accuracy_inherited": None, "correct": None}
+    if isinstance(refitted, Correct) and isinstance(inherited, Correct):
+        found = {"test_accuracy": refitted.accuracy, "test_accuracy_inherited": inherited.accuracy}
+        found |= {"correct": refitted, "correct_inherited": inherited}
+    elif isinstance(refitted, Errors) and isinstance(inherited, Errors):
+        found |= {"test_error": refitted.mean, "test_error_inherited": inherited.mean}
+        found |= {"errors": refitted, "errors_inherited": inherited, "baselines_errors": errors}
+    return found | {
+        "baselines": {name: one.accuracy for name, one in right.items()},
+        "baselines_correct": right,
+    }
+
+
+def _spread(random: Sequence[Correct | Errors]) -> dict[str, float | None]:
+    """Mean and deviation over random subnets, of accuracies or of errors."""
+    accuracies = [one.accuracy for one in random if isinstance(one, Correct)]
+    errors = [one.mean for one in random if isinstance(one, Errors)]
+    values, name = (errors, "error") if errors else (accuracies, "accuracy")
+    found: dict[str, float | None] = {"mean_test_accuracy": None, "std_test_accuracy": None}
+    return found | {f"mean_test_{name}": float(np.mean(values)), f"std_test_{name}": float(np.std(values))}
 
 
 @dataclass(frozen=True)
@@ -103,9 +130,6 @@ class _TestImages:
     def _how(self) -> dict[str, Any]:
         return {"device": self.session.device, "batch_size": self.session.config.search.eval_batch_size}
 
-    def correct(self, model: nn.Module) -> Correct:
-        return Correct.pack(correct_on_test(model, self.split, **self._how).tolist())
-
     def outputs(self, model: nn.Module) -> TestOutputs:
         return outputs_on_test(model, self.split, **self._how)
 
@@ -117,7 +141,10 @@ class _TestImages:
         arrays = (outputs.logits.numpy(), outputs.predicted.numpy(), self.split.labels.numpy())
         return {MIRRORED: MetricTest.of(self.split.task.measure(*arrays, ("top1",))["top1"])}
 
-    def right(self, outputs: TestOutputs) -> Correct:
+    def judged(self, outputs: TestOutputs) -> Correct | Errors:
+        """The images that are right, or the error of each."""
+        if not self.split.task.right_or_wrong:
+            return Errors.pack((self.split.task.losses(outputs.logits, self.split.labels) * UNIT).tolist())
         return Correct.pack(self.split.task.matches(outputs.predicted, self.split.labels).tolist())
 
     def of_winner(self, outputs: TestOutputs, temperature: TemperatureFound | None) -> dict[str, MetricTest]:

@@ -12,6 +12,7 @@ from glorasearch.runs.results import SearchResult, TrainResult
 from glorasearch.runs.seen import check_data
 from glorasearch.runs.session import Session
 from glorasearch.runs.stage_result import StageResult
+from glorasearch.runs.stages.search import search_scores
 from glorasearch.search import Executor, TrialRecord
 from glorasearch.search.trials import rank, worth
 from glorasearch.space import EvaluationTask, Score
@@ -110,10 +111,7 @@ def _search(session: Session, searched: Searched) -> SearchResult:
             "digest": subnet.digest,
             "parameters": record.parameters,
             "stored": space.stored(subnet),
-            "search_accuracy": score.accuracy,
-            "search_cross_entropy": score.cross_entropy,
-            "search_tempered": score.tempered,
-            "search_temperature": score.temperature,
+            **search_scores(score),
             "search_fitness": worth(searched.fitness, score),
             "chance": searched.search.chance if number == searched.search.trial else None,
             "trials_digest": None,

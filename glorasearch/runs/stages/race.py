@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from glorasearch.db import RaceMember, RaceStore, TrialStorage
 from glorasearch.race import (
     Candidate,
-    FoldScore,
     Training,
     candidates_of,
     copies_apart,
@@ -23,6 +22,7 @@ from glorasearch.race import (
 from glorasearch.runs.curves.stored import rung_rows
 from glorasearch.runs.earlier_races import EarlierRaces, taken_over
 from glorasearch.runs.entrants import entrants, methods
+from glorasearch.runs.fold_scores import fold_score, score_columns
 from glorasearch.runs.progress import Advance
 from glorasearch.runs.race_backends import race_backend
 from glorasearch.runs.race_stacks import MemberSpec, StackOutcome, race_folds
@@ -53,7 +53,7 @@ class _Race:
         self._candidates = candidates_of(found, self._config.rates, self._config.starts)
         _, self._left_out = methods(session) if session.only_subnet is None else ([], {})
         self._members = {(member.candidate, member.fold): member for member in self._store.list(session.name)}
-        self._scores = {place: _fold_score(member) for place, member in self._members.items()}
+        self._scores = {place: fold_score(member) for place, member in self._members.items()}
         self._backend = race_backend(session)
         self._earlier = EarlierRaces(session, self._store, self._backend.device)
         self._lead = ""
@@ -70,7 +70,7 @@ class _Race:
         with self._session.progress.task("race", total) as advance:
             for rung in rungs_of(config):
                 self._rung(rung, advance)
-                self._session.curves.add(rung_rows(self._members.values(), rung))
+                self._session.curves.add(rung_rows(self._members.values(), rung, self._config.judge))
         result = self._result()
         self._session.progress.say(result.verdict())
         storage = TrialStorage(self._session.stored.workspace.database)
@@ -140,9 +140,7 @@ class _Race:
                 fold=training.fold,
                 label=training.candidate.label,
                 rung=rung,
-                images=score.images,
-                correct=score.correct,
-                nats=score.nats,
+                **score_columns(score),
                 steps=self._steps,
                 seconds=outcome.seconds / len(stack),
                 training=keys[training],
@@ -156,17 +154,19 @@ class _Race:
         self._store.record(self._session.name, members)
         for member in members:
             place = member.candidate, member.fold
-            self._members[place], self._scores[place] = member, _fold_score(member)
+            self._members[place], self._scores[place] = member, fold_score(member)
 
     def _show_leader(self) -> None:
         """Of those that were judged on most folds so far; its accuracy is a metric, by the trainings that are done."""
-        folds = range(self._config.folds)
-        found = {one: standing_of(one, self._scores, folds, BETAS) for one in self._candidates}
+        folds, judge = range(self._config.folds), self._config.judge
+        found = {one: standing_of(one, self._scores, folds, BETAS, judge) for one in self._candidates}
         most = max(one.folds for one in found.values())
-        best = rank({one: score for one, score in found.items() if score.folds == most}, self._config.judge)[0]
-        self._lead = f"{best.label} leads with {100 * found[best].accuracy:.1f} %"
-        values = {"best_accuracy": found[best].accuracy, "folds": float(most)}
-        keep(self._session, RaceResult.stage, TrainingRecord(len(self._scores), values))
+        best = rank({one: score for one, score in found.items() if score.folds == most}, judge)[0]
+        score = RungScore.of(found[best], rung=0)
+        self._lead = f"{best.label} leads with {score.said(judge)}"
+        values = {f"best_{judge}": score.judged, "best_accuracy": score.accuracy, "folds": float(most)}
+        known = {name: value for name, value in values.items() if value is not None}
+        keep(self._session, RaceResult.stage, TrainingRecord(len(self._scores), known))
 
     def _result(self) -> RaceResult:
         found = [self._candidate(one) for one in ranking(self._candidates, self._scores, self._config, BETAS)]
@@ -208,8 +208,4 @@ class _Race:
     def _rung_score(self, candidate: Candidate, rung: int) -> RungScore:
         """Over all folds up to those of the rung."""
         folds = range(folds_of(rung, self._config).stop)
-        return RungScore.of(standing_of(candidate, self._scores, folds, BETAS), rung=rung)
-
-
-def _fold_score(member: RaceMember) -> FoldScore:
-    return FoldScore(member.images, member.correct, None if member.nats is None else tuple(member.nats))
+        return RungScore.of(standing_of(candidate, self._scores, folds, BETAS, self._config.judge), rung=rung)

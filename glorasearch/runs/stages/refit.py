@@ -15,7 +15,7 @@ from typing import Final
 
 import torch
 
-from glorasearch.data import TrainSplit
+from glorasearch.data import SearchSplit, TrainSplit
 from glorasearch.errors import NonFiniteLossError
 from glorasearch.evaluation import logits_on_search
 from glorasearch.evaluation.scoring import tempered_of
@@ -34,6 +34,7 @@ from glorasearch.runs.teachers import member_of, recipe_of, teach
 from glorasearch.runs.training import LocalTraining, TrainingTask, keep, train, train_and_store
 from glorasearch.stacked import StackedTrainer
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import Task
 from glorasearch.training import Fixed, TrainingConfig, TrainingRecord
 
 UNJUDGED: Final = (
@@ -126,6 +127,11 @@ def _judge(session: Session, pick: Pick, config: TrainingConfig) -> RefitJudgeme
             done = train(session, work, LocalTraining())
         steps, seconds = steps + done.steps, seconds + done.seconds
         refitted = torch.where((fold == number)[:, None], logits(work.supernet), refitted)
+    own: dict[str, float] = {}
+    if task.right_or_wrong:
+        own["temperature"] = 1 / tempered_of(refitted, search.labels, task)[1]
+    else:
+        own |= {"error": _error(task, refitted, search), "error_inherited": _error(task, inherited, search)}
     return RefitJudgement(
         folds=folds,
         images=len(search),
@@ -133,8 +139,13 @@ def _judge(session: Session, pick: Pick, config: TrainingConfig) -> RefitJudgeme
         correct_inherited=int(task.right(inherited, search.labels).sum()),
         steps=steps,
         seconds=seconds,
-        temperature=1 / tempered_of(refitted, search.labels, task)[1],
+        **own,
     )
+
+
+def _error(task: Task, outputs: torch.Tensor, split: SearchSplit | TrainSplit) -> float:
+    """The mean squared error of numbers."""
+    return tempered_of(outputs.cpu(), split.labels.cpu(), task)[0]
 
 
 def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
@@ -166,14 +177,9 @@ def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
     if not bool(done.finite.all()):
         raise NonFiniteLossError(f"refit of {pick.label} diverged: leave the highest of race.rates out")
     logits = trainer.logits(split, torch.arange(len(split)))[0]
-    known = float(split.task.right(logits, split.labels.cpu()).double().mean())
-    teachers = teachers.model_copy(update={"own_accuracy": known})
-    unseen = session.require(RaceResult).winner.last.accuracy
-    if known < unseen:
-        session.progress.say(
-            f"{pick.label}, taught, knows {100 * known:.1f} % of its own training images, fewer than the "
-            f"{100 * unseen:.1f} % that it knew out of fold: trained on the labels instead"
-        )
+    teachers, worse = _knows(teachers, logits, split, session.require(RaceResult))
+    if worse:
+        session.progress.say(f"{pick.label}, taught, {worse}: trained on the labels instead")
         cost = {"steps": teachers.steps + done.steps, "seconds": teachers.seconds + done.seconds}
         return teachers.model_copy(update={"discarded": True, **cost})
     supernet.load_adapter_state(trainer.state(0))
@@ -187,6 +193,26 @@ def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
         lr=config.lr,
         teachers=teachers,
     )
+
+
+def _knows(
+    teachers: TeacherSummary, logits: torch.Tensor, split: TrainSplit, race: RaceResult
+) -> tuple[TeacherSummary, str]:
+    """With what the taught winner knows of its own training images; and in words if that is worse than out of fold."""
+    unseen = race.winner.last
+    if unseen.accuracy is None:
+        error, before = _error(split.task, logits, split), unseen.judged or 0.0
+        said = (
+            f"has a mean squared error of {error:.3f} on its own training images, more than the {before:.3f} that it "
+            "had out of fold"
+        )
+        return teachers.model_copy(update={"own_error": error}), said * (error > before)
+    known = float(split.task.right(logits, split.labels.cpu()).double().mean())
+    said = (
+        f"knows {100 * known:.1f} % of its own training images, fewer than the {100 * unseen.accuracy:.1f} % that it "
+        "knew out of fold"
+    )
+    return teachers.model_copy(update={"own_accuracy": known}), said * (known < unseen.accuracy)
 
 
 def _title(session: Session, pick: Pick) -> str:

@@ -69,6 +69,8 @@ def report(session: Session) -> Report:
             **{name: getattr(found, name) if won_search else None for name in SEARCH_SCORES},
             test_accuracy=tested.test_accuracy,
             test_accuracy_inherited=tested.test_accuracy_inherited,
+            test_error=tested.test_error,
+            test_error_inherited=tested.test_error_inherited,
         ),
         refit=RefitSummary.of(session.require(RefitResult)),
         baselines={name: _baseline(session, name, tested) for name in session.baselines},
@@ -76,6 +78,7 @@ def report(session: Session) -> Report:
         chance=found.chance,
         statements=said(session),
         by_class=tested.by_class,
+        by_target=tested.by_target,
         files=tested.files,
         metrics=tested.metrics,
         confusion=tested.confusion,
@@ -123,4 +126,10 @@ def _origin(session: Session) -> tuple[str | None, float | None]:
 def _baseline(session: Session, name: str, tested: TestResult) -> BaselineSummary:
     trained = session.require(BaselineResult, name)
     metrics = tested.baselines_metrics.get(name, {})
-    return BaselineSummary.of(trained, test_accuracy=tested.baselines[name], metrics=metrics)
+    errors = tested.baselines_errors.get(name)
+    return BaselineSummary.of(
+        trained,
+        test_accuracy=tested.baselines.get(name),
+        test_error=None if errors is None else errors.mean,
+        metrics=metrics,
+    )

@@ -12,7 +12,7 @@ from glorasearch.runs.session import Session
 from glorasearch.search import Executor, SearchConfig, SearchDriver, SearchOutcome, SearchProgress, TrialRecord
 from glorasearch.search.objectives import DEFAULT_OBJECTIVES
 from glorasearch.search.trials import worth
-from glorasearch.space import fitness_name
+from glorasearch.space import Score, fitness_name
 
 NO_SAMPLER = "none"
 """Sampler in the result of a fixed method."""
@@ -71,10 +71,7 @@ def search(session: Session) -> SearchResult:
         digest=subnet.digest,
         parameters=best.parameters,
         stored=space.stored(subnet),
-        search_accuracy=best.score.accuracy,
-        search_cross_entropy=best.score.cross_entropy,
-        search_tempered=best.score.tempered,
-        search_temperature=best.score.temperature,
+        **search_scores(best.score),
         search_fitness=worth(config.fitness, best.score),
         images=best.score.total,
         split=session.data.search.digest,
@@ -84,7 +81,7 @@ def search(session: Session) -> SearchResult:
             ParetoPoint(
                 trial=trial.number,
                 parameters=trial.parameters,
-                search_accuracy=trial.score.accuracy,
+                search_accuracy=trial.score.accuracy if trial.score.right_or_wrong else None,
                 objectives=_of_front(trial, config),
             )
             for trial in outcome.pareto
@@ -93,6 +90,12 @@ def search(session: Session) -> SearchResult:
         fitness=config.fitness,
         seconds=max(outcome.seconds, outcome.evaluation_seconds),
     )
+
+
+def search_scores(score: Score) -> dict[str, float | None]:
+    """The parts of a score that a search's result has, by their names there; none of numbers, which have a fitness."""
+    names = ("accuracy", "cross_entropy", "tempered", "temperature")
+    return {f"search_{name}": getattr(score, name) if score.right_or_wrong else None for name in names}
 
 
 def _of_front(trial: TrialRecord, config: SearchConfig) -> dict[str, float]:
@@ -107,6 +110,8 @@ def _best(state: SearchProgress, config: SearchConfig) -> str:
     best = state.best
     if best is None:
         return ""
+    if not best.score.right_or_wrong:
+        return f"best {fitness_name(config.fitness)} {state.best_fitness:.3f}, {best.parameters:,} parameters"
     fitness = f", {fitness_name(config.fitness)} {state.best_fitness:.3f}" if config.metrics else ""
     return f"best {100 * best.score.accuracy:.1f} %{fitness}, {best.parameters:,} parameters"
 

@@ -12,7 +12,7 @@ from glorasearch.runs.fixed_methods import only_subnet
 from glorasearch.runs.results import Results, TrainResult
 from glorasearch.runs.session import Session, versions
 from glorasearch.runs.training import TrainingTask, train_and_store, training_backend
-from glorasearch.space import BoundSpace, Subnet, sample_within_budget
+from glorasearch.space import BoundSpace, Fitness, Subnet, sample_within_budget
 from glorasearch.supernet import Supernet
 from glorasearch.training import TrainingConfig, make_strategy
 from glorasearch.weights import frozen_digest
@@ -36,6 +36,7 @@ def train(session: Session) -> TrainResult:
     title = "supernet" if alone is None else supernet.space.name
     if alone is not None:
         session.progress.say(f"{title} has one subnet: trained alone, nothing to search")
+    measure: Fitness = "accuracy" if session.data.train.task.right_or_wrong else "squared_error"
     key = _key(session, supernet, recipe)
     known = _trained_before(session, key)
     if known is not None:
@@ -58,7 +59,8 @@ def train(session: Session) -> TrainResult:
         split=session.data.train,
         strategy=make_strategy(recipe, supernet.space),
         config=recipe,
-        probed=_probed_subnets(supernet.space, config.seed),
+        probed=_probed_subnets(supernet.space, config.seed, measure),
+        measure=measure,
     )
     return train_and_store(session, task, TrainResult, key=key, fixed_method=alone is not None, **own)
 
@@ -92,15 +94,15 @@ def _trained_before(session: Session, key: str) -> TrainResult | None:
     return None
 
 
-def _probed_subnets(space: BoundSpace, seed: int) -> dict[str, Subnet]:
-    """Name of a metric → a subnet whose search accuracy is measured during the training."""
+def _probed_subnets(space: BoundSpace, seed: int, measure: Fitness) -> dict[str, Subnet]:
+    """Name of a metric → a subnet whose accuracy (or error) on the search split is measured during the training."""
     alone = only_subnet(space)
     if alone is not None:
-        return {"search_accuracy": alone}
+        return {f"search_{measure}": alone}
     rng = np.random.default_rng([seed, PROBE_STREAM])
     return {
-        "search_accuracy_largest": space.largest(),
-        "search_accuracy_smallest": space.smallest(),
-        "search_accuracy_random_1": sample_within_budget(space, rng),
-        "search_accuracy_random_2": sample_within_budget(space, rng),
+        f"search_{measure}_largest": space.largest(),
+        f"search_{measure}_smallest": space.smallest(),
+        f"search_{measure}_random_1": sample_within_budget(space, rng),
+        f"search_{measure}_random_2": sample_within_budget(space, rng),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -57,7 +58,7 @@ class PrometheusEndpoint:
         self._last = gauge("measured", "The last value of a curve: loss, rate, probe, score.", "stage", "name")
         self._trials = gauge("trials", "Finished trials, those of earlier processes included.", "outcome")
         self._best_fitness = gauge("best_fitness", "Fitness of the best trial so far.")
-        self._best_accuracy = gauge("best_accuracy", "Its accuracy on the search split, from 0 to 1.")
+        self._best_accuracy = gauge("best_accuracy", "Its accuracy on the search split, from 0 to 1; NaN of numbers.")
         self._best_parameters = gauge("best_parameters", "Its trainable parameters, the head excluded.")
         self._workers = gauge("workers", "Workers that evaluate.", "state")
         self._began: dict[str, float] = {}
@@ -97,7 +98,8 @@ class PrometheusEndpoint:
             self._trials.labels(self._run, outcome).set(getattr(progress, outcome))
         if progress.best is not None and progress.best_fitness is not None:
             self._best_fitness.set(progress.best_fitness)
-            self._best_accuracy.set(progress.best.score.accuracy)
+            score = progress.best.score
+            self._best_accuracy.set(score.accuracy if score.right_or_wrong else math.nan)
             self._best_parameters.set(progress.best.parameters)
 
     def staffed(self, ready: int, wanted: int) -> None:

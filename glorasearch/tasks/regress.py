@@ -1,0 +1,188 @@
+"""Numbers of an image, one or several: squared errors of targets that are standardised by the training images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from glorasearch.space.early_stopping import UNIT
+from glorasearch.statistics import Estimate, Metric, by_target, measure_numbers
+from glorasearch.tasks.base import Array, Task, at_least_float32
+from glorasearch.tasks.kinds import TaskKind
+from glorasearch.tasks.multilabel import BETWEEN
+
+GROUPS: Final = 10
+"""Groups of images by their targets, about, in whose proportions splits are drawn and folds are made."""
+CROSSED: Final = 3
+"""Targets, the first ones, whose quantiles make these groups."""
+NO_CLASSES: Final = "numbers have neither weights of classes nor label smoothing"
+
+
+@dataclass(frozen=True)
+class Standard:
+    """By which targets are standardised: minus `mean`, divided by `std`, those of the training images."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, targets: Array) -> Self:
+        """That of targets `(N, targets)`; the deviation of targets that are all alike is taken as 1."""
+        numbers = targets.astype(np.float64)
+        std = np.where(np.ptp(numbers, axis=0) > 0, numbers.std(0), 1.0)
+        return cls(tuple(numbers.mean(0).tolist()), tuple(std.tolist()))
+
+
+@dataclass(frozen=True)
+class Regress(Task):
+    """Targets are `(N, targets)` float32, standardised; outputs of a model are what it takes them for.
+
+    The loss of an image is the mean of the squared errors over the targets: 1 on average for a model that always says
+    the mean. It is never negative, so candidates are stopped early as exactly as those of classes are. No image is
+    right or wrong, and there is no temperature: losses are the same at each.
+    """
+
+    standard: Standard | None = None
+    """None of a model that answers in the targets' own units, as exported ones do."""
+
+    kind: ClassVar[TaskKind] = "regress"
+    exclusive: ClassVar[bool] = False
+    right_or_wrong: ClassVar[bool] = False
+
+    def label_loss(self, logits: Tensor, targets: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+        """Mean squared error; there are neither smoothing nor weights of classes."""
+        if weights is not None or smoothing:
+            raise ValueError(NO_CLASSES)
+        found = at_least_float32(logits)
+        return F.mse_loss(found, targets.to(found.dtype))
+
+    def distillation_loss(self, logits: Tensor, teacher: Tensor) -> Tensor:
+        """Mean squared error against what the teacher says."""
+        return F.mse_loss(at_least_float32(logits), teacher)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The outputs as they are."""
+        return logits
+
+    def said(self, outputs: Tensor, temperature: float = 1.0) -> Tensor:
+        """In the targets' own units."""
+        if self.standard is None:
+            return outputs
+        mean, std = (torch.tensor(each, dtype=torch.float64) for each in (self.standard.mean, self.standard.std))
+        return outputs.double() * std.to(outputs.device) + mean.to(outputs.device)
+
+    def member_losses(
+        self, logits: Tensor, targets: Tensor, smoothing: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Mean squared errors; there are neither smoothing nor weights of classes."""
+        if weights is not None:
+            raise ValueError(NO_CLASSES)
+        found = at_least_float32(logits)
+        return (found - targets.to(found.dtype)).square().mean(dim=(-1, -2))
+
+    def answers_fault(self, answers: Tensor) -> str | None:
+        """Any that are finite."""
+        return None if bool(torch.isfinite(answers).all()) else "targets must be finite"
+
+    def chance(self, outputs: int) -> float:
+        """The mean of the training images, always."""
+        return 1.0
+
+    def predicted(self, logits: Tensor) -> Tensor:
+        """The outputs."""
+        return logits
+
+    def matches(self, predicted: Tensor, targets: Tensor) -> Tensor:
+        """None: no image is right or wrong."""
+        return torch.zeros(len(predicted), dtype=torch.bool, device=predicted.device)
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean of its squared errors."""
+        return (logits.double() - targets.double()).square().mean(-1).div_(UNIT).round_()
+
+    def tempered_losses(self, logits: Tensor, targets: Tensor, betas: Tensor) -> Tensor:
+        """The same at each."""
+        return self.losses(logits, targets).expand(len(betas), -1)
+
+    def fitted(self, targets: Array) -> Self:
+        """The task with the standard of the training images."""
+        return type(self)(Standard.of(targets))
+
+    def encoded(self, targets: Array) -> Array:
+        """Standardised, `(N, targets)` float32."""
+        if self.standard is None:
+            return targets
+        found: Array = (targets - np.array(self.standard.mean)) / np.array(self.standard.std)
+        return found.astype(np.float32)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Kind and standard."""
+        own = None if self.standard is None else [list(self.standard.mean), list(self.standard.std)]
+        return {"task": self.kind, "standard": own}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
+        """The inverse."""
+        own = facts.get("standard")
+        return cls(None if own is None else Standard(tuple(own[0]), tuple(own[1])))
+
+    def targets_fault(self, targets: Array, names: Sequence[str]) -> str | None:
+        """A target that all images have alike."""
+        alike = [name for name, spread in zip(names, np.ptp(targets, axis=0).tolist(), strict=True) if not spread]
+        if not alike:
+            return None
+        value = targets[0, names.index(alike[0])]
+        return (
+            f"target {alike[0]!r} is {value:g} for all {len(targets)} images of the train split: there is nothing to "
+            "learn; leave the column out, or raise data.train"
+        )
+
+    def strata(self, targets: Array) -> npt.NDArray[np.int64]:
+        """Quantiles of the target: ten groups; of several targets the halves, or thirds, of the first three, crossed.
+
+        Equal targets are in one group.
+        """
+        crossed = targets[:, :CROSSED]
+        parts = max(2, round(GROUPS ** (1 / crossed.shape[1])))
+        found = np.zeros(len(targets), np.int64)
+        for column in crossed.T:
+            ordered = np.sort(column)
+            edges = [ordered[len(ordered) * part // parts] for part in range(1, parts)] if len(ordered) else []
+            found = found * parts + np.searchsorted(np.array(edges), column, side="right")
+        return found
+
+    def images_of(self, targets: Array, outputs: int) -> list[int]:
+        """All, each target."""
+        return [len(targets)] * outputs
+
+    def by_output(self, logits: Array, predicted: Array, targets: Array) -> list[dict[str, Any]]:
+        """By target: its metrics, in its own unit."""
+        own, wanted = self._in_units(logits), self._in_units(targets)
+        return [{"images": len(targets), **found} for found in by_target(own, wanted)]
+
+    def written(self, target: Any, names: Sequence[str]) -> str:
+        """In its own units."""
+        numbers = self._in_units(np.asarray(target, dtype=np.float64))
+        return BETWEEN.join(f"{number:.6g}" for number in numbers.tolist())
+
+    def measure(
+        self, logits: Array, predicted: Array, targets: Array, metrics: Iterable[Metric], **options: Any
+    ) -> dict[str, Estimate]:
+        """Those of numbers, in their own units; there is no temperature."""
+        options.pop("temperature", None)
+        return measure_numbers(self._in_units(logits), self._in_units(targets), metrics, **options)
+
+    def _in_units(self, values: Array) -> Array:
+        """Numbers `(..., targets)` float64."""
+        if self.standard is None:
+            return values.astype(np.float64)
+        found: Array = values.astype(np.float64) * np.array(self.standard.std) + np.array(self.standard.mean)
+        return found
