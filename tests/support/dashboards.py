@@ -20,7 +20,7 @@ SHOWN = (
     "report.steps=20", "report.random_subnets=2", "search.trials=48", "train.steps=40",
 )  # fmt: skip
 """A run with something for every figure, in seconds."""
-ENDLESS = ("search.trials=100_000", "search.max_evaluations=100_000", "train.steps=20", "race.enabled=false")
+ENDLESS = ("search.trials=100_000", "train.steps=20", "race.enabled=false")
 """A run whose search goes on until it is killed."""
 
 

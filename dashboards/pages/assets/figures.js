@@ -48,13 +48,13 @@ async function draw(again = false) {
     if (!again && views.get(figure.key)?.state === state) continue;
     const spec = structuredClone(figure.spec);
     delete spec.$schema;  // the library is a version ahead and would say so
-    if (typeof spec.width === "number" && spec.width + 160 > width) {
-      spec.width = width;
-      spec.autosize = { type: "fit-x", contains: "padding", resize: true };
-    }
+    const fitted = typeof spec.width === "number" && spec.width + 160 > width;
+    if (fitted) spec.width = width;
+    // In Vega's specification: Vega-Lite warns of rows whose height is fixed, which stay as they are.
+    const fit = (vega) => (fitted ? { ...vega, autosize: { type: "fit-x", contains: "padding", resize: true } } : vega);
     views.get(figure.key)?.view.finalize();
     const made = await window.vegaEmbed(drawing, spec, {
-      mode: "vega-lite", config, ast: true, actions: false, defaultStyle: false, tooltip: { disableDefaultStyle: true, theme: now },
+      mode: "vega-lite", patch: fit, config, ast: true, actions: false, defaultStyle: false, tooltip: { disableDefaultStyle: true, theme: now },
     });
     views.set(figure.key, { state, view: made.view });
   }
