@@ -1,5 +1,6 @@
-"""The Optuna dashboard over a workspace's database."""
+"""Pages of a workspace's runs, and the Optuna dashboard over its database."""
 
 from dashboards.app import DashboardServer, make_app, make_server
+from dashboards.tokens import check_token
 
-__all__ = ["DashboardServer", "make_app", "make_server"]
+__all__ = ["DashboardServer", "check_token", "make_app", "make_server"]

@@ -12,8 +12,9 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
-from dashboards.doors import guarded, names_of_this_machine
+from dashboards.doors import guarded, names_of_this_machine, read_only
 from dashboards.pages import make_pages
+from dashboards.tokens import check_token, locked
 from glorasearch.db import SummarisingStorage
 from glorasearch.errors import InputError
 
@@ -68,7 +69,9 @@ class DashboardServer:
         self.close()
 
 
-def make_app(database_url: str | URL, names: Collection[str] = (), folder: Path | None = None) -> WSGIApplication:
+def make_app(
+    database_url: str | URL, names: Collection[str] = (), folder: Path | None = None, token: str | None = None
+) -> WSGIApplication:
     """The dashboard as a WSGI application, to be mounted at the root of a server: our pages, and Optuna's beside them.
 
     It only reads: requests other than GET and HEAD are answered with 405.
@@ -78,6 +81,7 @@ def make_app(database_url: str | URL, names: Collection[str] = (), folder: Path 
         names: host names by which the server is called, besides `localhost`, this machine's own and all addresses;
             requests for others are answered with 403.
         folder: where the runs' folders are; without it no files are offered.
+        token: what everybody has to know who reads; without it, everybody reads who reaches the server.
 
     Raises:
         DatabaseError: if there is no glorasearch database at the URL.
@@ -91,7 +95,9 @@ def make_app(database_url: str | URL, names: Collection[str] = (), folder: Path 
         found: WSGIApplication = optunas if first in _OPTUNAS else pages
         return found(environ, start_response)
 
-    return guarded(application, {*names, *names_of_this_machine()})
+    reading = read_only(application)
+    inner = reading if token is None else locked(reading, token)
+    return guarded(inner, {*names, *names_of_this_machine()})
 
 
 def make_server(
@@ -100,16 +106,18 @@ def make_server(
     port: int = 8080,
     names: Collection[str] = (),
     folder: Path | None = None,
+    token: str | None = None,
 ) -> DashboardServer:
     """A server of the dashboard, which listens already. Port 0 takes a free one; its `port` says which.
 
-    `names` and `folder` are as in `make_app`; `host` is always a name.
+    `names`, `folder` and `token` are as in `make_app`; `host` is always a name.
 
     Raises:
-        InputError: if the address cannot be listened on.
+        InputError: if the address cannot be listened on, or can be reached from other machines and there is no token.
         DatabaseError: if there is no glorasearch database at the URL.
     """
-    application = make_app(database_url, {*names, host}, folder)
+    check_token(host, token)
+    application = make_app(database_url, {*names, host}, folder, token)
     try:
         listener = socket.create_server((host, port))
     except OSError as error:

@@ -31,7 +31,6 @@ def guarded(application: WSGIApplication, names: Collection[str]) -> WSGIApplica
     - A request whose `Host` is a name that this server does not go by is answered with 403: a web page of that name
       has had it resolved to this address (DNS rebinding) and would read what only this machine may. Addresses cannot be
       rebound and are all right.
-    - Requests other than GET and HEAD are answered with 405.
     - A request without `Accept-Encoding` is answered without compression.
 
     Args:
@@ -48,11 +47,20 @@ def guarded(application: WSGIApplication, names: Collection[str]) -> WSGIApplica
         if host is not None and not _is_ours(host, known):
             reason = f"this server is not called {host!r}; if it is, start it with --allow-host"
             return _refuse(answer, "403 Forbidden", reason)
-        if environ["REQUEST_METHOD"] not in _READING:
-            allowed = ("Allow", ", ".join(_READING))
-            return _refuse(answer, "405 Method Not Allowed", "this dashboard is read-only", allowed)
         environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # the dashboard takes it for granted
         return application(environ, answer)
+
+    return guard
+
+
+def read_only(application: WSGIApplication) -> WSGIApplication:
+    """The application for requests that change nothing: others than GET and HEAD are answered with 405."""
+
+    def guard(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] in _READING:
+            return application(environ, start_response)
+        allowed = ("Allow", ", ".join(_READING))
+        return _refuse(start_response, "405 Method Not Allowed", "this dashboard is read-only", allowed)
 
     return guard
 

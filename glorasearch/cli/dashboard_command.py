@@ -13,7 +13,12 @@ from glorasearch.terminal import say
 
 @click.command("dashboard")
 @workspace_options
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no password.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; any that other machines reach needs a token.",
+)
 @click.option(
     "--port",
     default=8080,
@@ -28,19 +33,28 @@ from glorasearch.terminal import say
     metavar="NAME",
     help="A further host name by which browsers call this server, such as a proxy's; may be given several times.",
 )
-def command(workspace: str, database: str | None, host: str, port: int, names: tuple[str, ...]) -> None:
+@click.option(
+    "--token",
+    envvar="GLORASEARCH_DASHBOARD_TOKEN",
+    help="What readers have to know, 16 characters or more; or in the environment, GLORASEARCH_DASHBOARD_TOKEN.",
+)
+def command(
+    workspace: str, database: str | None, host: str, port: int, names: tuple[str, ...], token: str | None
+) -> None:
     """Serve pages of the workspace's runs, and Optuna's dashboard of their searches (read-only).
 
     The pages show runs, a run, a trial, and runs side by side; they renew themselves while a run goes on. Optuna's has
     a summary of each trial.
     """
-    from dashboards import make_server
+    from dashboards import check_token, make_server
     from glorasearch.runs.workspace import Workspace
 
+    check_token(host, token)
     found = Workspace.open(workspace, database, create=False)
     if not found.has_database:
         raise InputError(f"workspace {found.path} has no database yet; start a run, or choose another with --workspace")
-    with make_server(found.database_url, host=host, port=port, names=names, folder=found.path / "runs") as server:
+    url, runs = found.database_url, found.path / "runs"
+    with make_server(url, host=host, port=port, names=names, folder=runs, token=token) as server:
         say(f"dashboard of {found.path} on http://{host}:{server.port} (Ctrl+C stops it)")
         with suppress(KeyboardInterrupt):
             server.run()

@@ -15,6 +15,8 @@ VARIABLE: Final = "GLORASEARCH_ARGUMENTS"
 """Holds the arguments of a process that has started itself over, until it reads them."""
 _URLS: Final = ("--address", "--database", "--store")
 """Options whose values are URLs, or were meant to be."""
+_SECRETS: Final = ("--token",)
+"""Options whose values nobody else may read."""
 
 
 def without_secrets(arguments: Sequence[str]) -> list[str]:
@@ -22,7 +24,11 @@ def without_secrets(arguments: Sequence[str]) -> list[str]:
     shown: list[str] = []
     for place, argument in enumerate(arguments):
         option, equals, value = argument.partition("=")
-        if option in _URLS and equals:
+        if option in _SECRETS and equals:
+            shown.append(f"{option}=***")
+        elif place and arguments[place - 1] in _SECRETS:
+            shown.append("***")
+        elif option in _URLS and equals:
             shown.append(f"{option}={redact_url(value)}")
         elif place and arguments[place - 1] in _URLS:
             shown.append(redact_url(argument))
