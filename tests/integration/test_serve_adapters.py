@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import urllib.error
@@ -18,6 +16,8 @@ import numpy as np
 import pytest
 from numpy.random import default_rng
 from PIL import Image
+from playwright.sync_api import expect
+from support.browser import chromium
 from support.models import randomise
 from support.processes import environment
 
@@ -122,22 +122,10 @@ def test_what_cannot_be_served_is_said_before_it_listens(tmp_path: Path) -> None
     assert str(tmp_path) in done.stderr
 
 
-def find_chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None and os.environ.get("GLORASEARCH_BROWSER") == "required":
-        raise FileNotFoundError("no Chromium on this machine, and GLORASEARCH_BROWSER=required")
-    if found is None:
-        pytest.skip("no Chromium on this machine")
-    return found
-
-
-def test_the_page_in_a_browser(address: str, folders: list[Path], tmp_path: Path) -> None:
-    from playwright.sync_api import expect, sync_playwright
-
+def test_the_page_in_a_browser(address: str, folders: list[Path]) -> None:
     files = folders[0].parent
     faults: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 844})
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
@@ -161,7 +149,6 @@ def test_the_page_in_a_browser(address: str, folders: list[Path], tmp_path: Path
         expect(page.locator("#note")).to_contain_text("Adapter two")
         assert page.locator("#classes").inner_text() != first
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        page.screenshot(path=os.environ.get("F17_SHOT", str(tmp_path / "page.png")))
         page.get_by_label("choose a file").set_input_files(files / "large.png")
         expect(page.get_by_role("alert")).to_contain_text("large.png has 10.0 MB; at most 10 MB are taken")
         assert faults == []
@@ -169,4 +156,3 @@ def test_the_page_in_a_browser(address: str, folders: list[Path], tmp_path: Path
         expect(page.get_by_role("alert")).to_contain_text("broken.png: the file cannot be read as an image")
         expect(page.locator("#answer")).to_be_hidden()
         assert [fault for fault in faults if "422" not in fault] == []  # the browser's own note of the refusal
-        browser.close()

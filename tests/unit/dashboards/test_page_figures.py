@@ -1,13 +1,13 @@
 """The figures of a run's page: what the browser is given, and that Chromium draws it under the pages' policy."""
 
 import json
-import shutil
-import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
+from support.browser import chromium, watched
 
 from dashboards import make_server
 from dashboards.pages.figures_page import Figures, library
@@ -15,7 +15,6 @@ from dashboards.pages.reading import Reader
 from glorasearch.db import Database, RunStore
 from glorasearch.runs.config import RunConfig
 
-CHROMIUM = shutil.which("chromium")
 EVIL = "a<script>b"
 
 
@@ -52,23 +51,16 @@ def test_the_library_is_whole() -> None:
     assert b"window.vegaEmbed" in library()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_chromium_draws_them_without_eval(url: str, tmp_path: Path) -> None:
-    assert CHROMIUM is not None
+def test_chromium_draws_them_without_eval(url: str) -> None:
     with make_server(url, port=0) as server:
         thread = threading.Thread(target=server.run)
         thread.start()
+        address = f"http://127.0.0.1:{server.port}"
         try:
-            library()
-            command = [
-                *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"),
-                *("--virtual-time-budget=20000", "--dump-dom"),
-                f"http://127.0.0.1:{server.port}/runs/a%3Cscript%3Eb",
-            ]
-            page = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+            with chromium() as browser, watched(browser, address) as page:
+                opened = page.open("/runs/a%3Cscript%3Eb")
+                expect(opened.locator("#figure-losses svg.marks")).to_be_visible()
+                assert opened.locator("#figures").get_attribute("data-problem") is None
         finally:
             server.stop()
             thread.join()
-    drawn = page[page.index('id="figure-losses"') :]
-    assert "<svg" in drawn[: drawn.index("</figure>")]
-    assert 'data-problem="' not in page
