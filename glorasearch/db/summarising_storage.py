@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Container
 from dataclasses import dataclass, field
+from typing import Any
 
+from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 
 from glorasearch.db.database import Database
+from glorasearch.db.objective_names import METRIC_NAMES, objective_names
 from glorasearch.db.summary import PARAMETERS, StudySummary, round_up
 from glorasearch.db.trial_rows import independent_copy
 from glorasearch.db.trial_storage import TrialStorage
@@ -37,6 +40,18 @@ class SummarisingStorage(TrialStorage):
         super()._open(database)
         self._lock = threading.Lock()
         self._studies: dict[int, _Study] = {}
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        """All studies by id, their objectives named."""
+        studies = super().get_all_studies()
+        for study in studies:
+            study.system_attrs = _named(study.system_attrs, study.user_attrs, len(study.directions))
+        return studies
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """The system attributes (Optuna's), with the names of the objectives."""
+        objectives = len(self.get_study_directions(study_id))
+        return _named(super().get_study_system_attrs(study_id), self.get_study_user_attrs(study_id), objectives)
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """The summary of a trial."""
@@ -87,3 +102,8 @@ class SummarisingStorage(TrialStorage):
         if trial.state.is_finished():
             study.trials[trial.number] = summary
         return summary
+
+
+def _named(system_attrs: dict[str, Any], user_attrs: dict[str, Any], objectives: int) -> dict[str, Any]:
+    names = objective_names(user_attrs, objectives)
+    return system_attrs if names is None or METRIC_NAMES in system_attrs else system_attrs | {METRIC_NAMES: names}

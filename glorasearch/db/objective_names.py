@@ -1,0 +1,36 @@
+"""What the objectives of a study are called where people read them: in words, with their unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+METRIC_NAMES: Final = "study:metric_names"
+"""Optuna's system attribute of a study."""
+_IN_WORDS: Final = {
+    "tempered": "cross-entropy at the best temperature, nats",
+    "cross_entropy": "cross-entropy, nats",
+    "accuracy": "accuracy, 0 to 1",
+    "balanced_accuracy": "accuracy, the mean over classes, 0 to 1",
+    "macro_f1": "macro F1, 0 to 1",
+    "auc": "area under the ROC curve, 0 to 1",
+    "squared_error": "mean squared error, in variances of the training targets",
+    "parameters": "trainable parameters",
+    "bytes": "adapter, bytes",
+    "latency": "forward pass of one image unmerged, ms",
+    "training_flops": "training step of one image, floating-point operations",
+}
+
+
+_DEFAULT: Final = ["accuracy", "parameters"]
+"""What a search of several objectives has that names none."""
+
+
+def objective_names(user_attrs: Mapping[str, Any], objectives: int) -> list[str] | None:
+    """The names of a study's objectives by what it says of its search; None if it says nothing of so many."""
+    search = user_attrs.get("search")
+    if not isinstance(search, Mapping):
+        return None
+    found = search.get("objectives", _DEFAULT) if objectives > 1 else [search.get("fitness")]
+    names = [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+    return [_IN_WORDS.get(name, name) for name in names] if len(names) == objectives else None
