@@ -40,6 +40,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "predict": Command("predict_command:command", "Classify images with the exported model of a run."),
     "runs": Command("runs_command:command", "List the runs of a workspace."),
     "show": Command("show_command:command", "Show one run: stages, scores, curves."),
+    "report": Command("report_command:command", "Write a run into one HTML file: result, provenance, figures."),
     "watch": Command(
         "watch_command:command", "Watch a run while it goes on, from any machine that reaches its database."
     ),

@@ -1,0 +1,53 @@
+"""A run as a PDF: result, figures, provenance, run file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+
+from glorasearch.figures.drawn import draw
+from glorasearch.figures.facts import RunFacts
+from glorasearch.figures.figure import Figure
+from glorasearch.figures.told import commands, provenance, run_file, table
+
+
+def pdf_report(facts: RunFacts, figures: Sequence[Figure], lacking: Sequence[str]) -> bytes:
+    """The document."""
+    from fpdf import FPDF
+
+    page = FPDF()
+    page.set_auto_page_break(True, margin=15)
+    page.add_page()
+
+    def write(text: str, size: int = 10, style: str = "", family: str = "helvetica") -> None:
+        page.set_font(family, style, size)
+        page.multi_cell(0, size * 0.5, text.encode("latin-1", "replace").decode("latin-1"), align="L",
+                        new_x="LMARGIN", new_y="NEXT")  # fmt: skip
+
+    def rows(lines: Sequence[Sequence[str]]) -> None:
+        page.set_font("helvetica", "", 8)
+        with page.table(text_align="LEFT", first_row_as_headings=False) as made:
+            for line in lines:
+                made.row([cell.encode("latin-1", "replace").decode("latin-1") for cell in line])
+
+    record, report = facts.record, facts.report
+    write(record.name, 18, "B")
+    write(f"{record.state}{f': {record.error}' if record.error else ''}")
+    if report is not None:
+        for line in report.statements:
+            write(line)
+        write("Test images", 14, "B")
+        rows([("method", "parameters", "test", "95 % interval"), *table(report)])
+    for figure in figures:
+        page.add_page()
+        write(figure.title, 14, "B")
+        page.image(BytesIO(draw(figure)), w=page.epw, h=page.eph - 50, keep_aspect_ratio=True)
+        write(figure.caption, 9)
+    page.add_page()
+    for line in lacking:
+        write(f"Not drawn: {line}", 9)
+    write("Provenance", 14, "B")
+    rows(provenance(facts))
+    write("Again", 14, "B")
+    write("\n".join((*commands(record.name), "", run_file(record))), 8, "", "courier")
+    return bytes(page.output())

@@ -1,0 +1,68 @@
+"""`glorasearch report`: a finished run, one that is not, and places that cannot be written."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+from support.runs import NAME
+
+from glorasearch.cli.main import group
+from glorasearch.db import RunStore
+from glorasearch.figures import RunFacts
+from glorasearch.figures.told import run_file, table
+from glorasearch.runs.config import RunConfig
+from glorasearch.runs.remembered import given_config
+
+Bench = Any
+
+
+def ask(bench: Bench, *more: str) -> Any:
+    where = ["--workspace", str(bench.workspace), "--database", str(bench.database_url)]
+    return CliRunner().invoke(group, ["report", *where, *more])
+
+
+def test_a_finished_run_leaves_as_files(undisturbed: Bench, tmp_path: Path) -> None:
+    page, paper, pictures = tmp_path / "r.html", tmp_path / "r.pdf", tmp_path / "png"
+    said = ask(undisturbed, NAME, "--output", str(page), "--pdf", str(paper), "--png", str(pictures), "--json")
+    assert said.exit_code == 0, said.output
+    content = json.loads(said.stdout)
+    assert len(content["files"]) == 2 + 2 * len(content["figures"])
+    assert all(Path(file).stat().st_size for file in content["files"])
+    assert paper.read_bytes().startswith(b"%PDF")
+    assert (pictures / "front-dark.png").read_bytes().startswith(b"\x89PNG")
+    facts = RunFacts.read(undisturbed.database_url, NAME, Path(undisturbed.workspace) / "runs" / NAME)
+    html = page.read_text()
+    assert facts.report is not None
+    for row in table(facts.report):
+        assert f"<td>{row[1]}" in html
+        assert f"<td>{row[3]}" in html
+    assert "<script src" not in html
+    assert "<link" not in html
+    assert facts.record.digest in html
+
+
+def test_the_run_file_is_that_of_the_run(undisturbed: Bench) -> None:
+    record = RunStore(undisturbed.database_url).get(NAME)
+    assert record is not None
+    again = RunConfig.from_dict(tomllib.loads(run_file(record)), (), "again")
+    assert again == given_config(record.config, "recorded")
+
+
+def test_refusals_are_in_words(undisturbed: Bench, tmp_path: Path) -> None:
+    assert "nowhere" in str(ask(undisturbed, "nowhere").exception or ask(undisturbed, "nowhere").output)
+    (tmp_path / "file").write_text("")
+    refused = ask(undisturbed, NAME, "--output", str(tmp_path / "file" / "r.html"))
+    assert refused.exit_code != 0
+    assert "cannot be made" in f"{refused.output}{refused.exception}"
+
+
+def test_a_run_without_results_has_what_is_known(copied: Bench, tmp_path: Path) -> None:
+    RunStore(copied.database_url).create("begun", {"seed": 3}, "digest")
+    said = ask(copied, "begun", "--output", str(tmp_path / "r.html"), "--pdf", str(tmp_path / "r.pdf"))
+    assert said.exit_code == 0, f"{said.output}{said.exception!r}"
+    assert "lacks the winner as a picture" in said.output
+    assert "another version" in (tmp_path / "r.html").read_text()
