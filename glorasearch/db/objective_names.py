@@ -1,4 +1,4 @@
-"""What the objectives of a study are called where people read them: in words, with their unit."""
+"""What the objectives of a study are called where people read them: short, with their unit."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, Final
 METRIC_NAMES: Final = "study:metric_names"
 """Optuna's system attribute of a study."""
 _IN_WORDS: Final = {
-    "tempered": "cross-entropy at the best temperature, nats",
+    "tempered": "tempered loss, nats",
     "cross_entropy": "cross-entropy, nats",
     "accuracy": "accuracy, 0 to 1",
-    "balanced_accuracy": "accuracy, the mean over classes, 0 to 1",
+    "balanced_accuracy": "balanced accuracy, 0 to 1",
     "macro_f1": "macro F1, 0 to 1",
-    "auc": "area under the ROC curve, 0 to 1",
-    "squared_error": "mean squared error, in variances of the training targets",
+    "auc": "AUC, 0 to 1",
+    "squared_error": "squared error, variances",
     "parameters": "trainable parameters",
-    "bytes": "adapter, bytes",
-    "latency": "forward pass of one image unmerged, ms",
-    "training_flops": "training step of one image, floating-point operations",
+    "bytes": "bytes of the adapter",
+    "latency": "unmerged latency, ms",
+    "training_flops": "training FLOPs, an image",
 }
 
 

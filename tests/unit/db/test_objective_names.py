@@ -14,17 +14,17 @@ from glorasearch.search import SearchConfig
 from glorasearch.search.objectives import COSTS, rises
 from glorasearch.space import Fitness
 
-NATS = "cross-entropy at the best temperature, nats"
+NATS = "tempered loss, nats"
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
         ({}, [NATS]),
-        ({"fitness": "auc"}, ["area under the ROC curve, 0 to 1"]),
+        ({"fitness": "auc"}, ["AUC, 0 to 1"]),
         ({"sampler": "nsga2"}, ["accuracy, 0 to 1", "trainable parameters"]),
         ({"sampler": "nsga2", "objectives": ["tempered", "bytes", "latency"]},
-         [NATS, "adapter, bytes", "forward pass of one image unmerged, ms"]),
+         [NATS, "bytes of the adapter", "unmerged latency, ms"]),
     ],
 )  # fmt: skip
 def test_a_search_says_what_it_optimises(tmp_path: Path, settings: dict[str, Any], expected: list[str]) -> None:
