@@ -44,9 +44,9 @@ def check_token(host: str, token: str | None) -> None:
     Raises:
         InputError: saying what to do.
     """
-    if token is not None and len(token) < SHORTEST:
+    if token is not None and len(token.strip()) < SHORTEST:
         raise InputError(
-            f"the dashboard's token has {len(token)} characters; take {SHORTEST} or more, such as what "
+            f"the dashboard's token has {len(token.strip())} characters; take {SHORTEST} or more, such as what "
             "`python -c 'import secrets; print(secrets.token_urlsafe())'` prints"
         )
     if token is None and not _is_loopback(host):
@@ -70,7 +70,7 @@ def locked(application: WSGIApplication, token: str) -> WSGIApplication:
     the token, but follows from it: another token makes it void. A browser without it is led to `/login`, everything
     else is answered with 401.
     """
-    expected = token.encode()
+    expected = token.strip().encode()  # as what is given is: a file's last line ends in a newline
     cookie = hmac.digest(expected, b"glorasearch dashboard", "sha256").hex()
 
     def lock(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

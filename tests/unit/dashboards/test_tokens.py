@@ -114,6 +114,20 @@ def test_other_machines_are_served_with_a_token_only(url: str, host: str) -> Non
         make_server(url, host, port=0)
 
 
+def test_space_around_the_token_does_not_count(url: str) -> None:
+    with make_server(url, port=0, token=f" {TOKEN}\n") as server:
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            assert sign_in(server.port, TOKEN)[0] == 303
+            assert ask(server.port, "/api/studies", Authorization=f"Bearer {TOKEN}")[0] == 200
+        finally:
+            server.stop()
+            thread.join()
+    with pytest.raises(InputError, match="has 6 characters"):
+        make_server(url, port=0, token="secret" + " " * 20)
+
+
 def test_a_short_token_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="has 6 characters; take 16 or more"):
         make_server(url, port=0, token="secret")
