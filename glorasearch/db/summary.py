@@ -42,7 +42,8 @@ class StudySummary:
     """How the trials of one study are summarised.
 
     For each support tensor and each choice class that it offers: the share of the tensor's genes with that choice,
-    named `A lora` and so on. Also the mean rank and the parameter count. Parameters that are not genes are kept.
+    named `A: share of lora` and so on. Also the mean rank and the parameter count. Parameters that are not
+    genes are kept. Fractions have three significant digits; those of objectives four, so that trials are told apart.
 
     For trials to be comparable, all of a study must have the same ranges; `most_parameters` is the upper end of that of
     the parameter count.
@@ -68,7 +69,10 @@ class StudySummary:
     def summarise(self, trial: FrozenTrial) -> FrozenTrial:
         """A trial with the summary in place of its genes."""
         summary = copy.copy(trial)
-        summary.user_attrs = {key: trial.user_attrs[key] for key in KEPT_ATTRIBUTES if key in trial.user_attrs}
+        kept = {key: trial.user_attrs[key] for key in KEPT_ATTRIBUTES if key in trial.user_attrs}
+        summary.user_attrs = {key: digits(value) if isinstance(value, float) else value for key, value in kept.items()}
+        if trial.values is not None:
+            summary.values = [digits(value, 4) for value in trial.values]
         genes = {name: choice for name, choice in trial.params.items() if name in self._tensors}
         if not genes:
             return summary
@@ -92,18 +96,29 @@ class StudySummary:
             counts[self._tensors[name], choice.name] += 1
             if choice.rank:
                 ranks.append(choice.rank)
-        numbers = {f"{tensor} {name}": counts[tensor, name] / self._sizes[tensor] for tensor, name in self._offered}
-        return numbers | {MEAN_RANK: sum(ranks) / len(ranks) if ranks else 0.0}
+        numbers = {
+            _share(tensor, name): digits(counts[tensor, name] / self._sizes[tensor]) for tensor, name in self._offered
+        }
+        return numbers | {MEAN_RANK: digits(sum(ranks) / len(ranks)) if ranks else 0.0}
 
     def _make_distributions(self) -> dict[str, BaseDistribution]:
         largest_rank = max((choice.rank for choice in self._choices.values()), default=0)
         shares: dict[str, BaseDistribution] = {
-            f"{tensor} {name}": FloatDistribution(0.0, 1.0) for tensor, name in self._offered
+            _share(tensor, name): FloatDistribution(0.0, 1.0) for tensor, name in self._offered
         }
         return shares | {
             MEAN_RANK: FloatDistribution(0.0, float(largest_rank)),
             PARAMETERS: FloatDistribution(0.0, self.most_parameters),
         }
+
+
+def digits(number: float, count: int = 3) -> float:
+    """A fraction with so many significant digits: 0.13708451714366673 → 0.137; whole numbers as they are."""
+    return float(f"{number:.{count}g}") if math.isfinite(number) and number % 1 else number
+
+
+def _share(tensor: str, choice: str) -> str:
+    return f"{tensor}: share of {choice}"
 
 
 def round_up(counts: Iterable[float]) -> float:

@@ -86,7 +86,7 @@ def test_the_dashboards_view_reads_and_cannot_write(storage: TrialStorage) -> No
     storage.set_trial_params(trial_id, {"fc.A": "vector"}, {"fc.A": CategoricalDistribution(("none", "vector"))})
     storage.finish_trial(trial_id, TrialState.COMPLETE, [1.0], {})
     view = SummarisingStorage(storage.database)
-    assert view.get_trial(trial_id).params["A vector"] == 1.0
+    assert view.get_trial(trial_id).params["A: share of vector"] == 1.0
     with pytest.raises(DatabaseError, match="read-only transaction"), view.database.read() as connection:
         connection.execute(text("DELETE FROM glorasearch_studies"))
     view.database.close()

@@ -262,7 +262,7 @@ def test_the_dashboard_tells_of_it_without_importing_it(finished: Bench, space_f
         [sys.executable, "-c", SUMMARY, str(finished.database_url)],
         capture_output=True, text=True, env=without(space_file), cwd=finished.workspace, check=True,
     )  # fmt: skip
-    assert done.stdout.strip() == "['B none', 'B vera', 'mean rank', 'parameters']"
+    assert done.stdout.strip() == "['B: share of none', 'B: share of vera', 'mean rank', 'parameters']"
 
 
 def test_where_it_cannot_be_imported_its_space_is_refused(space_file: Path) -> None:

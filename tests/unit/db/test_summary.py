@@ -1,3 +1,4 @@
+import math
 from datetime import datetime
 from pathlib import Path
 
@@ -26,11 +27,11 @@ def test_a_summary_has_shares_mean_rank_and_parameters() -> None:
     params: dict[str, object] = {"one.A": "lora:2", "two.A": "lora:6", "one.E": "constant", "rate": 0.5}
     result = summary.summarise(trial(params, parameters=42, accuracy=0.5, origin="evaluated", subnet="digest"))
     assert result.params == {
-        "A lora": 1.0,
-        "A none": 0.0,
-        "A vector": 0.0,
-        "E constant": 1.0,
-        "E none": 0.0,
+        "A: share of lora": 1.0,
+        "A: share of none": 0.0,
+        "A: share of vector": 0.0,
+        "E: share of constant": 1.0,
+        "E: share of none": 0.0,
         "mean rank": 4.0,
         "parameters": 42.0,
         "rate": 0.5,
@@ -40,6 +41,25 @@ def test_a_summary_has_shares_mean_rank_and_parameters() -> None:
     assert result.distributions["mean rank"] == FloatDistribution(0, 6)
     assert result.distributions["parameters"] == FloatDistribution(0, 100)
     assert (result.number, result.value, result._trial_id) == (0, 1.0, 7)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(0.13708451714366673, 0.137), (5 / 6, 0.833), (3.14159e-7, 3.14e-7), (73_728.0, 73_728.0), (0.0, 0.0),
+     (math.inf, math.inf), (-2.34567, -2.35)],
+)  # fmt: skip
+def test_fractions_have_three_digits(number: float, expected: float) -> None:
+    attrs = {"tempered": number, "start": "lora everywhere"}
+    kept = StudySummary(DISTRIBUTIONS, most_parameters=1).summarise(trial({"one.A": "vector"}, **attrs)).user_attrs
+    assert kept == {"tempered": expected, "start": "lora everywhere"}
+
+
+def test_objectives_have_four_digits_and_the_trial_stays_as_it_was() -> None:
+    full = trial({"one.A": "vector", "two.A": "none"}, parameters=1)
+    full.values = [0.10518191169947386, 73_728.0]
+    summary = StudySummary(DISTRIBUTIONS, most_parameters=1).summarise(full)
+    assert summary.values == [0.1052, 73_728.0]
+    assert full.values == [0.10518191169947386, 73_728.0]
 
 
 def test_a_trial_that_was_stopped_early_shows_its_bound() -> None:
@@ -54,7 +74,7 @@ def test_a_trial_that_was_stopped_early_shows_its_bound() -> None:
 
 def test_without_a_parameter_count_or_a_rank_there_is_none() -> None:
     result = StudySummary(DISTRIBUTIONS, most_parameters=1).summarise(trial({"one.A": "vector", "two.A": "none"}))
-    assert (result.params["A vector"], result.params["mean rank"]) == (0.5, 0.0)
+    assert (result.params["A: share of vector"], result.params["mean rank"]) == (0.5, 0.0)
     assert "parameters" not in result.params
     assert "parameters" not in result.distributions
 
@@ -78,7 +98,12 @@ def test_choice_classes_that_are_not_known_here_count_by_their_names() -> None:
     params = {"one.B": "from-outside:16", "two.B": "from-outside:8:3"}
     other = FrozenTrial(0, TrialState.COMPLETE, 1.0, None, None, params, distributions, {}, {}, {}, 0)
     summary = StudySummary(distributions, 1).summarise(other).params
-    assert summary == {"B from-outside": 1.0, "B lora": 0.0, "B none": 0.0, "mean rank": 0.0}
+    assert summary == {
+        "B: share of from-outside": 1.0,
+        "B: share of lora": 0.0,
+        "B: share of none": 0.0,
+        "mean rank": 0.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -105,7 +130,7 @@ def test_the_view_follows_a_growing_study(tmp_path: Path) -> None:
 
     finish({"one.A": "lora:2", "two.A": "none", "one.E": "none"}, 10)
     (first,) = view.get_all_trials(study_id, deepcopy=False)
-    assert first.params["A lora"] == 0.5
+    assert first.params["A: share of lora"] == 0.5
     finish({"one.A": "vector", "two.A": "none", "one.E": "none"}, 5)
     trials = view.get_all_trials(study_id, deepcopy=False)
     assert trials[0] is first
@@ -113,7 +138,7 @@ def test_the_view_follows_a_growing_study(tmp_path: Path) -> None:
     ranges = {trial.distributions["parameters"] for trial in view.get_all_trials(study_id)}
     assert ranges == {FloatDistribution(0, 5_000)}
     assert view.get_trial(trials[1]._trial_id).params["parameters"] == 5
-    assert view.get_best_trial(study_id).params["A lora"] == 0.5
+    assert view.get_best_trial(study_id).params["A: share of lora"] == 0.5
     assert view.get_n_trials(study_id, TrialState.COMPLETE) == 3
     with pytest.raises(KeyError):
         view.get_trial(99)
