@@ -53,6 +53,9 @@ COVERED = {
     r"make quickstart|glorasearch quickstart": f"tests/integration/{Path(__file__).name}::test_make_quickstart",
     r"(?s).*class Vera\(Choice\):.*": "tests/integration/test_plugin.py::test_a_whole_run_ends_in_a_plain_model",
     r"python scripts/suite\.py .*": "tests/integration/test_suite_script.py::test_arms_killed_and_resumed",
+    r"(export GLORASEARCH_DASHBOARD_TOKEN=|glorasearch dashboard --host ).*": (
+        "tests/unit/dashboards/test_tokens.py::test_the_lines_of_the_documentation"
+    ),
     r"make docs": "tests/integration/test_site.py::test_the_site_builds_without_a_warning",
 }
 """Blocks of Python and lines of a shell, as patterns, that another test executes."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -13,6 +16,7 @@ from urllib.parse import urlencode
 
 import pytest
 from optuna.study import StudyDirection
+from support.dashboards import served
 
 from dashboards import make_server
 from glorasearch.cli.secret_arguments import without_secrets
@@ -151,3 +155,19 @@ def test_other_users_do_not_see_it() -> None:
         "1",
     ]
     assert without_secrets(["dashboard", f"--token={TOKEN}"]) == ["dashboard", "--token=***"]
+
+
+def test_the_lines_of_the_documentation(url: str, tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "monitoring.md").read_text("utf-8")
+    (line,) = re.findall(r"^export GLORASEARCH_DASHBOARD_TOKEN=.*", text, re.MULTILINE)
+    (command,) = re.findall(r"^glorasearch dashboard (--host .*)", text, re.MULTILINE)
+    shell = f'{line}; echo -n "$GLORASEARCH_DASHBOARD_TOKEN"'
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    token = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, check=True, env=os.environ | {"PATH": path}
+    ).stdout
+    options = (*shlex.split(command), "--workspace", str(tmp_path), "--database", url)
+    with served(tmp_path, *options, GLORASEARCH_DASHBOARD_TOKEN=token) as address:
+        number = int(address.rpartition(":")[2])
+        assert ask(number, "/runs")[0] == 401
+        assert ask(number, "/runs", Authorization=f"Bearer {token}")[0] == 200
