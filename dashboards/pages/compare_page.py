@@ -66,7 +66,7 @@ def _lines(rows: list[Row]) -> list[tuple[str, list[str]]]:
         ("Search accuracy", [_with(row.search_accuracy, row.search_interval) for row in rows]),
         ("Tempered cross-entropy, nats", [numbers.number(row.search_tempered) for row in rows]),
         ("Trainable parameters", [numbers.number(row.parameters) for row in rows]),
-        ("Size of the adapters", [numbers.byte_size(row.adapter_bytes) for row in rows]),
+        ("Size of the adapters", [numbers.size(row.adapter_bytes) for row in rows]),
         ("Training", [numbers.seconds(row.training_seconds) for row in rows]),
         ("Search and race", [numbers.seconds(row.search_seconds) for row in rows]),
     ]

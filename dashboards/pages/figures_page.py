@@ -1,10 +1,9 @@
-"""The figures of a run as JSON, and the library that draws them in the browser, out of a package: no network."""
+"""The figures of a run as JSON, for the browser to draw."""
 
 from __future__ import annotations
 
 import json
 import threading
-from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -12,9 +11,6 @@ from dashboards.pages.reading import Reader
 from glorasearch.db import RunRecord
 from glorasearch.errors import GlorasearchError
 from glorasearch.figures import RunFacts, figures_of, theme
-
-_SNIPPET = "window.vegaEmbed = vegaEmbed;"
-_lock = threading.Lock()
 
 
 class Figures:
@@ -52,16 +48,3 @@ class Figures:
             "themes": {"light": theme("light"), "dark": theme("dark")},
         }
         return json.dumps(content).encode()
-
-
-def library() -> bytes:
-    """Vega, Vega-Lite and vega-embed as one script; made once, in some seconds."""
-    with _lock:
-        return _library()
-
-
-@cache
-def _library() -> bytes:
-    import vl_convert
-
-    return str(vl_convert.javascript_bundle(_SNIPPET)).encode()

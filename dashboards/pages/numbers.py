@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from glorasearch.quantities import byte_size, took
+
 MISSING: Final = "–"
-_TIMES: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 _LARGE: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -37,23 +38,12 @@ def interval(bounds: tuple[float, float] | None) -> str:
 
 def seconds(value: float | None) -> str:
     """A duration in its largest unit."""
-    if value is None:
-        return MISSING
-    for size, unit in _TIMES:
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.3g} s"
+    return MISSING if value is None else took(value)
 
 
-def byte_size(value: float | None) -> str:
+def size(value: float | None) -> str:
     """Bytes with three digits and a unit."""
-    if value is None:
-        return MISSING
-    size, unit = float(value), "B"
-    for larger in ("kB", "MB", "GB"):
-        if size >= 999.5:
-            size, unit = size / 1000, larger
-    return f"{size:.3g} {unit}"
+    return MISSING if value is None else byte_size(value)
 
 
 def worth_text(fitness: str, value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Small drawings in SVG that need no script: sparklines, lines, and points that lead somewhere."""
+"""Small drawings in SVG that need no script: sparklines and lines."""
 
 from __future__ import annotations
 
@@ -16,18 +16,6 @@ MOST: Final = 300
 """Points that a line keeps."""
 
 Points = Sequence[tuple[float, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A point with a title, which may lead to a page."""
-
-    x: float
-    y: float
-    title: str
-    link: str = ""
-    kind: str = ""
-    """A class of the style sheet: `front`, `best`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +44,15 @@ class Plot:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     lines: tuple[Line, ...]
-    marks: tuple[Mark, ...]
     said: str
     """What a reader who does not see it is told."""
 
 
-def plot(
-    title: str, x_name: str, y_name: str, lines: Sequence[tuple[str, Points]], marks: Sequence[Mark] = ()
-) -> Plot | None:
-    """Lines and marks on common axes; None if there is nothing finite to draw."""
+def plot(title: str, x_name: str, y_name: str, lines: Sequence[tuple[str, Points]]) -> Plot | None:
+    """Lines on common axes; None if there is nothing finite to draw."""
     kept = [(name, thinned(_finite(points))) for name, points in lines]
     kept = [(name, points) for name, points in kept if points]
-    shown = [mark for mark in marks if math.isfinite(mark.x) and math.isfinite(mark.y)]
-    everything = [point for _, points in kept for point in points] + [(mark.x, mark.y) for mark in shown]
+    everything = [point for _, points in kept for point in points]
     if not everything:
         return None
     x_low, x_high = _range([x for x, _ in everything])
@@ -88,8 +72,7 @@ def plot(
         _labelled(ticks(x_low, x_high), across),
         _labelled(ticks(y_low, y_high), down),
         tuple(Line(name, _path([(across(x), down(y)) for x, y in points])) for name, points in kept),
-        tuple(Mark(across(one.x), down(one.y), one.title, one.link, one.kind) for one in shown),
-        said or f"{len(shown)} points",
+        said,
     )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -14,6 +13,7 @@ from dashboards.pages.courses import Courses
 from glorasearch.db import Database, RunRecord, RunState, RunStore, TrialStorage
 from glorasearch.errors import DamagedRowError, GlorasearchError, SearchError
 from glorasearch.runs.compare import Row
+from glorasearch.runs.watched import recorded_fitness
 from glorasearch.search.trials import PARAMETERS, PARENTS, REASON, START, TrialRecord, has_score, rank, worth
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Reader:
         return search
 
     def _read_search(self, record: RunRecord) -> Search | None:
-        fitness = cast("Fitness", (record.config.get("search") or {}).get("fitness", "accuracy"))
+        fitness = recorded_fitness(record)
         try:
             study_id = self.storage.get_study_id_from_name(record.name)
             trials = tuple(_outline(trial, fitness) for trial in self.storage.outlines(study_id))
@@ -170,20 +170,3 @@ def _outline(trial: FrozenTrial, fitness: Fitness) -> Outline:
         finished=trial.datetime_complete,
         record=record,
     )
-
-
-def front(trials: Sequence[Outline], rising: bool) -> set[int]:
-    """Numbers of the trials that no other one beats in both fitness and parameters."""
-    best: float | None = None
-    found: set[int] = set()
-    sign = -1.0 if rising else 1.0
-    known = [
-        (one.parameters, sign * one.fitness, one.number)
-        for one in trials
-        if one.full and one.parameters is not None and one.fitness is not None
-    ]
-    for _, cost, number in sorted(known):
-        if best is None or cost < best:
-            best = cost
-            found.add(number)
-    return found

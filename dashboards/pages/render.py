@@ -54,7 +54,7 @@ def _environment() -> Environment:
         "percent": numbers.percent,
         "interval": numbers.interval,
         "seconds": numbers.seconds,
-        "bytes": numbers.byte_size,
+        "bytes": numbers.size,
         "part": lambda text: quote(str(text), safe=""),
         "choice_class": choice_class,
         "utc": utc,

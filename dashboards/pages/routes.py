@@ -10,11 +10,12 @@ from urllib.parse import quote
 import bottle
 
 from dashboards.pages import compare_page, run_page, runs_page, trial_page
-from dashboards.pages.figures_page import Figures, library
+from dashboards.pages.figures_page import Figures
 from dashboards.pages.files import FILES, read_file
 from dashboards.pages.reading import Reader
 from dashboards.pages.render import ASSETS, asset, render
 from glorasearch.errors import GlorasearchError, did_you_mean
+from glorasearch.figures import library
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,7 +107,7 @@ def _file(reader: Reader, name: str, file: str) -> Any:
 
 
 def _asset(name: str) -> Any:
-    content = library() if name == LIBRARY else asset(name)
+    content = library().encode() if name == LIBRARY else asset(name)
     if content is None:
         return _missing(f"There is no asset {name}.", [])
     known = "v" in bottle.request.query

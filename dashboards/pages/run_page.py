@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
-from urllib.parse import quote
 
 from dashboards.pages import files, numbers
-from dashboards.pages.plots import Mark, Plot, plot
-from dashboards.pages.reading import Outline, Reader, Search, front
+from dashboards.pages.reading import Outline, Reader, Search
 from dashboards.pages.runs_page import FAST, SLOW
 from dashboards.pages.trial_page import picture
 from glorasearch.db import RunRecord
@@ -16,12 +15,11 @@ from glorasearch.errors import GlorasearchError
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import Results
 from glorasearch.runs.statements import comparisons, points, statements
-from glorasearch.runs.watched import Watched, planned, setting
+from glorasearch.runs.watched import Watched, recorded_fitness, setting
 from glorasearch.space import fitness_name, higher_is_better
 
 SHOWN: Final = 20
 """Trials on the page of the run; all are on their own."""
-_LR: Final = "lr"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +44,10 @@ def context(reader: Reader, record: RunRecord) -> dict[str, Any]:
         "live": FAST if watched.under_way else SLOW,
         "facts": _facts(record),
         "search": search,
-        "fitness": "" if search is None else fitness_name(search.fitness),
-        "worth_of": _worth_of(search),
+        "fitness": fitness_name(recorded_fitness(record)),
+        "worth_of": partial(numbers.worth_text, recorded_fitness(record)),
         "trials": best_first[:SHOWN],
         "more": len(best_first) - SHOWN,
-        "plots": [*_stage_plots(reader, record), *_search_plots(record, search)],
         "files": files.offered(reader, record.name),
         **found,
         "took": {one.stage: one.seconds for one in found["costs"]},
@@ -63,8 +60,8 @@ def all_trials(reader: Reader, record: RunRecord) -> dict[str, Any]:
     return {
         "record": record,
         "search": search,
-        "fitness": "" if search is None else fitness_name(search.fitness),
-        "worth_of": _worth_of(search),
+        "fitness": fitness_name(recorded_fitness(record)),
+        "worth_of": partial(numbers.worth_text, recorded_fitness(record)),
         "trials": _best_first(search),
         "live": FAST if Watched.read(reader.runs, record.name).under_way else SLOW,
     }
@@ -109,11 +106,6 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     return [*facts, ("Sampler", sampler or numbers.MISSING), ("Seed", str(record.config.get("seed", numbers.MISSING)))]
 
 
-def _worth_of(search: Search | None) -> Any:
-    fitness = "accuracy" if search is None else search.fitness
-    return lambda value: numbers.worth_text(fitness, value)
-
-
 def _best_first(search: Search | None) -> list[Outline]:
     """Trials that were evaluated to the end, the best first; then the others, the latest first."""
     if search is None:
@@ -123,51 +115,6 @@ def _best_first(search: Search | None) -> list[Outline]:
     others = [one for one in search.trials if not (one.full and one.fitness is not None)]
     full.sort(key=lambda one: (sign * (one.fitness or 0.0), one.number))
     return [*full, *reversed(others)]
-
-
-def _stage_plots(reader: Reader, record: RunRecord) -> list[Plot]:
-    """Loss and rate over the steps of every stage that trains."""
-    losses: dict[str, list[tuple[float, float]]] = {}
-    rates: dict[str, list[tuple[float, float]]] = {}
-    for metric in reader.runs.metrics(record.name):
-        kept = {"loss": losses, _LR: rates}.get(metric.name)
-        if kept is not None and metric.value is not None:
-            kept.setdefault(metric.stage, []).append((float(metric.step), metric.value))
-    order = {stage: place for place, stage in enumerate((*record.stages, *planned(record.config)))}
-    stages = sorted({*losses, *rates}, key=lambda stage: (order.get(stage, -1), stage))
-    drawn = [plot(f"Loss: {one}", "steps", "nats", [("loss", losses[one])]) for one in stages if one in losses]
-    drawn.append(plot("Learning rate", "steps", "", [(one, rates[one]) for one in stages if one in rates]))
-    return [one for one in drawn if one is not None]
-
-
-def _search_plots(record: RunRecord, search: Search | None) -> list[Plot]:
-    if search is None:
-        return []
-    at_front = front(search.trials, higher_is_better(search.fitness))
-    best = None if search.best is None else search.best.number
-    marks, over = [], []
-    for one in search.trials:
-        if not one.full or one.fitness is None:
-            continue
-        kind = "best" if one.number == best else "front" if one.number in at_front else ""
-        title = f"Trial {one.number}: {numbers.worth_text(search.fitness, one.fitness)}"
-        link = f"/runs/{quote(record.name, safe='')}/trials/{one.number}"
-        over.append(Mark(float(one.number), one.fitness, title, link, kind))
-        if one.parameters is not None:
-            size = f"{title}, {numbers.number(one.parameters)} parameters"
-            marks.append(Mark(float(one.parameters), one.fitness, size, link, kind))
-    name = fitness_name(search.fitness)
-    drawn = [
-        plot(
-            "Trials, and the best so far",
-            "trial",
-            name,
-            [("best so far", [(x - 1, y) for x, y in search.best_so_far()])],
-            over,
-        ),
-        plot("Score against parameters", "parameters", name, [], marks),
-    ]
-    return [one for one in drawn if one is not None]
 
 
 def _confusion(tested: Any) -> dict[str, Any] | None:

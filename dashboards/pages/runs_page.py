@@ -10,7 +10,7 @@ from dashboards.pages.numbers import worth_text
 from dashboards.pages.reading import Reader
 from glorasearch.db import RunRecord, RunState
 from glorasearch.runs.compare import Row
-from glorasearch.runs.watched import Watched, WatchedStage, setting
+from glorasearch.runs.watched import Watched, WatchedStage, recorded_fitness, setting
 
 FAST, SLOW = 2, 20
 """Seconds between two looks of a browser: while something is under way, and else."""
@@ -59,7 +59,6 @@ def _line(reader: Reader, record: RunRecord, course: Course) -> RunLine:
     row = reader.row(record)
     current = Watched.read(reader.runs, record.name).current if record.state in _LIVE else None
     parts = [] if row is None else [one for one in (row.training_seconds, row.search_seconds) if one is not None]
-    fitness = setting(record.config, "search", "fitness") or "accuracy"
     return RunLine(
         record=record,
         row=row,
@@ -67,7 +66,7 @@ def _line(reader: Reader, record: RunRecord, course: Course) -> RunLine:
         backbone=setting(record.config, "backbone", "name") or "",
         data=setting(record.config, "data", "source") or "",
         space=setting(record.config, "space", "name") or "",
-        best="" if course.best is None else worth_text(fitness, course.best),
+        best="" if course.best is None else worth_text(recorded_fitness(record), course.best),
         course=course,
         seconds=sum(parts) if parts else None,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from dashboards.pages.numbers import worth_text
 from dashboards.pages.reading import Outline, Reader, Search
 from dashboards.pages.runs_page import FAST
+from glorasearch.data.names import natural_key
 from glorasearch.db import RunRecord
 from glorasearch.errors import GlorasearchError
 from glorasearch.runs.results import Results
@@ -50,11 +51,7 @@ def picture(genes: Mapping[str, str], other: Mapping[str, str] | None = None) ->
 
 def sorted_layers(of_layer: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """In the order of depth: `blocks.10` after `blocks.9`."""
-
-    def key(name: str) -> list[tuple[int, int, str]]:
-        return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in name.split(".")]
-
-    return sorted(of_layer.items(), key=lambda pair: key(pair[0]))
+    return sorted(of_layer.items(), key=lambda pair: natural_key(pair[0]))
 
 
 def context(reader: Reader, record: RunRecord, number: int) -> dict[str, Any] | None:

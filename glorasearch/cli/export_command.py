@@ -94,8 +94,9 @@ def _export_formats(
     """Export the run's model if that has not been done, write the formats, and print where they are."""
     from rich.table import Table
 
-    from glorasearch.cli.output import byte_size, echo_json
+    from glorasearch.cli.output import echo_json
     from glorasearch.plain_console import PlainConsole
+    from glorasearch.quantities import byte_size
 
     made = make_run(config, **options)
     with redirect_stdout(sys.stderr):

@@ -32,15 +32,6 @@ def count(number: float | None) -> str:
     return MISSING if number is None else f"{number:,.0f}"
 
 
-def byte_size(number: int) -> str:
-    """Bytes with three digits and a unit."""
-    value, unit = float(number), "B"
-    for larger in ("kB", "MB", "GB"):
-        if value >= 999.5:
-            value, unit = value / 1000, larger
-    return f"{value:.3g} {unit}"
-
-
 def echo_json(content: Any, *, line: bool = False) -> None:
     """Print JSON, with null for numbers that are not finite; `line` keeps it on one."""
     click.echo(json.dumps(_finite(redact_all(content)), indent=None if line else 2, allow_nan=False))

@@ -9,6 +9,7 @@ from glorasearch.cli.output import count, percent, score
 from glorasearch.cli.race_table import print_race
 from glorasearch.data.names import describe_ignored
 from glorasearch.plain_console import PlainConsole
+from glorasearch.runs.method_rows import method_rows
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import (
     BestSearched,
@@ -42,32 +43,13 @@ def print_report(report: Report) -> None:
     table.add_column("parameters", justify="right")
     table.add_column("trained on")
     table.add_column("test", justify="right")
-    for name, row in report.baselines.items():
-        label = name if name == row.space else f"{name}: {row.space} at {row.lr:g}"
-        table.add_row(label, count(row.parameters), row.trained_on, score(row.test_accuracy, row.test_error))
-    random = report.random_subnets
-    if random is not None:
+    for row in method_rows(report):
         table.add_row(
-            f"{random.count} random subnets (mean)",
-            count(random.mean_parameters),
-            "train",
-            score(random.mean_test_accuracy, random.mean_test_error),
-        )
-    winner, method = report.winner, space_label(report.space)
-    table.add_row(
-        method if report.fixed_method else _searched(report),
-        count(report.best_searched.parameters),
-        "train",
-        score(winner.test_accuracy_inherited, winner.test_error_inherited),
-    )
-    if report.refit.steps:
-        taught = ", taught" if report.refit.taught else ", refitted"
-        table.add_row(
-            f"{method if report.fixed_method else _winner(report)}{taught}",
-            count(winner.parameters),
-            "train + search",
-            score(winner.test_accuracy, winner.test_error),
-            style="bold",
+            row.label,
+            count(row.parameters),
+            row.trained_on,
+            score(row.accuracy, row.error),
+            style="bold" if row.exported else "",
         )
     console.print(table)
     print_metrics(report, console)
@@ -131,19 +113,6 @@ def _pilots(found: PilotsSummary) -> str:
 
     pilots = ", ".join(f"{pilot.rate:g} ({outcome(pilot)})" for pilot in found.pilots)
     return f"learning rate {found.lr:g}, found by pilots of {found.steps} steps in {found.seconds:.0f} s: {pilots}"
-
-
-def _winner(report: Report) -> str:
-    """The winner, by its name if it won a race."""
-    if report.point is not None:
-        return report.winner.name
-    return "winner" if report.race is None else f"winner, {report.race.winner.label}"
-
-
-def _searched(report: Report) -> str:
-    if report.point is not None:
-        return f"{report.winner.name}, inherited weights"
-    return "winner, inherited weights" if report.race is None else "best of the search, inherited weights"
 
 
 def _search(report: Report) -> str:

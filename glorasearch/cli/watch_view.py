@@ -13,6 +13,7 @@ from rich.text import Text
 from glorasearch.cli.output import percent
 from glorasearch.cli.standing import age
 from glorasearch.plain_console import PlainConsole
+from glorasearch.quantities import about
 from glorasearch.runs.watched import Watched, WatchedStage
 from glorasearch.terminal import shown
 
@@ -136,20 +137,13 @@ def details(stage: WatchedStage, waited: float = 0.0) -> Iterator[str]:
     if stage.state == "running":
         left = row.seconds_left(row.updated)
         if left is not None:
-            yield f"{spoken(max(0.0, left - waited))} left"
+            yield f"{about(max(0.0, left - waited))} left"
         if row.rate is not None and stage.unit:
             yield f"{three(row.rate)} {stage.unit}/s"
         if left is None:
-            yield f"for {spoken(stage.seconds + waited)}"
+            yield f"for {about(stage.seconds + waited)}"
     else:
-        yield spoken(stage.seconds)
-
-
-def spoken(seconds: float) -> str:
-    """Seconds in the unit that people would use."""
-    if seconds < 90:
-        return f"{three(seconds)} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
+        yield about(stage.seconds)
 
 
 def three(number: float) -> str:

@@ -179,7 +179,7 @@ class RunStore:
         """The metrics of a run, or of one of its stages, by stage, step and name."""
         wanted = select(_metrics.c.stage, _metrics.c.step, _metrics.c.name, _metrics.c.value)
         with self._database.read() as connection:
-            wanted = wanted.where(_metrics.c.run_id == _run_id(connection, name))
+            wanted = wanted.where(_metrics.c.run_id == run_id_of(connection, name))
             if stage is not None:
                 wanted = wanted.where(_metrics.c.stage == stage)
             rows = connection.execute(wanted.order_by(_metrics.c.stage, _metrics.c.step, _metrics.c.name)).all()
@@ -194,7 +194,7 @@ class RunStore:
 
         def write() -> None:
             with self._database.write() as connection:
-                write_progress(connection, _run_id(connection, name), row)
+                write_progress(connection, run_id_of(connection, name), row)
 
         if wait:
             self._database.retry.run(write)
@@ -205,7 +205,7 @@ class RunStore:
     def progress(self, name: str) -> builtins.list[StageProgress]:
         """The stages of a run that have begun, in the order in which they did, and how far each is."""
         with self._database.read() as connection:
-            run_id = _run_id(connection, name)
+            run_id = run_id_of(connection, name)
             state = connection.scalar(select(_runs.c.state).where(_runs.c.id == run_id))
             finished = connection.scalars(select(_stages.c.stage).where(_stages.c.run_id == run_id)).all()
             holder = find_holders(connection, [_lease_of(name)]).get(_lease_of(name))
@@ -239,7 +239,7 @@ class RunStore:
             now = bindparam("now", datetime.now(UTC), _runs.c.updated.type)
             later = case((_runs.c.updated > now, _runs.c.updated), else_=now)  # a clock may have been set back
             connection.execute(update(_runs).where(_runs.c.name == name).values(updated=later))
-            yield connection, _run_id(connection, name)
+            yield connection, run_id_of(connection, name)
 
     def _require(self, name: str) -> RunRecord:
         run = self.get(name)
@@ -281,7 +281,12 @@ def _run(row: Row[Any], stages: dict[str, dict[str, Any]], holder: LeaseHolder |
     )
 
 
-def _run_id(connection: Connection, name: str) -> int:
+def run_id_of(connection: Connection, name: str) -> int:
+    """The id of the run of that name.
+
+    Raises:
+        RunNotFoundError: if there is none.
+    """
     found = connection.scalar(select(_runs.c.id).where(_runs.c.name == name))
     if found is None:
         raise _not_found(name, connection.scalars(select(_runs.c.name).order_by(_runs.c.id.desc()).limit(10)))

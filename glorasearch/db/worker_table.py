@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import URL, Connection, delete, select
+from sqlalchemy import URL, delete, select
 
 from glorasearch.db.database import Database, as_database
-from glorasearch.db.models import RunRow, WorkerRow, table_of
+from glorasearch.db.models import WorkerRow, table_of
 from glorasearch.db.retry import retried
-from glorasearch.errors import RunNotFoundError
+from glorasearch.db.runs import run_id_of
 
-_workers, _runs = map(table_of, (WorkerRow, RunRow))
+_workers = table_of(WorkerRow)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +64,7 @@ class WorkerStore:
             ConnectionLostError: at once, if the server is out of reach.
         """
         with self._database.write() as connection:
-            run_id = _id(connection, run)
+            run_id = run_id_of(connection, run)
             connection.execute(delete(_workers).where(_workers.c.run_id == run_id))
             if workers:
                 connection.execute(_workers.insert(), [asdict(one) | {"run_id": run_id} for one in workers])
@@ -74,12 +74,5 @@ class WorkerStore:
         """The workers of a run, by number."""
         wanted = select(*(_workers.c[name] for name in _COLUMNS)).order_by(_workers.c.number)
         with self._database.read() as connection:
-            rows = connection.execute(wanted.where(_workers.c.run_id == _id(connection, run))).all()
+            rows = connection.execute(wanted.where(_workers.c.run_id == run_id_of(connection, run))).all()
         return [WorkerRecord(**dict(zip(_COLUMNS, row, strict=True)) | {"ready": bool(row.ready)}) for row in rows]
-
-
-def _id(connection: Connection, run: str) -> int:
-    found = connection.scalar(select(_runs.c.id).where(_runs.c.name == run))
-    if found is None:
-        raise RunNotFoundError(f"there is no run {run!r}")
-    return int(found)

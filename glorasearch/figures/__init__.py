@@ -1,4 +1,4 @@
-"""What a run did, as figures: one reading of its records, drawn on pages, in reports and in Optuna's pages.
+"""What a run did, as figures: one reading of its records, drawn on pages, in reports and as pictures.
 
 `RunFacts.read(database, name, folder)` reads everything that a run has recorded; the folder is optional.
 `figures_of(facts)` gives what there is to draw, each a `Figure`: key, title, caption and a Vega-Lite v5 specification
@@ -10,9 +10,9 @@ trials lead to theirs, embeds by `vegaEmbed(element, spec, {config, ast: true, a
 A run under way, one of an earlier version or one without a race has the figures of what it has recorded. No torch.
 """
 
-from glorasearch.figures.drawn import draw, theme
+from glorasearch.figures.drawn import draw, library, theme
 from glorasearch.figures.facts import RunFacts, TrialFact
 from glorasearch.figures.figure import Figure
 from glorasearch.figures.of_run import figures_of, lacking
 
-__all__ = ["Figure", "RunFacts", "TrialFact", "draw", "figures_of", "lacking", "theme"]
+__all__ = ["Figure", "RunFacts", "TrialFact", "draw", "figures_of", "lacking", "library", "theme"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import cache
 from typing import Any, Final, Literal
 
 from glorasearch.figures.figure import Figure
@@ -9,6 +11,7 @@ from glorasearch.figures.figure import Figure
 Theme = Literal["light", "dark"]
 Format = Literal["png", "svg", "pdf"]
 
+_making = threading.Lock()
 _INK: Final = {
     "light": ("#ffffff", "#1f2328", "#59636e", "#d1d9e0"),
     "dark": ("#16191d", "#e6edf3", "#a3adb8", "#3a424b"),
@@ -62,6 +65,19 @@ def theme(name: Theme) -> dict[str, Any]:
         "rule": {"color": lesser},
         "text": {"color": text},
     }  # fmt: skip
+
+
+def library() -> str:
+    """Vega, Vega-Lite and vega-embed as one script for browsers, which defines `vegaEmbed`; made once, in seconds."""
+    with _making:
+        return _library()
+
+
+@cache
+def _library() -> str:
+    import vl_convert
+
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def draw(figure: Figure, format: Format = "png", look: Theme = "light", scale: float = 2) -> bytes:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import cast
 
 from optuna.trial import FrozenTrial
 from sqlalchemy import URL
@@ -17,8 +16,8 @@ from glorasearch.errors import GlorasearchError
 from glorasearch.figures.layers import layer_parameters
 from glorasearch.runs.curves import Row, stored_rows
 from glorasearch.runs.results import Pick, RefitResult, Report, Results, TestResult
-from glorasearch.runs.watched import Watched
-from glorasearch.search.trials import PARAMETERS, START, SUBNET, has_score, scored_trials, worth
+from glorasearch.runs.watched import Watched, recorded_fitness
+from glorasearch.search.trials import PARAMETERS, START, SUBNET, TrialRecord, has_score, scored_trials, worth
 from glorasearch.space import Fitness, fitness_name, higher_is_better
 
 
@@ -40,6 +39,8 @@ class TrialFact:
     """Of its evaluation; 0 if it was met before."""
     genes: Mapping[str, str]
     """Gene, such as `blocks.0.attn.qkv.B`, → choice; without those that have one choice only."""
+    record: TrialRecord
+    """As the search has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class RunFacts:
             watched=watched,
             results=Results(record.stages, name),
             rows=rows,
-            trials=_trials(runs.database, name, _fitness(record)),
+            trials=_trials(runs.database, name, recorded_fitness(record)),
             members=tuple(RaceStore(runs.database).list(name)),
             folder=folder,
         )
@@ -88,7 +89,7 @@ class RunFacts:
     @property
     def fitness(self) -> Fitness:
         """What the search optimises."""
-        return _fitness(self.record)
+        return recorded_fitness(self.record)
 
     @property
     def fitness_title(self) -> str:
@@ -153,11 +154,6 @@ class RunFacts:
         return self.folder.parent.parent / "weights" / refit.weights / "manifest.json"
 
 
-def _fitness(record: RunRecord) -> Fitness:
-    section = record.config.get("search")
-    return cast(Fitness, section.get("fitness", "accuracy") if isinstance(section, dict) else "accuracy")
-
-
 def _trials(database: Database, study: str, fitness: Fitness) -> tuple[TrialFact, ...]:
     storage = TrialStorage(database)
     try:
@@ -186,5 +182,6 @@ def _fact(trial: FrozenTrial, fitness: Fitness) -> list[TrialFact]:
             finished=trial.datetime_complete,
             seconds=0.0 if record.reused_from is not None else float(attrs.get("seconds") or 0.0),
             genes={name: str(choice) for name, choice in trial.params.items()},
+            record=record,
         )
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -60,8 +59,3 @@ def thinned(points: Sequence[dict[str, Any]]) -> Data:
 def finite(value: float | None) -> bool:
     """Whether a number can be drawn."""
     return value is not None and math.isfinite(value)
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """Sorts names with numbers in them: `blocks.2` before `blocks.10`."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]

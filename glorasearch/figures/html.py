@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, select_autoescape
 
-from glorasearch.figures.drawn import theme
+from glorasearch.figures.drawn import library, theme
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import Figure
 from glorasearch.figures.told import commands, provenance, run_file, table
@@ -30,7 +30,8 @@ color:#e6edf3}}</style></head><body><h1>{{ name }}</h1><p>{{ state }}{% if error
 <h2>Again</h2><pre>{% for line in commands %}{{ line }}
 {% endfor %}</pre><details><summary>The run file</summary><pre>{{ config }}</pre></details>
 <noscript>Figures need JavaScript; `glorasearch report --png FOLDER` draws them as pictures.</noscript>
-<script>{{ bundle|safe }}</script><script>const specs={{ specs|safe }},themes={{ themes|safe }};
+<script type="module">{{ bundle|safe }}</script>
+<script type="module">const specs={{ specs|safe }},themes={{ themes|safe }};
 const dark=matchMedia("(prefers-color-scheme: dark)");
 function draw(){for(const key in specs)vegaEmbed("#"+key,specs[key],{config:themes[dark.matches?"dark":"light"],
 actions:false,renderer:"svg",ast:true})}dark.addEventListener("change",draw);draw()</script></body></html>"""
@@ -38,12 +39,9 @@ actions:false,renderer:"svg",ast:true})}dark.addEventListener("change",draw);dra
 
 def html_report(facts: RunFacts, figures: Sequence[Figure], lacking: Sequence[str]) -> str:
     """The page."""
-    import vl_convert
-
     report, record = facts.report, facts.record
     environment = Environment(autoescape=select_autoescape(default=True, default_for_string=True))
-    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub asks for a snippet, the library does not
-    bundle = bundle.replace("</script", "<\\/script")
+    bundle = library().replace("</script", "<\\/script")
     return environment.from_string(_PAGE).render(
         name=record.name,
         state=str(record.state),

@@ -8,6 +8,8 @@ from typing import Any
 
 from glorasearch.figures.facts import RunFacts, TrialFact
 from glorasearch.figures.figure import WIDTH, Data, Figure, axis, spec, thinned
+from glorasearch.search.front import front as unbeaten
+from glorasearch.search.objectives import Objective
 
 TrialLink = Callable[[int], str]
 
@@ -51,7 +53,8 @@ def front(facts: RunFacts, trial_link: TrialLink | None = None) -> Figure | None
     trials = facts.evaluated
     if not trials:
         return None
-    best = _unbeaten(trials, facts.rising)
+    objectives: tuple[Objective, ...] = (facts.fitness, "parameters")
+    best = {one.number for one in unbeaten((trial.record for trial in trials), objectives)}
     won = _winner(facts)
 
     def row(trial: TrialFact) -> dict[str, Any]:
@@ -154,20 +157,6 @@ def _generation_size(facts: RunFacts) -> tuple[int, str]:
     if generational and len(facts.trials) >= 5 * size:
         return size, "generation"
     return (size, "generation") if generational and len(facts.trials) < 20 else (max(1, min(size, 10)), "batch")
-
-
-def _unbeaten(trials: Sequence[TrialFact], rising: bool) -> set[int]:
-    found: set[int] = set()
-    best: float | None = None
-    sign = -1.0 if rising else 1.0
-    for loss, trial in sorted(
-        ((sign * trial.fitness, trial) for trial in trials if trial.fitness is not None),
-        key=lambda pair: (pair[1].parameters, pair[0], pair[1].number),
-    ):
-        if best is None or loss < best:
-            best = loss
-            found.add(trial.number)
-    return found
 
 
 def _winner(facts: RunFacts) -> int | None:

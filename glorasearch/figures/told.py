@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from glorasearch.db import RunRecord
 from glorasearch.errors import GlorasearchError
 from glorasearch.figures.facts import RunFacts
 from glorasearch.redact import redact
+from glorasearch.runs.method_rows import method_rows
 from glorasearch.runs.results import Report
+from glorasearch.runs.toml_text import toml_key, toml_value
 from glorasearch.statistics.intervals import wilson
 from glorasearch.tasks.kinds import words_of
 
 
 def table(report: Report) -> list[tuple[str, str, str, str]]:
-    """Method, parameters, test score and its 95 % interval, of each method; of squared errors without interval."""
-    winner = report.winner
-    rows = [(name, one.parameters, one.test_accuracy, one.test_error) for name, one in report.baselines.items()]
-    inherited = "trained alone" if report.fixed_method else "best of the search, inherited weights"
-    rows.append((inherited, report.best_searched.parameters,
-                 winner.test_accuracy_inherited, winner.test_error_inherited))  # fmt: skip
-    rows.append((f"winner, {winner.name}", winner.parameters, winner.test_accuracy, winner.test_error))
+    """Method, parameters, test score and its 95 % interval, of each method; means and squared errors have none."""
     images, right = report.splits.test.images, words_of(report.splits.task).right_or_wrong
     found = []
-    for name, parameters, accuracy, error in rows:
-        said, interval = "-" if error is None else f"squared error {error:.3f}", "-"
-        if right and accuracy is not None:
-            low, high = wilson(round(accuracy * images), images)
-            said, interval = f"{accuracy:.1%}", f"{100 * low:.1f} to {100 * high:.1f} %"
-        found.append((name, f"{parameters:,}", said, interval))
+    for row in method_rows(report):
+        said, interval = "-" if row.error is None else f"squared error {row.error:.3f}", "-"
+        if right and row.accuracy is not None:
+            said = f"{row.accuracy:.1%}"
+            low, high = wilson(round(row.accuracy * images), images)
+            interval = "-" if row.mean else f"{100 * low:.1f} to {100 * high:.1f} %"
+        found.append((row.label, f"{row.parameters:,.0f}", said, interval))
     return found
 
 
@@ -49,24 +45,14 @@ def run_file(record: RunRecord) -> str:
             json.dumps(record.config, indent=2)
         )
     given = config.model_dump(mode="json", exclude_unset=True)
-    top = [f"{_key(key)} = {_toml(value)}" for key, value in given.items() if not isinstance(value, dict | None)]
+    top = [
+        f"{toml_key(key)} = {toml_value(value)}" for key, value in given.items() if not isinstance(value, dict | None)
+    ]
     for section, content in given.items():
         if isinstance(content, dict):
-            top += ["", f"[{_key(section)}]"]
-            top += [f"{_key(key)} = {_toml(value)}" for key, value in content.items() if value is not None]
+            top += ["", f"[{toml_key(section)}]"]
+            top += [f"{toml_key(key)} = {toml_value(value)}" for key, value in content.items() if value is not None]
     return redact("\n".join(top) + "\n")
-
-
-def _key(key: str) -> str:
-    return json.dumps(key, ensure_ascii=False) if not key.replace("_", "a").isalnum() or not key.isascii() else key
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(key)} = {_toml(one)}" for key, one in value.items() if one is not None) + " }"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml(one) for one in value)}]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | str) else repr(value)
 
 
 def provenance(facts: RunFacts) -> list[tuple[str, str]]:

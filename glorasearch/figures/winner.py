@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from glorasearch.data.names import natural_key
 from glorasearch.figures.facts import RunFacts
-from glorasearch.figures.figure import Data, Figure, axis, natural, spec
+from glorasearch.figures.figure import Data, Figure, axis, spec
 
 DRAWS: Final = 4_000
 """Random sets of trials that a band is of."""
@@ -20,7 +21,7 @@ def picture(facts: RunFacts) -> Figure | None:
     if pick is None:
         return None
     genes = [{"layer": layer, "tensor": tensor, "choice": choice} for (layer, tensor), choice in pick.subnet.items()]
-    layers = sorted({gene["layer"] for gene in genes}, key=natural)
+    layers = sorted({gene["layer"] for gene in genes}, key=natural_key)
     counted = facts.layer_parameters()
     total = sum(counted.values())
     values: Data = [dict(gene) for gene in genes]
@@ -134,9 +135,9 @@ def _kind(gene: str, choice: str) -> tuple[str, str]:
 
 
 def _place(kind: tuple[str, str]) -> tuple[Any, ...]:
-    return kind[0], kind[1] != "none", natural(kind[1])
+    return kind[0], kind[1] != "none", natural_key(kind[1])
 
 
 def _order(choices: Any) -> list[str]:
     """`none` last, so that the colours of the others do not depend on it."""
-    return sorted(set(choices), key=lambda choice: (choice == "none", natural(choice)))
+    return sorted(set(choices), key=lambda choice: (choice == "none", natural_key(choice)))

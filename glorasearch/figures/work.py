@@ -6,6 +6,7 @@ from typing import Final
 
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import WIDTH, Figure, axis, spec
+from glorasearch.quantities import took
 
 _BINS: Final = 30
 
@@ -22,7 +23,7 @@ def cost(facts: RunFacts) -> Figure | None:
     if not total:
         return None
     values = [
-        {"stage": stage, "seconds": own, "share": own / total, "text": _time(own)} for stage, own in seconds.items()
+        {"stage": stage, "seconds": own, "share": own / total, "text": took(own)} for stage, own in seconds.items()
     ]
     down = axis("stage", None, "nominal", sort=list(seconds))
     across = axis("seconds", "seconds", scale={"zero": True}, axis={"tickCount": 6})
@@ -34,7 +35,7 @@ def cost(facts: RunFacts) -> Figure | None:
     return Figure(
         "cost",
         "What it cost",
-        f"Wall-clock time of each stage, {_time(total)} together; of a race the sum over its trainings, which "
+        f"Wall-clock time of each stage, {took(total)} together; of a race the sum over its trainings, which "
         "share the time of "
         "those beside them. Stages that recorded no time are left out.",
         spec(values, width=WIDTH - 130, height={"step": 24}, encoding={"y": down}, layer=layers),
@@ -77,9 +78,3 @@ def busy(facts: RunFacts) -> Figure | None:
         "into them. Each is taken to have ended when it was recorded; the rest is sampling, recording and waiting.",
         spec(values, width=WIDTH, height=170, **bar),
     )
-
-
-def _time(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7_200 else f"{seconds / 3_600:.3g} h"

@@ -14,6 +14,7 @@ import torch
 
 from glorasearch.errors import NonFiniteLossError
 from glorasearch.evaluation import probe
+from glorasearch.quantities import about
 from glorasearch.runs.entrants import methods
 from glorasearch.runs.evaluation import make_evaluator
 from glorasearch.runs.results import RaceResult, RefitResult, SearchResult, TestResult, TrainResult
@@ -63,9 +64,9 @@ class Forecast:
     def sentences(self) -> list[str]:
         """For the run's output."""
         seconds = self.seconds
-        parts = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items() if value)
+        parts = ", ".join(f"{name} {about(round(value))}" for name, value in seconds.items() if value)
         found = [
-            f"takes about {duration(sum(seconds.values()))} at most on {self.device} ({parts}), by "
+            f"takes about {about(round(sum(seconds.values())))} at most on {self.device} ({parts}), by "
             f"{self.step_seconds:.3g} s a step and {self.candidate_seconds:.3g} s a candidate, measured"
         ]
         if self.writes:
@@ -93,13 +94,6 @@ class Forecast:
                 {"folder": str(folder), "bytes": size, "what": what} for folder, (size, what) in self.writes.items()
             ],
         }
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def megabytes(size: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pydantic.fields import FieldInfo
 from glorasearch.config import Config, Role
 from glorasearch.identity import section_class
 from glorasearch.runs.config import RunConfig
+from glorasearch.runs.toml_text import toml_value
 
 HEAD: Final = """\
 # A run of glorasearch: `glorasearch run THIS_FILE`. `--set search.trials=200` overrides a value.
@@ -35,7 +35,7 @@ def render(name: str, backbone: str, data: str, space: str) -> str:
         for key, field in _options(model):
             optional, value = _example(field, section)
             value = given.get(f"{section}.{key}".lstrip("."), value)
-            lines += _commented(f"{'# ' if optional else ''}{key} = {_toml(value)}", _comment(field, section))
+            lines += _commented(f"{'# ' if optional else ''}{key} = {toml_value(value)}", _comment(field, section))
     return HEAD + "\n".join(lines) + "\n"
 
 
@@ -47,7 +47,7 @@ def reference() -> str:
         lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
         for key, field in _options(model):
             optional, value = _example(field, section)
-            default = "required" if field.is_required() else "" if optional else f"`{_toml(value)}`"
+            default = "required" if field.is_required() else "" if optional else f"`{toml_value(value)}`"
             meaning = _flat(field.description or "") + (
                 " The run's if not given." if _inherited(field, section) else ""
             )
@@ -166,16 +166,3 @@ def _type(annotation: Any) -> str:
     if origin is Literal:
         return ""
     return " or ".join(filter(None, (_type(part) for part in parts if part is not NoneType)))
-
-
-def _toml(value: Any) -> str:
-    """A value as TOML."""
-    if isinstance(value, bool | str):
-        return json.dumps(value)
-    if isinstance(value, int):
-        return f"{value:_}"
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    return repr(value)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from glorasearch.db import RunRecord, RunState, RunStore, StageProgress, StageState, WorkerRecord, WorkerStore
 from glorasearch.errors import RunNotFoundError, did_you_mean
 from glorasearch.runs.paths import public_name
 from glorasearch.runs.scores import scores
+
+if TYPE_CHECKING:
+    from glorasearch.space import Fitness
 
 _UNITS: Final = {"search": "trials", "search:chance": "trials", "test": "models", "export": ""}
 """Stage → what it counts, where that is not steps."""
@@ -136,6 +139,11 @@ def setting(config: Mapping[str, Any], section: str, key: str) -> str | None:
     """An entry of a recorded configuration, which may be any JSON object, by its public name."""
     table = config.get(section)
     return public_name(str(table[key])) if isinstance(table, dict) and key in table else None
+
+
+def recorded_fitness(record: RunRecord) -> Fitness:
+    """What the search of a run optimises; accuracy if its configuration does not say."""
+    return cast("Fitness", setting(record.config, "search", "fitness") or "accuracy")
 
 
 def newest_under_way(runs: RunStore) -> str:

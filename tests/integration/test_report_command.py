@@ -13,7 +13,7 @@ from support.runs import NAME
 from glorasearch.cli.main import group
 from glorasearch.db import RunStore
 from glorasearch.figures import RunFacts
-from glorasearch.figures.told import run_file, table
+from glorasearch.figures.told import run_file
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.remembered import given_config
 
@@ -37,9 +37,16 @@ def test_a_finished_run_leaves_as_files(undisturbed: Bench, tmp_path: Path) -> N
     facts = RunFacts.read(undisturbed.database_url, NAME, Path(undisturbed.workspace) / "runs" / NAME)
     html = page.read_text()
     assert facts.report is not None
-    for row in table(facts.report):
-        assert f"<td>{row[1]}" in html
-        assert f"<td>{row[3]}" in html
+    report = facts.report
+    rows = [[cell.partition("</tr>")[0] for cell in row.split("<td>")[1:]] for row in html.split("<tr>")]
+    tested = {row[0]: row[1:3] for row in rows if len(row) == 4}
+    assert report.baselines
+    for name, one in report.baselines.items():
+        label = name if name == one.space else f"{name}: {one.space} at {one.lr:g}"
+        assert tested[label] == [f"{one.parameters:,}", f"{one.test_accuracy:.1%}"]
+    assert [f"{report.winner.parameters:,}", f"{report.winner.test_accuracy:.1%}"] in tested.values()
+    random = report.random_subnets
+    assert (random is not None) == any("random subnets (mean)" in label for label in tested)
     assert "<script src" not in html
     assert "<link" not in html
     assert facts.record.digest in html

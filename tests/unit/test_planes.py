@@ -45,6 +45,7 @@ APART = (
     "interrupts",
     "lazy",
     "plain_console",
+    "quantities",
     "redact",
     "runs",
     "statistics",

@@ -2,6 +2,7 @@
 // eval; styles that the libraries would add as text are in the style sheet.
 
 const place = document.getElementById("figures");
+const said = place?.querySelector("[role=status]");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const views = new Map();
 let content = null, tag = null;
@@ -66,16 +67,17 @@ async function ask() {
   if (!answer.ok) return;
   tag = answer.headers.get("ETag");
   content = await answer.json();
-  if (content.figures.length === 0) return;
-  await library();
-  place.hidden = false;
-  await draw();
-  for (const instead of document.querySelectorAll("[data-without-figures]")) instead.hidden = true;
+  if (content.figures.length > 0) {
+    await library();
+    await draw();
+  }
+  said.textContent = content.problem;
+  place.hidden = content.figures.length === 0 && !content.problem;
 }
 
 if (place) {
   const later = () => setTimeout(() => ask().catch(report).finally(later), document.body.dataset.refresh === "2" ? 8000 : 60000);
-  const report = (error) => { place.dataset.problem = String(error); };
+  const report = (error) => { said.textContent = `The figures are not drawn: ${error.message}`; };
   ask().catch(report).finally(later);
   dark.addEventListener("change", () => draw());
   new MutationObserver(() => draw()).observe(document.documentElement, { attributeFilter: ["data-theme"] });

@@ -10,9 +10,10 @@ from playwright.sync_api import expect
 from support.browser import chromium, watched
 
 from dashboards import make_server
-from dashboards.pages.figures_page import Figures, library
+from dashboards.pages.figures_page import Figures
 from dashboards.pages.reading import Reader
 from glorasearch.db import Database, RunStore
+from glorasearch.figures import library
 from glorasearch.runs.config import RunConfig
 
 EVIL = "a<script>b"
@@ -48,7 +49,7 @@ def test_a_run_has_the_figures_that_it_has_data_for_and_new_data_is_drawn(url: s
 
 
 def test_the_library_is_whole() -> None:
-    assert b"window.vegaEmbed" in library()
+    assert "window.vegaEmbed" in library()
 
 
 def test_chromium_draws_them_without_eval(url: str) -> None:

@@ -162,7 +162,8 @@ def test_a_run_under_way_is_listed_with_its_stage(site: Site) -> None:
     assert "7/40" in run
     assert "50.0 %" in run  # of the worker's time
     assert "process 42" in run
-    assert "Loss: train" in run
+    drawn = {one["key"]: one for one in json.loads(site.get("/runs/first/figures.json")[2])["figures"]}
+    assert "train" in json.dumps(drawn["losses"]["spec"])
     assert 'href="/runs/first/trials/7"' in run
 
 

@@ -1,0 +1,31 @@
+"""Times and sizes in words: one form for the terminal, pages, figures and reports."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_TIMES: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
+
+
+def about(seconds: float) -> str:
+    """A time that is estimated, or still runs, as people say it: `8.21 s`, `66 s`, `17 min`, `1.6 h`."""
+    if seconds < 90:
+        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
+
+
+def took(seconds: float) -> str:
+    """A time that was measured, with three digits in its largest unit: `64.6` → `1.08 min`."""
+    for size, unit in _TIMES:
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def byte_size(number: float) -> str:
+    """Bytes with three digits and a unit."""
+    value, unit = float(number), "B"
+    for larger in ("kB", "MB", "GB"):
+        if value >= 999.5:
+            value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}"
