@@ -1,7 +1,7 @@
 """What a run did, as figures: one reading of its records, drawn on pages, in reports and as pictures.
 
 `RunFacts.read(database, name, folder)` reads everything that a run has recorded; the folder is optional.
-`figures_of(facts)` gives what there is to draw, each a `Figure`: key, title, caption and a Vega-Lite v5 specification
+`figures_of(facts)` gives what there is to draw, each a `Figure`: key, title, caption and a Vega-Lite specification
 with its data in it, in no colours of its own: `theme("light")` or `theme("dark")` is the `config` to embed it with.
 `lacking(facts)` says what is not drawn, and why. A page passes `figures_of(facts, trial_link=...)` to make points of
 trials lead to theirs, embeds by `vegaEmbed(element, spec, {config, ast: true, actions: false})`, and

@@ -26,7 +26,7 @@ class Figure:
     caption: str
     """What is drawn, in sentences, with the test that a band is of."""
     spec: Spec
-    """Vega-Lite v5, with its data, without colours of a theme."""
+    """Vega-Lite, with its data, without colours of a theme."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
@@ -36,7 +36,7 @@ class Figure:
 def spec(values: Iterable[dict[str, Any]], **parts: Any) -> Spec:
     """A specification over rows of data."""
     return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "data": {"values": list(values)},
         **parts,
     }

@@ -48,7 +48,6 @@ async function draw(again = false) {
     const state = JSON.stringify([now, width, figure.spec]);
     if (!again && views.get(figure.key)?.state === state) continue;
     const spec = structuredClone(figure.spec);
-    delete spec.$schema;  // the library is a version ahead and would say so
     const fitted = typeof spec.width === "number" && spec.width + 160 > width;
     if (fitted) spec.width = width;
     // In Vega's specification: Vega-Lite warns of rows whose height is fixed, which stay as they are.
@@ -72,12 +71,13 @@ async function ask() {
     await draw();
   }
   said.textContent = content.problem;
+  said.hidden = !content.problem;
   place.hidden = content.figures.length === 0 && !content.problem;
 }
 
 if (place) {
   const later = () => setTimeout(() => ask().catch(report).finally(later), document.body.dataset.refresh === "2" ? 8000 : 60000);
-  const report = (error) => { said.textContent = `The figures are not drawn: ${error.message}`; };
+  const report = (error) => { said.textContent = `The figures are not drawn: ${error.message}`; said.hidden = false; };
   ask().catch(report).finally(later);
   dark.addEventListener("change", () => draw());
   new MutationObserver(() => draw()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
