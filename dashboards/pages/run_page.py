@@ -12,7 +12,6 @@ from dashboards.pages.runs_page import FAST, SLOW
 from dashboards.pages.trial_page import picture
 from glorasearch.db import RunRecord
 from glorasearch.errors import GlorasearchError
-from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import Results
 from glorasearch.runs.statements import comparisons, points, statements
 from glorasearch.runs.watched import Watched, recorded_fitness, setting
@@ -78,7 +77,7 @@ def _found(record: RunRecord) -> dict[str, Any]:
         pick, tested = results.pick, results.test
         genes = {} if pick is None else {f"{layer}.{tensor}": choice for (layer, tensor), choice in pick.subnet.items()}
         return empty | {
-            "statements": statements(results, space_label(str(setting(record.config, "space", "name") or ""))),
+            "statements": _said(results),
             "comparisons": [(one, _points(one)) for one in comparisons(results)],
             "winner": picture(genes) if genes else None,
             "pick": pick,
@@ -90,6 +89,12 @@ def _found(record: RunRecord) -> dict[str, Any]:
         }
     except GlorasearchError as error:
         return empty | {"problem": str(error)}
+
+
+def _said(results: Results) -> tuple[str, ...]:
+    """What can be said of the winner, in the words of its report once there is one."""
+    report = results.report
+    return statements(results, "the winner") if report is None else report.statements
 
 
 def _points(one: Any) -> str:

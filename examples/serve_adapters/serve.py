@@ -11,7 +11,8 @@ Folders are those of `glorasearch export RUN --format adapter`. One model is in 
 | `GET /adapters` | name, digest, task and number of classes of every adapter; the largest file |
 | `POST /predict?adapter=NAME&top=5` | the likeliest classes; the body is the file, as `application/octet-stream` |
 
-What is wrong with a request is said in words: `{"reason": ...}`.
+What is wrong with a request is said in words: `{"reason": ...}`; of a body that is far too large
+by the server itself, in plain text.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import json
+import logging
 import sys
 import tempfile
 from collections.abc import Callable
@@ -156,6 +158,7 @@ def main(listening: Callable[[str], None] = print) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     app = make_app(server, host=options.host)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for each request that waits
     try:
         http = waitress.create_server(
             app, host=options.host, port=options.port, ident=None, max_request_body_size=LARGEST + 2**20

@@ -28,9 +28,10 @@ def command(
 
     from glorasearch.bounded import user_path
     from glorasearch.cli.output import echo_json
+    from glorasearch.errors import InputError, RunNotFoundError
     from glorasearch.plain_console import PlainConsole
     from glorasearch.runs.bars import ProgressBars
-    from glorasearch.runs.files import format_of, is_export
+    from glorasearch.runs.files import MANIFEST, format_of, is_export
     from glorasearch.runs.intact import verify_run
     from glorasearch.runs.verify_export import verify_export
     from glorasearch.runs.workspace import Workspace
@@ -39,7 +40,15 @@ def command(
     if format_of(folder) is not None or is_export(folder):
         found = verify_export(place, folder.resolve(), of_run, progress=ProgressBars())
     else:
-        found = verify_run(place, run)
+        try:
+            found = verify_run(place, run)
+        except RunNotFoundError as error:
+            if not folder.exists():
+                raise
+            raise InputError(
+                f"{folder} is no export: {MANIFEST}, or config.json of timm's format, is not there or cannot be read; "
+                f"and {error}"
+            ) from error
     code = 0 if found.intact else 1
     if as_json:
         echo_json(found.to_json())

@@ -65,6 +65,8 @@ def write_folder(path: Path, format: str, write: Write, check: Check) -> ExportF
             facts = redact_all(
                 {"format": format, "format_version": VERSION, "version": __version__, **write(temporary)}
             )
+            for file in temporary.iterdir():
+                file.chmod(temporary.stat().st_mode & 0o644)  # PEFT's are for their writer's eyes alone
             files = {file.name: sha256_of(file) for file in sorted(temporary.iterdir())}
             content = json.dumps({**facts, "files": files}, indent=1, allow_nan=False) + "\n"
             write_synced(temporary / MANIFEST_NAME, content.encode())

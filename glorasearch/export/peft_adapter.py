@@ -68,7 +68,7 @@ def peft_outputs(folder: Path, adapted: AdaptedModel) -> nn.Module:
         ExportError: if it cannot, or the merged weights are not those of the adapted model.
     """
     lossy = read_manifest(folder, "peft").get("lossy")
-    form = low_rank_form(adapted, None if lossy is None else lossy["rank"])
+    form = low_rank_form(adapted, None if lossy is None else int(lossy.get("rank", 1)))
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")

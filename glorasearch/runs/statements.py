@@ -156,6 +156,12 @@ def comparisons(results: Results) -> tuple[WinnerComparison, ...]:
     return compare_winner(winner, pick.parameters, rivals, BEST_FIXED if BEST_FIXED in rivals else None)
 
 
+def _same_as_baseline(results: Results, name: str) -> bool:
+    """Whether the winner is a baseline itself, which was not trained a second time."""
+    trained = results.baselines.get(name)
+    return results.refit is not None and trained is not None and trained.weights == results.refit.weights
+
+
 def _judged_by_search_split(race: RaceSummary) -> str:
     """What it means that some candidates start from a supernet that has seen the training split."""
     text = (
@@ -220,16 +226,25 @@ def statements(results: Results, method: str) -> tuple[str, ...]:
     if race is not None and race.search_only:
         found.append(_judged_by_search_split(race))
     if race is not None and race.pick.kind == "method" and race.best_own is not None:
+        apart = (
+            "and the best fixed method under the baselines is this very model"
+            if _same_as_baseline(results, BEST_FIXED)
+            else "and what sets it apart from that method trained alone is the refit"
+        )
         found.append(
             f"The winner is itself a fixed method, {race.pick.label}: it was ahead of all subnets of the run's own "
-            "space in the race, and what sets it apart from that method trained alone is the refit."
+            f"space in the race, {apart}."
         )
     refit = results.refit
     if race is not None and refit is not None and refit.teachers is not None:
         found.append(_of_teachers(refit.teachers, race))
     if refit is not None and refit.judged is not None:
         found.append(refit.judged.sentence)
-    found += [winner_statement(comparison, method) for comparison in comparisons(results)]
+    found += [
+        winner_statement(comparison, method)
+        for comparison in comparisons(results)
+        if not _same_as_baseline(results, comparison.baseline)
+    ]
     found += _of_refit(results)
     if search is not None and search.chance is not None:
         found.append(chance_statement(search.chance, search.start if search.start_share == 1 else None))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from glorasearch.bounded import read_json_file
 from glorasearch.errors import ExportError, InputError
-from glorasearch.runs.files import MANIFEST, is_export
+from glorasearch.runs.files import FORMATS, MANIFEST, is_export
 from glorasearch.runs.intact import FORMAT, Part, Verification, file_damage
 from glorasearch.runs.progress import Progress
 from glorasearch.runs.remembered import remembered
@@ -32,8 +32,8 @@ def verify_export(workspace: Workspace, folder: Path, run: str | None = None, *,
         WeightStoreError: if the weights of the refit are gone or damaged.
     """
     own = read_json_file(folder / ("config.json" if is_export(folder) else MANIFEST))
-    facts: Mapping[str, Any] = own["glorasearch"] if is_export(folder) else own
-    name = run or (facts.get("provenance") or {}).get("run")
+    facts = _checked(own["glorasearch"] if is_export(folder) else own, folder)
+    name = run or facts["provenance"].get("run")
     if not name:
         raise InputError(f"{folder} does not say of which run it is: give --run NAME")
     (record,) = workspace.require_runs([name])
@@ -41,15 +41,47 @@ def verify_export(workspace: Workspace, folder: Path, run: str | None = None, *,
     known: dict[str, str | None]
     format = None if is_export(folder) else str(own["format"])
     part = "export" if format is None else f"{FORMAT}{format}"
+    if format is not None and format not in FORMATS:
+        raise InputError(f"{folder} is an export of the format {format}; this glorasearch knows {', '.join(FORMATS)}")
     if format is None:
         known = {} if results.export is None else {**results.export.sha256}
     else:
         recorded = results.formats.get(format)
         known = {MANIFEST: recorded.sha256.get(MANIFEST)} if recorded else {}
-        known |= own["files"]
+        known |= _listed(own, folder)
     parts = [Part(part, str(folder / file), file_damage(folder / file, sha256)) for file, sha256 in known.items()]
+    if others := _others(folder, known):
+        progress.say(f"notice: not of this export, and not checked: {', '.join(others)}")
     parts += _computed(workspace, folder, name, format, part, facts, progress)
     return Verification(name, record.state, tuple(parts))
+
+
+def _checked(facts: Any, folder: Path) -> Mapping[str, Any]:
+    """What an export, which may come from anywhere, says of itself."""
+    given = facts if isinstance(facts, dict) else {}
+    provenance, subnet, lossy = given.get("provenance") or {}, given.get("subnet_digest", ""), given.get("lossy") or {}
+    if not (
+        all(isinstance(one, dict) for one in (provenance, lossy))
+        and all(isinstance(one, str) for one in (subnet, provenance.get("run") or ""))
+        and all(isinstance(lossy.get(key, 1), int | float) for key in ("rank", "output_error"))
+    ):
+        raise InputError(f"{folder} does not say what it is in the form of an export: export it again")
+    return {**given, "provenance": provenance, "subnet_digest": subnet}
+
+
+def _listed(manifest: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """The files of an export and their SHA-256, by its manifest."""
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(
+        isinstance(sha256, str) and Path(name).name == name for name, sha256 in files.items()
+    ):
+        raise InputError(f"{folder / MANIFEST} does not list the files of the folder: export it again")
+    return files
+
+
+def _others(folder: Path, known: Collection[str]) -> list[str]:
+    """What lies in an export beside its own files; hidden files, such as Git's, may."""
+    return sorted(file.name for file in folder.iterdir() if file.name not in known and not file.name.startswith("."))
 
 
 def _computed(
@@ -64,7 +96,7 @@ def _computed(
     """What it is made of, and what it computes."""
     progress.say(f"run {name!r} in {workspace.path}: loading torch and timm")
     from glorasearch.export import ExportedModel
-    from glorasearch.export.formats import FORMATS, compare_format
+    from glorasearch.export.formats import compare_format
     from glorasearch.runs.formats import adapted_model
 
     session = Run(remembered(workspace, name, ()), workspace, progress=progress).session()
@@ -81,8 +113,6 @@ def _computed(
         if format is None:
             model = ExportedModel.load(folder, adapted.images.device).model
             adapted.compare(model, f"the export {folder.name} against the active subnet")
-        elif format not in FORMATS:
-            damage = f"this glorasearch knows no format {format}"
         else:
             compare_format(adapted, folder)
     except ExportError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from glorasearch.db import RunRecord, RunState, RunStore, StageProgress, StageState, WorkerRecord, WorkerStore
 from glorasearch.errors import RunNotFoundError, did_you_mean
 from glorasearch.runs.paths import public_name
+from glorasearch.runs.results import FormatResult
 from glorasearch.runs.scores import scores
 
 if TYPE_CHECKING:
@@ -179,13 +180,15 @@ def planned(config: Mapping[str, Any]) -> list[str]:
 
 
 def _stages(record: RunRecord, rows: Mapping[str, StageProgress]) -> tuple[WatchedStage, ...]:
-    older = [stage for stage in record.stages if stage not in rows]  # finished before progress was recorded
-    found = [WatchedStage(stage=stage, state=StageState.FINISHED) for stage in older]
+    unseen = [stage for stage in record.stages if stage not in rows]  # formats, and what earlier versions finished
+    formats = [stage for stage in unseen if stage.startswith(f"{FormatResult.stage}:")]
+    found = [WatchedStage(stage=stage, state=StageState.FINISHED) for stage in unseen if stage not in formats]
     latest = max((row.updated for row in rows.values()), default=record.updated)
     for stage, row in rows.items():
         end = latest if row.state in (StageState.RUNNING, StageState.INTERRUPTED) else row.updated
         seconds = max(0.0, (end - row.started).total_seconds())
         found.append(WatchedStage(stage=stage, state=row.state, progress=row, seconds=seconds))
+    found += [WatchedStage(stage=stage, state=StageState.FINISHED) for stage in formats]
     if record.state is RunState.FINISHED:
         return tuple(found)
     waiting = [stage for stage in planned(record.config) if stage not in rows and stage not in record.stages]

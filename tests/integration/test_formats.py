@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -89,6 +90,38 @@ def test_a_folder_is_checked_against_its_run_wherever_it_lies(copied: Bench, cal
     assert code == 2
     assert "other" in err
     assert call("verify", str(weights.parent), "--run", "tiny", *place)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        ("{", "is no export: glorasearch.json"),
+        ({"format": "onnx", "files": [1]}, "does not list the files"),
+        ({"format": "onnx", "files": {"../tiny/report.json": "0"}}, "does not list the files"),
+        ({"format": "tflite", "files": {}}, "is an export of the format tflite; this glorasearch knows timm, adapter"),
+        ({"format": "peft", "files": {}, "lossy": 7}, "does not say what it is in the form of an export"),
+        ({"format": "onnx", "files": {}, "provenance": {"run": ["tiny"]}}, "does not say what it is in the form of"),
+    ],
+)
+def test_a_manifest_from_elsewhere_is_refused_in_words(
+    undisturbed: Bench, call: Call, tmp_path: Path, manifest: Any, said: str
+) -> None:
+    whole = manifest if manifest == "{" else json.dumps({"format_version": 1, "provenance": {"run": "tiny"}} | manifest)
+    (tmp_path / "glorasearch.json").write_text(whole)
+    code, _, err = call("verify", str(tmp_path), "--workspace", str(undisturbed.workspace))
+    assert (code, said in err) == (2, True), err
+
+
+def test_what_else_lies_in_an_export_is_named_and_everybody_may_read_it(copied: Bench, call: Call) -> None:
+    place = ("--workspace", str(copied.workspace))
+    folder = copied.workspace / "runs/tiny/export-peft"
+    code, _, err = call("export", "tiny", "--format", "peft", "--lossy-rank", "2", "--quiet", *place)
+    assert code == 0, err
+    modes = {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
+    assert set(modes.values()) == {folder.stat().st_mode & 0o644}, modes
+    (folder / "added.py").touch()
+    code, _, err = call("verify", str(folder), *place)
+    assert (code, "not of this export, and not checked: added.py" in err) == (0, True), err
 
 
 def test_a_search_that_found_more_than_lora_has_no_peft_adapter(copied: Bench, call: Call) -> None:

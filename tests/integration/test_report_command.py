@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import json
 import tomllib
 from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 from click.testing import CliRunner
 from support.runs import NAME
 
+from dashboards import make_app
 from glorasearch.cli.main import group
 from glorasearch.db import RunStore
 from glorasearch.figures import RunFacts
@@ -35,10 +38,10 @@ def test_a_finished_run_leaves_as_files(undisturbed: Bench, tmp_path: Path) -> N
     assert paper.read_bytes().startswith(b"%PDF")
     assert (pictures / "front-dark.png").read_bytes().startswith(b"\x89PNG")
     facts = RunFacts.read(undisturbed.database_url, NAME, Path(undisturbed.workspace) / "runs" / NAME)
-    html = page.read_text()
+    written = page.read_text()
     assert facts.report is not None
     report = facts.report
-    rows = [[cell.partition("</tr>")[0] for cell in row.split("<td>")[1:]] for row in html.split("<tr>")]
+    rows = [[cell.partition("</tr>")[0] for cell in row.split("<td>")[1:]] for row in written.split("<tr>")]
     tested = {row[0]: row[1:3] for row in rows if len(row) == 4}
     assert report.baselines
     for name, one in report.baselines.items():
@@ -47,9 +50,9 @@ def test_a_finished_run_leaves_as_files(undisturbed: Bench, tmp_path: Path) -> N
     assert [f"{report.winner.parameters:,}", f"{report.winner.test_accuracy:.1%}"] in tested.values()
     random = report.random_subnets
     assert (random is not None) == any("random subnets (mean)" in label for label in tested)
-    assert "<script src" not in html
-    assert "<link" not in html
-    assert facts.record.digest in html
+    assert "<script src" not in written
+    assert "<link" not in written
+    assert facts.record.digest in written
 
 
 def test_the_run_file_is_that_of_the_run(undisturbed: Bench) -> None:
@@ -73,3 +76,15 @@ def test_a_run_without_results_has_what_is_known(copied: Bench, tmp_path: Path) 
     assert said.exit_code == 0, f"{said.output}{said.exception!r}"
     assert "lacks the winner as a picture" in said.output
     assert "another version" in (tmp_path / "r.html").read_text()
+
+
+def test_the_page_of_a_run_says_what_its_report_says(undisturbed: Bench) -> None:
+    report = json.loads((undisturbed.workspace / "runs" / NAME / "report.json").read_text())
+    environ = {"PATH_INFO": f"/runs/{NAME}", "HTTP_HOST": "localhost"}
+    setup_testing_defaults(environ)
+    page = html.unescape(b"".join(make_app(undisturbed.database_url)(environ, lambda *_: None)).decode())
+    assert any(
+        "No difference between the winner and" in line or "The winner is" in line for line in report["statements"]
+    )
+    for line in report["statements"]:
+        assert f"<li>{line}</li>" in page

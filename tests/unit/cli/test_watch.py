@@ -242,3 +242,9 @@ def test_what_cannot_be_watched_is_refused(
     assert command_line(["watch", "--workspace", str(tmp_path / "none")]) == 2
     assert "has no database yet" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_formats_come_after_the_stages(under_way: UnderWay) -> None:
+    under_way.runs.set_stage("tiny", "format:onnx", {})
+    found = [one.stage for one in Watched.read(under_way.runs, "tiny").stages if one.state != "waiting"]
+    assert found == ["pilot", "rate:0.01", "train", "format:onnx"]

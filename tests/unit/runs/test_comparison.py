@@ -251,6 +251,25 @@ def test_a_fixed_method_that_wins_is_called_one() -> None:
     assert said.startswith("The winner is itself a fixed method, lora_r8 at 0.003: it was ahead of all subnets of the ")
 
 
+def test_a_winner_that_is_the_best_fixed_method_is_not_compared_with_itself() -> None:
+    race, (own, lora) = result("race"), images(both=10, winner=1, baseline=1)
+    first = race["candidates"][0] | {"kind": "method", "name": "lora", "rate": 0.003, "start": "fresh"}
+    stages = {
+        "race": race | {"candidates": [first, first | {"kind": "searched", "name": "trial 3"}]},
+        "search": result("search"),
+        "refit": result("refit", weights="a" * 64),
+        "baseline:best_fixed": result("baseline", weights="a" * 64),
+        "baseline:ssf": result("baseline", weights="b" * 64),
+        "test": result("test", correct=own, baselines_correct={"best_fixed": own, "ssf": lora}),
+    }
+
+    said = statements(Results(stages), "the winner")
+
+    assert "and the best fixed method under the baselines is this very model." in said[1]
+    assert [line for line in said if line.startswith("No difference")] == [said[2]]
+    assert "the best fixed method of the race" not in said[2]
+
+
 def test_a_fixed_method_that_raced_alone_beat_nobody() -> None:
     race = result("race")
     first = race["candidates"][0] | {"kind": "method", "name": "lora_r8", "rate": 0.003, "start": "fresh"}
