@@ -66,5 +66,8 @@ def command(
                    "figures": [figure.key for figure in figures]})  # fmt: skip
         return
     say(f"{target}: {len(figures)} figures")
+    for other in (pdf, png):
+        if other is not None:
+            say(str(other))
     for line in missing:
         say(f"lacks {line}")

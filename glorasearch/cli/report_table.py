@@ -14,7 +14,6 @@ from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import (
     BestSearched,
     DataSummary,
-    LatencySummary,
     ParetoPoint,
     PilotsSummary,
     PilotSummary,
@@ -67,22 +66,11 @@ def print_report(report: Report) -> None:
     for statement in report.statements:
         console.print(statement, soft_wrap=True)
     if report.latency is not None:
-        console.print(_latency(report.latency), highlight=False, soft_wrap=True)
+        console.print(report.latency.sentence, highlight=False, soft_wrap=True)
     console.print(
         f"merged model: {report.export.path} (differs from the adapted one by at most "
         f"{report.export.max_abs_diff:.1e})",
         soft_wrap=True,
-    )
-
-
-def _latency(found: LatencySummary) -> str:
-    """What merging costs at inference: nothing."""
-    threads = "" if found.device != "cpu" else f", {found.threads} thread{'s' * (found.threads != 1)}"
-    low, high = found.interval
-    return (
-        f"latency of an image on {found.device}{threads}: merged {found.merged:.3g} ms, the original backbone "
-        f"{found.original:.3g} ms; {found.ratio:.2f} times as long (95 % interval {low:.2f} to {high:.2f}, "
-        f"{found.pairs} pairs in turns)"
     )
 
 

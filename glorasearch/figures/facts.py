@@ -58,6 +58,8 @@ class RunFacts:
     """The trainings of its race."""
     folder: Path | None
     """Of the run, if it is at hand."""
+    origins: tuple[RunRecord, ...] = ()
+    """The runs that it takes over from, as a point or a longer training does, the first one first."""
 
     @classmethod
     def read(cls, database: str | URL | Database, name: str, folder: Path | None = None) -> RunFacts:
@@ -84,6 +86,7 @@ class RunFacts:
             trials=_trials(runs.database, name, recorded_fitness(record)),
             members=tuple(RaceStore(runs.database).list(name)),
             folder=folder,
+            origins=_origins(runs, record),
         )
 
     @property
@@ -152,6 +155,22 @@ class RunFacts:
         if self.folder is None or refit is None:
             return None
         return self.folder.parent.parent / "weights" / refit.weights / "manifest.json"
+
+
+def origin(record: RunRecord) -> str | None:
+    """The name of the run that one takes over from."""
+    for section in ("point", "longer"):
+        table = record.config.get(section)
+        if isinstance(table, dict) and isinstance(table.get("run"), str):
+            return str(table["run"])
+    return None
+
+
+def _origins(runs: RunStore, record: RunRecord) -> tuple[RunRecord, ...]:
+    found: list[RunRecord] = []
+    while (name := origin(record)) and name not in (one.name for one in found) and (known := runs.get(name)):
+        found.insert(0, record := known)
+    return tuple(found)
 
 
 def _trials(database: Database, study: str, fitness: Fitness) -> tuple[TrialFact, ...]:

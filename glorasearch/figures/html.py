@@ -11,7 +11,7 @@ from jinja2 import Environment, select_autoescape
 from glorasearch.figures.drawn import library, theme
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import Figure
-from glorasearch.figures.told import commands, provenance, run_file, table
+from glorasearch.figures.told import commands, metrics, provenance, run_files, said, table
 
 _PAGE: Final = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ name }}: glorasearch</title>
@@ -23,12 +23,15 @@ color:#e6edf3}}</style></head><body><h1>{{ name }}</h1><p>{{ state }}{% if error
 {% for line in said %}<p>{{ line }}</p>{% endfor %}
 {% if table %}<h2>Test images</h2><table><tr><th>method<th>parameters<th>test<th>95 % interval</tr>
 {% for row in table %}<tr>{% for cell in row %}<td>{{ cell }}{% endfor %}</tr>{% endfor %}</table>{% endif %}
+{% if metrics %}<table><tr>{% for cell in metrics[0] %}<th>{{ cell }}{% endfor %}</tr>
+{% for row in metrics[1:] %}<tr>{% for cell in row %}<td>{{ cell }}{% endfor %}</tr>{% endfor %}</table>{% endif %}
 {% for figure in figures %}<figure><h2>{{ figure.title }}</h2><div id="{{ figure.key }}"></div>
 <figcaption>{{ figure.caption }}</figcaption></figure>{% endfor %}
 {% if lacking %}<h2>Not drawn</h2><ul>{% for line in lacking %}<li>{{ line }}{% endfor %}</ul>{% endif %}
 <h2>Provenance</h2><table>{% for key, value in provenance %}<tr><th>{{ key }}<td>{{ value }}</tr>{% endfor %}</table>
 <h2>Again</h2><pre>{% for line in commands %}{{ line }}
-{% endfor %}</pre><details><summary>The run file</summary><pre>{{ config }}</pre></details>
+{% endfor %}</pre>{% for file, content in run_files %}<details><summary>{{ file }}</summary>
+<pre>{{ content }}</pre></details>{% endfor %}
 <noscript>Figures need JavaScript; `glorasearch report --png FOLDER` draws them as pictures.</noscript>
 <script type="module">{{ bundle|safe }}</script>
 <script type="module">const specs={{ specs|safe }},themes={{ themes|safe }};
@@ -46,13 +49,14 @@ def html_report(facts: RunFacts, figures: Sequence[Figure], lacking: Sequence[st
         name=record.name,
         state=str(record.state),
         error=record.error,
-        said=() if report is None else report.statements,
+        said=() if report is None else said(report),
         table=() if report is None else table(report),
+        metrics=() if report is None else metrics(report),
         figures=figures,
         lacking=lacking,
         provenance=provenance(facts),
-        commands=commands(record.name),
-        config=run_file(record),
+        commands=commands(facts),
+        run_files=run_files(facts),
         bundle=bundle,
         specs=_script({figure.key: figure.spec for figure in figures}),
         themes=_script({"light": theme("light"), "dark": theme("dark")}),

@@ -8,7 +8,12 @@ from io import BytesIO
 from glorasearch.figures.drawn import draw
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import Figure
-from glorasearch.figures.told import commands, provenance, run_file, table
+from glorasearch.figures.told import commands, metrics, provenance, run_files, said, table
+
+
+def plain(text: str) -> str:
+    """Text in letters that all PDF readers have; others as TOML escapes them, so that a run file stays one."""
+    return text.encode("latin-1", "backslashreplace").decode("latin-1")
 
 
 def pdf_report(facts: RunFacts, figures: Sequence[Figure], lacking: Sequence[str]) -> bytes:
@@ -21,23 +26,26 @@ def pdf_report(facts: RunFacts, figures: Sequence[Figure], lacking: Sequence[str
 
     def write(text: str, size: int = 10, style: str = "", family: str = "helvetica") -> None:
         page.set_font(family, style, size)
-        page.multi_cell(0, size * 0.5, text.encode("latin-1", "replace").decode("latin-1"), align="L",
+        page.multi_cell(0, size * 0.5, plain(text), align="L",
                         new_x="LMARGIN", new_y="NEXT")  # fmt: skip
 
     def rows(lines: Sequence[Sequence[str]]) -> None:
         page.set_font("helvetica", "", 8)
         with page.table(text_align="LEFT", first_row_as_headings=False) as made:
             for line in lines:
-                made.row([cell.encode("latin-1", "replace").decode("latin-1") for cell in line])
+                made.row([plain(cell) for cell in line])
 
     record, report = facts.record, facts.report
     write(record.name, 18, "B")
     write(f"{record.state}{f': {record.error}' if record.error else ''}")
     if report is not None:
-        for line in report.statements:
+        for line in said(report):
             write(line)
         write("Test images", 14, "B")
         rows([("method", "parameters", "test", "95 % interval"), *table(report)])
+        if found := metrics(report):
+            page.ln(4)
+            rows(found)
     for figure in figures:
         page.add_page()
         write(figure.title, 14, "B")
@@ -49,5 +57,8 @@ def pdf_report(facts: RunFacts, figures: Sequence[Figure], lacking: Sequence[str
     write("Provenance", 14, "B")
     rows(provenance(facts))
     write("Again", 14, "B")
-    write("\n".join((*commands(record.name), "", run_file(record))), 8, "", "courier")
+    write("\n".join(commands(facts)), 8, "", "courier")
+    for file, content in run_files(facts):
+        write(file, 10, "B")
+        write(content, 8, "", "courier")
     return bytes(page.output())

@@ -1,16 +1,19 @@
-"""What a report says in words: the final table, provenance, and how the run is repeated."""
+"""What a report says in words: the final table, metrics, provenance, and how the run is repeated."""
 
 from __future__ import annotations
 
 import json
+import shlex
 
-from glorasearch.db import RunRecord
+from glorasearch.db import RunRecord, RunState
 from glorasearch.errors import GlorasearchError
-from glorasearch.figures.facts import RunFacts
+from glorasearch.figures.facts import RunFacts, origin
 from glorasearch.redact import redact
 from glorasearch.runs.method_rows import method_rows
+from glorasearch.runs.metric_rows import metric_rows
 from glorasearch.runs.results import Report
 from glorasearch.runs.toml_text import toml_key, toml_value
+from glorasearch.statistics.chance import LEAST_SCORES
 from glorasearch.statistics.intervals import wilson
 from glorasearch.tasks.kinds import words_of
 
@@ -22,16 +25,50 @@ def table(report: Report) -> list[tuple[str, str, str, str]]:
     for row in method_rows(report):
         said, interval = "-" if row.error is None else f"squared error {row.error:.3f}", "-"
         if right and row.accuracy is not None:
-            said = f"{row.accuracy:.1%}"
+            said = f"{100 * row.accuracy:.1f} %"
             low, high = wilson(round(row.accuracy * images), images)
             interval = "-" if row.mean else f"{100 * low:.1f} to {100 * high:.1f} %"
         found.append((row.label, f"{row.parameters:,.0f}", said, interval))
     return found
 
 
-def commands(name: str) -> list[str]:
-    """What repeats and checks a run; its run file is saved as `run.toml`."""
-    return ["glorasearch run run.toml  # the run file below, in another workspace", f"glorasearch verify {name}"]
+def said(report: Report) -> list[str]:
+    """What can be said of the run, what cannot, and what merging costs."""
+    found = list(report.statements)
+    if report.chance is None and not report.fixed_method and report.point is None:
+        found.append(
+            "Whether the search beat chance was not judged: that takes scores of at least "
+            f"{LEAST_SCORES} random subnets (report.chance_subnets)."
+        )
+    return found if report.latency is None else [*found, f"{report.latency.sentence.capitalize()}."]
+
+
+def metrics(report: Report) -> list[tuple[str, ...]]:
+    """Metric, winner, 95 % interval, and each baseline, with a heading; empty if there are none."""
+    rows = [(row.label, row.value, row.interval, *row.others) for row in metric_rows(report)]
+    return [("metric", "winner", "95 % interval", *report.baselines), *rows] if rows else []
+
+
+def run_files(facts: RunFacts) -> list[tuple[str, str]]:
+    """Name and content of the run files that repeat a run: of the runs that it takes over from, and its own."""
+    return [(f"{record.name}.toml", run_file(record)) for record in (*facts.origins, facts.record)]
+
+
+def commands(facts: RunFacts) -> list[str]:
+    """What goes on with a run, repeats it in another workspace, and checks it."""
+    record, whole = facts.record, (*facts.origins, facts.record)
+    found = []
+    if record.state is not RunState.FINISHED and not facts.watched.under_way:
+        found.append(f"glorasearch run {shlex.quote(record.name)}  # goes on where it ended")
+    lost = origin(whole[0])
+    if lost is not None:
+        found.append(f"# run {lost!r}, from which {whole[0].name!r} takes over, is gone: it has to be there first")
+    for one in whole:
+        file = shlex.quote(f"{one.name}.toml")
+        found.append(f"glorasearch run {file} --workspace repeated  # the run file of that name below")
+    if record.state is RunState.FINISHED:
+        found.append(f"glorasearch verify {shlex.quote(record.name)}  # whether all that it made is as it was")
+    return found
 
 
 def run_file(record: RunRecord) -> str:
@@ -56,15 +93,18 @@ def run_file(record: RunRecord) -> str:
 
 
 def provenance(facts: RunFacts) -> list[tuple[str, str]]:
-    """Digests, seed, data and versions."""
+    """Digests, seed, what the run is made of, versions."""
     report, record = facts.report, facts.record
     found = [("configuration digest", record.digest), ("seed", str(record.config.get("seed", "")))]
+    for label, key in (("backbone", "name"), ("data", "source"), ("space", "name")):
+        table = record.config.get(label)
+        if isinstance(table, dict) and key in table:
+            found.append((label, redact(str(table[key]))))
     for stage, result in record.stages.items():
         if "weights" in result:
             found.append((f"weights of {stage}", str(result["weights"])))
     if report is not None:
         splits = report.splits
-        found.append(("data", splits.source))
         for name, one in (("train", splits.train), ("search", splits.search), ("test", splits.test)):
             found.append((f"{name} split", one.digest))
         found += sorted(report.versions.items())

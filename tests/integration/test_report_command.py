@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from support.runs import NAME
 
 from dashboards import make_app
 from glorasearch.cli.main import group
-from glorasearch.db import RunStore
+from glorasearch.db import RunState, RunStore
 from glorasearch.figures import RunFacts
-from glorasearch.figures.told import run_file
+from glorasearch.figures.paper import plain
+from glorasearch.figures.told import commands, run_file, run_files
 from glorasearch.runs.config import RunConfig
+from glorasearch.runs.metric_rows import metric_rows
 from glorasearch.runs.remembered import given_config
 
 Bench = Any
@@ -46,13 +49,18 @@ def test_a_finished_run_leaves_as_files(undisturbed: Bench, tmp_path: Path) -> N
     assert report.baselines
     for name, one in report.baselines.items():
         label = name if name == one.space else f"{name}: {one.space} at {one.lr:g}"
-        assert tested[label] == [f"{one.parameters:,}", f"{one.test_accuracy:.1%}"]
-    assert [f"{report.winner.parameters:,}", f"{report.winner.test_accuracy:.1%}"] in tested.values()
+        assert tested[label] == [f"{one.parameters:,}", f"{100 * one.test_accuracy:.1f} %"]
+    assert [f"{report.winner.parameters:,}", f"{100 * report.winner.test_accuracy:.1f} %"] in tested.values()
     random = report.random_subnets
     assert (random is not None) == any("random subnets (mean)" in label for label in tested)
     assert "<script src" not in written
     assert "<link" not in written
     assert facts.record.digest in written
+    cells = {row[0]: row[1:] for row in rows if len(row) == 3 + len(report.baselines)}
+    for row in metric_rows(report):
+        assert cells[row.label] == [row.value, row.interval, *row.others]
+    assert report.latency is not None
+    assert report.latency.sentence[1:] in written
 
 
 def test_the_run_file_is_that_of_the_run(undisturbed: Bench) -> None:
@@ -88,3 +96,26 @@ def test_the_page_of_a_run_says_what_its_report_says(undisturbed: Bench) -> None
     )
     for line in report["statements"]:
         assert f"<li>{line}</li>" in page
+
+
+def test_a_run_that_takes_over_from_another_is_repeated_after_it(copied: Bench, tmp_path: Path) -> None:
+    runs = RunStore(copied.database_url)
+    whole = runs.get(NAME)
+    assert whole is not None
+    runs.create("tiny-trial", whole.config | {"name": "tiny-trial", "point": {"run": NAME, "trial": 3}}, "digest")
+    runs.set_state("tiny-trial", RunState.STOPPED)
+    facts = RunFacts.read(copied.database_url, "tiny-trial")
+    assert [tomllib.loads(content)["name"] for _, content in run_files(facts)] == [NAME, "tiny-trial"]
+    goes_on, first, second = (shlex.split(line, comments=True) for line in commands(facts))
+    assert goes_on == ["glorasearch", "run", "tiny-trial"]
+    assert [first[2], second[2]] == [name for name, _ in run_files(facts)]
+    assert first[3:] == second[3:] == ["--workspace", "repeated"]
+    runs.delete(NAME)
+    assert "is gone: it has to be there first" in commands(RunFacts.read(copied.database_url, "tiny-trial"))[1]
+    assert (
+        ask(copied, "tiny-trial", "--output", str(tmp_path / "r.html"), "--pdf", str(tmp_path / "r.pdf")).exit_code == 0
+    )
+
+
+def test_a_run_file_in_a_pdf_stays_one() -> None:
+    assert tomllib.loads(plain('name = "Łódź 图"')) == {"name": "Łódź 图"}

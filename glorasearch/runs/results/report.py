@@ -81,6 +81,17 @@ class LatencySummary(FrozenModel):
     device: str
     threads: int
 
+    @property
+    def sentence(self) -> str:
+        """What merging costs at inference: nothing."""
+        threads = "" if self.device != "cpu" else f", {self.threads} thread{'s' * (self.threads != 1)}"
+        low, high = self.interval
+        return (
+            f"latency of an image on {self.device}{threads}: merged {self.merged:.3g} ms, the original backbone "
+            f"{self.original:.3g} ms; {self.ratio:.2f} times as long (95 % interval {low:.2f} to {high:.2f}, "
+            f"{self.pairs} pairs in turns)"
+        )
+
 
 class SupernetSummary(FrozenModel):
     """The training of the supernet."""
