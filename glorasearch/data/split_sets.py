@@ -9,7 +9,6 @@ from typing import Any
 from glorasearch.data.overlap import OverlapReport
 from glorasearch.data.reading import Reading
 from glorasearch.data.splits import SearchSplit, TestSplit, TrainSplit
-from glorasearch.tasks import Regress
 
 
 class _WithSearch:
@@ -89,8 +88,8 @@ class Splits(_WithSearch):
 
     def _standards(self) -> dict[str, Any]:
         """What targets that are numbers are standardised by."""
-        task = self.train.task
-        if not isinstance(task, Regress) or task.standard is None:
+        standard = self.train.task.standard
+        if standard is None:
             return {}
-        numbers = zip(self.class_names, task.standard.mean, task.standard.std, strict=True)
+        numbers = zip(self.class_names, standard.mean, standard.std, strict=True)
         return {"standards": [{"name": name, "mean": mean, "std": std} for name, mean, std in numbers]}

@@ -16,6 +16,7 @@ from glorasearch.export.backbone_facts import BackboneFacts
 from glorasearch.export.verify import check_finite, check_nothing_left, compare_tensors
 from glorasearch.space import Subnet
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import Standard
 from glorasearch.tasks.kinds import TaskKind
 from glorasearch.weights import frozen_digest
 
@@ -37,6 +38,8 @@ class AdaptedModel:
     """The backbone that was adapted, with a head of as many classes; it is not changed."""
     class_names: tuple[str, ...] = ()
     task: TaskKind = "classify"
+    standard: Standard | None = None
+    """Of outputs that are numbers: by what they are made comparable."""
     reading: Mapping[str, Any] | None = None
     """How stored pixels were read, where they were files."""
     source: Mapping[str, Any] = field(default_factory=dict)
@@ -62,6 +65,7 @@ class AdaptedModel:
             backbone,
             tuple(data.class_names),
             split.task.kind,
+            split.task.standard,
             None if data.reading is None else data.reading.describe(),
             **given,
         )
@@ -88,13 +92,19 @@ class AdaptedModel:
     def compare(self, outputs: Callable[[Tensor], Tensor], what: str, *, loss: float = 0.0) -> float:
         """Largest absolute difference of outputs `(N, classes)` on the images and those of the active subnet.
 
+        Of numbers it is one of standardised ones.
+
         Raises:
             ExportError: if it is too large; the message says of `what`. A `loss` that is known, relative to the largest
                 output, is allowed beside the tolerance.
         """
         allowed = self.tolerance + 1.01 * loss
         with torch.no_grad():
-            return compare_tensors(outputs(self.images), self.active(self.images), allowed, what)
+            return compare_tensors(outputs(self.images), self.active(self.images), allowed, what, self.standard)
+
+    def comparable(self, outputs: Tensor) -> Tensor:
+        """Outputs `(N, classes)` on one scale: numbers are standardised."""
+        return outputs if self.standard is None else self.standard.of_outputs(outputs)
 
     @property
     def input_size(self) -> tuple[int, int, int]:

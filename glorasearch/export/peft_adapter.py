@@ -47,16 +47,17 @@ def write_peft(adapted: AdaptedModel, folder: Path, lossy_rank: int | None) -> d
         warnings.simplefilter("ignore")  # of a base model without a name on a hub
         model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's own, a form to be filled in
-    outputs = model(adapted.images.cpu()).detach()
+    outputs = adapted.comparable(model(adapted.images.cpu()).detach())
     merged = model.merge_and_unload()
     _check_weights(merged, form)
     notes = []
-    wanted = merged(adapted.images.cpu()).detach()
+    merged_outputs = merged(adapted.images.cpu()).detach()
+    wanted = adapted.comparable(merged_outputs)
     if not torch.allclose(outputs, wanted, rtol=0, atol=adapted.tolerance * float(wanted.abs().max())):
         notes.append(MERGE_FIRST)
     facts = adapted.described()
     if form.lossy:
-        facts["lossy"] = _loss(adapted, form, wanted, int(lossy_rank or 0))
+        facts["lossy"] = _loss(adapted, form, merged_outputs, int(lossy_rank or 0))
         notes.append(_said(facts["lossy"]))
     return facts | {"notes": notes}
 
@@ -155,15 +156,16 @@ def _loss(adapted: AdaptedModel, form: LowRankForm, outputs: Tensor, rank: int) 
     """What the approximation costs."""
     with torch.no_grad():
         exact = adapted.active(adapted.images).cpu()
+    of_exact = adapted.comparable(exact)
     found = {
         "rank": rank,
         "layers": form.lossy,
         "weight_error": form.weight_error,
-        "output_error": float((outputs - exact).abs().max() / exact.abs().max()),
+        "output_error": float((adapted.comparable(outputs) - of_exact).abs().max() / of_exact.abs().max()),
         "images": len(outputs),
     }
     task = task_of(adapted.task)
-    if adapted.task in ("classify", "multilabel"):
+    if task.right_or_wrong:
         same = task.matches(task.predicted(outputs), task.predicted(exact))
         found["same_answers"] = float(same.double().mean())
     return found

@@ -60,7 +60,8 @@ def export_subnet(
     def active(inputs: Tensor) -> Tensor:
         with supernet.activate(subnet):
             outputs: Tensor = supernet(inputs)
-        return outputs if split.task.right_or_wrong else split.task.said(outputs).to(outputs.dtype)
+        standard = split.task.standard
+        return outputs if standard is None else standard.undone(outputs).to(outputs.dtype)
 
     merged = supernet.merged(subnet)
     to_units(merged, split.task)
@@ -78,6 +79,7 @@ def export_subnet(
         provenance=provenance,
         class_names=data.class_names,
         task=split.task.kind,
+        standard=split.task.standard,
         reading=None if data.reading is None else data.reading.describe(),
         tolerance=tolerance,
         replace=replace,

@@ -31,6 +31,7 @@ from glorasearch.export.verify import (
 )
 from glorasearch.redact import redact_all
 from glorasearch.space import Subnet
+from glorasearch.tasks import Standard
 from glorasearch.tasks.kinds import TaskKind
 from glorasearch.version import __version__
 from glorasearch.weights import tensor_digest
@@ -54,7 +55,7 @@ class ExportReport:
 
     path: Path
     max_abs_diff: float
-    """Largest absolute difference of the merged model's and the reference's outputs."""
+    """Largest absolute difference of the merged model's and the reference's outputs; of numbers, standardised."""
     files: tuple[str, ...]
     digest: str
     """`tensor_digest` of the exported weights."""
@@ -77,6 +78,7 @@ def export_timm(
     provenance: Mapping[str, Any] | None = None,
     class_names: Sequence[str] = (),
     task: TaskKind = "classify",
+    standard: Standard | None = None,
     reading: Mapping[str, Any] | None = None,
     base_model: str | None = None,
     tolerance: float = 1e-4,
@@ -101,6 +103,7 @@ def export_timm(
         statements: sentences on the model for the model card, such as what its comparison with others allows to say.
         class_names: label names in the order of the outputs.
         task: what the model says of an image.
+        standard: of numbers, by what their outputs are standardised for the comparisons.
         reading: how stored pixels were read, `{"exif": ..., "pixel_range": ...}`, where they were files.
         base_model: name of the backbone on the Hugging Face hub.
         tolerance: allowed difference, relative to the reference's largest absolute output.
@@ -120,7 +123,9 @@ def export_timm(
     check_nothing_left(model)
     check_finite(model)
     state, arguments = timm_state(model, backbone, (channels, height, width))
-    difference = compare_outputs(model, inputs, reference, tolerance, "merged model against the active subnet")
+    difference = compare_outputs(
+        model, inputs, reference, tolerance, "merged model against the active subnet", standard
+    )
 
     ready = storable(state)
     digest = tensor_digest(ready)
@@ -146,7 +151,7 @@ def export_timm(
     config: dict[str, Any] = redact_all(content)  # of which the card is made, too
     try:
         card = model_card(config, subnet, base_model=base_model)
-        _write(path, ready, config, card, _Reload(model, inputs, tolerance), replace)
+        _write(path, ready, config, card, _Reload(model, inputs, tolerance, standard), replace)
         size = sum((path / name).stat().st_size for name in _FILES)
         sums = {name: _sha256(path / name) for name in _FILES}
     except (OSError, SafetensorError) as error:
@@ -187,6 +192,7 @@ class _Reload:
     model: nn.Module
     inputs: Tensor
     tolerance: float
+    standard: Standard | None
 
     def check(self, directory: Path, state: Mapping[str, Tensor]) -> None:
         try:
@@ -204,6 +210,7 @@ class _Reload:
             self.tolerance,
             "the exported model as timm loads it, against the merged model: an argument of the architecture is missing "
             "in the backbone's model_args",
+            self.standard,
         )
 
     def _outputs(self, inputs: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from glorasearch.backbone.new_head import classifier_layers
 from glorasearch.errors import BackboneError
 from glorasearch.tasks import Standard, Task
-from glorasearch.tasks.regress import Regress
 
 TOLERANCE = 1e-3
 """Of what the head makes of images, relative to the largest."""
@@ -16,7 +15,7 @@ TOLERANCE = 1e-3
 
 def to_units(model: nn.Module, task: Task) -> None:
     """Give a model with a trained head, in place, answers in the units of a task's targets; nothing of other tasks."""
-    if isinstance(task, Regress) and task.standard is not None:
+    if task.standard is not None:
         scale_head(model, task.standard)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from glorasearch.errors import ExportError
+from glorasearch.tasks import Standard
 
 Reference = Tensor | Callable[[Tensor], Tensor]
 _DIVERGED = "the training has diverged; try a lower learning rate (refit.lr, train.lr) or more steps"
@@ -53,10 +54,18 @@ def check_same_names(state: Mapping[str, Tensor], plain: Mapping[str, Tensor], b
             raise ExportError(f"{name} is {found} in the merged model, but timm builds {expected} from {built_from}")
 
 
-def compare_outputs(model: nn.Module, inputs: Tensor, reference: Reference, tolerance: float, what: str) -> float:
+def compare_outputs(
+    model: nn.Module,
+    inputs: Tensor,
+    reference: Reference,
+    tolerance: float,
+    what: str,
+    standard: Standard | None = None,
+) -> float:
     """Largest absolute difference of the model's outputs and the reference's on `inputs`, `(N, C, H, W)`.
 
-    `tolerance` is relative to the largest absolute output of the reference.
+    `tolerance` is relative to the largest absolute output of the reference. Numbers in units of their own are
+    standardised first: a target of thousands says nothing of what a target of hundredths may differ by.
 
     Raises:
         ExportError: if it is exceeded, outputs are not finite, or their shapes differ.
@@ -66,15 +75,19 @@ def compare_outputs(model: nn.Module, inputs: Tensor, reference: Reference, tole
         expected = reference if isinstance(reference, Tensor) else reference(inputs)
     if found.shape != expected.shape or found.shape[0] != inputs.shape[0]:
         raise ExportError(f"{what}: outputs {tuple(found.shape)} and {tuple(expected.shape)} for {len(inputs)} inputs")
-    return compare_tensors(found, expected, tolerance, what)
+    return compare_tensors(found, expected, tolerance, what, standard)
 
 
-def compare_tensors(found: Tensor, expected: Tensor, tolerance: float, what: str) -> float:
+def compare_tensors(
+    found: Tensor, expected: Tensor, tolerance: float, what: str, standard: Standard | None = None
+) -> float:
     """As `compare_outputs`, of outputs `(N, classes)`."""
     if found.shape != expected.shape:
         raise ExportError(f"{what}: outputs {tuple(found.shape)} and {tuple(expected.shape)}")
-    expected = expected.to(found.device, torch.float64)
-    difference = float((found.to(torch.float64) - expected).abs().max())
+    found, expected = found.to(torch.float64), expected.to(found.device, torch.float64)
+    if standard is not None:
+        found, expected = standard.of_outputs(found), standard.of_outputs(expected)
+    difference = float((found - expected).abs().max())
     allowed = tolerance * float(expected.abs().max())
     if not math.isfinite(allowed):
         raise ExportError(f"{what}: the outputs of the latter are not finite: {_DIVERGED}")

@@ -43,6 +43,8 @@ class ReadyAdapter:
     layers: Mapping[str, ReadyLayer]
     head: Mapping[str, Tensor]
     classes: int
+    numbers: bool
+    """Whether its outputs are numbers, each in a unit of its own."""
     nbytes: int
     """Of device memory."""
 
@@ -55,7 +57,8 @@ class ReadyAdapter:
         layers = {name: _layer(pristine[name], genes, device) for name, genes in adapter.genes.items()}
         head = {name: value.to(device) for name, value in adapter.head.items()}
         held = {id(one.untyped_storage()): one.untyped_storage().nbytes() for one in _tensors(layers, head)}
-        return cls(adapter.digest, layers, head, len(adapter.class_names), sum(held.values()))
+        numbers = not adapter.task.right_or_wrong
+        return cls(adapter.digest, layers, head, len(adapter.class_names), numbers, sum(held.values()))
 
 
 def _layer(layer: AdaptedLayer, genes: Sequence[AdapterGene], device: torch.device) -> ReadyLayer:

@@ -280,9 +280,12 @@ class AdapterServer:
                 continue
             places = [place for place, other in enumerate(owner) if other == which]
             alone, together = self._merged(one, images[places]), torch.stack([logits[place] for place in places])
-            difference, largest = float((alone - together).abs().max()), float(alone.abs().max())
-            if not difference <= (AGREEMENT if not self._bfloat16 else AGREEMENT_BFLOAT16) * largest:
-                reason = f"{one.digest[:12]} differs by {difference:.3g} then, of {largest:.3g}"
+            off, size = (alone - together).abs(), alone.abs()
+            # Numbers have a unit each, classes are on one scale.
+            off, size = (off.amax(0), size.amax(0)) if one.numbers else (off.max()[None], size.max()[None])
+            if not bool((off <= (AGREEMENT if not self._bfloat16 else AGREEMENT_BFLOAT16) * size).all()):
+                worst = (off / size).argmax()
+                reason = f"{one.digest[:12]} differs by {float(off[worst]):.3g} then, of {float(size[worst]):.3g}"
                 self._unmixable[one.digest] = reason
                 _log.warning("adapters are merged one after the other: without merging, %s", reason)
                 raise UnmixableError(reason)

@@ -8,7 +8,8 @@ from glorasearch.tasks.kinds import TaskKind
 
 if TYPE_CHECKING:
     from glorasearch.tasks.base import Task
-    from glorasearch.tasks.regress import Regress, Standard
+    from glorasearch.tasks.regress import Regress
+    from glorasearch.tasks.standard import Standard
     from glorasearch.tasks.table import CLASSIFY, MULTILABEL, task_from, task_of
 
 __all__ = ["CLASSIFY", "MULTILABEL", "Regress", "Standard", "Task", "TaskKind", "task_from", "task_of"]
@@ -17,7 +18,8 @@ __getattr__ = lazy_names(
     __name__,
     {
         "base": ("Task",),
-        "regress": ("Regress", "Standard"),
+        "regress": ("Regress",),
+        "standard": ("Standard",),
         "table": ("CLASSIFY", "MULTILABEL", "task_from", "task_of"),
     },
 )

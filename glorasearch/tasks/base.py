@@ -16,6 +16,7 @@ from torch import Tensor
 
 from glorasearch.statistics import Estimate, Metric
 from glorasearch.tasks.kinds import WORDS, TaskKind, Words
+from glorasearch.tasks.standard import Standard
 
 Array = npt.NDArray[Any]
 
@@ -29,6 +30,8 @@ class Task(ABC):
     right_or_wrong: ClassVar[bool] = True
     """Whether what is said of an image is right or wrong, so that there are an accuracy and probabilities, which a
     temperature makes fit; else there is the loss alone."""
+    standard: Standard | None = None
+    """Of targets that are learnt standardised: by what. The exported model answers in their own units."""
 
     @property
     def words(self) -> Words:

@@ -17,27 +17,13 @@ from glorasearch.statistics import Estimate, Metric, by_target, measure_numbers
 from glorasearch.tasks.base import Array, Task, at_least_float32
 from glorasearch.tasks.kinds import TaskKind
 from glorasearch.tasks.multilabel import BETWEEN
+from glorasearch.tasks.standard import Standard
 
 GROUPS: Final = 10
 """Groups of images by their targets, about, in whose proportions splits are drawn and folds are made."""
 CROSSED: Final = 3
 """Targets, the first ones, whose quantiles make these groups."""
 NO_CLASSES: Final = "numbers have neither weights of classes nor label smoothing"
-
-
-@dataclass(frozen=True)
-class Standard:
-    """By which targets are standardised: minus `mean`, divided by `std`, those of the training images."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @classmethod
-    def of(cls, targets: Array) -> Self:
-        """That of targets `(N, targets)`; the deviation of targets that are all alike is taken as 1."""
-        numbers = targets.astype(np.float64)
-        std = np.where(np.ptp(numbers, axis=0) > 0, numbers.std(0), 1.0)
-        return cls(tuple(numbers.mean(0).tolist()), tuple(std.tolist()))
 
 
 @dataclass(frozen=True)
@@ -73,10 +59,7 @@ class Regress(Task):
 
     def said(self, outputs: Tensor, temperature: float = 1.0) -> Tensor:
         """In the targets' own units."""
-        if self.standard is None:
-            return outputs
-        mean, std = (torch.tensor(each, dtype=torch.float64) for each in (self.standard.mean, self.standard.std))
-        return outputs.double() * std.to(outputs.device) + mean.to(outputs.device)
+        return outputs if self.standard is None else self.standard.undone(outputs)
 
     def member_losses(
         self, logits: Tensor, targets: Tensor, smoothing: Tensor, weights: Tensor | None = None

@@ -113,3 +113,11 @@ def test_a_race_of_numbers_has_the_mean_error_over_its_folds() -> None:
 def test_it_is_the_task_of_its_kind() -> None:
     assert isinstance(REGRESS, Regress)
     assert REGRESS.words.right_or_wrong is False
+
+
+def test_a_standard_is_undone() -> None:
+    standard = Standard((1_000.0, 0.5), (50.0, 0.01))
+    outputs = torch.tensor([[1_050.0, 0.52], [950.0, 0.5]])
+    torch.testing.assert_close(standard.of_outputs(outputs), torch.tensor([[1.0, 2.0], [-1.0, 0.0]]).double(),
+                               rtol=0, atol=1e-5)  # fmt: skip
+    torch.testing.assert_close(standard.undone(standard.of_outputs(outputs)), outputs.double())
