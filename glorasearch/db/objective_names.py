@@ -20,8 +20,6 @@ _IN_WORDS: Final = {
     "latency": "unmerged latency, ms",
     "training_flops": "training FLOPs, an image",
 }
-
-
 _DEFAULT: Final = ["accuracy", "parameters"]
 """What a search of several objectives has that names none."""
 
@@ -33,4 +31,9 @@ def objective_names(user_attrs: Mapping[str, Any], objectives: int) -> list[str]
         return None
     found = search.get("objectives", _DEFAULT) if objectives > 1 else [search.get("fitness")]
     names = [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
-    return [_IN_WORDS.get(name, name) for name in names] if len(names) == objectives else None
+    return [objective_in_words(name) for name in names] if len(names) == objectives else None
+
+
+def objective_in_words(name: str) -> str:
+    """An objective of a run file as it stands on an axis; one that is not known, by its name."""
+    return _IN_WORDS.get(name, name)

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import URL
 
 from glorasearch.db import Database, RaceMember, RaceStore, RunRecord, RunStore, TrialStorage
+from glorasearch.db.objective_names import objective_in_words
 from glorasearch.errors import GlorasearchError
 from glorasearch.figures.layers import layer_parameters
 from glorasearch.runs.curves import Row, stored_rows
@@ -98,6 +99,11 @@ class RunFacts:
     def fitness_title(self) -> str:
         """That, in words."""
         return fitness_name(self.fitness)
+
+    @property
+    def fitness_axis(self) -> str:
+        """The same with its unit, for an axis."""
+        return objective_in_words(self.fitness)
 
     @property
     def rising(self) -> bool:

@@ -65,7 +65,7 @@ def front(facts: RunFacts, trial_link: TrialLink | None = None) -> Figure | None
 
     hover = [
         {"field": "trial"},
-        {"field": "fitness", "title": facts.fitness_title, "format": ".3"},
+        {"field": "fitness", "title": facts.fitness_axis, "format": ".3"},
         {"field": "accuracy", "title": "accuracy on the search split", "format": ".1%"},
         {"field": "parameters", "format": ","},
         {"field": "start"},
@@ -73,7 +73,7 @@ def front(facts: RunFacts, trial_link: TrialLink | None = None) -> Figure | None
     ]
     encoding: dict[str, Any] = {
         "x": axis("parameters", "trainable parameters", scale={"zero": True}, axis={"format": "~s"}),
-        "y": axis("fitness", facts.fitness_title),
+        "y": axis("fitness", facts.fitness_axis),
     }
     link = {} if trial_link is None else {"href": {"field": "href"}}
     kinds = ["other trial", "front", "winner of the search"]
@@ -110,14 +110,14 @@ def _band(rows: Data, across: dict[str, Any], facts: RunFacts) -> dict[str, Any]
     def line(field: str, name: str, dash: Sequence[int]) -> dict[str, Any]:
         return {
             "mark": {"type": "line", "strokeDash": list(dash), "point": {"size": 22}},
-            "encoding": {"y": axis(field, facts.fitness_title), "color": {"datum": name, "title": None}},
+            "encoding": {"y": axis(field, facts.fitness_axis), "color": {"datum": name, "title": None}},
         }
 
     hover = [{"field": across["field"], "format": ".3"}]
     hover += [{"field": name, "format": ".3"} for name in ("best_so_far", "mean", "worst", "best")]
     area = {
         "mark": {"type": "area", "opacity": 0.2},
-        "encoding": {"y": axis("worst", facts.fitness_title), "y2": {"field": "best"}, "tooltip": hover,
+        "encoding": {"y": axis("worst", facts.fitness_axis), "y2": {"field": "best"}, "tooltip": hover,
                      "color": {"datum": "worst to best", "title": None, "legend": {"orient": "top"}}},
     }  # fmt: skip
     layers = [area, line("mean", "mean", [4, 3]), line("best_so_far", "best so far", [1, 0])]

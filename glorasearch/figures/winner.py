@@ -25,18 +25,21 @@ def picture(facts: RunFacts) -> Figure | None:
     counted = facts.layer_parameters()
     total = sum(counted.values())
     values: Data = [dict(gene) for gene in genes]
+    chosen = sorted({gene["choice"] for gene in genes} - {"none"}, key=natural_key)
     down = axis("layer", None, "nominal", sort=layers, axis={"labelLimit": 220})
     cells = {
         "width": {"step": 46}, "height": {"step": 15},
-        "mark": {"type": "rect", "strokeWidth": 1},
         "encoding": {
             "x": axis("tensor", "support tensor", "nominal", axis={"orient": "top", "labelAngle": 0}),
             "y": down,
-            "color": {"field": "choice", "type": "nominal", "title": "choice",
-                "sort": _order(gene["choice"] for gene in genes)},
-            "opacity": {"condition": {"test": "datum.choice === 'none'", "value": 0.12}, "value": 1},
             "tooltip": [{"field": "layer"}, {"field": "tensor", "title": "support tensor"}, {"field": "choice"}],
         },
+        "layer": [
+            {"transform": [{"filter": "datum.choice === 'none'"}],
+             "mark": {"type": "rect", "color": "#888888", "opacity": 0.15}},
+            {"transform": [{"filter": "datum.choice !== 'none'"}], "mark": "rect",
+             "encoding": {"color": {"field": "choice", "type": "nominal", "title": "choice", "sort": chosen}}},
+        ],
     }  # fmt: skip
     said = "what each layer takes of the parameters is not drawn, since the shapes of the layers are not known here"
     parts: list[dict[str, Any]] = [cells]
@@ -59,7 +62,8 @@ def picture(facts: RunFacts) -> Figure | None:
     return Figure(
         "winner",
         "The winner, gene by gene",
-        f"{pick.label}, {pick.parameters:,} parameters: the choice of each support tensor of each layer; {said}.",
+        f"{pick.label}, {pick.parameters:,} parameters: the choice of each support tensor of each layer, grey where "
+        f"it is none; {said}.",
         spec(values, hconcat=parts, resolve={"scale": {"y": "independent"}}, spacing=12),
     )
 
@@ -98,7 +102,9 @@ def survival(facts: RunFacts) -> Figure | None:
     ]  # fmt: skip
     rows = [row["choice"] for row in values]
     verdicts = ["within chance", "more often than by chance", "less often"]
-    across = axis("share", "share of the support tensor's genes", scale={"zero": True}, axis={"format": "~%"})
+    across = axis(
+        "share", "share of the support tensor's genes", scale={"zero": True}, axis={"format": "~%", "tickCount": 5}
+    )
     hover = [{"field": "choice"}, *({"field": name, "format": ".1%"} for name in ("share", "low", "high")),
              {"field": "mean", "title": "of all trials", "format": ".1%"}, {"field": "verdict"}]  # fmt: skip
     band = {"mark": {"type": "bar", "height": 9, "opacity": 0.25},
@@ -136,8 +142,3 @@ def _kind(gene: str, choice: str) -> tuple[str, str]:
 
 def _place(kind: tuple[str, str]) -> tuple[Any, ...]:
     return kind[0], kind[1] != "none", natural_key(kind[1])
-
-
-def _order(choices: Any) -> list[str]:
-    """`none` last, so that the colours of the others do not depend on it."""
-    return sorted(set(choices), key=lambda choice: (choice == "none", natural_key(choice)))

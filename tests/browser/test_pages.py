@@ -5,34 +5,10 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Browser, expect
 from support.browser import NARROW, Watched, watched
+from support.contrast import TEXT
 from support.runs import NAME
 
 PAGES = ("/runs", f"/runs/{NAME}", f"/runs/{NAME}/trials", f"/runs/{NAME}/trials/1", f"/compare?run={NAME}")
-CONTRAST = """() => {
-  const numbers = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
-  const over = (top, below) => { const a = top[3] ?? 1; return [0, 1, 2].map((i) => a * top[i] + (1 - a) * below[i]); };
-  const behind = (element) => {
-    const layers = [];
-    for (let one = element; one; one = one.parentElement) layers.push(numbers(getComputedStyle(one).backgroundColor));
-    return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
-  };
-  const light = (colour) => {
-    const [r, g, b] = colour.map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const seen = [], words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (words.nextNode()) {
-    const element = words.currentNode.parentElement, style = getComputedStyle(element);
-    if (!words.currentNode.data.trim() || !element.checkVisibility({ visibilityProperty: true })) continue;
-    if (element.closest("title, script, style, .drawing")) continue;
-    const back = behind(element), colour = element.closest("svg") ? style.fill : style.color;
-    const [low, high] = [light(over(numbers(colour), back)), light(back)].sort((a, b) => a - b);
-    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
-    seen.push({ ratio: (high + 0.05) / (low + 0.05), needed: large ? 3 : 4.5, text: words.currentNode.data.trim() });
-  }
-  return seen;
-}"""
-"""Of each piece of text the ratio of luminances, as WCAG 2 defines it, and what level AA asks for."""
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -50,7 +26,7 @@ def test_text_has_the_contrast_of_level_aa(browser: Browser, dashboard: str, sch
     papers = set()
     with watched(browser, dashboard, color_scheme=scheme) as page:
         for path in PAGES:
-            seen = page.open(path).evaluate(CONTRAST)
+            seen = page.open(path).evaluate(TEXT)
             assert len(seen) > 10
             assert [one for one in seen if one["ratio"] < one["needed"]] == []
             papers.add(page.page.evaluate("getComputedStyle(document.documentElement).backgroundColor"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 from support.browser import watched
+from support.contrast import TEXT
 from support.dashboards import served
 from support.runs import NAME, Bench
 
@@ -17,6 +18,7 @@ def test_a_wrong_token_is_refused_and_the_right_one_opens(browser: Browser, fini
     with place as address, watched(browser, address) as page:
         opened = page.open(f"/runs/{NAME}")
         expect(opened.get_by_text(NAME)).to_have_count(0)
+        assert [one for one in opened.evaluate(TEXT) if one["ratio"] < one["needed"]] == []
         opened.get_by_label("Token").fill(f"not {TOKEN}")
         opened.keyboard.press("Enter")
         expect(opened.get_by_text("This is not the token.")).to_be_visible()
