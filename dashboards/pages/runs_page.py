@@ -13,7 +13,9 @@ from glorasearch.runs.compare import Row
 from glorasearch.runs.watched import Watched, WatchedStage, recorded_fitness, setting
 
 FAST, SLOW = 2, 20
-"""Seconds between two looks of a browser: while something is under way, and else."""
+"""Seconds between two looks of a browser at a run: while it is under way, and else."""
+IDLE: Final = 5
+"""Likewise at the list while none is: a run that begins is to be seen."""
 _LIVE: Final = (RunState.RUNNING, RunState.CREATED)
 
 
@@ -42,7 +44,7 @@ def context(reader: Reader) -> dict[str, Any]:
     courses = reader.courses.of(records)
     lines = [_line(reader, record, courses[record.name]) for record in reversed(records)]
     busy = any(line.record.state in _LIVE for line in lines)
-    return {"lines": lines, "damaged": damaged, "live": FAST if busy else SLOW}
+    return {"lines": lines, "damaged": damaged, "live": FAST if busy else IDLE}
 
 
 def _recorded(reader: Reader) -> int:

@@ -11,6 +11,8 @@ from support.browser import until, watched
 from support.dashboards import ENDLESS, run_file, served
 from support.runs import NAME, Bench
 
+from glorasearch.db import RunState, RunStore
+
 
 @pytest.fixture
 def searching(tmp_path: Path) -> Iterator[Bench]:
@@ -36,3 +38,28 @@ def test_new_trials_appear_without_a_reload(browser: Browser, searching: Bench, 
         numbers = "links => links.map((link) => Number(link.getAttribute('href').split('/').pop()))"
         until(lambda: max(link.evaluate_all(numbers), default=0) > last, opened, f"a trial after {last}")
         assert page.loads == 1
+
+
+def test_a_run_that_begins_is_soon_in_the_list(browser: Browser, tmp_path: Path) -> None:
+    runs = RunStore(f"sqlite:///{tmp_path}/glorasearch.db")
+    runs.create("first", {}, "")
+    runs.set_state("first", RunState.STOPPED)
+    with served(tmp_path / "served", "--workspace", str(tmp_path)) as address, watched(browser, address) as page:
+        opened = page.open("/runs")
+        expect(opened.locator("tbody")).to_contain_text("first")
+        runs.create("second", {}, "")
+        expect(opened.locator("tbody")).to_contain_text("second", timeout=10_000)
+        assert page.loads == 1
+    runs.database.close()
+
+
+def test_the_page_of_a_run_that_was_removed_says_so(browser: Browser, tmp_path: Path) -> None:
+    runs = RunStore(f"sqlite:///{tmp_path}/glorasearch.db")
+    runs.create("first", {}, "")
+    with served(tmp_path / "served", "--workspace", str(tmp_path)) as address:
+        opened = browser.new_page()  # a request that is answered by 404 is a line in the console
+        opened.goto(f"{address}/runs/first")
+        runs.delete("first")
+        expect(opened.locator("#live")).to_contain_text("no longer there", timeout=10_000)
+        opened.close()
+    runs.database.close()

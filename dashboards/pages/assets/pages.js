@@ -156,6 +156,10 @@ async function look() {
       status.textContent = "Sign in again: reload the page";
       return;
     }
+    if (answer.status === 404) {
+      status.textContent = "This is no longer there: the run was removed, or has another name now";
+      return;
+    }
     if (answer.ok) { tag = answer.headers.get("ETag"); renew(await answer.text()); }
     else if (answer.status !== 304) throw new Error(answer.statusText);
     failures = 0;
