@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from peaks import current_peak
 from table import Row, print_table, write_json
 
 Part = Callable[[], list[Row]]
@@ -51,17 +52,19 @@ PARTS: dict[str, dict[str, Part]] = {
     },
     "cuda": {
         "start": part("bench_start", device="cuda", overrides=('compile="off"',)),
+        "peak": cuda("peak"),
         "step": cuda("step"),
         "everything": cuda("everything"),
         "candidate": cuda("candidate"),
         "job": cuda("job"),
         "search": cuda("search"),
         "bf16": cuda("bf16"),
+        "race": cuda("race"),
         "serving": part("bench_serving", device="cuda"),
     },
 }
 
-LONG = ("utilisation", "scale")
+LONG = ("utilisation", "scale", "race")
 """Parts that take more than five minutes each, and are measured only if they are named."""
 
 
@@ -97,7 +100,7 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     path = options.json or Path("bench-results") / f"bench-{options.device}.json"
     found, broken = run(options.device, wanted, path, threads=options.threads)
-    print_table(found)
+    print_table(found, current_peak())
     for name, error in broken.items():
         print(f"{name} broke: {error}")
     print(f"written to {path}")

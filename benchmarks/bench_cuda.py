@@ -1,11 +1,13 @@
 """The figures of a GPU: supernet step and candidate against their floors, a whole search, and a whole run.
 
-    python benchmarks/bench_cuda.py [--json PATH] [--parts step,everything,candidate,job,search,bf16]
+    python benchmarks/bench_cuda.py [--json PATH] [--parts peak,step,everything,candidate,job,search,bf16,race]
 
 ViT-B/16 at 224 px, search space `glora_medium`, bfloat16; with random weights where what they are does not change what
 anything costs. The whole run adapts one that was pretrained for a minute (`cuda_backbone.py`) to 800 + 200 of
 scikit-learn's digits; the search with and without early stopping, and the comparison of bfloat16 with float32, use the
-supernet that the job has trained.
+supernet that the job has trained. Beside each figure stands what share of the card's dense bfloat16 peak its useful
+arithmetic (`arithmetic.py`) reaches, and in a row of its own what a large product of matrices reaches. Rows are written
+as they come.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from arithmetic import dense_elements, work_of
 from cuda_floors import CLASSES, ForwardFloor, StepFloor, backbone, milliseconds
 from cuda_run import bf16_rows, job_rows, search_rows
+from peaks import TERA, current_peak, product_rate
 from table import Row, finish, json_option
 
 from glorasearch.data import SearchSplit
@@ -32,7 +37,24 @@ from glorasearch.supernet import Supernet
 from glorasearch.tasks import CLASSIFY
 
 BATCH, IMAGES = 64, 200
+PARTS = ("peak", "step", "everything", "candidate", "job", "search", "bf16", "race")
 RATES = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
+
+
+def peak_rows() -> list[Row]:
+    """What a large product of bfloat16 matrices reaches, against what the data sheet promises."""
+    peak = current_peak()
+    note = "sizes of 8192" + ("" if peak else "; the card's peak is unknown, so no shares of it are given")
+    reference = None if peak is None else peak / TERA
+    return [
+        Row(what="product of matrices", measured=product_rate() / TERA, reference=reference, unit="TFLOP/s", note=note)
+    ]
+
+
+def step_flops(supernet: Supernet, subnets: list[Subnet]) -> float:
+    """Useful arithmetic of a step, the mean over subnets: that of the floor, and the dense gradients they need."""
+    work = work_of(supernet.model)
+    return BATCH * (work.biases + 2 * work.tokens * dense_elements(supernet, subnets))
 
 
 def step_rows() -> list[Row]:
@@ -68,6 +90,8 @@ def step_rows() -> list[Row]:
             unit="ms",
             target=1.35,
             note=f"first step with compilation {compiled:.0f} s",
+            flops=step_flops(supernet, subnets),
+            reference_flops=BATCH * work_of(supernet.model).biases,
         ),
         Row(
             what="peak memory of that step",
@@ -84,6 +108,7 @@ def everything_rows() -> list[Row]:
     images = torch.randn(BATCH, 3, 224, 224, device="cuda").to(torch.bfloat16)
     labels = torch.randint(0, CLASSES, (BATCH,), device="cuda")
     steps: dict[str, tuple[FusedStep, list[Subnet]]] = {}
+    flops: dict[str, float] = {}
     for name in ("glora_medium", "everything"):
         supernet = Supernet(backbone().cuda(), SearchSpace.load(name)).train()
         step = FusedStep(
@@ -93,6 +118,7 @@ def everything_rows() -> list[Row]:
         subnets = [sample(supernet.space, rng) for _ in range(50)]
         step.run(subnets[:1], images, labels, RATES)
         steps[name] = step, subnets
+        flops[name] = step_flops(supernet, subnets)
     found: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(3):
         for name, (step, subnets) in steps.items():
@@ -101,7 +127,8 @@ def everything_rows() -> list[Row]:
             found[name].append(taken)
     medium, everything = (statistics.median(found[name]) for name in ("glora_medium", "everything"))
     what = "step of the space `everything` against one of `glora_medium`"
-    return [Row(what=what, measured=everything, reference=medium, unit="ms", target=2.0)]
+    own = {"flops": flops["everything"], "reference_flops": flops["glora_medium"]}
+    return [Row(what=what, measured=everything, reference=medium, unit="ms", target=2.0, **own)]
 
 
 def random_split() -> SearchSplit:
@@ -142,6 +169,8 @@ def candidate_rows() -> list[Row]:
                 unit="ms",
                 target=target,
                 note=f"in chunks of {size}",
+                flops=IMAGES * work_of(supernet.model).forward,
+                reference_flops=IMAGES * work_of(supernet.model).forward,
             )
         )
     return rows
@@ -161,30 +190,33 @@ def run_all(executor: InProcessExecutor, tasks: list[EvaluationTask]) -> list[Ev
     return results
 
 
-def rows(parts: list[str], folder: Path) -> list[Row]:
-    """The rows of some parts, in the order of the issue's table."""
-    made: list[Row] = []
+def rows(parts: list[str], folder: Path) -> Iterator[Row]:
+    """The rows of some parts, in the order of the issue's table, as they come."""
     for part, make in (
+        ("peak", peak_rows),
         ("step", step_rows),
         ("everything", everything_rows),
         ("candidate", candidate_rows),
         ("job", lambda: job_rows(folder)),
         ("search", lambda: search_rows(folder)),
         ("bf16", lambda: bf16_rows(folder)),
+        ("race", lambda: job_rows(folder / "race", race=True)),
     ):
         if part in parts:
-            made += make()
+            yield from make()
             torch._dynamo.reset()
             torch.cuda.empty_cache()
-    return made
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     json_option(parser)
-    parser.add_argument("--parts", default="step,everything,candidate,job,search,bf16")
+    parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--workspace", type=Path, help="keep the whole job here")
     options = parser.parse_args()
+    unknown = sorted(set(options.parts.split(",")) - set(PARTS))
+    if unknown:
+        parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     if not torch.cuda.is_available():
         parser.error("needs a CUDA device")
     folder = options.workspace or Path(tempfile.mkdtemp())

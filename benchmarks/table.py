@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from peaks import peak_of
+
 PACKAGES = ("torch", "timm", "peft", "optuna", "sqlalchemy", "numpy")
 
 
@@ -30,6 +32,9 @@ class Row:
     """The largest ratio to the reference, or the largest value where there is no reference; None: no target."""
     note: str = ""
     """What has to be known to read the figure."""
+    flops: float | None = None
+    """Useful arithmetic of what was measured, in FLOP (`arithmetic`); None where nobody counts it."""
+    reference_flops: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -43,15 +48,30 @@ class Row:
             return None
         return (self.measured if self.ratio is None else self.ratio) <= self.target
 
-    def to_dict(self) -> dict[str, Any]:
+    def shares(self, peak: float | None) -> tuple[float | None, float | None]:
+        """What share of a card's peak, in FLOP/s, the figure and its reference reach; they are milliseconds."""
+        pairs = (self.flops, self.measured), (self.reference_flops, self.reference)
+        first, second = (None if not (work and ms and peak) else work / (ms / 1e3) / peak for work, ms in pairs)
+        return first, second
+
+    def to_dict(self, peak: float | None = None) -> dict[str, Any]:
         """The row as JSON data."""
-        return asdict(self) | {"ratio": self.ratio, "holds": self.holds}
+        share, reference = self.shares(peak)
+        more = {"ratio": self.ratio, "holds": self.holds, "share_of_peak": share, "reference_share_of_peak": reference}
+        unknown = ("share_of_peak", "reference_share_of_peak", "flops", "reference_flops")
+        return {key: value for key, value in (asdict(self) | more).items() if key not in unknown or value is not None}
 
 
-def print_table(rows: Iterable[Row]) -> None:
-    """what | measured | reference in the same run | ratio | target | holds."""
-    heads = ("what", "measured", "reference", "ratio", "target", "holds")
+def print_table(rows: Iterable[Row], peak: float | None = None) -> None:
+    """what | measured | reference in the same run | ratio | target | holds; and share of the card's `peak`, FLOP/s, the
+    reference's in parentheses, if any row has one."""
+    rows = list(rows)
+    heads: tuple[str, ...] = ("what", "measured", "reference", "ratio", "target", "holds")
     cells = [_cells(row) for row in rows]
+    shares = [_shares(row, peak) for row in rows]
+    if any(shares):
+        heads = (*heads, "of bf16 peak")
+        cells = [(*line, share) for line, share in zip(cells, shares, strict=True)]
     widths = [max(len(line[column]) for line in (heads, *cells)) for column in range(len(heads))]
     for line in (heads, tuple("-" * width for width in widths), *cells):
         first, *others = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
@@ -69,6 +89,11 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def _shares(row: Row, peak: float | None) -> str:
+    own, reference = row.shares(peak)
+    return ("" if own is None else f"{own:.2f}") + ("" if reference is None else f" ({reference:.2f})")
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
@@ -78,6 +103,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "gpu": _gpu_name(),
+        "bf16_peak_flops": peak_of(_gpu_name()),
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -87,15 +113,28 @@ def machine() -> dict[str, Any]:
 def write_json(path: Path, rows: Sequence[Row], **more: Any) -> None:
     """Write rows, the machine, and whatever else belongs to them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"machine": machine(), **more, "rows": [row.to_dict() for row in rows]}
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    about = machine()
+    peak = about["bf16_peak_flops"]
+    content = {"machine": about, **more, "rows": [row.to_dict(peak) for row in rows]}
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    part.replace(path)
 
 
-def finish(rows: Sequence[Row], options: argparse.Namespace) -> None:
-    """Print the rows and, if `options.json` says where, write them: how a benchmark that is run alone ends."""
-    print_table(rows)
-    if options.json is not None:
-        write_json(options.json, rows)
+def finish(rows: Iterable[Row], options: argparse.Namespace, **more: Any) -> list[Row]:
+    """Print the rows and, if `options.json` says where, write them: how a benchmark that is run alone ends.
+
+    Rows that come one after another are written after each, so that a benchmark that is cut off has lost nothing.
+    """
+    found: list[Row] = []
+    for row in rows:
+        found.append(row)
+        if not isinstance(rows, Sequence):
+            print(" | ".join(cell for cell in (*_cells(row), _shares(row, peak_of(_gpu_name()))) if cell), flush=True)
+        if options.json is not None:
+            write_json(options.json, found, **more)
+    print_table(found, peak_of(_gpu_name()))
+    return found
 
 
 def json_option(parser: argparse.ArgumentParser) -> None:
