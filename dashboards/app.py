@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Collection
@@ -41,6 +42,7 @@ class DashboardServer:
         self._channels: dict[int, Any] = {}
         place = (listener.family, listener.type, listener.proto, listener.getsockname())
         settings = Adjustments(threads=_THREADS, ident=None)
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for each request that waits
         self._server = TcpWSGIServer(
             application, self._channels, _sock=listener, adj=settings, sockinfo=place, bind_socket=False
         )

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,12 @@ def test_a_later_request_gets_what_is_new(address: str) -> None:
     study, _ = get(address, f"/api/studies/1?after={TRIALS - 1}")
     assert [trial["number"] for trial in study["trials"]] == [TRIALS - 1, TRIALS]
     assert study["best_trials"][0]["state"] == "Complete"
+
+
+def test_requests_that_wait_leave_no_lines(address: str, caplog: pytest.LogCaptureFixture) -> None:
+    with ThreadPoolExecutor(24) as pool:
+        assert len(list(pool.map(lambda _: get(address, "/api/studies"), range(48)))) == 48
+    assert [record.message for record in caplog.records if record.name.startswith("waitress")] == []
 
 
 def test_studies_and_importances_are_answered(address: str) -> None:
