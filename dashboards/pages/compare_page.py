@@ -13,6 +13,7 @@ from glorasearch.errors import GlorasearchError
 from glorasearch.runs.compare import Comparison, Row, compare
 from glorasearch.runs.pairs import PairedModels
 from glorasearch.runs.statements import p_text, points
+from glorasearch.space import Fitness, fitness_name
 from glorasearch.statistics import PairedErrors
 
 
@@ -96,10 +97,12 @@ def _pair(row: PairedModels) -> dict[str, str]:
 
 def _curves(reader: Reader, records: list[RunRecord]) -> list[Any]:
     """Best of the search over trials, where runs searched by the same fitness."""
-    of_fitness: dict[str, list[tuple[str, list[tuple[float, float]]]]] = {}
+    of_fitness: dict[Fitness, list[tuple[str, list[tuple[float, float]]]]] = {}
     for record in records:
         search = reader.search(record)
         if search is not None:
             of_fitness.setdefault(search.fitness, []).append((record.name, search.best_so_far()))
-    drawn = [plot("Best of the search", "trials", fitness, lines) for fitness, lines in of_fitness.items()]
+    drawn = [
+        plot("Best of the search", "trials", fitness_name(fitness), lines) for fitness, lines in of_fitness.items()
+    ]
     return [one for one in drawn if one is not None]

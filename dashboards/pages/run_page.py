@@ -12,6 +12,8 @@ from dashboards.pages.runs_page import FAST, SLOW
 from dashboards.pages.trial_page import picture
 from glorasearch.db import RunRecord
 from glorasearch.errors import GlorasearchError
+from glorasearch.runs.metric_rows import winner_rows
+from glorasearch.runs.output_rows import output_rows
 from glorasearch.runs.results import Results
 from glorasearch.runs.statements import comparisons, points, statements
 from glorasearch.runs.watched import Watched, recorded_fitness, setting
@@ -43,6 +45,7 @@ def context(reader: Reader, record: RunRecord) -> dict[str, Any]:
         "live": FAST if watched.under_way else SLOW,
         "facts": _facts(record),
         "search": search,
+        "task": setting(record.config, "data", "task") or "classify",
         "fitness": fitness_name(recorded_fitness(record)),
         "worth_of": partial(numbers.worth_text, recorded_fitness(record)),
         "trials": best_first[:SHOWN],
@@ -59,6 +62,7 @@ def all_trials(reader: Reader, record: RunRecord) -> dict[str, Any]:
     return {
         "record": record,
         "search": search,
+        "task": setting(record.config, "data", "task") or "classify",
         "fitness": fitness_name(recorded_fitness(record)),
         "worth_of": partial(numbers.worth_text, recorded_fitness(record)),
         "trials": _best_first(search),
@@ -70,7 +74,7 @@ def _found(record: RunRecord) -> dict[str, Any]:
     """What stages found; empty, with the reason, where a result cannot be read."""
     empty: dict[str, Any] = {
         "statements": (), "comparisons": (), "winner": None, "pick": None, "race": None, "tested": None,
-        "confusion": None, "costs": [], "problem": "", "export": None,
+        "metrics": [], "outputs": [], "confusion": None, "costs": [], "problem": "", "export": None,
     }  # fmt: skip
     results = Results(record.stages, record.name)
     try:
@@ -83,6 +87,8 @@ def _found(record: RunRecord) -> dict[str, Any]:
             "pick": pick,
             "race": results.race,
             "tested": tested,
+            "metrics": [] if tested is None else winner_rows(tested),
+            "outputs": [] if tested is None else output_rows(tested),
             "confusion": _confusion(tested),
             "costs": _costs(results),
             "export": results.export,
@@ -107,6 +113,9 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     """Settings that say what the run is."""
     named = (("Backbone", "backbone", "name"), ("Data", "data", "source"), ("Search space", "space", "name"))
     facts = [(label, setting(record.config, *place) or numbers.MISSING) for label, *place in named]
+    asked = {"regress": "numbers of an image", "multilabel": "several labels an image"}
+    if (task := setting(record.config, "data", "task")) in asked:
+        facts.insert(2, ("Task", asked[task]))
     sampler = setting(record.config, "search", "sampler")
     return [*facts, ("Sampler", sampler or numbers.MISSING), ("Seed", str(record.config.get("seed", numbers.MISSING)))]
 

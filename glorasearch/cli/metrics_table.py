@@ -6,13 +6,15 @@ from typing import Final
 
 from rich.table import Table
 
-from glorasearch.cli.output import MISSING
 from glorasearch.plain_console import PlainConsole
-from glorasearch.runs.metric_rows import LABELS, metric_rows, number
+from glorasearch.runs.metric_rows import metric_rows
+from glorasearch.runs.output_rows import output_rows
 from glorasearch.runs.results import Report
 
 WORST: Final = 3
 """Confusions that are named."""
+MOST_OUTPUTS: Final = 40
+"""Labels or targets with a row each."""
 
 
 def print_metrics(report: Report, console: PlainConsole) -> None:
@@ -28,21 +30,25 @@ def print_metrics(report: Report, console: PlainConsole) -> None:
     for row in metric_rows(report):
         table.add_row(row.label, row.value, row.interval, *row.others)
     console.print(table)
-    if len(report.by_target) > 1:
-        console.print(_targets(report))
+    outputs = _outputs(report)
+    if outputs is not None:
+        console.print(outputs)
     if confused := _confused(report):
         console.print(confused, highlight=False, markup=False, soft_wrap=True)
 
 
-def _targets(report: Report) -> Table:
-    """The metrics of each target, in its own unit."""
-    table = Table(title="each target, in its own unit", title_justify="left")
-    table.add_column("target", overflow="fold")
-    for name in ("r2", "mae", "rmse"):
-        table.add_column(LABELS[name], justify="right")
-    for one in report.by_target:
-        values = (("r2", one.r2), ("mae", one.mae), ("rmse", one.rmse))
-        table.add_row(one.name, *(MISSING if value is None else number(name, value) for name, value in values))
+def _outputs(report: Report) -> Table | None:
+    """The metrics of each target, in its own unit, or of each label; None if that says nothing more."""
+    rows = output_rows(report)
+    if not 1 < len(rows) - 1 <= MOST_OUTPUTS:
+        return None
+    heading, *lines = rows
+    title = "each target, in its own unit" if report.by_target else "each label"
+    table = Table(title=title, title_justify="left")
+    for place, name in enumerate(heading):
+        table.add_column(name, overflow="fold", justify="right" if place else "left")
+    for line in lines:
+        table.add_row(*line)
     return table
 
 

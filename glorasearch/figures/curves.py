@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import Data, Figure, axis, finite, spec, thinned
+from glorasearch.tasks.kinds import words_of
 
 
 def losses(facts: RunFacts) -> Figure | None:
     """The loss of each training."""
+    unit = "nats" if words_of(facts.task).right_or_wrong else "squared error"
     return _curves(
-        facts, "loss", "losses", "Loss of every training", "nats",
+        facts, "loss", "losses", "Loss of every training", unit,
         "Mean training loss since the point before, each stage on scales of its own.",
     )  # fmt: skip
 

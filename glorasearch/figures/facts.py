@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -96,6 +95,12 @@ class RunFacts:
         return recorded_fitness(self.record)
 
     @property
+    def task(self) -> str:
+        """What is asked of an image."""
+        data = self.record.config.get("data")
+        return str(data.get("task", "classify")) if isinstance(data, dict) else "classify"
+
+    @property
     def fitness_title(self) -> str:
         """That, in words."""
         return fitness_name(self.fitness)
@@ -132,23 +137,6 @@ class RunFacts:
     def evaluated(self) -> tuple[TrialFact, ...]:
         """The trials that were evaluated to the end."""
         return tuple(trial for trial in self.trials if trial.fitness is not None)
-
-    def predictions(self) -> list[tuple[float, bool]]:
-        """Of each test image with one label the probability of its prediction, and whether it is right."""
-        path = None if self.folder is None else self.folder / "predictions.csv"
-        if path is None or not path.is_file() or (self.tested is not None and self.tested.splits.task != "classify"):
-            return []
-        try:
-            with path.open(newline="", encoding="utf-8") as file:
-                lines = csv.DictReader(file)
-                chances = [name for name in lines.fieldnames or () if name.startswith("probability of ")]
-                return [
-                    (max(float(line[name]) for name in chances), line["label"] == line["predicted"])
-                    for line in lines
-                    if chances
-                ]
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
 
     def layer_parameters(self) -> dict[str, int]:
         """Layer → trainable parameters of the winner there; empty if the layers' shapes are not known."""

@@ -12,6 +12,7 @@ from glorasearch.figures.drawn import library, theme
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import Figure
 from glorasearch.figures.told import commands, metrics, provenance, run_files, said, table
+from glorasearch.runs.output_rows import output_rows
 
 _PAGE: Final = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ name }}: glorasearch</title>
@@ -25,6 +26,8 @@ color:#e6edf3}}</style></head><body><h1>{{ name }}</h1><p>{{ state }}{% if error
 {% for row in table %}<tr>{% for cell in row %}<td>{{ cell }}{% endfor %}</tr>{% endfor %}</table>{% endif %}
 {% if metrics %}<table><tr>{% for cell in metrics[0] %}<th>{{ cell }}{% endfor %}</tr>
 {% for row in metrics[1:] %}<tr>{% for cell in row %}<td>{{ cell }}{% endfor %}</tr>{% endfor %}</table>{% endif %}
+{% if outputs %}<table><tr>{% for cell in outputs[0] %}<th>{{ cell }}{% endfor %}</tr>
+{% for row in outputs[1:] %}<tr>{% for cell in row %}<td>{{ cell }}{% endfor %}</tr>{% endfor %}</table>{% endif %}
 {% for figure in figures %}<figure><h2>{{ figure.title }}</h2><div id="{{ figure.key }}"></div>
 <figcaption>{{ figure.caption }}</figcaption></figure>{% endfor %}
 {% if lacking %}<h2>Not drawn</h2><ul>{% for line in lacking %}<li>{{ line }}{% endfor %}</ul>{% endif %}
@@ -52,6 +55,7 @@ def html_report(facts: RunFacts, figures: Sequence[Figure], lacking: Sequence[st
         said=() if report is None else said(report),
         table=() if report is None else table(report),
         metrics=() if report is None else metrics(report),
+        outputs=() if report is None else output_rows(report),
         figures=figures,
         lacking=lacking,
         provenance=provenance(facts),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from glorasearch.figures import curves, raced, searched, tested, winner, work
+from glorasearch.figures import curves, labelled, numbers, raced, searched, tested, winner, work
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import Figure
 from glorasearch.figures.searched import TrialLink
+from glorasearch.tasks.kinds import TaskKind
 
 _MAKERS: Final[Mapping[str, tuple[Callable[[RunFacts], Figure | None], str]]] = {
     "winner": (winner.picture, "the winner as a picture: no winner is known yet"),
@@ -21,14 +22,25 @@ _MAKERS: Final[Mapping[str, tuple[Callable[[RunFacts], Figure | None], str]]] = 
         raced.inherited,
         "inherited against stand-alone scores: no race, or none of its candidates was a trial",
     ),
-    "confusion": (tested.confusion, "the confusion matrix: no result on the test split with one label an image"),
-    "calibration": (tested.calibration, "calibration: no predictions.csv with one label an image in the run's folder"),
+    "confusion": (tested.confusion, "the confusion matrix: no result on the test split"),
+    "labels": (labelled.labels, "label by label: no result on the test split"),
+    "predicted": (numbers.predicted, "predicted against true values: no predictions.csv in the run's folder"),
+    "residuals": (numbers.residuals, "residuals: no predictions.csv in the run's folder"),
+    "calibration": (tested.calibration, "calibration: no predictions.csv in the run's folder"),
     "losses": (curves.losses, "losses: no training has recorded any"),
     "rates": (curves.rates, "learning rates: no training has recorded any"),
     "busy": (work.busy, "evaluations at work: no two of them have recorded their time"),
     "cost": (work.cost, "what it cost: no stage has recorded its time"),
 }
 """Key → what makes the figure, and what is said where there is none."""
+_ONLY: Final[Mapping[str, tuple[TaskKind, ...]]] = {
+    "confusion": ("classify",),
+    "labels": ("multilabel",),
+    "predicted": ("regress",),
+    "residuals": ("regress",),
+    "calibration": ("classify", "multilabel"),
+}
+"""Figures that there are only of these tasks: runs of others lack nothing."""
 
 
 def figures_of(facts: RunFacts, trial_link: TrialLink | None = None) -> list[Figure]:
@@ -44,4 +56,8 @@ def figures_of(facts: RunFacts, trial_link: TrialLink | None = None) -> list[Fig
 
 def lacking(facts: RunFacts) -> list[str]:
     """What is not drawn, and why."""
-    return [why for make, why in _MAKERS.values() if make(facts) is None]
+    return [
+        why
+        for key, (make, why) in _MAKERS.items()
+        if facts.task in _ONLY.get(key, (facts.task,)) and make(facts) is None
+    ]

@@ -9,6 +9,7 @@ from glorasearch.figures.drawn import draw
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import Figure
 from glorasearch.figures.told import commands, metrics, provenance, run_files, said, table
+from glorasearch.runs.output_rows import output_rows
 
 
 def plain(text: str) -> str:
@@ -43,9 +44,10 @@ def pdf_report(facts: RunFacts, figures: Sequence[Figure], lacking: Sequence[str
             write(line)
         write("Test images", 14, "B")
         rows([("method", "parameters", "test", "95 % interval"), *table(report)])
-        if found := metrics(report):
-            page.ln(4)
-            rows(found)
+        for found in (metrics(report), output_rows(report)):
+            if found:
+                page.ln(4)
+                rows(found)
     for figure in figures:
         page.add_page()
         write(figure.title, 14, "B")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import Figure, axis, spec
+from glorasearch.figures.predicted import sure_and_right
 from glorasearch.statistics.intervals import wilson
 
 _TEXT = 20
@@ -57,9 +58,15 @@ def confusion(facts: RunFacts) -> Figure | None:
 
 def calibration(facts: RunFacts) -> Figure | None:
     """How often predictions are right, against how sure the model is of them."""
-    pairs = facts.predictions()
-    if not pairs:
+    pairs, tested = sure_and_right(facts), facts.tested
+    if not pairs or tested is None:
         return None
+    several = tested.splits.task == "multilabel"
+    what, so, unit = (
+        ("probability of a label", "share that has it", "answers")
+        if several
+        else ("probability of the prediction", "share that is right", "images")
+    )
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(_BINS)]
     for chance, right in pairs:
         bins[min(_BINS - 1, int(chance * _BINS))].append((chance, right))
@@ -69,8 +76,11 @@ def calibration(facts: RunFacts) -> Figure | None:
         low, high = wilson(correct, len(own))
         values.append({"sure": sum(chance for chance, _ in own) / len(own), "right": correct / len(own), "low": low,
                        "high": high, "images": len(own)})  # fmt: skip
-    across = axis("sure", "probability of the prediction", scale={"domain": [0, 1]}, axis={"format": ".0%"})
-    hover = [{"field": "images"}, *({"field": name, "format": ".1%"} for name in ("sure", "right", "low", "high"))]
+    across = axis("sure", what, scale={"domain": [0, 1]}, axis={"format": ".0%"})
+    hover = [
+        {"field": "images", "title": unit},
+        *({"field": name, "format": ".1%"} for name in ("sure", "right", "low", "high")),
+    ]
     ideal = {
         "data": {"values": [{"x": 0, "y": 0}, {"x": 1, "y": 1}]},
         "mark": {"type": "line", "strokeDash": [4, 4], "opacity": 0.6},
@@ -80,21 +90,21 @@ def calibration(facts: RunFacts) -> Figure | None:
     layers = [
         ideal,
         {"mark": {"type": "rule", "strokeWidth": 2},
-         "encoding": {"x": across, "y": axis("low", "share that is right", scale=scale, axis={"format": ".0%"}),
+         "encoding": {"x": across, "y": axis("low", so, scale=scale, axis={"format": ".0%"}),
              "y2": {"field": "high"}}},
         {"mark": {"type": "point", "filled": True, "opacity": 1},
-         "encoding": {"x": across, "y": axis("right", "share that is right", scale=scale, axis={"format": ".0%"}),
+         "encoding": {"x": across, "y": axis("right", so, scale=scale, axis={"format": ".0%"}),
              "tooltip": hover,
-                      "size": {"field": "images", "type": "quantitative", "title": "images",
+                      "size": {"field": "images", "type": "quantitative", "title": unit,
                           "scale": {"type": "sqrt", "range": [30, 260]}}}},
     ]  # fmt: skip
-    temperature = None if facts.tested is None else facts.tested.temperature
+    temperature, images = tested.temperature, tested.splits.test.images
+    counted = f"{images:,} test images x {tested.splits.classes} labels" if several else f"{images:,} test images"
     how = "" if temperature is None else f" The logits are divided by {temperature.value:.3g} first."
     return Figure(
         "calibration",
         "Calibration",
-        f"{len(pairs):,} test images in {_BINS} bins by the probability of the prediction; lines: 95 % intervals "
-        "(Wilson). On the "
-        f"dashed line the model is as often right as it says.{how}",
+        f"{counted} in {_BINS} bins by the {what}; lines: 95 % intervals (Wilson). On the dashed line the model is as "
+        f"often right as it says.{how}",
         spec(values, width=320, height=300, layer=layers),
     )

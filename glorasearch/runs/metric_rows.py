@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from glorasearch.runs.results import MetricTest, Report
+from glorasearch.runs.results import MetricTest, Report, TestResult
 
 MISSING: Final = "-"
 LABELS: Final = {
@@ -39,16 +39,16 @@ class MetricRow:
     """Of each baseline, in the order of the report."""
 
 
+def winner_rows(found: Report | TestResult) -> list[tuple[str, str, str]]:
+    """Metric, value and 95 % interval of the winner."""
+    return [(_label(name, found), _value(name, one), _interval(name, one)) for name, one in found.metrics.items()]
+
+
 def metric_rows(report: Report) -> list[MetricRow]:
     """The metrics that the winner has."""
     return [
-        MetricRow(
-            _label(name, report),
-            _value(name, found),
-            _interval(name, found),
-            tuple(_value(name, one.metrics.get(name)) for one in report.baselines.values()),
-        )
-        for name, found in report.metrics.items()
+        MetricRow(*row, tuple(_value(name, one.metrics.get(name)) for one in report.baselines.values()))
+        for name, row in zip(report.metrics, winner_rows(report), strict=True)
     ]
 
 
@@ -57,10 +57,13 @@ def number(name: str, value: float) -> str:
     return f"{value:.3g}" if name in ("mae", "rmse") else f"{value:.3f}"
 
 
-def _label(name: str, report: Report) -> str:
-    if report.temperature is not None and name not in LABELS:
-        return f"... at temperature {report.temperature.value:.2f}"
-    return LABELS.get(name, name)
+def _label(name: str, found: Report | TestResult) -> str:
+    if found.temperature is not None and name not in LABELS:
+        return f"... at temperature {found.temperature.value:.2f}"
+    if name == "auc" and found.splits.task == "multilabel":
+        return "AUC, mean of the labels"
+    several = ", mean of the targets" if len(found.by_target) > 1 else ""
+    return f"{LABELS.get(name, name)}{several}"
 
 
 def _value(name: str, found: MetricTest | None) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.labelled import write_labelled
+from support.numbers import write_numbers
 from support.runs import RUN_FILE, Bench
 
 from glorasearch.cli.main import run as command_line
@@ -41,6 +43,23 @@ def make_bench(tiny_run_file: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def undisturbed(make_bench: Callable[..., Bench]) -> Bench:
     """The tiny run, finished by one process; not to be changed by any test."""
     bench = make_bench()
+    bench.finish()
+    return bench
+
+
+@pytest.fixture(scope="session", params=["regress", "multilabel"])
+def of_task(
+    request: pytest.FixtureRequest, make_bench: Callable[..., Bench], tmp_path_factory: pytest.TempPathFactory
+) -> Bench:
+    """A finished run that says numbers of an image, and one that says several labels, each after a race."""
+    folder = tmp_path_factory.mktemp(request.param)
+    path = write_numbers(folder, 240) if request.param == "regress" else write_labelled(folder, 240)
+    bench = make_bench(
+        f"data.source=csv:{path}", f"data.task={request.param}", "data.train=120", "data.search=60", "data.test=60",
+        "space.name=lora", "train.steps=30", "train.lr=1e-2", "race.enabled=true", "race.rates=[1e-3, 1e-2]",
+        "race.steps=20", "race.folds=3", "race.rungs=[1]", "race.keep=2", "refit.teachers=0", "refit.steps=60",
+        'report.baselines=["linear_probe"]', "report.steps=20", "report.random_subnets=0",
+    )  # fmt: skip
     bench.finish()
     return bench
 

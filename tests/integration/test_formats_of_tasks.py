@@ -17,9 +17,10 @@ import timm
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
-from support.labelled import LABELS, write_labelled
-from support.numbers import TARGETS, write_numbers
+from support.labelled import LABELS
+from support.numbers import TARGETS
 
+from glorasearch.cli.main import run as command_line
 from glorasearch.data.given_images import given_images
 from glorasearch.export import Adapter, ExportedModel
 from glorasearch.serving import AdapterServer
@@ -27,25 +28,15 @@ from glorasearch.serving import AdapterServer
 Bench = Any
 Call = Callable[..., tuple[int, str, str]]
 Outputs = npt.NDArray[np.float64]
-SIZES = ("data.train=120", "data.search=60", "data.test=60", "train.steps=30", "train.lr=1e-2", "refit.steps=30",
-         "search.trials=6", "search.population=4", "search.parents=2", "report.baselines=[]",
-         "report.random_subnets=0", "space.name=lora")  # fmt: skip
 FORMATS = ("adapter", "peft", "onnx", "torch-export", "safetensors")
 
 
-@pytest.fixture(scope="module", params=["regress", "multilabel"])
-def exported(request: pytest.FixtureRequest, make_bench: Callable[..., Bench],
-             tmp_path_factory: pytest.TempPathFactory) -> Bench:  # fmt: skip
+@pytest.fixture(scope="module")
+def exported(of_task: Bench) -> Bench:
     """A finished run with all its formats."""
-    from glorasearch.cli.main import run
-
-    folder = tmp_path_factory.mktemp(request.param)
-    path = write_numbers(folder, 240) if request.param == "regress" else write_labelled(folder, 240)
-    bench = make_bench(*SIZES, f"data.source=csv:{path}", f"data.task={request.param}")
-    bench.finish()
     flags = [text for name in FORMATS for text in ("--format", name)]
-    assert run(["export", "tiny", *flags, "--quiet", *bench.place]) == 0
-    return bench
+    assert command_line(["export", "tiny", *flags, "--quiet", *of_task.place]) == 0
+    return of_task
 
 
 @pytest.fixture
