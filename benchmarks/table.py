@@ -9,8 +9,8 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Row:
     flops: float | None = None
     """Useful arithmetic of what was measured, in FLOP (`arithmetic`); None where nobody counts it."""
     reference_flops: float | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What else the file has of it."""
 
     @property
     def ratio(self) -> float | None:
@@ -59,7 +61,9 @@ class Row:
         share, reference = self.shares(peak)
         more = {"ratio": self.ratio, "holds": self.holds, "share_of_peak": share, "reference_share_of_peak": reference}
         unknown = ("share_of_peak", "reference_share_of_peak", "flops", "reference_flops")
-        return {key: value for key, value in (asdict(self) | more).items() if key not in unknown or value is not None}
+        fields = asdict(self) | more
+        fields |= fields.pop("more")
+        return {key: value for key, value in fields.items() if key not in unknown or value is not None}
 
 
 def print_table(rows: Iterable[Row], peak: float | None = None) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -20,14 +17,6 @@ from glorasearch.space import SearchSpace, sample
 from glorasearch.supernet import Supernet
 
 BATCH, CLASSES = 3, 7
-
-
-@pytest.fixture(scope="module")
-def benches() -> object:
-    folder = str(Path(__file__).parents[3] / "benchmarks")
-    sys.path.insert(0, folder)
-    yield importlib.import_module
-    sys.path.remove(folder)
 
 
 def tiny() -> nn.Module:
