@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
+from typing import Final
+
+from PIL import Image
 
 from glorasearch.figures.drawn import draw
 from glorasearch.figures.facts import RunFacts
@@ -11,10 +14,25 @@ from glorasearch.figures.figure import Figure
 from glorasearch.figures.told import commands, metrics, provenance, run_files, said, table
 from glorasearch.runs.output_rows import output_rows
 
+SCALE: Final = 2
+"""Pixels of a picture for each of its figure."""
+MM: Final = 0.27
+"""Of a pixel of a figure, on paper: 700 of them are as wide as an A4 page between its margins."""
+CAPTION: Final = 45
+"""mm that title and caption of a figure take."""
+
 
 def plain(text: str) -> str:
     """Text in letters that all PDF readers have; others as TOML escapes them, so that a run file stays one."""
     return text.encode("latin-1", "backslashreplace").decode("latin-1")
+
+
+def _size(picture: bytes, width: float, height: float) -> tuple[float, float]:
+    """Width and height of a picture, mm: all letters are of one size, unless it would not fit."""
+    with Image.open(BytesIO(picture)) as image:
+        across, down = (side * MM / SCALE for side in image.size)
+    shrunk = min(1.0, width / across, height / down)
+    return across * shrunk, down * shrunk
 
 
 def pdf_report(facts: RunFacts, figures: Sequence[Figure], lacking: Sequence[str]) -> bytes:
@@ -49,9 +67,13 @@ def pdf_report(facts: RunFacts, figures: Sequence[Figure], lacking: Sequence[str
                 page.ln(4)
                 rows(found)
     for figure in figures:
-        page.add_page()
+        picture = draw(figure, scale=SCALE)
+        width, height = _size(picture, page.epw, page.eph - CAPTION)
+        if page.will_page_break(height + CAPTION):
+            page.add_page()
+        page.ln(4)
         write(figure.title, 14, "B")
-        page.image(BytesIO(draw(figure)), w=page.epw, h=page.eph - 50, keep_aspect_ratio=True)
+        page.image(BytesIO(picture), w=width, h=height)
         write(figure.caption, 9)
     page.add_page()
     for line in lacking:

@@ -86,9 +86,9 @@ def run_file(record: RunRecord) -> str:
         f"{toml_key(key)} = {toml_value(value)}" for key, value in given.items() if not isinstance(value, dict | None)
     ]
     for section, content in given.items():
-        if isinstance(content, dict):
-            top += ["", f"[{toml_key(section)}]"]
-            top += [f"{toml_key(key)} = {toml_value(value)}" for key, value in content.items() if value is not None]
+        table = content if isinstance(content, dict) else {}
+        lines = [f"{toml_key(key)} = {toml_value(value)}" for key, value in table.items() if value not in (None, {})]
+        top += ["", f"[{toml_key(section)}]", *lines] if lines else []
     return redact("\n".join(top) + "\n")
 
 

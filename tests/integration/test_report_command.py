@@ -39,6 +39,7 @@ def test_a_finished_run_leaves_as_files(undisturbed: Bench, tmp_path: Path) -> N
     assert len(content["files"]) == 2 + 2 * len(content["figures"])
     assert all(Path(file).stat().st_size for file in content["files"])
     assert paper.read_bytes().startswith(b"%PDF")
+    assert paper.read_bytes().count(b"/Type /Page\n") <= len(content["figures"])  # small figures share a page
     assert (pictures / "front-dark.png").read_bytes().startswith(b"\x89PNG")
     facts = RunFacts.read(undisturbed.database_url, NAME, Path(undisturbed.workspace) / "runs" / NAME)
     written = page.read_text()
