@@ -105,8 +105,8 @@ class RayExecutor(Executor):
 
     @property
     def staff(self) -> Sequence[WorkerStatus]:
-        """The actors, and those that wait for a place."""
-        return [] if self._pool is None else [worker.status for worker in self._pool.workers]
+        """The actors, those that wait for a place, and those that were given up."""
+        return [] if self._pool is None else self._pool.staff
 
     @property
     def status(self) -> str:

@@ -68,6 +68,8 @@ class Worker:
     building: Any
     """Reference of the build in progress; None once the evaluator is built."""
     location: Location | None = None
+    last: Location | None = None
+    """Where its latest actor that was built is, or was."""
     failed_builds: int = 0
     queue: deque[Assignment] = field(default_factory=deque)
     """In the order in which the actor takes them."""
@@ -82,7 +84,10 @@ class Worker:
     @property
     def status(self) -> WorkerStatus:
         """Where it is, and what it has done."""
-        host, process = ("", 0) if self.location is None else (self.location.host, self.location.process)
+        host, process = (
+            "" if self.last is None else self.last.host,
+            0 if self.location is None else self.location.process,
+        )
         return replace(self.done, number=self.number, host=host, process=process, ready=self.ready)
 
     @property
@@ -124,6 +129,7 @@ class WorkerPool:
         self._tickets = itertools.count()
         self._ever_ready = False
         self.workers: list[Worker] = []
+        self._given_up: list[Worker] = []
         for number in range(workers):
             actor = self._create_actor()
             self.workers.append(Worker(number, actor, actor.build.remote()))
@@ -135,6 +141,11 @@ class WorkerPool:
     def ready(self) -> list[Worker]:
         """The workers that take tasks."""
         return [worker for worker in self.workers if worker.ready]
+
+    @property
+    def staff(self) -> list[WorkerStatus]:
+        """All workers by number, those that were given up among them."""
+        return sorted((each.status for each in (*self.workers, *self._given_up)), key=lambda status: status.number)
 
     @property
     def busy(self) -> bool:
@@ -174,7 +185,7 @@ class WorkerPool:
         if isinstance(answer, Crash):
             self.fail_build(worker, answer.summary, answer.trace)
             return
-        worker.building, worker.location, worker.failed_builds = None, answer, 0
+        worker.building, worker.location, worker.last, worker.failed_builds = None, answer, answer, 0
         self._ever_ready = True
 
     def fail_build(self, worker: Worker, why: str, trace: str = "") -> None:
@@ -198,6 +209,7 @@ class WorkerPool:
             worker.rests_until = time.monotonic() + rest
             return
         self.workers.remove(worker)
+        self._given_up.append(worker)
         what = f"{worker} is given up after {worker.failed_builds} failed builds in a row: {why}"
         if not self.workers:
             raise RunError(f"no worker is left; {what}")

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dashboards.pages.reading import Reader
-from glorasearch.db import RunRecord
+from glorasearch.db import RunRecord, WorkerStore
 from glorasearch.errors import GlorasearchError
 from glorasearch.figures import RunFacts, figures_of, theme
 
@@ -18,6 +18,7 @@ class Figures:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self._workers = WorkerStore(reader.database)
         self._kept: dict[str, tuple[Any, bytes]] = {}
         self._lock = threading.Lock()
 
@@ -25,7 +26,8 @@ class Figures:
         """`{"figures": [...], "themes": {...}}`; an empty list, with the reason, if the run cannot be read."""
         search = self._reader.search(record)
         done = 0 if search is None else sum(one.finished is not None for one in search.trials)
-        key = (record.updated, record.state, done)
+        workers = max((one.updated for one in self._workers.list(record.name)), default=None)
+        key = (record.updated, record.state, done, workers)
         with self._lock:
             found = self._kept.get(record.name)
             if found is None or found[0] != key:

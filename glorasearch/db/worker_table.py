@@ -24,7 +24,7 @@ class WorkerRecord:
     number: int
     """From 0."""
     host: str
-    """Empty while it has no place on a cluster."""
+    """Where it is, or was when it was lost; empty if it never had a place on a cluster."""
     process: int
     """Its process id there, or 0."""
     ready: bool

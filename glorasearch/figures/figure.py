@@ -14,6 +14,8 @@ WIDTH: Final = 560
 """Of a figure, px; a page scales it down."""
 POINTS: Final = 400
 """Of a line, at most."""
+DARK: Final = 0.435
+"""Share up to which a cell is so dark that white is read on it, and black above: 4.5 to 1 on every cell."""
 
 
 @dataclass(frozen=True, slots=True)

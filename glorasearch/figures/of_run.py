@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from glorasearch.figures import curves, labelled, numbers, raced, searched, tested, winner, work
+from glorasearch.figures import curves, labelled, numbers, raced, searched, survival, tested, winner, work, workers
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import Figure
 from glorasearch.figures.searched import TrialLink
@@ -16,7 +16,7 @@ _MAKERS: Final[Mapping[str, tuple[Callable[[RunFacts], Figure | None], str]]] = 
     "front": (searched.front, "score against parameters: no trial has been evaluated to the end"),
     "generations": (searched.generations, "the search by generation: no trial has been evaluated to the end"),
     "time": (searched.over_time, "the search over time: no trial has been evaluated to the end"),
-    "survival": (winner.survival, "which choices survive: too few subnets with free genes have been evaluated"),
+    "survival": (survival.survival, "which choices survive: too few subnets with free genes have been evaluated"),
     "race": (raced.race, "the race: none of its trainings is recorded"),
     "inherited": (
         raced.inherited,
@@ -29,6 +29,7 @@ _MAKERS: Final[Mapping[str, tuple[Callable[[RunFacts], Figure | None], str]]] = 
     "calibration": (tested.calibration, "calibration: no predictions.csv in the run's folder"),
     "losses": (curves.losses, "losses: no training has recorded any"),
     "rates": (curves.rates, "learning rates: no training has recorded any"),
+    "workers": (workers.workers, "the map of workers: none has been recorded"),
     "busy": (work.busy, "evaluations at work: no two of them have recorded their time"),
     "cost": (work.cost, "what it cost: no stage has recorded its time"),
 }

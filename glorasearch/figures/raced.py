@@ -85,7 +85,7 @@ def inherited(facts: RunFacts) -> Figure | None:
         "Candidates of the run's own space, with the supernet's weights and trained alone; different images "
         "judge, so that the "
         "dashed line, on which both agree, is a guide only."
-        + (f" {left} whose evaluation was stopped early are left out." if left else ""),
+        + (f" {left} that were stopped early in the search, or were no trial of it, are left out." if left else ""),
         spec(values, width=360, height=300, layer=[line, points]),
     )
 

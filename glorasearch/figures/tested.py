@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from glorasearch.figures.facts import RunFacts
-from glorasearch.figures.figure import Figure, axis, spec
+from glorasearch.figures.figure import DARK, Figure, axis, spec
 from glorasearch.figures.predicted import sure_and_right
 from glorasearch.statistics.intervals import wilson
 
 _TEXT = 20
 """Classes whose numbers are written into the cells, at most."""
-_DARK = 0.435
-"""Share up to which a cell is so dark that white is read on it, and black above: 4.5 to 1 on every cell."""
 _BINS = 10
 
 
@@ -42,7 +40,7 @@ def confusion(facts: RunFacts) -> Figure | None:
              "scale": {"domain": [0, 1], "scheme": "viridis"}, "legend": {"format": ".0%"}}  # fmt: skip
     layers: list[dict[str, object]] = [{"mark": "rect", "encoding": {"color": color}}]
     if count <= _TEXT:
-        ink = {"condition": {"test": f"datum.share > {_DARK}", "value": "#000000"}, "value": "#ffffff"}
+        ink = {"condition": {"test": f"datum.share > {DARK}", "value": "#000000"}, "value": "#ffffff"}
         layers.append(
             {"mark": {"type": "text", "fontSize": 10}, "encoding": {"text": {"field": "images"}, "color": ink}}
         )

@@ -13,7 +13,7 @@ class WorkerStatus:
 
     number: int
     host: str = ""
-    """Empty while it has no place."""
+    """Where it is, or was when it was lost; empty if it never had a place."""
     process: int = 0
     ready: bool = False
     """Whether it takes tasks."""

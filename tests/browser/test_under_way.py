@@ -37,6 +37,11 @@ def test_new_trials_appear_without_a_reload(browser: Browser, searching: Bench, 
         link = opened.locator(f"a[href^='/runs/{NAME}/trials/']")
         numbers = "links => links.map((link) => Number(link.getAttribute('href').split('/').pop()))"
         until(lambda: max(link.evaluate_all(numbers), default=0) > last, opened, f"a trial after {last}")
+        cell = opened.locator("#figure-workers svg text", has_text="%").first
+        expect(cell).to_be_visible()
+        chart = opened.locator("#figure-workers svg")
+        done = chart.text_content()
+        until(lambda: chart.count() == 1 and chart.text_content() != done, opened, "the map of workers")
         assert page.loads == 1
 
 

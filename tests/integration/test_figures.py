@@ -97,4 +97,4 @@ def test_a_run_that_has_just_begun_has_none(tmp_path: Path) -> None:
     runs.set_state("new", RunState.RUNNING)
     facts = RunFacts.read(runs.database, "new")
     assert figures_of(facts) == []
-    assert len(lacking(facts)) == 13
+    assert len(lacking(facts)) == 14

@@ -89,9 +89,11 @@ def logged(log: Path, what: str) -> set[tuple[str, int]]:
 def test_twenty_workers_killed_in_the_middle_of_evaluations(cluster: Cluster, tmp_path: Path) -> None:
     spec = {"rounds": 60_000, "failing": 10, "log": str(tmp_path)}
     due, killed = 0, 0
+    lost: set[int] = set()
 
     def kill(progress: SearchProgress) -> None:
         nonlocal due, killed
+        lost.update(one.number for one in executor.staff if not one.ready and one.tasks and one.host)
         due += progress.done % 9 == 0
         at_work = [pid for _, pid in logged(tmp_path, "begun") - logged(tmp_path, "ended") if is_alive(pid)]
         if killed < min(due, 20) and at_work:
@@ -101,6 +103,7 @@ def test_twenty_workers_killed_in_the_middle_of_evaluations(cluster: Cluster, tm
     with RayExecutor("support.ray_burn:make", spec, workers=4, address=cluster.address) as executor:
         found = search(executor, tmp_path / "ray.db", 200, kill)
     assert killed == 20
+    assert lost, "a lost worker keeps its host and its count while it is built again"
     assert len(processes(tmp_path)) > 20, "killed workers were replaced"
     cut_off = logged(tmp_path, "begun") - logged(tmp_path, "ended")
     assert len(cut_off) >= 10, "they were killed in the middle of evaluations"

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, Response, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, Response, expect, sync_playwright
 
 from support.processes import DEADLINE_SECONDS
 
@@ -20,6 +20,7 @@ __all__ = ["NARROW", "WIDE", "Browser", "Error", "Watched", "chromium", "find_ch
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDE, NARROW = (1280, 900), (390, 844)
 """Width and height of the window, of a laptop and of a telephone, in pixels."""
+expect.set_options(timeout=1000 * DEADLINE_SECONDS)  # the first drawing of a server takes many seconds
 
 
 def find_chromium() -> str:
