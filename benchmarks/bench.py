@@ -59,12 +59,13 @@ PARTS: dict[str, dict[str, Part]] = {
         "job": cuda("job"),
         "search": cuda("search"),
         "bf16": cuda("bf16"),
+        "float8": cuda("float8"),
         "race": cuda("race"),
         "serving": part("bench_serving", device="cuda"),
     },
 }
 
-LONG = ("utilisation", "scale", "race")
+LONG = ("utilisation", "scale", "float8", "race")
 """Parts that take more than five minutes each, and are measured only if they are named."""
 
 

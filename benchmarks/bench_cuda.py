@@ -1,6 +1,6 @@
 """The figures of a GPU: supernet step and candidate against their floors, a whole search, and a whole run.
 
-    python benchmarks/bench_cuda.py [--json PATH] [--parts peak,step,everything,candidate,job,search,bf16,race]
+    python benchmarks/bench_cuda.py [--json PATH] [--parts peak,step,everything,candidate,job,search,bf16,float8,race]
 
 ViT-B/16 at 224 px, search space `glora_medium`, bfloat16; with random weights where what they are does not change what
 anything costs. The whole run adapts one that was pretrained for a minute (`cuda_backbone.py`) to 800 + 200 of
@@ -37,7 +37,7 @@ from glorasearch.supernet import Supernet
 from glorasearch.tasks import CLASSIFY
 
 BATCH, IMAGES = 64, 200
-PARTS = ("peak", "step", "everything", "candidate", "job", "search", "bf16", "race")
+PARTS = ("peak", "step", "everything", "candidate", "job", "search", "bf16", "float8", "race")
 RATES = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
 
 
@@ -200,6 +200,7 @@ def rows(parts: list[str], folder: Path) -> Iterator[Row]:
         ("job", lambda: job_rows(folder)),
         ("search", lambda: search_rows(folder)),
         ("bf16", lambda: bf16_rows(folder)),
+        ("float8", lambda: bf16_rows(folder, "float8")),
         ("race", lambda: job_rows(folder / "race", race=True)),
     ):
         if part in parts:

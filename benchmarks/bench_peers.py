@@ -28,7 +28,7 @@ import torch
 from arithmetic import Work, dense_elements, work_of
 from cuda_floors import milliseconds
 from peer_steps import PlainStep, Setting
-from table import Row, finish, json_option
+from table import Row, finish
 from torch import nn
 
 from glorasearch.adapters import adaptable_layers
@@ -254,7 +254,7 @@ def write_into(page: Path, text: str) -> None:
 def main() -> None:
     """Measure and print, or make the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    json_option(parser)
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows to this file")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--size", choices=sorted(SIZES), default="base")
     parser.add_argument("--seconds", type=float, default=300, help="no setting is begun after so many (default: 300)")

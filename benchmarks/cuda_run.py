@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cuda_backbone import pretrained
 from cuda_floors import BACKBONE, ForwardFloor, milliseconds
 from safetensors.torch import save_file
 from table import Row
+from variant_float8 import float8
 
 from glorasearch.data import SearchSplit
 from glorasearch.db import TrialStorage, sqlite_url
@@ -134,30 +136,38 @@ def one_search(supernet: Supernet, split: SearchSplit, config: SearchConfig, fol
     }
 
 
-def bf16_rows(folder: Path) -> list[Row]:
-    """The ranking of 200 candidates in bfloat16 against the plain float32 forward."""
+def bf16_rows(folder: Path, name: str = "bfloat16") -> list[Row]:
+    """The ranking of 200 candidates in bfloat16, or with products in float8, against the plain float32 forward."""
     session = open_session(folder)
     supernet = session.load(session.supernet(), TrainResult)
     rng = np.random.default_rng(5)
     nets = [sample_within_budget(supernet.space, rng) for _ in range(200)]
     scores: dict[str, list[Score]] = {}
-    for name, mode in (("bfloat16", "on"), ("float32", "off")):
-        precision = "bfloat16" if mode == "on" else "float32"
-        evaluator = CandidateEvaluator(supernet, session.data.search, device="cuda", compile=mode, precision=precision)
-        scores[name] = [evaluator.evaluate(net) for net in nets]
-    ranks = {name: sorted(range(200), key=lambda i: found[i].tempered) for name, found in scores.items()}
-    shared = len(set(ranks["bfloat16"][:10]) & set(ranks["float32"][:10]))
-    winner = ranks["bfloat16"][0]
-    difference = abs(scores["bfloat16"][winner].correct - scores["float32"][winner].correct)
-    worst = max(abs(a.tempered - b.tempered) for a, b in zip(scores["bfloat16"], scores["float32"], strict=True))
+    for precision, mode in ((name, "on"), ("float32", "off")):
+        computed = "float32" if mode == "off" else "bfloat16"
+        with float8() if precision == "float8" else nullcontext():
+            evaluator = CandidateEvaluator(
+                supernet, session.data.search, device="cuda", compile=mode, precision=computed
+            )
+            scores[precision] = [evaluator.evaluate(net) for net in nets]
+    ranks = {precision: sorted(range(200), key=lambda i: found[i].tempered) for precision, found in scores.items()}
+    shared = len(set(ranks[name][:10]) & set(ranks["float32"][:10]))
+    winner = ranks[name][0]
+    difference = abs(scores[name][winner].correct - scores["float32"][winner].correct)
+    worst = max(abs(a.tempered - b.tempered) for a, b in zip(scores[name], scores["float32"], strict=True))
     spread = statistics.stdev(result.tempered for result in scores["float32"])
     return [
         Row(
-            what="top 10 of 200 candidates that bfloat16 and float32 do not share",
+            what=f"top 10 of 200 candidates that {name} and float32 do not share",
             measured=10 - shared,
             unit="",
-            target=1,
+            target=0 if name == "float8" else 1,
             note=f"tempered cross-entropy differs by at most {worst:.2e} nats, candidates by {spread:.2e}",
         ),
-        Row(what="the winner's images that they score differently", measured=difference, unit="", target=1),
+        Row(
+            what=f"the winner's images that {name} and float32 score differently",
+            measured=difference,
+            unit="",
+            target=1,
+        ),
     ]
