@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -35,6 +34,7 @@ def command(
     from glorasearch.figures import RunFacts, draw, figures_of, lacking
     from glorasearch.figures.html import html_report
     from glorasearch.figures.paper import pdf_report
+    from glorasearch.runs.files import check_writable
     from glorasearch.runs.workspace import Workspace
     from glorasearch.weights.atomic import replace_file
 
@@ -42,13 +42,15 @@ def command(
     found.require_runs([run])
     folder = found.run_folder(run)
     target = output or folder / "report.html"
-    for place in (target.parent, *([] if pdf is None else [pdf.parent]), *([] if png is None else [png])):
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{place} cannot be made: {error}") from error
-        if not os.access(place, os.W_OK):
-            raise InputError(f"{place} cannot be written to")
+    if pdf is not None and pdf.resolve() == target.resolve():
+        raise InputError(f"--output and --pdf are both {pdf}: give two files")
+    places = {"--output": target, "--pdf": pdf, "--png": None if png is None else png / "front-light.png"}
+    for option, file in places.items():
+        if file is not None and file.exists() and not file.is_file():
+            raise InputError(f"{option}: {file} is no file that can be replaced; give another one")
+        if file is not None:
+            check_writable(file, option)
+            file.parent.mkdir(parents=True, exist_ok=True)
     facts = RunFacts.read(found.runs.database, run, folder if folder.is_dir() else None)
     figures, missing = figures_of(facts), lacking(facts)
     replace_file(target, html_report(facts, figures, missing).encode())

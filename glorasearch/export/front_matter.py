@@ -18,6 +18,12 @@ _TYPES: Final = {
     "auc": "roc_auc",
 }
 """Metric of the test images → its name on the hub, where that is another or known."""
+_LICENSES: Final = (
+    "apache-2.0", "apple-amlr", "apple-ascl", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "cc0-1.0", "fair-noncommercial-research-license", "gemma", "gpl-3.0", "mit",
+    "openrail", "other", "unknown",
+)  # fmt: skip
+"""Licences of timm's weights that the hub knows by name; it refuses a card with another one."""
 _NO_METRIC: Final = ("test_accuracy_inherited",)
 """Of another model than that of the card."""
 _TASK: Final = {"type": "image-classification", "name": "Image Classification"}
@@ -37,8 +43,11 @@ def front_matter(config: Mapping[str, Any], format: str = "timm", base_model: st
     tags += ["multi-label"] if own.get("task") == "multilabel" else []
     lines = [f"library_name: {_LIBRARIES.get(format, 'timm')}", f"pipeline_tag: {kind}", "tags:"]
     lines += [f"- {tag}" for tag in tags]
-    if cfg.get("license"):
-        lines.append(f"license: {json.dumps(cfg['license'])}")
+    if license := cfg.get("license"):
+        known = license in _LICENSES
+        lines += (
+            [f"license: {json.dumps(license)}"] if known else ["license: other", f"license_name: {json.dumps(license)}"]
+        )
     if base_model is not None:
         lines += [f"base_model: {json.dumps(base_model)}", "base_model_relation: adapter"]
     return "\n".join(["---", *lines, *_model_index(own), "---"])

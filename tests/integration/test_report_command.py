@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import shlex
 import tomllib
 from pathlib import Path
@@ -76,7 +77,16 @@ def test_refusals_are_in_words(undisturbed: Bench, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     refused = ask(undisturbed, NAME, "--output", str(tmp_path / "file" / "r.html"))
     assert refused.exit_code != 0
-    assert "cannot be made" in f"{refused.output}{refused.exception}"
+    assert "cannot be written" in f"{refused.output}{refused.exception}"
+    for options, said in (
+        (["--output", os.devnull], "is no file that can be replaced"),
+        (["--output", str(tmp_path / "r"), "--pdf", str(tmp_path / "r")], "give two files"),
+        (["--pdf", "/proc/r.pdf"], "--pdf: /proc/r.pdf cannot be written"),
+    ):
+        refused = ask(undisturbed, NAME, *options)
+        assert said in f"{refused.output}{refused.exception}"
+    assert not Path(os.devnull).is_file()
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_run_without_results_has_what_is_known(copied: Bench, tmp_path: Path) -> None:

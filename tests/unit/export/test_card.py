@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard
 
 from glorasearch.export.card import model_card
 from glorasearch.space import Subnet
@@ -44,6 +45,17 @@ def test_sections_without_content_are_left_out():
     assert "## Metrics" not in card
     assert "## What can be said" not in card
     assert "license" not in card
+
+
+def test_a_licence_that_the_hub_does_not_know_is_named_as_another() -> None:
+    config = {
+        "architecture": "mobilevit_xxs",
+        "num_classes": 2,
+        "pretrained_cfg": {"input_size": [3, 8, 8], "license": "cvnets-license"},
+        "glorasearch": {"metrics": {}, "statements": [], "provenance": {}},
+    }
+    data = ModelCard(model_card(config, Subnet({}))).data.to_dict()
+    assert (data["license"], data["license_name"]) == ("other", "cvnets-license")
 
 
 @pytest.mark.parametrize(
