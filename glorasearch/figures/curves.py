@@ -10,6 +10,9 @@ from glorasearch.tasks.kinds import words_of
 def losses(facts: RunFacts) -> Figure | None:
     """The loss of each training."""
     unit = "nats" if words_of(facts.task).right_or_wrong else "squared error"
+    train = facts.record.config.get("train")
+    if isinstance(train, dict) and train.get("huber_delta"):
+        unit = "Huber's loss"
     return _curves(
         facts, "loss", "losses", "Loss of every training", unit,
         "Mean training loss since the point before, each stage on scales of its own.",

@@ -59,6 +59,8 @@ def task_fault(
         return f"search.objectives has {', '.join(foreign)}; with data.task {task!r} there are {', '.join(allowed)}"
     if race.judge not in JUDGES[task]:
         return f"race.judge is {race.judge!r}; with data.task {task!r} take {', '.join(JUDGES[task])}"
+    if train.huber_delta and task != "regress":
+        return f"train.huber_delta is {train.huber_delta:g}, but Huber's loss is of numbers; leave it out"
     if task == "classify":
         return None
     if report.flips:

@@ -47,6 +47,7 @@ def make_engine(
         BackboneError: if the backbone bypasses an adapted layer.
     """
     shares = drop_path_shares(backbone, members)
+    task = data.task.trained_by(members[0].config.huber_delta)
     if side_by_side:
         plans: list[Plan] = []
         starts: list[str] = []
@@ -63,7 +64,7 @@ def make_engine(
             if read:
                 raise BackboneError(f"it reads the weight of {min(read)}, and calls no layer that could be stacked")
             image = trials[0].images[:1]
-            engine = SideBySide(backbone, members, plans, shares, image, device, compile, data.task, class_weights)
+            engine = SideBySide(backbone, members, plans, shares, image, device, compile, task, class_weights)
             engine.check_apart(trials)
             return engine, starts
         except BackboneError as error:
@@ -72,7 +73,7 @@ def make_engine(
         backbone = copy.deepcopy(backbone).to(device)
     supernets = [supernet for _, supernet, _ in _supernets(backbone, members, data, again=False)]
     starts = [tensor_digest(supernet.adapter_state()) for supernet in supernets]
-    return OneByOne(members, supernets, shares, device, data.task, class_weights), starts
+    return OneByOne(members, supernets, shares, device, task, class_weights), starts
 
 
 def _supernets(

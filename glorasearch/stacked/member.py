@@ -31,7 +31,7 @@ class Member:
     """Adapter state of a supernet over `space` to start from; if not given, a fresh one, drawn by `config.seed`."""
 
 
-SHARED = ("steps", "batch_size", "precision", "ema_decay")
+SHARED = ("steps", "batch_size", "precision", "ema_decay", "huber_delta")
 """The settings that all members of a stack share."""
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from glorasearch.errors import ConfigError
 from glorasearch.statistics import Estimate, Metric
 from glorasearch.tasks.kinds import WORDS, TaskKind, Words
 from glorasearch.tasks.standard import Standard
@@ -43,6 +44,16 @@ class Task(ABC):
     @abstractmethod
     def label_loss(self, logits: Tensor, targets: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
         """Mean loss of logits `(N, outputs)` against the targets of N images; a scalar in nats."""
+
+    def trained_by(self, huber_delta: float) -> Task:
+        """The task with the loss of a training.
+
+        Raises:
+            ConfigError: if it is asked for Huber's loss and has no numbers.
+        """
+        if huber_delta:
+            raise ConfigError(f"huber_delta is {huber_delta:g}, but Huber's loss is of numbers; leave it out")
+        return self
 
     @abstractmethod
     def distillation_loss(self, logits: Tensor, teacher: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
@@ -38,20 +38,37 @@ class Regress(Task):
     standard: Standard | None = None
     """None of a model that answers in the targets' own units, as exported ones do."""
 
+    huber_delta: float = 0.0
+    """Errors above it, in standard deviations, count linearly in the loss; 0 for the squared error. That of splits is
+    0: candidates are judged by squared errors."""
+
     kind: ClassVar[TaskKind] = "regress"
     exclusive: ClassVar[bool] = False
     right_or_wrong: ClassVar[bool] = False
 
     def label_loss(self, logits: Tensor, targets: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
-        """Mean squared error; there are neither smoothing nor weights of classes."""
+        """Mean squared error, or Huber's loss; there are neither smoothing nor weights of classes."""
         if weights is not None or smoothing:
             raise ValueError(NO_CLASSES)
         found = at_least_float32(logits)
-        return F.mse_loss(found, targets.to(found.dtype))
+        return self._mean(found, targets.to(found.dtype))
 
     def distillation_loss(self, logits: Tensor, teacher: Tensor) -> Tensor:
-        """Mean squared error against what the teacher says."""
-        return F.mse_loss(at_least_float32(logits), teacher)
+        """The same against what the teacher says."""
+        return self._mean(at_least_float32(logits), teacher)
+
+    def _mean(self, found: Tensor, wanted: Tensor) -> Tensor:
+        return self._each(found, wanted).mean() if self.huber_delta else F.mse_loss(found, wanted)
+
+    def _each(self, found: Tensor, wanted: Tensor) -> Tensor:
+        """Of each number: the squared error, or twice Huber's loss, which is that up to `huber_delta`."""
+        if self.huber_delta:
+            return 2 * F.huber_loss(found, wanted, reduction="none", delta=self.huber_delta)
+        return (found - wanted).square()
+
+    def trained_by(self, huber_delta: float) -> Self:
+        """With Huber's loss, or the squared error if that is 0."""
+        return replace(self, huber_delta=huber_delta)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """The outputs as they are."""
@@ -68,7 +85,7 @@ class Regress(Task):
         if weights is not None:
             raise ValueError(NO_CLASSES)
         found = at_least_float32(logits)
-        return (found - targets.to(found.dtype)).square().mean(dim=(-1, -2))
+        return self._each(found, targets.to(found.dtype)).mean(dim=(-1, -2))
 
     def answers_fault(self, answers: Tensor) -> str | None:
         """Any that are finite."""
@@ -87,8 +104,8 @@ class Regress(Task):
         return torch.zeros(len(predicted), dtype=torch.bool, device=predicted.device)
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The mean of its squared errors."""
-        return (logits.double() - targets.double()).square().mean(-1).div_(UNIT).round_()
+        """The mean of its squared errors, or of its losses."""
+        return self._each(logits.double(), targets.double()).mean(-1).div_(UNIT).round_()
 
     def tempered_losses(self, logits: Tensor, targets: Tensor, betas: Tensor) -> Tensor:
         """The same at each."""

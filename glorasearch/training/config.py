@@ -50,6 +50,10 @@ class TrainingRecipe(Config):
     """Steps of linear warm-up, at most a tenth of all steps."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
+    huber_delta: float = Field(default=0.0, ge=0, examples=[1.0])
+    """Of numbers: the error of a target, in standard deviations of the training images, from which on the loss grows
+    linearly (Huber 1964), so that outliers pull less, in every training of a run; 0 for the squared error. Below it
+    the loss is the squared error. What judges stays the squared error, but for patience."""
     balance: Literal["none", "sampler", "loss"] = "none"
     """What makes classes with unequally many images count alike, in every training of a run. `sampler`: an epoch, of as
     many images as ever, has every class equally often, the images of a class in turn. `loss`: the cross-entropy of an

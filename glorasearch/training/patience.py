@@ -148,13 +148,13 @@ class Patience:
     def _losses(self, supernet: Supernet, subnet: Subnet, device: torch.device) -> Sequence[Tensor]:
         """For each batch the losses at each of `BETAS`, `(K, n)`."""
         assert self._judged is not None
-        found = []
+        found, task = [], self._judged.task.trained_by(self._config.huber_delta)
         betas = torch.tensor(BETAS, dtype=torch.float64, device=device)
         for positions in torch.arange(len(self._judged)).split(BATCH):  # type: ignore[no-untyped-call]
             images, labels = self._judged.batch(positions, device)
             with supernet.activate(subnet), torch.autocast(device.type, torch.bfloat16, enabled=self._mixed):
                 logits = supernet(images)
-            found.append(self._judged.task.tempered_losses(logits, labels, betas) * UNIT)
+            found.append(task.tempered_losses(logits, labels, betas) * UNIT)
         return found
 
 

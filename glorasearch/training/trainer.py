@@ -286,7 +286,7 @@ class SupernetTrainer:
             clip_norm=config.clip_norm,
             seed=config.seed,
             class_weights=loss_weights(config, self._data, self._device),
-            task=self._data.task,
+            task=self._data.task.trained_by(config.huber_delta),
         )
         if self._compile == "off" or not cuda:
             return plain

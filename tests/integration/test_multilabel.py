@@ -132,6 +132,7 @@ def test_candidates_that_stop_early_change_nothing(
     [
         ("search.fitness=macro_f1", "search.fitness is 'macro_f1', but an image has any number of labels"),
         ("train.balance=loss", "train.balance is 'loss', which balances classes"),
+        ("train.huber_delta=1", "train.huber_delta is 1, but Huber's loss is of numbers"),
         (
             'report.metrics=["top5", "map"]',
             "report.metrics has top5; with data.task 'multilabel' there are subset",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,28 @@ def test_nsga2_breeds_by_the_error(make_bench: Callable[..., Bench], overrides: 
     bench.finish("search")
     front = bench.record.stages["search"]["pareto"]
     assert all(set(one["objectives"]) == {"squared_error"} for one in front)
+
+
+def test_outliers_pull_less_with_hubers_loss(make_bench: Callable[..., Bench], tmp_path: Path) -> None:
+    """Every twentieth number is wrong by 100 deviations; after all stages what is said of the others is better."""
+    source = write_numbers(tmp_path, 400, 1)
+    rows = list(csv.reader(source.open()))
+    for row in rows[1::20]:
+        row[1] = str(float(row[1]) + 7_000)
+    with source.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    errors, weights = [], []
+    for delta in ("0", "0.1"):
+        sizes = ("data.train=200", "data.search=100", "data.test=100", "search.eval_batch_size=5", "data.task=regress")
+        bench = make_bench(f"data.source=csv:{source}", *sizes, *RACE, f"train.huber_delta={delta}", "train.lr=1e-2")
+        bench.finish()
+        test = list(csv.DictReader((bench.folder / "predictions.csv").open()))
+        right = [one for one in test if float(one["price"]) < 5_000]
+        assert len(right) < len(test), "the report has them, too"
+        errors.append(np.mean([abs(float(one["price"]) - float(one["predicted price"])) for one in right]))
+        weights.append(bench.record.stages["train"]["weights"])
+    assert weights[0] != weights[1]
+    assert errors[1] < 0.7 * errors[0]
 
 
 @pytest.mark.parametrize(
