@@ -1,0 +1,168 @@
+"""What several finalists of a race take side by side in one step, against one alone.
+
+    python benchmarks/bench_finalists.py [--device cuda] [--json PATH]
+                                         [--stacks vit_base_patch16_224:4:3.2 quickstart:16:4] [--steps 60]
+
+A stack is `BACKBONE:MODELS:LARGEST`: a timm name (random weights), `quickstart` or `local-dir:PATH`; how many
+finalists, random subnets of `glora_medium` within its budget at three rates; and how many times the step of the first
+one alone theirs may take. 64 of scikit-learn's digits a step for each. Both are compiled and captured on a GPU, take
+their steps in turns, and the losses of their first steps are compared: a stack whose first member learns something else
+than it does alone ends the program. Rows are written as they come; `--device cpu` tries it without a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from arithmetic import dense_elements, work_of
+from table import Row, finish
+from torch import Tensor
+
+from glorasearch import SearchSpace
+from glorasearch.adapters import adaptable_layers
+from glorasearch.backbone import BackboneConfig, build_backbone
+from glorasearch.data import DataConfig, InputSpec, load_splits
+from glorasearch.space import sample_within_budget
+from glorasearch.stacked import Member, StackedTrainer
+from glorasearch.supernet import Supernet
+from glorasearch.training import TrainingConfig
+
+COMPARED, LARGEST = 3, 0.05
+"""Steps whose losses are compared, and by how much those of the first member may differ, nats."""
+RATES = 1e-3, 3e-3, 1e-2
+
+
+class Finalists:
+    """Members on one backbone."""
+
+    def __init__(self, name: str, models: int, device: str) -> None:
+        shipped = name == "quickstart" or name.startswith("local-dir:")
+        backbone = build_backbone(BackboneConfig(name=name, pretrained=shipped), 10, seed=3)
+        spec = InputSpec.from_backbone(backbone)
+        self._data = load_splits(DataConfig(source="digits", train=400, search=100), spec).train
+        space, rng = SearchSpace.load("glora_medium"), np.random.default_rng(0)
+        bound = space.bind(adaptable_layers(backbone))
+        self._subnets = [sample_within_budget(bound, rng) for _ in range(models)]
+        self.device, self._space = device, space
+        self._backbone = backbone.to(device)
+        self._members = []
+        for number, subnet in enumerate(self._subnets):
+            given = TrainingConfig(steps=10_000, lr=RATES[number % 3], seed=number)
+            images = torch.arange(len(self._data))
+            config = space.recipe.apply(given)
+            self._members.append(Member(space=bound, subnet=subnet, config=config, images=images))
+
+    def trainer(self, count: int) -> StackedTrainer:
+        """Of the first few."""
+        mode = "on" if self.device == "cuda" else "off"
+        return StackedTrainer(
+            self._backbone, self._members[:count], self._data, device=self.device, compile=mode, side_by_side=True
+        )
+
+    def flops(self, count: int) -> float | None:
+        """Useful arithmetic of a step of the first few; None where nobody counts it."""
+        try:
+            work = work_of(self._backbone)
+        except ValueError:
+            return None
+        supernet = Supernet(self._backbone, self._space)
+        dense = count * dense_elements(supernet, self._subnets[:count])
+        return self._members[0].config.batch_size * (count * work.biases + 2 * work.tokens * dense)
+
+
+def steps(trainer: StackedTrainer, device: str, numbers: range) -> Tensor:
+    """Losses `(steps, M)`, on the device: nothing waits for them."""
+    losses = []
+    for number in numbers:
+        images, targets = trainer._batches.batch(number, torch.device(device))
+        losses.append(trainer._engine.step(number, images, targets, trainer._scales(number))[:, 0])
+    return torch.stack(losses)
+
+
+def rows(stacks: list[tuple[str, int, float]], device: str, count: int) -> Iterator[Row]:
+    """For each stack its step, and the first steps of both."""
+    for name, models, target in stacks:
+        yield row(name, models, target, device, count)
+        torch._dynamo.reset()
+        gc.collect()
+        if device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def row(name: str, models: int, target: float, device: str, count: int) -> Row:
+    """One of them."""
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    bench = Finalists(name, models, device)
+    started: dict[int, float] = {}
+    first: dict[int, Tensor] = {}
+    trainers: dict[int, StackedTrainer] = {}
+    memory: dict[int, float] = {}
+    for size in (1, models):
+        before = torch.cuda.memory_allocated() if device == "cuda" else 0
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        began = time.perf_counter()
+        trainers[size] = bench.trainer(size)
+        first[size] = steps(trainers[size], device, range(COMPARED)).float().cpu()
+        wait()
+        started[size] = time.perf_counter() - began
+        memory[size] = (torch.cuda.max_memory_allocated() - before) / 1e9 if device == "cuda" else 0.0
+    apart = float((first[models][:, 0] - first[1][:, 0]).abs().max())
+    if not apart < LARGEST:
+        sys.exit(f"{name}: the first of {models} learns something else than alone: losses differ by {apart:.4f} nats")
+    each: dict[int, list[float]] = {1: [], models: []}
+    done = COMPARED
+    for _ in range(3):
+        for size, trainer in trainers.items():
+            began = time.perf_counter()
+            steps(trainer, device, range(done, done + count))
+            wait()
+            each[size].append((time.perf_counter() - began) / count * 1e3)
+        done += count
+    one, many = (statistics.median(each[size]) for size in (1, models))
+    note = f"{memory[models]:.2f} GB against {memory[1]:.2f}; " if device == "cuda" else ""
+    note += (
+        f"first {COMPARED} steps {started[models]:.0f} s against {started[1]:.0f}; losses differ by at most {apart:.1g}"
+    )
+    return Row(
+        what=f"step of {models} finalists against one, {name}", measured=many, reference=one, unit="ms", target=target,
+        note=note, flops=bench.flops(models), reference_flops=bench.flops(1), more={"models": models, "backbone": name},
+    )  # fmt: skip
+
+
+def stack_of(text: str) -> tuple[str, int, float]:
+    """`BACKBONE:MODELS:LARGEST`."""
+    try:
+        name, models, target = text.rsplit(":", 2)
+        found = name, int(models), float(target)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not BACKBONE:MODELS:LARGEST") from None
+    if found[1] < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} has fewer than two models")
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows to this file")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    default = [stack_of("vit_base_patch16_224:4:3.2"), stack_of("quickstart:16:4")]
+    parser.add_argument("--stacks", type=stack_of, nargs="+", default=default, metavar="STACK")
+    parser.add_argument("--steps", type=int, default=60, help="timed in one go, three times")
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA device; --device cpu --stacks quickstart:2:3 --steps 2 shows that it works")
+    finish(rows(options.stacks, options.device, options.steps), options)
+
+
+if __name__ == "__main__":
+    main()
