@@ -51,6 +51,7 @@ def context(reader: Reader, record: RunRecord) -> dict[str, Any]:
         "trials": best_first[:SHOWN],
         "more": len(best_first) - SHOWN,
         "files": files.offered(reader, record.name),
+        "point_of": _point_of(record),
         **found,
         "took": {one.stage: one.seconds for one in found["costs"]},
     }
@@ -95,6 +96,12 @@ def _found(record: RunRecord) -> dict[str, Any]:
         }
     except GlorasearchError as error:
         return empty | {"problem": str(error)}
+
+
+def _point_of(record: RunRecord) -> str | None:
+    """The run whose trial this one refits and exports, if it does."""
+    point = record.config.get("point")
+    return point.get("run") if isinstance(point, dict) else None
 
 
 def _said(results: Results) -> tuple[str, ...]:

@@ -32,6 +32,13 @@ def ask(bench: Bench, *more: str) -> Any:
     return CliRunner().invoke(group, ["report", *where, *more])
 
 
+def page_of(bench: Bench, run: str) -> str:
+    """The page of a run in the dashboard."""
+    environ = {"PATH_INFO": f"/runs/{run}", "HTTP_HOST": "localhost"}
+    setup_testing_defaults(environ)
+    return b"".join(make_app(bench.database_url)(environ, lambda *_: None)).decode()
+
+
 def test_a_finished_run_leaves_as_files(undisturbed: Bench, tmp_path: Path) -> None:
     page, paper, pictures = tmp_path / "r.html", tmp_path / "r.pdf", tmp_path / "png"
     said = ask(undisturbed, NAME, "--output", str(page), "--pdf", str(paper), "--png", str(pictures), "--json")
@@ -99,9 +106,7 @@ def test_a_run_without_results_has_what_is_known(copied: Bench, tmp_path: Path) 
 
 def test_the_page_of_a_run_says_what_its_report_says(undisturbed: Bench) -> None:
     report = json.loads((undisturbed.workspace / "runs" / NAME / "report.json").read_text())
-    environ = {"PATH_INFO": f"/runs/{NAME}", "HTTP_HOST": "localhost"}
-    setup_testing_defaults(environ)
-    page = html.unescape(b"".join(make_app(undisturbed.database_url)(environ, lambda *_: None)).decode())
+    page = html.unescape(page_of(undisturbed, NAME))
     assert any(
         "No difference between the winner and" in line or "The winner is" in line for line in report["statements"]
     )
@@ -121,6 +126,7 @@ def test_a_run_that_takes_over_from_another_is_repeated_after_it(copied: Bench, 
     assert goes_on == ["glorasearch", "run", "tiny-trial"]
     assert [first[2], second[2]] == [name for name, _ in run_files(facts)]
     assert first[3:] == second[3:] == ["--workspace", "repeated"]
+    assert f'<a href="/runs/{NAME}">{NAME}</a>, of whose search this run is a point' in page_of(copied, "tiny-trial")
     runs.delete(NAME)
     assert "is gone: it has to be there first" in commands(RunFacts.read(copied.database_url, "tiny-trial"))[1]
     assert (
