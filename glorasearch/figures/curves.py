@@ -41,7 +41,7 @@ def _curves(facts: RunFacts, number: str, key: str, title: str, unit: str, capti
         facet={"field": "stage", "type": "nominal", "title": None, "sort": list(of_stage)},
         columns=2,
         spec={
-            "width": 250, "height": 130,
+            "width": 200, "height": 130,
             "mark": {"type": "line", "point": {"size": 18}},
             "encoding": {
                 "x": axis("step", "step", axis={"tickCount": 5}),

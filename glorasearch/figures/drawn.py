@@ -55,7 +55,7 @@ def theme(name: Theme) -> dict[str, Any]:
         "font": "system-ui, Helvetica, Arial, sans-serif",
         "view": {"stroke": line},
         "axis": {"labelColor": lesser, "titleColor": text, "gridColor": line, "gridOpacity": 0.6, "domainColor": line,
-                 "tickColor": line, "titleFontWeight": "normal", "labelLimit": 220},
+                 "tickColor": line, "titleFontWeight": "normal", "labelLimit": 220, "labelSeparation": 4},
         "legend": {"symbolOpacity": 1, "labelColor": lesser,
                     "titleColor": text, "titleFontWeight": "normal", "labelLimit": 220},
         "header": {"labelColor": text, "titleColor": text, "labelLimit": 260},

@@ -40,13 +40,13 @@ def layer_parameters(record: RunRecord, pick: Pick, manifest: Path | None) -> di
 
 
 def _of_manifest(manifest: Path | None) -> list[LayerShape]:
-    """The layers that have low-rank factors, `(out, r)` and `(r, in)`."""
+    """The layers whose A or B has low-rank factors, `(out, r)` and `(r, in)`; those of C end in 1."""
     try:
         tensors = {} if manifest is None else json.loads(manifest.read_text(encoding="utf-8"))["tensors"]
         found: dict[str, LayerShape] = {}
         for name, tensor in tensors.items():
             up = tensors.get(f"{name.removesuffix('down')}up")
-            if name.endswith(".down") and up is not None:
+            if name.endswith((".A.down", ".B.down")) and up is not None:
                 layer = name.removesuffix(".down").rpartition(".")[0]
                 found[layer] = LayerShape(layer, up["shape"][1], tensor["shape"][0])
     except (OSError, ValueError, KeyError, TypeError, IndexError):

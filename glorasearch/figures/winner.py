@@ -45,8 +45,8 @@ def picture(facts: RunFacts) -> Figure | None:
         parts.append({
             "data": {"values": shares}, "width": 170, "height": {"step": 15}, "mark": "bar",
             "encoding": {
-                "x": axis("share", "share of the parameters", scale={"zero": True}, axis={"orient": "top",
-                    "format": "~%", "tickCount": 4}),
+                "x": axis("share", "", scale={"zero": True}, axis={"orient": "top", "format": "~%",
+                    "tickCount": 4, "title": ["share of the", "parameters"]}),
                 "y": axis("layer", None, "nominal", sort=layers, axis=None),
                 "tooltip": [{"field": "layer"}, {"field": "parameters", "format": ","}, {"field": "share",
                     "format": ".1%"}],

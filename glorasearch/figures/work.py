@@ -26,7 +26,8 @@ def cost(facts: RunFacts) -> Figure | None:
         {"stage": stage, "seconds": own, "share": own / total, "text": took(own)} for stage, own in seconds.items()
     ]
     down = axis("stage", None, "nominal", sort=list(seconds))
-    across = axis("seconds", "seconds", scale={"zero": True}, axis={"tickCount": 6})
+    room = [0, 1.3 * max(seconds.values())]  # for the text beside the longest bar
+    across = axis("seconds", "seconds", scale={"domain": room, "nice": False}, axis={"tickCount": 6})
     hover = [{"field": "stage"}, {"field": "text", "title": "time"}, {"field": "share", "format": ".1%"}]
     layers = [
         {"mark": {"type": "bar", "height": 14}, "encoding": {"x": across, "tooltip": hover}},

@@ -46,6 +46,9 @@ def test_figures_have_the_recorded_numbers(undisturbed: Bench) -> None:
     cells = found["winner"].spec["data"]["values"]
     assert {(one["layer"], one["tensor"]): one["choice"] for one in cells} == dict(facts.pick.subnet.items())
 
+    shares = found["winner"].spec["hconcat"][1]["data"]["values"]
+    assert sum(one["parameters"] for one in shares) == facts.pick.parameters
+
     matrix = found["confusion"].spec["data"]["values"]
     assert sum(one["images"] for one in matrix) == tested.splits.test.images
     assert sum(one["images"] for one in matrix if one["class"] == one["prediction"]) == tested.correct.count

@@ -5,6 +5,7 @@ const place = document.getElementById("figures");
 const said = place?.querySelector("[role=status]");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const views = new Map();
+const NARROW = 480;
 let content = null, tag = null;
 
 function library() {
@@ -40,18 +41,29 @@ function frame(figure) {
   return found.querySelector(".drawing");
 }
 
+// What does not follow the width of its place: panels beside each other, cells of a fixed size, legends at the side.
+function narrowed(spec, width) {
+  if (width >= NARROW) return spec;
+  if (spec.facet) return { ...spec, columns: 1, spec: { ...spec.spec, width: width - 110 } };
+  const cell = (own) => ({ ...own, width: own.width?.step ? { step: Math.min(own.width.step, 26) } : 70 });
+  return spec.hconcat ? { ...spec, hconcat: spec.hconcat.map(cell), spacing: 6 } : spec;
+}
+
 async function draw(again = false) {
   if (!content) return;
-  const now = look(), config = { ...content.themes[now], background: "transparent" };
+  const now = look(), theme = { ...content.themes[now], background: "transparent" };
   for (const figure of content.figures) {
     const drawing = frame(figure), width = drawing.clientWidth;
     const state = JSON.stringify([now, width, figure.spec]);
     if (!again && views.get(figure.key)?.state === state) continue;
-    const spec = structuredClone(figure.spec);
+    const spec = narrowed(structuredClone(figure.spec), width);
+    const aside = { ...theme.legend, orient: "top", columns: 1 };
+    const config = width < NARROW ? { ...theme, legend: aside } : theme;
     const fitted = typeof spec.width === "number" && spec.width + 160 > width;
     if (fitted) spec.width = width;
-    // In Vega's specification: Vega-Lite warns of rows whose height is fixed, which stay as they are.
-    const fit = (vega) => (fitted ? { ...vega, autosize: { type: "fit-x", contains: "padding", resize: true } } : vega);
+    // In Vega's specification: Vega-Lite warns of rows whose height is fixed, which stay as they are. At the right there
+    // is room for the half of a last label.
+    const fit = (vega) => (fitted ? { ...vega, autosize: { type: "fit-x", contains: "padding", resize: true }, padding: { left: 5, top: 5, bottom: 5, right: 16 } } : vega);
     views.get(figure.key)?.view.finalize();
     const made = await window.vegaEmbed(drawing, spec, {
       mode: "vega-lite", patch: fit, config, ast: true, actions: false, defaultStyle: false, tooltip: { disableDefaultStyle: true, theme: now },
