@@ -12,6 +12,7 @@ from dashboards.pages.runs_page import FAST, SLOW
 from dashboards.pages.trial_page import picture
 from glorasearch.db import RunRecord
 from glorasearch.errors import GlorasearchError
+from glorasearch.quantities import about
 from glorasearch.runs.metric_rows import winner_rows
 from glorasearch.runs.output_rows import output_rows
 from glorasearch.runs.results import Results
@@ -43,7 +44,7 @@ def context(reader: Reader, record: RunRecord) -> dict[str, Any]:
         "stages": watched.stages,
         "workers": watched.workers,
         "live": FAST if watched.under_way else SLOW,
-        "facts": _facts(record),
+        "facts": _facts(watched),
         "search": search,
         "task": setting(record.config, "data", "task") or "classify",
         "fitness": fitness_name(recorded_fitness(record)),
@@ -116,15 +117,18 @@ def _points(one: Any) -> str:
     return f"{points(one.difference)} ({points(one.interval[0])} to {points(one.interval[1])})"
 
 
-def _facts(record: RunRecord) -> list[tuple[str, str]]:
-    """Settings that say what the run is."""
+def _facts(watched: Watched) -> list[tuple[str, str]]:
+    """Settings that say what the run is; of one under way the time that is left."""
+    record = watched.record
     named = (("Backbone", "backbone", "name"), ("Data", "data", "source"), ("Search space", "space", "name"))
     facts = [(label, setting(record.config, *place) or numbers.MISSING) for label, *place in named]
     asked = {"regress": "numbers of an image", "multilabel": "several labels an image"}
     if (task := setting(record.config, "data", "task")) in asked:
         facts.insert(2, ("Task", asked[task]))
     sampler = setting(record.config, "search", "sampler")
-    return [*facts, ("Sampler", sampler or numbers.MISSING), ("Seed", str(record.config.get("seed", numbers.MISSING)))]
+    left = [] if watched.seconds_left is None else [("Left", f"at most about {about(round(watched.seconds_left))}")]
+    seed = str(record.config.get("seed", numbers.MISSING))
+    return [*facts, ("Sampler", sampler or numbers.MISSING), ("Seed", seed), *left]
 
 
 def _best_first(search: Search | None) -> list[Outline]:

@@ -98,7 +98,8 @@ def headline(found: Watched) -> str:
     owner = f" by process {record.owner.pid} on {record.owner.host}" if record.owner is not None else ""
     state = f"{record.state}{owner if found.under_way else ''}"
     begun = f"began {age(record.created.isoformat())} ago"
-    return ", ".join((f"run {record.name}: {state}", begun, *measured))
+    left = [] if found.seconds_left is None else [f"at most about {about(round(found.seconds_left))} left"]
+    return ", ".join((f"run {record.name}: {state}", begun, *left, *measured))
 
 
 def scores_said(found: Watched) -> list[str]:

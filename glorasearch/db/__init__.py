@@ -7,6 +7,7 @@ from glorasearch.lazy import lazy_names
 if TYPE_CHECKING:
     from glorasearch.db.database import Database
     from glorasearch.db.engine import read_url, sqlite_url
+    from glorasearch.db.forecasts import ForecastStore
     from glorasearch.db.leases import Lease, Leases
     from glorasearch.db.process_identity import ProcessIdentity
     from glorasearch.db.progress import StageProgress, StageState
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Database",
+    "ForecastStore",
     "Lease",
     "Leases",
     "Metric",
@@ -42,6 +44,7 @@ __getattr__ = lazy_names(
     {
         "database": ("Database",),
         "engine": ("read_url", "sqlite_url"),
+        "forecasts": ("ForecastStore",),
         "leases": ("Lease", "Leases"),
         "process_identity": ("ProcessIdentity",),
         "progress": ("StageProgress", "StageState"),

@@ -174,6 +174,16 @@ class WorkerRow(Base):
     updated: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class ForecastRow(Base):
+    """How long one stage of a run takes, at most."""
+
+    __tablename__ = PREFIX + "forecasts"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "runs.id", ondelete="CASCADE"), primary_key=True)
+    stage: Mapped[str] = mapped_column(Name(64), primary_key=True)
+    seconds: Mapped[float] = mapped_column(Real)
+
+
 class RaceMemberRow(Base):
     """One model that was trained in a run's race, and its sums over the fold that it had not seen."""
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 
+from glorasearch.db import ForecastStore
 from glorasearch.errors import NonFiniteLossError
 from glorasearch.evaluation import probe
 from glorasearch.quantities import about
@@ -122,7 +123,9 @@ def forecast_later(session: Session, only: str | None = None) -> None:
 
     def say(seconds: float) -> None:
         session.on_step_seconds = None
-        for sentence in _made(session, only, ahead, seconds, batches * seconds / 3).sentences:
+        found = _made(session, only, ahead, seconds, batches * seconds / 3)
+        ForecastStore(session.runs.database).record(session.name, found.seconds)
+        for sentence in found.sentences:
             session.progress.say(sentence)
 
     session.on_step_seconds = say

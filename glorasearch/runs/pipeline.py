@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from glorasearch.db import RunState
+from glorasearch.db import ForecastStore, RunState
 from glorasearch.errors import RunError, reason
 from glorasearch.interrupts import is_interrupt
 from glorasearch.runs.checks import check_run
@@ -70,10 +70,13 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
         RunError: if a stage fails; what finished before it is kept.
     """
     check_run(session, only)
+    ahead: dict[str, float] = {}
     if session.device.startswith("cuda"):  # it would capture its step twice
         forecast_later(session, only)
     else:
-        for sentence in forecast(session, only).sentences:
+        found = forecast(session, only)
+        ahead = found.seconds
+        for sentence in found.sentences:
             session.progress.say(sentence)
     for name in session.config.report.baselines if only is None else ():
         if name not in session.baselines:
@@ -87,6 +90,7 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
         opened_telemetry(name, session.config.log, session.stored.configuration) as session.progress.observers,
         opened_curves(session.stored, endpoints(session.progress.observers)) as session.curves,
     ):
+        ForecastStore(runs.database).record(name, ahead)
         runs.set_state(name, RunState.RUNNING)
         for endpoint in endpoints(session.progress.observers):
             session.progress.say(f"metrics: {endpoint.address}")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from glorasearch.db import RunRecord, RunState, RunStore, StageProgress, StageState, WorkerRecord, WorkerStore
+from glorasearch.db import (
+    ForecastStore,
+    RunRecord,
+    RunState,
+    RunStore,
+    StageProgress,
+    StageState,
+    WorkerRecord,
+    WorkerStore,
+)
 from glorasearch.errors import RunNotFoundError, did_you_mean
 from glorasearch.runs.paths import public_name
 from glorasearch.runs.results import FormatResult
@@ -18,6 +27,8 @@ if TYPE_CHECKING:
 
 _UNITS: Final = {"search": "trials", "search:chance": "trials", "test": "models", "export": ""}
 """Stage → what it counts, where that is not steps."""
+_COUNTED: Final = ("train", "search")
+"""Stages whose one count is all that they do."""
 _STARTING: Final = 60.0
 """Seconds between the record of a run and the first heartbeat of its process, at most."""
 
@@ -71,6 +82,8 @@ class Watched:
     """In the order in which they run, those that wait at the end."""
     workers: tuple[WorkerRecord, ...] = ()
     """Those that evaluate candidates; after the search, as they were at its end."""
+    forecast: Mapping[str, float] = field(default_factory=dict)
+    """Stage → seconds that it takes, at most, as measured when the run began; all baselines are one stage."""
 
     @classmethod
     def read(cls, runs: RunStore, name: str) -> Watched:
@@ -86,7 +99,8 @@ class Watched:
                 f"there is no run {name!r}{did_you_mean(name, known)}; known are: {', '.join(known[-10:]) or 'none'}"
             )
         stages = _stages(record, {row.stage: row for row in runs.progress(name)})
-        return cls(record=record, stages=stages, workers=tuple(WorkerStore(runs.database).list(name)))
+        workers = tuple(WorkerStore(runs.database).list(name))
+        return cls(record=record, stages=stages, workers=workers, forecast=ForecastStore(runs.database).of(name))
 
     @property
     def under_way(self) -> bool:
@@ -106,6 +120,20 @@ class Watched:
         return max(running, key=lambda one: one.progress.started if one.progress else self.record.created, default=None)
 
     @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the run ends, at most; None where nothing is known.
+
+        The stage under way takes as long as its own count says, or what is left of its forecast where that is more;
+        the others what was forecast.
+        """
+        if not self.under_way or not self.forecast:
+            return None
+        groups: dict[str, list[WatchedStage]] = {}
+        for one in self.stages:
+            groups.setdefault(_group(one.stage), []).append(one)
+        return sum(_left(groups.get(stage, ()), seconds) for stage, seconds in self.forecast.items())
+
+    @property
     def best(self) -> str:
         """What is known of the best: of the race if there is one, else of the search."""
         notes = {one.stage: one.progress.note for one in self.stages if one.progress is not None}
@@ -121,12 +149,32 @@ class Watched:
             "under_way": self.under_way,
             "process": None if owner is None else {"host": owner.host, "pid": owner.pid},
             "created": record.created.isoformat(),
+            "seconds_left": self.seconds_left,
             **{key: setting(record.config, *place) for key, place in _NAMED.items()},
             "best": self.best,
             **scores(record),
             "workers": [asdict(one) | {"share": one.share} | _times(one) for one in self.workers],
             "stages": [stage.to_json() for stage in self.stages],
         }
+
+
+def _group(stage: str) -> str:
+    """The stage of a forecast that a stage, or a part of one, belongs to."""
+    return stage.partition(":")[0]
+
+
+def _left(stages: Sequence[WatchedStage], forecast: float) -> float:
+    """Seconds that the stages of one forecast still take."""
+    open_ones = [one for one in stages if one.state in (StageState.RUNNING, "waiting")]
+    if not open_ones:
+        return 0.0
+    own = 0.0
+    for one in open_ones:
+        counted = None if one.progress is None else one.progress.seconds_left(one.progress.updated)
+        if counted is not None and one.stage in _COUNTED:
+            return counted
+        own = max(own, counted or 0.0)
+    return max(own, forecast - sum(one.seconds for one in stages))
 
 
 def _times(worker: WorkerRecord) -> dict[str, str]:

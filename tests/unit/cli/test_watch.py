@@ -22,7 +22,7 @@ import pytest
 
 from glorasearch.cli.main import run as command_line
 from glorasearch.cli.watch_view import watch_view
-from glorasearch.db import RunState, RunStore, StageProgress, StageState, WorkerRecord, WorkerStore
+from glorasearch.db import ForecastStore, RunState, RunStore, StageProgress, StageState, WorkerRecord, WorkerStore
 from glorasearch.plain_console import PlainConsole
 from glorasearch.runs.live_progress import LiveProgress
 from glorasearch.runs.progress import Silent
@@ -185,6 +185,32 @@ def test_once_shows_it_and_ends(under_way: UnderWay, capsys: pytest.CaptureFixtu
     assert "export" in shown
     assert command_line([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["run"] == "tiny"
+
+
+def test_the_time_that_is_left_is_the_run_s(under_way: UnderWay, capsys: pytest.CaptureFixture[str]) -> None:
+    ForecastStore(under_way.url).record(
+        "tiny", {"pilot": 500.0, "train": 4_000.0, "search": 100.0, "refit": 50.0, "baseline": 20.0, "test": 10.0}
+    )
+    found = Watched.read(under_way.runs, "tiny")
+    train = next(one for one in found.stages if one.stage == "train").progress
+    assert train is not None
+    assert train.rate is not None
+    assert found.seconds_left == pytest.approx(60 / train.rate + 180)  # the pilot is over, train counts for itself
+    assert command_line(["watch", "--once", "--database", under_way.url]) == 0
+    assert re.search(r"began [0-9]+ s ago, at most about 3 min left", capsys.readouterr().out)
+    now = datetime.now(UTC)
+    under_way.runs.set_progress(
+        "tiny", StageProgress(stage="train", state=StageState.FINISHED, started=now, updated=now, done=100, total=100)
+    )
+    began = now - timedelta(seconds=30)
+    row = StageProgress(
+        stage="refit", state=StageState.RUNNING, started=began, updated=now, done=1, total=2, first_at=now
+    )
+    under_way.runs.set_progress("tiny", row)
+    left = Watched.read(under_way.runs, "tiny").seconds_left
+    assert left == pytest.approx(100 + (50 - 30) + 20 + 10)  # of the refit what is left of its forecast
+    under_way.end()
+    assert Watched.read(under_way.runs, "tiny").seconds_left is None
 
 
 def test_a_run_of_many_stages_fits_a_low_screen(under_way: UnderWay) -> None:

@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from glorasearch.db import (
+    ForecastStore,
     RaceMember,
     RaceStore,
     RunState,
@@ -53,6 +54,7 @@ PROGRESS = StageProgress(
 WORKER = WorkerRecord(
     number=0, host="gpu1", process=7, ready=True, tasks=3, busy=0.5, since=NOW, updated=NOW + timedelta(seconds=1)
 )
+FORECAST = {"train": 12.5, "baseline": 3.0}
 PARAMS = {"blocks.0.attn.qkv.B": "lora:8", "rate": 0.25}
 
 
@@ -72,6 +74,7 @@ def fill(url: str) -> None:
     RaceStore(url).record("run", [MEMBER])
     runs.set_progress("run", PROGRESS)
     WorkerStore(url).record("run", [WORKER])
+    ForecastStore(url).record("run", FORECAST)
 
 
 @pytest.mark.parametrize("path", sorted(REVISIONS.glob("*.sql")), ids=lambda path: path.stem)
@@ -105,6 +108,10 @@ def test_a_database_of_an_older_revision_is_upgraded_and_used(path: Path, tmp_pa
     assert workers.list("run") == ([WORKER] if path.stem >= "0010" else [])
     workers.record("run", [WORKER])
     assert workers.list("run") == [WORKER]
+    forecasts = ForecastStore(url)
+    assert forecasts.of("run") == (FORECAST if path.stem >= "0012" else {})
+    forecasts.record("run", FORECAST)
+    assert forecasts.of("run") == FORECAST
     with runs.lock("run"):
         runs.set_state("run", RunState.FINISHED)
 
