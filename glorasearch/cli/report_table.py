@@ -135,9 +135,8 @@ def _front(report: Report) -> str:
 
 def _worth(point: ParetoPoint) -> list[str]:
     """What a point of the front is worth and costs, beside its parameters."""
-    scales = {"training_flops": 1e-9}
     found = [
-        count(int(value)) if name == "bytes" else f"{scales.get(name, 1) * value:.3f}"
+        count(int(value)) if name == "bytes" else f"{1e-9 * value:.3g}" if name == "training_flops" else f"{value:.3f}"
         for name, value in point.objectives.items()
     ]
     return found or [percent(point.search_accuracy)]

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from glorasearch.export.card_formats import introduction, loading
 from glorasearch.export.example import example
@@ -14,6 +14,8 @@ from glorasearch.export.front_matter import front_matter
 from glorasearch.space import SUPPORT_TENSORS, Subnet, parse_choice
 from glorasearch.tasks.kinds import words_of
 
+MOST_OUTPUTS: Final = 50
+"""Labels or targets that the card has a row for."""
 _MERGED = (
     "A plain timm model: the adapters that were trained for its layers are merged into the weights. It has the "
     "architecture, the size and the speed of its backbone, and needs timm only."
@@ -55,7 +57,8 @@ def model_card(
         _reading(own.get("reading"), channels),
         {"multilabel": _SEVERAL, "regress": _NUMBERS}.get(task, ""),
         _temperature(own["metrics"], "sigmoid" if task == "multilabel" else "softmax"),
-        _section("Metrics", _table("metric", "value", _flat(own["metrics"]))),
+        _section("Metrics", _table("metric", "value", _flat(_whole(own["metrics"])))),
+        *(_outputs(own["metrics"], f"test_by_{output}", output) for output in ("target", "label")),
         _section("What can be said", "\n".join(f"- {_plain(statement)}" for statement in own["statements"])),
         _section("Choices", _choices(subnet)),
         _section("Provenance", _table("", "", _flat(own["provenance"]))),
@@ -97,6 +100,24 @@ def _temperature(metrics: Mapping[str, Any], function: str) -> str:
         return f"{text} they are probabilities."
     plain, tempered = errors
     return f"{text} their expected calibration error on the test split is {tempered:.3f}; as they are, {plain:.3f}."
+
+
+def _whole(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of all outputs together."""
+    return {name: value for name, value in metrics.items() if not name.startswith("test_by_")}
+
+
+def _outputs(metrics: Mapping[str, Any], key: str, output: str) -> str:
+    """The metrics of each target or label on the test images; none of very many."""
+    rows = metrics.get(key) or {}
+    if not 0 < len(rows) <= MOST_OUTPUTS:
+        return ""
+    columns = list(dict.fromkeys(name for values in rows.values() for name in values))
+    lines = [f"| {output} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, values in rows.items():
+        cells = (f"{values[column]:.6g}" if column in values else "" for column in columns)
+        lines.append(f"| {_cell(_plain(str(name)))} | {' | '.join(cells)} |")
+    return _section(f"Each {output}", "\n".join(lines))
 
 
 def _adapted(subnet: Subnet) -> str:

@@ -97,6 +97,11 @@ def test_every_folder_can_be_verified(exported: Bench, call: Call) -> None:
         code, out, _ = call("verify", str(exported.folder / name), *exported.place)
         assert (code, "outputs on" in out) == (0, True), name
         card = ModelCard.load(exported.folder / name / "README.md")
+        report = exported.report
+        rows = [f"| {one['name']} | {one['r2']:.4g} | {one['mae']:.4g} | " for one in report["by_target"]]
+        rows += [f"| {one['name']} | " for one in report["by_class"]]
+        assert all(row in card.content for row in rows), name
+        assert ("## Each target" in card.content) == bool(report["by_target"])
         if task_of(exported) == "regress":
             metrics = {one.metric_type for one in card.data.eval_results or ()}
             assert ("image-classification" in card.content, metrics >= {"mae", "rmse"}) == (False, True), name

@@ -128,3 +128,16 @@ def test_compare_and_runs_have_the_units(of_task: Bench, call: Call) -> None:
     regress = of_task.report["splits"]["task"] == "regress"
     out = call("compare", "tiny", *of_task.place)[1]
     assert ("test, MSE" in out, "test, %" in out) == (regress, not regress)
+
+
+def test_a_run_is_trained_longer(of_task: Bench, call: Call) -> None:
+    task = of_task.report["splits"]["task"]
+    sets = ("name=longer", "longer.run=tiny", "train.steps=45", "race.enabled=false", "refit.steps=5",
+            "report.baselines=[]")  # fmt: skip
+    code, out, err = call("run", "tiny", *(text for one in sets for text in ("--set", one)), "--json", *of_task.place)
+    assert (code, "15 steps more than the 30 of run 'tiny'" in err) == (0, True), err
+    longer = json.loads(out)
+    assert longer["splits"]["task"] == task
+    assert longer["splits"].get("standards") == of_task.report["splits"].get("standards")
+    code, out, _ = call("compare", "tiny", "longer", *of_task.place)
+    assert (code, "against" in out) == (0, True), "the same test images"

@@ -83,7 +83,22 @@ def metrics(session: Session, pick: Pick, tested: TestResult | None) -> dict[str
         values |= {} if tested.test_error is None else {"test_squared_error": tested.test_error}
         measured = {name: one.value for name, one in tested.metrics.items() if name != "top1"}
         values |= {f"test_{name}": round(value, DIGITS) for name, value in measured.items() if value is not None}
+        values |= _by_output(tested)
     return values
+
+
+def _by_output(tested: TestResult) -> dict[str, Any]:
+    """What is known of each target, in its own unit, or of each label; nothing of classes."""
+    if tested.by_target:
+        return {"test_by_target": {one.name: _digits(one.model_dump(exclude={"name"})) for one in tested.by_target}}
+    if tested.splits.task != "multilabel":
+        return {}
+    known = {"average_precision", "auc"}
+    return {"test_by_label": {one.name: _digits(one.model_dump(include=known)) for one in tested.by_class}}
+
+
+def _digits(values: dict[str, float | None]) -> dict[str, float]:
+    return {name: float(f"{value:.{DIGITS}g}") for name, value in values.items() if value is not None}
 
 
 def source_of(backbone: BackboneConfig) -> dict[str, Any]:
