@@ -128,7 +128,7 @@ class SeveralSteps:
         """A subnet for each step; `images` and `labels` hold theirs. Returns `(K, 2)`."""
         one = self._one
         table = torch.tensor([one._pool.codes(subnet) for subnet in subnets], dtype=torch.int32)
-        given = torch.tensor([rates.get(group, 0.0) for group in one._groups], dtype=self._rates.dtype)
+        given = torch.tensor([rates.get(group, 0.0) for group in one._groups], dtype=self._rates.dtype)[one._group_of]
         self._codes.copy_(step._pinned(table[:, None], one.device), non_blocking=True)
         self._rates.copy_(step._pinned(given, one.device), non_blocking=True)
         if one.device.type != "cuda":

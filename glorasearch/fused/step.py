@@ -71,7 +71,8 @@ class FusedStep:
         shape = (count, len(pool.layer_names), 5, CODE_WIDTH)
         self._codes = torch.zeros(shape, dtype=torch.int32, device=device)
         self._rates = torch.zeros(len(pool.segments), dtype=pool.flat.dtype, device=device)
-        self._groups = [segment.group for segment in pool.segments]
+        self._groups = tuple(dict.fromkeys(segment.group for segment in pool.segments))
+        self._group_of = torch.tensor([self._groups.index(segment.group) for segment in pool.segments])
         self._table = active_table(pool.segments, device)
         self.images: Tensor | None = None
         """The buffer from which the step reads its images, `(N, C, H, W)`; filling it directly saves a copy."""
@@ -160,7 +161,7 @@ class FusedStep:
         self._follow_mode()
 
     def _set_rates(self, rates: dict[str, float]) -> None:
-        given = torch.tensor([rates.get(group, 0.0) for group in self._groups], dtype=self._rates.dtype)
+        given = torch.tensor([rates.get(group, 0.0) for group in self._groups], dtype=self._rates.dtype)[self._group_of]
         self._rates.copy_(_pinned(given, self.device), non_blocking=True)
 
     def _do(self, captured: Captured, compute: Callable[[], None]) -> None:

@@ -26,6 +26,11 @@ from glorasearch.space import (
 SEEDS = st.integers(0, 2**32 - 1)
 
 
+def one_by_one(genes: list[Gene], rng: np.random.Generator) -> list[str]:
+    """Choices drawn one after the other, as recorded runs have drawn them."""
+    return [gene.choices[int(rng.integers(len(gene.choices)))] for gene in genes]
+
+
 @st.composite
 def spaces(draw: st.DrawFn) -> BoundSpace:
     """Small spaces with any budget; not all of them feasible."""
@@ -170,3 +175,26 @@ def test_draws_are_uniform() -> None:
     drawn = [sample(BOUND, rng)[gene.key] for _ in range(1_000)]
     for choice in gene.choices:
         assert drawn.count(choice) == pytest.approx(1_000 / len(gene.choices), rel=0.25)
+
+
+@settings(deadline=None)
+@given(
+    seed=SEEDS, before=st.integers(0, 3), probability=st.floats(0, 1), name=st.sampled_from(["glora_medium", "lean"])
+)
+def test_all_genes_at_once_are_drawn_as_one_after_the_other(
+    seed: int, before: int, probability: float, name: str
+) -> None:
+    """The same choices, and the generator is left in the same state, so that what follows is the same, too."""
+    space = SearchSpace.load(name).bind(known_layers("vit_tiny_patch16_224"))
+    one, other = (np.random.default_rng(seed) for _ in range(2))
+    for rng in (one, other):
+        rng.integers(7, size=before)  # half of a word may be left over
+    expected = space.subnet(one_by_one(list(space.genes), one))
+    assert sample(space, other) == expected
+    assert one.bit_generator.state == other.bit_generator.state
+
+    hits = (one.random(len(space.genes)) < probability).tolist()
+    genes = [gene for gene, hit in zip(space.genes, hits, strict=True) if hit]
+    child = expected.replace({gene.key: choice for gene, choice in zip(genes, one_by_one(genes, one), strict=True)})
+    assert mutate(space, expected, probability, other) == child
+    assert one.bit_generator.state == other.bit_generator.state
