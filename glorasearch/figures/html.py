@@ -18,7 +18,8 @@ _PAGE: Final = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ name }}: glorasearch</title>
 <style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:0 auto;padding:1rem;
 background:#fff;color:#1f2328}table{border-collapse:collapse;display:block;overflow-x:auto}td,th{padding:.3rem .8rem;
-text-align:left;border-bottom:1px solid #8886;overflow-wrap:anywhere}figcaption,small{opacity:.85}figure{margin:1rem 0}
+text-align:left;border-bottom:1px solid #8886;overflow-wrap:anywhere}table+table{margin-top:1rem}
+.n td,.n th{overflow-wrap:normal}figcaption,small{opacity:.85}figure{margin:1rem 0}
 svg{max-width:100%;height:auto}pre{overflow-x:auto}@media(prefers-color-scheme:dark){body{background:#16191d;
 color:#e6edf3}}</style></head><body><h1>{{ name }}</h1><p>{{ state }}{% if error %}: {{ error }}{% endif %}</p>
 {% for line in said %}<p>{{ line }}</p>{% endfor %}
@@ -26,7 +27,7 @@ color:#e6edf3}}</style></head><body><h1>{{ name }}</h1><p>{{ state }}{% if error
 {% for row in table %}<tr>{% for cell in row %}<td>{{ cell }}{% endfor %}</tr>{% endfor %}</table>{% endif %}
 {% if metrics %}<table><tr>{% for cell in metrics[0] %}<th>{{ cell }}{% endfor %}</tr>
 {% for row in metrics[1:] %}<tr>{% for cell in row %}<td>{{ cell }}{% endfor %}</tr>{% endfor %}</table>{% endif %}
-{% if outputs %}<table><tr>{% for cell in outputs[0] %}<th>{{ cell }}{% endfor %}</tr>
+{% if outputs %}<table class="n"><tr>{% for cell in outputs[0] %}<th>{{ cell }}{% endfor %}</tr>
 {% for row in outputs[1:] %}<tr>{% for cell in row %}<td>{{ cell }}{% endfor %}</tr>{% endfor %}</table>{% endif %}
 {% for figure in figures %}<figure><h2>{{ figure.title }}</h2><div id="{{ figure.key }}"></div>
 <figcaption>{{ figure.caption }}</figcaption></figure>{% endfor %}

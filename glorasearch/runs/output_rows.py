@@ -15,7 +15,7 @@ def output_rows(found: Report | TestResult) -> list[tuple[str, ...]]:
             LABELS["r2"],
             LABELS["mae"],
             LABELS["rmse"],
-            "deviation of the training images",
+            "deviation in training",
         )
         return [
             heading,
