@@ -110,7 +110,7 @@ def machine() -> dict[str, Any]:
         "bf16_peak_flops": peak_of(_gpu_name()),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {name: version for name in PACKAGES if (version := _version(name)) is not None},
     }
 
 
@@ -144,6 +144,13 @@ def finish(rows: Iterable[Row], options: argparse.Namespace, **more: Any) -> lis
 def json_option(parser: argparse.ArgumentParser) -> None:
     """`--json PATH`."""
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows to this file")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # a machine for measuring need not have all of them
+        return None
 
 
 def _cpu_name() -> str:
