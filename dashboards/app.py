@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
 from collections.abc import Collection
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -14,10 +16,11 @@ from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
 from dashboards.doors import guarded, names_of_this_machine, read_only
+from dashboards.optuna_view import RunsView
 from dashboards.pages import make_pages
 from dashboards.tokens import check_token, locked
-from glorasearch.db import SummarisingStorage
 from glorasearch.errors import InputError
+from glorasearch.figures import library
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +34,7 @@ _THREADS: Final = 8
 _POLL_SECONDS: Final = 1.0
 _OPTUNAS: Final = ("dashboard", "api", "static", "csv", "artifacts", "favicon.ico")
 """First parts of the paths that are Optuna's; all others are the pages'."""
+_STUDY: Final = re.compile(r"(/api/studies/)([0-9]{1,18})(?=/|$)")
 
 
 class DashboardServer:
@@ -90,10 +94,14 @@ def make_app(
     """
     from optuna_dashboard import wsgi
 
-    optunas, pages = wsgi(SummarisingStorage(database_url)), make_pages(database_url, folder)
+    view = RunsView(database_url)
+    optunas, pages = wsgi(view), make_pages(database_url, folder)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        first = environ.get("PATH_INFO", "").lstrip("/").partition("/")[0]
+        path = environ.get("PATH_INFO", "")
+        first = path.lstrip("/").partition("/")[0]
+        if first == "api":
+            environ["PATH_INFO"] = _STUDY.sub(lambda found: f"{found[1]}{view.begun(int(found[2]))}", path)
         found: WSGIApplication = optunas if first in _OPTUNAS else pages
         return found(environ, start_response)
 
@@ -125,4 +133,11 @@ def make_server(
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"the dashboard cannot listen on {host}:{port}: {reason}; choose another port") from error
+    threading.Thread(target=_make_library, name="vega", daemon=True).start()
     return DashboardServer(application, listener)
+
+
+def _make_library() -> None:
+    """Have the script that draws figures made before the first page asks for it; a failure is that page's to say."""
+    with suppress(Exception):
+        library()

@@ -1,0 +1,206 @@
+"""The database as Optuna's dashboard is shown it: every run from its first second, with a note of how far it is."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from optuna.study import StudyDirection
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import URL, select
+
+from dashboards.pages.numbers import MISSING
+from dashboards.pages.reading import Reader
+from dashboards.pages.runs_page import RunLine, context
+from glorasearch.db import SummarisingStorage
+from glorasearch.db.models import RunRow, table_of
+from glorasearch.db.objective_names import METRIC_NAMES, objective_names
+from glorasearch.quantities import took
+from glorasearch.runs.watched import recorded_fitness
+from glorasearch.search.trials import direction
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+_FIRST: Final = 1_000_000_000
+"""Studies of runs whose search has not begun have the id of the run and this: beyond those of all others."""
+_KEPT_SECONDS: Final = 1.0
+"""For so long what was read of the runs is shown: a page asks for it in several requests."""
+_NOTE: Final = ("dashboard:note_ver", "dashboard:note_str:0")
+"""Optuna's system attributes of the note of a study."""
+_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
+_runs = table_of(RunRow)
+
+
+class RunsView(SummarisingStorage):
+    """The summarising view, with a study for every run, a state beside each name, and a note. Nothing is written.
+
+    A run whose search has not begun is a study without trials; `begun` says which study it has become.
+    """
+
+    def __init__(self, database_url: str | URL) -> None:
+        super().__init__(database_url)
+        self._reader = Reader(database_url)
+        self._reading = threading.Lock()
+        self._read: tuple[float, dict[str, RunLine], dict[int, str]] = (-1.0, {}, {})
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        """All studies by id, and then the runs whose search has not begun; each run with its state and its note."""
+        lines, ids = self._lines()
+        found = super().get_all_studies()
+        known = {study.study_name for study in found}
+        for study in found:
+            if study.study_name in lines:
+                study.system_attrs = _noted(study.system_attrs, lines[study.study_name])
+                study.study_name = _titled(lines[study.study_name])
+        for run_id, name in sorted(ids.items()):
+            if name in lines and name not in known:
+                found.append(_waiting(_FIRST + run_id, lines[name]))
+        return found
+
+    def begun(self, study_id: int) -> int:
+        """The study of a run whose search has begun since its page was opened; other ids as they are."""
+        name = self._lines()[1].get(study_id - _FIRST)
+        if name is None:
+            return study_id
+        try:
+            return self.get_study_id_from_name(name)
+        except KeyError:
+            return study_id
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        """The name of a study."""
+        line = self._waiting_line(study_id)
+        return super().get_study_name_from_id(study_id) if line is None else line.record.name
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """The id of the study of that name."""
+        try:
+            return super().get_study_id_from_name(study_name)
+        except KeyError:
+            for run_id, name in self._lines()[1].items():
+                if name == study_name:
+                    return _FIRST + run_id
+            raise
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        """Whether each objective is minimised or maximised."""
+        line = self._waiting_line(study_id)
+        return super().get_study_directions(study_id) if line is None else _directions(line)
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """The user attributes."""
+        return super().get_study_user_attrs(study_id) if self._waiting_line(study_id) is None else {}
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """The system attributes (Optuna's), with the note."""
+        line = self._waiting_line(study_id)
+        if line is not None:
+            return _waiting(study_id, line).system_attrs
+        attrs = super().get_study_system_attrs(study_id)
+        found = self._lines()[0].get(super().get_study_name_from_id(study_id))
+        return attrs if found is None else _noted(attrs, found)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """The summaries of a study's trials by number."""
+        return [] if self._waiting_line(study_id) is not None else super().get_all_trials(study_id, deepcopy, states)
+
+    def _waiting_line(self, study_id: int) -> RunLine | None:
+        """The run that a study without trials stands for."""
+        if study_id < _FIRST:
+            return None
+        lines, ids = self._lines()
+        return lines.get(ids.get(study_id - _FIRST, ""))
+
+    def _lines(self) -> tuple[dict[str, RunLine], dict[int, str]]:
+        """Name → line in the list of runs, and id → name."""
+        with self._reading:
+            until, lines, ids = self._read
+            if time.monotonic() >= until:
+                lines = {line.record.name: line for line in context(self._reader)["lines"]}
+                with self.database.read() as connection:
+                    ids = {row.id: row.name for row in connection.execute(select(_runs.c.id, _runs.c.name))}
+                self._read = (time.monotonic() + _KEPT_SECONDS, lines, ids)
+            return lines, ids
+
+
+def _waiting(study_id: int, line: RunLine) -> FrozenStudy:
+    directions = _directions(line)
+    names = objective_names({"search": line.record.config.get("search")}, len(directions))
+    attrs = {} if names is None else {METRIC_NAMES: names}
+    return FrozenStudy(
+        study_name=_titled(line),
+        direction=None,
+        directions=directions,
+        user_attrs={},
+        system_attrs=_noted(attrs, line),
+        study_id=study_id,
+    )
+
+
+def _directions(line: RunLine) -> list[StudyDirection]:
+    search = line.record.config.get("search")
+    named = search.get("objectives") if isinstance(search, dict) and search.get("sampler") == "nsga2" else None
+    try:
+        return [direction(name) for name in named or [recorded_fitness(line.record)]]
+    except (KeyError, TypeError, ValueError):  # of another version
+        return [StudyDirection.MAXIMIZE]
+
+
+def _titled(line: RunLine) -> str:
+    """The name of a run and how it stands, as in the list."""
+    return f"{line.record.name} · {_stage(line) or line.record.state}"
+
+
+def _stage(line: RunLine) -> str:
+    """What is under way: `train 40/400 steps`."""
+    if line.current is None or line.current.progress is None:
+        return ""
+    row = line.current.progress
+    return f"{line.current.stage} {row.done:,}/{row.total:,} {line.current.unit}".strip() if row.total else row.stage
+
+
+def _noted(attrs: dict[str, Any], line: RunLine) -> dict[str, Any]:
+    """System attributes with the note; one that somebody has written stands below it."""
+    version, text = _NOTE
+    prefix = text.removesuffix("0")
+    theirs = [attrs[key] for key in sorted((key for key in attrs if key.startswith(prefix)), key=_place)]
+    others = {key: value for key, value in attrs.items() if not key.startswith(prefix)}
+    return others | {version: int(time.time()), text: "\n\n---\n\n".join(filter(None, [_note(line), "".join(theirs)]))}
+
+
+def _place(key: str) -> int:
+    last = key.rpartition(":")[2]
+    return int(last) if last.isdecimal() else 0
+
+
+def _note(line: RunLine) -> str:
+    record = line.record
+    address = f"/runs/{quote(record.name, safe='')}"
+    age = took(max(0.0, (datetime.now(UTC) - record.created).total_seconds()))
+    rows = {
+        "State": record.state if not record.error else f"{record.state}: {record.error}",
+        "Stage": _stage(line) or (f"{[*record.stages][-1]}, finished" if record.stages else MISSING),
+        "Age": age,
+        "Backbone": line.backbone or MISSING,
+        "Data": line.data or MISSING,
+        "Search space": line.space or MISSING,
+        "Best score": f"{line.best} ({recorded_fitness(record)})" if line.best else MISSING,
+    }
+    table = "\n".join(f"| {key} | {_plain(str(value))} |" for key, value in rows.items())
+    return (
+        f"| Run | {_plain(record.name)} |\n|---|---|\n{table}\n\n"
+        f"[The page of the run]({address}): its stages, figures, race and winner. [All runs](/runs)"
+    )
+
+
+def _plain(text: str) -> str:
+    """Text as Markdown that has no meaning of its own."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
