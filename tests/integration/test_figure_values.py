@@ -79,7 +79,7 @@ def test_the_race_has_the_sums_of_its_trainings(figures: dict[str, Figure], data
     assert sorted({one["folds"] for one in found}) == [1, 3]
     for one in found:
         correct, images, folds = expected[one["candidate"]]
-        assert (one["accuracy"], one["folds"]) == (pytest.approx(correct / images), folds)
+        assert (one["score"], one["folds"]) == (pytest.approx(correct / images), folds)
         interval = binomtest(correct, images).proportion_ci(method="wilson")
         assert (one["low"], one["high"]) == (pytest.approx(interval.low), pytest.approx(interval.high))
 
@@ -96,7 +96,7 @@ def test_inherited_scores_are_those_of_the_trials(figures: dict[str, Figure], da
             for label in (name for name in alone if name.startswith(f"{one['name']} at {one['rate']:g}")):
                 expected.add((label, round(trial["correct"] / trial["total"], 9), round(alone[label], 9)))
     found = {
-        (one["candidate"], round(one["inherited"], 9), round(one["accuracy"], 9)) for one in rows(figures["inherited"])
+        (one["candidate"], round(one["inherited"], 9), round(one["score"], 9)) for one in rows(figures["inherited"])
     }
     assert found == expected
     assert len(found) >= 4
