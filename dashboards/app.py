@@ -34,7 +34,7 @@ _THREADS: Final = 8
 _POLL_SECONDS: Final = 1.0
 _OPTUNAS: Final = ("dashboard", "api", "static", "csv", "artifacts", "favicon.ico")
 """First parts of the paths that are Optuna's; all others are the pages'."""
-_STUDY: Final = re.compile(r"(/api/studies/)([0-9]{1,18})(?=/|$)")
+_STUDY: Final = re.compile(r"(/(?:api/studies|csv|dashboard/studies)/)([0-9]{1,18})(?=/|$)")
 
 
 class DashboardServer:
@@ -100,8 +100,11 @@ def make_app(
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         first = path.lstrip("/").partition("/")[0]
-        if first == "api":
-            environ["PATH_INFO"] = _STUDY.sub(lambda found: f"{found[1]}{view.begun(int(found[2]))}", path)
+        now = _STUDY.sub(lambda found: f"{found[1]}{view.begun(int(found[2]))}", path)
+        if now != path and first == "dashboard":
+            start_response("307 Temporary Redirect", [("Location", now), ("Content-Length", "0")])
+            return []
+        environ["PATH_INFO"] = now
         found: WSGIApplication = optunas if first in _OPTUNAS else pages
         return found(environ, start_response)
 

@@ -33,6 +33,15 @@ _KEPT_SECONDS: Final = 1.0
 """For so long what was read of the runs is shown: a page asks for it in several requests."""
 _NOTE: Final = ("dashboard:note_ver", "dashboard:note_str:0")
 """Optuna's system attributes of the note of a study."""
+_PICTURES: Final = (
+    ("search", "winner", "The winner, gene by gene"),
+    ("search", "front", "Score against parameters"),
+    ("search", "time", "The search over time"),
+    ("search", "survival", "Which choices survive"),
+    ("race", "race", "The race"),
+    ("train", "losses", "Losses"),
+)
+"""Stage from which on there is something to see, key of the figure, and what is read where it is not drawn."""
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
 _runs = table_of(RunRow)
 
@@ -187,7 +196,7 @@ def _note(line: RunLine) -> str:
     age = took(max(0.0, (datetime.now(UTC) - record.created).total_seconds()))
     rows = {
         "State": record.state if not record.error else f"{record.state}: {record.error}",
-        "Stage": _stage(line) or (f"{[*record.stages][-1]}, finished" if record.stages else MISSING),
+        "Stage": _stage(line) or line.halted or (f"{[*record.stages][-1]}, finished" if record.stages else MISSING),
         "Age": age,
         "Backbone": line.backbone or MISSING,
         "Data": line.data or MISSING,
@@ -195,9 +204,15 @@ def _note(line: RunLine) -> str:
         "Best score": f"{line.best} ({recorded_fitness(record)})" if line.best else MISSING,
     }
     table = "\n".join(f"| {key} | {_plain(str(value))} |" for key, value in rows.items())
+    under_way = "" if line.current is None else line.current.stage
+    drawn = "".join(
+        f"\n\n[![{title}]({address}/figures/{key}.svg)]({address})"
+        for stage, key, title in _PICTURES
+        if stage in record.stages or stage == under_way
+    )
     return (
         f"| Run | {_plain(record.name)} |\n|---|---|\n{table}\n\n"
-        f"[The page of the run]({address}): its stages, figures, race and winner. [All runs](/runs)"
+        f"[The page of the run]({address}): its stages, figures, race and winner. [All runs](/runs){drawn}"
     )
 
 

@@ -1,16 +1,35 @@
-"""The figures of a run as JSON, for the browser to draw."""
+"""The figures of a run as JSON, for the browser to draw, and as pictures, for pages that are not ours."""
 
 from __future__ import annotations
 
 import json
 import threading
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 from urllib.parse import quote
 
 from dashboards.pages.reading import Reader
 from glorasearch.db import RunRecord, WorkerStore
 from glorasearch.errors import GlorasearchError
-from glorasearch.figures import RunFacts, figures_of, theme
+from glorasearch.figures import Figure, RunFacts, draw, figures_of, theme
+
+_NOTHING: Final = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" width="560" height="32" viewBox="0 0 560 32" role="img">'
+    b'<text x="4" y="21" font-family="sans-serif" font-size="13" fill="#6f6f6f">Nothing of this is recorded yet.</text>'
+    b"</svg>"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The figures of a run in one of its states."""
+
+    state: Any
+    figures: dict[str, Figure]
+    content: bytes
+    """As JSON."""
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    """Key → SVG, of those that were asked for."""
 
 
 class Figures:
@@ -19,22 +38,36 @@ class Figures:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._workers = WorkerStore(reader.database)
-        self._kept: dict[str, tuple[Any, bytes]] = {}
+        self._kept: dict[str, _Kept] = {}
         self._lock = threading.Lock()
 
     def of(self, record: RunRecord) -> bytes:
         """`{"figures": [...], "themes": {...}}`; an empty list, with the reason, if the run cannot be read."""
+        with self._lock:
+            return self._now(record).content
+
+    def picture(self, record: RunRecord, key: str) -> bytes:
+        """A figure as SVG, on white; one that says so where the run has no data for it."""
+        with self._lock:
+            kept = self._now(record)
+            figure = kept.figures.get(key)
+            if figure is None:
+                return _NOTHING
+            if key not in kept.pictures:
+                kept.pictures[key] = draw(figure, "svg")
+            return kept.pictures[key]
+
+    def _now(self, record: RunRecord) -> _Kept:
         search = self._reader.search(record)
         done = 0 if search is None else sum(one.finished is not None for one in search.trials)
         workers = max((one.updated for one in self._workers.list(record.name)), default=None)
-        key = (record.updated, record.state, done, workers)
-        with self._lock:
-            found = self._kept.get(record.name)
-            if found is None or found[0] != key:
-                found = self._kept[record.name] = (key, self._make(record))
-            return found[1]
+        state = (record.updated, record.state, done, workers)
+        found = self._kept.get(record.name)
+        if found is None or found.state != state:
+            found = self._kept[record.name] = self._make(record, state)
+        return found
 
-    def _make(self, record: RunRecord) -> bytes:
+    def _make(self, record: RunRecord, state: Any) -> _Kept:
         def link(number: int) -> str:
             return f"/runs/{quote(record.name, safe='')}/trials/{number}"
 
@@ -49,4 +82,4 @@ class Figures:
             "problem": problem,
             "themes": {"light": theme("light"), "dark": theme("dark")},
         }
-        return json.dumps(content).encode()
+        return _Kept(state, {one.key: one for one in drawn}, json.dumps(content).encode())

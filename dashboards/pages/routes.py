@@ -15,7 +15,7 @@ from dashboards.pages.files import FILES, read_file
 from dashboards.pages.reading import Reader
 from dashboards.pages.render import ASSETS, asset, render
 from glorasearch.errors import GlorasearchError, did_you_mean
-from glorasearch.figures import library
+from glorasearch.figures import KEYS, library
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,7 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+_OF_PICTURES: Final = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 LIBRARY: Final = "vega.js"
 _HTML: Final = "text/html; charset=utf-8"
 _log = logging.getLogger(__name__)
@@ -48,6 +49,9 @@ def make_pages(database_url: str | URL, folder: Path | None = None) -> WSGIAppli
     app.route("/runs/<name>/trials/<n:int>", callback=lambda name, n: _trial(reader, name, n))
     figures = Figures(reader)
     app.route("/runs/<name>/figures.json", callback=lambda name: _figures(reader, figures, name))
+    app.route(
+        "/runs/<name>/figures/<key:re:[a-z-]+>.svg", callback=lambda name, key: _drawn(reader, figures, name, key)
+    )
     app.route("/runs/<name>/files/<file>", callback=lambda name, file: _file(reader, name, file))
     app.route("/compare", callback=lambda: _compare(reader))
     app.route("/assets/<name>", callback=_asset)
@@ -61,9 +65,9 @@ def _page(values: dict[str, Any], template: str) -> Any:
     return _tagged(render(template, **values), _HTML)
 
 
-def _tagged(body: bytes, kind: str) -> Any:
+def _tagged(body: bytes, kind: str, policy: str = POLICY) -> Any:
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
+    headers = {"ETag": tag, "Content-Security-Policy": policy, "Cache-Control": "no-cache"}
     if tag in bottle.request.headers.get("If-None-Match", ""):
         return bottle.HTTPResponse(status=304, headers=headers)
     return bottle.HTTPResponse(body, headers=headers | {"Content-Type": kind})
@@ -90,6 +94,13 @@ def _trial(reader: Reader, name: str, number: int) -> Any:
 def _figures(reader: Reader, figures: Figures, name: str) -> Any:
     record = reader.record(_text(name))
     return _no_run(reader, _text(name)) if record is None else _tagged(figures.of(record), "application/json")
+
+
+def _drawn(reader: Reader, figures: Figures, name: str, key: str) -> Any:
+    record = reader.record(_text(name))
+    if record is None or key not in KEYS:
+        return _no_run(reader, _text(name)) if record is None else _missing(f"There is no figure {key}.", [])
+    return _tagged(figures.picture(record, key), "image/svg+xml; charset=utf-8", _OF_PICTURES)
 
 
 def _compare(reader: Reader) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote, urlsplit
 
 import pytest
 from optuna.study import StudyDirection
@@ -87,3 +89,36 @@ def test_a_note_that_somebody_wrote_stands_below_ours(database: Database) -> Non
     assert attrs["dashboard:note_str:0"].endswith("\n\n---\n\nkeep this")
     assert "dashboard:note_str:1" not in attrs
     assert storage.get_study_system_attrs(study_id)["dashboard:note_str:0"] == "keep "
+
+
+def test_the_stage_of_a_failed_run_is_the_one_that_failed(database: Database, address: str) -> None:
+    runs, now = RunStore(database), datetime.now(UTC)
+    runs.set_progress(EVIL, StageProgress(stage="pilot", state=StageState.FINISHED, started=now, updated=now))
+    runs.set_stage(EVIL, "pilot", {})
+    later = StageProgress(stage="train", state=StageState.FAILED, started=datetime.now(UTC), updated=datetime.now(UTC))
+    runs.set_progress(EVIL, later)
+    runs.set_state(EVIL, RunState.FAILED, "out of memory")
+    (listed,) = get(address, "/api/studies")["study_summaries"]
+    note = get(address, f"/api/studies/{listed['study_id']}?after=0")["note"]["body"]
+    assert "| State | failed: out of memory |" in note
+    assert "| Stage | train, failed |" in note
+
+
+def test_what_a_run_was_called_before_its_search_leads_to_its_study(database: Database, address: str) -> None:
+    (listed,) = get(address, "/api/studies")["study_summaries"]
+    storage = TrialStorage(database)
+    study_id = storage.create_new_study([StudyDirection.MINIMIZE], EVIL)
+    waiting = listed["study_id"]
+    with urllib.request.urlopen(f"{address}/dashboard/studies/{waiting}/trials") as response:
+        assert urlsplit(response.url).path == f"/dashboard/studies/{study_id}/trials"
+    with urllib.request.urlopen(f"{address}/csv/{waiting}") as response:
+        assert response.status == 200
+
+
+def test_a_figure_without_data_says_so_and_an_unknown_one_is_not_found(address: str) -> None:
+    place = f"{address}/runs/{quote(EVIL)}/figures"
+    with urllib.request.urlopen(f"{place}/front.svg") as response:
+        assert response.headers["Content-Type"].startswith("image/svg+xml")
+        assert b"Nothing of this is recorded yet." in response.read()
+    with pytest.raises(HTTPError, match="404"):
+        urllib.request.urlopen(f"{place}/fronts.svg")
