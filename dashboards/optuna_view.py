@@ -206,7 +206,7 @@ def _note(line: RunLine) -> str:
     table = "\n".join(f"| {key} | {_plain(str(value))} |" for key, value in rows.items())
     under_way = "" if line.current is None else line.current.stage
     drawn = "".join(
-        f"\n\n[![{title}]({address}/figures/{key}.svg)]({address})"
+        f"\n\n[![{title}]({address}/figures/{key}.png)]({address})"
         for stage, key, title in _PICTURES
         if stage in record.stages or stage == under_way
     )

@@ -13,11 +13,21 @@ from glorasearch.db import RunRecord, WorkerStore
 from glorasearch.errors import GlorasearchError
 from glorasearch.figures import Figure, RunFacts, draw, figures_of, theme
 
-_NOTHING: Final = (
-    b'<svg xmlns="http://www.w3.org/2000/svg" width="560" height="32" viewBox="0 0 560 32" role="img">'
-    b'<text x="4" y="21" font-family="sans-serif" font-size="13" fill="#6f6f6f">Nothing of this is recorded yet.</text>'
-    b"</svg>"
+_NOTHING: Final = Figure(
+    key="nothing",
+    title="Nothing",
+    caption="Said in place of a figure that a run has no data for.",
+    spec={
+        "width": 420,
+        "height": 24,
+        "view": {"stroke": None},
+        "data": {"values": [{"said": "Nothing of this is recorded yet."}]},
+        "mark": {"type": "text", "fontSize": 13},
+        "encoding": {"text": {"field": "said"}},
+    },
 )
+_SCALE: Final = 1.5
+"""Pixels of a picture for each of the figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +39,7 @@ class _Kept:
     content: bytes
     """As JSON."""
     pictures: dict[str, bytes] = field(default_factory=dict)
-    """Key → SVG, of those that were asked for."""
+    """Key → PNG, of those that were asked for."""
 
 
 class Figures:
@@ -47,14 +57,14 @@ class Figures:
             return self._now(record).content
 
     def picture(self, record: RunRecord, key: str) -> bytes:
-        """A figure as SVG, on white; one that says so where the run has no data for it."""
+        """A figure as PNG, on white; one that says so where the run has no data for it.
+
+        Not as SVG: the fonts of who looks are wider than those by which it is laid out, and labels are cut off.
+        """
         with self._lock:
             kept = self._now(record)
-            figure = kept.figures.get(key)
-            if figure is None:
-                return _NOTHING
             if key not in kept.pictures:
-                kept.pictures[key] = draw(figure, "svg")
+                kept.pictures[key] = draw(kept.figures.get(key, _NOTHING), scale=_SCALE)
             return kept.pictures[key]
 
     def _now(self, record: RunRecord) -> _Kept:

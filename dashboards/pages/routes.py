@@ -27,7 +27,6 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-_OF_PICTURES: Final = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 LIBRARY: Final = "vega.js"
 _HTML: Final = "text/html; charset=utf-8"
 _log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def make_pages(database_url: str | URL, folder: Path | None = None) -> WSGIAppli
     figures = Figures(reader)
     app.route("/runs/<name>/figures.json", callback=lambda name: _figures(reader, figures, name))
     app.route(
-        "/runs/<name>/figures/<key:re:[a-z-]+>.svg", callback=lambda name, key: _drawn(reader, figures, name, key)
+        "/runs/<name>/figures/<key:re:[a-z-]+>.png", callback=lambda name, key: _drawn(reader, figures, name, key)
     )
     app.route("/runs/<name>/files/<file>", callback=lambda name, file: _file(reader, name, file))
     app.route("/compare", callback=lambda: _compare(reader))
@@ -65,9 +64,9 @@ def _page(values: dict[str, Any], template: str) -> Any:
     return _tagged(render(template, **values), _HTML)
 
 
-def _tagged(body: bytes, kind: str, policy: str = POLICY) -> Any:
+def _tagged(body: bytes, kind: str) -> Any:
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Content-Security-Policy": policy, "Cache-Control": "no-cache"}
+    headers = {"ETag": tag, "Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
     if tag in bottle.request.headers.get("If-None-Match", ""):
         return bottle.HTTPResponse(status=304, headers=headers)
     return bottle.HTTPResponse(body, headers=headers | {"Content-Type": kind})
@@ -100,7 +99,7 @@ def _drawn(reader: Reader, figures: Figures, name: str, key: str) -> Any:
     record = reader.record(_text(name))
     if record is None or key not in KEYS:
         return _no_run(reader, _text(name)) if record is None else _missing(f"There is no figure {key}.", [])
-    return _tagged(figures.picture(record, key), "image/svg+xml; charset=utf-8", _OF_PICTURES)
+    return _tagged(figures.picture(record, key), "image/png")
 
 
 def _compare(reader: Reader) -> Any:

@@ -5,13 +5,16 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 
+import numpy as np
 import pytest
 from optuna.study import StudyDirection
+from PIL import Image
 
 from dashboards import make_server
 from dashboards.optuna_view import RunsView
@@ -117,8 +120,10 @@ def test_what_a_run_was_called_before_its_search_leads_to_its_study(database: Da
 
 def test_a_figure_without_data_says_so_and_an_unknown_one_is_not_found(address: str) -> None:
     place = f"{address}/runs/{quote(EVIL)}/figures"
-    with urllib.request.urlopen(f"{place}/front.svg") as response:
-        assert response.headers["Content-Type"].startswith("image/svg+xml")
-        assert b"Nothing of this is recorded yet." in response.read()
+    with urllib.request.urlopen(f"{place}/front.png") as response:
+        assert response.headers["Content-Type"] == "image/png"
+        picture = Image.open(BytesIO(response.read()))
+    assert picture.size[0] > 600
+    assert 0 < np.mean(np.asarray(picture.convert("L")) < 128) < 0.1
     with pytest.raises(HTTPError, match="404"):
-        urllib.request.urlopen(f"{place}/fronts.svg")
+        urllib.request.urlopen(f"{place}/fronts.png")
