@@ -34,7 +34,8 @@ _THREADS: Final = 8
 _POLL_SECONDS: Final = 1.0
 _OPTUNAS: Final = ("dashboard", "api", "static", "csv", "artifacts", "favicon.ico")
 """First parts of the paths that are Optuna's; all others are the pages'."""
-_STUDY: Final = re.compile(r"(/(?:api/studies|csv|dashboard/studies)/)([0-9]{1,18})(?=/|$)")
+_STUDY: Final = re.compile(r"(/(?:api|dashboard)/studies/|/csv/)([0-9]{1,18})(?=/|$)")
+"""The paths of Optuna's that are of one study."""
 
 
 class DashboardServer:
@@ -94,19 +95,26 @@ def make_app(
     """
     from optuna_dashboard import wsgi
 
-    view = RunsView(database_url)
-    optunas, pages = wsgi(view), make_pages(database_url, folder)
+    view = RunsView(database_url, folder)
+    optunas: WSGIApplication = wsgi(view)
+    pages = make_pages(database_url, folder)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         first = path.lstrip("/").partition("/")[0]
-        now = _STUDY.sub(lambda found: f"{found[1]}{view.begun(int(found[2]))}", path)
-        if now != path and first == "dashboard":
-            start_response("307 Temporary Redirect", [("Location", now), ("Content-Length", "0")])
+        if first not in _OPTUNAS:
+            return pages(environ, start_response)
+        asked = _STUDY.match(path)
+        if asked is None:
+            return optunas(environ, start_response)
+        study_id = view.begun(int(asked[2]))
+        begun = f"{asked[1]}{study_id}{path[asked.end() :]}"
+        if first == "dashboard" and begun != path:
+            start_response("302 Found", [("Location", begun), ("Content-Length", "0")])
             return []
-        environ["PATH_INFO"] = now
-        found: WSGIApplication = optunas if first in _OPTUNAS else pages
-        return found(environ, start_response)
+        environ["PATH_INFO"] = begun
+        with view.asked(study_id):
+            return optunas(environ, start_response)
 
     reading = read_only(application)
     inner = reading if token is None else locked(reading, token)

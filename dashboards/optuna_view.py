@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import threading
 import time
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -14,18 +16,20 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, select
 
+from dashboards.pages.figures_page import Figures
 from dashboards.pages.numbers import MISSING
 from dashboards.pages.reading import Reader
 from dashboards.pages.runs_page import RunLine, context
-from glorasearch.db import SummarisingStorage
+from glorasearch.db import RunRecord, RunState, StageState, SummarisingStorage
 from glorasearch.db.models import RunRow, table_of
 from glorasearch.db.objective_names import METRIC_NAMES, objective_names
 from glorasearch.quantities import took
-from glorasearch.runs.watched import recorded_fitness
+from glorasearch.runs.watched import WatchedStage, recorded_fitness
 from glorasearch.search.trials import direction
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterator, Mapping
+    from pathlib import Path
 
 _FIRST: Final = 1_000_000_000
 """Studies of runs whose search has not begun have the id of the run and this: beyond those of all others."""
@@ -33,15 +37,11 @@ _KEPT_SECONDS: Final = 1.0
 """For so long what was read of the runs is shown: a page asks for it in several requests."""
 _NOTE: Final = ("dashboard:note_ver", "dashboard:note_str:0")
 """Optuna's system attributes of the note of a study."""
-_PICTURES: Final = (
-    ("search", "winner", "The winner, gene by gene"),
-    ("search", "front", "Score against parameters"),
-    ("search", "time", "The search over time"),
-    ("search", "survival", "Which choices survive"),
-    ("race", "race", "The race"),
-    ("train", "losses", "Losses"),
-)
-"""Stage from which on there is something to see, key of the figure, and what is read where it is not drawn."""
+_ENDED: Final = (RunState.STOPPED, RunState.FAILED, RunState.INTERRUPTED)
+_LEFT: Final = (StageState.STOPPED, StageState.FAILED, StageState.INTERRUPTED)
+"""How a stage stands that such a run was in when it ended."""
+_asked: ContextVar[int | None] = ContextVar("asked", default=None)
+"""The study that the request under way is about: only its note has figures, which take a moment to know."""
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
 _runs = table_of(RunRow)
 
@@ -52,9 +52,11 @@ class RunsView(SummarisingStorage):
     A run whose search has not begun is a study without trials; `begun` says which study it has become.
     """
 
-    def __init__(self, database_url: str | URL) -> None:
+    def __init__(self, database_url: str | URL, folder: Path | None = None) -> None:
         super().__init__(database_url)
-        self._reader = Reader(database_url)
+        self._reader = Reader(database_url, folder)
+        self._figures = Figures(self._reader)
+        self._stages: dict[str, tuple[Any, str]] = {}
         self._reading = threading.Lock()
         self._read: tuple[float, dict[str, RunLine], dict[int, str]] = (-1.0, {}, {})
 
@@ -65,12 +67,22 @@ class RunsView(SummarisingStorage):
         known = {study.study_name for study in found}
         for study in found:
             if study.study_name in lines:
-                study.system_attrs = _noted(study.system_attrs, lines[study.study_name])
+                line = lines[study.study_name]
+                study.system_attrs = self._noted(study.system_attrs, line, figures=study._study_id == _asked.get())
                 study.study_name = _titled(lines[study.study_name])
         for run_id, name in sorted(ids.items()):
             if name in lines and name not in known:
-                found.append(_waiting(_FIRST + run_id, lines[name]))
+                found.append(self._waiting(_FIRST + run_id, lines[name]))
         return found
+
+    @contextmanager
+    def asked(self, study_id: int) -> Iterator[None]:
+        """Within it, the note of this study has the figures of its run."""
+        token = _asked.set(study_id)
+        try:
+            yield
+        finally:
+            _asked.reset(token)
 
     def begun(self, study_id: int) -> int:
         """The study of a run whose search has begun since its page was opened; other ids as they are."""
@@ -110,10 +122,10 @@ class RunsView(SummarisingStorage):
         """The system attributes (Optuna's), with the note."""
         line = self._waiting_line(study_id)
         if line is not None:
-            return _waiting(study_id, line).system_attrs
+            return self._waiting(study_id, line).system_attrs
         attrs = super().get_study_system_attrs(study_id)
         found = self._lines()[0].get(super().get_study_name_from_id(study_id))
-        return attrs if found is None else _noted(attrs, found)
+        return attrs if found is None else self._noted(attrs, found, figures=study_id == _asked.get())
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -139,19 +151,38 @@ class RunsView(SummarisingStorage):
                 self._read = (time.monotonic() + _KEPT_SECONDS, lines, ids)
             return lines, ids
 
+    def _waiting(self, study_id: int, line: RunLine) -> FrozenStudy:
+        directions = _directions(line)
+        names = objective_names({"search": line.record.config.get("search")}, len(directions))
+        attrs = {} if names is None else {METRIC_NAMES: names}
+        return FrozenStudy(
+            study_name=_titled(line),
+            direction=None,
+            directions=directions,
+            user_attrs={},
+            system_attrs=self._noted(attrs, line, figures=study_id == _asked.get()),
+            study_id=study_id,
+        )
 
-def _waiting(study_id: int, line: RunLine) -> FrozenStudy:
-    directions = _directions(line)
-    names = objective_names({"search": line.record.config.get("search")}, len(directions))
-    attrs = {} if names is None else {METRIC_NAMES: names}
-    return FrozenStudy(
-        study_name=_titled(line),
-        direction=None,
-        directions=directions,
-        user_attrs={},
-        system_attrs=_noted(attrs, line),
-        study_id=study_id,
-    )
+    def _noted(self, attrs: dict[str, Any], line: RunLine, *, figures: bool) -> dict[str, Any]:
+        note = _note(line, _stage(line) or self._last_stage(line.record))
+        if figures:
+            note += _pictures(line.record, self._figures.titles(line.record))
+        return _with_note(attrs, note)
+
+    def _last_stage(self, record: RunRecord) -> str:
+        """The stage in which a run ended, or the last that it has finished."""
+        key = (record.updated, record.state, tuple(record.stages))
+        found = self._stages.get(record.name)
+        if found is None or found[0] != key:
+            rows = self._reader.runs.progress(record.name) if record.state in _ENDED else []
+            last = max((row for row in rows if row.state in _LEFT), key=lambda row: row.started, default=None)
+            if last is not None:
+                text = f"{_counted(WatchedStage(stage=last.stage, state=last.state, progress=last))}, {last.state}"
+            else:
+                text = f"{[*record.stages][-1]}, finished" if record.stages else MISSING
+            found = self._stages[record.name] = (key, text)
+        return found[1]
 
 
 def _directions(line: RunLine) -> list[StudyDirection]:
@@ -170,19 +201,23 @@ def _titled(line: RunLine) -> str:
 
 def _stage(line: RunLine) -> str:
     """What is under way: `train 40/400 steps`."""
-    if line.current is None or line.current.progress is None:
+    return "" if line.current is None else _counted(line.current)
+
+
+def _counted(stage: WatchedStage) -> str:
+    row = stage.progress
+    if row is None:
         return ""
-    row = line.current.progress
-    return f"{line.current.stage} {row.done:,}/{row.total:,} {line.current.unit}".strip() if row.total else row.stage
+    return f"{stage.stage} {row.done:,}/{row.total:,} {stage.unit}".strip() if row.total else row.stage
 
 
-def _noted(attrs: dict[str, Any], line: RunLine) -> dict[str, Any]:
+def _with_note(attrs: dict[str, Any], note: str) -> dict[str, Any]:
     """System attributes with the note; one that somebody has written stands below it."""
     version, text = _NOTE
     prefix = text.removesuffix("0")
     theirs = [attrs[key] for key in sorted((key for key in attrs if key.startswith(prefix)), key=_place)]
     others = {key: value for key, value in attrs.items() if not key.startswith(prefix)}
-    return others | {version: int(time.time()), text: "\n\n---\n\n".join(filter(None, [_note(line), "".join(theirs)]))}
+    return others | {version: int(time.time()), text: "\n\n---\n\n".join(filter(None, [note, "".join(theirs)]))}
 
 
 def _place(key: str) -> int:
@@ -190,13 +225,13 @@ def _place(key: str) -> int:
     return int(last) if last.isdecimal() else 0
 
 
-def _note(line: RunLine) -> str:
+def _note(line: RunLine, stage: str) -> str:
     record = line.record
     address = f"/runs/{quote(record.name, safe='')}"
     age = took(max(0.0, (datetime.now(UTC) - record.created).total_seconds()))
     rows = {
         "State": record.state if not record.error else f"{record.state}: {record.error}",
-        "Stage": _stage(line) or line.halted or (f"{[*record.stages][-1]}, finished" if record.stages else MISSING),
+        "Stage": stage,
         "Age": age,
         "Backbone": line.backbone or MISSING,
         "Data": line.data or MISSING,
@@ -204,15 +239,17 @@ def _note(line: RunLine) -> str:
         "Best score": f"{line.best} ({recorded_fitness(record)})" if line.best else MISSING,
     }
     table = "\n".join(f"| {key} | {_plain(str(value))} |" for key, value in rows.items())
-    under_way = "" if line.current is None else line.current.stage
-    drawn = "".join(
-        f"\n\n[![{title}]({address}/figures/{key}.png)]({address})"
-        for stage, key, title in _PICTURES
-        if stage in record.stages or stage == under_way
-    )
     return (
         f"| Run | {_plain(record.name)} |\n|---|---|\n{table}\n\n"
-        f"[The page of the run]({address}): its stages, figures, race and winner. [All runs](/runs){drawn}"
+        f"[The page of the run]({address}): its stages, figures, race and winner. [All runs](/runs)"
+    )
+
+
+def _pictures(record: RunRecord, titles: Mapping[str, str]) -> str:
+    """The figures, which the browser fetches one by one after the page."""
+    folder = f"/runs/{quote(record.name, safe='')}/figures"
+    return "".join(
+        f"\n\n### {_plain(title)}\n\n![{_plain(title)}]({folder}/{key}.png)" for key, title in titles.items()
     )
 
 

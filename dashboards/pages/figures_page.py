@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -13,33 +12,8 @@ from glorasearch.db import RunRecord, WorkerStore
 from glorasearch.errors import GlorasearchError
 from glorasearch.figures import Figure, RunFacts, draw, figures_of, theme
 
-_NOTHING: Final = Figure(
-    key="nothing",
-    title="Nothing",
-    caption="Said in place of a figure that a run has no data for.",
-    spec={
-        "width": 420,
-        "height": 24,
-        "view": {"stroke": None},
-        "data": {"values": [{"said": "Nothing of this is recorded yet."}]},
-        "mark": {"type": "text", "fontSize": 13},
-        "encoding": {"text": {"field": "said"}},
-    },
-)
 _SCALE: Final = 1.5
-"""Pixels of a picture for each of the figure."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """The figures of a run in one of its states."""
-
-    state: Any
-    figures: dict[str, Figure]
-    content: bytes
-    """As JSON."""
-    pictures: dict[str, bytes] = field(default_factory=dict)
-    """Key → PNG, of those that were asked for."""
+"""Pixels of a picture for each of the figure. Not SVG: in a font of the browser, its text is cut off."""
 
 
 class Figures:
@@ -48,36 +22,41 @@ class Figures:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._workers = WorkerStore(reader.database)
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, tuple[Any, bytes]] = {}
         self._lock = threading.Lock()
+        self._drawn: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+        self._drawing = threading.Lock()
 
     def of(self, record: RunRecord) -> bytes:
         """`{"figures": [...], "themes": {...}}`; an empty list, with the reason, if the run cannot be read."""
-        with self._lock:
-            return self._now(record).content
-
-    def picture(self, record: RunRecord, key: str) -> bytes:
-        """A figure as PNG, on white; one that says so where the run has no data for it.
-
-        Not as SVG: the fonts of who looks are wider than those by which it is laid out, and labels are cut off.
-        """
-        with self._lock:
-            kept = self._now(record)
-            if key not in kept.pictures:
-                kept.pictures[key] = draw(kept.figures.get(key, _NOTHING), scale=_SCALE)
-            return kept.pictures[key]
-
-    def _now(self, record: RunRecord) -> _Kept:
         search = self._reader.search(record)
         done = 0 if search is None else sum(one.finished is not None for one in search.trials)
         workers = max((one.updated for one in self._workers.list(record.name)), default=None)
-        state = (record.updated, record.state, done, workers)
-        found = self._kept.get(record.name)
-        if found is None or found.state != state:
-            found = self._kept[record.name] = self._make(record, state)
-        return found
+        key = (record.updated, record.state, done, workers)
+        with self._lock:
+            found = self._kept.get(record.name)
+            if found is None or found[0] != key:
+                found = self._kept[record.name] = (key, self._make(record))
+            return found[1]
 
-    def _make(self, record: RunRecord, state: Any) -> _Kept:
+    def titles(self, record: RunRecord) -> dict[str, str]:
+        """Key → title of the figures that there are."""
+        return {one["key"]: one["title"] for one in json.loads(self.of(record))["figures"]}
+
+    def picture(self, record: RunRecord, key: str) -> bytes | None:
+        """A figure as PNG, light; drawn when it is asked for and has changed. None if there is none of that key."""
+        found = [one for one in json.loads(self.of(record))["figures"] if one["key"] == key]
+        if not found:
+            return None
+        figure = Figure(**found[0])
+        drawn_of = json.dumps(figure.spec).encode()
+        with self._drawing:
+            kept = self._drawn.get((record.name, key))
+            if kept is None or kept[0] != drawn_of:
+                kept = self._drawn[record.name, key] = (drawn_of, draw(figure, scale=_SCALE))
+            return kept[1]
+
+    def _make(self, record: RunRecord) -> bytes:
         def link(number: int) -> str:
             return f"/runs/{quote(record.name, safe='')}/trials/{number}"
 
@@ -92,4 +71,4 @@ class Figures:
             "problem": problem,
             "themes": {"light": theme("light"), "dark": theme("dark")},
         }
-        return _Kept(state, {one.key: one for one in drawn}, json.dumps(content).encode())
+        return json.dumps(content).encode()

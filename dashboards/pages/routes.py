@@ -15,7 +15,7 @@ from dashboards.pages.files import FILES, read_file
 from dashboards.pages.reading import Reader
 from dashboards.pages.render import ASSETS, asset, render
 from glorasearch.errors import GlorasearchError, did_you_mean
-from glorasearch.figures import KEYS, library
+from glorasearch.figures import library
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,9 +48,7 @@ def make_pages(database_url: str | URL, folder: Path | None = None) -> WSGIAppli
     app.route("/runs/<name>/trials/<n:int>", callback=lambda name, n: _trial(reader, name, n))
     figures = Figures(reader)
     app.route("/runs/<name>/figures.json", callback=lambda name: _figures(reader, figures, name))
-    app.route(
-        "/runs/<name>/figures/<key:re:[a-z-]+>.png", callback=lambda name, key: _drawn(reader, figures, name, key)
-    )
+    app.route("/runs/<name>/figures/<key>.png", callback=lambda name, key: _picture(reader, figures, name, key))
     app.route("/runs/<name>/files/<file>", callback=lambda name, file: _file(reader, name, file))
     app.route("/compare", callback=lambda: _compare(reader))
     app.route("/assets/<name>", callback=_asset)
@@ -95,11 +93,16 @@ def _figures(reader: Reader, figures: Figures, name: str) -> Any:
     return _no_run(reader, _text(name)) if record is None else _tagged(figures.of(record), "application/json")
 
 
-def _drawn(reader: Reader, figures: Figures, name: str, key: str) -> Any:
+def _picture(reader: Reader, figures: Figures, name: str, key: str) -> Any:
     record = reader.record(_text(name))
-    if record is None or key not in KEYS:
-        return _no_run(reader, _text(name)) if record is None else _missing(f"There is no figure {key}.", [])
-    return _tagged(figures.picture(record, key), "image/png")
+    if record is None:
+        return _no_run(reader, _text(name))
+    drawn = figures.picture(record, key)
+    if drawn is None:
+        return _missing(
+            f"Run {record.name} has no figure {key}.", [(f"/runs/{quote(record.name, safe='')}", "the run")]
+        )
+    return _tagged(drawn, "image/png")
 
 
 def _compare(reader: Reader) -> Any:

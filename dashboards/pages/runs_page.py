@@ -8,7 +8,7 @@ from typing import Any, Final
 from dashboards.pages.courses import Course
 from dashboards.pages.numbers import worth_text
 from dashboards.pages.reading import Reader
-from glorasearch.db import RunRecord, RunState, StageState
+from glorasearch.db import RunRecord, RunState
 from glorasearch.runs.compare import Row
 from glorasearch.runs.watched import Watched, WatchedStage, recorded_fitness, setting
 
@@ -27,8 +27,6 @@ class RunLine:
     row: Row | None
     current: WatchedStage | None
     """The stage under way."""
-    halted: str
-    """The stage in which it was stopped or failed, and which of them; empty of others."""
     backbone: str
     data: str
     space: str
@@ -59,13 +57,6 @@ def _recorded(reader: Reader) -> int:
         return connection.scalar(select(func.count()).select_from(table_of(RunRow))) or 0
 
 
-def _halted(reader: Reader, record: RunRecord) -> str:
-    if record.state is RunState.FINISHED or record.state in _LIVE:
-        return ""
-    rows = [row for row in reader.runs.progress(record.name) if row.state is not StageState.FINISHED]
-    return f"{rows[0].stage}, {rows[0].state}" if rows else ""
-
-
 def _line(reader: Reader, record: RunRecord, course: Course) -> RunLine:
     row = reader.row(record)
     current = Watched.read(reader.runs, record.name).current if record.state in _LIVE else None
@@ -74,7 +65,6 @@ def _line(reader: Reader, record: RunRecord, course: Course) -> RunLine:
         record=record,
         row=row,
         current=current,
-        halted=_halted(reader, record),
         backbone=setting(record.config, "backbone", "name") or "",
         data=setting(record.config, "data", "source") or "",
         space=setting(record.config, "space", "name") or "",

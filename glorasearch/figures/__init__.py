@@ -13,6 +13,6 @@ A run under way, one of an earlier version or one without a race has the figures
 from glorasearch.figures.drawn import draw, library, theme
 from glorasearch.figures.facts import RunFacts, TrialFact
 from glorasearch.figures.figure import Figure
-from glorasearch.figures.of_run import KEYS, figures_of, lacking
+from glorasearch.figures.of_run import figures_of, lacking
 
-__all__ = ["KEYS", "Figure", "RunFacts", "TrialFact", "draw", "figures_of", "lacking", "library", "theme"]
+__all__ = ["Figure", "RunFacts", "TrialFact", "draw", "figures_of", "lacking", "library", "theme"]

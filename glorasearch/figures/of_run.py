@@ -34,8 +34,6 @@ _MAKERS: Final[Mapping[str, tuple[Callable[[RunFacts], Figure | None], str]]] = 
     "cost": (work.cost, "what it cost: no stage has recorded its time"),
 }
 """Key → what makes the figure, and what is said where there is none."""
-KEYS: Final = tuple(_MAKERS)
-"""Of all figures that there are."""
 _ONLY: Final[Mapping[str, tuple[TaskKind, ...]]] = {
     "confusion": ("classify",),
     "labels": ("multilabel",),

@@ -13,13 +13,15 @@ def test_the_list_and_the_study_open(watch: Watched) -> None:
     expect(page.locator(".scatterlayer .point").first).to_be_visible()
 
 
-def test_the_figures_of_our_pages_are_drawn_in_the_note(watch: Watched) -> None:
-    page = watch.open("/dashboard")
-    page.get_by_text("tiny").first.click()
-    expect(page.get_by_text("Best Trial").first).to_be_visible()
-    page.goto(f"{page.url.rstrip('/')}/note")
-    for title in ("The winner, gene by gene", "Score against parameters", "Losses"):
-        picture = page.get_by_alt_text(title)
-        expect(picture).to_be_visible()
-        until(lambda one=picture: one.evaluate("image => image.complete"), page, title)  # type: ignore[misc]
-        assert picture.evaluate("image => image.naturalWidth") > 300
+def test_the_figures_of_the_run_are_drawn_in_the_note(watch: Watched) -> None:
+    page = watch.open("/runs/tiny")
+    figures = page.request.get(f"{page.url}/figures.json").json()["figures"]
+    host = f"http://{watch.host}"
+    (study,) = page.request.get(f"{host}/api/studies").json()["study_summaries"]
+    watch.open(f"/dashboard/studies/{study['study_id']}/note")
+    pictures = page.locator("img[src*='/figures/']")
+    expect(pictures).to_have_count(len(figures))
+    until(lambda: all(pictures.evaluate_all("all => all.map(one => one.naturalWidth > 100)")), page, "the pictures")
+    addresses = pictures.evaluate_all("all => all.map(one => one.src)")
+    assert addresses == [f"{host}/runs/tiny/figures/{figure['key']}.png" for figure in figures]
+    assert pictures.evaluate_all("all => all.map(one => one.alt)") == [figure["title"] for figure in figures]

@@ -2,19 +2,16 @@
 
 import json
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.parse import quote, urlsplit
 
-import numpy as np
 import pytest
 from optuna.study import StudyDirection
-from PIL import Image
+from optuna.trial import TrialState
 
 from dashboards import make_server
 from dashboards.optuna_view import RunsView
@@ -94,36 +91,42 @@ def test_a_note_that_somebody_wrote_stands_below_ours(database: Database) -> Non
     assert storage.get_study_system_attrs(study_id)["dashboard:note_str:0"] == "keep "
 
 
-def test_the_stage_of_a_failed_run_is_the_one_that_failed(database: Database, address: str) -> None:
+def test_the_note_of_a_run_that_ended_names_the_stage_in_which_it_did(database: Database) -> None:
     runs, now = RunStore(database), datetime.now(UTC)
-    runs.set_progress(EVIL, StageProgress(stage="pilot", state=StageState.FINISHED, started=now, updated=now))
-    runs.set_stage(EVIL, "pilot", {})
-    later = StageProgress(stage="train", state=StageState.FAILED, started=datetime.now(UTC), updated=datetime.now(UTC))
-    runs.set_progress(EVIL, later)
-    runs.set_state(EVIL, RunState.FAILED, "out of memory")
-    (listed,) = get(address, "/api/studies")["study_summaries"]
-    note = get(address, f"/api/studies/{listed['study_id']}?after=0")["note"]["body"]
-    assert "| State | failed: out of memory |" in note
-    assert "| Stage | train, failed |" in note
+    view = RunsView(database.url)
+    with runs.lock(EVIL):
+        for stage, state in (("train", StageState.FINISHED), ("search", StageState.FAILED)):
+            row = StageProgress(stage=stage, state=state, started=now, updated=now, title="", done=7, total=64)
+            runs.set_progress(EVIL, row)
+        runs.set_state(EVIL, RunState.FAILED, "no memory")
+    (study,) = view.get_all_studies()
+    assert study.study_name == f"{EVIL} · failed"
+    note = study.system_attrs["dashboard:note_str:0"]
+    assert "| State | failed: no memory |\n| Stage | search 7/64 trials, failed |" in note
 
 
-def test_what_a_run_was_called_before_its_search_leads_to_its_study(database: Database, address: str) -> None:
+def test_addresses_of_before_the_search_lead_to_the_study(database: Database, address: str) -> None:
     (listed,) = get(address, "/api/studies")["study_summaries"]
+    before = listed["study_id"]
     storage = TrialStorage(database)
     study_id = storage.create_new_study([StudyDirection.MINIMIZE], EVIL)
-    waiting = listed["study_id"]
-    with urllib.request.urlopen(f"{address}/dashboard/studies/{waiting}/trials") as response:
-        assert urlsplit(response.url).path == f"/dashboard/studies/{study_id}/trials"
-    with urllib.request.urlopen(f"{address}/csv/{waiting}") as response:
-        assert response.status == 200
+    storage.set_trial_state_values(storage.create_new_trial(study_id), TrialState.COMPLETE, [0.5])
+    with urllib.request.urlopen(f"{address}/dashboard/studies/{before}/note") as page:
+        assert page.url == f"{address}/dashboard/studies/{study_id}/note"
+    with urllib.request.urlopen(f"{address}/csv/{before}") as table:
+        assert len(table.read().splitlines()) == 2  # the names of the columns, and the trial
 
 
-def test_a_figure_without_data_says_so_and_an_unknown_one_is_not_found(address: str) -> None:
-    place = f"{address}/runs/{quote(EVIL)}/figures"
-    with urllib.request.urlopen(f"{place}/front.png") as response:
+def test_only_the_study_that_is_asked_for_has_its_figures_in_the_note(database: Database, address: str) -> None:
+    RunStore(database).record_metrics(EVIL, "train", 0, {"loss": 2.0, "lr": 0.01})
+    RunStore(database).record_metrics(EVIL, "train", 1, {"loss": 1.0, "lr": 0.01})
+    (study,) = RunsView(database.url).get_all_studies()
+    assert "/figures/" not in study.system_attrs["dashboard:note_str:0"]
+    note = get(address, f"/api/studies/{study._study_id}?after=0")["note"]["body"]
+    picture = "/runs/a%3Cscript%3E_b/figures/losses.png"
+    assert f"]({picture})" in note
+    with urllib.request.urlopen(address + picture) as response:
         assert response.headers["Content-Type"] == "image/png"
-        picture = Image.open(BytesIO(response.read()))
-    assert picture.size[0] > 600
-    assert 0 < np.mean(np.asarray(picture.convert("L")) < 128) < 0.1
-    with pytest.raises(HTTPError, match="404"):
-        urllib.request.urlopen(f"{place}/fronts.png")
+        assert response.read().startswith(b"\x89PNG")
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(address + picture.replace("losses", "race"))
