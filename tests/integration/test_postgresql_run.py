@@ -53,4 +53,4 @@ def check_dashboard(bench: Bench) -> None:
         finally:
             server.stop()
             thread.join()
-    assert (study["name"], len(study["trials"])) == (bench.record.name, 48)
+    assert (study["name"], len(study["trials"])) == (f"{bench.record.name} · finished", 48)
