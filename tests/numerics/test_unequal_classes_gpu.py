@@ -46,7 +46,7 @@ def test_the_captured_step_weights_classes_as_the_plain_one() -> None:
     optimizer = SupernetOptimizer(first, PEAKS, weight_decay=1e-4)
     plain = PlainStep(first, optimizer, mixed=False, label_smoothing=0.1, clip_norm=1.0, seed=0, class_weights=weights)
     loss = partial(CLASSIFY.subnet_loss, smoothing=0.1, weights=weights)
-    fused = FusedStep(second, StepConfig(batch_size=16, dtype=torch.float32), loss=loss, teacher=CLASSIFY.teacher_of)
+    fused = FusedStep(second, StepConfig(dtype=torch.float32), loss=loss, teacher=CLASSIFY.teacher_of)
     rng = np.random.default_rng(0)
     images, labels = torch.randn(16, 3, 64, 64, device="cuda"), torch.randint(0, 5, (16,), device="cuda")
     for number in range(10):

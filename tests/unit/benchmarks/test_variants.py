@@ -12,8 +12,9 @@ import torch.nn.functional as F
 def test_float8_is_rounded_row_by_row(benches) -> None:
     """Rows of very different size keep three bits each, and a product is that of the rounded numbers."""
     float8 = benches("variant_float8")
+    draws = torch.Generator().manual_seed(0)
     x = (
-        torch.randn(5, 64, dtype=torch.float64)
+        torch.randn(5, 64, dtype=torch.float64, generator=draws)
         * torch.tensor([1e-3, 1.0, 10.0, 1e3, 1e5], dtype=torch.float64)[:, None]
     )
     values, scales = float8.quantise(x)
@@ -22,13 +23,13 @@ def test_float8_is_rounded_row_by_row(benches) -> None:
     large = x.abs() > x.abs().amax(1, keepdim=True) / 100
     assert ((rounded - x).abs() / x.abs())[large].max() <= 2**-4 * 1.01
 
-    weight, bias = torch.randn(7, 64), torch.randn(7)
+    weight, bias = torch.randn(7, 64, generator=draws), torch.randn(7, generator=draws)
     found = float8.product(x.float(), float8.quantise(weight), bias)
     own = float8.quantise(weight)
     expected = rounded @ (own.values.double() * own.scales).t() + bias
     assert ((found - expected).norm(dim=1) / expected.norm(dim=1)).max() < 1e-5
     exact = F.linear(x.float(), weight, bias)
-    assert 0 < (found - exact).norm() / exact.norm() < 0.06
+    assert 0 < ((found - exact).norm(dim=1) / exact.norm(dim=1)).mean() < 0.06
 
 
 def test_a_run_says_what_each_variant_changes(benches, tmp_path, monkeypatch) -> None:
