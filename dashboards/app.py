@@ -17,7 +17,7 @@ from waitress.server import TcpWSGIServer
 
 from dashboards.doors import guarded, names_of_this_machine, read_only
 from dashboards.optuna_view import RunsView
-from dashboards.pages import make_pages
+from dashboards.pages import Figures, Reader, make_pages
 from dashboards.tokens import check_token, locked
 from glorasearch.errors import InputError
 from glorasearch.figures import library
@@ -95,9 +95,11 @@ def make_app(
     """
     from optuna_dashboard import wsgi
 
-    view = RunsView(database_url, folder)
+    reader = Reader(database_url, folder)
+    figures = Figures(reader)
+    view = RunsView(reader, figures)
     optunas: WSGIApplication = wsgi(view)
-    pages = make_pages(database_url, folder)
+    pages = make_pages(reader, figures)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")

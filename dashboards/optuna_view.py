@@ -14,7 +14,7 @@ from urllib.parse import quote
 from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import URL, select
+from sqlalchemy import select
 
 from dashboards.pages.figures_page import Figures
 from dashboards.pages.numbers import MISSING
@@ -29,7 +29,6 @@ from glorasearch.search.trials import direction
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
-    from pathlib import Path
 
 _FIRST: Final = 1_000_000_000
 """Studies of runs whose search has not begun have the id of the run and this: beyond those of all others."""
@@ -52,10 +51,9 @@ class RunsView(SummarisingStorage):
     A run whose search has not begun is a study without trials; `begun` says which study it has become.
     """
 
-    def __init__(self, database_url: str | URL, folder: Path | None = None) -> None:
-        super().__init__(database_url)
-        self._reader = Reader(database_url, folder)
-        self._figures = Figures(self._reader)
+    def __init__(self, reader: Reader, figures: Figures) -> None:
+        super().__init__(reader.database)
+        self._reader, self._figures = reader, figures
         self._stages: dict[str, tuple[Any, str]] = {}
         self._reading = threading.Lock()
         self._read: tuple[float, dict[str, RunLine], dict[int, str]] = (-1.0, {}, {})
@@ -69,7 +67,7 @@ class RunsView(SummarisingStorage):
             if study.study_name in lines:
                 line = lines[study.study_name]
                 study.system_attrs = self._noted(study.system_attrs, line, figures=study._study_id == _asked.get())
-                study.study_name = _titled(lines[study.study_name])
+                study.study_name = _titled(line)
         for run_id, name in sorted(ids.items()):
             if name in lines and name not in known:
                 found.append(self._waiting(_FIRST + run_id, lines[name]))

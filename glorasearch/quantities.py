@@ -1,9 +1,11 @@
-"""Times and sizes in words: one form for the terminal, pages, figures and reports."""
+"""Times, sizes and shares in words: one form for the terminal, pages, figures and reports."""
 
 from __future__ import annotations
 
 from typing import Final
 
+MISSING: Final = "-"
+"""Stands in a table for a number that is not there."""
 _TIMES: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 
@@ -29,3 +31,8 @@ def byte_size(number: float) -> str:
         if value >= 999.5:
             value, unit = value / 1000, larger
     return f"{value:.3g} {unit}"
+
+
+def percent(share: float | None) -> str:
+    """A share in percent, with one decimal."""
+    return MISSING if share is None else f"{100 * share:.1f} %"

@@ -18,10 +18,7 @@ from glorasearch.errors import GlorasearchError, did_you_mean
 from glorasearch.figures import library
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from wsgiref.types import WSGIApplication
-
-    from sqlalchemy import URL
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -32,13 +29,9 @@ _HTML: Final = "text/html; charset=utf-8"
 _log = logging.getLogger(__name__)
 
 
-def make_pages(database_url: str | URL, folder: Path | None = None) -> WSGIApplication:
-    """The pages as a WSGI application; `folder` is where the runs' folders are, if their files are to be offered.
-
-    Raises:
-        DatabaseError: if there is no glorasearch database at the URL.
-    """
-    reader, app = Reader(database_url, folder), bottle.Bottle()
+def make_pages(reader: Reader, figures: Figures) -> WSGIApplication:
+    """The pages as a WSGI application."""
+    app = bottle.Bottle()
     app.route("/", callback=lambda: _to("/runs"))
     app.route("/runs", callback=lambda: _page(runs_page.context(reader), "runs.html"))
     app.route("/runs/", callback=lambda: _to("/runs"))
@@ -46,7 +39,6 @@ def make_pages(database_url: str | URL, folder: Path | None = None) -> WSGIAppli
     app.route("/runs/<name>/", callback=lambda name: _to(f"/runs/{quote(name, safe='')}"))
     app.route("/runs/<name>/trials", callback=lambda name: _of_run(reader, name, run_page.all_trials, "trials.html"))
     app.route("/runs/<name>/trials/<n:int>", callback=lambda name, n: _trial(reader, name, n))
-    figures = Figures(reader)
     app.route("/runs/<name>/figures.json", callback=lambda name: _figures(reader, figures, name))
     app.route("/runs/<name>/figures/<key>.png", callback=lambda name, key: _picture(reader, figures, name, key))
     app.route("/runs/<name>/files/<file>", callback=lambda name, file: _file(reader, name, file))

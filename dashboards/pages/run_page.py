@@ -17,7 +17,7 @@ from glorasearch.runs.metric_rows import winner_rows
 from glorasearch.runs.output_rows import output_rows
 from glorasearch.runs.results import Results
 from glorasearch.runs.statements import comparisons, points, statements
-from glorasearch.runs.watched import Watched, recorded_fitness, setting
+from glorasearch.runs.watched import Watched, recorded_fitness, recorded_task, setting
 from glorasearch.space import fitness_name, higher_is_better
 
 SHOWN: Final = 20
@@ -46,13 +46,13 @@ def context(reader: Reader, record: RunRecord) -> dict[str, Any]:
         "live": FAST if watched.under_way else SLOW,
         "facts": _facts(watched),
         "search": search,
-        "task": setting(record.config, "data", "task") or "classify",
+        "task": recorded_task(record),
         "fitness": fitness_name(recorded_fitness(record)),
         "worth_of": partial(numbers.worth_text, recorded_fitness(record)),
         "trials": best_first[:SHOWN],
         "more": len(best_first) - SHOWN,
         "files": files.offered(reader, record.name),
-        "point_of": _point_of(record),
+        "point_of": setting(record.config, "point", "run"),
         **found,
         "took": {one.stage: one.seconds for one in found["costs"]},
     }
@@ -64,7 +64,7 @@ def all_trials(reader: Reader, record: RunRecord) -> dict[str, Any]:
     return {
         "record": record,
         "search": search,
-        "task": setting(record.config, "data", "task") or "classify",
+        "task": recorded_task(record),
         "fitness": fitness_name(recorded_fitness(record)),
         "worth_of": partial(numbers.worth_text, recorded_fitness(record)),
         "trials": _best_first(search),
@@ -99,12 +99,6 @@ def _found(record: RunRecord) -> dict[str, Any]:
         return empty | {"problem": str(error)}
 
 
-def _point_of(record: RunRecord) -> str | None:
-    """The run whose trial this one refits and exports, if it does."""
-    point = record.config.get("point")
-    return point.get("run") if isinstance(point, dict) else None
-
-
 def _said(results: Results) -> tuple[str, ...]:
     """What can be said of the winner, in the words of its report once there is one."""
     report = results.report
@@ -123,7 +117,7 @@ def _facts(watched: Watched) -> list[tuple[str, str]]:
     named = (("Backbone", "backbone", "name"), ("Data", "data", "source"), ("Search space", "space", "name"))
     facts = [(label, setting(record.config, *place) or numbers.MISSING) for label, *place in named]
     asked = {"regress": "numbers of an image", "multilabel": "several labels an image"}
-    if (task := setting(record.config, "data", "task")) in asked:
+    if (task := recorded_task(record)) in asked:
         facts.insert(2, ("Task", asked[task]))
     sampler = setting(record.config, "search", "sampler")
     left = [] if watched.seconds_left is None else [("Left", f"at most about {about(round(watched.seconds_left))}")]

@@ -11,6 +11,7 @@ from rich.table import Table
 from glorasearch.cli.pair_table import pair_cells
 from glorasearch.db import RunState
 from glorasearch.plain_console import PlainConsole
+from glorasearch.quantities import MISSING
 from glorasearch.runs.compare import Comparison, Group, Row
 from glorasearch.runs.pairs import Paired
 from glorasearch.tasks.kinds import words_of
@@ -18,8 +19,6 @@ from glorasearch.terminal import say
 
 CLASSES = words_of("classify").accuracy
 """What accuracies are called where they need no words."""
-MISSING = "-"
-"""Stands for a number that is not there."""
 WIDE = 1000
 """Columns in which nothing is wrapped."""
 NARROW = 80

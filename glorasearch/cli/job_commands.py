@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glorasearch.cli.options import json_option
-from glorasearch.cli.output import MISSING, count, echo_json
+from glorasearch.cli.output import count, echo_json
 from glorasearch.errors import RunError, RunNotFoundError
+from glorasearch.quantities import MISSING
 from glorasearch.terminal import say
 
 if TYPE_CHECKING:

@@ -11,15 +11,8 @@ from typing import Any
 
 import click
 
+from glorasearch.quantities import MISSING, percent
 from glorasearch.redact import redact, redact_all
-
-MISSING = "-"
-"""Stands for a number that is not there."""
-
-
-def percent(share: float | None) -> str:
-    """A share in percent, with one decimal."""
-    return MISSING if share is None else f"{100 * share:.1f} %"
 
 
 def score(accuracy: float | None, error: float | None) -> str:

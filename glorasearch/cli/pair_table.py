@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from glorasearch.cli.output import MISSING
+from glorasearch.quantities import MISSING
 from glorasearch.runs.pairs import PairedMethods, PairedModels
 from glorasearch.runs.statements import p_text, points
 from glorasearch.statistics import LEVEL, PairedErrors

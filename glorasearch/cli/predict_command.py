@@ -132,8 +132,8 @@ def _echo_csv(predictions: Sequence[Prediction]) -> None:
 def _print_table(predictions: Sequence[Prediction]) -> None:
     from rich.table import Table
 
-    from glorasearch.cli.output import percent
     from glorasearch.plain_console import PlainConsole
+    from glorasearch.quantities import percent
 
     table = Table()
     table.add_column("file", overflow="fold")

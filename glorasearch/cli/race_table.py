@@ -6,8 +6,9 @@ from typing import Final
 
 from rich.table import Table
 
-from glorasearch.cli.output import count, percent, score
+from glorasearch.cli.output import count, score
 from glorasearch.plain_console import PlainConsole
+from glorasearch.quantities import percent
 from glorasearch.race import Judge
 from glorasearch.runs.results import RaceRow, RaceSummary
 from glorasearch.runs.results.race import folds_text

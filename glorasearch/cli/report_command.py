@@ -52,7 +52,8 @@ def command(
             check_writable(file, option)
             file.parent.mkdir(parents=True, exist_ok=True)
     facts = RunFacts.read(found.runs.database, run, folder if folder.is_dir() else None)
-    figures, missing = figures_of(facts), lacking(facts)
+    figures = figures_of(facts)
+    missing = lacking(facts, figures)
     replace_file(target, html_report(facts, figures, missing).encode())
     written = [str(target)]
     if pdf is not None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from rich.table import Table
 
 from glorasearch.cli.metrics_table import print_metrics
-from glorasearch.cli.output import count, percent, score
+from glorasearch.cli.output import count, score
 from glorasearch.cli.race_table import print_race
 from glorasearch.data.names import describe_ignored
 from glorasearch.plain_console import PlainConsole
+from glorasearch.quantities import percent
 from glorasearch.runs.method_rows import method_rows
 from glorasearch.runs.paths import space_label
 from glorasearch.runs.results import (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from glorasearch.cli.output import count, percent
+from glorasearch.cli.output import count
+from glorasearch.quantities import percent
 from glorasearch.space import SimulatedSizes, Sizes
 
 BAR: Final = 14

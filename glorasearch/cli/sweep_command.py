@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glorasearch.cli.options import run_options
-from glorasearch.cli.output import MISSING, count, percent
+from glorasearch.cli.output import count
 from glorasearch.errors import InputError
+from glorasearch.quantities import MISSING, percent
 from glorasearch.runs.resources import EXECUTORS
 from glorasearch.terminal import say
 

@@ -10,10 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from glorasearch.cli.output import percent
 from glorasearch.cli.standing import age
 from glorasearch.plain_console import PlainConsole
-from glorasearch.quantities import about
+from glorasearch.quantities import about, percent
 from glorasearch.runs.watched import Watched, WatchedStage
 from glorasearch.terminal import shown
 

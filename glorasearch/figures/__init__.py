@@ -3,8 +3,8 @@
 `RunFacts.read(database, name, folder)` reads everything that a run has recorded; the folder is optional.
 `figures_of(facts)` gives what there is to draw, each a `Figure`: key, title, caption and a Vega-Lite specification
 with its data in it, in no colours of its own: `theme("light")` or `theme("dark")` is the `config` to embed it with.
-`lacking(facts)` says what is not drawn, and why. A page passes `figures_of(facts, trial_link=...)` to make points of
-trials lead to theirs, embeds by `vegaEmbed(element, spec, {config, ast: true, actions: false})`, and
+`lacking(facts, figures)` says why others are not drawn. With `figures_of(facts, trial_link=...)` points of trials
+lead to their pages; a page embeds by `vegaEmbed(element, spec, {config, ast: true, actions: false})`, and
 `draw(figure, "png")` makes a picture of it.
 
 A run under way, one of an earlier version or one without a race has the figures of what it has recorded. No torch.

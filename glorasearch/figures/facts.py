@@ -16,9 +16,10 @@ from glorasearch.errors import GlorasearchError
 from glorasearch.figures.layers import layer_parameters
 from glorasearch.runs.curves import Row, stored_rows
 from glorasearch.runs.results import Pick, RefitResult, Report, Results, TestResult
-from glorasearch.runs.watched import Watched, recorded_fitness
+from glorasearch.runs.watched import Watched, recorded_fitness, recorded_task, setting
 from glorasearch.search.trials import PARAMETERS, START, SUBNET, TrialRecord, has_score, scored_trials, worth
 from glorasearch.space import Fitness, fitness_name, higher_is_better
+from glorasearch.tasks.kinds import TaskKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +96,9 @@ class RunFacts:
         return recorded_fitness(self.record)
 
     @property
-    def task(self) -> str:
+    def task(self) -> TaskKind:
         """What is asked of an image."""
-        data = self.record.config.get("data")
-        return str(data.get("task", "classify")) if isinstance(data, dict) else "classify"
+        return recorded_task(self.record)
 
     @property
     def fitness_title(self) -> str:
@@ -153,11 +153,7 @@ class RunFacts:
 
 def origin(record: RunRecord) -> str | None:
     """The name of the run that one takes over from."""
-    for section in ("point", "longer"):
-        table = record.config.get(section)
-        if isinstance(table, dict) and isinstance(table.get("run"), str):
-            return str(table["run"])
-    return None
+    return setting(record.config, "point", "run") or setting(record.config, "longer", "run")
 
 
 def _origins(runs: RunStore, record: RunRecord) -> tuple[RunRecord, ...]:

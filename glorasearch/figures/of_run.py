@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from glorasearch.figures import curves, labelled, numbers, raced, searched, survival, tested, winner, work, workers
@@ -55,10 +55,9 @@ def figures_of(facts: RunFacts, trial_link: TrialLink | None = None) -> list[Fig
     return [figure for figure in found if figure is not None]
 
 
-def lacking(facts: RunFacts) -> list[str]:
-    """What is not drawn, and why."""
+def lacking(facts: RunFacts, figures: Iterable[Figure]) -> list[str]:
+    """Why the figures of a run that are not among those of `figures_of` are not drawn."""
+    drawn = {one.key for one in figures}
     return [
-        why
-        for key, (make, why) in _MAKERS.items()
-        if facts.task in _ONLY.get(key, (facts.task,)) and make(facts) is None
+        why for key, (_, why) in _MAKERS.items() if facts.task in _ONLY.get(key, (facts.task,)) and key not in drawn
     ]

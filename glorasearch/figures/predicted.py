@@ -6,9 +6,8 @@ import csv
 from collections.abc import Mapping
 
 from glorasearch.figures.facts import RunFacts
+from glorasearch.tasks.kinds import BETWEEN
 
-_BETWEEN = "; "
-"""Between the labels of an image."""
 _OF = "probability of "
 
 
@@ -28,7 +27,7 @@ def sure_and_right(facts: RunFacts) -> list[tuple[float, bool]]:
         if tested.splits.task == "classify":
             return [(max(float(line[place]) for place in places), line[1] == line[2]) for line in lines]
         return [
-            (float(line[place]), header[place].removeprefix(_OF) in line[1].split(_BETWEEN))
+            (float(line[place]), header[place].removeprefix(_OF) in line[1].split(BETWEEN))
             for line in lines
             for place in places
         ]

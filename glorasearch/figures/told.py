@@ -8,6 +8,7 @@ import shlex
 from glorasearch.db import RunRecord, RunState
 from glorasearch.errors import GlorasearchError
 from glorasearch.figures.facts import RunFacts, origin
+from glorasearch.quantities import percent
 from glorasearch.redact import redact
 from glorasearch.runs.method_rows import method_rows
 from glorasearch.runs.metric_rows import metric_rows
@@ -25,7 +26,7 @@ def table(report: Report) -> list[tuple[str, str, str, str]]:
     for row in method_rows(report):
         said, interval = "-" if row.error is None else f"squared error {row.error:.3f}", "-"
         if right and row.accuracy is not None:
-            said = f"{100 * row.accuracy:.1f} %"
+            said = percent(row.accuracy)
             low, high = wilson(round(row.accuracy * images), images)
             interval = "-" if row.mean else f"{100 * low:.1f} to {100 * high:.1f} %"
         found.append((row.label, f"{row.parameters:,.0f}", said, interval))

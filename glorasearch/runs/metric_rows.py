@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from glorasearch.quantities import MISSING, percent
 from glorasearch.runs.results import MetricTest, Report, TestResult
 
-MISSING: Final = "-"
 LABELS: Final = {
     "top1": "top-1",
     "top5": "top-5",
@@ -69,7 +69,7 @@ def _label(name: str, found: Report | TestResult) -> str:
 def _value(name: str, found: MetricTest | None) -> str:
     if found is None or found.value is None:
         return MISSING
-    return f"{100 * found.value:.1f} %" if name in _SHARES else number(name, found.value)
+    return percent(found.value) if name in _SHARES else number(name, found.value)
 
 
 def _interval(name: str, found: MetricTest) -> str:

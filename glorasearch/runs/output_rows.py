@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from glorasearch.runs.metric_rows import LABELS, MISSING, number
+from glorasearch.quantities import MISSING, percent
+from glorasearch.runs.metric_rows import LABELS, number
 from glorasearch.runs.results import ClassTest, Report, TestResult
 
 
@@ -42,8 +43,8 @@ def _label(one: ClassTest) -> tuple[str, ...]:
     return (
         one.name,
         f"{one.images:,}",
-        f"{100 * one.correct / one.images:.1f} %",
-        f"{100 * one.correct / said:.1f} %" if said else MISSING,
+        percent(one.correct / one.images),
+        percent(one.correct / said if said else None),
         f"{2 * one.correct / (one.images + said):.3f}",
         MISSING if one.auc is None else f"{one.auc:.3f}",
         MISSING if one.average_precision is None else f"{one.average_precision:.3f}",

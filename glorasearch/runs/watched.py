@@ -19,16 +19,15 @@ from glorasearch.db import (
 )
 from glorasearch.errors import RunNotFoundError, did_you_mean
 from glorasearch.runs.paths import public_name
-from glorasearch.runs.results import FormatResult
+from glorasearch.runs.results import FormatResult, TrainResult
 from glorasearch.runs.scores import scores
 
 if TYPE_CHECKING:
     from glorasearch.space import Fitness
+    from glorasearch.tasks.kinds import TaskKind
 
 _UNITS: Final = {"search": "trials", "search:chance": "trials", "test": "models", "export": ""}
 """Stage → what it counts, where that is not steps."""
-_COUNTED: Final = ("train", "search")
-"""Stages whose one count is all that they do."""
 _STARTING: Final = 60.0
 """Seconds between the record of a run and the first heartbeat of its process, at most."""
 
@@ -123,8 +122,8 @@ class Watched:
     def seconds_left(self) -> float | None:
         """Seconds until the run ends, at most; None where nothing is known.
 
-        The stage under way takes as long as its own count says, or what is left of its forecast where that is more;
-        the others what was forecast.
+        A training of the supernet takes as long as its own count says. Another stage under way, which may count only a
+        part of what it does, takes what is left of its forecast where that is more; those ahead what was forecast.
         """
         if not self.under_way or not self.forecast:
             return None
@@ -171,7 +170,7 @@ def _left(stages: Sequence[WatchedStage], forecast: float) -> float:
     own = 0.0
     for one in open_ones:
         counted = None if one.progress is None else one.progress.seconds_left(one.progress.updated)
-        if counted is not None and one.stage in _COUNTED:
+        if counted is not None and one.stage == TrainResult.stage:
             return counted
         own = max(own, counted or 0.0)
     return max(own, forecast - sum(one.seconds for one in stages))
@@ -185,14 +184,20 @@ _NAMED: Final = {"backbone": ("backbone", "name"), "data": ("data", "source"), "
 
 
 def setting(config: Mapping[str, Any], section: str, key: str) -> str | None:
-    """An entry of a recorded configuration, which may be any JSON object, by its public name."""
+    """An entry of a recorded configuration, which may be any JSON object, by its public name; None if not given."""
     table = config.get(section)
-    return public_name(str(table[key])) if isinstance(table, dict) and key in table else None
+    found = table.get(key) if isinstance(table, dict) else None
+    return None if found is None else public_name(str(found))
 
 
 def recorded_fitness(record: RunRecord) -> Fitness:
     """What the search of a run optimises; accuracy if its configuration does not say."""
     return cast("Fitness", setting(record.config, "search", "fitness") or "accuracy")
+
+
+def recorded_task(record: RunRecord) -> TaskKind:
+    """What a run asks of an image; which class, if its configuration does not say."""
+    return cast("TaskKind", setting(record.config, "data", "task") or "classify")
 
 
 def newest_under_way(runs: RunStore) -> str:

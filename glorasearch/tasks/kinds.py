@@ -10,6 +10,8 @@ from glorasearch.statistics import LABEL_METRICS, METRICS, NUMBER_METRICS, Metri
 TaskKind = Literal["classify", "multilabel", "regress"]
 """What is asked of an image: `classify`, which one of the classes; `multilabel`, which of the labels; `regress`, one or
 several numbers."""
+BETWEEN: Final = "; "
+"""Between the labels, or the numbers, of an image in a table."""
 
 
 @dataclass(frozen=True, slots=True)

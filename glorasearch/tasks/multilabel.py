@@ -14,9 +14,8 @@ from torch import Tensor
 from glorasearch.space.early_stopping import UNIT
 from glorasearch.statistics import Estimate, Metric, label_curves, measure_labels
 from glorasearch.tasks.base import Array, Task, at_least_float32
-from glorasearch.tasks.kinds import TaskKind
+from glorasearch.tasks.kinds import BETWEEN, TaskKind
 
-BETWEEN = "; "
 """Between the labels of an image in a table."""
 NO_WEIGHTS: Final = "labels that do not exclude each other have no weights of classes"
 

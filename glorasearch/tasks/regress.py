@@ -15,8 +15,7 @@ from torch import Tensor
 from glorasearch.space.early_stopping import UNIT
 from glorasearch.statistics import Estimate, Metric, by_target, measure_numbers
 from glorasearch.tasks.base import Array, Task, at_least_float32
-from glorasearch.tasks.kinds import TaskKind
-from glorasearch.tasks.multilabel import BETWEEN
+from glorasearch.tasks.kinds import BETWEEN, TaskKind
 from glorasearch.tasks.standard import Standard
 
 GROUPS: Final = 10

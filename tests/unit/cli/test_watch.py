@@ -14,6 +14,7 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -209,6 +210,11 @@ def test_the_time_that_is_left_is_the_run_s(under_way: UnderWay, capsys: pytest.
     under_way.runs.set_progress("tiny", row)
     left = Watched.read(under_way.runs, "tiny").seconds_left
     assert left == pytest.approx(100 + (50 - 30) + 20 + 10)  # of the refit what is left of its forecast
+    under_way.runs.set_progress("tiny", replace(row, state=StageState.FINISHED))
+    search = replace(row, stage="search", started=now - timedelta(seconds=10), done=50, total=100)
+    under_way.runs.set_progress("tiny", replace(search, first_at=now - timedelta(seconds=10)))
+    left = Watched.read(under_way.runs, "tiny").seconds_left
+    assert left == pytest.approx((100 - 10) + 20 + 10)  # its trials take 10 s more, and then come the random subnets
     under_way.end()
     assert Watched.read(under_way.runs, "tiny").seconds_left is None
 

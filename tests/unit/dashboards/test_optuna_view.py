@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from dashboards import make_server
 from dashboards.optuna_view import RunsView
+from dashboards.pages import Figures, Reader
 from glorasearch.db import Database, RunState, RunStore, StageProgress, StageState, TrialStorage
 from glorasearch.runs.config import RunConfig
 
@@ -40,6 +41,11 @@ def address(database: Database) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.port}"
         server.stop()
         thread.join()
+
+
+def view_of(database: Database) -> RunsView:
+    reader = Reader(database.url)
+    return RunsView(reader, Figures(reader))
 
 
 def get(address: str, path: str) -> Any:
@@ -72,7 +78,7 @@ def test_the_note_says_the_stage_and_nothing_is_written_by_reading_it(database: 
         )
         runs.set_state(EVIL, RunState.RUNNING)
         runs.set_progress(EVIL, row)
-        (study,) = RunsView(database.url).get_all_studies()
+        (study,) = view_of(database).get_all_studies()
         assert study.study_name == f"{EVIL} · train 40/1,400 steps"
         assert "| Stage | train 40/1,400 steps |" in study.system_attrs["dashboard:note_str:0"]
     assert TrialStorage(database).get_all_studies() == []
@@ -83,7 +89,7 @@ def test_a_note_that_somebody_wrote_stands_below_ours(database: Database) -> Non
     study_id = storage.create_new_study([StudyDirection.MINIMIZE], EVIL)
     for key, value in (("note_ver", 3), ("note_str:0", "keep "), ("note_str:1", "this")):
         storage.set_study_system_attr(study_id, f"dashboard:{key}", value)
-    view = RunsView(database.url)
+    view = view_of(database)
     attrs = view.get_study_system_attrs(study_id)
     assert attrs["dashboard:note_str:0"].startswith("| Run |")
     assert attrs["dashboard:note_str:0"].endswith("\n\n---\n\nkeep this")
@@ -93,7 +99,7 @@ def test_a_note_that_somebody_wrote_stands_below_ours(database: Database) -> Non
 
 def test_the_note_of_a_run_that_ended_names_the_stage_in_which_it_did(database: Database) -> None:
     runs, now = RunStore(database), datetime.now(UTC)
-    view = RunsView(database.url)
+    view = view_of(database)
     with runs.lock(EVIL):
         for stage, state in (("train", StageState.FINISHED), ("search", StageState.FAILED)):
             row = StageProgress(stage=stage, state=state, started=now, updated=now, title="", done=7, total=64)
@@ -120,7 +126,7 @@ def test_addresses_of_before_the_search_lead_to_the_study(database: Database, ad
 def test_only_the_study_that_is_asked_for_has_its_figures_in_the_note(database: Database, address: str) -> None:
     RunStore(database).record_metrics(EVIL, "train", 0, {"loss": 2.0, "lr": 0.01})
     RunStore(database).record_metrics(EVIL, "train", 1, {"loss": 1.0, "lr": 0.01})
-    (study,) = RunsView(database.url).get_all_studies()
+    (study,) = view_of(database).get_all_studies()
     assert "/figures/" not in study.system_attrs["dashboard:note_str:0"]
     note = get(address, f"/api/studies/{study._study_id}?after=0")["note"]["body"]
     picture = "/runs/a%3Cscript%3E_b/figures/losses.png"
