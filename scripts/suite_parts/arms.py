@@ -8,7 +8,7 @@ from typing import Literal
 
 from suite_parts.units import Unit
 
-Kind = Literal["product", "yardstick", "tau"]
+Kind = Literal["product", "yardstick", "tau", "augmentation"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ ARMS: dict[str, Arm] = {
         Arm("augment_light_flip", "light augmentation with flips", ("train.augment=light", "train.hflip=0.5")),
         Arm("augment_timm_noflip", "timm's augmentation without flips", ("train.augment=timm", "train.hflip=0")),
         Arm("ema", "moving average of the weights, 0.999", ("train.ema_decay=0.999",)),
+        Arm("augmentation", "fixed methods with varied images and averaged weights", kind="augmentation"),
         Arm("no_race", "without race: the search's winner, refitted", ("race.enabled=false",)),
         Arm("yardstick_alone", "the yardstick's trainings one by one", kind="yardstick", once=True, alone=True),
         Arm("tau", "how the supernet ranks random subnets", kind="tau", once=True),

@@ -76,7 +76,7 @@ class Lab:
         self.settings, self.folders, self.tasks, self.threads = settings, folders, tasks, threads
         self.device = settings.device
         self.backbone_config = BackboneConfig(name=settings.backbone)
-        self._splits: tuple[tuple[str, int], Splits] | None = None
+        self._splits: tuple[tuple[str, int, bool], Splits] | None = None
         torch.set_num_threads(threads)
 
     def data_config(self, unit: Unit) -> DataConfig:
@@ -84,12 +84,12 @@ class Lab:
         source = self.tasks.write(unit.task, unit.seed, self.settings.sizes, self.folders.out.resolve() / "data")
         return DataConfig(source=source, allow_overlap=True)
 
-    def splits(self, unit: Unit) -> Splits:
-        """Its three splits."""
-        key = unit.task, unit.seed
+    def splits(self, unit: Unit, crops: bool = False) -> Splits:
+        """Its three splits; with larger views for augmentations to crop from, if asked for."""
+        key = unit.task, unit.seed, crops
         if self._splits is None or self._splits[0] != key:
             spec = InputSpec.from_backbone(build_skeleton(self.backbone_config, classes=2))
-            self._splits = key, load_splits(self.data_config(unit), spec)
+            self._splits = key, load_splits(self.data_config(unit), spec, crops=crops)
         return self._splits[1]
 
     def backbone(self, unit: Unit, drop_path: float = 0.0) -> nn.Module:

@@ -63,7 +63,7 @@ def product(lab: Lab, unit: Unit) -> Content:
 
 def execute(run: Run) -> Report:
     """All stages that are not done yet."""
-    return _unlocked(run.execute)
+    return unlocked(run.execute)
 
 
 def _stages(lab: Lab, unit: Unit, run: Run) -> dict[str, float]:
@@ -75,12 +75,12 @@ def _stages(lab: Lab, unit: Unit, run: Run) -> dict[str, float]:
         if command in run.results or (command == "race" and not run.config.race.enabled):
             continue
         with spending(path, lambda command=command: {command: time.perf_counter()}):  # type: ignore[misc]
-            _unlocked(lambda command=command: run_stages(session, command))  # type: ignore[misc]
+            unlocked(lambda command=command: run_stages(session, command))  # type: ignore[misc]
     walls: dict[str, float] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     return walls
 
 
-def _unlocked(work: Callable[[], T]) -> T:
+def unlocked(work: Callable[[], T]) -> T:
     """Do it; waits a while for a process that is about to end and has the run's lock."""
     until = time.monotonic() + LOCKED_SECONDS
     while True:

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Perform:
     """The function that does a unit in this process; imports torch."""
+    from suite_parts.augmentation import augmentation
     from suite_parts.lab import Folders, Lab
     from suite_parts.product import product
     from suite_parts.tau import tau
@@ -26,7 +27,12 @@ def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Per
     folders = Folders(out)
     lab = Lab(settings, folders, Tasks(tasks, out), place.threads)
     store = UnitStore(folders.units, settings.keys)
-    kinds: Mapping[Kind, Callable[[Lab, Unit], Content]] = {"product": product, "yardstick": yardstick, "tau": tau}
+    kinds: Mapping[Kind, Callable[[Lab, Unit], Content]] = {
+        "product": product,
+        "yardstick": yardstick,
+        "tau": tau,
+        "augmentation": augmentation,
+    }
 
     def do(unit: Unit) -> None:
         try:

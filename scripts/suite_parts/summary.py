@@ -12,7 +12,7 @@ from glorasearch.statistics.ranks import mid_ranks
 from suite_parts.arms import ARMS
 from suite_parts.units import Content, Unit
 
-MEASUREMENTS = ("tau", "yardstick_alone")
+MEASUREMENTS = ("tau", "yardstick_alone", "augmentation")
 """Arms whose models nobody would export."""
 Found = Mapping[Unit, Content]
 Pair = tuple[str, int]
@@ -38,6 +38,7 @@ def summarise(found: Found) -> dict[str, Any]:
         "cost": cost,
         "cost_one_by_one": costs(winner, arms.get("yardstick_alone", {})),
         "ablations": _ablations(arms),
+        "augmentation": _augmentation(arms.get("augmentation", {})),
         "arms": {name: _arm(name, one) for name, one in named.items()},
         "ranks": _ranks(named),
         "picks": {name: _picks(one) for name, one in named.items()},
@@ -144,6 +145,29 @@ def _tau(taus: Mapping[Pair, Content]) -> dict[str, Any] | None:
         "cross_entropy": mean("tau", "cross_entropy"),
         "accuracy": mean("tau", "accuracy"),
     }
+
+
+def _augmentation(units: Mapping[Pair, Content]) -> dict[str, Any] | None:
+    """Each recipe minus `none`, in points: means of the same methods, pair by pair."""
+    if not units:
+        return None
+    plain, others = "none", [recipe for recipe in next(iter(units.values()))["recipes"] if recipe != "none"]
+    found = {}
+    for recipe in others:
+        points = {pair: 100 * (unit["recipes"][recipe] - unit["recipes"][plain]) for pair, unit in units.items()}
+        runs = PairedRuns(tuple(points.values()))
+        tasks = dict.fromkeys(task for task, _ in points)
+        found[recipe] = {
+            "mean_points": runs.mean,
+            "interval": runs.interval,
+            "wilcoxon_p": runs.p_better,
+            "pairs": runs.pairs,
+            "per_task": {task: statistics.fmean(p for (own, _), p in points.items() if own == task) for task in tasks},
+        }
+    accuracy = {
+        recipe: statistics.fmean(unit["recipes"][recipe] for unit in units.values()) for recipe in [plain, *others]
+    }
+    return {"test_accuracy": accuracy, "minus_none": found}
 
 
 def _ablations(arms: Mapping[str, Mapping[Pair, Content]]) -> dict[str, Any]:

@@ -33,6 +33,12 @@ def full(summary: Summary) -> str:
     ]
     if summary["tau"] is not None:
         parts += ["### How the supernet ranks random subnets", ranking(summary)]
+    if summary["augmentation"] is not None:
+        parts += [
+            "### Varied images",
+            "Fixed methods trained on labels with each recipe minus the same without, points of test accuracy.",
+            augmentation(summary),
+        ]
     parts += ["### Every pair", "Winner minus yardstick; p of McNemar's exact test, Holm's correction.", pairs(summary)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -123,6 +129,23 @@ def ablations(summary: Summary) -> str:
             title = summary["arms"][name]["title"]
             rows.append((title, f"{found['mean_points']:+.2f}", interval, p, str(found["pairs"])))
     return _table(("against", "points", "95 % interval", "p", "pairs"), rows) if rows else ""
+
+
+def augmentation(summary: Summary) -> str:
+    """Each recipe minus none, by task."""
+    tasks = summary["tasks"]
+    rows = [
+        (
+            recipe,
+            *(f"{found['per_task'][task]:+.2f}" if task in found["per_task"] else "" for task in tasks),
+            f"{found['mean_points']:+.2f}",
+            _interval(found),
+            _p(found["wilcoxon_p"]),
+            str(found["pairs"]),
+        )
+        for recipe, found in summary["augmentation"]["minus_none"].items()
+    ]
+    return _table(("recipe", *tasks, "mean", "95 % interval", "p", "pairs"), rows)
 
 
 def costs(summary: Summary) -> str:

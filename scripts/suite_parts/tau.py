@@ -21,7 +21,7 @@ from glorasearch.stacked import Member
 from glorasearch.statistics import kendall_tau
 from glorasearch.training import TrainingConfig
 from suite_parts.lab import Lab, correct_images
-from suite_parts.product import execute, run_of
+from suite_parts.product import run_of, unlocked
 from suite_parts.units import Content, Unit
 
 DRAW = 12
@@ -30,9 +30,9 @@ SCORES = ("tempered", "cross_entropy", "accuracy")
 
 
 def tau(lab: Lab, unit: Unit) -> Content:
-    """What the arm `tau` finds; it uses the supernet of the arm `evolution`."""
+    """What the arm `tau` finds; it uses the supernet of the arm `evolution`, and trains it if that is not done."""
     run = run_of(lab, unit._replace(arm="evolution"))
-    execute(run)
+    unlocked(lambda: run.execute("train"))
     session = run.session()
     supernet = session.load(session.supernet(), TrainResult)
     rng = np.random.default_rng([unit.seed, DRAW])

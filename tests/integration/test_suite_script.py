@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from suite_parts.arms import ARMS  # noqa: E402
+from suite_parts.augmentation import RECIPES  # noqa: E402
+from suite_parts.summary import MEASUREMENTS  # noqa: E402
 
 CORE = ("evolution", "yardstick", "race_only", "lora4_budget")
 OTHERS = ARMS.keys() - set(CORE)
@@ -98,7 +100,8 @@ def test_every_other_arm(place: Path) -> None:
     summary: dict[str, Any] = json.loads((place / "out" / "suite.json").read_text())
     assert -1 <= summary["tau_tempered_inherited"] <= 1
     assert -1 <= summary["tau"]["ceiling"] <= 1
-    assert summary["ablations"].keys() == OTHERS - {"tau"}
+    assert set(summary["augmentation"]["minus_none"]) == RECIPES.keys() - {"none"}
+    assert summary["ablations"].keys() == OTHERS - set(MEASUREMENTS)
     check_units(place / "out" / "units")
 
 
@@ -109,7 +112,7 @@ def check_units(units: Path) -> None:
         assert content["device"].startswith("CPU")
         assert content["model_steps"] > 0
         assert content["wall_seconds"] >= content["compile_seconds"] >= 0
-        if content["arm"] != "tau":
+        if content["arm"] not in ("tau", "augmentation"):
             assert content["test_accuracy"] == content["correct"].count("1") / len(content["correct"])
             assert len(content["correct"]) == 64
             assert content["parameters"] <= (3_072 if content["arm"] == "lora4_budget" else 12_288)

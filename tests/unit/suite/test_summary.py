@@ -53,6 +53,8 @@ def summary() -> dict[str, Any]:
         "tau_with_one_training": {"tempered": 0.375},
         "tau_of_two_trainings": 0.625,
     }
+    for seed, light in ((0, 0.75), (1, 0.5)):
+        found[Unit("a", seed, "augmentation")] = unit(0) | {"recipes": {"none": 0.5, "light": light, "ema": 0.25}}
     head = {"tasks": ["a", "b"], "seeds": [0, 1], "budget": "lora16", "date": "2026-01-01", "revision": "abc"}
     return json.loads(json.dumps(head | summarise(found)))  # type: ignore[no-any-return]
 
@@ -92,6 +94,16 @@ def test_cost_ranks_and_tau(summary: dict[str, Any]) -> None:
     assert summary["ranks"] == pytest.approx({"evolution": 1.25, "yardstick": 1.75})
     assert summary["tau_tempered_inherited"] == 0.5
     assert summary["tau"]["ceiling"] == 0.625
+
+
+def test_recipes_are_compared_with_none(summary: dict[str, Any]) -> None:
+    found = summary["augmentation"]["minus_none"]
+    assert list(found) == ["light", "ema"]
+    assert found["light"]["mean_points"] == pytest.approx(12.5)
+    assert found["light"]["wilcoxon_p"] == pytest.approx(0.5)  # a difference of zero is left out
+    assert found["ema"]["per_task"] == {"a": pytest.approx(-25)}
+    assert "| light | +12.50 |  | +12.50 |" in full(summary)
+    assert "augmentation" not in summary["arms"]
 
 
 def test_tables_say_it(summary: dict[str, Any]) -> None:
