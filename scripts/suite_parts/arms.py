@@ -8,7 +8,7 @@ from typing import Literal
 
 from suite_parts.units import Unit
 
-Kind = Literal["product", "yardstick", "tau", "augmentation"]
+Kind = Literal["product", "yardstick", "tau", "augmentation", "alone"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,6 @@ class Arm:
     """Whether it has the small budget."""
     once: bool = False
     """Whether the first seed is enough."""
-    alone: bool = False
-    """Whether each model of a yardstick is trained on its own, for what that costs."""
 
 
 WITHOUT_SEARCH = (
@@ -57,7 +55,7 @@ ARMS: dict[str, Arm] = {
         Arm("ema", "moving average of the weights, 0.999", ("train.ema_decay=0.999",)),
         Arm("augmentation", "fixed methods with varied images and averaged weights", kind="augmentation"),
         Arm("no_race", "without race: the search's winner, refitted", ("race.enabled=false",)),
-        Arm("yardstick_alone", "the yardstick's trainings one by one", kind="yardstick", once=True, alone=True),
+        Arm("yardstick_alone", "the yardstick's trainings one by one", kind="alone", once=True),
         Arm("tau", "how the supernet ranks random subnets", kind="tau", once=True),
     )
 }

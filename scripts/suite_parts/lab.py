@@ -24,7 +24,6 @@ from glorasearch.data import InputSpec, SearchSplit, TestSplit, TrainSplit, load
 from glorasearch.runs.session import versions
 from glorasearch.space import BoundSpace
 from glorasearch.stacked import Member, StackedTrainer, stack_size
-from suite_parts.arms import ARMS
 from suite_parts.settings import Settings
 from suite_parts.spent import spending
 from suite_parts.tasks import Tasks
@@ -112,10 +111,10 @@ class Lab:
     def train(
         self, unit: Unit, part: str, members: Sequence[Member], split: TrainSplit, *, search: bool, test: bool
     ) -> Scored:
-        """Train members side by side, as many as fit or one by one, and score them; nothing finished is done again."""
+        """Train members side by side, as many as fit, and score them; nothing finished is done again."""
         drop_path = max(member.config.drop_path for member in members)
         backbone = self.backbone(unit, drop_path).to(self.device)
-        size = 1 if ARMS[unit.arm].alone else stack_size(backbone, members, self.device)
+        size = stack_size(backbone, members, self.device)
         found = []
         for first in range(0, len(members), size):
             place = self.folders.partial(unit) / f"{part}-{first}"

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Perform:
     """The function that does a unit in this process; imports torch."""
+    from suite_parts.alone import alone
     from suite_parts.augmentation import augmentation
     from suite_parts.lab import Folders, Lab
     from suite_parts.product import product
@@ -32,6 +33,7 @@ def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Per
         "yardstick": yardstick,
         "tau": tau,
         "augmentation": augmentation,
+        "alone": alone,
     }
 
     def do(unit: Unit) -> None:
@@ -40,7 +42,7 @@ def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Per
                 found = kinds[ARMS[unit.arm].kind](lab, unit)
         finally:
             lab.free()
-        store.write(unit, found | facts | {"sharing": place.sharing, "date": today(), "revision": revision()})
+        store.write(unit, facts | found | {"sharing": place.sharing, "date": today(), "revision": revision()})
         lab.forget(unit)
 
     return do
