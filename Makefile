@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: quickstart test lint docs results bench backbone clean
+.PHONY: quickstart test test-gpu lint docs results bench backbone clean
 
 quickstart: $(STAMP)
 	$(BIN)/glorasearch quickstart $(QUICKSTART_OPTIONS)
@@ -12,6 +12,12 @@ quickstart: $(STAMP)
 # One process a core; a file's tests stay together, as they share expensive fixtures, and the longest files come first.
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder $(TEST_OPTIONS)
+
+# Every test marked gpu, on all cards side by side. GPU_PYTHON=python3 takes an interpreter that has torch and what the
+# tests import, and makes no environment; GPU_TEST_OPTIONS are those of the script.
+GPU_PYTHON ?= $(BIN)/python
+test-gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(STAMP))
+	$(GPU_PYTHON) scripts/test_gpu.py $(GPU_TEST_OPTIONS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -45,6 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What needs two cards does not run with one."""
+    if item.get_closest_marker("two_gpus") and (found := torch.cuda.device_count()) < 2:
+        pytest.skip(f"needs two CUDA devices, there is {found or 'none'}")
+
+
 @pytest.fixture(autouse=True)
 def nothing_concealed() -> Iterator[None]:
     """Credentials of a test are words of the next one: a process forgets none by itself."""

@@ -65,6 +65,7 @@ COVERED_PAGES = {
 }
 """Pages whose commands are checked elsewhere."""
 NOT_HERE = {
+    r"make test-gpu( .*)?": "tests/unit/gpu_tests/test_driver.py::test_cards_work_side_by_side_and_both_for_what_needs_two",
     r"make test|pytest.*|make lint": "these run this very test, or the linters beside it",
     r"pip install .*": "needs a package index, and changes the environment of the tests",
     r"make results": "takes an hour",

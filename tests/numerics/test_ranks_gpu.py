@@ -28,10 +28,7 @@ from glorasearch.supernet import Supernet
 from glorasearch.training import BACKENDS, Communicator, ProcessGroup, Sandwich, SingleProcess, SupernetTrainer, Uniform
 from glorasearch.weights import tensor_digest
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.two_gpus]
 DEADLINE_SECONDS = 400
 Spec = dict[str, Any]
 

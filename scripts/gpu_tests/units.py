@@ -1,0 +1,89 @@
+"""What is run by one process: the tests of a file that need the same number of cards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gpu_tests.record import Line
+from gpu_tests.recorder import RECORD
+
+SCRIPTS: Final = Path(__file__).resolve().parents[1]
+UNKNOWN_SECONDS: Final = 10.0
+"""What a test is thought to take of which no earlier run tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Tests that one process runs."""
+
+    file: str
+    cards: int
+    """How many it needs."""
+    tests: tuple[str, ...]
+    """Their names, as pytest's command line takes them."""
+
+    def without(self, done: Iterable[str]) -> Unit:
+        """The same without these tests."""
+        gone = set(done)
+        return Unit(self.file, self.cards, tuple(test for test in self.tests if test not in gone))
+
+    def __str__(self) -> str:
+        return self.file + (f" ({self.cards} cards)" if self.cards > 1 else "")
+
+
+def find(root: Path, record: Path, only: Sequence[str] = (), python: str = sys.executable) -> None:
+    """Have pytest write into the record what is marked `gpu`, in the files given or in all that name it.
+
+    Raises:
+        RuntimeError: if pytest itself fails.
+    """
+    names = list(only) or [
+        str(path.relative_to(root))
+        for path in sorted((root / "tests").rglob("test_*.py"))
+        if "gpu" in path.read_text("utf-8").lower()
+    ]
+    if not names:
+        return
+    done = subprocess.run(
+        [*pytest_command(python), "--collect-only", *names],
+        cwd=root, env=environment(record), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode not in (0, 2, 5):  # 2: a file cannot be imported, of which the record tells; 5: no test
+        raise RuntimeError(f"pytest cannot collect the tests (exit {done.returncode}):\n{done.stdout}{done.stderr}")
+
+
+def pytest_command(python: str) -> list[str]:
+    """pytest on what is marked `gpu`, with the recorder."""
+    return [python, "-m", "pytest", "-m", "gpu", "-p", "gpu_tests.recorder", "-p", "no:cacheprovider", "-rfE"]
+
+
+def environment(record: Path) -> dict[str, str]:
+    """In which pytest finds the recorder, and the recorder its file."""
+    path = os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, RECORD: str(record), "PYTHONUNBUFFERED": "1"}
+
+
+def units_of(lines: Sequence[Line], seconds: Mapping[str, float]) -> list[Unit]:
+    """The units of the tests that were found: those of one card first, then the shortest first.
+
+    A run that is cut off has then given as many verdicts as it could.
+
+    Args:
+        lines: of the record.
+        seconds: test → what it took in an earlier run.
+    """
+    tests: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for line in lines:
+        if line["event"] == "found":
+            tests[line["file"], line["cards"]].append(line["test"])
+    units = [Unit(file, cards, tuple(names)) for (file, cards), names in tests.items()]
+    return sorted(
+        units, key=lambda unit: (unit.cards, sum(seconds.get(test, UNKNOWN_SECONDS) for test in unit.tests), unit.file)
+    )
