@@ -8,7 +8,8 @@
     │   ├── ConfigError           a run file or an override of it
     │   ├── DataError             a data source, an image, a label, a split
     │   ├── BackboneError         a backbone that cannot be found, built or adapted
-    │   └── RunNotFoundError      a run name that the workspace does not know
+    │   ├── RunNotFoundError      a run name that the workspace does not know
+    │   └── ChangedMeanwhileError somebody else has changed what was read
     └── RunError                  the run was started and failed (exit code 1)
         ├── NonFiniteLossError    training diverged
         ├── WorkerLostError       a process that trains together with others is gone
@@ -69,6 +70,10 @@ class BackboneError(InputError):
 
 class RunNotFoundError(InputError):
     """A run that the workspace's database does not know."""
+
+
+class ChangedMeanwhileError(InputError):
+    """What is to be changed is not what was read: somebody else was faster. Nothing was changed."""
 
 
 class RunError(GlorasearchError):

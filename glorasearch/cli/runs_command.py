@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from glorasearch.cli.options import json_option, workspace_options
+from glorasearch.cli.runs_note import note
 from glorasearch.cli.runs_tidy import prune, rename, rm
 from glorasearch.cli.standing import age
 from glorasearch.runs.scores import scores
@@ -16,7 +17,7 @@ from glorasearch.terminal import say
 if TYPE_CHECKING:
     from glorasearch.db import RunRecord, RunStore
 
-HEADS = ("run", "score, %", "state", "age", "stage", "task", "backbone", "space")
+HEADS = ("run", "score, %", "state", "age", "stage", "task", "backbone", "space", "note")
 NARROW = 5
 """Of these columns are shown whole, the others as far as there is room."""
 LONGEST = 24
@@ -28,34 +29,35 @@ LONGEST = 24
 @json_option
 @click.pass_context
 def command(context: click.Context, workspace: str, database: str | None, as_json: bool) -> None:
-    """List the runs of a workspace; remove or rename them.
+    """List the runs of a workspace; note something of them, remove or rename them.
 
     \b
     score  accuracy on the test split; in brackets that of the search's winner on the search split, before the test;
            of numbers the mean squared error (MSE) of standardised targets
     age    since the run's last change
     stage  the last one that has finished; of a run under way the one that it is at
+    note   the first line of what `runs note` has recorded; no column where no run has one
     """
     if context.invoked_subcommand is None:
         _list(workspace, database, as_json)
 
 
+command.add_command(note)
 command.add_command(rm)
 command.add_command(rename)
 command.add_command(prune)
 
 
 def _list(workspace: str, database: str | None, as_json: bool) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from glorasearch.cli.output import echo_json
-    from glorasearch.plain_console import PlainConsole
+    from glorasearch.db import NoteStore
     from glorasearch.runs.unfinished import finish_changes
     from glorasearch.runs.workspace import Workspace
 
     found = Workspace.open(workspace, database, create=False)
     finish_changes(found)
+    notes = NoteStore(found.database) if found.has_database else None
+    texts = {} if notes is None else notes.texts()
     rows: list[dict[str, Any]] = [
         {
             "run": record.name,
@@ -67,6 +69,7 @@ def _list(workspace: str, database: str | None, as_json: bool) -> None:
             "space": _entry(record.config, "space", "name"),
             "updated": record.updated.isoformat(timespec="seconds"),
             "error": record.error,
+            "note": texts.get(record.name),
             **scores(record),
         }
         for record in found.list_runs()
@@ -80,23 +83,40 @@ def _list(workspace: str, database: str | None, as_json: bool) -> None:
         "space": None,
         "updated": None,
     } | dict.fromkeys(("test_accuracy", "search_accuracy"))
-    rows += [{"run": name, "state": "damaged", **nothing, "error": reason} for name, reason in damaged.items()]
+    rows += [
+        {"run": name, "state": "damaged", **nothing, "error": reason, "note": texts.get(name)}
+        for name, reason in damaged.items()
+    ]
+    bad_notes = {} if notes is None else notes.damaged()
     if as_json:
         echo_json(rows)
-        return
-    if not rows:
+    elif not rows:
         say(f"no runs in {found.path}; `glorasearch quickstart` or `glorasearch init` makes the first")
-        return
+    else:
+        _print([_line(row) for row in rows])
+    for name, reason in {} if as_json else damaged.items():
+        say(f"run {name} cannot be read: {reason}", err=True)
+    for name, reason in bad_notes.items():
+        say(f"the note of run {name} cannot be read: {reason}", err=True)
+
+
+def _print(lines: Sequence[Sequence[str]]) -> None:
+    """The table."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from glorasearch.plain_console import PlainConsole
+
     console = PlainConsole()
-    lines = [_line(row) for row in rows]
-    widths = [max(len(cell) for cell in column) for column in zip(HEADS, *lines, strict=True)]
+    heads = HEADS if any(line[-1] for line in lines) else HEADS[:-1]
+    widths = [max(map(len, column)) for column in zip(HEADS, *lines, strict=True)][: len(heads)]
     widths[0] = min(widths[0], LONGEST)
-    room = console.width - sum(widths[:NARROW]) - 2 * len(HEADS)
+    room = console.width - sum(widths[:NARROW]) - 2 * len(heads)
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for number, head in enumerate(HEADS):
+    for number, head in enumerate(heads):
         width = widths[number]
         if number >= NARROW:
-            width = min(width, max(1, room // (len(HEADS) - number)))
+            width = min(width, max(1, room // (len(heads) - number)))
             room -= width
         right = head in ("score, %", "age")
         table.add_column(
@@ -107,10 +127,8 @@ def _list(workspace: str, database: str | None, as_json: bool) -> None:
             width=width,
         )
     for line in lines:
-        table.add_row(*line)
+        table.add_row(*line[: len(heads)])
     console.print(table)
-    for name, reason in damaged.items():
-        say(f"run {name} cannot be read: {reason}", err=True)
 
 
 def _line(row: Mapping[str, Any]) -> list[str]:
@@ -130,7 +148,8 @@ def _line(row: Mapping[str, Any]) -> list[str]:
         share = f" {100 * now['done'] / now['total']:.0f} %" if now["total"] else ""
         last = f"{now['stage'].partition(':')[0]}{share}"
     named = ("-" if row[key] is None else public_name(row[key]) for key in ("task", "backbone", "space"))
-    return [row["run"], score, str(row["state"]), age(row["updated"]), last, *named]
+    note = (row["note"] or "").partition("\n")[0]
+    return [row["run"], score, str(row["state"]), age(row["updated"]), last, *named, note]
 
 
 def _under_way(runs: RunStore, record: RunRecord) -> dict[str, Any] | None:

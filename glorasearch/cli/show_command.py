@@ -31,7 +31,7 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
     """Show RUN: its state, the results of its stages, its last measurements, and its report when it is finished."""
     from glorasearch.cli.output import echo_json
     from glorasearch.cli.report_table import print_report
-    from glorasearch.db import RaceStore
+    from glorasearch.db import NoteStore, RaceStore
     from glorasearch.runs.curves import opening
     from glorasearch.runs.results import Results
     from glorasearch.runs.workspace import Workspace
@@ -39,12 +39,14 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
     found = Workspace.open(workspace, database, create=False)
     (record,) = found.require_runs([run])
     metrics, curves = found.runs.metrics(run), found.run_files(run).curves
+    note, problem = NoteStore(found.database).readable(run)
     if as_json:
         echo_json(
             {
                 "run": record.name,
                 "state": record.state,
                 "error": record.error,
+                "note": note or None,
                 "config": record.config,
                 "curves": str(curves) if curves.is_dir() else None,
                 "stages": record.stages,
@@ -54,6 +56,10 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
         )
         return
     say(wrapped(_standing(record), "  "))
+    for number, line in enumerate(note.splitlines()):
+        say(wrapped(f"  {'' if number else 'note':<16} {line}", " " * 19))
+    if problem:
+        say(f"the note of run {run} cannot be read: {problem}", err=True)
     for stage, result in record.stages.items():
         if stage != "report":
             say(wrapped(f"  {stage:<16} {_brief(result)}", " " * 19))

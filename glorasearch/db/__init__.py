@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from glorasearch.db.engine import read_url, sqlite_url
     from glorasearch.db.forecasts import ForecastStore
     from glorasearch.db.leases import Lease, Leases
+    from glorasearch.db.notes import NoteStore, RunNote
     from glorasearch.db.process_identity import ProcessIdentity
     from glorasearch.db.progress import StageProgress, StageState
     from glorasearch.db.race_members import RaceMember, RaceStore
@@ -23,9 +24,11 @@ __all__ = [
     "Lease",
     "Leases",
     "Metric",
+    "NoteStore",
     "ProcessIdentity",
     "RaceMember",
     "RaceStore",
+    "RunNote",
     "RunRecord",
     "RunState",
     "RunStore",
@@ -46,6 +49,7 @@ __getattr__ = lazy_names(
         "engine": ("read_url", "sqlite_url"),
         "forecasts": ("ForecastStore",),
         "leases": ("Lease", "Leases"),
+        "notes": ("NoteStore", "RunNote"),
         "process_identity": ("ProcessIdentity",),
         "progress": ("StageProgress", "StageState"),
         "race_members": ("RaceMember", "RaceStore"),

@@ -11,7 +11,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, select, type_co
 from sqlalchemy.types import NullType
 
 from glorasearch.db.columns import Checked, DamagedCellError
-from glorasearch.db.models import Base, LeaseRow, RunRow, StudyRow, table_of
+from glorasearch.db.models import Base, LeaseRow, NoteRow, RunRow, StudyRow, table_of
 
 _NAMED: Final = 3
 """Cells that a message names."""
@@ -19,6 +19,7 @@ _OWNERS: Final = {"run_id": table_of(RunRow), "study_id": table_of(StudyRow)}
 """Column → the table that it refers to, whose rows have names."""
 _NAMING: Final = tuple(table.name for table in _OWNERS.values())
 _LEASES: Final = table_of(LeaseRow)
+_NOTES: Final = table_of(NoteRow)
 _TELLING: Final = ("id", "study_id", "number")
 """Columns that tell which row it is, besides its primary key."""
 
@@ -39,7 +40,7 @@ class DamagedCell:
     @property
     def is_of_contents(self) -> bool:
         """Whether its run, which its name still finds, may forget it."""
-        return self.table != _LEASES.name and (self.table not in _NAMING or self.column != "name")
+        return self.table not in (_LEASES.name, _NOTES.name) and (self.table not in _NAMING or self.column != "name")
 
     def __str__(self) -> str:
         row = ", ".join(f"{name}={value}" for name, value in self.row.items())
@@ -65,6 +66,9 @@ def describe(cells: Iterator[DamagedCell]) -> str | None:
     remedy = f"start {' and '.join(map(repr, owners))} over with --fresh, or " if owners else ""
     if any(cell.table == _LEASES.name for cell in named):
         remedy += f"delete the rows of {_LEASES.name}, which only say who works on a run, or "
+    noted = sorted({cell.owner for cell in named if cell.owner is not None and cell.table == _NOTES.name})
+    if noted:
+        remedy += f"write the note of {' and '.join(map(repr, noted))} anew (`glorasearch runs note RUN TEXT`), or "
     where = "; ".join(map(str, named[:_NAMED])) + more
     return f"{where}. Nothing else is affected: {remedy}put back a copy of the database"
 

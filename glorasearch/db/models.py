@@ -184,6 +184,19 @@ class ForecastRow(Base):
     seconds: Mapped[float] = mapped_column(Real)
 
 
+class NoteRow(Base):
+    """What a person has noted of a run."""
+
+    __tablename__ = PREFIX + "notes"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "runs.id", ondelete="CASCADE"), primary_key=True)
+    text: Mapped[str] = mapped_column(Note)
+    """Empty once the note was deleted: its versions go on."""
+    version: Mapped[int] = mapped_column(Whole)
+    """Raised by every write."""
+    changed: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class RaceMemberRow(Base):
     """One model that was trained in a run's race, and its sums over the fold that it had not seen."""
 

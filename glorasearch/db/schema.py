@@ -11,7 +11,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, sel
 from glorasearch.db.models import PREFIX, Base
 from glorasearch.errors import DatabaseError, SchemaTooNewError
 
-HEAD: Final = "0012"
+HEAD: Final = "0013"
 """The newest revision in `migrations/versions`. Written here so that an up-to-date start need not import Alembic."""
 
 VERSION_TABLE: Final = "glorasearch_schema"

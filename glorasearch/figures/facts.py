@@ -10,7 +10,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 from sqlalchemy import URL
 
-from glorasearch.db import Database, RaceMember, RaceStore, RunRecord, RunStore, TrialStorage
+from glorasearch.db import Database, NoteStore, RaceMember, RaceStore, RunRecord, RunStore, TrialStorage
 from glorasearch.db.objective_names import objective_in_words
 from glorasearch.errors import GlorasearchError
 from glorasearch.figures.layers import layer_parameters
@@ -59,6 +59,8 @@ class RunFacts:
     """The trainings of its race."""
     folder: Path | None
     """Of the run, if it is at hand."""
+    note: str = ""
+    """What a person has noted of it."""
     origins: tuple[RunRecord, ...] = ()
     """The runs that it takes over from, as a point or a longer training does, the first one first."""
 
@@ -87,6 +89,7 @@ class RunFacts:
             trials=_trials(runs.database, name, recorded_fitness(record)),
             members=tuple(RaceStore(runs.database).list(name)),
             folder=folder,
+            note=NoteStore(runs.database).readable(name)[0],
             origins=_origins(runs, record),
         )
 

@@ -20,8 +20,10 @@ _PAGE: Final = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 background:#fff;color:#1f2328}table{border-collapse:collapse;display:block;overflow-x:auto}td,th{padding:.3rem .8rem;
 text-align:left;border-bottom:1px solid #8886;overflow-wrap:anywhere}table+table{margin-top:1rem}
 .n td,.n th{overflow-wrap:normal}figcaption,small{opacity:.85}figure{margin:1rem 0}
+.note{white-space:pre-wrap;overflow-wrap:anywhere;border-left:3px solid #8886;padding-left:.8rem}
 svg{max-width:100%;height:auto}pre{overflow-x:auto}@media(prefers-color-scheme:dark){body{background:#16191d;
 color:#e6edf3}}</style></head><body><h1>{{ name }}</h1><p>{{ state }}{% if error %}: {{ error }}{% endif %}</p>
+{% if note %}<p class="note">{{ note }}</p>{% endif %}
 {% for line in said %}<p>{{ line }}</p>{% endfor %}
 {% if table %}<h2>Test images</h2><table><tr><th>method<th>parameters<th>test<th>95 % interval</tr>
 {% for row in table %}<tr>{% for cell in row %}<td>{{ cell }}{% endfor %}</tr>{% endfor %}</table>{% endif %}
@@ -53,6 +55,7 @@ def html_report(facts: RunFacts, figures: Sequence[Figure], lacking: Sequence[st
         name=record.name,
         state=str(record.state),
         error=record.error,
+        note=facts.note,
         said=() if report is None else said(report),
         table=() if report is None else table(report),
         metrics=() if report is None else metrics(report),

@@ -57,6 +57,8 @@ def pdf_report(facts: RunFacts, figures: Sequence[Figure], lacking: Sequence[str
     record, report = facts.record, facts.report
     write(record.name, 18, "B")
     write(f"{record.state}{f': {record.error}' if record.error else ''}")
+    if facts.note:
+        write(facts.note, 10, "I")
     if report is not None:
         for line in said(report):
             write(line)

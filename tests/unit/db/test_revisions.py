@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from glorasearch.db import (
     ForecastStore,
+    NoteStore,
     RaceMember,
     RaceStore,
     RunState,
@@ -55,6 +56,7 @@ WORKER = WorkerRecord(
     number=0, host="gpu1", process=7, ready=True, tasks=3, busy=0.5, since=NOW, updated=NOW + timedelta(seconds=1)
 )
 FORECAST = {"train": 12.5, "baseline": 3.0}
+NOTE = "with the larger images\nand three seeds"
 PARAMS = {"blocks.0.attn.qkv.B": "lora:8", "rate": 0.25}
 
 
@@ -75,6 +77,7 @@ def fill(url: str) -> None:
     runs.set_progress("run", PROGRESS)
     WorkerStore(url).record("run", [WORKER])
     ForecastStore(url).record("run", FORECAST)
+    NoteStore(url).write("run", NOTE)
 
 
 @pytest.mark.parametrize("path", sorted(REVISIONS.glob("*.sql")), ids=lambda path: path.stem)
@@ -112,6 +115,9 @@ def test_a_database_of_an_older_revision_is_upgraded_and_used(path: Path, tmp_pa
     assert forecasts.of("run") == (FORECAST if path.stem >= "0012" else {})
     forecasts.record("run", FORECAST)
     assert forecasts.of("run") == FORECAST
+    notes = NoteStore(url)
+    assert notes.of("run").text == (NOTE if path.stem >= "0013" else "")
+    assert notes.write("run", NOTE).text == notes.of("run").text == NOTE
     with runs.lock("run"):
         runs.set_state("run", RunState.FINISHED)
 
