@@ -36,7 +36,7 @@ def full(summary: Summary) -> str:
     if summary["augmentation"] is not None:
         parts += [
             "### Varied images",
-            "Fixed methods trained on labels with each recipe minus the same without, points of test accuracy.",
+            "A fixed method trained on labels with each recipe minus the same without, points of test accuracy.",
             augmentation(summary),
         ]
     parts += ["### Every pair", "Winner minus yardstick; p of McNemar's exact test, Holm's correction.", pairs(summary)]
