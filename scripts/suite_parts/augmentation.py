@@ -1,7 +1,8 @@
 """What varying the images is worth, and a moving average of the weights: plain trainings, side by side.
 
-A fixed method at one rate is trained on train + search with every recipe from the same start; the models are tested. It says which preset should be the default of a training that learns from labels, at a small part of what
-an arm of the whole product costs.
+A fixed method at one rate is trained on train + search with every recipe from the same start; the models are tested. It
+says which preset should be the default of a training that learns from labels, at a small part of what an arm of the
+whole product costs.
 """
 
 from __future__ import annotations
