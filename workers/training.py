@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
 import glorasearch.errors as errors
+from glorasearch.code_cache import keep_code
 from glorasearch.errors import GlorasearchError, RunError, WorkerLostError, first_line
 from glorasearch.evaluation import CandidateEvaluator, probe
 from glorasearch.interrupts import is_interrupt
@@ -207,6 +208,7 @@ def _train(config: Mapping[str, Any], queue: Queue) -> None:
     assert start is not None
     built = build_training(spec, start.tensors)
     device = ray.train.torch.get_device()
+    keep_code(spec.code_cache, device, spec.compile, spec.space.plugins)
     driver = _DriverChannel(queue, unpack(ray.get(config["checkpoint"])) if first else None)
     trainer = SupernetTrainer(
         built.supernet,

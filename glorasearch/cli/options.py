@@ -34,6 +34,12 @@ store_option = click.option(
     envvar="GLORASEARCH_STORE",
     help="Weight store: a path, or a URL such as s3://bucket/prefix.  [default: weights/ in the workspace]",
 )
+code_cache_option = click.option(
+    "--code-cache",
+    metavar="FOLDER|off",
+    envvar="GLORASEARCH_CODE_CACHE",
+    help="Where GPUs' compiled code is kept for the next run.  [default: compiled/ in the workspace]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress bars.")
 
@@ -94,7 +100,7 @@ dry_run_option = click.option(
 
 
 def run_options(command: Command) -> Command:
-    """`--set`, `--compile`, `--fresh`, `--store`, and `workspace_options`."""
+    """`--set`, `--compile`, `--fresh`, `--store`, `--code-cache`, and `workspace_options`."""
     command = click.option("--fresh", is_flag=True, help="Forget what a run of this name has done, and start over.")(
         _compile_is_an_override(command)
     )
@@ -106,7 +112,7 @@ def run_options(command: Command) -> Command:
         type=click.Choice(["auto", "on", "off"]),
         help="On GPUs: compiled and captured steps and candidates, or the plain ones.  [default: as the run file says]",
     )(command)
-    return workspace_options(store_option(quiet_option(json_option(command))))
+    return workspace_options(store_option(code_cache_option(quiet_option(json_option(command)))))
 
 
 def _compile_is_an_override(command: Command) -> Command:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glorasearch.cli.options import (
+    code_cache_option,
     dry_run_option,
     executor_options,
     json_option,
@@ -45,6 +46,7 @@ def run(config: Path, overrides: tuple[str, ...], **options: Any) -> None:
 @click.command("quickstart")
 @workspace_options
 @store_option
+@code_cache_option
 @executor_options
 @json_option
 @quiet_option
@@ -176,6 +178,7 @@ def make_run(
     workspace: str,
     database: str | None,
     store: str | None,
+    code_cache: str | None,
     quiet: bool,
     **resources: Any,
 ) -> Run:
@@ -189,7 +192,7 @@ def make_run(
     where = ResourceConfig(**resources)  # refused before the workspace is made
     return Run(
         config,
-        Workspace.open(workspace, database, store),
+        Workspace.open(workspace, database, store, code_cache=code_cache),
         resources=where,
         progress=Silent() if quiet else ProgressBars(),
     )

@@ -53,6 +53,7 @@ def command(
     workspace: str,
     database: str | None,
     store: str | None,
+    code_cache: str | None,
     fresh: bool,
     quiet: bool,
     as_json: bool,
@@ -83,9 +84,8 @@ def command(
     wanted = load_sweep(config, overrides, tasks)
     runner = _runner(executor, progress, **options)
     with redirect_stdout(sys.stderr):  # the table alone goes there, whatever libraries print
-        result = sweep(
-            wanted, Workspace.open(workspace, database, store), progress=progress, runner=runner, fresh=fresh
-        )
+        place = Workspace.open(workspace, database, store, code_cache=code_cache)
+        result = sweep(wanted, place, progress=progress, runner=runner, fresh=fresh)
     echo_json(result.to_json()) if as_json else _print_table(result)
     for row in result.tasks:
         if row.error is not None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from glorasearch.backbone import BackboneConfig, build_backbone
+from glorasearch.code_cache import keep_code
 from glorasearch.config import Compile, Config, Precision
 from glorasearch.data import DataConfig, InputSpec, SearchSplit, load_search_split
 from glorasearch.evaluation.evaluator import CandidateEvaluator
@@ -44,6 +45,8 @@ class EvaluatorSpec(Config):
     """Precision of the forward pass; `auto` is bfloat16 on GPUs."""
     threads: int | None = None
     """Threads of torch on the CPU; None for torch's own default."""
+    code_cache: str | None = None
+    """Folder of compiled code; None keeps none."""
     shared: bool = False
     """Share backbone, adapters and search split in CPU memory with the other workers of the machine (`NodeCache`); only
     the merged model is this evaluator's own."""
@@ -68,6 +71,7 @@ def build_evaluator(content: dict[str, Any]) -> CandidateEvaluator:
         torch.cuda.set_device(device)
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
+    keep_code(spec.code_cache, device, spec.compile, spec.space.plugins)
     cache = NodeCache() if spec.shared else None
     store = WeightStore(spec.store)
     backbone = _backbone(spec, store, cache)

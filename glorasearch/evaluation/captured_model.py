@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from glorasearch.code_cache import seal_code
 from glorasearch.evaluation.merged_model import MergedModel
 from glorasearch.fused import CODE_WIDTH, MergedLinear, MergedWeights, compile_blocks, pool_of, static_model
 from glorasearch.space import Subnet
@@ -72,6 +73,7 @@ class CapturedModel(MergedModel):
         self.forward(images.to(self.dtype))
         torch.cuda.synchronize()
         self._graphs.clear()
+        seal_code()
 
     def _run(self, images: Tensor) -> Tensor:
         with torch.autocast("cuda", self.dtype):

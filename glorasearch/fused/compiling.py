@@ -8,6 +8,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from glorasearch.code_cache import seal_code
+
 LIMIT: Final = 64
 """How often one type of block may be compiled in a process: for training and scoring, model after model."""
 
@@ -111,4 +113,5 @@ class Captured:
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._compute()
         self._graph = graph
+        seal_code()
         self.peak_bytes = torch.cuda.max_memory_allocated(self._device)

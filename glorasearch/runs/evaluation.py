@@ -102,6 +102,7 @@ def evaluator_spec(session: Session) -> EvaluatorSpec:
         compile=session.config.compile,
         precision=session.config.search.precision,
         threads=torch.get_num_threads(),
+        code_cache=session.code_cache,
         shared=True,
     )
 

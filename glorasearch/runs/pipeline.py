@@ -70,6 +70,7 @@ def run_stages(session: Session, only: str | None = None) -> StageResult:
         RunError: if a stage fails; what finished before it is kept.
     """
     check_run(session, only)
+    session.keep_code()
     ahead: dict[str, float] = {}
     if session.device.startswith("cuda"):  # it would capture its step twice
         forecast_later(session, only)
@@ -122,6 +123,7 @@ def look_ahead(session: Session, only: str | None = None) -> Forecast:
         InputError: if the run cannot work as it is described.
     """
     check_run(session, only)
+    session.keep_code()
     return forecast(session, only)
 
 

@@ -151,6 +151,7 @@ class RayRace(LocalRace):
             weights=session.verify(TrainResult) if inherited else None,
             device=worker_device(session),
             compile=config.compile,
+            code_cache=session.code_cache,
             threads=torch.get_num_threads(),
             torch=str(torch.__version__),
         ).to_json()

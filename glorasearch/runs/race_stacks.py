@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from glorasearch.adapters import adaptable_layers
 from glorasearch.backbone import BackboneConfig, build_backbone
+from glorasearch.code_cache import keep_code
 from glorasearch.config import Compile, Config
 from glorasearch.data import DataConfig, InputSpec, SearchData, TrainSplit, load_search_data
 from glorasearch.errors import RunError
@@ -216,6 +217,8 @@ class RaceTask(Config):
     """Digest of the supernet's weights, for members that start from them."""
     device: str
     compile: Compile
+    code_cache: str | None = None
+    """Folder of compiled code; None keeps none."""
     threads: int | None
     torch: str
     """Version of torch, on which the numbers depend."""
@@ -233,6 +236,8 @@ def run_task(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     task = RaceTask.model_validate_json(json.dumps(content))
     prepare_process(task.torch, task.threads)
+    plugins = {path for stack in task.stacks for member in stack for path in member.space.plugins}
+    keep_code(task.code_cache, task.device, task.compile, plugins)
 
     def build(drop_path: float) -> nn.Module:
         return build_backbone(task.backbone, task.classes, drop_path=drop_path, seed=task.seed).to(task.device)

@@ -91,6 +91,7 @@ def _spec(session: Session, task: TrainingTask, trainer: SupernetTrainer) -> Tra
         strategy=strategy_to_json(task.strategy),
         config=task.config,
         compile=session.config.compile,
+        code_cache=session.code_cache,
         facts=trainer.facts,
         torch=str(torch.__version__),
         with_search=task.split.digest != session.data.train.digest,

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from glorasearch.code_cache import CachedCode, cached_code
 from glorasearch.db import RunRecord, RunState
 from glorasearch.db.tidying import RunTidier
 from glorasearch.errors import InputError, RunLockedError
@@ -122,6 +123,13 @@ def prunable(workspace: Workspace, days: float) -> tuple[list[Removal], dict[str
         kept |= {name: f"is needed by {', '.join(map(repr, others))}" for name, others in blocked.items()}
         old = [name for name in old if name not in blocked]
     return removals(workspace, old), kept
+
+
+def old_code(workspace: Workspace, days: float) -> list[CachedCode]:
+    """Compiled code that no process has begun to use for so long, by versions."""
+    before = datetime.now(UTC) - timedelta(days=days)
+    folder = workspace.code_cache
+    return [] if folder is None else [one for one in cached_code(folder) if one.used <= before]
 
 
 def rename(workspace: Workspace, old: str, new: str) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 from glorasearch.adapters import adaptable_layers, frozen_tensors, unadaptable_layers
 from glorasearch.backbone import build_backbone, build_skeleton, check_input, resolve_device
 from glorasearch.choices import plugin_sources
+from glorasearch.code_cache import keep_code
 from glorasearch.data import InputSpec, SearchData, SourceSummary, check_source, load_search_data
 from glorasearch.errors import WeightsCorruptError, WeightsNotFoundError
 from glorasearch.evaluation import load_weights
@@ -60,6 +61,19 @@ class Session:
     def device(self) -> str:
         """The device for training and evaluation."""
         return resolve_device(self.config.device)
+
+    def keep_code(self) -> None:
+        """On a GPU, have what is compiled kept in the workspace's folder, and say so."""
+        plugins = {path for space in self.stored.spaces.values() for path in space.plugins}
+        said = keep_code(self.code_cache, self.device, self.config.compile, plugins)
+        if said is not None:
+            self.progress.say(said)
+
+    @property
+    def code_cache(self) -> str | None:
+        """The workspace's folder of compiled code, for another process."""
+        folder = self.stored.workspace.code_cache
+        return None if folder is None else str(folder)
 
     @cached_property
     def inputs(self) -> InputSpec:

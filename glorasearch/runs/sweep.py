@@ -15,7 +15,7 @@ from glorasearch.runs.results import Results
 from glorasearch.runs.stored_run import StoredRun
 from glorasearch.runs.sweep_tasks import SweepTask
 from glorasearch.runs.sweep_worker import TaskOutcome, TaskSpec, run_task
-from glorasearch.runs.workspace import Workspace
+from glorasearch.runs.workspace import NO_CODE, Workspace
 
 RUN_TASK: Final = "glorasearch.runs.sweep_worker:run_task_json"
 """Called by workers with the spec of a task."""
@@ -140,6 +140,7 @@ def sweep(
             workspace=str(workspace.path),
             database=workspace.given_database,
             store=workspace.store_url,
+            code_cache=NO_CODE if workspace.code_cache is None else str(workspace.code_cache),
             fresh=fresh,
         )
         for task in tasks

@@ -36,6 +36,8 @@ class TaskSpec:
     """SQLAlchemy URL."""
     store: str
     """Path or URL of the weight store."""
+    code_cache: str | None = None
+    """Folder of compiled code, or `off`."""
     fresh: bool = False
     share_backbone: bool = False
     """Share the backbone's memory with other tasks on the same machine."""
@@ -86,7 +88,7 @@ def run_task(spec: TaskSpec, progress: Progress | None = None) -> TaskOutcome:
 def _run(spec: TaskSpec, progress: Progress | None) -> Report:
     run = Run(
         RunConfig.from_dict(spec.config),
-        Workspace.open(spec.workspace, spec.database, spec.store),
+        Workspace.open(spec.workspace, spec.database, spec.store, code_cache=spec.code_cache),
         resources=ResourceConfig(share_backbone=spec.share_backbone),
         progress=progress,
     )

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 DEFAULT_WORKSPACE = "./glorasearch-runs"
 DATABASE_NAME = "glorasearch.db"
 STORE_NAME = "weights"
+CODE_NAME = "compiled"
+NO_CODE: Final = "off"
+"""In place of a folder for compiled code: none is kept."""
 _AWS: Final = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 _CREDENTIALS: Final[Mapping[str, str]] = {
     "s3": _AWS,
@@ -46,6 +49,8 @@ class Workspace:
     """SQLAlchemy URL of the database; None for the file in the folder."""
     store_url: str
     """Path or fsspec URL of the weight store."""
+    code_cache: Path | None
+    """Folder of compiled code, on a disk of this machine; None if none is kept."""
 
     @classmethod
     def open(
@@ -54,6 +59,7 @@ class Workspace:
         database: str | None = None,
         store: str | None = None,
         *,
+        code_cache: str | Path | None = None,
         create: bool = True,
     ) -> Workspace:
         """The workspace at a path, created if it does not exist and `create` is set.
@@ -62,11 +68,12 @@ class Workspace:
             path: of the folder.
             database: SQLAlchemy URL.
             store: path or fsspec URL of the weight store.
+            code_cache: folder of compiled code, `compiled/` if not given; `off` keeps none.
             create: create the folder, and open the database.
 
         Raises:
-            InputError: if the folder cannot be created or written, the database's URL cannot be used, or this kind of
-                weight store is not supported.
+            InputError: if the folder cannot be created or written, the database's URL cannot be used, this kind of
+                weight store is not supported, or compiled code is to be kept elsewhere than in a folder.
             DatabaseError: if the database cannot be reached.
         """
         conceal(database, store)
@@ -80,7 +87,7 @@ class Workspace:
                 raise InputError(f"workspace {folder}: {error.strerror}; choose another with --workspace") from error
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise InputError(f"workspace {folder} is not writable; choose another with --workspace")
-        workspace = cls(folder, database or None, _store_url(store, folder))
+        workspace = cls(folder, database or None, _store_url(store, folder), _code_folder(code_cache, folder))
         if create:
             _ = workspace.database
         return workspace
@@ -145,6 +152,21 @@ class Workspace:
     def run_folder(self, name: str) -> Path:
         """The folder of a run: checkpoints, export, report."""
         return self.path / "runs" / name
+
+
+def _code_folder(given: str | Path | None, folder: Path) -> Path | None:
+    """The folder of compiled code; that of a workspace whose weights are in a bucket is on this machine, too."""
+    if str(given) == NO_CODE:
+        return None
+    if "://" in str(given):
+        raise InputError(
+            f"--code-cache {redact_url(str(given))}: compiled code is kept in a folder of this machine; give its path, "
+            f"or {NO_CODE}"
+        )
+    place = user_path(given).resolve() if given else folder / CODE_NAME
+    if place.exists() and not place.is_dir():
+        raise InputError(f"--code-cache {place}: it is not a folder; give another path, or {NO_CODE}")
+    return place
 
 
 def refuse_credentials(store: str) -> None:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
+from glorasearch.code_cache import seal_code
 from glorasearch.config import Compile
 from glorasearch.errors import reason
 
@@ -126,6 +127,7 @@ class GraphedSteps:
             _log.warning("the stack's step cannot be %s (%s): it runs without", what, reason(error))
         else:
             torch.cuda.synchronize()
+            seal_code()
             self._first, self._began = number, time.perf_counter()
             return
         # Here, where what the failed attempt held is free again.

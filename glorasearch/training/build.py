@@ -38,6 +38,8 @@ class TrainingSpec(Config):
     """The recipe."""
     compile: Compile = "auto"
     """As `SupernetTrainer` takes it."""
+    code_cache: str | None = None
+    """Folder of compiled code; None keeps none."""
     facts: dict[str, Any]
     """`SupernetTrainer.facts` of the driver, which every worker must reproduce."""
     torch: str

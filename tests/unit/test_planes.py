@@ -17,6 +17,7 @@ import pytest
 CONTROL = ("choices", "db", "race", "search", "space")
 DATA = (
     "adapters",
+    "code_cache",
     "tasks",
     "supernet",
     "backbone",

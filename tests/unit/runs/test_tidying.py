@@ -15,6 +15,7 @@ from support.stage_results import result
 from support.stored_runs import run as stored
 
 from glorasearch.cli.main import run as command_line
+from glorasearch.code_cache import CodeFolder, cached_code
 from glorasearch.db import RunState, TrialStorage
 from glorasearch.runs.workspace import Workspace
 
@@ -171,6 +172,32 @@ def test_prune_removes_what_was_given_up(place: Place, capsys: pytest.CaptureFix
     assert place.state == ({"flowers", "birds", "failed"},) * 3 + ({A, B, C, "d" * 64},)
     assert place.call("runs", "prune", "--yes", "--days", "0") == 0
     assert place.state == ({"flowers", "birds"},) * 3 + ({A, B, C},)
+
+
+def test_prune_removes_compiled_code_that_was_not_used(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    root = place.path / "compiled"
+    for torch in ("2.11", "2.12"):
+        code = CodeFolder(root, {"torch": torch, "device": "H200 9.0"})
+        (code.path / "triton" / "kernel").write_bytes(bytes(2_000_000))
+        if torch == "2.11":
+            code.close()
+
+    assert place.call("runs", "prune", "--yes") == 0
+    assert "there is nothing to remove" in capsys.readouterr().out
+    os.utime(code.path.with_suffix(".lock"), (0, 0))
+    assert place.call("runs", "prune", "--dry-run") == 0
+    assert "removes compiled code (torch 2.12, device H200 9.0), last used 1970-01-01" in capsys.readouterr().out
+    assert len(cached_code(root)) == 2
+
+    assert place.call("runs", "prune", "--yes", "--days", "0", "--json", "--code-cache", str(root)) == 0
+    said = capsys.readouterr()
+    assert [one["facts"]["torch"] for one in json.loads(said.out)["compiled_code"]] == ["2.12", "2.11"]
+    assert all(one["bytes"] > 2_000_000 for one in json.loads(said.out)["compiled_code"])
+    assert f"keeps compiled code in {code.path}: a process uses it" in said.err
+    assert [one.facts["torch"] for one in cached_code(root)] == ["2.12"]
+    code.close()
+    assert place.call("runs", "prune", "--yes", "--days", "0") == 0
+    assert cached_code(root) == []
 
 
 def test_weights_in_a_store_of_others_stay(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,3 +109,18 @@ def test_a_store_by_the_url_of_a_folder_is_that_folder_or_refused(
     for name in ("a%20b", "a?b", "a#b"):
         with pytest.raises(InputError, match="give the path itself, without file://"):
             Workspace.open("w", store=f"file://{tmp_path}/{name}", create=False)
+
+
+def test_compiled_code_has_a_folder_of_this_machine_wherever_the_weights_are(tmp_path: Path) -> None:
+    def folder(given: str | Path | None) -> Path | None:
+        return Workspace.open(tmp_path, store="memory://weights", code_cache=given, create=False).code_cache
+
+    assert folder(None) == tmp_path / "compiled"
+    assert folder("") == tmp_path / "compiled"
+    assert folder("off") is None
+    assert folder(tmp_path / "elsewhere") == tmp_path / "elsewhere"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"--code-cache .*file: it is not a folder; give another path, or off"):
+        folder(tmp_path / "file")
+    with pytest.raises(InputError, match=r"--code-cache s3://\*\*\*@b/x: compiled code is kept in a folder of"):
+        folder("s3://key:secret@b/x")
