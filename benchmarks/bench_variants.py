@@ -122,12 +122,7 @@ class _Plain:
     def __init__(self, supernet: Supernet) -> None:
         self._pool = pool = pool_of(supernet)
         self._merged = captured_model.MergedWeights(pool, torch.float32, training=False)
-        layers = {
-            name: captured_model.MergedLinear(weight, bias)
-            for bank, weights, biases in zip(pool.banks, self._merged.weights, self._merged.biases, strict=True)
-            for name, weight, bias in zip(bank.names, weights, biases, strict=True)
-        }
-        self._model = static_model(supernet, layers, torch.float32, share_head=False).eval()
+        self._model = static_model(supernet, self._merged.layers(), torch.float32, share_head=False).eval()
 
     def write(self, subnet: Subnet) -> None:
         codes = torch.tensor(self._pool.codes(subnet), dtype=torch.int32)

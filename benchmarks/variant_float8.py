@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from glorasearch.evaluation import captured_model
-from glorasearch.fused import MergedWeights, step
+from glorasearch.fused import MergedWeights, merged, step
 from glorasearch.fused.layout import Shape
 from glorasearch.fused.linear import fused_linear_gradient
 
@@ -160,7 +160,7 @@ def float8(*, backward: bool = True) -> Iterator[None]:
             (step, "MergedWeights", Float8Weights),
             (step, "FusedLinear", Float8FusedLinear if backward else _ForwardOnly),
             (captured_model, "MergedWeights", Float8Weights),
-            (captured_model, "MergedLinear", Float8MergedLinear),
+            (merged, "MergedLinear", Float8MergedLinear),
         ):
             stack.enter_context(patch.object(place, name, value))
         yield

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glorasearch.code_cache import seal_code
 from glorasearch.evaluation.merged_model import MergedModel
-from glorasearch.fused import CODE_WIDTH, MergedLinear, MergedWeights, compile_blocks, pool_of, static_model
+from glorasearch.fused import CODE_WIDTH, MergedWeights, compile_blocks, pool_of, static_model
 from glorasearch.space import Subnet
 from glorasearch.supernet import Supernet
 
@@ -37,11 +37,7 @@ class CapturedModel(MergedModel):
         self._space = supernet.space
         self._pool = pool = pool_of(supernet)
         self._merged = merged = MergedWeights(pool, self.dtype, training=False)
-        layers: dict[str, nn.Module] = {}
-        for bank, weights, biases in zip(pool.banks, merged.weights, merged.biases, strict=True):
-            rows = zip(bank.names, weights, biases, strict=True)
-            layers |= {name: MergedLinear(weight, bias) for name, weight, bias in rows}
-        self._model = static_model(supernet, layers, self.dtype, share_head=False).eval()
+        self._model = static_model(supernet, merged.layers(), self.dtype, share_head=False).eval()
         self._heads = [
             (self._model.get_parameter(name), parameter) for name, parameter in supernet.head_parameters().items()
         ]
@@ -76,6 +72,8 @@ class CapturedModel(MergedModel):
         seal_code()
 
     def _run(self, images: Tensor) -> Tensor:
+        if self._pool.convolves:
+            images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cuda", self.dtype):
             logits: Tensor = self._model(images)
         return logits.float()

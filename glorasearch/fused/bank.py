@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from glorasearch.adapters import AdaptedLayer
 from glorasearch.fused.extras import Extras, Key, spectral_choices, what_is_not_covered
+from glorasearch.fused.geometry import Geometry
 from glorasearch.fused.layout import CONSTANT, LEAST_SCALE, LORA, PARTS, VECTOR, Shape
 from glorasearch.space import SUPPORT_TENSORS
 
@@ -38,10 +39,15 @@ class Bank:
         self.aliased = {tensor: first.support_of(tensor).aliased for tensor in first.support}
         ranks = {tensor: self.storages.get((tensor, "down"), (0, 0))[1] for tensor in "ABC"}
         self.prompt_rank, self.lora_rank = ranks["C"], ranks["B"]
-        self.base = torch.stack([layer.base.weight.detach() for layer in layers])
+        self.base = torch.stack([layer.weight_view.detach() for layer in layers])
+        self.filter = tuple(first.base.weight.shape[1:])
+        """The shape of one output's weights: `(in,)`, or of a filter `(in / groups, height, width)`."""
+        self.geometries = tuple(geometry_of(layer) for layer in layers)
+        """Those of convolutions."""
         self.extras = extras = Extras(first, self.base)
         shift_rank = ranks["B"] + extras.rank
-        self.shape = Shape(first.out_features, first.in_features, ranks["A"], shift_rank, extras.entries)
+        sizes = first.out_features, first.in_features, ranks["A"], shift_rank, extras.entries
+        self.shape = Shape(*sizes, spatial=is_spatial(first))
         self.base_bias: Tensor | None = None
         if first.base.bias is not None:
             self.base_bias = torch.stack([layer.base.bias.detach() for layer in layers if layer.base.bias is not None])
@@ -71,7 +77,8 @@ class Bank:
 
         Products need the dense weight gradient: A's always, B's because reading inputs and output gradients two more
         times costs a GPU as much. So does a scale whose gradient cannot be derived from the layer's outputs, because
-        these are not kept or because 1 + scale is near zero.
+        these are not kept or because 1 + scale is near zero. In a spatial convolution so does a shift, whose gradient
+        would otherwise want the sum of every patch.
         """
         drawn = codes[self.positions][..., 0]
         a, b = drawn[:, 0], drawn[:, 1]
@@ -79,8 +86,10 @@ class Bank:
         scaled = (a == CONSTANT) | (a == VECTOR)
         hidden = (1 + scale).abs().amin(dim=1) < LEAST_SCALE if self.shape.keeps_output else torch.ones_like(scaled)
         products, spectra = self.extras.drawn(codes[self.positions])
-        dense = (a == LORA) | (b == LORA) | (scaled & hidden) | products | spectra
         shifted = (b == CONSTANT) | (b == VECTOR)
+        dense = (a == LORA) | (b == LORA) | (scaled & hidden) | products | spectra
+        if self.shape.spatial:
+            dense = dense | shifted
         return torch.stack([dense, scaled, shifted, products * self.extras.rank, spectra], dim=1).int()
 
     def _vector(self, tensor: str, parts: Mapping[Key, Tensor], own: Tensor) -> Tensor:
@@ -214,7 +223,8 @@ def banks_of(adapted: Mapping[str, AdaptedLayer]) -> list[Bank]:
             for t in layer.support
             for part in layer.support_of(t).shared_parts.values()
         )
-        key = (tuple(layer.base.weight.shape), layer.base.bias is not None, shapes, aliased, classes)
+        form = tuple(layer.base.weight.shape), is_spatial(layer), layer.base.bias is not None
+        key = (form, shapes, aliased, classes)
         groups.setdefault(key, []).append(position)
     return [
         Bank([names[p] for p in positions], [adapted[names[p]] for p in positions], positions)
@@ -226,9 +236,9 @@ def what_cannot_be_fused(adapted: Mapping[str, AdaptedLayer]) -> str | None:
     """Why these layers cannot be stacked in banks; None if they can."""
     tried: set[object] = set()
     for name, layer in adapted.items():
-        if type(layer.base) is not nn.Linear:
-            kind = "convolution" if isinstance(layer.base, nn.Conv2d) else "norm"
-            return f"{name} is a {type(layer.base).__name__ if isinstance(layer.base, nn.Linear) else kind}"
+        if type(layer.base) not in (nn.Linear, nn.Conv2d):
+            known = isinstance(layer.base, (nn.Linear, nn.Conv2d))
+            return f"{name} is a {type(layer.base).__name__ if known else 'norm'}"
         offered = tuple(
             (t, choice, one.largest) for t in layer.support for choice, one in layer.support_of(t).offered.items()
         )
@@ -236,13 +246,24 @@ def what_cannot_be_fused(adapted: Mapping[str, AdaptedLayer]) -> str | None:
             continue
         tried.add((layer.base.weight.shape, offered))
         for tensor in layer.support:
-            others = what_is_not_covered(layer.support_of(tensor).offered, layer.base.weight.detach()[None])
+            others = what_is_not_covered(layer.support_of(tensor).offered, layer.weight_view.detach()[None])
             if others:
                 return f"{name} offers {', '.join(others)}"
         spectra = [choice for t in layer.support for choice in spectral_choices(layer.support_of(t).offered)]
         if len(spectra) > 1:
             return f"{name} offers {' and '.join(spectra)}, both spectra"
     return None
+
+
+def geometry_of(layer: AdaptedLayer) -> Geometry | None:
+    """The geometry of a layer; None if it is no convolution."""
+    return Geometry.of(layer.base) if isinstance(layer.base, nn.Conv2d) else None
+
+
+def is_spatial(layer: AdaptedLayer) -> bool:
+    """Whether a layer is a convolution that is no product with tokens."""
+    geometry = geometry_of(layer)
+    return geometry is not None and not geometry.by_tokens
 
 
 def storages(layer: AdaptedLayer) -> dict[Key, torch.nn.Parameter]:

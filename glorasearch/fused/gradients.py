@@ -21,6 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from glorasearch.fused.geometry import Geometry
 from glorasearch.fused.layout import DENSE, SCALED, SHIFTED, Shape
 
 Bases = tuple[Tensor, Tensor]
@@ -45,11 +46,15 @@ def merge(base: Tensor, factors: Tensor, shape: Shape, bases: Bases | None = Non
 
 def dense_gradient(dy: Tensor, x: Tensor, base: Tensor, factors: Tensor, shape: Shape, bases: Bases | None) -> Tensor:
     """The gradient `(width,)` of one layer's factors, computed from G; `dy (N, out)`, `x (N, in)`, `base (out, in)`."""
+    return reduced(dy.T @ x, dy.sum(0), base, factors, shape, bases)
+
+
+def reduced(grad: Tensor, total: Tensor, base: Tensor, factors: Tensor, shape: Shape, bases: Bases | None) -> Tensor:
+    """The gradient `(width,)` of one layer's factors from G, `grad (out, in)`, and from Σ dy, `total (out,)`."""
     _, _, _, left, right, _ = shape.split(factors)
     ra = shape.scale_rank
-    grad = dy.T @ x
     scaled = grad * base
-    parts = [scaled.sum(1), grad.sum(1), dy.sum(0)]
+    parts = [scaled.sum(1), grad.sum(1), total]
     d_left = torch.cat([scaled @ right[:ra].T, grad @ right[ra:].T], dim=1)
     d_right = torch.cat([left[:, :ra].T @ scaled, left[:, ra:].T @ grad])
     d_spectrum = grad.new_zeros(0) if bases is None else (bases[0] * (grad @ bases[1].T)).sum(0)
@@ -80,6 +85,31 @@ def raw_gradient(
     d_shift = dy.T @ x.sum(1) if plan[SHIFTED] else zero
     products = dy.new_zeros(shape.rank * (shape.out_features + shape.in_features) + shape.entries)
     return torch.cat([seen, d_shift, dy.sum(0), products])
+
+
+def convolution_gradient(
+    dy: Tensor,
+    x: Tensor,
+    filters: Tensor,
+    base: Tensor,
+    factors: Tensor,
+    plan: Tensor,
+    shape: Shape,
+    geometry: Geometry,
+    bases: Bases | None = None,
+) -> Tensor:
+    """The gradient `(width,)` of one spatial layer's factors; `dy (N, out, H', W')`, `x (N, in, H, W)` as it was
+    padded ahead, `filters (out, in / groups, height, width)` the merged ones.
+
+    On a GPU G is always computed: whether it is needed is known to the device only.
+    """
+    wide = factors.dtype
+    total = dy.sum((0, 2, 3), dtype=wide)
+    if not dy.is_cuda and not plan[DENSE]:
+        rest = shape.rank * (shape.out_features + shape.in_features) + shape.entries
+        return torch.cat([total.new_zeros(2 * shape.out_features), total, total.new_zeros(rest)])
+    grad = geometry.weight_gradient(dy, x, filters).reshape(base.shape).to(wide)
+    return reduced(grad, total, base, factors, shape, bases)
 
 
 def settle(raw: Tensor, factors: Tensor, plan: Tensor, shape: Shape) -> Tensor:

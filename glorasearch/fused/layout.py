@@ -59,6 +59,8 @@ class Shape:
     """Largest rank of products that shift the weight: B's `lora`, and the extras."""
     entries: int = 0
     """Coefficients of a spectrum."""
+    spatial: bool = False
+    """Whether the layers are convolutions that are no products with tokens (`Geometry.by_tokens`)."""
 
     @property
     def rank(self) -> int:
@@ -72,7 +74,7 @@ class Shape:
         Where a layer widens, the following operation (attention, an activation) keeps them anyway; where it narrows,
         they are small compared with the dense gradient that they save.
         """
-        return self.out_features != self.in_features
+        return self.out_features != self.in_features and not self.spatial
 
     @property
     def sizes(self) -> tuple[int, int, int, int, int, int]:

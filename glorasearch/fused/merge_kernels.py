@@ -214,6 +214,9 @@ def merge_into(
     if not bank.shape.keeps_output:  # then every scale needs the dense gradient
         a = codes[bank.positions, SUPPORT_TENSORS.index("A"), 0]
         plan[:, layout.DENSE] = (a == layout.CONSTANT) | (a == layout.VECTOR)
+    if bank.shape.spatial:  # and every shift
+        b = codes[bank.positions, SUPPORT_TENSORS.index("B"), 0]
+        plan[:, layout.DENSE] |= (b == layout.CONSTANT) | (b == layout.VECTOR)
     if extras.all:
         own = codes[bank.positions]
         _write_extras(bank, extras.columns(parts, own), factors)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glorasearch.fused.bank import Bank
+from glorasearch.fused.convolution import MergedConv2d
 from glorasearch.fused.gradients import merge
 from glorasearch.fused.layout import BIAS, CODE_WIDTH, PLAN
 from glorasearch.fused.pool import Pool
@@ -25,6 +27,8 @@ class MergedWeights:
         like = pool.flat
         self.pool, self.banks, self.training = pool, pool.banks, training
         self.weights = [torch.zeros_like(bank.base, dtype=dtype) for bank in self.banks]
+        self.filters = [self._filters(bank, weight) for bank, weight in zip(self.banks, self.weights, strict=True)]
+        """Of convolutions, the merged weights again, `(L, out, in / groups, height, width)`, with channels last."""
         self.biases = [like.new_zeros(len(bank), bank.shape.out_features, dtype=dtype) for bank in self.banks]
         self.factors = [like.new_zeros(len(bank), bank.width) for bank in self.banks]
         self.plans = [torch.zeros(len(bank), len(PLAN), dtype=torch.int32, device=like.device) for bank in self.banks]
@@ -42,7 +46,27 @@ class MergedWeights:
                 self._launch(index, codes)
             else:
                 self._reference(index, codes)
+            weights, filters = self.weights[index], self.filters[index]
+            if filters.data_ptr() != weights.data_ptr():
+                filters.copy_(weights.view_as(filters))
         self._last.copy_(codes)
+
+    def layers(self) -> dict[str, nn.Module]:
+        """The layers that run with the merged weights, by the names of those of which they take the places."""
+        found: dict[str, nn.Module] = {}
+        for bank, filters, biases in zip(self.banks, self.filters, self.biases, strict=True):
+            for name, own, bias, geometry in zip(bank.names, filters, biases, bank.geometries, strict=True):
+                found[name] = MergedLinear(own, bias) if geometry is None else MergedConv2d(own, bias, geometry)
+        return found
+
+    @staticmethod
+    def _filters(bank: Bank, weight: Tensor) -> Tensor:
+        """Room for the filters of a bank; the weights themselves where these are the same in memory."""
+        lead = weight.shape[:2]
+        if len(bank.filter) == 1 or bank.filter[1:] == (1, 1):
+            return weight.view(*lead, *bank.filter)
+        channels, high, wide = bank.filter
+        return weight.new_zeros(*lead, high, wide, channels).permute(0, 1, 4, 2, 3)
 
     def forget(self) -> None:
         """Merge every layer next time, because the storages have changed."""
@@ -90,14 +114,18 @@ def static_model(
 ) -> nn.Module:
     """The supernet's model with its adapted layers replaced and its frozen parameters copied in another dtype.
 
-    The head is the supernet's own with `share_head`, otherwise a copy in that dtype.
+    The head is the supernet's own with `share_head`, otherwise a copy in that dtype. Batch norms keep theirs, which is
+    that of their statistics; they compute in it anyway.
     """
     memo: dict[int, Any] = {id(layer): layers[name] for name, layer in supernet.adapted.items()}
     skipped = {id(parameter) for layer in supernet.adapted.values() for parameter in layer.parameters()}
     head = {id(parameter) for parameter in supernet.head_parameters().values()} if share_head else set()
+    norms = (module for module in supernet.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+    kept = {id(parameter) for norm in norms for parameter in norm.parameters()}
     for parameter in supernet.model.parameters():
         if id(parameter) in head:
             memo[id(parameter)] = parameter
         elif id(parameter) not in skipped:
-            memo[id(parameter)] = nn.Parameter(parameter.detach().to(dtype, copy=True), requires_grad=False)
+            own = parameter.detach().to(parameter.dtype if id(parameter) in kept else dtype, copy=True)
+            memo[id(parameter)] = nn.Parameter(own, requires_grad=False)
     return copy.deepcopy(supernet.model, memo)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glorasearch.fused.bank import Bank, banks_of, storages, what_cannot_be_fused
 from glorasearch.fused.extras import Key, codes_of
@@ -108,7 +108,12 @@ class Pool:
             self._parameters[segment.name].data = segment.view(self.flat)
         for bank in self.banks:
             for layer, weight in zip(bank.layers, bank.base, strict=True):
-                layer.base.weight.data = weight
+                layer.base.weight.data = weight.view_as(layer.base.weight)
+
+    @property
+    def convolves(self) -> bool:
+        """Whether there is a convolution: then images and activations have their channels last."""
+        return any(geometry is not None for bank in self.banks for geometry in bank.geometries)
 
     @property
     def valid(self) -> bool:
@@ -189,6 +194,16 @@ def active(table: tuple[Tensor, Tensor, Tensor, Tensor], codes: Tensor, count: i
     drawn = codes[rows, columns, 0].long()
     hits = torch.bitwise_right_shift(masks, drawn) & 1
     return torch.zeros(count, dtype=hits.dtype, device=hits.device).index_add(0, owners, hits) > 0
+
+
+def check_measured(supernet: Supernet) -> None:
+    """Raise `UnfusableError` for a convolution: on the fused paths they wait for their verdict on a GPU."""
+    for name, layer in supernet.adapted.items():
+        if isinstance(layer.base, nn.Conv2d):
+            raise UnfusableError(
+                f'{name} is a convolution, which is compiled and captured with compile = "on" only, until that was '
+                "measured"
+            )
 
 
 def pool_of(supernet: Supernet) -> Pool:

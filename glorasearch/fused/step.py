@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from glorasearch.fused.compiling import Captured, compile_blocks
+from glorasearch.fused.convolution import FusedConv2d
 from glorasearch.fused.gradients import settle
 from glorasearch.fused.layout import CODE_WIDTH
 from glorasearch.fused.linear import FusedLinear
@@ -81,14 +82,7 @@ class FusedStep:
         self._stacked, self._parts = pool.stacked(pool.flat), pool.parts(pool.flat)
         self._merged = merged = MergedWeights(pool, config.dtype, training=True)
         self._leaves = [[row.detach().requires_grad_() for row in factors] for factors in merged.factors]
-        layers: dict[str, nn.Module] = {}
-        for number, bank in enumerate(pool.banks):
-            own = merged.weights[number], merged.biases[number], self._leaves[number], bank.base, merged.plans[number]
-            bases = bank.extras.left, bank.extras.right
-            rows = zip(bank.names, *own, strict=True)
-            for name, weight, bias, leaf, base, plan in rows:
-                layers[name] = FusedLinear(weight, bias, leaf, base, plan, bank.shape, bases)
-        self._model = static_model(supernet, layers, config.dtype, share_head=True)
+        self._model = static_model(supernet, fused_layers(merged, self._leaves), config.dtype, share_head=True)
         self._supernet = supernet
         self._head = list(supernet.head_parameters().values())
         self._row = torch.zeros(1 + len(pool.segments) + len(pool.flat), dtype=pool.flat.dtype, device=device)
@@ -147,7 +141,8 @@ class FusedStep:
         if self.images is None:
             if not self._pool.valid:
                 raise RuntimeError("the supernet was moved after its fused step was made")
-            self.images = images.to(self._config.dtype, copy=True)
+            form = torch.channels_last if self._pool.convolves else torch.preserve_format
+            self.images = images.to(self._config.dtype, copy=True, memory_format=form)
         elif images.data_ptr() != self.images.data_ptr():
             self.images.copy_(images)
         if self._labels is None:
@@ -263,6 +258,21 @@ class FusedStep:
             config.weight_decay,
         )  # fmt: skip
         return norm
+
+
+def fused_layers(merged: MergedWeights, leaves: Sequence[Sequence[Tensor]]) -> dict[str, nn.Module]:
+    """The layers of a step's model by name; `leaves` has the rows of `merged.factors`, bank by bank, as leaves."""
+    layers: dict[str, nn.Module] = {}
+    for number, bank in enumerate(merged.banks):
+        own = merged.weights[number], merged.filters[number], merged.biases[number], leaves[number]
+        rows = zip(bank.names, bank.geometries, *own, bank.base, merged.plans[number], strict=True)
+        more = bank.shape, (bank.extras.left, bank.extras.right)
+        for name, geometry, weight, filters, bias, leaf, base, plan in rows:
+            if geometry is None:
+                layers[name] = FusedLinear(weight, bias, leaf, base, plan, *more)
+            else:
+                layers[name] = FusedConv2d(weight, filters, bias, leaf, base, plan, *more, geometry)
+    return layers
 
 
 def _pinned(tensor: Tensor, device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from glorasearch.errors import ConfigError, GlorasearchError, RunError, first_line
-from glorasearch.fused import FusedStep, StepConfig, UnfusableError
+from glorasearch.fused import FusedStep, StepConfig, UnfusableError, check_measured
 from glorasearch.supernet import Supernet
 from glorasearch.training.communicator import Communicator
 from glorasearch.training.config import TrainingConfig
@@ -42,7 +42,7 @@ class FastStep(Step):
             peaks: the peak learning rates by group.
             strategy: how many subnets a step has, and which of them are distilled.
             config: the recipe.
-            strict: raise if the model cannot be compiled, in place of falling back.
+            strict: raise if the model cannot be compiled, in place of falling back; compile convolutions, too.
 
         Raises:
             ConfigError: if `strict` and the fused step does not cover the model or the space.
@@ -61,6 +61,8 @@ class FastStep(Step):
         try:
             if config.dropout:
                 raise UnfusableError("the fused step has no dropout of hidden units")
+            if not strict:
+                check_measured(supernet)
             loss = partial(plain.task.subnet_loss, smoothing=config.label_smoothing, weights=plain.class_weights)
             self._fused = FusedStep(supernet, fused, loss=loss, teacher=plain.task.teacher_of)
         except UnfusableError as error:
