@@ -15,9 +15,14 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
+from dashboards.changes import Changes
 from dashboards.doors import guarded, names_of_this_machine, read_only
+from dashboards.optuna_calls import OptunaCalls
+from dashboards.optuna_page import with_script
 from dashboards.optuna_view import RunsView
-from dashboards.pages import Figures, Reader, make_pages
+from dashboards.pages import Figures, Forms, Reader, make_pages
+from dashboards.pages.forms import ACTIONS
+from dashboards.pages.render import assets_version
 from dashboards.tokens import check_token, locked
 from glorasearch.errors import InputError
 from glorasearch.figures import library
@@ -29,13 +34,19 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
 
+    from glorasearch.runs.workspace import Workspace
+
 _THREADS: Final = 8
 """Requests answered at once: a browser asks for the page and the study together."""
 _POLL_SECONDS: Final = 1.0
+_LARGEST: Final = 262_144
+"""Bytes of what a request sends; a note takes half of it at most."""
 _OPTUNAS: Final = ("dashboard", "api", "static", "csv", "artifacts", "favicon.ico")
 """First parts of the paths that are Optuna's; all others are the pages'."""
 _STUDY: Final = re.compile(r"(/(?:api|dashboard)/studies/|/csv/)([0-9]{1,18})(?=/|$)")
 """The paths of Optuna's that are of one study."""
+_FORM: Final = re.compile(rf"/runs/[^/]+/(?:{'|'.join(ACTIONS)})")
+"""The paths of the forms that change a run."""
 
 
 class DashboardServer:
@@ -46,7 +57,7 @@ class DashboardServer:
         self._stopped = threading.Event()
         self._channels: dict[int, Any] = {}
         place = (listener.family, listener.type, listener.proto, listener.getsockname())
-        settings = Adjustments(threads=_THREADS, ident=None)
+        settings = Adjustments(threads=_THREADS, ident=None, max_request_body_size=_LARGEST)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for each request that waits
         self._server = TcpWSGIServer(
             application, self._channels, _sock=listener, adj=settings, sockinfo=place, bind_socket=False
@@ -77,11 +88,15 @@ class DashboardServer:
 
 
 def make_app(
-    database_url: str | URL, names: Collection[str] = (), folder: Path | None = None, token: str | None = None
+    database_url: str | URL,
+    names: Collection[str] = (),
+    folder: Path | None = None,
+    token: str | None = None,
+    workspace: Workspace | None = None,
 ) -> WSGIApplication:
     """The dashboard as a WSGI application, to be mounted at the root of a server: our pages, and Optuna's beside them.
 
-    It only reads: requests other than GET and HEAD are answered with 405.
+    It only reads, unless it is given a workspace to change: other requests than GET and HEAD are answered with 405.
 
     Args:
         database_url: of the database.
@@ -89,26 +104,33 @@ def make_app(
             requests for others are answered with 403.
         folder: where the runs' folders are; without it no files are offered.
         token: what everybody has to know who reads; without it, everybody reads who reaches the server.
+        workspace: whose runs may be noted of, renamed and removed by pages of this dashboard; it has this database.
 
     Raises:
         DatabaseError: if there is no glorasearch database at the URL.
     """
     from optuna_dashboard import wsgi
 
-    reader = Reader(database_url, folder)
+    changes = None if workspace is None else Changes(workspace)
+    reader = Reader(database_url, folder, editable=changes is not None)
     figures = Figures(reader)
     view = RunsView(reader, figures)
     optunas: WSGIApplication = wsgi(view)
-    pages = make_pages(reader, figures)
+    page = with_script(optunas, assets_version(), editable=changes is not None)
+    calls = None if changes is None else OptunaCalls(view, changes)
+    pages = make_pages(reader, figures, None if changes is None else Forms(changes))
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
+        if calls is not None and calls.action(environ["REQUEST_METHOD"], path) is not None:
+            return calls(environ, start_response)
         first = path.lstrip("/").partition("/")[0]
         if first not in _OPTUNAS:
             return pages(environ, start_response)
+        optuna = page if first == "dashboard" else optunas
         asked = _STUDY.match(path)
         if asked is None:
-            return optunas(environ, start_response)
+            return optuna(environ, start_response)
         study_id = view.begun(int(asked[2]))
         begun = f"{asked[1]}{study_id}{path[asked.end() :]}"
         if first == "dashboard" and begun != path:
@@ -116,9 +138,12 @@ def make_app(
             return []
         environ["PATH_INFO"] = begun
         with view.asked(study_id):
-            return optunas(environ, start_response)
+            return optuna(environ, start_response)
 
-    reading = read_only(application)
+    def changing(method: str, path: str) -> bool:
+        return OptunaCalls.action(method, path) is not None or (method == "POST" and bool(_FORM.fullmatch(path)))
+
+    reading = read_only(application, None if changes is None else changing)
     inner = reading if token is None else locked(reading, token)
     return guarded(inner, {*names, *names_of_this_machine()})
 
@@ -130,17 +155,18 @@ def make_server(
     names: Collection[str] = (),
     folder: Path | None = None,
     token: str | None = None,
+    workspace: Workspace | None = None,
 ) -> DashboardServer:
     """A server of the dashboard, which listens already. Port 0 takes a free one; its `port` says which.
 
-    `names`, `folder` and `token` are as in `make_app`; `host` is always a name.
+    `names`, `folder`, `token` and `workspace` are as in `make_app`; `host` is always a name.
 
     Raises:
         InputError: if the address cannot be listened on, or can be reached from other machines and there is no token.
         DatabaseError: if there is no glorasearch database at the URL.
     """
     check_token(host, token)
-    application = make_app(database_url, {*names, host}, folder, token)
+    application = make_app(database_url, {*names, host}, folder, token, workspace)
     try:
         listener = socket.create_server((host, port))
     except OSError as error:

@@ -7,15 +7,20 @@ import json
 import socket
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 _READING: Final = ("GET", "HEAD")
+READ_ONLY: Final = (
+    "this dashboard is read-only; one that is started with --allow-changes takes notes of runs, renames and removes "
+    "them"
+)
 _HEADERS: Final = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
-    ("Referrer-Policy", "no-referrer"),
+    ("Referrer-Policy", "same-origin"),  # with none, browsers do not say that a form is of our own pages
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
@@ -43,24 +48,40 @@ def guarded(application: WSGIApplication, names: Collection[str]) -> WSGIApplica
         answer = _with_headers(start_response)
         host = environ.get("HTTP_HOST")
         if host is None and environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
-            return _refuse(answer, "400 Bad Request", "the request has no Host header")
+            return refuse(answer, "400 Bad Request", "the request has no Host header")
         if host is not None and not _is_ours(host, known):
             reason = f"this server is not called {host!r}; if it is, start it with --allow-host"
-            return _refuse(answer, "403 Forbidden", reason)
+            return refuse(answer, "403 Forbidden", reason)
         environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # the dashboard takes it for granted
         return application(environ, answer)
 
     return guard
 
 
-def read_only(application: WSGIApplication) -> WSGIApplication:
-    """The application for requests that change nothing: others than GET and HEAD are answered with 405."""
+def read_only(application: WSGIApplication, changing: Callable[[str, str], bool] | None = None) -> WSGIApplication:
+    """The application for requests that change nothing: others than GET and HEAD are answered with 405.
+
+    Args:
+        application: what is served.
+        changing: whether a request of this method and path may change something, after all. It is answered with 403
+            unless a browser says that a page of this server sent it.
+    """
+    reason = READ_ONLY if changing is None else "this dashboard takes notes of runs, renames and removes them; no more"
 
     def guard(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] in _READING:
+        method = environ["REQUEST_METHOD"]
+        if method in _READING:
             return application(environ, start_response)
-        allowed = ("Allow", ", ".join(_READING))
-        return _refuse(start_response, "405 Method Not Allowed", "this dashboard is read-only", allowed)
+        if changing is None or not changing(method, environ.get("PATH_INFO", "")):
+            allowed = ("Allow", ", ".join(_READING))
+            return refuse(start_response, "405 Method Not Allowed", reason, allowed)
+        if not _is_of_own_page(environ):
+            return refuse(
+                start_response,
+                "403 Forbidden",
+                "changes are taken from pages of this dashboard; programs use `glorasearch runs note`, `rename`, `rm`",
+            )
+        return application(environ, start_response)
 
     return guard
 
@@ -89,6 +110,18 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def _is_of_own_page(environ: WSGIEnvironment) -> bool:
+    """Whether a browser says that a page of this very server sent the request: one that other pages forge cannot."""
+    site = environ.get("HTTP_SEC_FETCH_SITE")
+    if site is not None:
+        return bool(site == "same-origin")
+    try:
+        place = urlsplit(environ.get("HTTP_ORIGIN", "")).netloc
+    except ValueError:
+        return False
+    return bool(place) and place.lower() == environ.get("HTTP_HOST", "").lower()
+
+
 def _with_headers(start_response: StartResponse) -> Callable[..., Any]:
     def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
         given = {name.lower() for name, _ in headers}
@@ -97,7 +130,8 @@ def _with_headers(start_response: StartResponse) -> Callable[..., Any]:
     return start
 
 
-def _refuse(answer: Callable[..., Any], status: str, reason: str, *headers: tuple[str, str]) -> list[bytes]:
-    body = json.dumps({"reason": reason}).encode()
+def refuse(answer: Callable[..., Any], status: str, reason: str, *headers: tuple[str, str], **more: Any) -> list[bytes]:
+    """Answer with a JSON object that has the reason, and what else there is to say."""
+    body = json.dumps({"reason": reason} | more).encode()
     answer(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *headers])
     return [body]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import select
 
+from dashboards.own_note import head, joined, plain
 from dashboards.pages.figures_page import Figures
 from dashboards.pages.numbers import MISSING
 from dashboards.pages.reading import Reader
@@ -41,7 +41,6 @@ _LEFT: Final = (StageState.STOPPED, StageState.FAILED, StageState.INTERRUPTED)
 """How a stage stands that such a run was in when it ended."""
 _asked: ContextVar[int | None] = ContextVar("asked", default=None)
 """The study that the request under way is about: only its note has figures, which take a moment to know."""
-_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
 _runs = table_of(RunRow)
 
 
@@ -91,6 +90,28 @@ class RunsView(SummarisingStorage):
             return self.get_study_id_from_name(name)
         except KeyError:
             return study_id
+
+    def run_of(self, study_id: int) -> str | None:
+        """The name of the run that a study is of; None if it is of none."""
+        lines, ids = self._lines()
+        name = ids.get(study_id - _FIRST)
+        if name is None:
+            try:
+                name = self.get_study_name_from_id(study_id)
+            except KeyError:
+                return None
+        return name if name in lines else None
+
+    def note_of(self, study_id: int) -> dict[str, Any]:
+        """The note of a study as its page has it: version and body."""
+        attrs = self.get_study_system_attrs(study_id)
+        version, text = _NOTE
+        return {"version": attrs[version], "body": attrs[text]}
+
+    def forget(self) -> None:
+        """Read the runs anew: something has changed them."""
+        with self._reading:
+            self._read = (-1.0, {}, {})
 
     def get_study_name_from_id(self, study_id: int) -> str:
         """The name of a study."""
@@ -166,7 +187,8 @@ class RunsView(SummarisingStorage):
         note = _note(line, _stage(line) or self._last_stage(line.record))
         if figures:
             note += _pictures(line.record, self._figures.titles(line.record))
-        return _with_note(attrs, note)
+        shown = joined(line.note.text, note, editable=self._reader.editable)
+        return _with_note(attrs, shown, line.note.version)
 
     def _last_stage(self, record: RunRecord) -> str:
         """The stage in which a run ended, or the last that it has finished."""
@@ -209,13 +231,13 @@ def _counted(stage: WatchedStage) -> str:
     return f"{stage.stage} {row.done:,}/{row.total:,} {stage.unit}".strip() if row.total else row.stage
 
 
-def _with_note(attrs: dict[str, Any], note: str) -> dict[str, Any]:
-    """System attributes with the note; one that somebody has written stands below it."""
+def _with_note(attrs: dict[str, Any], note: str, number: int) -> dict[str, Any]:
+    """System attributes with the note and its version; one that a program of Optuna's has written stands below it."""
     version, text = _NOTE
     prefix = text.removesuffix("0")
     theirs = [attrs[key] for key in sorted((key for key in attrs if key.startswith(prefix)), key=_place)]
     others = {key: value for key, value in attrs.items() if not key.startswith(prefix)}
-    return others | {version: int(time.time()), text: "\n\n---\n\n".join(filter(None, [note, "".join(theirs)]))}
+    return others | {version: number, text: "\n\n---\n\n".join(filter(None, [note, "".join(theirs)]))}
 
 
 def _place(key: str) -> int:
@@ -236,9 +258,9 @@ def _note(line: RunLine, stage: str) -> str:
         "Search space": line.space or MISSING,
         "Best score": f"{line.best} ({recorded_fitness(record)})" if line.best else MISSING,
     }
-    table = "\n".join(f"| {key} | {_plain(str(value))} |" for key, value in rows.items())
+    table = "\n".join(f"| {key} | {plain(str(value))} |" for key, value in rows.items())
     return (
-        f"| Run | {_plain(record.name)} |\n|---|---|\n{table}\n\n"
+        f"{head(record.name)}\n|---|---|\n{table}\n\n"
         f"[The page of the run]({address}): its stages, figures, race and winner. [All runs](/runs)"
     )
 
@@ -246,11 +268,4 @@ def _note(line: RunLine, stage: str) -> str:
 def _pictures(record: RunRecord, titles: Mapping[str, str]) -> str:
     """The figures, which the browser fetches one by one after the page."""
     folder = f"/runs/{quote(record.name, safe='')}/figures"
-    return "".join(
-        f"\n\n### {_plain(title)}\n\n![{_plain(title)}]({folder}/{key}.png)" for key, title in titles.items()
-    )
-
-
-def _plain(text: str) -> str:
-    """Text as Markdown that has no meaning of its own."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return "".join(f"\n\n### {plain(title)}\n\n![{plain(title)}]({folder}/{key}.png)" for key, title in titles.items())

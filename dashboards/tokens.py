@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SHORTEST: Final = 16
 """Characters of a token: what can be guessed within years of asking is none."""
 LOGIN: Final = "/login"
-_COOKIE: Final = "glorasearch"
 _LARGEST: Final = 4_096
 """Bytes of a form with a token."""
 _STYLE: Final = (
@@ -107,7 +106,7 @@ def locked(application: WSGIApplication, token: str) -> WSGIApplication:
             "303 See Other",
             [
                 ("Location", _own(target)),
-                ("Set-Cookie", f"{_COOKIE}={cookie}; Path=/; HttpOnly; SameSite=Strict{secure}"),
+                ("Set-Cookie", f"{_cookie_of(environ)}={cookie}; Path=/; HttpOnly; SameSite=Strict{secure}"),
                 ("Content-Length", "0"),
             ],
         )
@@ -116,9 +115,14 @@ def locked(application: WSGIApplication, token: str) -> WSGIApplication:
     return lock
 
 
+def _cookie_of(environ: WSGIEnvironment) -> str:
+    """The cookie's name: browsers keep those of all ports of a host together, and there may be several dashboards."""
+    return f"glorasearch-{environ['SERVER_PORT']}"
+
+
 def _has_cookie(environ: WSGIEnvironment, expected: str) -> bool:
     try:
-        found = SimpleCookie(environ.get("HTTP_COOKIE", "")).get(_COOKIE)
+        found = SimpleCookie(environ.get("HTTP_COOKIE", "")).get(_cookie_of(environ))
     except CookieError:
         return False
     return found is not None and hmac.compare_digest(found.value.encode(), expected.encode())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from optuna.trial import FrozenTrial, TrialState
 
 from dashboards.pages.courses import Courses
-from glorasearch.db import Database, RunRecord, RunState, RunStore, TrialStorage
+from glorasearch.db import Database, NoteStore, RunRecord, RunState, RunStore, TrialStorage
 from glorasearch.errors import DamagedRowError, GlorasearchError, SearchError
 from glorasearch.runs.compare import Row
 from glorasearch.runs.watched import recorded_fitness
@@ -81,14 +81,17 @@ class Reader:
     Args:
         database_url: of the database.
         folder: where the runs' folders are, if files are to be offered.
+        editable: whether pages lead to the forms that change a run.
     """
 
-    def __init__(self, database_url: str | URL, folder: Path | None = None) -> None:
+    def __init__(self, database_url: str | URL, folder: Path | None = None, *, editable: bool = False) -> None:
         self.database = Database(database_url, read_only=True)
         self.runs = RunStore(self.database)
         self.storage = TrialStorage(self.database)
         self.courses = Courses(self.database)
+        self.notes = NoteStore(self.database)
         self.folder = folder
+        self.editable = editable
         self._searches: dict[str, tuple[Any, Search | None]] = {}
         self._rows: dict[str, tuple[Any, Row | None]] = {}
         self._lock = threading.Lock()

@@ -14,6 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dashboards.pages import numbers
 
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""What browsers let a page do."""
 KNOWN: Final = ("none", "constant", "vector", "lora", "wegeft", "fourier", "dash", "ssf", "tsd")
 """Choice classes with a colour of their own."""
 ASSETS: Final = {
@@ -21,6 +26,7 @@ ASSETS: Final = {
     "theme.js": "text/javascript",
     "pages.js": "text/javascript",
     "figures.js": "text/javascript",
+    "optuna.js": "text/javascript",
 }
 
 
@@ -35,7 +41,7 @@ def asset(name: str) -> bytes | None:
 
 
 @cache
-def _version() -> str:
+def assets_version() -> str:
     """Changes when an asset does, so that browsers may keep them."""
     return hashlib.sha256(b"".join(asset(name) or b"" for name in ASSETS)).hexdigest()[:12]
 
@@ -60,7 +66,11 @@ def _environment() -> Environment:
         "utc": utc,
         "iso": lambda moment: _aware(moment).isoformat(timespec="seconds"),
     }
-    environment.globals |= {"version": _version(), "drawing": version("vl-convert-python"), "missing": numbers.MISSING}
+    environment.globals |= {
+        "version": assets_version(),
+        "drawing": version("vl-convert-python"),
+        "missing": numbers.MISSING,
+    }
     return environment
 
 

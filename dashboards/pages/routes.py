@@ -12,25 +12,22 @@ import bottle
 from dashboards.pages import compare_page, run_page, runs_page, trial_page
 from dashboards.pages.figures_page import Figures
 from dashboards.pages.files import FILES, read_file
+from dashboards.pages.forms import ACTIONS, READ_ONLY, Forms
 from dashboards.pages.reading import Reader
-from dashboards.pages.render import ASSETS, asset, render
-from glorasearch.errors import GlorasearchError, did_you_mean
+from dashboards.pages.render import ASSETS, POLICY, asset, render
+from glorasearch.errors import GlorasearchError, RunNotFoundError, did_you_mean
 from glorasearch.figures import library
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 LIBRARY: Final = "vega.js"
 _HTML: Final = "text/html; charset=utf-8"
 _log = logging.getLogger(__name__)
 
 
-def make_pages(reader: Reader, figures: Figures) -> WSGIApplication:
-    """The pages as a WSGI application."""
+def make_pages(reader: Reader, figures: Figures, forms: Forms | None = None) -> WSGIApplication:
+    """The pages as a WSGI application; with forms runs can be changed by them."""
     app = bottle.Bottle()
     app.route("/", callback=lambda: _to("/runs"))
     app.route("/runs", callback=lambda: _page(runs_page.context(reader), "runs.html"))
@@ -42,6 +39,9 @@ def make_pages(reader: Reader, figures: Figures) -> WSGIApplication:
     app.route("/runs/<name>/figures.json", callback=lambda name: _figures(reader, figures, name))
     app.route("/runs/<name>/figures/<key>.png", callback=lambda name, key: _picture(reader, figures, name, key))
     app.route("/runs/<name>/files/<file>", callback=lambda name, file: _file(reader, name, file))
+    for action in ACTIONS:
+        for method in ("GET", "POST"):
+            app.route(f"/runs/<name>/{action}", method, lambda name, act=action: _form(reader, forms, name, act))
     app.route("/compare", callback=lambda: _compare(reader))
     app.route("/assets/<name>", callback=_asset)
     app.default_error_handler = _error
@@ -78,6 +78,15 @@ def _trial(reader: Reader, name: str, number: int) -> Any:
     last = f"its trials are 0 to {search.trials[-1].number}" if search and search.trials else "it has no trials yet"
     link = (f"/runs/{quote(record.name, safe='')}", f"the run {record.name}")
     return _missing(f"Run {record.name} has no trial {number}; {last}.", [link])
+
+
+def _form(reader: Reader, forms: Forms | None, name: str, action: str) -> Any:
+    if forms is None:
+        return _said(403, "Read-only", READ_ONLY, [])
+    try:
+        return (forms.do if bottle.request.method == "POST" else forms.show)(_text(name), action)
+    except RunNotFoundError:
+        return _no_run(reader, _text(name))
 
 
 def _figures(reader: Reader, figures: Figures, name: str) -> Any:

@@ -38,8 +38,12 @@ def context(reader: Reader, record: RunRecord) -> dict[str, Any]:
     watched, search, row = Watched.read(reader.runs, record.name), reader.search(record), reader.row(record)
     found = _found(record)
     best_first = _best_first(search)
+    note, damage = reader.notes.readable(record.name)
     return {
         "record": record,
+        "note": note,
+        "note_damage": damage,
+        "editable": reader.editable,
         "row": row,
         "stages": watched.stages,
         "workers": watched.workers,

@@ -57,7 +57,7 @@ def _list(workspace: str, database: str | None, as_json: bool) -> None:
     found = Workspace.open(workspace, database, create=False)
     finish_changes(found)
     notes = NoteStore(found.database) if found.has_database else None
-    texts = {} if notes is None else notes.texts()
+    texts = {} if notes is None else {name: one.text or None for name, one in notes.all().items()}
     rows: list[dict[str, Any]] = [
         {
             "run": record.name,

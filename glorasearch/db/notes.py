@@ -36,6 +36,10 @@ class RunNote:
     changed: datetime | None
 
 
+NO_NOTE: Final = RunNote("", 0, None)
+"""Of a run of which nobody has ever noted anything."""
+
+
 class NoteStore:
     """The notes of a database's runs, one each. Every method is one transaction.
 
@@ -56,19 +60,20 @@ class NoteStore:
         wanted = select(_notes.c.text, _notes.c.version, _notes.c.changed)
         with self._database.read() as connection:
             row = connection.execute(wanted.where(_notes.c.run_id == run_id_of(connection, run))).first()
-        return RunNote("", 0, None) if row is None else RunNote(*row)
+        return NO_NOTE if row is None else RunNote(*row)
 
     @retried
-    def texts(self) -> dict[str, str]:
-        """Run → its note, of the runs that have one that can be read."""
-        wanted = select(_runs.c.name, _notes.c.text).join_from(_notes, _runs).where(_notes.c.text != "")
+    def all(self) -> dict[str, RunNote]:
+        """Run → its note, of the runs that have one that can be read, or had one."""
+        columns = (_runs.c.name, _notes.c.text, _notes.c.version, _notes.c.changed)
+        wanted = select(*columns).join_from(_notes, _runs)
         with self._database.read() as connection:
             try:
                 rows = connection.execute(wanted).all()
             except DamagedCellError:
                 bad = {cell.owner_id or 0 for cell in damaged_cells(connection, _notes, _runs)}
                 rows = connection.execute(wanted.where(_runs.c.id.not_in(bad))).all()
-        return {row.name: row.text for row in rows}
+        return {name: RunNote(*row) for name, *row in rows}
 
     @retried
     def damaged(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from glorasearch.bounded import user_path
 from glorasearch.db import Database, RunRecord, RunStore, sqlite_url
+from glorasearch.db.retry import RETRY_SECONDS
 from glorasearch.errors import InputError, RunNotFoundError, did_you_mean
 from glorasearch.redact import conceal, has_secret, redact_url
 from glorasearch.runs.files import RunFiles
@@ -51,6 +52,8 @@ class Workspace:
     """Path or fsspec URL of the weight store."""
     code_cache: Path | None
     """Folder of compiled code, on a disk of this machine; None if none is kept."""
+    retry_seconds: float = RETRY_SECONDS
+    """How long the database's server may be out of reach."""
 
     @classmethod
     def open(
@@ -100,7 +103,7 @@ class Workspace:
     @cached_property
     def database(self) -> Database:
         """The database."""
-        return Database(self.database_url)
+        return Database(self.database_url, retry_seconds=self.retry_seconds)
 
     @cached_property
     def runs(self) -> RunStore:

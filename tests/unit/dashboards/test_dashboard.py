@@ -133,7 +133,7 @@ def test_nothing_can_be_changed(address: str, method: str, path: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(urllib.request.Request(address + path, method=method, data=b"{}"))
     assert refused.value.code == 405
-    assert json.loads(refused.value.read()) == {"reason": "this dashboard is read-only"}
+    assert json.loads(refused.value.read())["reason"].startswith("this dashboard is read-only; ")
     studies, _ = get(address, "/api/studies")
     assert len(studies["study_summaries"]) == 1
 

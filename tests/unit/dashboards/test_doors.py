@@ -95,7 +95,7 @@ def test_every_answer_has_the_usual_headers(port: int, path: str, method: str, h
     assert found == status
     assert answer.getheader("X-Content-Type-Options") == "nosniff"
     assert answer.getheader("X-Frame-Options") == "DENY"
-    assert answer.getheader("Referrer-Policy") == "no-referrer"
+    assert answer.getheader("Referrer-Policy") == "same-origin"
     assert answer.getheader("Cross-Origin-Resource-Policy") == "same-origin"
     assert "default-src" in str(answer.getheader("Content-Security-Policy"))
     assert answer.getheader("Cache-Control")

@@ -137,8 +137,9 @@ def test_a_short_token_is_refused(url: str) -> None:
         make_server(url, port=0, token="secret")
 
 
-def test_the_command_refuses_before_anything_is_opened(tmp_path: Path) -> None:
-    arguments = ["dashboard", "--host", "0.0.0.0", "--workspace", str(tmp_path / "none")]
+@pytest.mark.parametrize("more", [(), ("--allow-changes",)])
+def test_the_command_refuses_before_anything_is_opened(tmp_path: Path, more: tuple[str, ...]) -> None:
+    arguments = ["dashboard", "--host", "0.0.0.0", "--workspace", str(tmp_path / "none"), *more]
     done = subprocess.run(
         [sys.executable, "-m", "glorasearch", *arguments], capture_output=True, text=True, check=False
     )

@@ -27,9 +27,10 @@ def test_a_note_is_written_read_and_deleted_and_its_versions_go_on(notes: NoteSt
     assert notes.of("first") == RunNote("", 0, None)
     assert notes.write("first", "  größer\r\nals\tsonst 🌷\n") == notes.of("first")
     assert (notes.of("first").text, notes.of("first").version) == ("größer\nals\tsonst 🌷", 1)
-    assert notes.texts() == {"first": "größer\nals\tsonst 🌷"}
+    assert notes.all() == {"first": notes.of("first")}
     assert notes.write("first", "").version == 2
-    assert (notes.texts(), notes.of("first").text) == ({}, "")
+    assert notes.all() == {"first": notes.of("first")}
+    assert notes.of("first").text == ""
     with pytest.raises(ChangedMeanwhileError, match="changed by somebody else after you read it"):
         notes.write("first", "from before it was deleted", expected=1)
     assert notes.write("first", "again", expected=2).version == 3
@@ -44,7 +45,7 @@ def test_a_note_goes_with_its_run(notes: NoteStore, database_url: str) -> None:
     notes.write("first", "kept")
     assert RunStore(database).list()[0].updated == changed, "a note is no work on the run"
     RunTidier(database).rename("first", "other", {}, {})
-    assert notes.texts() == {"other": "kept"}
+    assert {name: note.text for name, note in notes.all().items()} == {"other": "kept"}
     RunTidier(database).delete("other")
     RunStore(database).create("other", {}, "")
     assert notes.of("other") == RunNote("", 0, None)
@@ -98,7 +99,7 @@ def test_a_damaged_note_spares_the_others_and_is_written_anew(column: str, value
         notes.write(name, f"of {name}")
     with database.write() as connection:
         connection.execute(text(f"UPDATE glorasearch_notes SET {column} = {value} WHERE run_id = 2"))
-    assert notes.texts()["first"] == "of first"
+    assert {name: note.text for name, note in notes.all().items()} == {"first": "of first"}
     assert [run.name for run in runs.list()] == ["first", "second"]
     assert runs.damaged() == {}
     with pytest.raises(DamagedRowError, match=rf"row run_id=2 \(run 'second'\), column {column}: "):
@@ -108,5 +109,6 @@ def test_a_damaged_note_spares_the_others_and_is_written_anew(column: str, value
     assert "--fresh" not in reason
     assert notes.readable("second") == ("", notes.readable("second")[1])
     notes.write("second", "whole", expected=notes.version("second"))
-    assert (notes.texts(), notes.damaged()) == ({"first": "of first", "second": "whole"}, {})
+    assert [note.text for note in notes.all().values()] == ["of first", "whole"]
+    assert notes.damaged() == {}
     database.close()

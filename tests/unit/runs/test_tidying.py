@@ -8,18 +8,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from support.places import A, B, C, Place
 from support.stage_results import result
-from support.stored_runs import run as stored
 
 from glorasearch.cli.main import run as command_line
 from glorasearch.code_cache import CodeFolder, cached_code
-from glorasearch.db import RunState, TrialStorage
-from glorasearch.runs.workspace import Workspace
+from glorasearch.db import RunState
 
-A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 KILLED = """
 import os, signal, sys
 from glorasearch.runs.unfinished import Change
@@ -29,28 +26,8 @@ run(sys.argv[1:])
 """
 
 
-class Place:
-    """A workspace with runs that were not computed."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.workspace = Workspace.open(path)
-        self.options = ["--workspace", str(path)]
-
-    def add(self, name: str, *weights: str, state: RunState = RunState.FINISHED, **config: Any) -> None:
-        record = stored(name)
-        runs = self.workspace.runs
-        runs.create(name, record.config | config, record.digest)
-        for stage, digest in zip(("train", "refit"), weights, strict=False):
-            runs.set_stage(name, stage, result(stage, weights=digest))
-            (self.path / "weights" / digest).mkdir(parents=True, exist_ok=True)
-            (self.path / "weights" / digest / "weights.safetensors").write_bytes(bytes(1000))
-        runs.set_state(name, state)
-        storage = TrialStorage(self.workspace.database)
-        storage.create_new_trial(storage.create_new_study(storage_directions(), name))
-        folder = self.workspace.run_folder(name)
-        folder.mkdir(parents=True)
-        (folder / "report.json").write_text("{}")
+class Tidied(Place):
+    """A place whose commands are called, or killed."""
 
     def call(self, *arguments: str) -> int:
         return command_line([*arguments, *self.options])
@@ -60,29 +37,16 @@ class Place:
         done = subprocess.run([sys.executable, "-c", code, *arguments, *self.options], check=False, capture_output=True)
         assert done.returncode == -signal.SIGKILL
 
-    @property
-    def state(self) -> tuple[set[str], set[str], set[str], set[str]]:
-        """Runs and studies in the database, folders, weight sets."""
-        studies = {study.study_name for study in TrialStorage(self.workspace.database).get_all_studies()}
-        names = {record.name for record in self.workspace.list_runs()}
-        return names, studies, *(set(os.listdir(self.path / part)) for part in ("runs", "weights"))
-
-
-def storage_directions() -> list[Any]:
-    from optuna.study import StudyDirection
-
-    return [StudyDirection.MAXIMIZE]
-
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    found = Place(tmp_path / "workspace")
+def place(tmp_path: Path) -> Tidied:
+    found = Tidied(tmp_path / "workspace")
     found.add("flowers", A, B)
     found.add("birds", A, C)
     return found
 
 
-def test_a_run_goes_whole_and_shared_weights_stay(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_goes_whole_and_shared_weights_stay(place: Tidied, capsys: pytest.CaptureFixture[str]) -> None:
     before = place.state
     assert place.call("runs", "rm", "flowers", "--dry-run") == 0
     assert "removes flowers (finished): 0.0 MB; 1 weight sets stay" in capsys.readouterr().out
@@ -98,7 +62,7 @@ def test_a_run_goes_whole_and_shared_weights_stay(place: Place, capsys: pytest.C
 
 
 @pytest.mark.parametrize("step", ["write", "finish"])
-def test_a_killed_removal_is_all_or_nothing(step: str, place: Place) -> None:
+def test_a_killed_removal_is_all_or_nothing(step: str, place: Tidied) -> None:
     place.killed(step, "runs", "rm", "flowers", "--yes")
     assert place.call("runs") == 0
 
@@ -108,7 +72,7 @@ def test_a_killed_removal_is_all_or_nothing(step: str, place: Place) -> None:
         assert place.state == ({"birds"}, {"birds"}, {"birds"}, {A, C})
 
 
-def test_a_renamed_run_is_the_same_run(place: Place) -> None:
+def test_a_renamed_run_is_the_same_run(place: Tidied) -> None:
     path = str(place.workspace.run_folder("flowers") / "export")
     place.workspace.runs.set_stage("flowers", "export", result("export", path=path))
     assert place.call("runs", "rename", "flowers", "roses") == 0
@@ -120,7 +84,7 @@ def test_a_renamed_run_is_the_same_run(place: Place) -> None:
     assert place.state == ({"roses", "birds"}, {"roses", "birds"}, {"roses", "birds"}, {A, B, C})
 
 
-def test_a_killed_renaming_ends_at_the_next_command(place: Place) -> None:
+def test_a_killed_renaming_ends_at_the_next_command(place: Tidied) -> None:
     place.killed("finish", "runs", "rename", "flowers", "roses")
     assert "roses" not in place.state[2]
     assert place.call("runs", "rm", "roses", "--dry-run") == 0
@@ -137,7 +101,7 @@ def test_a_killed_renaming_ends_at_the_next_command(place: Place) -> None:
         (["rename", "birds", "a/b"], "name 'a/b': a run's name has at most 200 letters"),
     ],
 )
-def test_refusals(arguments: list[str], message: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refusals(arguments: list[str], message: str, place: Tidied, capsys: pytest.CaptureFixture[str]) -> None:
     place.add("point", point={"run": "flowers", "trial": 1})
     before = place.state
 
@@ -146,14 +110,14 @@ def test_refusals(arguments: list[str], message: str, place: Place, capsys: pyte
     assert place.state == before
 
 
-def test_dependents_go_with_what_they_need(place: Place) -> None:
+def test_dependents_go_with_what_they_need(place: Tidied) -> None:
     place.add("point", point={"run": "flowers", "trial": 1})
     assert place.call("runs", "rm", "flowers", "point", "--yes") == 0
     assert place.state[0] == {"birds"}
 
 
 @pytest.mark.parametrize("arguments", [["rm", "flowers", "--yes"], ["rename", "flowers", "roses"]])
-def test_a_run_at_work_is_refused(arguments: list[str], place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_at_work_is_refused(arguments: list[str], place: Tidied, capsys: pytest.CaptureFixture[str]) -> None:
     place.workspace.runs.set_state("flowers", RunState.RUNNING)
     with place.workspace.runs.lock("flowers"):
         assert place.call("runs", *arguments) == 1
@@ -163,7 +127,7 @@ def test_a_run_at_work_is_refused(arguments: list[str], place: Place, capsys: py
     assert "flowers" in place.state[0]
 
 
-def test_prune_removes_what_was_given_up(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prune_removes_what_was_given_up(place: Tidied, capsys: pytest.CaptureFixture[str]) -> None:
     place.add("failed", "d" * 64, state=RunState.FAILED)
     (place.path / "weights" / ("e" * 64)).mkdir()
 
@@ -174,7 +138,7 @@ def test_prune_removes_what_was_given_up(place: Place, capsys: pytest.CaptureFix
     assert place.state == ({"flowers", "birds"},) * 3 + ({A, B, C},)
 
 
-def test_prune_removes_compiled_code_that_was_not_used(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prune_removes_compiled_code_that_was_not_used(place: Tidied, capsys: pytest.CaptureFixture[str]) -> None:
     root = place.path / "compiled"
     for torch in ("2.11", "2.12"):
         code = CodeFolder(root, {"torch": torch, "device": "H200 9.0"})
@@ -200,7 +164,7 @@ def test_prune_removes_compiled_code_that_was_not_used(place: Place, capsys: pyt
     assert cached_code(root) == []
 
 
-def test_weights_in_a_store_of_others_stay(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_in_a_store_of_others_stay(place: Tidied, capsys: pytest.CaptureFixture[str]) -> None:
     place.options += ["--database", f"sqlite:///{place.path / 'glorasearch.db'}"]
     assert place.call("runs", "rm", "flowers", "--yes") == 0
     assert "2 weight sets stay" in capsys.readouterr().out
