@@ -1,4 +1,4 @@
-"""A dashboard with --allow-changes, over real connections: notes, names and removals, by forms and by Optuna's pages."""
+"""A dashboard with --allow-changes, over real connections: notes, names, removals, by forms and Optuna's pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dashboard refuses to change, over real connections: without --allow-changes, and from others than its pages."""
+"""What a dashboard refuses to change, over real connections: without --allow-changes, and from other pages."""
 
 from __future__ import annotations
 
