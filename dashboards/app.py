@@ -9,7 +9,8 @@ import threading
 from collections.abc import Collection
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+from weakref import WeakKeyDictionary
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 _THREADS: Final = 8
 """Requests answered at once: a browser asks for the page and the study together."""
+_ARRIVES_SECONDS: Final = 60
+"""In this time a request has to arrive."""
 _POLL_SECONDS: Final = 1.0
 _LARGEST: Final = 262_144
 """Bytes of what a request sends; a note takes half of it at most."""
@@ -47,6 +50,25 @@ _STUDY: Final = re.compile(r"(/(?:api|dashboard)/studies/|/csv/)([0-9]{1,18})(?=
 """The paths of Optuna's that are of one study."""
 _FORM: Final = re.compile(rf"/runs/[^/]+/(?:{'|'.join(ACTIONS)})")
 """The paths of the forms that change a run."""
+
+
+class _Server(TcpWSGIServer):
+    """Gives up, besides connections without any activity, those whose request does not arrive in time.
+
+    A byte now and then would keep such a connection for ever, and there are so many connections and no more.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._begun: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        super().__init__(*arguments, **options)
+
+    def maintenance(self, now: int) -> None:
+        """Look at all connections; called every 30 s or so."""
+        super().maintenance(now)
+        for channel in list(cast("dict[int, Any]", self.active_channels).values()):
+            request = channel.request  # that has not arrived whole
+            if request is not None and now - self._begun.setdefault(request, now) > _ARRIVES_SECONDS:
+                channel.will_close = True
 
 
 class DashboardServer:
@@ -59,7 +81,7 @@ class DashboardServer:
         place = (listener.family, listener.type, listener.proto, listener.getsockname())
         settings = Adjustments(threads=_THREADS, ident=None, max_request_body_size=_LARGEST)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a line for each request that waits
-        self._server = TcpWSGIServer(
+        self._server = _Server(
             application, self._channels, _sock=listener, adj=settings, sockinfo=place, bind_socket=False
         )
 
