@@ -51,7 +51,7 @@ PARTS: dict[str, dict[str, Part]] = {
         "serving": part("bench_serving", device="cpu"),
     },
     "cuda": {
-        "start": part("bench_start", device="cuda", overrides=('compile="off"',)),
+        "start": part("bench_start", device="cuda"),
         "peak": cuda("peak"),
         "step": cuda("step"),
         "everything": cuda("everything"),

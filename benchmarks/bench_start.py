@@ -1,11 +1,15 @@
 """How long the command line takes to start: `--help`, and `glorasearch train` up to its first step.
 
-    python benchmarks/bench_start.py [--json PATH] [--device cpu] [--repeats 3] [--set KEY=VALUE ...]
+    python benchmarks/bench_start.py [--json PATH] [--device cpu] [--repeats 3] [--set KEY=VALUE ...] [--phases]
 
 The run trains `glora_medium` on a ViT-B/16 at 224 px, whose weights are a local safetensors file, on 800 of
 scikit-learn's digits. Its first record in the run's database shows when the first step was over, and with the images
 a second of that record when it began. A step has 64 images on a GPU, and one on a CPU, where 64 take minutes; what
 comes before the step is the same for any number.
+
+On a GPU the step is compiled and captured before it is recorded. A run with an empty folder of compiled code is cold,
+one that finds the code of another process there is warm; each is a new process with a workspace of its own.
+`--phases` also says where the time of one more warm start goes.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
+from start_phases import phases_of
 from table import Row, finish, json_option
 
 HELP_TARGET, START_TARGET = 0.4, 8.0
@@ -71,15 +76,20 @@ def write_weights(path: Path) -> None:
     save_file(timm.create_model("vit_base_patch16_224", pretrained=False).state_dict(), path)
 
 
-def first_step_seconds(folder: Path, device: str, batch: int, overrides: Iterable[str] = ()) -> tuple[float, float]:
+def first_step_seconds(
+    folder: Path, device: str, batch: int, overrides: Iterable[str] = (), code: str = "code"
+) -> tuple[float, float]:
     """Seconds from the start of the process to the start and to the end of the first training step.
+
+    `code` is the folder of compiled code. On a GPU a record's seconds of a step hold its compilation and capture, so
+    that the start is when the trainer began.
 
     Raises:
         RuntimeError: if the run ends, or the time is up, before its first step is over; with what it printed.
     """
-    file, log = folder / f"batch{batch}.toml", folder / "log"
-    file.write_text(RUN.format(device=device, batch=batch), "utf-8")
+    file, log = run_file(folder, device, batch), folder / "log"
     options = [text for override in overrides for text in ("--set", override)]
+    options += ["--code-cache", str(folder / code)]
     with tempfile.TemporaryDirectory(dir=folder) as workspace, log.open("w") as output:
         arguments = command("train", str(file), "--workspace", workspace, "--quiet", *options)
         start = time.perf_counter()
@@ -96,17 +106,34 @@ def first_step_seconds(folder: Path, device: str, batch: int, overrides: Iterabl
     return end - batch / rate, end
 
 
-def rows(device: str = "cpu", repeats: int = 3, overrides: Iterable[str] = ()) -> list[Row]:
+def run_file(folder: Path, device: str, batch: int) -> Path:
+    """The run file, written."""
+    file = folder / f"batch{batch}.toml"
+    file.write_text(RUN.format(device=device, batch=batch), "utf-8")
+    return file
+
+
+def rows(device: str = "cpu", repeats: int = 3, overrides: Iterable[str] = (), phases: bool = False) -> list[Row]:
     """`--help`, and the start of a run; medians, after one run that brings the files into the system's cache."""
     found = [Row(what="--help", measured=help_seconds(), unit="s", target=HELP_TARGET)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_weights(folder / "weights.safetensors")
         batch = 64 if device.startswith("cuda") else 1
-        cold = first_step_seconds(folder, device, batch, overrides)[1]
+        gpu, overrides = device.startswith("cuda"), tuple(overrides)
+        first = first_step_seconds(folder, device, batch, overrides, "first" if gpu else "code")[1]
+        if gpu:
+            seconds = first_step_seconds(folder, device, batch, overrides)[1]
+            size = sum(path.stat().st_size for path in (folder / "code").rglob("*") if path.is_file())
+            note = f"{size / 1e6:.0f} MB compiled; the first run of all {first:.1f} s"
+            what = "start to the end of the first step, nothing compiled yet"
+            found.append(Row(what=what, measured=seconds, unit="s", note=note))
         pairs = [first_step_seconds(folder, device, batch, overrides) for _ in range(repeats)]
+        if phases:
+            print(phases_of(run_file(folder, device, batch), folder / "code", overrides))
     begin, end = (statistics.median(times) for times in zip(*pairs, strict=True))
-    for what, seconds, note in (("beginning", begin, ""), ("end", end, f"batch {batch}; the first run {cold:.1f} s")):
+    each = ", ".join(f"{one:.1f}" for _, one in pairs)
+    for what, seconds, note in (("beginning", begin, ""), ("end", end, f"batch {batch}; {each}; first {first:.1f} s")):
         what = f"start to the {what} of the first step, ViT-B/16"
         found.append(Row(what=what, measured=seconds, unit="s", target=START_TARGET, note=note))
     return found
@@ -132,8 +159,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="as of `glorasearch train`")
+    parser.add_argument("--phases", action="store_true", help="say where the time goes")
     options = parser.parse_args()
-    finish(rows(options.device, options.repeats, options.overrides), options)
+    finish(rows(options.device, options.repeats, options.overrides, options.phases), options)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from glorasearch.code_cache import seal_code
+from glorasearch.recompute import block_stacks
 
 LIMIT: Final = 64
 """How often one type of block may be compiled in a process: for training and scoring, model after model."""
@@ -32,24 +33,6 @@ def compile_blocks(model: nn.Module) -> int:
             setattr(model.get_submodule(parent), child, _Apart(stack))
     model.compile(dynamic=False)
     return len(blocks)
-
-
-def block_stacks(model: nn.Module, prefix: str = "") -> dict[str, nn.Module]:
-    """The outermost lists or sequences of several modules of one class that have children, by name."""
-    found: dict[str, nn.Module] = {}
-    for name, child in model.named_children():
-        path = f"{prefix}{name}"
-        members = list(child.children())
-        repeated = (
-            isinstance(child, (nn.ModuleList, nn.Sequential))
-            and len(members) > 1
-            and len({type(member) for member in members}) == 1
-            and not isinstance(members[0], (nn.ModuleList, nn.Sequential))
-            and any(True for _ in members[0].children())
-        )
-        inner = block_stacks(child, f"{path}.")
-        found |= inner if inner or not repeated else {path: child}
-    return found
 
 
 class _Apart(nn.Module):

@@ -16,6 +16,7 @@ from glorasearch.fused.linear import FusedLinear
 from glorasearch.fused.merged import MergedWeights, static_model
 from glorasearch.fused.optimizer import FlatAdamW, adamw, clip_factor
 from glorasearch.fused.pool import active, active_table, pool_of
+from glorasearch.recompute import recompute_blocks
 from glorasearch.space import Subnet
 from glorasearch.supernet import Supernet, freeze_statistics
 
@@ -105,6 +106,10 @@ class FusedStep:
     def peak_bytes(self) -> int:
         """Peak memory allocated on the GPU during the capture of the step, everything outside it included."""
         return max(part.peak_bytes for part in (self._whole, self._first, self._second))
+
+    def recompute(self) -> None:
+        """Have the blocks' activations computed again: before the first step, of a model that drops nothing."""
+        recompute_blocks(self._model)
 
     def run(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor, rates: dict[str, float]) -> Tensor:
         """One step on `images (N, C, H, W)` and their targets, of one shape and kind in every step.

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from glorasearch.config import is_mixed
+from glorasearch.recompute import recomputing
 from glorasearch.stacked.engine import Engine
 from glorasearch.stacked.member import Member, scale_drop_path
 from glorasearch.supernet import Supernet
 from glorasearch.tasks import Task
 from glorasearch.training.average import WeightAverage
+from glorasearch.training.memory import Kept, kept_by
 from glorasearch.training.optimizer import SupernetOptimizer, peak_rates
 from glorasearch.training.step import drop_probabilities, model_randomness
 
@@ -44,6 +47,25 @@ class OneByOne(Engine):
         """See `Engine.step`."""
         batches = zip(self._members, images.chunk(len(self._members)), targets, scales, strict=True)
         return torch.stack([one.step(number, own, wanted, scale) for one, own, wanted, scale in batches])
+
+    def recompute(self) -> None:
+        """See `Engine.recompute`."""
+        for one in self._members:
+            one.recomputes = True
+
+    def kept(self, images: Tensor) -> Kept:
+        """See `Engine.kept`: of one member, since each ends its step before the next one begins."""
+        one, own = self._members[0], images.chunk(len(self._members))[0]
+        one.supernet.train()
+        return kept_by(one.supernet, lambda: one.forward(own))
+
+    @property
+    def fixed_bytes(self) -> int:
+        """See `Engine.fixed_bytes`."""
+        one = self._members[0].supernet
+        trained = one.adapter_parameters() | one.head_parameters()
+        adapted = sum(layer.base.weight.nbytes for layer in one.adapted.values())
+        return 4 * sum(value.nbytes for value in trained.values()) + 2 * adapted
 
     def logits(self, images: Tensor) -> Tensor:
         """See `Engine.logits`."""
@@ -108,6 +130,7 @@ class _Alone:
         self._mixed = is_mixed(config.precision, device.type)
         self._drops = bool(drop_probabilities(self.supernet))
         self._task, self._class_weights = task, weights
+        self.recomputes = False
         self._smoothing = torch.tensor([config.label_smoothing], dtype=torch.float64, device=device)
 
     def step(self, number: int, images: Tensor, targets: Tensor, scale: float) -> Tensor:
@@ -116,7 +139,12 @@ class _Alone:
         self.optimizer.zero_grad()
         self.supernet.train()
         with model_randomness(self._drops, self._seed, number, 0, images.device):
-            logits = self._forward(images)
+            if self.recomputes:
+                again = partial(self.supernet.activate, self._subnet)
+                with recomputing(self.supernet, again, random=self._drops):
+                    logits = self.forward(images)
+            else:
+                logits = self.forward(images)
         loss = self._task.member_losses(logits[None], targets[None], self._smoothing, self._class_weights)[0]
         torch.autograd.backward(loss)
         norm = self.optimizer.clip(self._clip)
@@ -131,9 +159,10 @@ class _Alone:
         """`(n, classes)` float32."""
         self.supernet.eval()
         with self.average.active():
-            return self._forward(images).float()
+            return self.forward(images).float()
 
-    def _forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `(n, classes)` in the model's present mode."""
         with (
             self.supernet.activate(self._subnet),
             torch.autocast(images.device.type, torch.bfloat16, enabled=self._mixed),

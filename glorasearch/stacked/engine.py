@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from glorasearch.training.memory import Kept
+
 
 class Engine(ABC):
     """Holds the weights and the optimiser's state of M members, and performs their steps."""
@@ -27,6 +29,19 @@ class Engine(ABC):
         Returns:
             `(M, 2)`: loss in nats and norm of the gradient before clipping, on the device (not synchronised).
         """
+
+    @abstractmethod
+    def recompute(self) -> None:
+        """From the next step on, compute the activations of the model's blocks again in the backward pass."""
+
+    @abstractmethod
+    def kept(self, images: Tensor) -> Kept:
+        """What a forward pass of a step keeps of `images (M · n, C, H, W)`."""
+
+    @property
+    @abstractmethod
+    def fixed_bytes(self) -> int:
+        """Bytes that a step needs besides, for gradients and their temporaries."""
 
     @abstractmethod
     def logits(self, images: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from glorasearch.errors import BackboneError
 from glorasearch.stacked.member import Member, supernet_of
 from glorasearch.stacked.plan import plan_of
 from glorasearch.supernet import Supernet
+from glorasearch.training.memory import kept_by
 
 LARGEST: Final = 32
 """Members of a stack, however much memory there is: a step's time per member falls by 4 % from 32 to 64."""
@@ -56,21 +57,12 @@ def _kept(supernet: Supernet, member: Member, spec: InputSpec, count: int, mixed
     """Bytes that autograd keeps of a forward pass, parameters left out."""
     like = next(supernet.parameters())
     images = torch.zeros(count, spec.channels, spec.height, spec.width, dtype=like.dtype, device=like.device)
-    parameters = {value.untyped_storage().data_ptr() for value in supernet.parameters()}
-    kept: dict[int, int] = {}
 
-    def pack(value: Tensor) -> Tensor:
-        storage = value.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return value
+    def run() -> Tensor:
+        with torch.autocast(like.device.type, torch.bfloat16, enabled=mixed), supernet.activate(member.subnet):
+            logits: Tensor = supernet(images)
+        if not logits.requires_grad:
+            raise BackboneError("a forward pass has no gradient for anything that is trained")
+        return logits
 
-    with (
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value),
-        torch.autocast(like.device.type, torch.bfloat16, enabled=mixed),
-        supernet.activate(member.subnet),
-    ):
-        logits = supernet(images)
-    if not logits.requires_grad:
-        raise BackboneError("a forward pass has no gradient for anything that is trained")
-    return sum(kept.values())
+    return kept_by(supernet, run).whole

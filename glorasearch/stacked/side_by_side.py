@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from glorasearch.config import Compile, is_mixed
 from glorasearch.errors import BackboneError, reason
 from glorasearch.fused import compile_blocks
+from glorasearch.recompute import recompute_blocks
 from glorasearch.stacked.average import StackedAverage
 from glorasearch.stacked.drops import Drops
 from glorasearch.stacked.engine import Engine
@@ -21,6 +22,7 @@ from glorasearch.stacked.optimizer import StackedOptimizer
 from glorasearch.stacked.plan import Counter, Plan
 from glorasearch.stacked.store import Store
 from glorasearch.tasks import Task
+from glorasearch.training.memory import Kept, kept_by
 
 
 class Trial(NamedTuple):
@@ -102,6 +104,29 @@ class SideBySide(Engine):
             self._optimizer.forget(member, names)
             self._average.restart(member, names)
         return result
+
+    def recompute(self) -> None:
+        """See `Engine.recompute`; masks are drawn before the pass, so nothing is drawn again."""
+        recompute_blocks(self._model.model)
+
+    def kept(self, images: Tensor) -> Kept:
+        """See `Engine.kept`."""
+        self._model.train()
+        masks = self._drops.draw(0, len(images) // self._model.members, self._store.dtype)
+        self._drops.set([mask.to(self._device) for mask in masks])
+
+        def run() -> Tensor:
+            self._model.install(self._store.pieces())
+            return self._forward(images, self._mixed)
+
+        found = kept_by(self._model.model, run)
+        self._model.clear()
+        return found
+
+    @property
+    def fixed_bytes(self) -> int:
+        """See `Engine.fixed_bytes`."""
+        return 3 * self._store.theta.nbytes
 
     def compile_model(self) -> None:
         """See `Steppable`."""

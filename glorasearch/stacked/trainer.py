@@ -20,6 +20,7 @@ from glorasearch.stacked.build import make_engine
 from glorasearch.stacked.member import Member, check_members, supernet_of
 from glorasearch.stacked.targets import Batches, MixedImages
 from glorasearch.training.checkpoints import CheckpointStore, FileCheckpointStore
+from glorasearch.training.memory import Kept, choose
 from glorasearch.training.optimizer import lr_scale
 from glorasearch.training.records import TrainingRecord
 from glorasearch.weights import snapshot, tensor_digest
@@ -130,6 +131,9 @@ class StackedTrainer:
         A member that diverges does not end the training: see `StackedResult.finite`.
         """
         self._resume()
+        if self._done < self._config.steps:
+            engine = self._engine
+            choose(self._config, self._device, engine, engine.fixed_bytes, self._config.batch_size, self._kept)
         try:
             self._train()
         finally:
@@ -188,6 +192,12 @@ class StackedTrainer:
                 read, before = self._done, self._seconds
             if saves:
                 self._save()
+
+    def _kept(self, count: int) -> Kept:
+        """What a step keeps with so many images a member."""
+        images, _ = self._batches.batch(0, self._device)
+        own = images.view(len(self._members), -1, *images.shape[1:])[:, :count]
+        return self._engine.kept(own.flatten(0, 1))
 
     def _due(self, every: int) -> bool:
         return self._done % every == 0 or self._done == self._config.steps

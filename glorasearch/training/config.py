@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from glorasearch.config import MOST_BATCH, MOST_STEPS, Config, ListOf, Precision, Role, Seed
+from glorasearch.config import MOST_BATCH, MOST_STEPS, Compile, Config, ListOf, Precision, Role, Seed
 from glorasearch.training.augment.config import AugmentRecipe
 
 WARMUP_SHARE: Final = 10
@@ -78,6 +78,13 @@ class TrainingRecipe(Config):
     """Dropout of the hidden units of low-rank products in training. It has no fast path on GPUs, nor beside others."""
     precision: Precision = "auto"
     """`auto` is bfloat16 autocast on GPUs and float32 on CPUs."""
+    recompute: Annotated[Compile, Role.BOOKKEEPING] = "auto"
+    """Compute the activations of the model's blocks again in the backward pass (gradient checkpointing): less memory,
+    more time, the same numbers. `auto` does so where a step would not fit into memory by an estimate before the first
+    one, with a warning; `on` always; `off` never. In every training of a run, those side by side too."""
+    memory_gib: Annotated[float | None, Role.BOOKKEEPING] = Field(default=None, gt=0, examples=[40.0])
+    """GiB (2**30 bytes) that activations, gradients and merged weights of a step may take, for `recompute`; if not
+    given, 0.8 of what is free on a GPU, and no limit on a CPU."""
     seed: Seed = 0
     """Seed of subnets, order of images, augmentation and drop path."""
     record_every: Annotated[int, Role.BOOKKEEPING] = Field(default=25, ge=1, le=MOST_STEPS)

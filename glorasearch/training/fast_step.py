@@ -132,6 +132,23 @@ class FastStep(Step):
         except Exception as error:
             raise RunError(f"the optimiser's step cannot be compiled here ({error}); set compile to off") from error
 
+    def recompute(self) -> None:
+        """See `Step.recompute`; a model that drops at random takes the plain step then.
+
+        Raises:
+            ConfigError: if it does, and the fast step is asked for.
+        """
+        self._plain.recompute()
+        if self._fused is None:
+            return
+        if not self._drops:
+            self._fused.recompute()
+            return
+        reason = "what drops at random is not computed again in a captured step"
+        if self._strict:
+            raise ConfigError(f"{reason}; set compile to auto or off, or train.recompute to off")
+        self._fall_back(self._fused, reason)
+
     def forget(self, names: Sequence[str]) -> None:
         """See `Step.forget`."""
         if self._fused is None:

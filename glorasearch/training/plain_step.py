@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from glorasearch.recompute import recomputing
 from glorasearch.supernet import Supernet
 from glorasearch.tasks import CLASSIFY, Task
 from glorasearch.training.communicator import Communicator
@@ -39,6 +42,7 @@ class PlainStep(Step):
         self._smoothing, self._clip, self._seed = label_smoothing, clip_norm, seed
         self.class_weights, self.task = class_weights, task
         self._drops = bool(drop_probabilities(supernet))
+        self._recomputes = False
 
     def run(
         self, number: int, sampled: Sequence[SampledSubnet], images: Tensor, labels: Tensor, lr_scale: float
@@ -64,6 +68,10 @@ class PlainStep(Step):
         norm = self._optimizer.clip(self._clip)
         self._optimizer.step()
         return torch.stack([mean[0], norm])
+
+    def recompute(self) -> None:
+        """See `Step.recompute`."""
+        self._recomputes = True
 
     def forget(self, names: Sequence[str]) -> None:
         """See `Step.forget`."""
@@ -96,11 +104,14 @@ class PlainStep(Step):
         return total
 
     def _forward(self, number: int, index: int, sampled: SampledSubnet, batch: RankBatch) -> Tensor:
-        device = batch.images.device
+        device, supernet = batch.images.device, self._supernet
         with (
+            recomputing(supernet, partial(supernet.activate, sampled.subnet), random=self._drops)
+            if self._recomputes
+            else nullcontext(),
             model_randomness(self._drops, self._seed, number, index, device, batch.rank),
-            self._supernet.activate(sampled.subnet),
+            supernet.activate(sampled.subnet),
             torch.autocast(device.type, torch.bfloat16, enabled=self.mixed),
         ):
-            logits: Tensor = self._supernet(batch.images)
+            logits: Tensor = supernet(batch.images)
         return logits

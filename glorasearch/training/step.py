@@ -52,6 +52,10 @@ class Step(ABC):
         """
 
     @abstractmethod
+    def recompute(self) -> None:
+        """From the next step on, compute the activations of the model's blocks again in the backward pass."""
+
+    @abstractmethod
     def forget(self, names: Sequence[str]) -> None:
         """Drop the moments of some parameters, which have been initialised again."""
 

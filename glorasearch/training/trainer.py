@@ -29,6 +29,7 @@ from glorasearch.training.checkpoints import (
 from glorasearch.training.communicator import Communicator, SingleProcess
 from glorasearch.training.config import TrainingConfig
 from glorasearch.training.facts import facts_of
+from glorasearch.training.memory import fit_step
 from glorasearch.training.optimizer import SupernetOptimizer, lr_scale, peak_rates
 from glorasearch.training.patience import Patience, hold_out
 from glorasearch.training.plain_step import PlainStep
@@ -134,6 +135,8 @@ class SupernetTrainer:
         draws_before = self._supernet.warm_ups.draws()
         self._resume()
         self._supernet.train()
+        if self._done < self._config.steps:
+            fit_step(self._step, self._supernet, self._config, self._batches.some(self._device))
         try:
             self._train()
         finally:

@@ -20,6 +20,7 @@ DATA = (
     "code_cache",
     "tasks",
     "supernet",
+    "recompute",
     "backbone",
     "data",
     "training",

@@ -1,0 +1,91 @@
+"""On a real GPU: a captured step and a captured stack that compute activations again, and the choice by free memory."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import timm
+import torch
+from support.data import few_digits
+from support.models import tiny_vit
+from support.stacks import differences, members_of, space_of
+from torch import nn
+
+from glorasearch.fused import FusedStep, StepConfig
+from glorasearch.space import SearchSpace, sample
+from glorasearch.stacked import StackedTrainer
+from glorasearch.supernet import Supernet
+from glorasearch.tasks import CLASSIFY
+from glorasearch.training import TrainingConfig
+from glorasearch.training.memory import fit_step, memory_of
+
+pytestmark = pytest.mark.gpu
+RATES = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
+
+
+def backbone(size: int = 224) -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("vit_small_patch16_224", img_size=size, num_classes=5).cuda()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_captured_step_computes_the_same_with_less_memory(dtype: torch.dtype) -> None:
+    loss = partial(CLASSIFY.subnet_loss, smoothing=0.1, weights=None)
+    images = torch.randn(64, 3, 224, 224, device="cuda")
+    labels = torch.randint(0, 5, (64,), device="cuda")
+    results, peaks, states = [], [], []
+    for again in (False, True):
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_allocated()
+        supernet = Supernet(backbone(), SearchSpace.load("glora_medium"), seed=3).train()
+        step = FusedStep(supernet, StepConfig(dtype=dtype), loss=loss, teacher=CLASSIFY.teacher_of)
+        if again:
+            step.recompute()
+        rng = np.random.default_rng(0)
+        results.append(
+            torch.stack([step.run([sample(supernet.space, rng)], images, labels, RATES) for _ in range(8)]).cpu()
+        )
+        assert step.steps_done == 8, "captured"
+        peaks.append(step.peak_bytes - before)
+        states.append({name: value.cpu() for name, value in supernet.adapter_state().items()})
+        del supernet, step
+    print(f"{dtype}: peak {peaks[0] / 1e9:.2f} GB, computed again {peaks[1] / 1e9:.2f} GB")
+    assert peaks[1] < 0.6 * peaks[0]
+    close = 2e-3 if dtype == torch.float32 else 5e-2
+    torch.testing.assert_close(results[0], results[1], rtol=close, atol=close)
+    assert max(differences(*states).values()) < 20 * close
+
+
+def test_a_captured_stack_computes_the_same_with_drop_path() -> None:
+    data = few_digits().train
+    states, losses = [], []
+    for how in ("off", "on"):
+        vit = tiny_vit(depth=4, drop_path_rate=0.3).cuda()
+        members = members_of(vit, space_of(vit), len(data), 4, drop_path=0.3, recompute=how, precision="float32")
+        trainer = StackedTrainer(vit, members, data, device="cuda", compile="on", side_by_side=True)
+        losses.append(trainer.run().loss)
+        states.append([trainer.state(number) for number in range(4)])
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-4)
+    for expected, found in zip(*states, strict=True):
+        assert max(differences(expected, found).values()) < 1e-2
+
+
+def test_it_is_chosen_by_the_free_memory_of_the_card(caplog: pytest.LogCaptureFixture) -> None:
+    class Step:
+        recomputes = False
+
+        def recompute(self) -> None:
+            self.recomputes = True
+
+    free = memory_of(torch.device("cuda"), None)
+    assert free is not None
+    supernet = Supernet(backbone(), SearchSpace.load("glora_medium")).train()
+    images = torch.randn(2, 3, 224, 224, device="cuda")
+    fits, step = Step(), Step()
+    assert not fit_step(fits, supernet, TrainingConfig(batch_size=64), images)
+    assert not fits.recomputes
+    assert fit_step(step, supernet, TrainingConfig(batch_size=65_536), images)
+    assert step.recomputes
+    assert "are computed again in the backward pass" in caplog.text
