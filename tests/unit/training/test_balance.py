@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 from support.data import few_digits
@@ -64,6 +64,7 @@ def test_batches_are_those_of_balanced_epochs_whatever_was_asked_before() -> Non
 
 
 @given(labels=labelled)
+@settings(deadline=None)
 def test_the_weights_are_scikit_learns_balanced_ones(labels: Any) -> None:
     classes = np.unique(labels)
     found = class_weights(torch.from_numpy(labels), 9)
