@@ -30,6 +30,8 @@ class Row:
     """Measured in the same run, in the same unit; None where the target is an absolute one."""
     target: float | None = None
     """The largest ratio to the reference, or the largest value where there is no reference; None: no target."""
+    least: float | None = None
+    """Where more is better, in place of a target: the smallest ratio to the reference."""
     note: str = ""
     """What has to be known to read the figure."""
     flops: float | None = None
@@ -46,6 +48,8 @@ class Row:
     @property
     def holds(self) -> bool | None:
         """Whether the target is met; None if there is none."""
+        if self.least is not None and self.ratio is not None:
+            return self.ratio >= self.least
         if self.target is None:
             return None
         return (self.measured if self.ratio is None else self.ratio) <= self.target
@@ -60,7 +64,7 @@ class Row:
         """The row as JSON data."""
         share, reference = self.shares(peak)
         more = {"ratio": self.ratio, "holds": self.holds, "share_of_peak": share, "reference_share_of_peak": reference}
-        unknown = ("share_of_peak", "reference_share_of_peak", "flops", "reference_flops")
+        unknown = ("least", "share_of_peak", "reference_share_of_peak", "flops", "reference_flops")
         fields = asdict(self) | more
         fields |= fields.pop("more")
         return {key: value for key, value in fields.items() if key not in unknown or value is not None}
@@ -83,12 +87,13 @@ def print_table(rows: Iterable[Row], peak: float | None = None) -> None:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
+    target = "" if row.target is None else f"<= {row.target:g} {row.unit if row.ratio is None else 'x'}"
     return (
         row.what + (f" ({row.note})" if row.note else ""),
         f"{row.measured:.4g} {row.unit}",
         "" if row.reference is None else f"{row.reference:.4g} {row.unit}",
         "" if row.ratio is None else f"{row.ratio:.3f}",
-        "" if row.target is None else f"<= {row.target:g} {row.unit if row.ratio is None else 'x'}",
+        target if row.least is None else f">= {row.least:g} x",
         {True: "yes", False: "NO", None: ""}[row.holds],
     )
 
