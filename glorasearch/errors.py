@@ -23,6 +23,7 @@
         │   └── RunLockedError    another live process owns the run or the study
         ├── SearchError           the search cannot continue
         ├── EvaluationError       one candidate could not be evaluated: data, not a crash
+        │   └── OutOfMemoryError  where it was tried there is too little memory; elsewhere there may be enough
         └── ExportError           a merged model that does not hold what was promised
 
 An error's message names the thing, what was found, what is allowed, and what to do next. It holds no credentials.
@@ -128,10 +129,16 @@ class EvaluationError(RunError):
     """One candidate could not be evaluated."""
 
 
+class OutOfMemoryError(EvaluationError):
+    """One candidate could not be evaluated for want of memory: not its fault, and another worker may have enough."""
+
+
 class ExportError(RunError):
     """A merged model differs from what was searched, or cannot be expressed."""
 
 
+_NO_MEMORY: Final = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+"""In what torch says, as a RuntimeError: of CUDA, of the CPU's allocator, of CUDA's libraries."""
 _MOST_CHARACTERS: Final = 600
 """Of the message of a library, within one of ours."""
 _MOST_READ: Final = 20_000
@@ -166,6 +173,15 @@ def reason(error: BaseException) -> str:
     if not text or " " not in text or isinstance(error, (KeyError, AssertionError, IndexError)):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return shortened(redact(text))
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an exception, of Python, torch or this package, or its cause, says that there is too little memory."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY):
+        return True
+    return error.__cause__ is not None and lacks_memory(error.__cause__)
 
 
 def first_line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
 from glorasearch.dotted import load_object
-from glorasearch.errors import InputError
+from glorasearch.errors import InputError, lacks_memory
 from glorasearch.interrupts import is_interrupt
 from glorasearch.redact import redact
 from glorasearch.space import Evaluate, EvaluationResult, EvaluationTask, evaluate_safely
@@ -50,12 +50,14 @@ class Crash:
     summary: str
     """Type and message, on one line."""
     trace: str
+    out_of_memory: bool = False
+    """Whether it says that there is too little memory."""
 
     @classmethod
     def of(cls, error: BaseException) -> Crash:
         """The text of an exception."""
         summary = "".join(traceback.format_exception_only(error)).strip()
-        return cls(redact(summary), redact(traceback.format_exc().strip()))
+        return cls(redact(summary), redact(traceback.format_exc().strip()), lacks_memory(error))
 
 
 def check_function_name(name: str) -> None:

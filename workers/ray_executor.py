@@ -25,12 +25,12 @@ from glorasearch.space import EvaluationResult, EvaluationTask
 from workers.actor import check_function_name
 from workers.cluster import connect, free_room
 from workers.connection import CHECK_SECONDS, LostRayError
-from workers.worker_pool import QUEUED_PER_WORKER, PendingTask, Worker, WorkerPool
+from workers.worker_pool import QUEUED_PER_WORKER, Assignment, PendingTask, Worker, WorkerPool
 
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS: Final = 3
-"""A task fails when its worker has died this often while evaluating it, or its evaluation has timed out this often."""
+"""A task fails when so many workers have died while evaluating it, have not answered in time, or lacked memory."""
 NOTICE_SECONDS: Final = 30.0
 """How long to wait for the first worker before saying so; doubled each time."""
 _GONE: Final = (RayActorError, WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError)
@@ -46,6 +46,8 @@ class RayExecutor(Executor):
       when another worker is idle.
     - An evaluation that exceeds the timeout is given to another worker, and its own worker is replaced. After 3 times
       it is answered with an error.
+    - A worker that has too little memory for a candidate is replaced, which frees what it held, and the candidate is
+      evaluated by another one. If 3 lack memory for it, it is answered with their error.
     - A worker that dies while it is built is built again after a rest, which grows from 0.5 to 30 s.
     - If the Ray that was started here dies as a whole, it is started again, once, and what was open is evaluated again.
     - Workers for which the cluster has no room yet hold no tasks; they join when it has.
@@ -203,6 +205,8 @@ class RayExecutor(Executor):
             pool.finish_build(worker, answer)
             return
         assignment = pool.pop(worker)
+        if answer is not None and answer.out_of_memory and self._replace_exhausted(pool, worker, assignment, answer):
+            return
         if answer is not None:
             worker.done.answered(answer)
         if answer is not None and not assignment.pending.answered:
@@ -223,6 +227,17 @@ class RayExecutor(Executor):
             if first.pending.deaths >= MAX_ATTEMPTS:
                 self._answer_error(first.pending, f"the worker died {MAX_ATTEMPTS} times while evaluating this subnet")
         self._waiting.extendleft(reversed(pool.replace(worker, first_line(error))))
+
+    def _replace_exhausted(
+        self, pool: WorkerPool, worker: Worker, assignment: Assignment, answer: EvaluationResult
+    ) -> bool:
+        """Replace a worker that lacks memory, unless too many did for this task; returns whether that was done."""
+        task = [assignment.pending] if assignment.open else []
+        assignment.pending.exhausted += 1
+        if assignment.pending.exhausted >= MAX_ATTEMPTS:
+            return False
+        self._waiting.extendleft(reversed([*task, *pool.replace(worker, str(answer.error))]))
+        return True
 
     def _replace_overdue(self, pool: WorkerPool) -> None:
         """Replace the workers whose evaluation has timed out; whatever they still answer is ignored."""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import glorasearch.errors as errors
 from glorasearch.code_cache import keep_code
-from glorasearch.errors import GlorasearchError, RunError, WorkerLostError, first_line
+from glorasearch.errors import GlorasearchError, RunError, WorkerLostError, first_line, lacks_memory
 from glorasearch.evaluation import CandidateEvaluator, probe
 from glorasearch.interrupts import is_interrupt
 from glorasearch.supernet import Supernet
@@ -195,6 +195,9 @@ def _work(config: Mapping[str, Any]) -> None:
             raise
         process = ray.train.get_context().get_world_rank()
         summary = "".join(traceback.format_exception_only(error)).strip()
+        if lacks_memory(error):
+            again = "Start the same command again: it resumes from the last checkpoint"
+            summary = f"too little memory ({summary}). {again}"
         queue.put(("error", RunError.__name__, f"process {process} of the training failed: {summary}"))
         raise
 

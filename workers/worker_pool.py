@@ -40,6 +40,8 @@ class PendingTask:
     """How often its worker died while evaluating it."""
     timeouts: int = 0
     """How often its evaluation took too long."""
+    exhausted: int = 0
+    """How often its worker had too little memory for it."""
     answered: bool = False
 
 
@@ -183,15 +185,16 @@ class WorkerPool:
             RunError: if the evaluator cannot be built, and never could.
         """
         if isinstance(answer, Crash):
-            self.fail_build(worker, answer.summary, answer.trace)
+            self.fail_build(worker, answer.summary, answer.trace, retry=answer.out_of_memory)
             return
         worker.building, worker.location, worker.last, worker.failed_builds = None, answer, answer, 0
         self._ever_ready = True
 
-    def fail_build(self, worker: Worker, why: str, trace: str = "") -> None:
+    def fail_build(self, worker: Worker, why: str, trace: str = "", retry: bool = False) -> None:
         """Have a build retried after a rest, which grows with every failure in a row, or give the worker up.
 
-        If no build ever succeeded, the run itself is at fault; if one did, a failure is that of a node.
+        If no build ever succeeded, the run itself is at fault, or may be (`retry`: for want of memory, which others
+        may give back); if one did, a failure is that of a node.
 
         Raises:
             RunError: if the run is at fault, or no worker is left.
@@ -199,7 +202,7 @@ class WorkerPool:
         worker.failed_builds += 1
         crashed = bool(trace)
         allowed = MAX_BUILDS if crashed else MAX_BUILD_DEATHS
-        if not self._ever_ready and (crashed or worker.failed_builds >= allowed):
+        if not self._ever_ready and ((crashed and not retry) or worker.failed_builds >= allowed):
             raise RunError(self._build_error(why, crashed) + (f"\nIn the worker:\n{trace}" if trace else ""))
         self._kill(worker)
         worker.building = None

@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 import click
 
 from glorasearch.choices.plugins import describe, fault_of
-from glorasearch.errors import GlorasearchError, InputError, reason, shortened
+from glorasearch.errors import GlorasearchError, InputError, lacks_memory, reason, shortened
 from glorasearch.redact import redact
 from glorasearch.terminal import is_text, say
 
@@ -31,7 +31,6 @@ _REMEDIES: Final[Mapping[int, str]] = {
 }
 _INPUT: Final = (errno.ENAMETOOLONG, errno.ELOOP)
 """Errors of files that the given names have, whatever the disk is like."""
-_OUT_OF_MEMORY: Final = ("MemoryError", "OutOfMemoryError")
 _MOST_OF_A_TRACEBACK: Final = 50_000
 _NOTHING: Final = "nothing is finished but what was said to be"
 _AGAIN: Final = "What was finished is kept: the same command resumes"
@@ -100,7 +99,7 @@ def _words(error: BaseException) -> str:
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
         remedy = _REMEDIES.get(error.errno or 0)
         return f"{place}{error.strerror}{f'; {remedy}' if remedy else ''}"
-    if type(error).__name__ in _OUT_OF_MEMORY:
+    if lacks_memory(error):
         return f"not enough memory ({reason(error)}); make train.batch_size, the space or data.size smaller"
     if isinstance(error, RecursionError):
         return f"something is nested too deeply ({reason(error)})"

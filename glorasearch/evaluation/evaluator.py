@@ -143,9 +143,9 @@ class CandidateEvaluator:
             subnet = parsed or Subnet.from_json(task.subnet_json)
             return EvaluationResult(task.subnet_digest, self.evaluate(subnet, task.threshold, task.metrics))
         except EvaluationError as error:
-            return EvaluationResult(task.subnet_digest, error=str(error))
+            return EvaluationResult.of_error(task, error, str(error))
         except (GlorasearchError, torch.OutOfMemoryError) as error:
-            return EvaluationResult(task.subnet_digest, error=f"{type(error).__name__}: {reason(error)}")
+            return EvaluationResult.of_error(task, error, f"{type(error).__name__}: {reason(error)}")
 
     @torch.inference_mode()
     def evaluate(

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from glorasearch.errors import EvaluationError, first_sentence
+from glorasearch.errors import OutOfMemoryError, first_sentence
 from glorasearch.space import BoundSpace, Subnet
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class MergedModel(ABC):
         memory, the images are processed in two halves.
 
         Raises:
-            EvaluationError: if half of the images do not fit either.
+            OutOfMemoryError: if half of the images do not fit either.
         """
         try:
             return self._forward(images)
@@ -83,7 +83,7 @@ class MergedModel(ABC):
             return torch.cat([self._forward_part(half) for half in images.tensor_split(2) if len(half)])
         except torch.OutOfMemoryError as error:
             again = first_sentence(error)
-        raise EvaluationError(
+        raise OutOfMemoryError(
             f"out of memory on {self.device} with {len(images)} images at once, and with half of them: {again}. Use "
             "fewer workers on a GPU, or a smaller search.eval_batch_size"
         )

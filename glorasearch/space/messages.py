@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from glorasearch.errors import EvaluationError
+from glorasearch.errors import EvaluationError, lacks_memory
 from glorasearch.interrupts import is_interrupt
 from glorasearch.redact import redact
 from glorasearch.space.early_stopping import StopThreshold
@@ -42,6 +42,15 @@ class EvaluationResult:
     """Why the evaluation failed."""
     trace: str | None = None
     """Traceback, for the log, of an unexpected exception; its type and message are the `error`."""
+    out_of_memory: bool = False
+    """Whether it failed for want of memory, so that another worker may succeed."""
+
+    @classmethod
+    def of_error(
+        cls, task: EvaluationTask, error: BaseException, why: str, trace: str | None = None
+    ) -> EvaluationResult:
+        """The result of a task whose evaluation raised an exception; `why` is how it is told."""
+        return cls(task.subnet_digest, error=why, trace=trace, out_of_memory=lacks_memory(error))
 
     @property
     def failure(self) -> str | None:
@@ -69,11 +78,11 @@ def evaluate_safely(evaluate: Evaluate, task: EvaluationTask) -> EvaluationResul
     try:
         return evaluate(task)
     except EvaluationError as error:
-        return EvaluationResult(task.subnet_digest, error=str(error) or type(error).__name__)
+        return EvaluationResult.of_error(task, error, str(error) or type(error).__name__)
     except BaseException as error:
         if is_interrupt(error):
             raise
-        return EvaluationResult(task.subnet_digest, error=_reason(error), trace=redact(traceback.format_exc()))
+        return EvaluationResult.of_error(task, error, _reason(error), trace=redact(traceback.format_exc()))
 
 
 def _reason(error: BaseException) -> str:

@@ -71,6 +71,18 @@ def copied(make_bench: Callable[..., Bench], undisturbed: Bench, tmp_path: Path)
     return make_bench(workspace=tmp_path / "workspace")
 
 
+@pytest.fixture(scope="session")
+def make_copy(make_bench: Callable[..., Bench], tmp_path_factory: pytest.TempPathFactory) -> Callable[[Bench], Bench]:
+    """Copies a workspace with what is in it: two runs go on from there, and differ in nothing that was before."""
+
+    def make(bench: Bench) -> Bench:
+        place = tmp_path_factory.mktemp("copy") / "workspace"
+        shutil.copytree(bench.workspace, place)
+        return make_bench(*bench.overrides, workspace=place)
+
+    return make
+
+
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Calls the command line in this process; gives exit code, standard output and standard error."""

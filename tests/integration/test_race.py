@@ -262,16 +262,3 @@ def test_a_named_point_that_only_raced_is_no_start_of_the_search(make_bench: Mak
     winner = bench.report["winner"]
     assert (winner["kind"], winner["start"], winner["start_share"]) == ("named", None, None)
     assert "race.finalists is 0: nothing that the search finds takes part" in said
-
-
-def test_on_a_cluster_it_is_the_same_race(make_bench: MakeBench, raced: Bench) -> None:
-    pytest.importorskip("ray")
-    bench = make_bench(*RACE)
-    for command in ("train", "search"):
-        bench.finish(command)
-    bench.finish("race", "--executor", "ray", "--workers", "2")
-    expected, found = results(raced).race, results(bench).race
-    assert expected is not None
-    assert found is not None
-    for one, other in zip(expected.candidates, found.candidates, strict=True):
-        assert (one.label, one.scores) == (other.label, other.scores)

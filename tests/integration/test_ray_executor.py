@@ -89,6 +89,32 @@ def test_a_factory_that_kills_its_process_is_not_tried_for_ever() -> None:
         RayExecutor("support.ray_burn:lethal", {}, workers=1)
 
 
+def test_a_candidate_that_three_workers_lack_memory_for_fails_and_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = tasks_of(12)
+    spec = {"log": str(tmp_path), "hungry": [tasks[3].subnet_digest]}
+    with RayExecutor("support.ray_burn:make", spec, workers=2) as executor:
+        for task in tasks:
+            executor.submit(task)
+        results = {result.subnet_digest: result for result in (executor.next_result() for _ in tasks)}
+    hungry = results.pop(tasks[3].subnet_digest)
+    assert (hungry.error, hungry.out_of_memory) == ("MemoryError", True)
+    assert {result.error for result in results.values()} == {None}
+    attempts = [process for subnet, process in logged(tmp_path, "begun") if subnet == tasks[3].subnet_digest]
+    assert len(set(attempts)) == 3, "each attempt in another process"
+    assert caplog.text.count("is replaced: MemoryError") == 2
+
+
+def test_a_worker_without_memory_for_its_build_is_built_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with RayExecutor("support.ray_burn:hungry_to_build", {"log": str(tmp_path), "failures": 2}, workers=1) as executor:
+        executor.submit(tasks_of(1)[0])
+        assert executor.next_result().error is None
+    assert caplog.text.count("MemoryError") == 2
+    with pytest.raises(RunError, match=r"hungry_to_build cannot be built: MemoryError"):
+        RayExecutor("support.ray_burn:hungry_to_build", {"log": str(tmp_path), "failures": 9}, workers=1)
+
+
 @pytest.mark.slow
 def test_a_worker_that_cannot_be_built_is_given_up_and_the_others_go_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture

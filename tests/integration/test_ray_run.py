@@ -1,4 +1,4 @@
-"""A whole run with its candidates evaluated in Ray actors: the same trials and winner as in this process."""
+"""A whole run with its candidates evaluated in Ray actors, on CPUs and on GPUs: trials and winner of one process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.devices import Device, parameters
 
 Bench = Any
 
@@ -35,10 +36,17 @@ def actors(root: int) -> list[int]:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds the actors through ps of Linux")
-def test_same_as_in_process_also_when_an_actor_is_killed(make_bench: Callable[..., Bench]) -> None:
-    alone, spread = make_bench(*SHORT), make_bench(*SHORT)
+@pytest.mark.parametrize("device", parameters())
+def test_same_as_in_process_also_when_an_actor_is_killed(
+    make_bench: Callable[..., Bench], make_copy: Callable[[Bench], Bench], device: Device
+) -> None:
+    """On two cards by four workers with half a card each. All search with the same weights."""
+    trials = ("search.trials=1024",) if device.cuda else ()  # enough for a kill among them
+    alone = make_bench(*SHORT, *trials, *device.settings)
+    alone.finish("train")
+    spread = make_copy(alone)
     alone.finish()
-    process = spread.start("run", "--executor", "ray", "--workers", "2", "--json")
+    process = spread.start("run", *device.evaluators(cpus=2, gpus=4, share=0.5), "--json")
     spread.wait_until(lambda: spread.trials() >= 5 and bool(actors(process.pid)), process)
     os.kill(actors(process.pid)[0], signal.SIGKILL)
     assert process.wait(240) == 0, spread.errors()

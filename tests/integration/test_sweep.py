@@ -17,6 +17,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from support.devices import Device, parameters
 from support.programs import Program
 from support.vtab_toy import write_task
 
@@ -143,6 +144,25 @@ def test_a_task_that_fails_stops_no_other_and_the_same_command_goes_on(here, swe
     assert here["mean_of_groups"] == pytest.approx((structured + 1.0) / 2)
     for task in TASKS:
         assert (sweeps.folder / "here" / "runs" / f"toy-{task}" / "export" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("device", parameters(cpu=(pytest.mark.slow,)))
+def test_two_tasks_at_a_time_are_those_of_one_process(sweeps: Sweeps, device: Device) -> None:
+    """On GPUs each has a card for itself."""
+    two = ("--tasks", "patch_camelyon,clevr_dist", "--set", f"device={device}", "--set", "compile=off")
+    expected, _ = sweeps.run(f"one-{device}", *two)
+    card = ("--gpus-per-task", "1") if device.cuda else ()
+    process = sweeps.start(f"two-{device}", *two, "--executor", "ray", "--parallel", "2", *card)
+    running = "select count(*) from glorasearch_runs where state = 'running'"
+    sweeps.wait_until(lambda: sweeps.ask(f"two-{device}", running) == [(2,)])
+    assert process.wait(DEADLINE_SECONDS) == 0, sweeps.said()
+    found = json.loads((sweeps.folder / f"{len(sweeps.processes) - 1}.out").read_text())
+    if not device.cuda:
+        assert found == expected
+        return
+    for one, other in zip(found["tasks"], expected["tasks"], strict=True):
+        assert one["task"] == other["task"]
+        assert one["test_accuracy"] == pytest.approx(other["test_accuracy"], abs=0.1), one["task"]
 
 
 @pytest.mark.slow

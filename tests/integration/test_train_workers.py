@@ -1,4 +1,4 @@
-"""The supernet trained by several real Ray Train workers: the same weights as one process makes, also after kills."""
+"""The supernet trained by several real Ray Train workers: as by one process, also after kills; on GPUs over NCCL."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support.curves import csv_points
+from support.devices import Device, parameters
 
 from glorasearch.errors import InputError
 from glorasearch.runs import Run
@@ -20,7 +21,6 @@ from glorasearch.runs.workspace import Workspace
 
 Bench = Any
 RANKS = "train.ranks=2"
-WORKERS = ("--executor", "ray", "--train-workers", "2")
 
 
 @pytest.fixture
@@ -35,14 +35,25 @@ def in_one_process(tiny_run_file: Path, tmp_path: Path) -> Callable[..., Any]:
     return run
 
 
-def test_two_workers_end_with_the_weights_of_one_process(
-    make_bench: Callable[..., Bench], in_one_process: Callable[..., Any]
-) -> None:
-    bench = make_bench(RANKS)
-    bench.finish("train", *WORKERS)
-    found, expected = bench.record.stages["train"], in_one_process(RANKS)
-    for key in ("weights", "steps", "loss", "key"):
+def same(found: Any, expected: Any, device: Device) -> None:
+    """Two trainings end alike: on the CPU with the same bits, on GPUs but for what kernels round."""
+    for key in ("steps", "key"):
         assert found[key] == expected[key], key
+    if device.cuda:
+        print(f"the same bits: {found['weights'] == expected['weights']}")
+        assert found["loss"] == pytest.approx(expected["loss"], rel=0.1)
+        return
+    for key in ("weights", "loss"):
+        assert found[key] == expected[key], key
+
+
+@pytest.mark.parametrize("device", parameters())
+def test_two_workers_end_with_the_weights_of_one_process(
+    make_bench: Callable[..., Bench], in_one_process: Callable[..., Any], device: Device
+) -> None:
+    bench = make_bench(RANKS, *device.settings)
+    bench.finish("train", *device.trainers(2))
+    same(bench.record.stages["train"], in_one_process(RANKS, *device.settings), device)
     assert bench.count("select count(*) from glorasearch_metrics where name = 'loss'") == 80 / 5
     assert [step for step, _ in csv_points(bench.curves, "train")["loss"]] == list(range(5, 81, 5))
     assert bench.count("select count(*) from glorasearch_metrics where name = 'search_accuracy_largest'") == 80 / 40
@@ -55,7 +66,7 @@ def test_two_workers_stop_early_where_one_process_does(
 ) -> None:
     patient = (RANKS, "train.patience=1", "train.patience_every=6", "train.lr=5e-2", "train.ema_decay=0.9")
     bench = make_bench(*patient)
-    bench.finish("train", *WORKERS)
+    bench.finish("train", *Device("cpu").trainers(2))
     found, expected = bench.record.stages["train"], in_one_process(*patient)
     assert expected["steps"] < 80
     assert expected["kept_step"] == expected["steps"] - 6
@@ -85,14 +96,15 @@ def training_workers(root: int) -> Iterator[int]:
                 yield pid
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="finds the workers through ps of Linux")
+@pytest.mark.parametrize("device", parameters(cpu=(pytest.mark.slow,)))
 def test_a_killed_worker_a_killed_driver_and_one_process_that_finishes(
-    make_bench: Callable[..., Bench], in_one_process: Callable[..., Any], tmp_path: Path
+    make_bench: Callable[..., Bench], in_one_process: Callable[..., Any], device: Device
 ) -> None:
-    long = (RANKS, "train.steps=600", "train.probe_every=0")
+    long = (RANKS, "train.steps=600", "train.probe_every=0", "compile=off", *device.settings)
+    workers_of = device.trainers(2)
     bench = make_bench(*long)
-    process = bench.start("train", *WORKERS)
+    process = bench.start("train", *workers_of)
     bench.wait_until(lambda: bench.steps("train") >= 40, process)
     os.kill(next(training_workers(process.pid)), signal.SIGKILL)
     assert process.wait(240) == 1
@@ -100,7 +112,7 @@ def test_a_killed_worker_a_killed_driver_and_one_process_that_finishes(
     reached = bench.steps("train")
     assert 40 <= reached < 600
 
-    process = bench.start("train", *WORKERS)
+    process = bench.start("train", *workers_of)
     bench.wait_until(lambda: bench.steps("train") >= reached + 60, process)
     workers = list(training_workers(process.pid))
     assert len(workers) == 2
@@ -108,5 +120,4 @@ def test_a_killed_worker_a_killed_driver_and_one_process_that_finishes(
     process.wait()
     bench.poll(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
-    found = in_one_process(*long, workspace=bench.workspace)
-    assert found["weights"] == in_one_process(*long)["weights"]
+    same(in_one_process(*long, workspace=bench.workspace), in_one_process(*long), device)

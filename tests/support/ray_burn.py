@@ -24,6 +24,7 @@ def make(spec: Mapping[str, Any]) -> Callable[[EvaluationTask], EvaluationResult
     - `log`: a directory in which files say what was built, begun and ended by which process (on which node).
     - `failing`, `raising`, `nan`: of 256 subnets so many end in an EvaluationError, in a RuntimeError, in a NaN.
     - `bug`, `lethal`: subnets (digests) that raise a KeyError, or take the process with them.
+    - `hungry`: subnets (digests) that need more memory than there is.
     - `stuck`: subnets that wait for the file `gate` in the log; `stuck_once`: at their first attempt only.
     - `poison`: subnets whose first attempt leaves a process that can evaluate nothing any more, and knows it.
     - `one_slow`: all evaluations of the process that builds first wait for the file `gate`.
@@ -47,6 +48,8 @@ def make(spec: Mapping[str, Any]) -> Callable[[EvaluationTask], EvaluationResult
                 _wait_for(log / "gate")
         if digest == spec.get("bug"):
             raise KeyError("a bug")
+        if digest in spec.get("hungry", ()):
+            bytearray(2**62)
         if digest == spec.get("lethal"):
             os.abort()
         hashlib.pbkdf2_hmac("sha256", digest.encode(), b"", rounds)
@@ -73,6 +76,14 @@ class Burner:
 
     def __call__(self, task: EvaluationTask) -> EvaluationResult:
         return self._evaluate(task)
+
+
+def hungry_to_build(spec: Mapping[str, Any]) -> Callable[[EvaluationTask], EvaluationResult]:
+    """A factory that lacks memory for its first builds, as many as `failures`."""
+    log = Path(spec["log"])
+    if any(_first(log / f"hungry-{number}") for number in range(int(spec["failures"]))):
+        bytearray(2**62)
+    return make({})
 
 
 def slow_to_build(spec: Mapping[str, Any]) -> Callable[[EvaluationTask], EvaluationResult]:
