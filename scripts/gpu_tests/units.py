@@ -15,6 +15,8 @@ from gpu_tests.record import Line
 from gpu_tests.recorder import RECORD
 
 SCRIPTS: Final = Path(__file__).resolve().parents[1]
+MARKS: Final = ("mark.gpu", "support.devices")
+"""What a file has in it whose tests are marked, or take a device as a parameter."""
 UNKNOWN_SECONDS: Final = 10.0
 """What a test is thought to take of which no earlier run tells."""
 
@@ -39,7 +41,7 @@ class Unit:
 
 
 def find(root: Path, record: Path, only: Sequence[str] = (), python: str = sys.executable) -> None:
-    """Have pytest write into the record what is marked `gpu`, in the files given or in all that name it.
+    """Have pytest write into the record what is marked `gpu`, in the files given, or in all that have one of `MARKS`.
 
     Raises:
         RuntimeError: if pytest itself fails.
@@ -47,7 +49,7 @@ def find(root: Path, record: Path, only: Sequence[str] = (), python: str = sys.e
     names = list(only) or [
         str(path.relative_to(root))
         for path in sorted((root / "tests").rglob("test_*.py"))
-        if "gpu" in path.read_text("utf-8").lower()
+        if any(mark in path.read_text("utf-8") for mark in MARKS)
     ]
     if not names:
         return

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.devices import Device, parameters
-from support.greedy import FOLDER
+from support.greedy import DEVICE, FOLDER
 
 Bench = Any
 SPACE = """
@@ -23,10 +23,11 @@ RANKS = ("train.ranks=2", "train.steps=600", "train.probe_every=0", "compile=off
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: Device) -> Path:
     """With the space, and where processes are told that one of them is to be limited."""
     (tmp_path / "greedy.toml").write_text(SPACE)
     monkeypatch.setenv(FOLDER, str(tmp_path))
+    monkeypatch.setenv(DEVICE, device.name)
     return tmp_path
 
 

@@ -22,6 +22,8 @@ LEFT: Final = 2**26
 """What a process may still take once it is limited, on a GPU; twice as much on the CPU, where Ray takes some, too."""
 FOLDER: Final = "GREEDY_FOLDER"
 """The variable with a folder: once the file `now` is there, the next worker that merges is limited, and no other."""
+DEVICE: Final = "GREEDY_DEVICE"
+"""The variable with the type of the device whose memory is limited; choices are tried on the CPU first, too."""
 
 
 class Greedy(Lora):
@@ -37,8 +39,8 @@ class Greedy(Lora):
     @classmethod
     def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
         """That of `lora`, computed beside a block of memory that nobody reads."""
-        folder = os.environ.get(FOLDER)
-        if folder and Path(folder, "now").exists() and _is_worker() and first(Path(folder, "limited")):
+        folder, limited = os.environ.get(FOLDER), base.device.type == os.environ.get(DEVICE)
+        if folder and limited and Path(folder, "now").exists() and _is_worker() and first(Path(folder, "limited")):
             limit(base.device)
         torch.empty(BYTES, dtype=torch.uint8, device=base.device)
         own = {name.removeprefix("greedy_"): part for name, part in parts.items()}
