@@ -152,11 +152,7 @@ def test_two_tasks_at_a_time_are_those_of_one_process(sweeps: Sweeps, device: De
     two = ("--tasks", "patch_camelyon,clevr_dist", "--set", f"device={device}", "--set", "compile=off")
     expected, _ = sweeps.run(f"one-{device}", *two)
     card = ("--gpus-per-task", "1") if device.cuda else ()
-    process = sweeps.start(f"two-{device}", *two, "--executor", "ray", "--parallel", "2", *card)
-    running = "select count(*) from glorasearch_runs where state = 'running'"
-    sweeps.wait_until(lambda: sweeps.ask(f"two-{device}", running) == [(2,)])
-    assert process.wait(DEADLINE_SECONDS) == 0, sweeps.said()
-    found = json.loads((sweeps.folder / f"{len(sweeps.processes) - 1}.out").read_text())
+    found, _ = sweeps.run(f"two-{device}", *two, "--executor", "ray", "--parallel", "2", *card)
     if not device.cuda:
         assert found == expected
         return
