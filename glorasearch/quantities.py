@@ -10,9 +10,9 @@ _TIMES: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 
 def about(seconds: float) -> str:
-    """A time that is estimated, or still runs, as people say it: `8.21 s`, `66 s`, `17 min`, `1.6 h`."""
+    """A time that is estimated, or still runs, as people say it: `0 s`, `8.21 s`, `66 s`, `17 min`, `1.6 h`."""
     if seconds < 90:
-        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
+        return f"{round(seconds, 2):.3g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -80,9 +81,16 @@ def read_toml(path: Path, error: type[InputError]) -> dict[str, Any]:
     try:
         return read_toml_file(path)
     except OSError as cause:
-        raise error(f"{path}: cannot be read: {cause.strerror}") from cause
+        raise error(f"{path}: cannot be read: {cause.strerror}{similar_file(path)}") from cause
     except ValueError as cause:
         raise error(f"{path}: not valid TOML: {cause}") from cause
+
+
+def similar_file(path: Path) -> str:
+    """A hint at the TOML file of the same folder whose name is most like one that is not there; empty if none is."""
+    there = {} if path.exists() else {other.stem: other for other in path.parent.glob("*.toml")}
+    near = difflib.get_close_matches(path.stem, there, n=1)
+    return f" (did you mean {str(there[near[0]])!r}?)" if near else ""
 
 
 def validate(data: Mapping[str, Any], model: type[Model], source: str, error: type[InputError]) -> Model:

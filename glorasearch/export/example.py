@@ -44,8 +44,8 @@ _WHOLE = """    if image.mode.startswith("I"):  # {who}: {low} is black, {white}
 _SHARE = """    if image.mode{which}:  # {who}: {low} is black, {white} is white
         values = np.asarray(image).astype(np.float64).clip({low}, {high})
         image = Image.fromarray(np.floor((values - {low}) / {width} * 255 + 0.5).astype(np.uint8))"""
-_NO_SCALE = """    if image.mode == "F":
-        raise ValueError("the training had no floating-point images, so that their scale is unknown")"""
+_NO_SCALE = """    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        raise ValueError("the training had no images of 32 bits or floating point, so that their scale is unknown")"""
 _FUNCTIONS: Final[dict[TaskKind, str]] = {"classify": "softmax(-1)", "multilabel": "sigmoid()", "regress": ""}
 _TEMPERED = "(logits / {:.6g}).{}  # the temperature that held-out images gave"
 FULL = (0, 65535)
@@ -69,15 +69,15 @@ def example(
         task: what the model says of an image.
     """
     upright, limits = (True, None) if reading is None else (reading["exif"], reading["pixel_range"])
-    steps = [_UPRIGHT] if upright else []
+    steps = [_NO_SCALE] if limits is None else []  # first: an image that was turned has no format
+    steps += [_UPRIGHT] if upright else []
     low, high = limits or FULL
     if low == int(low) and high == int(high):
         low, high = int(low), int(high)
         values = {"low": low, "high": high, "white": high, "count": high - low + 1, "width": high - low}
         steps.append(_WHOLE.format(who="more than 8 bits a pixel" if limits else "16 bits a pixel", **values))
-        steps.append(
-            _SHARE.format(which=' == "F"', who="floating point", **values) if limits else _NO_SCALE,
-        )
+        if limits is not None:
+            steps.append(_SHARE.format(which=' == "F"', who="floating point", **values))
     else:
         values = {"low": low, "high": high, "white": high, "width": high - low}
         steps.append(_SHARE.format(which='.startswith(("I", "F"))', who="more than 8 bits a pixel", **values))

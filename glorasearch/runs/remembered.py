@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from glorasearch.errors import ConfigError, RunNotFoundError
@@ -16,6 +17,7 @@ from glorasearch.runs.config import RunConfig, differing_parts
 from glorasearch.runs.results import PilotResult, Results, TrainResult
 from glorasearch.runs.workspace import Workspace
 from glorasearch.search.objectives import DEFAULT_OBJECTIVES
+from glorasearch.strict_toml import similar_file
 
 SAME: Final = ("seed", "backbone", "data")
 """Parts of a run file that a longer training shares with the earlier one, beside the space."""
@@ -47,7 +49,7 @@ def remembered(workspace: Workspace, name: str, overrides: Sequence[str] = ()) -
     try:
         (record,) = workspace.require_runs([name])
     except RunNotFoundError as error:
-        raise RunNotFoundError(f"{name!r} is no run file, and there is {error}") from error
+        raise RunNotFoundError(f"{name!r} is no run file{similar_file(Path(name))}, and there is {error}") from error
     source = f"run {name!r}"
     config = given_config(record.config, source, overrides)
     trained = Results(record.stages, name).train

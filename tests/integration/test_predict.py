@@ -168,16 +168,21 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_predicted(
     path, good = str(exported[1][0]), images / "class 0" / "grey.png"
     (tmp_path / "broken.png").write_bytes(good.read_bytes()[:60])
     Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray(np.ones((4, 4), dtype=np.int32)).save(tmp_path / "wide.tif")
     (tmp_path / "notes.txt").write_text("mine")
     code, out, err = call("predict", path, str(tmp_path), str(good), "--json", "--quiet")
-    broken, floating, fine = json.loads(out)["predictions"]
+    broken, floating, wide, fine = json.loads(out)["predictions"]
     assert (code, fine["error"], broken["label"], broken["top"]) == (1, None, None, [])
     assert "cannot be read as an image" in broken["error"]
     assert "its pixels are floating point, whose scale no file says" in floating["error"]
+    assert "its pixels are 32 bits, whose scale no file says" in wide["error"]
     assert f"error: {tmp_path / 'broken.png'}: cannot be read as an image" in err
     assert "not used: 1 files that end in .txt" in err
     code, out, _ = call("predict", path, str(tmp_path), "--csv", "--quiet")
-    assert (code, [bool(row["error"]) for row in csv.DictReader(io.StringIO(out))]) == (1, [True, True])
+    assert (code, [bool(row["error"]) for row in csv.DictReader(io.StringIO(out))]) == (1, [True, True, True])
+    for name in ("float.tif", "wide.tif"):  # the program on the card refuses what the command refuses
+        with pytest.raises(AssertionError, match="had no images of 32 bits or floating point"):
+            without_glorasearch(CARD_PROGRAM, json.dumps([[path, [str(tmp_path / name)]]]))
 
 
 def test_what_is_refused(exported: Any, call: Call, tmp_path: Path, copied: Bench) -> None:

@@ -47,6 +47,9 @@ def flowers(tmp_path: Path) -> Path:
         (["train", "x.toml", "--set", "lr=3"], "unknown key 'lr' (did you mean 'train.lr' or 'refit.lr'?)"),
         (["train", "x.toml", "--set", "train.stepz=3"], "unknown key 'train.stepz' (did you mean 'steps'?)"),
         (["train", "x.toml", "--set", "xyzzy=3"], "unknown key 'xyzzy'; allowed are"),
+        (["train", "mine.tomel"], "'mine.tomel' is no run file (did you mean 'mine.toml'?), and there is no run "),
+        (["train", "mien.toml"], "mien.toml: cannot be read: No such file or directory (did you mean 'mine.toml'?)"),
+        (["train", "xyzzy.toml"], "xyzzy.toml: cannot be read: No such file or directory\n"),
     ],
 )
 def test_what_is_not_known(
@@ -57,7 +60,8 @@ def test_what_is_not_known(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(flowers)
-    Path("x.toml").write_text(RUN_FILE)
+    for name in ("x.toml", "mine.toml"):
+        Path(name).write_text(RUN_FILE)
     place = ["--workspace", "."] if arguments[0] in ("show", "compare", "train") else []
 
     assert run([*arguments, *place]) == 2

@@ -25,6 +25,7 @@ from glorasearch.cli.main import run as command_line
 from glorasearch.cli.watch_view import watch_view
 from glorasearch.db import ForecastStore, RunState, RunStore, StageProgress, StageState, WorkerRecord, WorkerStore
 from glorasearch.plain_console import PlainConsole
+from glorasearch.quantities import about
 from glorasearch.runs.live_progress import LiveProgress
 from glorasearch.runs.progress import Silent
 from glorasearch.runs.watched import Watched
@@ -281,3 +282,11 @@ def test_formats_come_after_the_stages(under_way: UnderWay) -> None:
     under_way.runs.set_stage("tiny", "format:onnx", {})
     found = [one.stage for one in Watched.read(under_way.runs, "tiny").stages if one.state != "waiting"]
     assert found == ["pilot", "rate:0.01", "train", "format:onnx"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(4.5e-05, "0 s"), (0.0123, "0.01 s"), (0.5, "0.5 s"), (8.214, "8.21 s"), (66.2, "66 s"), (1_020, "17 min")],
+)
+def test_times_are_written_as_people_say_them(seconds: float, said: str) -> None:
+    assert about(seconds) == said
