@@ -120,7 +120,7 @@ def chance_statement(found: SearchChance, start: str | None = None) -> str:
     return _sentence(
         f"{winner} is {conclusion} the best of {found.draws} random subnets has by chance: "
         f"{text(found.found)} against {text(found.expected)} (95 %: {text(found.low)} to {text(found.high)}; "
-        f"{p_text(found.p)}; {name} on the search split, judged by {len(found.scores)} random subnets)"
+        f"one-sided {p_text(found.p)}; {name} on the search split, judged by {len(found.scores)} random subnets)"
     )
 
 

@@ -127,6 +127,7 @@ def test_what_is_said_of_chance(found: float, verdict: str) -> None:
     assert text.startswith(
         f"The search's winner is {how} the best of 20 random subnets has by chance: {found:.4f} against "
     )
+    assert f"; one-sided {p_text(chance.p)}; " in text  # the band is two-sided: below 0.05 it may be within it still
     assert text.endswith("cross-entropy in nats on the search split, judged by 8 random subnets).")
 
 
