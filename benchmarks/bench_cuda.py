@@ -1,13 +1,13 @@
 """The figures of a GPU: supernet step and candidate against their floors, a whole search, and a whole run.
 
-    python benchmarks/bench_cuda.py [--json PATH] [--parts peak,step,everything,candidate,job,search,bf16,float8,race]
+    python benchmarks/bench_cuda.py [--json PATH] [--parts peak,step,...]
 
 ViT-B/16 at 224 px, search space `glora_medium`, bfloat16; with random weights where what they are does not change what
 anything costs. The whole run adapts one that was pretrained for a minute (`cuda_backbone.py`) to 800 + 200 of
 scikit-learn's digits; the search with and without early stopping, and the comparison of bfloat16 with float32, use the
 supernet that the job has trained. Beside each figure stands what share of the card's dense bfloat16 peak its useful
-arithmetic (`arithmetic.py`) reaches, and in a row of its own what a large product of matrices reaches. Rows are written
-as they come.
+arithmetic (`arithmetic.py`) reaches, and in a row of its own what a large product of matrices reaches. `convs` is step
+and candidate of two convolutional backbones (`cuda_convs.py`). Rows are written as they come.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from arithmetic import dense_elements, work_of
+from cuda_candidates import IMAGES, random_split, run_all
+from cuda_convs import conv_rows
 from cuda_floors import CLASSES, ForwardFloor, StepFloor, backbone, milliseconds
 from cuda_run import bf16_rows, job_rows, search_rows
 from peaks import TERA, current_peak, product_rate
 from table import Row, finish, json_option
 
-from glorasearch.data import SearchSplit
 from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.fused import FusedStep, StepConfig
 from glorasearch.search import InProcessExecutor
-from glorasearch.space import EvaluationResult, EvaluationTask, SearchSpace, Subnet, sample
+from glorasearch.space import EvaluationTask, SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
 from glorasearch.tasks import CLASSIFY
 
-BATCH, IMAGES = 64, 200
-PARTS = ("peak", "step", "everything", "candidate", "job", "search", "bf16", "float8", "race")
+BATCH = 64
+PARTS = ("peak", "step", "everything", "candidate", "job", "search", "bf16", "float8", "race", "convs")
 RATES = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
 
 
@@ -131,21 +132,9 @@ def everything_rows() -> list[Row]:
     return [Row(what=what, measured=everything, reference=medium, unit="ms", target=2.0, **own)]
 
 
-def random_split() -> SearchSplit:
-    """200 images of noise."""
-    from glorasearch.data.input_spec import InputSpec
-    from glorasearch.data.pixels import ResidentPixels
-
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (IMAGES, 3, 224, 224), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, CLASSES, (IMAGES,), generator=generator)
-    spec = InputSpec.from_backbone(backbone())
-    return SearchSplit(ResidentPixels(pixels), labels, spec, [bytes([i]) for i in range(IMAGES)], CLASSES)
-
-
 def candidate_rows() -> list[Row]:
     """One candidate with all its images, through the executor, against the plain forward of as many images."""
-    split = random_split()
+    split = random_split(backbone())
     floor = ForwardFloor(split.batch(slice(0, IMAGES), "cuda")[0])
     supernet = Supernet(backbone().cuda(), SearchSpace.load("glora_medium"))
     rng = np.random.default_rng(0)
@@ -176,20 +165,6 @@ def candidate_rows() -> list[Row]:
     return rows
 
 
-def run_all(executor: InProcessExecutor, tasks: list[EvaluationTask]) -> list[EvaluationResult]:
-    """Keep the executor busy with tasks, as the driver does."""
-    results: list[EvaluationResult] = []
-    waiting = iter(tasks)
-    under_way = 0
-    while len(results) < len(tasks):
-        while under_way < executor.capacity and (task := next(waiting, None)) is not None:
-            executor.submit(task)
-            under_way += 1
-        results.append(executor.next_result())
-        under_way -= 1
-    return results
-
-
 def rows(parts: list[str], folder: Path) -> Iterator[Row]:
     """The rows of some parts, in the order of the issue's table, as they come."""
     for part, make in (
@@ -202,6 +177,7 @@ def rows(parts: list[str], folder: Path) -> Iterator[Row]:
         ("bf16", lambda: bf16_rows(folder)),
         ("float8", lambda: bf16_rows(folder, "float8")),
         ("race", lambda: job_rows(folder / "race", race=True)),
+        ("convs", conv_rows),
     ):
         if part in parts:
             yield from make()
@@ -212,7 +188,7 @@ def rows(parts: list[str], folder: Path) -> Iterator[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     json_option(parser)
-    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--workspace", type=Path, help="keep the whole job here")
     options = parser.parse_args()
     unknown = sorted(set(options.parts.split(",")) - set(PARTS))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from glorasearch.adapters import head_names
+from glorasearch.fused import compile_blocks
+from glorasearch.supernet import freeze_statistics
 
 BACKBONE = "vit_base_patch16_224"
 CLASSES = 10
@@ -22,16 +26,22 @@ def backbone(classes: int = CLASSES) -> nn.Module:
 
 
 class _Biased(nn.Module):
-    """A frozen linear layer in bfloat16 of which only the bias, kept in float32, is trained (the head: weight too)."""
+    """A frozen layer in bfloat16 of which only the bias, kept in float32, is trained (the head: weight too).
 
-    def __init__(self, linear: nn.Linear, *, whole: bool) -> None:
+    A convolution without a bias has one here.
+    """
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, *, whole: bool) -> None:
         super().__init__()
-        weight = linear.weight.detach()
+        weight = layer.weight.detach()
         self.weight = nn.Parameter(weight.float() if whole else weight.to(torch.bfloat16), requires_grad=whole)
-        self.bias = nn.Parameter(linear.bias.detach().float())
+        given = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach()
+        self.bias = nn.Parameter(given.float())
+        self._convolve = layer._conv_forward if isinstance(layer, nn.Conv2d) else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return F.linear(x, weight, bias) if self._convolve is None else self._convolve(x, weight, bias)
 
 
 class StepFloor:
@@ -40,13 +50,26 @@ class StepFloor:
     No weight of a layer is ever formed and no gradient of one either: a step of any adapter does this much.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        model = backbone().cuda().requires_grad_(False).to(torch.bfloat16)
+    def __init__(
+        self, images: Tensor, labels: Tensor, model: nn.Module | None = None, layers: Collection[str] | None = None
+    ) -> None:
+        """Of `backbone` and its linear layers, compiled whole; or of a model, whose head is a linear layer, and of some
+        of its layers, with channels last and compiled block by block as `glorasearch.fused` does."""
+        convolves = model is not None
+        model = (backbone() if model is None else model).cuda().requires_grad_(False).to(torch.bfloat16)
+        heads = head_names(model)
         for name, module in list(model.named_modules()):
-            if type(module) is nn.Linear:
+            wanted = isinstance(module, nn.Linear) if layers is None else name in (*layers, *heads)
+            if wanted and isinstance(module, (nn.Linear, nn.Conv2d)):
                 parent, _, child = name.rpartition(".")
-                setattr(model.get_submodule(parent), child, _Biased(module, whole=name == "head"))
-        self._model = torch.compile(model.train(), dynamic=False)
+                setattr(model.get_submodule(parent), child, _Biased(module, whole=name in heads))
+        freeze_statistics(model.train())
+        self._model = model
+        if convolves:
+            images = images.contiguous(memory_format=torch.channels_last)
+            compile_blocks(model.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        else:
+            self._model = torch.compile(model, dynamic=False)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._adamw = torch.optim.AdamW(self._parameters, lr=1e-4, fused=True, capturable=True)
         self._images, self._labels = images.to(torch.bfloat16), labels
@@ -64,10 +87,17 @@ class StepFloor:
 class ForwardFloor:
     """The plain forward of some images in one batch; bfloat16, compiled, captured."""
 
-    def __init__(self, images: Tensor) -> None:
-        model = backbone().cuda().requires_grad_(False).to(torch.bfloat16)
-        self._model = torch.compile(model, dynamic=False)
+    def __init__(self, images: Tensor, model: nn.Module | None = None) -> None:
+        """Of `backbone`, compiled whole; or of a model, with channels last and compiled block by block."""
+        convolves = model is not None
+        model = (backbone() if model is None else model).cuda().requires_grad_(False).to(torch.bfloat16)
         self._images = images.to(torch.bfloat16)
+        self._model = model
+        if convolves:
+            self._images = self._images.contiguous(memory_format=torch.channels_last)
+            compile_blocks(model.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        else:
+            self._model = torch.compile(model, dynamic=False)
         with torch.inference_mode():
             warm_up(self._run)
             self.graph, _ = capture(self._run)

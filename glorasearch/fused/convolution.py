@@ -70,7 +70,12 @@ def fused_convolution_gradient(
     """The raw gradient of the factors."""
     shape = Shape(base.shape[0], base.shape[1], scale_rank, shift_rank, left.shape[1], spatial=True)
     bases = (left, right) if shape.entries else None
-    return convolution_gradient(dy, x, filters, base, factors, plan, shape, Geometry.from_numbers(geometry), bases)
+    gradient = convolution_gradient
+    if dy.is_cuda:
+        from glorasearch.fused.convolution_kernels import convolution_factor_gradient  # Triton is there where CUDA is
+
+        gradient = convolution_factor_gradient
+    return gradient(dy, x, filters, base, factors, plan, shape, Geometry.from_numbers(geometry), bases)
 
 
 @fused_convolution_gradient.register_fake

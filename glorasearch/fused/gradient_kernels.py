@@ -69,6 +69,18 @@ def _dense_kernel(
     else:
         acc, total = _tile(dy, x, o, i, om, im, first, last, outs, ins, False, BO, BI, BN, LEAST)
     dtype: tl.constexpr = x.dtype.element_ty
+    into_factors(
+        acc, base, factors, plan, grad, bases_left, bases_right, o, i, outs, ins, dtype, RA, RB, TA, TB, ENTRIES, BN
+    )
+
+
+@triton.jit
+def into_factors(
+    acc, base, factors, plan, grad, bases_left, bases_right, o, i, outs, ins, dtype: tl.constexpr, RA: tl.constexpr,
+    RB: tl.constexpr, TA: tl.constexpr, TB: tl.constexpr, ENTRIES: tl.constexpr, BN: tl.constexpr,
+):  # fmt: skip
+    """Add what a tile `acc` of G, at outputs `o` and inputs `i`, gives to the gradients of the factors."""
+    om, im = o < outs, i < ins
     ta, tb = tl.arange(0, TA), tl.arange(0, TB)
     w = tl.load(base + o[:, None].to(tl.int64) * ins + i[None, :], mask=om[:, None] & im[None, :], other=0.0)
     columns: tl.constexpr = RA + RB
@@ -175,15 +187,16 @@ def factor_gradient(
     grad = torch.zeros_like(factors)
     sums = torch.empty(len(dy), dtype=torch.float32, device=dy.device)
     _dense_gradient(dy, x, base, factors, plan, grad, sums, shape, bases or (base, base))
-    _sum_tokens(dy, dy if y is None else y.contiguous(), sums, plan, grad)
+    sum_tokens(dy, dy if y is None else y.contiguous(), sums, plan, grad)
     return grad
 
 
-def _sum_tokens(dy: Tensor, y: Tensor, sums: Tensor, plan: Tensor, grad: Tensor) -> None:
+def sum_tokens(dy: Tensor, y: Tensor, sums: Tensor, plan: Tensor, grad: Tensor) -> None:
+    """Add what `_token_sums_kernel` gives to `grad`."""
     tokens, outs = dy.shape
     columns, rows = THIN_TILE
     blocks = triton.cdiv(outs, columns)
-    span = triton.cdiv(triton.cdiv(tokens, max(1, THIN_WAVES * _processors(dy.device) // blocks)), rows) * rows
+    span = triton.cdiv(triton.cdiv(tokens, max(1, THIN_WAVES * processors(dy.device) // blocks)), rows) * rows
     _token_sums_kernel[(blocks, triton.cdiv(tokens, span))](
         dy, y, sums, plan, grad, tokens, outs, span, TO=columns, TN=rows, num_warps=8
     )
@@ -203,16 +216,18 @@ def _dense_gradient(
     outs, ins = shape.out_features, shape.in_features
     tile_o, tile_i, tile_n = DENSE_TILE
     tiles_o, tiles_i = triton.cdiv(outs, tile_o), triton.cdiv(ins, tile_i)
-    splits, span = _splits(len(dy), tiles_o * tiles_i, tile_n, PROGRAMS * _processors(dy.device))
-    columns = {
-        name: max(LEAST_COLUMNS, triton.next_power_of_2(rank + 1))
-        for name, rank in (("TA", shape.scale_rank), ("TB", shape.shift_rank))
-    }
+    splits, span = splits_of(len(dy), tiles_o * tiles_i, tile_n, PROGRAMS * processors(dy.device))
     _dense_kernel[(splits * tiles_o * tiles_i,)](
         dy, x, base, factors, plan, grad, sums, *bases, len(dy), outs, ins, tiles_o, tiles_i, span,
         RA=shape.scale_rank, RB=shape.shift_rank, ENTRIES=shape.entries, BO=tile_o, BI=tile_i, BN=tile_n,
-        LEAST=LEAST_COLUMNS, **columns, **DENSE_OPTIONS,
+        LEAST=LEAST_COLUMNS, **columns_of(shape), **DENSE_OPTIONS,
     )  # fmt: skip
+
+
+def columns_of(shape: Shape) -> dict[str, int]:
+    """Columns of `_reduce`'s products for A and for the shift, padded to what tensor cores take."""
+    ranks = {"TA": shape.scale_rank, "TB": shape.shift_rank}
+    return {name: max(LEAST_COLUMNS, triton.next_power_of_2(rank + 1)) for name, rank in ranks.items()}
 
 
 DENSE_TILE = 128, 128, 32
@@ -230,12 +245,12 @@ ENOUGH = 0.8
 
 
 @functools.cache
-def _processors(device: torch.device) -> int:
+def processors(device: torch.device) -> int:
     """Multiprocessors of a GPU; on a CPU, where Triton interprets the kernels, those of an H100."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
 
 
-def _splits(tokens: int, tiles: int, block: int, places: int, most: int = 8) -> tuple[int, int]:
+def splits_of(tokens: int, tiles: int, block: int, places: int, most: int = 8) -> tuple[int, int]:
     """The number of parts of the tokens with which the tiles fill `places` evenly, and the tokens of a part."""
     best, even = 1, 0.0
     for splits in range(1, max(1, min(most, tokens // (4 * block))) + 1):

@@ -100,12 +100,10 @@ def convolution_gradient(
 ) -> Tensor:
     """The gradient `(width,)` of one spatial layer's factors; `dy (N, out, H', W')`, `x (N, in, H, W)` as it was
     padded ahead, `filters (out, in / groups, height, width)` the merged ones.
-
-    On a GPU G is always computed: whether it is needed is known to the device only.
     """
     wide = factors.dtype
     total = dy.sum((0, 2, 3), dtype=wide)
-    if not dy.is_cuda and not plan[DENSE]:
+    if not plan[DENSE]:
         rest = shape.rank * (shape.out_features + shape.in_features) + shape.entries
         return torch.cat([total.new_zeros(2 * shape.out_features), total, total.new_zeros(rest)])
     grad = geometry.weight_gradient(dy, x, filters).reshape(base.shape).to(wide)

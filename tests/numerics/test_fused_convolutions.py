@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from support.conv_models import MODELS, build
 from support.models import Layers
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
 from glorasearch.fused import FusedStep, MergedWeights, StepConfig, pool_of, static_model
 from glorasearch.fused.bank import storages
@@ -177,6 +178,24 @@ def test_a_compiler_is_told_the_truth(form: str) -> None:
     dy = torch.randn_like(wanted)
     for one, other in zip(*(torch.autograd.grad(y, [x, leaf], dy) for y in (wanted, found)), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_a_compiler_traces_every_form_and_compiles_equal_layers_once() -> None:
+    """Blocks of equal layers share one compilation; in a step, and in a candidate."""
+    for form in FORMS:
+        net = supernet_of([convolution(form), convolution(form)])
+        pool = pool_of(net)
+        merged = MergedWeights(pool, torch.float64, training=True)
+        merged.fill(torch.tensor(pool.codes(net.space.largest()), dtype=torch.int32))
+        fused = fused_layers(merged, [[row.detach().requires_grad_() for row in rows] for rows in merged.factors])
+        x = input_of(convolution(form)).requires_grad_()
+        for layers in (fused, merged.layers()):
+            torch._dynamo.reset()
+            counter = CompileCounter()
+            for name, layer in layers.items():
+                layer.compile(backend=counter, fullgraph=True, dynamic=False)
+                torch.testing.assert_close(layer(x), net.merged(net.space.largest()).get_submodule(name)(x))
+            assert counter.frame_count == 1, form
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -65,7 +65,7 @@ def test_gradients(
     monkeypatch: pytest.MonkeyPatch, name: str, processors: int,
     tokens: int, outs: int, ins: int, ra: int, rb: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(gradient_kernels, "_processors", lambda _: processors)
+    monkeypatch.setattr(gradient_kernels, "processors", lambda _: processors)
     plan = PLANS[name]
     shape = Shape(outs, ins, ra, rb, 70 if name == "spectral" else 0)
     generator = torch.Generator().manual_seed(0)

@@ -1,0 +1,128 @@
+"""Convolutions on the fused paths on a real GPU: kernels, whole steps and candidates, in the precision they are for."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from glorasearch.fused import FusedStep, StepConfig
+from glorasearch.fused.geometry import Geometry
+from glorasearch.fused.gradients import convolution_gradient, merge
+from glorasearch.fused.layout import Shape
+from glorasearch.space import SearchSpace, sample
+from glorasearch.supernet import Supernet
+from glorasearch.tasks import CLASSIFY
+from glorasearch.training import SampledSubnet
+from glorasearch.training.optimizer import SupernetOptimizer
+from glorasearch.training.plain_step import PlainStep
+
+pytestmark = pytest.mark.gpu
+PEAKS = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
+PARTS = "scale", "shift", "bias", "left", "right", "spectrum"
+LAYERS: dict[str, tuple[tuple[int, ...], dict[str, Any], int]] = {
+    "3x3": ((64, 64, 3), {"padding": 1}, 56),
+    "3x3, strided": ((256, 256, 3), {"padding": 1, "stride": 2}, 28),
+    "stem": ((3, 64, 7), {"padding": 3, "stride": 2}, 224),
+    "depthwise": ((96, 96, 7), {"groups": 96, "padding": 3}, 56),
+    "groups": ((128, 128, 3), {"groups": 32, "padding": 1}, 56),
+}
+"""Arguments of a convolution, and the size of its images."""
+MODELS: dict[str, dict[str, Any]] = {
+    "convnext_tiny": {"depths": (1, 1, 2, 1), "dims": (32, 64, 96, 128)},
+    "resnet50": {"layers": (2, 1, 1, 1), "channels": (16, 32, 48, 64)},
+    "resnext50_32x4d": {"layers": (1, 2, 1, 1), "channels": (32, 32, 64, 64), "cardinality": 4, "base_width": 32},
+}
+"""Of timm, and their arguments."""
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_in_bfloat16(name: str, dense: bool) -> None:
+    from glorasearch.fused.convolution_kernels import convolution_factor_gradient
+
+    given, options, size = LAYERS[name]
+    conv = nn.Conv2d(*given, **options).cuda()  # type: ignore[arg-type]
+    outs, ins = conv.weight.flatten(1).shape
+    shape, geometry = Shape(outs, ins, 4, 4, spatial=True), Geometry.of(conv)
+    generator = torch.Generator("cuda").manual_seed(0)
+    normal = partial(torch.randn, generator=generator, device="cuda")
+    factors, base = normal(sum(shape.sizes)) * 0.02, normal(outs, ins) * 0.02
+    x = normal(16, conv.in_channels, size, size).bfloat16()
+    dy = normal(16, outs, *geometry.size_out(size, size)).bfloat16()
+    filters = merge(base[None], factors[None], shape)[0].view_as(conv.weight)
+    row = torch.tensor([dense, 0, 0, 0, 0], dtype=torch.int32, device="cuda")
+    wide = (tensor.double() for tensor in (dy, x, filters, base, factors))
+    wanted = convolution_gradient(*wide, row, shape, geometry)
+    found = convolution_factor_gradient(dy, x, filters.bfloat16(), base, factors, row, shape, geometry)
+    for part, got, expected in zip(PARTS, shape.split(found), shape.split(wanted), strict=True):
+        if part != "spectrum" and (dense or part == "bias"):
+            error = (got - expected).norm() / expected.norm().clamp_min(1e-12)
+            assert error < 5e-3, f"{part}: {error}"
+
+
+def supernets(name: str, count: int) -> list[Supernet]:
+    torch.manual_seed(0)
+    backbone = timm.create_model(name, num_classes=5, **MODELS[name]).cuda()
+    space = SearchSpace.load("convnext_glora" if name.startswith("convnext") else "resnet_glora")
+    return [Supernet(backbone, space, seed=3).train() for _ in range(count)]
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator("cuda").manual_seed(1)
+    images = torch.randn(16, 3, 64, 64, device="cuda", generator=generator)
+    return images, torch.randint(0, 5, (16,), device="cuda", generator=generator)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-3), (torch.bfloat16, 5e-2)])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_captured_step_learns_as_the_plain_one(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    first, second = supernets(name, 2)
+    optimizer = SupernetOptimizer(first, PEAKS, weight_decay=1e-4)
+    plain = PlainStep(first, optimizer, mixed=dtype == torch.bfloat16, label_smoothing=0.0, clip_norm=1.0, seed=0)
+    loss = partial(CLASSIFY.subnet_loss, smoothing=0.0)
+    fused = FusedStep(second, StepConfig(dtype=dtype), loss=loss, teacher=CLASSIFY.teacher_of)
+    rng, (images, labels) = np.random.default_rng(0), batch()
+    losses: list[float] = []
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        for number in range(30):
+            subnet = sample(first.space, rng)
+            expected = plain.run(number, [SampledSubnet(subnet)], images, labels, 1.0)
+            found = fused.run([subnet], images, labels, PEAKS)
+            torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+            losses.append(float(found[0]))
+    assert fused.steps_done == 30, "it was captured"
+    assert losses[-1] < losses[0] - 0.1, "it has learned"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_repeat_to_the_bit_in_any_order(name: str) -> None:
+    from glorasearch.evaluation.captured_model import CapturedModel
+    from glorasearch.evaluation.eager_model import EagerModel
+
+    (supernet,) = supernets(name, 1)
+    generator = torch.Generator("cuda").manual_seed(2)
+    for parameter in supernet.eval().adapter_parameters().values():
+        parameter.data.normal_(std=0.02, generator=generator)
+    rng = np.random.default_rng(0)
+    subnets = [sample(supernet.space, rng) for _ in range(20)]
+    images, _ = batch()
+    fast, eager = CapturedModel(supernet, "cuda"), EagerModel(supernet, "cuda")
+
+    def logits(index: int) -> Tensor:
+        fast.write(subnets[index])
+        return fast.forward(images.bfloat16()).clone()
+
+    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        once = [logits(index) for index in range(len(subnets))]
+        for index in rng.permutation(len(subnets)).tolist():
+            assert torch.equal(logits(index), once[index])
+        for subnet, found in zip(subnets, once, strict=True):
+            eager.write(subnet)
+            wanted = eager.forward(images)
+            assert (found - wanted).norm() / wanted.norm() < 3e-2
