@@ -146,11 +146,10 @@ def test_every_choice_computes_and_learns_as_the_plain_convolution(form: str, ch
     net = supernet_of([convolution(form)], choices, "reference" if form == "groups" else "untied")
     both = Both(net, input_of(convolution(form)))
     genes = {gene.tensor: gene.choices for gene in net.space.genes}
-    rest = itertools.cycle(itertools.product(*(genes[tensor] for tensor in genes if tensor not in "AB")))
-    count = len(list(itertools.product(*(genes[tensor] for tensor in genes if tensor not in "AB"))))
-    pairs = itertools.cycle(itertools.product(genes["A"], genes["B"]))
+    others = list(itertools.product(*(genes[tensor] for tensor in genes if tensor not in "AB")))
+    pairs, rest = itertools.cycle(itertools.product(genes["A"], genes["B"])), itertools.cycle(others)
     seen: set[bool] = set()
-    for _ in range(max(count, len(genes["A"]) * len(genes["B"]))):
+    for _ in range(max(len(others), len(genes["A"]) * len(genes["B"]))):
         both.compare(net.space.subnet([*next(pairs), *next(rest)]))
         seen.add(both.dense)
     assert seen == {False, True}, "both ways to the gradient were taken"
@@ -161,15 +160,13 @@ def test_a_compiler_is_told_the_truth(form: str) -> None:
     """Shapes, strides, gradients and aliases of the operators are what they are registered with."""
     conv = convolution(form).double()
     x = input_of(conv).contiguous(memory_format=torch.channels_last).requires_grad_()
-    net = supernet_of([conv])
-    pool = pool_of(net)
+    pool = pool_of(net := supernet_of([conv]))
     merged = MergedWeights(pool, torch.float64, training=True)
     merged.fill(torch.tensor(pool.codes(net.space.largest()), dtype=torch.int32))
     (bank,) = pool.banks
-    geometry = Geometry.of(conv)
     leaf = merged.factors[0][0].detach().requires_grad_()
     rest = bank.base[0], merged.plans[0][0], bank.extras.left, bank.extras.right
-    numbers = bank.shape.scale_rank, bank.shape.shift_rank, geometry.numbers
+    numbers = bank.shape.scale_rank, bank.shape.shift_rank, Geometry.of(conv).numbers
     given = x, merged.filters[0][0], merged.biases[0][0], leaf, *rest, *numbers
     torch.library.opcheck(fused_convolution, given)
     compiled = torch.compile(fused_layers(merged, [[leaf]])["layer0"], backend="aot_eager", fullgraph=True)
@@ -224,8 +221,7 @@ def test_any_convolution(conv: nn.Conv2d, more: bool, entangle: str, seed: int) 
     outs, ins = conv.weight.flatten(1).shape
     assume(min(outs, ins) >= 2 and outs * ins > 5)  # what the choices need
     choices = MORE if more else CHOICES
-    net = supernet_of([conv], choices, entangle)
-    rng = np.random.default_rng(seed)
+    net, rng = supernet_of([conv], choices, entangle), np.random.default_rng(seed)
     both = Both(net, input_of(conv, *rng.integers(7, 12, 2).tolist()))
     for subnet in [net.space.largest(), *(sample(net.space, rng) for _ in range(4))]:
         both.compare(subnet)
