@@ -4,11 +4,11 @@
     make test-gpu GPU_PYTHON=python3 GPU_TEST_OPTIONS="--minutes 9 --json verdicts.json"
     python scripts/test_gpu.py [--minutes 8] [--per-card N] [--cards 0,1] [--out FOLDER] [--json PATH] [FILE ...]
 
-A process for each test file; several share a card, whose tests wait for the host most of the time. Tests that need two
-cards (`two_gpus`) have a process of their own, with both, once those of one card are out of the way; where there is one
-card they are skipped. The shortest files come first, by the seconds of an earlier run (`--seconds`), so that a run that
-is cut off has given as many verdicts as it could. In `--out`, `record.jsonl` has a line when a test begins and when it
-ends, `output.log` what pytest printed.
+A process for each test file, several for a long one; several share a card, whose tests wait for the host most of the
+time. Tests that need two cards (`two_gpus`) have a process of their own, with both, after those of one card; where
+there is one card they are skipped. The shortest come first, by the seconds of an earlier run (`--seconds`), so that a
+run that is cut off has given as many verdicts as it could. In `--out`, `record.jsonl` has a line when a test begins
+and when it ends, `output.log` what pytest printed.
 
 The exit status is 0 if every test passed, or said why it does not run here; 1 if one failed, or its process died; 3 if
 the time was up before one began or ended; 2 if nothing could be run. It needs torch and pytest, and what the tests

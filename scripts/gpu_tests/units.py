@@ -1,4 +1,4 @@
-"""What is run by one process: the tests of a file that need the same number of cards."""
+"""What is run by one process: tests of a file that need the same number of cards, so many that it ends in a while."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ MARKS: Final = ("mark.gpu", "support.devices")
 """What a file has in it whose tests are marked, or take a device as a parameter."""
 UNKNOWN_SECONDS: Final = 10.0
 """What a test is thought to take of which no earlier run tells."""
+LONGEST_SECONDS: Final = 100.0
+"""Of a unit with several tests: a file that takes longer is run by several processes, side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def environment(record: Path) -> dict[str, str]:
 def units_of(lines: Sequence[Line], seconds: Mapping[str, float]) -> list[Unit]:
     """The units of the tests that were found: those of one card first, then the shortest first.
 
-    A run that is cut off has then given as many verdicts as it could.
+    A run that is cut off has then given as many verdicts as it could. A file that takes long is several units.
 
     Args:
         lines: of the record.
@@ -85,7 +87,20 @@ def units_of(lines: Sequence[Line], seconds: Mapping[str, float]) -> list[Unit]:
     for line in lines:
         if line["event"] == "found":
             tests[line["file"], line["cards"]].append(line["test"])
-    units = [Unit(file, cards, tuple(names)) for (file, cards), names in tests.items()]
-    return sorted(
-        units, key=lambda unit: (unit.cards, sum(seconds.get(test, UNKNOWN_SECONDS) for test in unit.tests), unit.file)
-    )
+    units = [Unit(file, cards, part) for (file, cards), names in tests.items() for part in _parts(names, seconds)]
+    return sorted(units, key=lambda unit: (unit.cards, _seconds(unit.tests, seconds), unit.file))
+
+
+def _parts(tests: Sequence[str], seconds: Mapping[str, float]) -> list[tuple[str, ...]]:
+    """The tests of a file in their order, cut where the next one would make a part longer than `LONGEST_SECONDS`."""
+    parts: list[tuple[str, ...]] = []
+    for test in tests:
+        if parts and _seconds((*parts[-1], test), seconds) <= LONGEST_SECONDS:
+            parts[-1] += (test,)
+        else:
+            parts.append((test,))
+    return parts
+
+
+def _seconds(tests: Iterable[str], seconds: Mapping[str, float]) -> float:
+    return sum(seconds.get(test, UNKNOWN_SECONDS) for test in tests)
