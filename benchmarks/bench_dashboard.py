@@ -85,6 +85,7 @@ def fill(url: str, trials: int) -> None:
         trial_id = storage.create_new_trial(study_id)
         params = {name: draw.choice(CHOICES[name[-1]]) for name in GENES}
         attrs = {"subnet": f"{number:064}", "parameters": draw.randrange(200_000, 900_000)}
+        attrs["parents"] = [] if number < 50 else [number - 50, number - 49]
         storage.set_trial_params(trial_id, params, GENES, attrs)
         accuracy = draw.random()
         score = Score(int(100 * accuracy), 100, cross_entropy=2 - accuracy, tempered=1 - accuracy, beta=0.5)

@@ -1,4 +1,6 @@
-"""Optuna's page with a script of ours before its own: it says why a change was refused, and what a removal removes."""
+"""Optuna's page with a script of ours before its own: it says why a change was refused, and what a removal removes.
+
+Links in its notes are made readable."""
 
 from __future__ import annotations
 
@@ -10,6 +12,8 @@ if TYPE_CHECKING:
 
 _THEIRS: Final = b'<script defer src="/static/bundle.js">'
 """Where its own script is named; in a page without this nothing is put."""
+_STYLE: Final = b"<style>a:not([class]) { color: inherit }</style>"
+"""Links in notes have the browser's own dark blue, which cannot be read on their dark ground."""
 _KEPT: Final = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_NONE_MATCH", "HTTP_RANGE")
 """Request headers about a page that a browser has kept: it may be that of a server with other rights."""
 _OTHERS: Final = ("content-length", "last-modified", "etag", "accept-ranges")
@@ -24,7 +28,8 @@ def with_script(application: WSGIApplication, version: str, *, editable: bool) -
         version: of our scripts, for browsers to keep them.
         editable: whether the server takes changes.
     """
-    own = f'<script defer src="/assets/optuna.js?v={version}"{" data-editable" if editable else ""}></script>'.encode()
+    script = f'<script defer src="/assets/optuna.js?v={version}"{" data-editable" if editable else ""}></script>'
+    own = script.encode() + _STYLE
 
     def page(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != "GET":

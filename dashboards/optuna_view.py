@@ -15,14 +15,16 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import select
 
-from dashboards.own_note import head, joined, plain
+from dashboards.markdown import NOTE_TEXT, above, plain
+from dashboards.own_note import head, joined
 from dashboards.pages.figures_page import Figures
 from dashboards.pages.numbers import MISSING
 from dashboards.pages.reading import Reader
 from dashboards.pages.runs_page import RunLine, context
-from glorasearch.db import RunRecord, RunState, StageState, SummarisingStorage
+from dashboards.trial_notes import NotedTrials, TrialNotes
+from glorasearch.db import RunRecord, RunState, StageState, SummarisingStorage, TrialStorage
 from glorasearch.db.models import RunRow, table_of
-from glorasearch.db.objective_names import METRIC_NAMES, objective_names
+from glorasearch.db.objective_names import METRIC_NAMES, objective_in_words, objective_names
 from glorasearch.quantities import took
 from glorasearch.runs.watched import WatchedStage, recorded_fitness
 from glorasearch.search.trials import direction
@@ -34,7 +36,7 @@ _FIRST: Final = 1_000_000_000
 """Studies of runs whose search has not begun have the id of the run and this: beyond those of all others."""
 _KEPT_SECONDS: Final = 1.0
 """For so long what was read of the runs is shown: a page asks for it in several requests."""
-_NOTE: Final = ("dashboard:note_ver", "dashboard:note_str:0")
+_NOTE: Final = ("dashboard:note_ver", f"dashboard:{NOTE_TEXT}0")
 """Optuna's system attributes of the note of a study."""
 _ENDED: Final = (RunState.STOPPED, RunState.FAILED, RunState.INTERRUPTED)
 _LEFT: Final = (StageState.STOPPED, StageState.FAILED, StageState.INTERRUPTED)
@@ -54,6 +56,7 @@ class RunsView(SummarisingStorage):
         super().__init__(reader.database)
         self._reader, self._figures = reader, figures
         self._stages: dict[str, tuple[Any, str]] = {}
+        self._notes: dict[str, tuple[Any, TrialNotes]] = {}
         self._reading = threading.Lock()
         self._read: tuple[float, dict[str, RunLine], dict[int, str]] = (-1.0, {}, {})
 
@@ -64,8 +67,10 @@ class RunsView(SummarisingStorage):
         known = {study.study_name for study in found}
         for study in found:
             if study.study_name in lines:
-                line = lines[study.study_name]
-                study.system_attrs = self._noted(study.system_attrs, line, figures=study._study_id == _asked.get())
+                line, asked = lines[study.study_name], study._study_id == _asked.get()
+                attrs = self._noted(study.system_attrs, line, figures=asked)
+                notes = self._notes_of(line.record) if asked else None
+                study.system_attrs = attrs if notes is None else NotedTrials(attrs, notes)
                 study.study_name = _titled(line)
         for run_id, name in sorted(ids.items()):
             if name in lines and name not in known:
@@ -190,6 +195,23 @@ class RunsView(SummarisingStorage):
         shown = joined(line.note.text, note, editable=self._reader.editable)
         return _with_note(attrs, shown, line.note.version)
 
+    def _notes_of(self, record: RunRecord) -> TrialNotes | None:
+        """The notes of the trials of a run; those of before, if its search stands as it did."""
+        search = self._reader.search(record)
+        if search is None:
+            return None
+
+        def genes() -> dict[int, dict[str, str]]:
+            return {
+                one._trial_id: one.params for one in TrialStorage.get_all_trials(self, search.study_id, deepcopy=False)
+            }
+
+        state = (record.updated, record.state, [(one.trial_id, one.state) for one in search.trials])
+        found = self._notes.get(record.name)
+        if found is None or found[0] != state:
+            found = self._notes[record.name] = (state, TrialNotes(record, search, genes))
+        return found[1]
+
     def _last_stage(self, record: RunRecord) -> str:
         """The stage in which a run ended, or the last that it has finished."""
         key = (record.updated, record.state, tuple(record.stages))
@@ -235,14 +257,8 @@ def _with_note(attrs: dict[str, Any], note: str, number: int) -> dict[str, Any]:
     """System attributes with the note and its version; one that a program of Optuna's has written stands below it."""
     version, text = _NOTE
     prefix = text.removesuffix("0")
-    theirs = [attrs[key] for key in sorted((key for key in attrs if key.startswith(prefix)), key=_place)]
     others = {key: value for key, value in attrs.items() if not key.startswith(prefix)}
-    return others | {version: number, text: "\n\n---\n\n".join(filter(None, [note, "".join(theirs)]))}
-
-
-def _place(key: str) -> int:
-    last = key.rpartition(":")[2]
-    return int(last) if last.isdecimal() else 0
+    return others | {version: number, text: above(note, attrs, prefix)}
 
 
 def _note(line: RunLine, stage: str) -> str:
@@ -256,11 +272,11 @@ def _note(line: RunLine, stage: str) -> str:
         "Backbone": line.backbone or MISSING,
         "Data": line.data or MISSING,
         "Search space": line.space or MISSING,
-        "Best score": f"{line.best} ({recorded_fitness(record)})" if line.best else MISSING,
+        "Best score": f"{line.best} ({objective_in_words(recorded_fitness(record))})" if line.best else MISSING,
     }
-    table = "\n".join(f"| {key} | {plain(str(value))} |" for key, value in rows.items())
+    said = "\n".join(f"| {key} | {plain(str(value))} |" for key, value in rows.items())
     return (
-        f"{head(record.name)}\n|---|---|\n{table}\n\n"
+        f"{head(record.name)}\n|---|---|\n{said}\n\n"
         f"[The page of the run]({address}): its stages, figures, race and winner. [All runs](/runs)"
     )
 

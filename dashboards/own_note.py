@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
+from dashboards.markdown import plain
 from glorasearch.errors import InputError
 
 BELOW: Final = "*What follows is made anew at each look; a note of your own goes above this line.*"
 _RULE: Final = "---"
-_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]()<>#+!|~&-])")
-
-
-def plain(text: str) -> str:
-    """Text as Markdown that has no meaning of its own."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
 def head(run: str) -> str:

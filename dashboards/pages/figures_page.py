@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from dashboards.pages.reading import Reader
+from dashboards.pages.trial_page import drawing
 from glorasearch.db import RunRecord, WorkerStore
 from glorasearch.errors import GlorasearchError
 from glorasearch.figures import Figure, RunFacts, draw, figures_of, theme
@@ -56,6 +57,12 @@ class Figures:
             if kept is None or kept[0].spec != figure.spec:
                 kept = self._drawn[record.name, key] = (figure, draw(figure, scale=_SCALE))
             return kept[1]
+
+    def trial(self, record: RunRecord, number: int) -> bytes | None:
+        """The subnet of a trial as PNG, light, drawn when it is asked for; None if there is nothing to draw."""
+        figure = drawing(self._reader, record, number)
+        with self._drawing:
+            return None if figure is None else draw(figure, scale=_SCALE)
 
     def _now(self, record: RunRecord) -> _Kept:
         search = self._reader.search(record)

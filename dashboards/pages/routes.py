@@ -19,7 +19,10 @@ from glorasearch.errors import GlorasearchError, RunNotFoundError, did_you_mean
 from glorasearch.figures import library
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from wsgiref.types import WSGIApplication
+
+    from glorasearch.db import RunRecord
 
 LIBRARY: Final = "vega.js"
 _HTML: Final = "text/html; charset=utf-8"
@@ -36,6 +39,7 @@ def make_pages(reader: Reader, figures: Figures, forms: Forms | None = None) -> 
     app.route("/runs/<name>/", callback=lambda name: _to(f"/runs/{quote(name, safe='')}"))
     app.route("/runs/<name>/trials", callback=lambda name: _of_run(reader, name, run_page.all_trials, "trials.html"))
     app.route("/runs/<name>/trials/<n:int>", callback=lambda name, n: _trial(reader, name, n))
+    app.route("/runs/<name>/trials/<n:int>/genes.png", callback=lambda name, n: _genes(reader, figures, name, n))
     app.route("/runs/<name>/figures.json", callback=lambda name: _figures(reader, figures, name))
     app.route("/runs/<name>/figures/<key>.png", callback=lambda name, key: _picture(reader, figures, name, key))
     app.route("/runs/<name>/files/<file>", callback=lambda name, file: _file(reader, name, file))
@@ -95,14 +99,20 @@ def _figures(reader: Reader, figures: Figures, name: str) -> Any:
 
 
 def _picture(reader: Reader, figures: Figures, name: str, key: str) -> Any:
+    return _drawn(reader, name, lambda record: figures.picture(record, key), f"figure {key}")
+
+
+def _genes(reader: Reader, figures: Figures, name: str, number: int) -> Any:
+    return _drawn(reader, name, lambda record: figures.trial(record, number), f"picture of a trial {number}")
+
+
+def _drawn(reader: Reader, name: str, draw: Callable[[RunRecord], bytes | None], what: str) -> Any:
     record = reader.record(_text(name))
     if record is None:
         return _no_run(reader, _text(name))
-    drawn = figures.picture(record, key)
+    drawn = draw(record)
     if drawn is None:
-        return _missing(
-            f"Run {record.name} has no figure {key}.", [(f"/runs/{quote(record.name, safe='')}", "the run")]
-        )
+        return _missing(f"Run {record.name} has no {what}.", [(f"/runs/{quote(record.name, safe='')}", "the run")])
     return _tagged(drawn, "image/png")
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dashboards.pages.numbers import worth_text
-from dashboards.pages.reading import Outline, Reader, Search
+from dashboards.pages.reading import Reader, Search
 from dashboards.pages.runs_page import FAST
 from glorasearch.data.names import natural_key
 from glorasearch.db import RunRecord
 from glorasearch.errors import GlorasearchError
+from glorasearch.figures import Figure, subnet
 from glorasearch.runs.results import Results
 from glorasearch.space import SUPPORT_TENSORS, fitness_name
 
@@ -61,12 +63,13 @@ def context(reader: Reader, record: RunRecord, number: int) -> dict[str, Any] | 
     trial = by_number.get(number)
     if search is None or trial is None:
         return None
-    fixed = _fixed(record)
-    genes = fixed | reader.genes(trial.trial_id)
+    fixed = fixed_genes(record)
+    found = fixed | reader.genes(trial.trial_id)
+    genes = {name: found[name] for name in in_order(found)}
     best, parents = search.best, [by_number[one] for one in trial.parents if one in by_number]
     against = None if best is None or best.number == number else fixed | reader.genes(best.trial_id)
-    bred = [(parent, _differing(genes, fixed | reader.genes(parent.trial_id))) for parent in parents]
-    numbers = sorted(by_number)
+    bred = [(parent, differing(genes, fixed | reader.genes(parent.trial_id))) for parent in parents]
+    numbers, ranks = sorted(by_number), ranks_of(search)
     place = numbers.index(number)
     return {
         "record": record,
@@ -78,26 +81,39 @@ def context(reader: Reader, record: RunRecord, number: int) -> dict[str, Any] | 
         "genes": len(genes),
         "best": best,
         "best_worth": "" if best is None else worth_text(search.fitness, best.fitness),
-        "changed": [] if against is None else _differing(genes, against),
+        "changed": [] if against is None else differing(genes, against),
         "bred": bred,
         "children": [one for one in search.trials if number in one.parents],
-        "rank": _rank(search, trial),
+        "rank": (ranks[number], len(ranks)) if number in ranks else None,
         "before": numbers[place - 1] if place else None,
         "after": numbers[place + 1] if place + 1 < len(numbers) else None,
         "live": FAST if trial.state in ("running", "waiting") else None,
     }
 
 
-def _differing(genes: Mapping[str, str], other: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """(Gene, the other's choice, this one's) where they differ."""
-    found = [(name, other[name], choice) for name, choice in genes.items() if other.get(name, choice) != choice]
-    order = {
-        layer: place for place, (layer, _) in enumerate(sorted_layers({one[0].rpartition(".")[0]: 0 for one in found}))
-    }
-    return sorted(found, key=lambda one: (order[one[0].rpartition(".")[0]], one[0]))
+def drawing(reader: Reader, record: RunRecord, number: int) -> Figure | None:
+    """The subnet of a trial as a figure; None if there is no such trial, or nothing is chosen yet."""
+    search = reader.search(record)
+    trial = None if search is None else next((one for one in search.trials if one.number == number), None)
+    genes = {} if trial is None else reader.genes(trial.trial_id)
+    if search is None or not genes:
+        return None
+    fixed, best = fixed_genes(record), search.best
+    against = None if best is None or best.number == number else fixed | reader.genes(best.trial_id)
+    return subnet(number, fixed | genes, against)
 
 
-def _fixed(record: RunRecord) -> dict[str, str]:
+def differing(genes: Mapping[str, str], other: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """(Gene, the other's choice, this one's) where they differ, in the order of `genes`."""
+    return [(name, other[name], choice) for name, choice in genes.items() if other.get(name, choice) != choice]
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Genes by the depth of their layers, those of a layer by name."""
+    return sorted(names, key=lambda name: (natural_key(name.rpartition(".")[0]), name))
+
+
+def fixed_genes(record: RunRecord) -> dict[str, str]:
     """Genes of the search's winner: those with one choice are not recorded with trials."""
     try:
         found = Results(record.stages, record.name).search
@@ -106,12 +122,10 @@ def _fixed(record: RunRecord) -> dict[str, str]:
     return {} if found is None else {f"{layer}.{tensor}": choice for (layer, tensor), choice in found.subnet.items()}
 
 
-def _rank(search: Search, trial: Outline) -> tuple[int, int] | None:
-    """Place of the trial among those that were evaluated to the end, and how many they are."""
-    if trial.record is None or not trial.full:
-        return None
+def ranks_of(search: Search) -> dict[int, int]:
+    """Trial → its place among those that were evaluated to the end, from 1; equal ones share it."""
     from glorasearch.search.trials import rank
 
-    own = rank(search.fitness, trial.record)
-    ranks = [rank(search.fitness, one.record) for one in search.trials if one.record is not None and one.full]
-    return 1 + sum(one < own for one in ranks), len(ranks)
+    ranks = {one.number: rank(search.fitness, one.record) for one in search.trials if one.record and one.full}
+    ordered = sorted(ranks.values())
+    return {trial: 1 + bisect_left(ordered, own) for trial, own in ranks.items()}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 PackedParams = bytes | tuple[float, ...]
@@ -23,11 +23,14 @@ class Layout:
         self.distributions = distributions
         """Shared by all trials; must not be modified."""
         self.names = list(distributions)
+        self._choices = [one.choices for one in distributions.values() if isinstance(one, CategoricalDistribution)]
         self.params = lru_cache(maxsize=DECODED)(self.decode)
         """`decode` with a cache; the results are shared and must not be modified."""
 
     def decode(self, packed: PackedParams) -> dict[str, Any]:
         """Packed values → parameters with external values."""
+        if len(self._choices) == len(self.names) and isinstance(packed, bytes):
+            return {name: of[index] for name, of, index in zip(self.names, self._choices, packed, strict=True)}
         pairs = zip(self.distributions.items(), packed, strict=True)
         return {name: distribution.to_external_repr(value) for (name, distribution), value in pairs}
 

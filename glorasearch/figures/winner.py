@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from glorasearch.data.names import natural_key
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import Data, Figure, axis, spec
+
+
+def gene_cells(genes: Data, layers: Sequence[str]) -> dict[str, Any]:
+    """A cell for each gene, coloured by its choice, grey where that is none.
+
+    Args:
+        genes: rows with `layer`, `tensor` and `choice`.
+        layers: from top to bottom.
+    """
+    chosen = sorted({gene["choice"] for gene in genes} - {"none"}, key=natural_key)
+    return {
+        "width": {"step": 46}, "height": {"step": 15},
+        "encoding": {
+            "x": axis("tensor", "support tensor", "nominal", axis={"orient": "top", "labelAngle": 0}),
+            "y": axis("layer", None, "nominal", sort=list(layers), axis={"labelLimit": 220}),
+            "tooltip": [{"field": "layer"}, {"field": "tensor", "title": "support tensor"}, {"field": "choice"}],
+        },
+        "layer": [
+            {"transform": [{"filter": "datum.choice === 'none'"}],
+             "mark": {"type": "rect", "color": "#888888", "opacity": 0.15}},
+            {"transform": [{"filter": "datum.choice !== 'none'"}], "mark": "rect",
+             "encoding": {"color": {"field": "choice", "type": "nominal", "title": "choice", "sort": chosen}}},
+        ],
+    }  # fmt: skip
 
 
 def picture(facts: RunFacts) -> Figure | None:
@@ -19,22 +44,7 @@ def picture(facts: RunFacts) -> Figure | None:
     counted = facts.layer_parameters()
     total = sum(counted.values())
     values: Data = [dict(gene) for gene in genes]
-    chosen = sorted({gene["choice"] for gene in genes} - {"none"}, key=natural_key)
-    down = axis("layer", None, "nominal", sort=layers, axis={"labelLimit": 220})
-    cells = {
-        "width": {"step": 46}, "height": {"step": 15},
-        "encoding": {
-            "x": axis("tensor", "support tensor", "nominal", axis={"orient": "top", "labelAngle": 0}),
-            "y": down,
-            "tooltip": [{"field": "layer"}, {"field": "tensor", "title": "support tensor"}, {"field": "choice"}],
-        },
-        "layer": [
-            {"transform": [{"filter": "datum.choice === 'none'"}],
-             "mark": {"type": "rect", "color": "#888888", "opacity": 0.15}},
-            {"transform": [{"filter": "datum.choice !== 'none'"}], "mark": "rect",
-             "encoding": {"color": {"field": "choice", "type": "nominal", "title": "choice", "sort": chosen}}},
-        ],
-    }  # fmt: skip
+    cells = gene_cells(values, layers)
     said = "what each layer takes of the parameters is not drawn, since the shapes of the layers are not known here"
     parts: list[dict[str, Any]] = [cells]
     if total:
