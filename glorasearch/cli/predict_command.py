@@ -142,7 +142,11 @@ def _print_table(predictions: Sequence[Prediction]) -> None:
     table.add_column("number" if numbers else "probability", justify="right", no_wrap=True)
     for one in predictions:
         if one.numbers:
-            table.add_row(one.file, "\n".join(one.labels), "\n".join(f"{number:.6g}" for number in one.numbers))
+            table.add_row(
+                one.file,
+                "\n".join(one.labels),
+                "\n".join(f"{number:.9g}" if abs(number) >= 1e6 else f"{number:.6g}" for number in one.numbers),
+            )
         elif one.error is None:
             table.add_row(one.file, "\n".join(one.labels), "\n".join(map(percent, one.probabilities)))
         else:

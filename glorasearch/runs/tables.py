@@ -13,6 +13,7 @@ from glorasearch.data import Splits
 from glorasearch.errors import RunError
 from glorasearch.evaluation import TestOutputs
 from glorasearch.runs.files import PREDICTIONS, SPLITS
+from glorasearch.tasks import Regress
 from glorasearch.weights.atomic import ROOM, replace_file
 
 SIGNIFICANT: Final = 6
@@ -46,11 +47,10 @@ def write_tables(folder: Path, splits: Splits, outputs: TestOutputs, temperature
         for file, label in zip(splits.files[role], split.labels.tolist(), strict=True)
     )
     header = ["file", "label", "predicted", *(f"probability of {name}" for name in names)]
-    if not task.right_or_wrong:
+    if isinstance(task, Regress):
         header = ["file", *names, *(f"predicted {name}" for name in names)]
-        wanted = task.said(splits.test.labels).tolist()
-        rows = zip(splits.files["test"], wanted, shares, strict=True)
-        predictions = ([file, *(f"{value:.{SIGNIFICANT}g}" for value in (*own, *row))] for file, own, row in rows)
+        rows = zip(splits.files["test"], splits.test.labels.numpy(), outputs.logits.numpy(), strict=True)
+        predictions = ([file, *task.in_digits(wanted), *task.in_digits(found)] for file, wanted, found in rows)
     return {
         PREDICTIONS: _write(folder / PREDICTIONS, header, predictions),
         SPLITS: _write(folder / SPLITS, ["split", "file", "label"], files),

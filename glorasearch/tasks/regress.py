@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Self
@@ -22,6 +23,8 @@ GROUPS: Final = 10
 """Groups of images by their targets, about, in whose proportions splits are drawn and folds are made."""
 CROSSED: Final = 3
 """Targets, the first ones, whose quantiles make these groups."""
+DIGITS: Final = 5
+"""Of a target's deviation, after its first, that a number is written with: what float32 keeps of up to 8 of them."""
 NO_CLASSES: Final = "numbers have neither weights of classes nor label smoothing"
 
 
@@ -169,8 +172,18 @@ class Regress(Task):
 
     def written(self, target: Any, names: Sequence[str]) -> str:
         """In its own units."""
-        numbers = self._in_units(np.asarray(target, dtype=np.float64))
-        return BETWEEN.join(f"{number:.6g}" for number in numbers.tolist())
+        return BETWEEN.join(self.in_digits(np.asarray(target, dtype=np.float64)))
+
+    def in_digits(self, numbers: Array) -> list[str]:
+        """Numbers `(targets,)` of an image, in their own units, each as far as the deviation of its target resolves it.
+
+        Times in seconds since 1970 have ten digits, whatever they deviate by.
+        """
+        own = self._in_units(numbers).tolist()
+        if self.standard is None:
+            return [f"{value:.9g}" for value in own]
+        places = [DIGITS - math.floor(math.log10(std)) for std in self.standard.std]
+        return [f"{round(value, place):.15g}" for value, place in zip(own, places, strict=True)]
 
     def measure(
         self, logits: Array, predicted: Array, targets: Array, metrics: Iterable[Metric], **options: Any

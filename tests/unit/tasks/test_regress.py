@@ -73,7 +73,9 @@ def test_units_come_back() -> None:
     assert encoded.mean(0) == pytest.approx([0, 0], abs=1e-5)
     assert encoded.std(0) == pytest.approx([1, 1], abs=1e-5)
     assert task.said(torch.from_numpy(encoded)).numpy() == pytest.approx(wanted, rel=1e-6)
-    assert task.written(encoded[0].tolist(), ("a", "b")) == f"{wanted[0, 0]:.6g}; {wanted[0, 1]:.6g}"
+    written = [float(text) for text in task.written(encoded[0].tolist(), ("a", "b")).split("; ")]
+    assert np.abs(written - wanted[0]) == pytest.approx([0, 0], abs=2e-5 * 3)
+    assert written[1] == pytest.approx(wanted[0, 1], abs=2e-8)
     assert task_from(task.facts) == task
     assert task.chance(2) == pytest.approx(float((encoded**2).mean()), rel=1e-5)
     assert REGRESS.targets_fault(np.array([[1.0, 5.0], [2.0, 5.0]]), ("a", "b")) is not None
@@ -121,3 +123,15 @@ def test_a_standard_is_undone() -> None:
     torch.testing.assert_close(standard.of_outputs(outputs), torch.tensor([[1.0, 2.0], [-1.0, 0.0]]).double(),
                                rtol=0, atol=1e-5)  # fmt: skip
     torch.testing.assert_close(standard.undone(standard.of_outputs(outputs)), outputs.double())
+
+
+def test_numbers_are_written_as_far_as_their_target_deviates() -> None:
+    """Six digits of a time in seconds since 1970 are 12 days; those of a float32 are more than a small target has."""
+    wanted = np.array([[1_700_000_000 + 3_600.25 * hour, 0.001 * hour, 34.0 + hour] for hour in range(24)])
+    task = Regress().fitted(wanted)
+    for numbers, row in zip(task.encoded(wanted), wanted, strict=True):
+        texts = task.in_digits(numbers)
+        assert np.array(texts, dtype=np.float64) == pytest.approx(row, abs=0.06)
+        assert task.written(numbers, ("time", "small", "age")) == "; ".join(texts)
+        assert texts[2] == f"{row[2]:g}"
+    assert task.in_digits(task.encoded(wanted[3:4])[0])[:2] == ["1700010800.8", "0.003"]
