@@ -45,7 +45,7 @@ def labels(facts: RunFacts) -> Figure | None:
     points = {
         "mark": {"type": "point", "filled": True, "size": 70, "opacity": 0.9},
         "encoding": {
-            "x": axis("value", "share", scale={"domain": [0, 1]}, axis={"format": ".0%"}),
+            "x": axis("value", "share", scale={"domain": [0, 1]}, axis={"format": "~%"}),
             "color": kinds,
             "shape": shapes,
             "tooltip": [{"field": "label"}, {"field": "measure"}, {"field": "value", "format": ".3"},

@@ -54,7 +54,7 @@ def inherited(facts: RunFacts) -> Figure | None:
         return None
     ends = [float(row[name]) for row in values for name in ("inherited", "score")]
     low, high = max(0.0, min(ends) - 0.02), max(ends) + 0.02
-    high, what, form = (high, "squared error", ".3~g") if numbers else (min(1.0, high), "accuracy", ".0%")
+    high, what, form = (high, "squared error", ".3~g") if numbers else (min(1.0, high), "accuracy", "~%")
     hover = ".3f" if numbers else ".1%"
     scale = {"domain": [low, high], "nice": False, "zero": False}
     line = {
@@ -129,7 +129,7 @@ def _ranking(rows: Data, caption: str, title: str = "accuracy out of fold") -> F
     hover = [{"field": "candidate"}, {"field": "kind"}, {"field": "score", "title": named, "format": form},
              *({"field": end, "format": form} for end in (("low", "high") if shares else ())),
              {"field": "folds"}]  # fmt: skip
-    ticks = {"format": ".0%" if shares else ".3~g", "tickCount": 6}
+    ticks = {"format": "~%" if shares else ".3~g", "tickCount": 6}
     interval: Data = [
         {
             "mark": {"type": "rule", "strokeWidth": 2},

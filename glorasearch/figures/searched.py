@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import mean
-from typing import Any
+from typing import Any, Final
 
 from glorasearch.figures.facts import RunFacts, TrialFact
 from glorasearch.figures.figure import WIDTH, Data, Figure, axis, spec, thinned
@@ -12,6 +12,8 @@ from glorasearch.search.front import front as unbeaten
 from glorasearch.search.objectives import Objective
 
 TrialLink = Callable[[int], str]
+FEW: Final = 14
+"""Generations up to which each has a tick."""
 
 
 def generations(facts: RunFacts) -> Figure | None:
@@ -29,8 +31,13 @@ def generations(facts: RunFacts) -> Figure | None:
         "their score "
         f"is not known, so that mean and band are of the others. The {'upper' if facts.rising else 'lower'} line "
         "is the best so far.",
-        _band(rows, axis("generation", what, axis={"format": "d", "tickMinStep": 1}), facts),
+        _band(rows, axis("generation", what, axis=_whole(len(rows))), facts),
     )
+
+
+def _whole(last: int) -> dict[str, Any]:
+    """Ticks at whole numbers from 1; where they are few, Vega would put some between, which read as the next one."""
+    return {"format": "d", **({"values": list(range(1, last + 1))} if last <= FEW else {})}
 
 
 def over_time(facts: RunFacts) -> Figure | None:

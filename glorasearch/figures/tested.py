@@ -37,7 +37,7 @@ def confusion(facts: RunFacts) -> Figure | None:
                     {"field": "share", "title": "of the class", "format": ".1%"}],
     }  # fmt: skip
     color = {"field": "share", "type": "quantitative", "title": "of the class",
-             "scale": {"domain": [0, 1], "scheme": "viridis"}, "legend": {"format": ".0%"}}  # fmt: skip
+             "scale": {"domain": [0, 1], "scheme": "viridis"}, "legend": {"format": "~%"}}  # fmt: skip
     layers: list[dict[str, object]] = [{"mark": "rect", "encoding": {"color": color}}]
     if count <= _TEXT:
         ink = {"condition": {"test": f"datum.share > {DARK}", "value": "#000000"}, "value": "#ffffff"}
@@ -74,7 +74,7 @@ def calibration(facts: RunFacts) -> Figure | None:
         low, high = wilson(correct, len(own))
         values.append({"sure": sum(chance for chance, _ in own) / len(own), "right": correct / len(own), "low": low,
                        "high": high, "images": len(own)})  # fmt: skip
-    across = axis("sure", what, scale={"domain": [0, 1]}, axis={"format": ".0%"})
+    across = axis("sure", what, scale={"domain": [0, 1]}, axis={"format": "~%"})
     hover = [
         {"field": "images", "title": unit},
         *({"field": name, "format": ".1%"} for name in ("sure", "right", "low", "high")),
@@ -88,10 +88,10 @@ def calibration(facts: RunFacts) -> Figure | None:
     layers = [
         ideal,
         {"mark": {"type": "rule", "strokeWidth": 2},
-         "encoding": {"x": across, "y": axis("low", so, scale=scale, axis={"format": ".0%"}),
+         "encoding": {"x": across, "y": axis("low", so, scale=scale, axis={"format": "~%"}),
              "y2": {"field": "high"}}},
         {"mark": {"type": "point", "filled": True, "opacity": 1},
-         "encoding": {"x": across, "y": axis("right", so, scale=scale, axis={"format": ".0%"}),
+         "encoding": {"x": across, "y": axis("right", so, scale=scale, axis={"format": "~%"}),
              "tooltip": hover,
                       "size": {"field": "images", "type": "quantitative", "title": unit,
                           "scale": {"type": "sqrt", "range": [30, 260]}}}},
