@@ -57,7 +57,7 @@ def html_report(facts: RunFacts, figures: Sequence[Figure], lacking: Sequence[st
         error=record.error,
         note=facts.note,
         said=() if report is None else said(report),
-        table=() if report is None else table(report),
+        table=() if report is None else table(report, facts.tested),
         metrics=() if report is None else metrics(report),
         outputs=() if report is None else output_rows(report),
         figures=figures,

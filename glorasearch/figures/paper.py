@@ -63,7 +63,7 @@ def pdf_report(facts: RunFacts, figures: Sequence[Figure], lacking: Sequence[str
         for line in said(report):
             write(line)
         write("Test images", 14, "B")
-        rows([("method", "parameters", "test", "95 % interval"), *table(report)])
+        rows([("method", "parameters", "test", "95 % interval"), *table(report, facts.tested)])
         for found in (metrics(report), output_rows(report)):
             if found:
                 page.ln(4)

@@ -10,17 +10,20 @@ from glorasearch.errors import GlorasearchError
 from glorasearch.figures.facts import RunFacts, origin
 from glorasearch.quantities import percent
 from glorasearch.redact import redact
-from glorasearch.runs.method_rows import method_rows
+from glorasearch.runs.method_rows import MethodRow, method_rows
 from glorasearch.runs.metric_rows import metric_rows
-from glorasearch.runs.results import Report
+from glorasearch.runs.results import Errors, Report, TestResult
 from glorasearch.runs.toml_text import toml_key, toml_value
 from glorasearch.statistics.chance import LEAST_SCORES
-from glorasearch.statistics.intervals import wilson
+from glorasearch.statistics.intervals import mean_interval, wilson
 from glorasearch.tasks.kinds import words_of
 
 
-def table(report: Report) -> list[tuple[str, str, str, str]]:
-    """Method, parameters, test score and its 95 % interval, of each method; means and squared errors have none."""
+def table(report: Report, tested: TestResult | None) -> list[tuple[str, str, str, str]]:
+    """Method, parameters, test score and its 95 % interval, of each method; means over subnets have none.
+
+    Of accuracies Wilson's, of mean squared errors Student's, over those of the images, which `tested` has.
+    """
     images, right = report.splits.test.images, words_of(report.splits.task).right_or_wrong
     found = []
     for row in method_rows(report):
@@ -29,8 +32,20 @@ def table(report: Report) -> list[tuple[str, str, str, str]]:
             said = percent(row.accuracy)
             low, high = wilson(round(row.accuracy * images), images)
             interval = "-" if row.mean else f"{100 * low:.1f} to {100 * high:.1f} %"
+        elif tested is not None and (errors := _errors(tested, row)) is not None:
+            ends = mean_interval(errors.each())
+            interval = "-" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
         found.append((row.label, f"{row.parameters:,.0f}", said, interval))
     return found
+
+
+def _errors(tested: TestResult, row: MethodRow) -> Errors | None:
+    """The squared errors of the images that the error of a row is the mean of."""
+    if row.mean:
+        return None
+    if row.baseline is not None:
+        return tested.baselines_errors.get(row.baseline)
+    return tested.errors if row.exported else tested.errors_inherited
 
 
 def said(report: Report) -> list[str]:

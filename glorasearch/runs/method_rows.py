@@ -22,6 +22,8 @@ class MethodRow:
     """Whether it is a mean over subnets."""
     exported: bool = False
     """Whether it is the refitted winner."""
+    baseline: str | None = None
+    """The name of the baseline that it is."""
 
 
 def method_rows(report: Report) -> list[MethodRow]:
@@ -33,6 +35,7 @@ def method_rows(report: Report) -> list[MethodRow]:
             trained_on=one.trained_on,
             accuracy=one.test_accuracy,
             error=one.test_error,
+            baseline=name,
         )
         for name, one in report.baselines.items()
     ]

@@ -11,6 +11,7 @@ from wsgiref.util import setup_testing_defaults
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 from sklearn import metrics as sk
 from support.labelled import LABELS
 from support.numbers import TARGETS
@@ -99,6 +100,17 @@ def test_the_report_and_show_have_a_row_for_each_output(of_task: Bench, call: Ca
         one = report.by_target[1]
         cells = (one.name, f"{one.r2:.3f}", f"{one.mae:.3g}", f"{one.rmse:.3g}")
         assert "mean absolute error, mean of the targets" in html
+        files, standards = rows(of_task), {one.name: one.std for one in report.splits.standards}
+        errors = [
+            np.mean(
+                [((float(row[f"predicted {name}"]) - float(row[name])) / std) ** 2 for name, std in standards.items()]
+            )
+            for row in files
+        ]
+        low, high = student.interval(
+            0.95, len(errors) - 1, np.mean(errors), np.std(errors, ddof=1) / len(errors) ** 0.5
+        )
+        assert f"<td>squared error {np.mean(errors):.3f}<td>{low:.3f} to {high:.3f}" in html
     else:
         label = report.by_class[1]
         cells = (label.name, str(label.images), f"{100 * label.correct / label.images:.1f} %",
