@@ -16,6 +16,7 @@ from glorasearch.quantities import about
 from glorasearch.runs.metric_rows import winner_rows
 from glorasearch.runs.output_rows import output_rows
 from glorasearch.runs.results import Results
+from glorasearch.runs.spent import is_part, taken_over
 from glorasearch.runs.statements import comparisons, points, statements
 from glorasearch.runs.watched import Watched, recorded_fitness, recorded_task, setting
 from glorasearch.space import fitness_name, higher_is_better
@@ -30,13 +31,17 @@ class Cost:
 
     stage: str
     seconds: float
+    """0 of one whose result was taken over."""
     steps: int | None
+    whose: str = ""
+    """Whose work it is, if not this run's."""
 
 
 def context(reader: Reader, record: RunRecord) -> dict[str, Any]:
     """What the template of a run needs."""
     watched, search, row = Watched.read(reader.runs, record.name), reader.search(record), reader.row(record)
-    found = _found(record)
+    point_of = setting(record.config, "point", "run")
+    found = _found(record, reader.record(point_of) if point_of else None)
     best_first = _best_first(search)
     note, damage = reader.notes.readable(record.name)
     return {
@@ -56,9 +61,10 @@ def context(reader: Reader, record: RunRecord) -> dict[str, Any]:
         "trials": best_first[:SHOWN],
         "more": len(best_first) - SHOWN,
         "files": files.offered(reader, record.name),
-        "point_of": setting(record.config, "point", "run"),
+        "point_of": point_of,
         **found,
-        "took": {one.stage: one.seconds for one in found["costs"]},
+        "took": {one.stage: one.seconds for one in found["costs"] if not one.whose},
+        "is_part": is_part,
     }
 
 
@@ -76,7 +82,7 @@ def all_trials(reader: Reader, record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _found(record: RunRecord) -> dict[str, Any]:
+def _found(record: RunRecord, origin: RunRecord | None) -> dict[str, Any]:
     """What stages found; empty, with the reason, where a result cannot be read."""
     empty: dict[str, Any] = {
         "statements": (), "comparisons": (), "winner": None, "pick": None, "race": None, "tested": None,
@@ -96,7 +102,7 @@ def _found(record: RunRecord) -> dict[str, Any]:
             "metrics": [] if tested is None else winner_rows(tested),
             "outputs": [] if tested is None else output_rows(tested),
             "confusion": _confusion(tested),
-            "costs": _costs(results),
+            "costs": _costs(record, results, origin),
             "export": results.export,
         }
     except GlorasearchError as error:
@@ -157,11 +163,13 @@ def _confusion(tested: Any) -> dict[str, Any] | None:
     return {"names": names, "rows": rows}
 
 
-def _costs(results: Results) -> list[Cost]:
+def _costs(record: RunRecord, results: Results, origin: RunRecord | None) -> list[Cost]:
     """What every finished stage took, in the order in which they ended."""
-    found = []
+    found, others = [], taken_over(record, origin)
     for stage, result in results.items():
         seconds = getattr(result, "seconds", None)
-        if isinstance(seconds, int | float):
+        if stage in others:
+            found.append(Cost(stage, 0.0, None, others[stage]))
+        elif isinstance(seconds, int | float) and not is_part(stage):
             found.append(Cost(stage, float(seconds), getattr(result, "steps", None)))
     return found

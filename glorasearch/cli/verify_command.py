@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
 import click
 
 from glorasearch.cli.options import json_option, store_option, workspace_options
 from glorasearch.terminal import say
+
+if TYPE_CHECKING:
+    from glorasearch.runs.intact import Part
+
+
+_DIGEST: Final = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
 @click.command("verify")
@@ -56,10 +66,30 @@ def command(
     table = Table()
     for column in ("part", "place", "found"):
         table.add_column(column, overflow="fold")
-    for part in found.parts:
-        table.add_row(part.part, part.place, part.damage or "intact")
+    for row in _rows(found.parts, str(place.path.resolve())):
+        table.add_row(*row)
     PlainConsole().print(table)
     if not found.intact:
         bad = sum(part.damage is not None for part in found.parts)
         say(f"{bad} of {len(found.parts)} parts of run {found.run} are missing or damaged. {found.remedy}")
     return code
+
+
+def _rows(parts: Sequence[Part], workspace: str) -> Iterator[tuple[str, str, str]]:
+    """Part, place, what was found: intact ones of a kind in one row, by their places within the workspace.
+
+    What is damaged has a row of its own, with its whole place.
+    """
+    intact: dict[str, list[str]] = {}
+    for part in parts:
+        if part.damage is None:
+            intact.setdefault(part.part, []).append(part.place)
+    for kind, places in intact.items():
+        short = [_DIGEST.sub(r"\1...", one.replace(f"{workspace}/", "")) for one in places]
+        folders = {one.rpartition("/")[0] for one in short}
+        if len(short) > 1 and len(folders) == 1:
+            short = [f"{folders.pop()}: {len(short)} files"]
+        yield kind, "\n".join(short), "intact"
+    for part in parts:
+        if part.damage is not None:
+            yield part.part, part.place, part.damage

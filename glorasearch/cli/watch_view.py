@@ -13,6 +13,7 @@ from rich.text import Text
 from glorasearch.cli.standing import age
 from glorasearch.plain_console import PlainConsole
 from glorasearch.quantities import about, percent
+from glorasearch.runs.spent import is_part
 from glorasearch.runs.watched import Watched, WatchedStage
 from glorasearch.terminal import shown
 
@@ -74,7 +75,7 @@ def _stages(found: Watched, console: PlainConsole, waited: float, room: int) -> 
         table.add_row(Text(f"  {before} before", style="dim"), Text(""))
     for stage in stages:
         sign, ascii_sign, style = _MARKS[stage.state]
-        part = "  " * (":" in stage.stage and not stage.stage.startswith("baseline:"))
+        part = "  " * is_part(stage.stage)
         name = Text(shown(f"{ascii_sign if console.options.ascii_only else sign} {part}{stage.stage}"), style=style)
         parts = list(details(stage, waited))[: None if wide else 2]
         table.add_row(name, Text(shown(", ".join(parts)), style="" if stage.state == "running" else "dim"))

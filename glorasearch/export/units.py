@@ -26,20 +26,35 @@ def scale_head(model: nn.Module, standard: Standard) -> None:
     Raises:
         BackboneError: if the head has no such layer with a bias.
     """
-    outputs = len(standard.mean)
-    layers = [(layer.weight, layer.bias) for layer in classifier_layers(model).values()]
-    last = [(weight, bias) for weight, bias in layers if isinstance(weight, Tensor) and len(weight) == outputs]
-    if not last or not all(isinstance(bias, Tensor) for _, bias in last):
+    for layer in last_layers(model, len(standard.mean)).values():
+        assert isinstance(layer.weight, Tensor)
+        assert isinstance(layer.bias, Tensor)
+        weight, bias = scaled(layer.weight, layer.bias, standard)
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+
+
+def scaled(weight: Tensor, bias: Tensor, standard: Standard) -> tuple[Tensor, Tensor]:
+    """Weight `(targets, ...)` and bias `(targets,)` of a last layer that answers in the targets' own units, float64."""
+    numbers = (torch.tensor(each, dtype=torch.float64) for each in (standard.std, standard.mean))
+    std, mean = (each.to(weight.device) for each in numbers)
+    return weight.double() * std.view(-1, *[1] * (weight.ndim - 1)), bias.double() * std + mean
+
+
+def last_layers(model: nn.Module, outputs: int) -> dict[str, nn.Module]:
+    """Name → layer of those of the head that make its outputs.
+
+    Raises:
+        BackboneError: if there is none with a bias.
+    """
+    layers = classifier_layers(model).items()
+    last = {name: one for name, one in layers if isinstance(one.weight, Tensor) and len(one.weight) == outputs}
+    if not last or not all(isinstance(one.bias, Tensor) for one in last.values()):
         raise BackboneError(
             "the head has no last layer with a bias, in which the scale of targets could be exported; take a backbone "
             'whose classifier is a linear layer with a bias for data.task = "regress"'
         )
-    for weight, bias in last:
-        assert isinstance(bias, Tensor)
-        numbers = (torch.tensor(each, dtype=torch.float64) for each in (standard.std, standard.mean))
-        std, mean = (each.to(weight.device) for each in numbers)
-        weight.copy_(weight.double() * std.view(-1, *[1] * (weight.ndim - 1)))
-        bias.copy_(bias.double() * std + mean)
+    return last
 
 
 @torch.no_grad()

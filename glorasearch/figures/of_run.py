@@ -9,6 +9,7 @@ from glorasearch.figures import curves, labelled, numbers, raced, searched, surv
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import Figure
 from glorasearch.figures.searched import TrialLink
+from glorasearch.runs.watched import setting
 from glorasearch.tasks.kinds import TaskKind
 
 _MAKERS: Final[Mapping[str, tuple[Callable[[RunFacts], Figure | None], str]]] = {
@@ -43,6 +44,9 @@ _ONLY: Final[Mapping[str, tuple[TaskKind, ...]]] = {
 }
 """Figures that there are only of these tasks: runs of others lack nothing."""
 
+_OF_SEARCH: Final = frozenset({"front", "generations", "time", "survival", "race", "inherited", "workers", "busy"})
+"""Figures of a search and its race: a point of another run's has none of its own."""
+
 
 def figures_of(facts: RunFacts, trial_link: TrialLink | None = None) -> list[Figure]:
     """The figures that a run has the data for.
@@ -57,7 +61,14 @@ def figures_of(facts: RunFacts, trial_link: TrialLink | None = None) -> list[Fig
 
 def lacking(facts: RunFacts, figures: Iterable[Figure]) -> list[str]:
     """Why the figures of a run that are not among those of `figures_of` are not drawn."""
-    drawn = {one.key for one in figures}
-    return [
-        why for key, (_, why) in _MAKERS.items() if facts.task in _ONLY.get(key, (facts.task,)) and key not in drawn
+    drawn, point = {one.key for one in figures}, setting(facts.record.config, "point", "run")
+    missing = [
+        (key, why)
+        for key, (_, why) in _MAKERS.items()
+        if facts.task in _ONLY.get(key, (facts.task,)) and key not in drawn
     ]
+    if point is None:
+        return [why for _, why in missing]
+    others = [why.partition(":")[0] for key, why in missing if key in _OF_SEARCH]
+    said = [f"{', '.join(others)}: its search is that of run {point}, whose report has them"] if others else []
+    return said + [why for key, why in missing if key not in _OF_SEARCH]

@@ -7,6 +7,7 @@ from typing import Final
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import WIDTH, Figure, axis, spec
 from glorasearch.quantities import took
+from glorasearch.runs.spent import is_part, taken_over
 
 _BINS: Final = 30
 
@@ -14,10 +15,11 @@ _BINS: Final = 30
 def cost(facts: RunFacts) -> Figure | None:
     """Seconds of each stage."""
     seconds: dict[str, float] = {}
+    others = taken_over(facts.record, facts.origins[-1] if facts.origins else None)
     for stage in facts.watched.stages:
         result = facts.record.stages.get(stage.stage, {}).get("seconds")
         own = result if isinstance(result, (int, float)) else stage.seconds
-        if own > 0 and (":" not in stage.stage or stage.stage.startswith("baseline:")):
+        if own > 0 and stage.stage not in others and not is_part(stage.stage):
             seconds[stage.stage] = float(own)
     total = sum(seconds.values())
     if not total:
@@ -38,7 +40,7 @@ def cost(facts: RunFacts) -> Figure | None:
         "What it cost",
         f"Wall-clock time of each stage, {took(total)} together; of a race the sum over its trainings, which "
         "share the time of "
-        "those beside them. Stages that recorded no time are left out.",
+        "those beside them. Stages that recorded no time, or whose result was taken over, are left out.",
         spec(values, width=WIDTH - 130, height={"step": 24}, encoding={"y": down}, layer=layers),
     )
 

@@ -12,9 +12,10 @@ from glorasearch.choices import SUPPORT_TENSORS, Choice, Contribution, Site, par
 from glorasearch.data import InputSpec, SearchData, Splits
 from glorasearch.data.reading import Reading
 from glorasearch.export import Adapter
+from glorasearch.export.units import last_layers, scaled
 from glorasearch.space import Subnet
 from glorasearch.supernet import Supernet
-from glorasearch.tasks import CLASSIFY, Task
+from glorasearch.tasks import CLASSIFY, Regress, Task, task_of
 from glorasearch.weights import frozen_digest
 from glorasearch.weights.digest import entries_digest, tensor_entries
 
@@ -72,14 +73,22 @@ class ServedAdapter:
         Args:
             supernet: trained for this subnet.
             subnet: one of its space.
-            data: gives preprocessing, class names and task; if not given they are the backbone's, and numbers.
+            data: gives preprocessing, class names and task; if not given they are the backbone's, and its classes are
+                numbered. Of targets that are numbers, the served adapter answers in their own units.
             name: what people call it.
             temperature: what its logits are divided by before they become probabilities.
 
         Raises:
             SearchSpaceError: if the subnet is not of this space.
+            BackboneError: if its head cannot answer in the units of targets.
         """
         genes, head = _trained(supernet, subnet)
+        task = CLASSIFY if data is None else data.search.task
+        if isinstance(task, Regress) and task.standard is not None:
+            for layer in last_layers(supernet.model, len(task.standard.mean)):
+                weight, bias = f"{layer}.weight", f"{layer}.bias"
+                found = scaled(head[weight], head[bias], task.standard)
+                head |= {name: value.to(head[name].dtype) for name, value in zip((weight, bias), found, strict=True)}
         outputs = getattr(supernet.model, "num_classes", None)
         classes = outputs if isinstance(outputs, int) else len(next(iter(head.values())))
         backbone = frozen_digest(supernet)
@@ -92,7 +101,7 @@ class ServedAdapter:
             spec=InputSpec.from_backbone(supernet.model) if data is None else data.search.spec,
             reading=Reading() if data is None or data.reading is None else data.reading,
             temperature=temperature,
-            task=CLASSIFY if data is None else data.search.task,
+            task=task_of(task.kind),
             name=name,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -11,9 +12,9 @@ from typing import Final, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from glorasearch.backbone import BackboneConfig, build_backbone, resolve_device
+from glorasearch.backbone import BackboneConfig, build_backbone, check_model_input, resolve_device
 from glorasearch.config import Precision, is_mixed
-from glorasearch.errors import InputError
+from glorasearch.errors import BackboneError, InputError
 from glorasearch.export import Adapter, ExportedModel, Prediction
 from glorasearch.serving.mixed import MixedModel, UnmixableError
 from glorasearch.serving.ready import ReadyAdapter, ReadyCache
@@ -73,8 +74,11 @@ class AdapterServer:
 
         Raises:
             BackboneError: if it cannot be built, or has no head.
-            InputError: if there is no such device.
+            InputError: if there is no such device, or `memory` or `unmerged_below` is negative.
         """
+        for option, value in (("memory", memory), ("unmerged_below", unmerged_below or 0)):
+            if not value >= 0:
+                raise InputError(f"{option} is {value}; expected 0 or more")
         self.device = torch.device(resolve_device(device))
         if not isinstance(backbone, nn.Module):
             config = BackboneConfig(name=backbone) if isinstance(backbone, str) else backbone
@@ -244,9 +248,24 @@ class AdapterServer:
         return self._forward(self._resident.model, images)
 
     def _forward(self, model: nn.Module, images: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+        with self._computing(images):
             logits: Tensor = model(images)
         return logits.float()
+
+    @contextmanager
+    def _computing(self, images: Tensor) -> Iterator[None]:
+        """A forward pass in the server's precision; images that the backbone cannot take are refused."""
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+                yield
+        except (RuntimeError, ValueError, AssertionError):
+            try:
+                check_model_input(self._resident.model, tuple(images.shape[1:]))
+            except BackboneError as error:
+                raise InputError(
+                    f"{error}; images are (N, C, H, W), as input_size of the adapter's export says"
+                ) from error
+            raise
 
     def _grouped(self, adapters: Sequence[ServedAdapter], images: Tensor, owner: Sequence[int]) -> list[Tensor]:
         """One forward pass for each adapter's images, the adapter at hand first."""
@@ -265,7 +284,7 @@ class AdapterServer:
         if self._mixed is None or self._mixed.names != self._resident.layers.keys():
             self._mixed = MixedModel(self._resident)
         mixed = self._mixed
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+        with self._computing(images):
             logits = [one.float() for one in mixed(images, adapters, owner)]
         self._prove(adapters, images, owner, logits)
         self._unmerged += 1
@@ -295,3 +314,5 @@ class AdapterServer:
 def _check(images: Tensor) -> None:
     if images.ndim != 4 or len(images) == 0:
         raise InputError(f"images must be (N, C, H, W) with N > 0, found {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise InputError(f"images are {images.dtype}; expected normalised ones of a floating-point type")

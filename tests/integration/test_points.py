@@ -14,6 +14,7 @@ import torch
 
 from glorasearch.cli.main import run as command_line
 from glorasearch.errors import ConfigError
+from glorasearch.figures import RunFacts, figures_of, lacking
 from glorasearch.runs import Run, Workspace
 from glorasearch.runs.points import Searched
 from glorasearch.runs.results import Results
@@ -55,6 +56,13 @@ def test_a_trial_is_refitted_and_exported_as_a_run_of_its_own(copied: Bench, sea
     assert run.results.train.from_run == "tiny"
     assert run.results.baselines == searched.results.baselines
     assert {metric.stage for metric in run.metrics} == {"refit"}
+    facts = RunFacts.read(copied.database_url, name)
+    drawn = figures_of(facts)
+    (cost,) = (one for one in drawn if one.key == "cost")
+    assert {row["stage"] for row in cost.spec["data"]["values"]} == {"refit", "test", "export", "report"}
+    said = [line for line in lacking(facts, drawn) if "score against parameters" in line]
+    assert ["no trial" in line for line in said] == [False]
+    assert "its search is that of run tiny, whose report has them" in said[0]
     exported = timm.create_model(f"local-dir:{report['export']['path']}", pretrained=True).eval()
     assert Path(report["export"]["path"]).parent.name == name
     assert exported(torch.zeros(1, 1, 28, 28)).shape == (1, 10)

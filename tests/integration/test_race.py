@@ -15,7 +15,9 @@ from support.curves import csv_points
 
 from glorasearch.cli.main import run as command_line
 from glorasearch.db import RaceStore, TrialStorage
+from glorasearch.figures import RunFacts, figures_of
 from glorasearch.runs.results import RaceResult, RefitResult, Results
+from glorasearch.runs.spent import taken_over
 
 Bench = Any
 MakeBench = Callable[..., Bench]
@@ -180,6 +182,9 @@ def test_a_fixed_method_that_wins_is_exported_in_its_own_space(
     assert f"baseline best_fixed: {method} is what was refitted, not trained a second time" in said
     assert report["baselines"]["best_fixed"]["test_accuracy"] == report["winner"]["test_accuracy"]
     assert report["baselines"]["best_fixed"]["lr"] == race.pick.rate == 1e-2
+    assert taken_over(bench.record) == {"baseline:best_fixed": "the refit"}, "it cost nothing"
+    (cost,) = (one for one in figures_of(RunFacts.read(bench.database_url, "tiny")) if one.key == "cost")
+    assert {"refit"} == {row["stage"] for row in cost.spec["data"]["values"]} & {"refit", "baseline:best_fixed"}
     refit = results(bench).refit
     assert isinstance(refit, RefitResult)
     assert (refit.teachers, refit.start) == (None, "fresh")

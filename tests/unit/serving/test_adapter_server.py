@@ -15,11 +15,13 @@ from support.exports import adapted, export, toy
 from support.models import randomise, tiny_vit
 from torch import Tensor, nn
 
+from glorasearch.data import InputSpec, SearchData, SearchSplit, TrainSplit
 from glorasearch.errors import BackboneError, ExportError, InputError
 from glorasearch.export import Adapter, export_format
 from glorasearch.serving import AdapterServer, ServedAdapter
 from glorasearch.space import SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import Regress
 
 EVERYTHING = {
     "A": ["none", "vector", "constant", "lora:2"],
@@ -249,3 +251,46 @@ def test_an_exported_adapter_is_served_by_its_digest(tmp_path: Path) -> None:
     other = AdapterServer(toy("vit", seed=1)[0], device="cpu")
     with pytest.raises(ExportError, match="the digest of its frozen tensors is"):
         other.add(tmp_path / "export-adapter")
+
+
+def test_images_that_the_backbone_cannot_take_are_refused_in_words() -> None:
+    served = Served(choices=MIXABLE)
+    n, channels, height, width = served.images.shape
+    other = torch.zeros(n, channels + 2, height, width)
+    for images in (other, torch.zeros(n, channels, height + 7, width)):
+        size = f"{images.shape[2]} x {images.shape[3]} pixels and {images.shape[1]} channels"
+        with pytest.raises(InputError, match=f"cannot take images of {size}"):
+            served.server("a", images)
+        for how in ("grouped", "unmerged"):
+            with pytest.raises(InputError, match=f"cannot take images of {size}"):
+                served.server.mixed(["a", "b", *"a" * (n - 2)], images, how)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"images are torch\.uint8; expected normalised ones"):
+        served.server("a", served.images.byte())
+    for name in "ba":
+        served.check(name)
+
+
+def test_a_negative_amount_is_refused() -> None:
+    for option in ("memory", "unmerged_below"):
+        with pytest.raises(InputError, match=f"{option} is -1; expected 0 or more"):
+            Served(**{option: -1})
+
+
+def test_numbers_are_served_in_the_units_of_their_targets() -> None:
+    """A subnet in memory answers what its export does: its head was trained on standardised targets."""
+    backbone, images = toy("vit")
+    supernet, subnet = trained(backbone, 0)
+    merged = logits_of(supernet.merged(subnet), images).double()
+    outputs = merged.shape[1]
+    wanted = default_rng(0).normal(1e4, 25.0, (40, outputs))
+    task = Regress().fitted(wanted)
+    labels, pixels = torch.from_numpy(task.encoded(wanted[: len(images)])), torch.zeros_like(images, dtype=torch.uint8)
+    spec, prints = InputSpec.from_backbone(backbone), [bytes([place]) for place in range(len(images))]
+    train, search = (kind(pixels, labels, spec, prints, outputs, task=task) for kind in (TrainSplit, SearchSplit))
+    data = SearchData(train, search, tuple(map(str, range(outputs))))
+    server = AdapterServer(backbone, device="cpu")
+    digest = server.add(ServedAdapter.of(supernet, subnet, data))
+    assert task.standard is not None
+    found = server(digest, images).double()
+    assert torch.allclose(found, task.standard.undone(merged), rtol=1e-6)
+    assert server.find(digest).task == Regress()
