@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -86,10 +87,10 @@ def _rows(parts: Sequence[Part], workspace: str) -> Iterator[tuple[str, str, str
             intact.setdefault(part.part, []).append(part.place)
     for kind, places in intact.items():
         short = [_DIGEST.sub(r"\1...", one.replace(f"{workspace}/", "")) for one in places]
-        folders = {one.rpartition("/")[0] for one in short}
-        if len(short) > 1 and len(folders) == 1:
-            short = [f"{folders.pop()}: {len(short)} files"]
-        yield kind, "\n".join(short), "intact"
+        folders = Counter(one.rpartition("/")[0] for one in short)
+        said = [one if not folder or folders[folder] == 1 else f"{folder}: {folders[folder]} files"
+                for one in short for folder in [one.rpartition("/")[0]]]  # fmt: skip
+        yield kind, "\n".join(dict.fromkeys(said)), "intact"
     for part in parts:
         if part.damage is not None:
             yield part.part, part.place, part.damage

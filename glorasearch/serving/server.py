@@ -260,7 +260,8 @@ class AdapterServer:
                 yield
         except (RuntimeError, ValueError, AssertionError):
             try:
-                check_model_input(self._resident.model, tuple(images.shape[1:]))
+                _, channels, height, width = images.shape
+                check_model_input(self._resident.model, (channels, height, width))
             except BackboneError as error:
                 raise InputError(
                     f"{error}; images are (N, C, H, W), as input_size of the adapter's export says"

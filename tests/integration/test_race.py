@@ -14,7 +14,7 @@ import torch
 from support.curves import csv_points
 
 from glorasearch.cli.main import run as command_line
-from glorasearch.db import RaceStore, TrialStorage
+from glorasearch.db import RaceStore, RunStore, TrialStorage
 from glorasearch.figures import RunFacts, figures_of
 from glorasearch.runs.results import RaceResult, RefitResult, Results
 from glorasearch.runs.spent import taken_over
@@ -66,6 +66,8 @@ def test_everybody_races_and_the_best_is_refitted(raced: Bench) -> None:
     assert (race.trainings, race.steps) == (TRAININGS, TRAININGS * 24)
     assert [candidate.last.folds for candidate in race.candidates] == [3] * 3 + [1] * 9
     assert [candidate.last.images for candidate in race.candidates[:3]] == [300] * 3
+    (last,) = (one for one in RunStore(raced.database_url).progress("tiny") if one.stage == "race")
+    assert last.note == f"{race.winner.label} won with {100 * (race.winner.last.accuracy or 0):.1f} %"
     scores = [candidate.last.accuracy for candidate in race.candidates[:3]]
     assert scores == sorted(scores, reverse=True)
     assert max(scores) > 0.2  # there are ten classes

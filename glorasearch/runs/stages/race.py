@@ -71,7 +71,9 @@ class _Race:
             for rung in rungs_of(config):
                 self._rung(rung, advance)
                 self._session.curves.add(rung_rows(self._members.values(), rung, self._config.judge))
-        result = self._result()
+            result = self._result()
+            won = result.winner
+            advance(total, f"{won.label} won with {won.last.said(config.judge)}")
         self._session.progress.say(result.verdict())
         storage = TrialStorage(self._session.stored.workspace.database)
         study_id = storage.get_study_id_from_name(self._session.name)
