@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def pages(browser: Browser, address: str, run: str) -> None:
-    """The list of runs, a run from its head and from its figures, and Optuna's dashboard."""
+    """The list of runs, a run from its head and from its figures, Optuna's dashboard, and a trial there."""
     page = browser.new_page(viewport=SIZE, color_scheme="light")
     page.goto(f"{address}/runs")
     page.screenshot(path=PICTURES / "runs.png", clip={"x": 0, "y": 0, "width": 1200, "height": 260})
@@ -79,6 +79,12 @@ def pages(browser: Browser, address: str, run: str) -> None:
     page.get_by_text("Best Trial").first.wait_for()
     page.locator(".scatterlayer .point").first.wait_for()
     page.screenshot(path=PICTURES / "optuna.png")
+    study = page.url.split("/studies/")[1].partition("/")[0]
+    trials = page.request.get(f"{address}/api/studies/{study}?after=0").json()["trials"]
+    bred = [one["number"] for one in trials if "bred from" in one["note"]["body"]]
+    page.goto(f"{address}/dashboard/studies/{study}/trials?numbers={bred[-1]}")
+    page.wait_for_function("() => document.querySelector(\"img[src$='/genes.png']\")?.naturalWidth > 100")
+    page.screenshot(path=PICTURES / "trial.png")
 
 
 def report(browser: Browser, workspace: Path, run: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -12,10 +11,11 @@ from typing import Final, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from glorasearch.backbone import BackboneConfig, build_backbone, check_model_input, resolve_device
+from glorasearch.backbone import BackboneConfig, build_backbone, resolve_device
 from glorasearch.config import Precision, is_mixed
-from glorasearch.errors import BackboneError, InputError
+from glorasearch.errors import InputError
 from glorasearch.export import Adapter, ExportedModel, Prediction
+from glorasearch.serving.checks import check_images, check_options, taken_by
 from glorasearch.serving.mixed import MixedModel, UnmixableError
 from glorasearch.serving.ready import ReadyAdapter, ReadyCache
 from glorasearch.serving.registry import Registry
@@ -74,11 +74,9 @@ class AdapterServer:
 
         Raises:
             BackboneError: if it cannot be built, or has no head.
-            InputError: if there is no such device, or `memory` or `unmerged_below` is negative.
+            InputError: if there is no such device or precision, or `memory` or `unmerged_below` is negative.
         """
-        for option, value in (("memory", memory), ("unmerged_below", unmerged_below or 0)):
-            if not value >= 0:
-                raise InputError(f"{option} is {value}; expected 0 or more")
+        check_options(memory, unmerged_below, precision)
         self.device = torch.device(resolve_device(device))
         if not isinstance(backbone, nn.Module):
             config = BackboneConfig(name=backbone) if isinstance(backbone, str) else backbone
@@ -170,7 +168,7 @@ class AdapterServer:
             InputError: if there is no such adapter, or these are not images.
         """
         found = self.find(adapter)
-        _check(images)
+        check_images(images)
         with self._turns.turn(found.digest), computing(images, self.device) as moved:
             return self._merged(self._of(found), moved)
 
@@ -196,7 +194,7 @@ class AdapterServer:
         Raises:
             InputError: if there is no such adapter, the numbers differ, or `unmerged` is asked for and not possible.
         """
-        _check(images)
+        check_images(images)
         if how not in get_args(How):
             raise InputError(f"how is {how!r}; allowed are {', '.join(get_args(How))}")
         if len(adapters) != len(images):
@@ -248,25 +246,9 @@ class AdapterServer:
         return self._forward(self._resident.model, images)
 
     def _forward(self, model: nn.Module, images: Tensor) -> Tensor:
-        with self._computing(images):
+        with taken_by(self._resident.model, images), torch.autocast(self.device.type, torch.bfloat16, self._bfloat16):
             logits: Tensor = model(images)
         return logits.float()
-
-    @contextmanager
-    def _computing(self, images: Tensor) -> Iterator[None]:
-        """A forward pass in the server's precision; images that the backbone cannot take are refused."""
-        try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
-                yield
-        except (RuntimeError, ValueError, AssertionError):
-            try:
-                _, channels, height, width = images.shape
-                check_model_input(self._resident.model, (channels, height, width))
-            except BackboneError as error:
-                raise InputError(
-                    f"{error}; images are (N, C, H, W), as input_size of the adapter's export says"
-                ) from error
-            raise
 
     def _grouped(self, adapters: Sequence[ServedAdapter], images: Tensor, owner: Sequence[int]) -> list[Tensor]:
         """One forward pass for each adapter's images, the adapter at hand first."""
@@ -285,7 +267,7 @@ class AdapterServer:
         if self._mixed is None or self._mixed.names != self._resident.layers.keys():
             self._mixed = MixedModel(self._resident)
         mixed = self._mixed
-        with self._computing(images):
+        with taken_by(self._resident.model, images), torch.autocast(self.device.type, torch.bfloat16, self._bfloat16):
             logits = [one.float() for one in mixed(images, adapters, owner)]
         self._prove(adapters, images, owner, logits)
         self._unmerged += 1
@@ -310,10 +292,3 @@ class AdapterServer:
                 _log.warning("adapters are merged one after the other: without merging, %s", reason)
                 raise UnmixableError(reason)
             self._proven.add(one.digest)
-
-
-def _check(images: Tensor) -> None:
-    if images.ndim != 4 or len(images) == 0:
-        raise InputError(f"images must be (N, C, H, W) with N > 0, found {tuple(images.shape)}")
-    if not images.is_floating_point():
-        raise InputError(f"images are {images.dtype}; expected normalised ones of a floating-point type")

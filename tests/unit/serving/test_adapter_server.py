@@ -270,10 +270,12 @@ def test_images_that_the_backbone_cannot_take_are_refused_in_words() -> None:
         served.check(name)
 
 
-def test_a_negative_amount_is_refused() -> None:
+def test_wrong_options_are_refused() -> None:
     for option in ("memory", "unmerged_below"):
         with pytest.raises(InputError, match=f"{option} is -1; expected 0 or more"):
             Served(**{option: -1})
+    with pytest.raises(InputError, match="precision is 'fp8'; allowed are "):
+        Served(precision="fp8")
 
 
 def test_numbers_are_served_in_the_units_of_their_targets() -> None:
