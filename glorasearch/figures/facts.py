@@ -18,7 +18,7 @@ from glorasearch.runs.curves import Row, stored_rows
 from glorasearch.runs.results import Pick, RefitResult, Report, Results, TestResult
 from glorasearch.runs.watched import Watched, recorded_fitness, recorded_task, setting
 from glorasearch.search.trials import PARAMETERS, START, SUBNET, TrialRecord, has_score, scored_trials, worth
-from glorasearch.space import Fitness, fitness_name, higher_is_better
+from glorasearch.space import Fitness, higher_is_better
 from glorasearch.tasks.kinds import TaskKind
 
 
@@ -105,8 +105,8 @@ class RunFacts:
 
     @property
     def fitness_title(self) -> str:
-        """That, in words."""
-        return fitness_name(self.fitness)
+        """That, in words, without its unit: `tempered loss`."""
+        return self.fitness_axis.partition(",")[0]
 
     @property
     def fitness_axis(self) -> str:

@@ -21,7 +21,7 @@ background:#fff;color:#1f2328}table{border-collapse:collapse;display:block;overf
 text-align:left;border-bottom:1px solid #8886;overflow-wrap:anywhere}table+table{margin-top:1rem}
 .n td,.n th{overflow-wrap:normal}figcaption,small{opacity:.85}figure{margin:1rem 0}
 .note{white-space:pre-wrap;overflow-wrap:anywhere;border-left:3px solid #8886;padding-left:.8rem}
-svg{max-width:100%;height:auto}pre{overflow-x:auto}@media(prefers-color-scheme:dark){body{background:#16191d;
+svg{max-width:100%;height:auto}pre{white-space:pre-wrap;overflow-wrap:anywhere}@media(prefers-color-scheme:dark){body{background:#16191d;
 color:#e6edf3}}</style></head><body><h1>{{ name }}</h1><p>{{ state }}{% if error %}: {{ error }}{% endif %}</p>
 {% if note %}<p class="note">{{ note }}</p>{% endif %}
 {% for line in said %}<p>{{ line }}</p>{% endfor %}
