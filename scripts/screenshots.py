@@ -81,7 +81,8 @@ def pages(browser: Browser, address: str, run: str) -> None:
     page.screenshot(path=PICTURES / "optuna.png")
     study = page.url.split("/studies/")[1].partition("/")[0]
     trials = page.request.get(f"{address}/api/studies/{study}?after=0").json()["trials"]
-    bred = [one["number"] for one in trials if "bred from" in one["note"]["body"]]
+    bred = [one["number"] for one in trials if one["state"] == "Complete" and "bred from" in one["note"]["body"]]
+    page.set_viewport_size({"width": 1200, "height": 1340})
     page.goto(f"{address}/dashboard/studies/{study}/trials?numbers={bred[-1]}")
     page.wait_for_function("() => document.querySelector(\"img[src$='/genes.png']\")?.naturalWidth > 100")
     page.screenshot(path=PICTURES / "trial.png")
