@@ -25,6 +25,8 @@ CROSSED: Final = 3
 """Targets, the first ones, whose quantiles make these groups."""
 DIGITS: Final = 5
 """Of a target's deviation, after its first, that a number is written with: what float32 keeps of up to 8 of them."""
+COARSE: Final = 1e-3
+"""Of a target's deviation, that a step of float32 may be: what exports may differ by (`export.verify`)."""
 NO_CLASSES: Final = "numbers have neither weights of classes nor label smoothing"
 
 
@@ -137,10 +139,10 @@ class Regress(Task):
         return cls(None if own is None else Standard(tuple(own[0]), tuple(own[1])))
 
     def targets_fault(self, targets: Array, names: Sequence[str]) -> str | None:
-        """A target that all images have alike."""
+        """A target that all images have alike, or whose numbers float32 cannot tell apart: exports answer in that."""
         alike = [name for name, spread in zip(names, np.ptp(targets, axis=0).tolist(), strict=True) if not spread]
         if not alike:
-            return None
+            return _too_far(targets, names)
         value = targets[0, names.index(alike[0])]
         return (
             f"target {alike[0]!r} is {value:g} for all {len(targets)} images of the train split: there is nothing to "
@@ -198,3 +200,15 @@ class Regress(Task):
             return values.astype(np.float64)
         found: Array = values.astype(np.float64) * np.array(self.standard.std) + np.array(self.standard.mean)
         return found
+
+
+def _too_far(targets: Array, names: Sequence[str]) -> str | None:
+    """A target that lies so far from 0 that steps of float32 there are a part of its deviation that matters."""
+    step = np.spacing(np.abs(targets).max(0).astype(np.float32)).tolist()
+    for name, own, std, mean in zip(names, step, targets.std(0).tolist(), targets.mean(0).tolist(), strict=True):
+        if own > COARSE * std:
+            return (
+                f"target {name!r} is {mean:.6g} on average and deviates by {std:.3g}, but exported models answer in "
+                f"float32, which has steps of {own:.3g} there: subtract a number such as {mean:.6g} from the column"
+            )
+    return None

@@ -135,3 +135,14 @@ def test_numbers_are_written_as_far_as_their_target_deviates() -> None:
         assert task.written(numbers, ("time", "small", "age")) == "; ".join(texts)
         assert texts[2] == f"{row[2]:g}"
     assert task.in_digits(task.encoded(wanted[3:4])[0])[:2] == ["1700010800.8", "0.003"]
+
+
+def test_targets_that_float32_cannot_tell_apart_are_refused_before_any_work() -> None:
+    """Exports answer in float32: times since 1970 within a day failed there, after everything else was done."""
+    hours = np.arange(24, dtype=np.float64)[:, None] * 3_600
+    fault = REGRESS.targets_fault(1_700_000_000 + hours, ("taken",))
+    assert fault is not None
+    assert fault.startswith("target 'taken' is 1.70004e+09 on average and deviates by 2.49e+04")
+    assert "steps of 128 there: subtract a number such as 1.70004e+09" in fault
+    for fine in (hours, 100_000 + hours, 1_700_000_000 + 365 * hours):
+        assert REGRESS.targets_fault(fine, ("taken",)) is None
