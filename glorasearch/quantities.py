@@ -36,3 +36,9 @@ def byte_size(number: float) -> str:
 def percent(share: float | None) -> str:
     """A share in percent, with one decimal."""
     return MISSING if share is None else f"{100 * share:.1f} %"
+
+
+def three_digits(number: float) -> str:
+    """A number in a unit of its own, with three digits, without an exponent where people write none: `2,390`."""
+    rounded = float(f"{number:.3g}")
+    return f"{rounded:,.0f}" if 999.5 <= abs(rounded) < 1e9 else f"{number:.3g}"

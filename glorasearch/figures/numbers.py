@@ -8,6 +8,7 @@ from typing import Any, Final
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import POINTS, Data, Figure, axis, finite, spec, thinned
 from glorasearch.figures.predicted import true_and_said
+from glorasearch.quantities import three_digits
 
 MOST: Final = 6
 """Targets that are drawn: the first ones."""
@@ -47,7 +48,10 @@ def _scattered(
             if finite(true) and finite(said)
         ]
         one = of_target[name]
-        numbers = [f"R\u00b2 {one.r2:.3f}" if one.r2 is not None else "", f"RMSE {one.rmse:.3g}" if one.rmse else ""]
+        numbers = [
+            f"R\u00b2 {one.r2:.3f}" if one.r2 is not None else "",
+            f"RMSE {three_digits(one.rmse)}" if one.rmse else "",
+        ]
         parts.append(_part(name, ", ".join(filter(None, numbers)), thinned(rows), across, up))
     images = tested.splits.test.images
     shown = f", {POINTS} of them drawn" if images > POINTS else ""

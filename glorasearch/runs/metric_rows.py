@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from glorasearch.quantities import MISSING, percent
+from glorasearch.quantities import MISSING, percent, three_digits
 from glorasearch.runs.results import MetricTest, Report, TestResult
 
 LABELS: Final = {
@@ -54,7 +54,7 @@ def metric_rows(report: Report) -> list[MetricRow]:
 
 def number(name: str, value: float) -> str:
     """Three decimals; of errors, which are in units of their own, three digits."""
-    return f"{value:.3g}" if name in ("mae", "rmse") else f"{value:.3f}"
+    return three_digits(value) if name in ("mae", "rmse") else f"{value:.3f}"
 
 
 def _label(name: str, found: Report | TestResult) -> str:

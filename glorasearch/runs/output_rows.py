@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glorasearch.quantities import MISSING, percent
+from glorasearch.quantities import MISSING, percent, three_digits
 from glorasearch.runs.metric_rows import LABELS, number
 from glorasearch.runs.results import ClassTest, Report, TestResult
 
@@ -27,7 +27,7 @@ def output_rows(found: Report | TestResult) -> list[tuple[str, ...]]:
                         MISSING if value is None else number(name, value)
                         for name, value in (("r2", one.r2), ("mae", one.mae), ("rmse", one.rmse))
                     ),
-                    f"{deviations[one.name]:.3g}" if one.name in deviations else MISSING,
+                    three_digits(deviations[one.name]) if one.name in deviations else MISSING,
                 )
                 for one in found.by_target
             ),
