@@ -1,6 +1,7 @@
 """Optuna's page with a script of ours before its own: it says why a change was refused, and what a removal removes.
 
-Links in its notes are made readable."""
+Links in its notes are made readable.
+"""
 
 from __future__ import annotations
 
