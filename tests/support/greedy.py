@@ -39,12 +39,17 @@ class Greedy(Lora):
     @classmethod
     def contribution(cls, parts: Mapping[str, Tensor], base: Tensor, site: Site) -> Contribution:
         """That of `lora`, computed beside a block of memory that nobody reads."""
-        folder, limited = os.environ.get(FOLDER), base.device.type == os.environ.get(DEVICE)
-        if folder and limited and Path(folder, "now").exists() and _is_worker() and first(Path(folder, "limited")):
-            limit(base.device)
+        folder, here = os.environ.get(FOLDER), base.device.type == os.environ.get(DEVICE)
+        if folder and here and Path(folder, "now").exists():
+            cls._limit(Path(folder), base.device)
         torch.empty(BYTES, dtype=torch.uint8, device=base.device)
         own = {name.removeprefix("greedy_"): part for name, part in parts.items()}
         return super().contribution(own, base, site)
+
+    @staticmethod
+    def _limit(folder: Path, device: torch.device) -> None:
+        if _is_worker() and first(folder / "limited"):
+            limit(device)
 
 
 def limit(device: torch.device) -> None:
