@@ -114,16 +114,12 @@ def forecast(session: Session, only: str | None = None) -> Forecast:
 
 
 def forecast_later(session: Session, only: str | None = None) -> None:
-    """Have a run on a GPU say what is ahead after the first steps of its first training, whose step is captured anyway.
-
-    A forward pass takes a third of a step then, and a candidate that of its images.
-    """
+    """Have a run on a GPU say what is ahead after the first steps of its first training, which captures its step."""
     ahead = work_ahead(session, only)
-    batches = session.source.search / session.config.train.batch_size
 
     def say(seconds: float) -> None:
         session.on_step_seconds = None
-        found = _made(session, only, ahead, seconds, batches * seconds / 3)
+        found = _made(session, only, ahead, seconds, _by_steps(session, seconds))
         ForecastStore(session.runs.database).record(session.name, found.seconds)
         for sentence in found.sentences:
             session.progress.say(sentence)
@@ -207,7 +203,11 @@ def _measured(session: Session) -> tuple[float, float]:
     )
     with suppress(_EnoughError, NonFiniteLossError):  # the run itself says that it diverges
         trainer.run()
-    steps = sorted(after - before for before, after in itertools.pairwise(ends))
+    found = sorted(after - before for before, after in itertools.pairwise(ends))
+    step = found[len(found) // 2] if found else 0.0
+    candidate = _by_steps(session, step)
+    if candidate > SECONDS:  # two of them, to say how long the others take, would take longer than anybody waits
+        return step, candidate
     subnet = {"measured": session.only_subnet or supernet.space.smallest()}
     evaluator = make_evaluator(session, session.supernet(), compile=compile)
     candidates = []
@@ -216,7 +216,12 @@ def _measured(session: Session) -> tuple[float, float]:
         probe(evaluator, subnet, "accuracy")
         _wait(session)
         candidates.append(time.perf_counter() - began)
-    return steps[len(steps) // 2] if steps else 0.0, min(candidates)
+    return step, min(candidates)
+
+
+def _by_steps(session: Session, step: float) -> float:
+    """Seconds of a candidate by those of a step: a forward pass takes a third of it, a candidate that of its images."""
+    return session.source.search / session.config.train.batch_size * step / 3
 
 
 def _wait(session: Session) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from glorasearch.runs import forecast
+
 Bench = Any
 Call = Callable[..., tuple[int, str, str]]
 
@@ -32,6 +34,18 @@ def test_a_dry_run_says_what_is_ahead_and_starts_nothing(tiny_run_file: Path, tm
     }
     assert call("runs", "--workspace", str(tmp_path), "--json")[1] == "[]\n"
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith("glorasearch.db")} == set()
+
+
+def test_candidates_that_take_long_are_not_waited_for(
+    tiny_run_file: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them would take minutes where a step takes seconds, before anything is done."""
+    monkeypatch.setattr(forecast, "SECONDS", 0.0)
+    place = ["--workspace", str(tmp_path), "--set", "data.search=96", "--set", "train.batch_size=16"]
+    code, out, _ = call("run", str(tiny_run_file), *place, "--dry-run", "--json")
+    ahead = json.loads(out)
+    assert code == 0
+    assert ahead["candidate_seconds"] == 96 / 16 * ahead["step_seconds"] / 3
 
 
 def test_a_run_says_it_before_its_first_stage(make_bench: Callable[..., Bench], call: Call) -> None:
