@@ -64,7 +64,7 @@ class OptunaCalls:
         asked = self.action(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
         if asked is None:
             return refuse(start_response, "404 Not Found", "this is no call of Optuna's pages")
-        action, study_id = asked
+        action, study_id = asked[0], self._view.begun(asked[1])
         run = self._view.run_of(study_id)
         if run is None:
             return refuse(start_response, "404 Not Found", f"study {study_id} is not that of a run")
@@ -84,7 +84,7 @@ class OptunaCalls:
         version, body = content.get("version"), content.get("body")
         if type(version) is not int or not isinstance(body, str):
             raise InputError("a note is sent as its version, a whole number, and its body, a text")
-        self._changes.write_note(run, own_part(body, run), version - 1)
+        self._changes.write_note(run, own_part(body, run, self._shown(study_id)["body"]), version - 1)
         return {}
 
     def _remove(self, study_id: int, run: str, content: Any) -> dict[str, Any]:
@@ -99,7 +99,9 @@ class OptunaCalls:
             raise InputError("a study is renamed by its new study_name, a text")
         self._changes.rename(run, name.strip())
         self._view.forget()
-        (found,) = (study for study in self._view.get_all_studies() if study._study_id == study_id)
+        found = next((study for study in self._view.get_all_studies() if study._study_id == study_id), None)
+        if found is None:
+            raise RunNotFoundError(f"run {run!r} was renamed, and has been removed since")
         return serialize_frozen_study(found)
 
     def _shown(self, study_id: int) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def _content(environ: WSGIEnvironment, action: str) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"what was sent is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise InputError("what was sent is no JSON object")

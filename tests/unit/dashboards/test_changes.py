@@ -8,12 +8,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from optuna.study import StudyDirection
 from sqlalchemy import text
 from support.changes import Client, filled, note_of, served
 from support.places import A, C, Place
 
 from dashboards.own_note import BELOW
-from glorasearch.db import NoteStore, RunState
+from glorasearch.db import NoteStore, RunState, TrialStorage
 
 
 def test_changes_work_on_both_databases(database_url: str, tmp_path: Path) -> None:
@@ -131,8 +132,39 @@ def test_optunas_pages_write_above_what_is_made(client: Client, place: Place) ->
     assert note_of(place) == "all anew"
     for wrong in ({"version": "3", "body": "x"}, {"version": 3}, {"body": "x"}, [], None, "x"):
         assert client.call("PUT", address, wrong)[0] == 400
-    assert client.ask("PUT", address, "{", Content_Type="application/json", **client.own)[0] == 400
+    for broken in ("{", "[" * 100_000, '{"a":' * 40_000):
+        status, _, said = client.ask("PUT", address, broken, Content_Type="application/json", **client.own)
+        assert (status, "what was sent is no JSON" in said) == (400, True)
     assert note_of(place) == "all anew"
+
+
+def test_what_is_written_where_it_would_be_lost_is_refused(client: Client, place: Place) -> None:
+    study = client.study("flowers")
+    address, shown = f"/api/studies/{study}/note", client.note(study)["body"]
+    ends = ("{}\n\nat the end", "{} at the end", "{}\n| at the end | 1 |", "{}\n\n### at the end")
+    for body in (shown.replace(BELOW, f"{BELOW} at the end"), *(end.format(shown) for end in ends)):
+        status, said = client.call("PUT", address, {"version": 1, "body": f"kept\n\n{body}"})
+        assert (status, "at the end" in said["reason"]) == (400, True)
+        assert "put it above that line" in said["reason"]
+    assert note_of(place) == ""
+    client.call("POST", f"/api/studies/{study}/rename", {"study_name": "roses"})
+    earlier = shown.replace("finished", "running") + "\n\n### Loss\n\n![Loss](/runs/flowers/figures/loss.png)"
+    assert client.call("PUT", address, {"version": 1, "body": f"kept\n\n{earlier}"}) == (200, {})
+    assert note_of(place, "roses") == "kept"
+
+
+def test_a_page_from_before_the_search_changes_the_run_after_it(client: Client, place: Place) -> None:
+    place.workspace.runs.create("begun", {"seed": 1}, "digest")
+    place.workspace.runs.set_state("begun", RunState.STOPPED)
+    before = client.study("begun")
+    TrialStorage(place.workspace.database).create_new_study([StudyDirection.MINIMIZE], "begun")
+    body = f"mine\n\n{client.note(before)['body']}"
+    assert client.call("PUT", f"/api/studies/{before}/note", {"version": 1, "body": body}) == (200, {})
+    assert note_of(place, "begun") == "mine"
+    status, said = client.call("POST", f"/api/studies/{before}/rename", {"study_name": "ended"})
+    assert (status, said["study_id"]) == (200, client.study("ended"))
+    assert client.call("DELETE", f"/api/studies/{before}", {}) == (200, {})
+    assert place.state[0] == {"flowers", "birds"}
 
 
 def test_optunas_pages_rename_and_remove_runs_before_their_search_too(client: Client, place: Place) -> None:

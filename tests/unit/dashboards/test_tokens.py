@@ -91,6 +91,10 @@ def test_who_signs_in_reads_from_then_on(port: int) -> None:
     for path in PATHS[1:-1]:
         assert ask(port, path, Cookie=f"theme=dark; {cookie}")[0] == 200, path
     assert ask(port, "/api/studies", "POST", Cookie=cookie)[0] == 405, "it still only reads"
+    for other in ('state={"open": 1}', "flag", "a=b c", 'a=b"c', "\xe9=\xe9", cookie.partition("=")[0] + "=0123"):
+        assert ask(port, "/runs", Cookie=f"{other}; {cookie}")[0] == 200, "what other servers of this host have set"
+        assert ask(port, "/runs", Cookie=f"{cookie}; {other}")[0] == 200
+        assert ask(port, "/runs", Cookie=other)[0] == 401
 
 
 def test_programs_send_it_with_each_request(port: int) -> None:
