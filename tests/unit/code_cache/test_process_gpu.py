@@ -53,9 +53,14 @@ def steps(folder: Path) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+def own_kernels(folder: str) -> set[Path]:
+    """Those that we wrote; Inductor's, which begin with `triton_`, come out of the bundles of its graphs again."""
+    return {path for path in Path(folder).rglob("*.cubin") if not path.name.startswith("triton_")}
+
+
 def test_a_new_process_compiles_nothing_again(tmp_path: Path) -> None:
     cold = steps(tmp_path / "compiled")
-    kernels = set(Path(cold["folder"]).rglob("*.cubin"))
+    kernels = own_kernels(cold["folder"])
     assert any("merge" in path.name for path in kernels)
     assert cold["inductor"]["fxgraph_cache_miss"] > 0
     assert not any("bypass" in name for group in ("inductor", "aot_autograd") for name in cold[group])
@@ -65,6 +70,6 @@ def test_a_new_process_compiles_nothing_again(tmp_path: Path) -> None:
     assert "fxgraph_cache_miss" not in warm["inductor"]
     assert "autograd_cache_miss" not in warm["aot_autograd"]
     assert warm["aot_autograd"]["autograd_cache_hit"] == cold["aot_autograd"]["autograd_cache_miss"]
-    assert set(Path(cold["folder"]).rglob("*.cubin")) == kernels
+    assert own_kernels(cold["folder"]) == kernels
     for expected, found in zip(cold["results"], warm["results"], strict=True):
         assert found == pytest.approx(expected, rel=1e-2)
