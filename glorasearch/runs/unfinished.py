@@ -18,6 +18,7 @@ from glorasearch.bounded import read_json_file
 from glorasearch.db import RunState
 from glorasearch.errors import RunError
 from glorasearch.runs.workspace import STORE_NAME, Workspace
+from glorasearch.weights.atomic import remove_leftovers, replace_file, temporary_beside
 
 _PREFIX: Final = ".unfinished-"
 _LEFT_BEHIND: Final = ".glorasearch-tmp-"
@@ -46,7 +47,6 @@ class Change:
         Raises:
             RunError: if that cannot be done; nothing has happened then.
         """
-        from glorasearch.weights.atomic import replace_file  # its package imports torch
 
         path = self.path(workspace)
         try:
@@ -61,7 +61,6 @@ class Change:
         Raises:
             RunError: if a file cannot be moved; the next command of the workspace tries again.
         """
-        from glorasearch.weights.atomic import temporary_beside
 
         folder = workspace.run_folder(self.run)
         try:
@@ -99,8 +98,6 @@ def finish_changes(workspace: Workspace) -> None:
         elif record.owner is None or not record.owner.is_alive:
             path.unlink(missing_ok=True)  # the database was not changed
     if any(folder.glob(f"{_LEFT_BEHIND}*")):
-        from glorasearch.weights.atomic import remove_leftovers
-
         remove_leftovers(folder)
 
 
@@ -124,7 +121,6 @@ def used_weights(workspace: Workspace, without: Sequence[str] = ()) -> set[str] 
 
 def remove_weights(workspace: Workspace, digests: Sequence[str]) -> None:
     """Remove weight sets that no run names, from a store that is the workspace's own; each at once or not at all."""
-    from glorasearch.weights.atomic import temporary_beside
 
     store, used = own_store(workspace), used_weights(workspace) if digests else None
     if store is None or used is None:

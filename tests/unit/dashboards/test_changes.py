@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -198,3 +200,15 @@ def test_a_damaged_note_and_a_damaged_run_are_mended_by_the_pages(client: Client
     path = "/runs/birds/remove"
     assert client.send(path, client.form(path) | {"sure": "yes"})[0] == 303
     assert place.state[0] == {"flowers"}
+
+
+def test_renaming_and_removing_need_no_torch(place: Place) -> None:
+    code = (
+        "import sys; from pathlib import Path; from dashboards.changes import Changes\n"
+        "from glorasearch.runs.workspace import Workspace\n"
+        f"changes = Changes(Workspace.open({str(place.path)!r}))\n"
+        "changes.rename('flowers', 'roses'); changes.remove('roses')\n"
+        "print('torch' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert (said, place.state[0]) == ("False\n", {"birds"})
