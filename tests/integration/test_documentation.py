@@ -56,6 +56,7 @@ COVERED = {
     r"(export GLORASEARCH_DASHBOARD_TOKEN=|glorasearch dashboard --host ).*": (
         "tests/unit/dashboards/test_tokens.py::test_the_lines_of_the_documentation"
     ),
+    r"make test-gpu": "tests/unit/gpu_tests/test_driver.py::test_cards_work_side_by_side_and_both_for_what_needs_two",
     r"make docs": "tests/integration/test_site.py::test_the_site_builds_without_a_warning",
 }
 """Blocks of Python and lines of a shell, as patterns, that another test executes."""
