@@ -108,6 +108,7 @@ def test_a_run_whose_pilots_all_diverge_says_what_to_do(make_bench: MakeBench) -
     assert list(bench.record.stages) == ["rate:1000", "rate:10000"]
 
 
+@pytest.mark.slow
 def test_pilots_on_the_workers_of_a_cluster_find_the_same(make_bench: MakeBench) -> None:
     """The driver gives the low rate up while its processes train."""
     small = (
