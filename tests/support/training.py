@@ -28,7 +28,9 @@ class FastTrainer(SupernetTrainer):
     strict = True
 
     def _make_step(self) -> Step:
+        wanted, self._compile = self._compile, "off"  # on a GPU it would be a fast step already, one that may fall back
         plain = super()._make_step()
+        self._compile = wanted
         assert isinstance(plain, PlainStep)
         peaks = peak_rates(self._supernet.space, self._config)
         return FastStep(self._supernet, plain, peaks, self._strategy, self._config, strict=self.strict)
