@@ -2,7 +2,7 @@
 
 from glorasearch.race.candidates import OWN_SPACE, Candidate, Entrant, Kind, candidates_of, without_repeats
 from glorasearch.race.config import OF_CLASSES, Judge, RaceConfig, Start
-from glorasearch.race.folds import copies_apart, fold_of, member_seed
+from glorasearch.race.folds import fold_of, member_seed
 from glorasearch.race.halving import (
     Scores,
     Training,
@@ -31,7 +31,6 @@ __all__ = [
     "Start",
     "Training",
     "candidates_of",
-    "copies_apart",
     "entrants_of",
     "fold_of",
     "folds_of",

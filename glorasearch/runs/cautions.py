@@ -124,7 +124,7 @@ def cautions(results: Results) -> tuple[str, ...]:
 
 
 def _of_race(race: RaceSummary) -> list[str]:
-    """Copies in several folds, and a lead that is less than what the images leave open."""
+    """Copies in several folds, where an earlier version raced, and a lead that is less than what images leave open."""
     found, rival = [], race.rival
     if race.copies_apart:
         found.append(

@@ -6,6 +6,7 @@ import copy
 
 import torch
 
+from glorasearch.data import SearchSplit, TrainSplit
 from glorasearch.errors import BackboneError, ConfigError, ExportError, InputError, SearchSpaceError
 from glorasearch.export import BackboneFacts, check_exportable
 from glorasearch.export.units import check_units
@@ -53,6 +54,7 @@ def check_run(session: Session, only: str | None) -> None:
         _check_race(session)
     _check_counts(session)
     check_data(session)  # reads the images
+    _check_copies(session)
     if config.train.patience:
         _, judged = hold_out(session.data.train, config.train.at(1.0))
         words = words_of(session.config.data.task)
@@ -73,6 +75,22 @@ def _check_counts(session: Session) -> None:
         raise ConfigError(
             f"refit.folds is {config.refit.folds}, but the search split has {source.search} images; allowed "
             "are 2 to as many, or 0"
+        )
+
+
+def _check_copies(session: Session) -> None:
+    """Refuse fewer different images than folds: an image and its copies are in one."""
+    race, refit, data = session.config.race, session.config.refit, session.data
+    _check_different("race.folds", race.folds if race.enabled else 0, data.train_and_search(), "train + search")
+    _check_different("refit.folds", refit.folds, data.search, "the search split")
+
+
+def _check_different(key: str, folds: int, split: TrainSplit | SearchSplit, images: str) -> None:
+    different = len(set(split.first_equals()))
+    if different < folds:
+        raise ConfigError(
+            f"{key} is {folds}, but of the {len(split)} images of {images} only {different} are different, and "
+            f"an image and its copies are in one fold; allowed are 2 to {different}"
         )
 
 

@@ -62,9 +62,10 @@ class EarlierRaces:
     @cached_property
     def _common(self) -> dict[str, Any]:
         session, config = self._session, self._session.config
-        return {
+        split = session.data.train_and_search()
+        common = {
             "backbone": tensor_digest(frozen_tensors(session.backbone)),
-            "split": session.data.train_and_search().digest,
+            "split": split.digest,
             "search": len(session.data.search) if "inherited" in config.race.starts else None,
             "folds": config.race.folds,
             "seed": config.seed,
@@ -72,6 +73,9 @@ class EarlierRaces:
             "device": self._device,
             "versions": versions(),
         }
+        if len(set(split.first_equals())) < len(split):
+            common["copies"] = "in one fold"  # where earlier versions raced, they were in several
+        return common
 
 
 def taken_over(members: Iterable[RaceMember]) -> TakenOver | None:

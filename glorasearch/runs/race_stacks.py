@@ -64,11 +64,9 @@ class RaceImages:
 def race_folds(split: TrainSplit, folds: int, seed: int) -> NDArray[np.int64]:
     """The fold of every image of train + search, `(n,)`.
 
-    Classes are shared evenly; copies lie where they fall, and are counted. Images without one class are drawn at
-    random, and an image and its copies are in one fold.
+    Classes, or the groups of another task, are shared evenly; an image and its copies are in one fold.
     """
-    found = fold_of(split.task.strata(split.labels.numpy()), folds, seed)
-    return found if split.task.exclusive else found[np.array(split.first_equals())]
+    return fold_of(split.task.strata(split.labels.numpy()), folds, seed, split.first_equals())
 
 
 @dataclass(frozen=True)

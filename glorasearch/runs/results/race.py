@@ -134,7 +134,8 @@ class RaceSummary(FrozenModel):
     search_only: bool = False
     """Whether only images of the search split judged, by which the search had chosen the finalists."""
     copies_apart: int = 0
-    """Images of train + search that have a copy in another fold: models were judged on images that they knew."""
+    """Images of train + search that have a copy in another fold, in a race of an earlier version: models were judged on
+    images that they knew. Now an image and its copies are in one fold."""
     candidates: tuple[RaceRow, ...]
     """The best first; those that were judged on all folds come before the others."""
 

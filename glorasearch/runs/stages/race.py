@@ -9,7 +9,6 @@ from glorasearch.race import (
     Candidate,
     Training,
     candidates_of,
-    copies_apart,
     folds_of,
     member_seed,
     rank,
@@ -25,7 +24,7 @@ from glorasearch.runs.entrants import entrants, methods
 from glorasearch.runs.fold_scores import fold_score, score_columns
 from glorasearch.runs.progress import Advance
 from glorasearch.runs.race_backends import race_backend
-from glorasearch.runs.race_stacks import MemberSpec, StackOutcome, race_folds
+from glorasearch.runs.race_stacks import MemberSpec, StackOutcome
 from glorasearch.runs.results.race import RaceCandidate, RaceResult, RungScore
 from glorasearch.runs.session import Session
 from glorasearch.runs.training import keep
@@ -172,7 +171,6 @@ class _Race:
 
     def _result(self) -> RaceResult:
         found = [self._candidate(one) for one in ranking(self._candidates, self._scores, self._config, BETAS)]
-        split, seed = self._session.data.train_and_search(), self._session.config.seed
         return RaceResult(
             judge=self._config.judge,
             folds=self._config.folds,
@@ -183,8 +181,7 @@ class _Race:
             left_out=self._left_out,
             search_only="inherited" in self._config.starts,
             candidates=tuple(found),
-            copies_apart=copies_apart(split.first_equals(), race_folds(split, self._config.folds, seed)),
-            split=split.digest,
+            split=self._session.data.train_and_search().digest,
         )
 
     def _candidate(self, candidate: Candidate) -> RaceCandidate:

@@ -110,8 +110,8 @@ def _judge(session: Session, pick: Pick, config: TrainingConfig) -> RefitJudgeme
     starts from: the supernet has not seen these images either. That the search chose by them favours its weights."""
     search, folds = session.data.search, session.config.refit.folds
     task = search.task
-    fold = torch.from_numpy(fold_of(task.strata(search.labels.numpy()), folds, session.config.seed))
-    fold = fold[torch.tensor(search.first_equals())]  # an image and its copies are in one fold
+    groups = task.strata(search.labels.numpy())
+    fold = torch.from_numpy(fold_of(groups, folds, session.config.seed, search.first_equals()))
 
     def logits(supernet: Supernet) -> torch.Tensor:
         size = session.config.search.eval_batch_size

@@ -132,5 +132,5 @@ def test_folds_are_drawn_at_random_and_copies_stay_together(data: SearchData) ->
     twice = labelled(data.train, [*range(60), *range(30)])
     copies = race_folds(twice, 7, 3)
     assert copies[:30].tolist() == copies[60:].tolist()
-    with pytest.raises(ValueError, match="60 images cannot be shared among 61 folds"):
+    with pytest.raises(ValueError, match="60 different images cannot be shared among 61 folds"):
         race_folds(split, 61, 0)
