@@ -14,6 +14,8 @@ from glorasearch.search.objectives import Objective
 TrialLink = Callable[[int], str]
 FEW: Final = 14
 """Generations up to which each has a tick."""
+_SHORT: Final = "format(datum.value, '~s')"
+"""A tick alone, `0`, `500`, `1k`; a format of the axis writes all in the unit of the largest, `0k` and `0.5k`."""
 
 
 def generations(facts: RunFacts) -> Figure | None:
@@ -79,7 +81,7 @@ def front(facts: RunFacts, trial_link: TrialLink | None = None) -> Figure | None
         {"field": "choices"},
     ]
     encoding: dict[str, Any] = {
-        "x": axis("parameters", "trainable parameters", scale={"zero": True}, axis={"format": "~s"}),
+        "x": axis("parameters", "trainable parameters", scale={"zero": True}, axis={"labelExpr": _SHORT}),
         "y": axis("fitness", facts.fitness_axis),
     }
     link = {} if trial_link is None else {"href": {"field": "href"}}

@@ -55,3 +55,11 @@ def test_ticks_of_a_search_are_told_apart(tmp_path: Path, trials: int) -> None:
     for figure in found:
         for labels in axes(figure):
             assert len(set(labels)) == len(labels), (figure.key, labels)
+
+
+def test_no_tick_reads_as_thousands_of_nothing(tmp_path: Path) -> None:
+    """Parameters from 1,000: the axis begins at `0`, not at `0k`, and goes on to `500` and `1k`."""
+    (front,) = (one for one in figures_of(facts_of(tmp_path, 30)) if one.key == "front")
+    parameters = next(labels for labels in axes(front) if "1k" in labels)
+    assert parameters[0] == "0"
+    assert "500" in parameters
