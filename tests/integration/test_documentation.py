@@ -159,9 +159,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def localised(text: str) -> str:
-    """A command or a block of Python for this machine; steps and trials of the latter are few."""
+    """A command or a block of Python for this machine; steps, and trials of the latter, are few."""
     local = text.replace("vit_base_patch16_224.augreg_in21k", f"local-dir:{quickstart_backbone_path()}")
-    local = re.sub(r"steps=[\d_]+,", "steps=6,", local.replace("/data/vtab-1k", "vtab-1k"))
+    local = re.sub(r"steps=[\d_]+(?=,|$)", "steps=6", local.replace("/data/vtab-1k", "vtab-1k"))
     return re.sub(r"trials=[\d_]+\)", "trials=12, population=6, parents=3)", local)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from suite_parts.units import Unit
 from suite_parts.work import Outcome, Place, perform
 from support.suite_workers import make
@@ -39,8 +41,12 @@ def test_a_failure_or_death_ends_one_unit_only(tmp_path: Path) -> None:
     assert outcome.failed[work[3]] == "its process ended with code 7"
 
 
-def test_the_deadline_interrupts_as_ctrl_c_does(tmp_path: Path) -> None:
+def test_the_deadline_interrupts_as_ctrl_c_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that an hour passes on as soon as the unit without an end has begun."""
+    begun = tmp_path / "waiting"
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600 * begun.exists())
+    monkeypatch.setattr("suite_parts.work.time", clock)
     work = units("a", "forever", "b")
-    outcome = do(work, CPU, tmp_path, deadline=time.monotonic() + 20)
+    outcome = do(work, CPU, tmp_path, deadline=time.monotonic() + 3600)
     assert (outcome.finished, outcome.left) == (work[:1], work[1:])
     assert (tmp_path / "cleaned").exists()
