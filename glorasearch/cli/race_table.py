@@ -45,7 +45,7 @@ def print_race(race: RaceSummary, *, verdict: bool = True) -> None:
 
 def _title(judge: Judge) -> str:
     if judge in ("accuracy", "tempered"):
-        return f"race: accuracy out of fold, judged by {judge}"
+        return f"race: accuracy out of fold, judged by {fitness_name(judge)}"
     return f"race: {fitness_name(judge)} out of fold"
 
 

@@ -149,8 +149,8 @@ def _scores(report: Report) -> str:
         return f"{fitness_name(fitness)} {best.search_fitness:.3f}"
     asked = f"{fitness_name(fitness)} {best.search_fitness:.3f}, " if fitness in CLASS_METRICS else ""
     return (
-        f"{asked}{percent(best.search_accuracy)}, cross-entropy {best.search_cross_entropy:.3f}, tempered "
-        f"{best.search_tempered:.3f} at temperature {best.search_temperature:.2f}"
+        f"{asked}{percent(best.search_accuracy)}, cross-entropy {best.search_cross_entropy:.3f}, "
+        f"{fitness_name('tempered')} {best.search_tempered:.3f} at temperature {best.search_temperature:.2f}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 METRIC_NAMES: Final = "study:metric_names"
 """Optuna's system attribute of a study."""
 _IN_WORDS: Final = {
-    "tempered": "tempered loss, nats",
+    "tempered": "tempered cross-entropy, nats",
     "cross_entropy": "cross-entropy, nats",
     "accuracy": "accuracy, 0 to 1",
     "balanced_accuracy": "balanced accuracy, 0 to 1",

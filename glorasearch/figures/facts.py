@@ -105,7 +105,7 @@ class RunFacts:
 
     @property
     def fitness_title(self) -> str:
-        """That, in words, without its unit: `tempered loss`."""
+        """That, in words, without its unit: `tempered cross-entropy`."""
         return self.fitness_axis.partition(",")[0]
 
     @property

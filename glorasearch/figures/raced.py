@@ -8,6 +8,7 @@ from glorasearch.db import RaceMember
 from glorasearch.figures.facts import RunFacts
 from glorasearch.figures.figure import WIDTH, Data, Figure, axis, spec
 from glorasearch.runs.results import RaceCandidate, RaceResult
+from glorasearch.space import fitness_name
 from glorasearch.statistics.intervals import wilson
 from glorasearch.tasks.kinds import words_of
 
@@ -33,7 +34,8 @@ def race(facts: RunFacts) -> Figure | None:
         rows,
         "Accuracy out of fold of every candidate, each trained alone, over the folds that it was judged on, the "
         "winner on top; "
-        f"the race is judged by {found.judge}. Lines: 95 % intervals (Wilson) of the sampling of images, of no seed.",
+        f"the race is judged by {fitness_name(found.judge)}. Lines: 95 % intervals (Wilson) of the sampling of "
+        "images, of no seed.",
     )
 
 

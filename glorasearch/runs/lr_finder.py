@@ -13,6 +13,7 @@ from glorasearch.evaluation import CandidateEvaluator, probe
 from glorasearch.runs.pilots import JUDGED_BY, GivenUpError, checks, in_order, is_behind, judged_subnets, outcome
 from glorasearch.runs.progress import Advance, Progress, Silent
 from glorasearch.runs.results import PilotsSummary, PilotSummary
+from glorasearch.space import fitness_name
 from glorasearch.supernet import Supernet
 from glorasearch.training import SupernetTrainer, TrainingConfig, TrainSection, make_strategy
 from glorasearch.weights import snapshot
@@ -80,7 +81,7 @@ def _pilot(
     def step(number: int) -> None:
         nonlocal reached
         reached = number
-        advance(number, f"{JUDGED_BY} {scores[-1]:.3f}" if scores else "")
+        advance(number, f"{fitness_name(JUDGED_BY)} {scores[-1]:.3f}" if scores else "")
 
     strategy = make_strategy(recipe, supernet.space)
     try:

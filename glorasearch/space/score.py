@@ -30,6 +30,7 @@ WITHOUT_BOUND: Final[tuple[Fitness, ...]] = ("auc",)
 """Those that some of the images say too little of: for them every candidate is evaluated to the end."""
 _HIGHER_IS_BETTER: Final[tuple[Fitness, ...]] = ("accuracy", *CLASS_METRICS)
 _WRITTEN: Final = {
+    "tempered": "tempered cross-entropy",
     "macro_f1": "macro F1",
     "auc": "AUC",
     "balanced_accuracy": "balanced accuracy",

@@ -7,6 +7,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from scipy.stats import binomtest
 from support.runs import NAME
 
 from glorasearch.figures import Figure, RunFacts, figures_of
+from glorasearch.runs.results import Results
 
 Bench = Any
 RUN = (
@@ -153,3 +155,11 @@ def test_the_map_has_the_worker_that_evaluated(figures: dict[str, Figure], datab
     assert cell["share"] == pytest.approx(row["busy"] / seconds)
     assert cell["state"] == "takes tasks"
     assert "1 of 1 worker took tasks" in figures["workers"].caption
+
+
+def test_what_judges_a_race_is_named_in_words(raced: Bench) -> None:
+    facts = RunFacts.read(raced.database_url, NAME, Path(raced.workspace) / "runs" / NAME)
+    stages = raced.record.stages
+    results = Results(stages | {"race": stages["race"] | {"judge": "tempered"}})
+    (race,) = (one for one in figures_of(replace(facts, results=results)) if one.key == "race")
+    assert "; the race is judged by tempered cross-entropy. Lines: " in race.caption

@@ -12,7 +12,7 @@ from glorasearch.runs.pilots import JUDGED_BY, GivenUpError, checks, in_order, i
 from glorasearch.runs.results import Pilot, PilotResult, Results, stage_name
 from glorasearch.runs.session import Session, versions
 from glorasearch.runs.training import TrainingTask, keep, train, training_backend
-from glorasearch.space import Subnet
+from glorasearch.space import Subnet, fitness_name
 from glorasearch.supernet import Supernet
 from glorasearch.training import TrainingConfig, TrainingRecord, make_strategy
 from glorasearch.weights import frozen_digest
@@ -133,7 +133,7 @@ def _train(
         diverged=diverged,
         key=key,
     )
-    state = "diverged" if diverged else f"{JUDGED_BY} {scores[-1]:.3f}"
+    state = "diverged" if diverged else f"{fitness_name(JUDGED_BY)} {scores[-1]:.3f}"
     session.progress.say(f"{title}: {state}{f', given up after {reached} of {config.steps} steps' * stopped}")
     return found
 

@@ -84,7 +84,7 @@ def test_the_final_table_of_a_fixed_method(capsys: pytest.CaptureFixture[str]) -
 
     text = " ".join(capsys.readouterr().out.split())
     assert "mine, refitted" in text
-    scores = "37.5 %, cross-entropy 1.000, tempered 0.900 at temperature 2.00"
+    scores = "37.5 %, cross-entropy 1.000, tempered cross-entropy 0.900 at temperature 2.00"
     assert f"trained alone for 5 steps in 1 s; on the search split: {scores}; nothing was searched" in text
     assert "winner" not in text
 

@@ -70,3 +70,9 @@ def test_a_training_that_diverged_has_no_temperature(capsys: pytest.CaptureFixtu
     bad["scores"] = [score | {"tempered": None, "beta": None} for score in bad["scores"]]
     print_race(race(candidate("trial 3", "searched", 0.5), bad))
     assert "diverged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("judge", "said"), [("accuracy", "accuracy"), ("tempered", "tempered cross-entropy")])
+def test_what_judges_is_named_in_words(judge: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_race(RaceSummary.from_json(RACE_SUMMARY | {"judge": judge}))
+    assert capsys.readouterr().out.splitlines()[0].rstrip() == f"race: accuracy out of fold, judged by {said}"

@@ -58,7 +58,7 @@ def test_a_run_is_there_before_its_search_and_its_page_becomes_the_study(databas
     assert (listed["study_name"], listed["directions"]) == (f"{EVIL} · created", ["minimize"])
     page = f"/api/studies/{listed['study_id']}?after=0"
     before = get(address, page)
-    assert (before["trials"], before["objective_names"]) == ([], ["tempered loss, nats"])
+    assert (before["trials"], before["objective_names"]) == ([], ["tempered cross-entropy, nats"])
     note = before["note"]["body"]
     assert "| Run | a\\<script\\>\\_b |" in note
     assert "| Backbone | quickstart |\n| Data | digits |" in note

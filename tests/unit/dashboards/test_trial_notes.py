@@ -86,7 +86,7 @@ def note(address: str, trial: int) -> str:
 def test_a_trial_says_its_genes_what_it_changed_and_where_it_stands(address: str) -> None:
     said = note(address, 2)
     assert said.startswith("| Trial 2 | evaluated |\n|---|---|\n")
-    assert "| Tempered loss, nats | 0.3; the best, [trial 1](/runs/a_b/trials/1), has 0.1 |" in said
+    assert "| Tempered cross-entropy, nats | 0.3; the best, [trial 1](/runs/a_b/trials/1), has 0.1 |" in said
     assert "| Place | 2 of 3 evaluated to the end; **on the front**: " in said  # the cheapest
     assert "| Descent | bred from [trial 0](/runs/a_b/trials/0) and [trial 1](/runs/a_b/trials/1) |" in said
     against_first = r"blocks.9.fc.A lora:8 → none, blocks.10.fc.A none → lora:4"

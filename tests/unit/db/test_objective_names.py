@@ -14,7 +14,7 @@ from glorasearch.search import SearchConfig
 from glorasearch.search.objectives import COSTS, rises
 from glorasearch.space import Fitness
 
-NATS = "tempered loss, nats"
+NATS = "tempered cross-entropy, nats"
 
 
 @pytest.mark.parametrize(

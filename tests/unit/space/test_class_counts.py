@@ -70,5 +70,5 @@ def test_the_bound_is_reached_where_all_images_to_come_are_right(fitness: Fitnes
 
 
 def test_how_they_are_written() -> None:
-    names = [fitness_name(name) for name in ("cross_entropy", "balanced_accuracy", "macro_f1", "auc")]
-    assert names == ["cross-entropy", "balanced accuracy", "macro F1", "AUC"]
+    names = [fitness_name(name) for name in ("tempered", "cross_entropy", "balanced_accuracy", "macro_f1", "auc")]
+    assert names == ["tempered cross-entropy", "cross-entropy", "balanced accuracy", "macro F1", "AUC"]
