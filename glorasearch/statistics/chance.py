@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 from typing import Final
 
@@ -60,7 +61,7 @@ def best_by_chance(
         raise ValueError(f"{len(scores)} scores, {draws} draws: expected {LEAST_SCORES} finite scores and a draw")
     sign = -1.0 if lower_is_better else 1.0
     mean, std = statistics.fmean(scores), statistics.stdev(scores)
-    best = sorted(sign * mean + std * factor for factor in _simulated(len(scores), draws))
+    best = [sign * mean + std * factor for factor in _simulated(len(scores), draws)]
     if limit is not None:
         best = [min(value, sign * limit) for value in best]
     low, high = (sign * best[round(share * (SIMULATED - 1))] for share in (0.025, 0.975))
@@ -77,8 +78,9 @@ def best_by_chance(
     )
 
 
-def _simulated(scores: int, draws: int) -> list[float]:
-    """(best of the draws − mean of the scores) / their standard deviation, for normal scores, many times."""
+@lru_cache(maxsize=32)
+def _simulated(scores: int, draws: int) -> tuple[float, ...]:
+    """(best of the draws − mean of the scores) / their standard deviation, for normal scores, many times; ascending."""
     rng, freedom = Random(_SEED), scores - 1
     found = []
     for _ in range(SIMULATED):
@@ -87,4 +89,4 @@ def _simulated(scores: int, draws: int) -> list[float]:
         mean = rng.gauss(0.0, 1.0) / math.sqrt(scores)
         variance = rng.gammavariate(freedom / 2, 2.0) / freedom
         found.append((best - mean) / math.sqrt(variance))
-    return found
+    return tuple(sorted(found))

@@ -12,11 +12,11 @@ from glorasearch.runs.results import RaceResult, Results
 
 Bench = Any
 RACE = (
-    "race.enabled=true", 'race.methods=["lora", "ssf", "linear_probe"]', "race.rates=[3e-3]", "race.finalists=2",
-    "race.named=1", "race.steps=24", "race.folds=3", "race.rungs=[1]", "race.keep=3", "search.trials=32",
+    "race.enabled=true", 'race.methods=["lora", "ssf"]', "race.rates=[3e-3]", "race.finalists=1",
+    "race.named=1", "race.steps=24", "race.folds=3", "race.rungs=[1]", "race.keep=2", "search.trials=32",
     "train.steps=20",
 )  # fmt: skip
-"""Six entrants on one fold, then the best three on two more."""
+"""Four entrants on one fold, then the best two on two more: two stacks each time, side by side."""
 
 
 def race_of(bench: Bench) -> RaceResult:

@@ -258,7 +258,8 @@ def test_the_commands_of_the_documentation(
     assert (submit[0], status[0], stop[0]) == ("submit", "status", "stop")
     smaller = {"32": "1", "0.25": "0"}  # workers, and GPUs of each
     submit = [smaller.get(word, word) for word in submit]
-    assert command_line([*submit, "--workspace", str(tmp_path / "workspace")]) == 0, capsys.readouterr()
+    short = [part for value in ("train.steps=12", "refit.steps=6", "search.trials=32") for part in ("--set", value)]
+    assert command_line([*submit, "--workspace", str(tmp_path / "workspace"), *short]) == 0, capsys.readouterr()
     capsys.readouterr()
     assert command_line(status) == 0
     assert "succeeded" in capsys.readouterr().out

@@ -19,10 +19,17 @@ COMPILE = """
 import json, sys, logging, os
 from pathlib import Path
 logging.basicConfig(format="%(message)s")
+from glorasearch.code_cache import use_code_cache
+
+said = use_code_cache(None if sys.argv[1] == "off" else Path(sys.argv[1]), "cpu")
+folder = os.environ["TORCHINDUCTOR_CACHE_DIR"]
+if len(sys.argv) > 2:
+    print(json.dumps({"said": said, "folder": folder, "there": Path(folder).parent.exists()}))
+    raise SystemExit
+
 import torch
 from torch import nn
 from torch._dynamo.utils import counters
-from glorasearch.code_cache import use_code_cache
 from glorasearch.fused import compile_blocks
 from glorasearch.fused.linear import FusedLinear
 from glorasearch.fused.layout import PLAN, Shape
@@ -38,11 +45,6 @@ class Block(nn.Module):
     def forward(self, x):
         return x + nn.functional.gelu(self.layer(self.norm(x)))
 
-said = use_code_cache(None if sys.argv[1] == "off" else Path(sys.argv[1]), "cpu")
-folder = os.environ["TORCHINDUCTOR_CACHE_DIR"]
-if len(sys.argv) > 2:
-    print(json.dumps({"said": said, "folder": folder, "there": Path(folder).parent.exists()}))
-    raise SystemExit
 torch.manual_seed(0)
 model = nn.ModuleList([nn.Sequential(Block(), Block())])
 model.forward = lambda x: model[0](x)

@@ -84,22 +84,25 @@ def test_tables_with_our_names_that_no_glorasearch_made_are_refused(empty_url: s
         Database(empty_url)
 
 
-def open_at_once(url: str, processes: int) -> None:
-    """Have processes open the database at the same moment, once all have imported it."""
+def open_at_once(urls: list[str], processes: int) -> None:
+    """Have processes open each of the databases at the same moment, once all have imported what it takes."""
     code = (
-        "import sys; from glorasearch.db import Database; import alembic.command; "
-        f"print(flush=True); sys.stdin.read(); Database({url!r})"
+        "import sys; from glorasearch.db import Database; import alembic.command\n"
+        f"for url in {urls!r}: print(flush=True); sys.stdin.readline(); Database(url)"
     )
     pipe = subprocess.PIPE
     starting = [
         subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe) for _ in range(processes)
     ]
-    for process in starting:
-        assert process.stdout is not None
-        process.stdout.readline()
-    for process in starting:
-        assert process.stdin is not None
-        process.stdin.close()
+    for _ in urls:
+        for process in starting:
+            assert process.stdout is not None
+            process.stdout.readline()
+        for process in starting:
+            assert process.stdin is not None
+            if process.poll() is None:
+                process.stdin.write(b"\n")
+                process.stdin.flush()
     errors = [process.stderr.read() for process in starting if process.stderr is not None]
     assert [process.wait() for process in starting] == [0] * processes, errors
 
@@ -107,8 +110,9 @@ def open_at_once(url: str, processes: int) -> None:
 def test_processes_that_start_together_make_one_schema(empty_url: str, tmp_path: Path) -> None:
     """SQLite refuses at once, without its busy timeout, while another process switches the file to WAL."""
     sqlite = empty_url.startswith("sqlite")
-    for url in [f"sqlite:///{tmp_path}/{number}.db" for number in range(4)] if sqlite else [empty_url]:
-        open_at_once(url, 6)
+    urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(4)] if sqlite else [empty_url]
+    open_at_once(urls, 6)
+    for url in urls:
         assert Database(url, read_only=True).read_only
 
 
@@ -124,7 +128,7 @@ def test_processes_that_start_together_upgrade_an_older_schema_once(empty_url: s
             )
         )
     engine.dispose()
-    open_at_once(empty_url, 3)
+    open_at_once([empty_url], 3)
     run = RunStore(empty_url).get("run")
     assert run is not None
     assert (run.owner, run.state) == (ProcessIdentity("elsewhere", 7, "then"), RunState.INTERRUPTED)
