@@ -34,6 +34,7 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
     from glorasearch.db import NoteStore, RaceStore
     from glorasearch.runs.curves import opening
     from glorasearch.runs.results import Results
+    from glorasearch.runs.watched import stage_label
     from glorasearch.runs.workspace import Workspace
 
     found = Workspace.open(workspace, database, create=False)
@@ -62,7 +63,7 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
         say(f"the note of run {run} cannot be read: {problem}", err=True)
     for stage, result in record.stages.items():
         if stage != "report":
-            say(wrapped(f"  {stage:<16} {_brief(result)}", " " * 19))
+            say(wrapped(f"  {stage_label(stage):<16} {_brief(result)}", " " * 19))
     for stage, step, values in _latest(metrics):
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         say(wrapped(f"  {stage:<16} step {step}: {numbers}", " " * 19))

@@ -75,8 +75,8 @@ def _stages(found: Watched, console: PlainConsole, waited: float, room: int) -> 
         table.add_row(Text(f"  {before} before", style="dim"), Text(""))
     for stage in stages:
         sign, ascii_sign, style = _MARKS[stage.state]
-        part = "  " * is_part(stage.stage)
-        name = Text(shown(f"{ascii_sign if console.options.ascii_only else sign} {part}{stage.stage}"), style=style)
+        part = "  " * is_part(stage.label)
+        name = Text(shown(f"{ascii_sign if console.options.ascii_only else sign} {part}{stage.label}"), style=style)
         parts = list(details(stage, waited))[: None if wide else 2]
         table.add_row(name, Text(shown(", ".join(parts)), style="" if stage.state == "running" else "dim"))
     if after:
@@ -130,6 +130,8 @@ def details(stage: WatchedStage, waited: float = 0.0) -> Iterator[str]:
     """How far a stage is, how fast, and how long it takes still."""
     row = stage.progress
     if row is None:
+        if stage.seconds:
+            yield about(stage.seconds)
         return
     if stage.state not in ("running", "finished"):
         yield str(stage.state)

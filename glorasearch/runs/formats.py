@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from glorasearch.errors import ExportError, InputError
@@ -65,7 +66,7 @@ def export_formats(session: Session, formats: Sequence[str], options: Options) -
 
 
 def _export(session: Session, adapted: AdaptedModel, format: str, options: Options) -> FormatResult:
-    place = format_folder(session.files.export, format)
+    place, began = format_folder(session.files.export, format), time.perf_counter()
     written = export_format(adapted, format, place, options)
     result = FormatResult(
         format=format,
@@ -75,6 +76,7 @@ def _export(session: Session, adapted: AdaptedModel, format: str, options: Optio
         files=tuple(written.sha256),
         sha256=dict(written.sha256),
         of_weights=session.require(RefitResult).weights,
+        seconds=time.perf_counter() - began,
         notes=tuple(written.facts.get("notes", ())),
     )
     session.stored.save(f"{FormatResult.stage}:{format}", result)

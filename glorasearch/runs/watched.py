@@ -32,6 +32,12 @@ _STARTING: Final = 60.0
 """Seconds between the record of a run and the first heartbeat of its process, at most."""
 
 
+def stage_label(stage: str) -> str:
+    """What a stage is called where people read it: `format:onnx` is the `export to onnx`, others are as they are."""
+    kind, _, part = stage.partition(":")
+    return f"export to {part}" if kind == FormatResult.stage else stage
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WatchedStage:
     """A stage of a run, begun or not."""
@@ -42,7 +48,12 @@ class WatchedStage:
     progress: StageProgress | None = None
     """None if it has not begun, or was finished by an earlier version."""
     seconds: float = 0.0
-    """From the start of its latest attempt to its end, or to the last that is known of the run."""
+    """From the start of its latest attempt to its end, or to the last that is known of the run; 0 if nothing is."""
+
+    @property
+    def label(self) -> str:
+        """What it is called where people read it."""
+        return stage_label(self.stage)
 
     @property
     def unit(self) -> str:
@@ -57,7 +68,7 @@ class WatchedStage:
         row = self.progress
         found: dict[str, Any] = {"stage": self.stage, "state": str(self.state)}
         if row is None:
-            return found
+            return found | ({"title": self.label, "seconds": self.seconds} if self.seconds else {})
         return found | {
             "title": row.title,
             "note": row.note,
@@ -241,7 +252,9 @@ def _stages(record: RunRecord, rows: Mapping[str, StageProgress]) -> tuple[Watch
         end = latest if row.state in (StageState.RUNNING, StageState.INTERRUPTED) else row.updated
         seconds = max(0.0, (end - row.started).total_seconds())
         found.append(WatchedStage(stage=stage, state=row.state, progress=row, seconds=seconds))
-    found += [WatchedStage(stage=stage, state=StageState.FINISHED) for stage in formats]
+    for stage in formats:
+        took = record.stages[stage].get("seconds") or 0.0
+        found.append(WatchedStage(stage=stage, state=StageState.FINISHED, seconds=took))
     if record.state is RunState.FINISHED:
         return tuple(found)
     waiting = [stage for stage in planned(record.config) if stage not in rows and stage not in record.stages]

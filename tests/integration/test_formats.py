@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from support.runs import Bench
 
+from glorasearch.db import RunStore
 from glorasearch.export import Adapter
 
 Call = Callable[..., tuple[int, str, str]]
@@ -47,6 +48,12 @@ def test_formats_beside_the_export(copied: Bench, call: Call) -> None:
     code, out, _ = call("runs", *place)
     assert "finished" in out.splitlines()[-1]
     assert "format" not in out  # which is no stage
+    code, out, _ = call("show", "tiny", *place)
+    assert "\n  export to adapter" in out
+    assert "format:adapter" not in out
+    record = RunStore(copied.database_url).get("tiny")
+    assert record is not None
+    assert record.stages["format:adapter"]["seconds"] > 0
     code, _, err = call("predict", str(folder), "x.png", *place)
     assert (code, "is an export as adapter; images are classified with timm's" in err) == (2, True)
 

@@ -60,6 +60,8 @@ class FormatResult(StageResult, stage="format"):
     """File → its SHA-256 when it was written."""
     of_weights: str
     """Digest of the weights of the refit that it was made of."""
+    seconds: float | None = None
+    """What writing and checking it took; earlier versions recorded none."""
     notes: tuple[str, ...] = ()
     """What its user has to know."""
 

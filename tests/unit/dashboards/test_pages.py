@@ -257,3 +257,21 @@ def test_plots_have_round_ticks_and_leave_out_what_is_not_finite() -> None:
     assert plot("t", "x", "y", [("line", [(0.0, float("inf"))])]) is None
     assert sparkline([1.0]) == ""
     assert sparkline([1.0, 1.0, 1.0]).startswith("M")
+
+
+def test_exports_in_other_formats_are_named_in_words_with_what_they_took(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/glorasearch.db"
+    database = Database(url)
+    runs = RunStore(database)
+    config = RunConfig.model_validate(
+        {"backbone": {"name": "quickstart"}, "data": {"source": "digits"}, "space": {"name": "lean"}}
+    )
+    runs.create("first", config.model_dump(mode="json"), "d" * 64)
+    runs.set_stage("first", "format:onnx", {"seconds": 66.2})
+    runs.set_state("first", "finished")
+    database.close()
+    _, _, page = Site(url, tmp_path / "runs").get("/runs/first")
+    row = re.search(r"<tr><th scope=\"row\">export to onnx</th>.*?</tr>", page, re.DOTALL)
+    assert row is not None
+    assert f'<td class="num">{seconds(66.2)}</td>' in row[0]
+    assert ">format:onnx<" not in page
