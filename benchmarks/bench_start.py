@@ -15,6 +15,8 @@ one that finds the code of another process there is warm; each is a new process 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sqlite3
 import statistics
 import subprocess
@@ -78,8 +80,9 @@ def write_weights(path: Path) -> None:
 
 def first_step_seconds(
     folder: Path, device: str, batch: int, overrides: Iterable[str] = (), code: str = "code"
-) -> tuple[float, float]:
-    """Seconds from the start of the process to the start and to the end of the first training step.
+) -> tuple[float, float, float]:
+    """Seconds from the start of the process to the start and to the end of the first training step, and those that it
+    had a processor until then: on a machine that others use, too, they say what the start takes on an idle one.
 
     `code` is the folder of compiled code. On a GPU a record's seconds of a step hold its compilation and capture, so
     that the start is when the trainer began.
@@ -96,14 +99,18 @@ def first_step_seconds(
         process = subprocess.Popen(arguments, stdout=output, stderr=output)
         try:
             while (rate := _first_record(Path(workspace))) is None:
-                if process.poll() is not None or time.perf_counter() - start > LIMIT:
+                if (
+                    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                    or time.perf_counter() - start > LIMIT
+                ):
                     raise RuntimeError(f"no first step: {log.read_text('utf-8')}")
                 time.sleep(0.005)
             end = time.perf_counter() - start
         finally:
             process.kill()
-            process.wait()
-    return end - batch / rate, end
+            _, _, used = os.wait4(process.pid, 0)
+            process.returncode = -signal.SIGKILL
+    return end - batch / rate, end, used.ru_utime + used.ru_stime
 
 
 def run_file(folder: Path, device: str, batch: int) -> Path:
@@ -128,12 +135,13 @@ def rows(device: str = "cpu", repeats: int = 3, overrides: Iterable[str] = (), p
             note = f"{size / 1e6:.0f} MB compiled; the first run of all {first:.1f} s"
             what = "start to the end of the first step, nothing compiled yet"
             found.append(Row(what=what, measured=seconds, unit="s", note=note))
-        pairs = [first_step_seconds(folder, device, batch, overrides) for _ in range(repeats)]
+        starts = [first_step_seconds(folder, device, batch, overrides) for _ in range(repeats)]
         if phases:
             print(phases_of(run_file(folder, device, batch), folder / "code", overrides))
-    begin, end = (statistics.median(times) for times in zip(*pairs, strict=True))
-    each = ", ".join(f"{one:.1f}" for _, one in pairs)
-    for what, seconds, note in (("beginning", begin, ""), ("end", end, f"batch {batch}; {each}; first {first:.1f} s")):
+    begin, end, used = (statistics.median(times) for times in zip(*starts, strict=True))
+    each = ", ".join(f"{one:.1f}" for _, one, _ in starts)
+    told = f"batch {batch}; {each}; first {first:.1f} s; {used:.1f} s on a processor"
+    for what, seconds, note in (("beginning", begin, ""), ("end", end, told)):
         what = f"start to the {what} of the first step, ViT-B/16"
         found.append(Row(what=what, measured=seconds, unit="s", target=START_TARGET, note=note))
     return found

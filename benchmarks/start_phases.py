@@ -19,6 +19,7 @@ from typing import Any, Final
 BEGAN: Final = time.perf_counter()
 CALLS: Final = (
     ("glorasearch.runs.pipeline:check_run", "checks of the run"),
+    ("glorasearch.runs.pipeline:forecast", "forecast of the run: some of its steps and candidates"),
     ("glorasearch.runs.session:build_backbone", "backbone"),
     ("glorasearch.runs.session:load_search_data", "images"),
     ("glorasearch.runs.session:Supernet", "supernet"),
