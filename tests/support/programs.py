@@ -2,7 +2,8 @@
 
 Most of a short process is the import of torch, timm and SQLAlchemy. So these processes are forked from a server that
 has imported everything and does nothing else; like those of a shell they have their own output, environment, working
-directory and signal handlers.
+directory and signal handlers. Where there are GPUs they are started anew: what those modules ask of CUDA while they are
+imported makes it unusable in a fork.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+
+import torch
 
 PRELOADED = [
     "torch",
@@ -24,7 +26,7 @@ PRELOADED = [
     "glorasearch.runs.bars",
     "glorasearch.runs.pipeline",
 ]
-_context = multiprocessing.get_context("forkserver")
+_context = multiprocessing.get_context("spawn" if torch.cuda.device_count() else "forkserver")
 
 
 class Program:
@@ -46,9 +48,9 @@ class Program:
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
     ) -> None:
-        _context.set_forkserver_preload(PRELOADED)
+        _context.set_forkserver_preload(PRELOADED)  # nothing to those that are started anew
         variables = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | dict(environment or {})
-        self._process: ForkServerProcess = _context.Process(
+        self._process = _context.Process(
             target=_main, args=(arguments, str(out), str(err), variables, str(folder or Path.cwd()))
         )
         self._process.start()

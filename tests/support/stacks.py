@@ -62,7 +62,7 @@ def inherited(backbone: nn.Module, space: BoundSpace, seed: int) -> dict[str, Te
     supernet = Supernet(backbone, space, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     for value in (supernet.adapter_parameters() | supernet.head_parameters()).values():
-        value.normal_(std=0.05, generator=generator)
+        value.copy_(torch.empty(value.shape, dtype=value.dtype).normal_(std=0.05, generator=generator))
     return {name: value.clone() for name, value in supernet.adapter_state().items()}
 
 

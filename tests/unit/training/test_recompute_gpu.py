@@ -11,7 +11,7 @@ import torch
 from support.data import few_digits
 from support.models import tiny_vit
 from support.stacks import differences, members_of, space_of
-from torch import nn
+from torch import Tensor, nn
 
 from glorasearch.fused import FusedStep, StepConfig
 from glorasearch.space import SearchSpace, sample
@@ -30,12 +30,17 @@ def backbone(size: int = 224) -> nn.Module:
     return timm.create_model("vit_small_patch16_224", img_size=size, num_classes=5).cuda()
 
 
+def flat(supernet: Supernet) -> Tensor:
+    """The adapter state in one row, on the CPU."""
+    return torch.cat([value.flatten().float() for value in supernet.adapter_state().values()]).cpu()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_captured_step_computes_the_same_with_less_memory(dtype: torch.dtype) -> None:
     loss = partial(CLASSIFY.subnet_loss, smoothing=0.1, weights=None)
     images = torch.randn(64, 3, 224, 224, device="cuda")
     labels = torch.randint(0, 5, (64,), device="cuda")
-    results, peaks, states = [], [], []
+    results, peaks, changes = [], [], []
     for again in (False, True):
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated()
@@ -43,19 +48,21 @@ def test_a_captured_step_computes_the_same_with_less_memory(dtype: torch.dtype) 
         step = FusedStep(supernet, StepConfig(dtype=dtype), loss=loss, teacher=CLASSIFY.teacher_of)
         if again:
             step.recompute()
-        rng = np.random.default_rng(0)
+        rng, start = np.random.default_rng(0), flat(supernet)
         results.append(
             torch.stack([step.run([sample(supernet.space, rng)], images, labels, RATES) for _ in range(8)]).cpu()
         )
         assert step.steps_done == 8, "captured"
         peaks.append(step.peak_bytes - before)
-        states.append({name: value.cpu() for name, value in supernet.adapter_state().items()})
+        changes.append(flat(supernet) - start)
         del supernet, step
     print(f"{dtype}: peak {peaks[0] / 1e9:.2f} GB, computed again {peaks[1] / 1e9:.2f} GB")
     assert peaks[1] < 0.6 * peaks[0]
     close = 2e-3 if dtype == torch.float32 else 5e-2
     torch.testing.assert_close(results[0], results[1], rtol=close, atol=close)
-    assert max(differences(*states).values()) < 20 * close
+    # A gradient that is all rounding takes Adam's full step to either side: no bound holds for every entry.
+    first, second = changes
+    assert (first - second).norm() < (0.05 if dtype == torch.float32 else 0.5) * first.norm()
 
 
 def test_a_captured_stack_computes_the_same_with_drop_path() -> None:
