@@ -128,14 +128,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         interrupted = True
     for unit, reason in outcome.failed.items():
         print(f"{unit.name} failed:\n{reason}", file=sys.stderr)
-    found = dict(store.done(units))
+    found = dict(store.done(units_of(names, options.seeds, options.arms, every=True)))
     facts = {
         "command": _command(sys.argv[1:] if arguments is None else arguments),
         "tasks": names,
         "seeds": options.seeds,
         "budget": options.budget,
         "quick": options.quick,
-        "finished": len(found),
+        "finished": sum(unit in found for unit in units),
         "units": len(units),
         "date": today(),
         "revision": ", ".join(sorted({unit["revision"] for unit in found.values()})) or revision(),
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary: dict[str, Any] = facts | summarise(found)
     write_atomically(out / "suite.json", json.dumps(summary, indent=1) + "\n")
     print(full(summary))
-    print(f"{len(found)} of {len(units)} units are done; {out / 'suite.json'}", file=sys.stderr)
+    print(f"{facts['finished']} of {len(units)} units are done; {out / 'suite.json'}", file=sys.stderr)
     if options.write_docs is not None:
         write_documents(summary, found, options.write_docs)
     return INTERRUPTED if interrupted else 1 if outcome.failed else 0

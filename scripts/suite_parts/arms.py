@@ -62,12 +62,12 @@ ARMS: dict[str, Arm] = {
 """In the order in which they run: what the targets need comes first."""
 
 
-def units_of(tasks: Sequence[str], seeds: Sequence[int], arms: Sequence[str]) -> list[Unit]:
-    """All units, arm by arm and then seed by seed, in the order of `ARMS`."""
+def units_of(tasks: Sequence[str], seeds: Sequence[int], arms: Sequence[str], *, every: bool = False) -> list[Unit]:
+    """All units, arm by arm and then seed by seed, in the order of `ARMS`; with `every`, those too that need not be."""
     return [
         Unit(task, seed, arm.name)
         for arm in ARMS.values()
         if arm.name in arms
-        for seed in (seeds[:1] if arm.once else seeds)
+        for seed in (seeds[:1] if arm.once and not every else seeds)
         for task in tasks
     ]

@@ -89,7 +89,7 @@ def test_the_winner_against_the_yardstick(summary: dict[str, Any]) -> None:
 
 
 def test_cost_ranks_and_tau(summary: dict[str, Any]) -> None:
-    assert summary["cost_ratio"] == pytest.approx((5 + 2 - 1) / (10 + 2 - 1))
+    assert summary["cost"]["ratio"] == pytest.approx((5 + 2 - 1) / (10 + 2 - 1))
     assert summary["cost"]["ratio_with_compilation"] == pytest.approx(7 / 12)
     assert summary["ranks"] == pytest.approx({"evolution": 1.25, "yardstick": 1.75})
     assert summary["tau_tempered_inherited"] == 0.5
@@ -136,6 +136,7 @@ def test_what_the_targets_need_comes_first() -> None:
     units = units_of(["a", "b"], [0, 1], ["tau", "yardstick", "evolution"])
     assert [one.arm for one in units] == ["evolution"] * 4 + ["yardstick"] * 4 + ["tau"] * 2
     assert {one.seed for one in units if one.arm == "tau"} == {0}
+    assert {one.seed for one in units_of(["a"], [0, 1], ["tau"], every=True)} == {0, 1}, "what was done is counted"
 
 
 def test_units_of_other_settings_are_refused(tmp_path: Path) -> None:
@@ -157,10 +158,13 @@ def test_units_of_other_settings_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_the_yardstick_costs_one_by_one_is_said_beside_the_cost(summary: dict[str, Any]) -> None:
-    """Of the pairs that have both; nobody would export its models, so it is in no table of accuracies."""
+    """Of the pairs that have both: so the yardstick trains; its models are never exported, so no accuracy is told."""
     assert summary["cost_one_by_one"]["ratio"] == pytest.approx(6 / 14)
     assert summary["cost_one_by_one"]["pairs"] == 1
-    assert "one by one, each captured in a graph |  | 0.43; " in full(summary)
+    assert summary["cost_ratio"] == summary["cost_one_by_one"]["ratio"]
+    assert summary["cost_ratio_against"] == "one by one"
+    assert "its trainings one by one | at most 1.0 | 0.43; " in full(summary)
+    assert "in our own stacks |  | 0.55; " in full(summary)
     assert "yardstick_alone" not in summary["arms"]
     assert "yardstick_alone" not in summary["ablations"]
 
