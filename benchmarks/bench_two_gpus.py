@@ -222,7 +222,7 @@ def main() -> None:
     number = partial(parser.add_argument, type=int)
     number("--per-gpu", default=2, help="workers on a card")
     number("--trials", default=800)
-    number("--population", default=50)
+    number("--population", default=48, help="of a generation; a multiple of all workers, so that none waits at its end")
     number("--steps", default=200, help="of each training")
     options = parser.parse_args()
     if options.device == "cuda" and torch.cuda.device_count() < 2:

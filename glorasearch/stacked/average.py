@@ -18,7 +18,7 @@ class StackedAverage:
     def __init__(self, store: Store, decay: float) -> None:
         """The average begins with the present weights."""
         self._store, self._decay = store, decay
-        self._flat = store.theta.detach()[: None if decay else 0].clone()
+        self._flat = store.theta[: None if decay else 0].clone()
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -39,7 +39,7 @@ class StackedAverage:
         if not self._decay:
             yield
             return
-        theta = self._store.theta.detach()
+        theta = self._store.theta
         own = theta.clone()
         theta.copy_(self._flat)
         try:

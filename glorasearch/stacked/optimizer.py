@@ -26,7 +26,7 @@ class StackedOptimizer:
 
     def __init__(self, store: Store, members: Sequence[Member], plans: Sequence[Plan]) -> None:
         self._store = store
-        theta = store.theta.detach()
+        theta = store.theta
         self.first, self.second = torch.zeros_like(theta), torch.zeros_like(theta)
         self.counts = torch.zeros(len(store.segments), dtype=torch.int64)
         """How often each segment was stepped since its moments were dropped."""

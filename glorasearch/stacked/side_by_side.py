@@ -116,7 +116,7 @@ class SideBySide(Engine):
         self._drops.set([mask.to(self._device) for mask in masks])
 
         def run() -> Tensor:
-            self._model.install(self._store.pieces())
+            self._model.install(self._store.pieces(self._store.differentiable()))
             return self._forward(images, self._mixed)
 
         found = kept_by(self._model.model, run)
@@ -136,10 +136,11 @@ class SideBySide(Engine):
         """One step on images, targets, the optimiser's table and masks; returns `(M, 2)`."""
         images, targets, table, *masks = inputs
         self._drops.set(masks)
-        self._model.install(self._store.pieces())
+        theta = self._store.differentiable()
+        self._model.install(self._store.pieces(theta))
         logits = self._forward(images, self._mixed)
         losses = self._task.member_losses(logits, targets, self._smoothing, self._class_weights)
-        (gradient,) = torch.autograd.grad(losses.sum(), self._store.theta)
+        (gradient,) = torch.autograd.grad(losses.sum(), theta)
         self._model.clear()
         norms = self._optimizer.update(gradient, table)
         return torch.stack([losses.detach().to(norms.dtype), norms], dim=1)
@@ -196,12 +197,12 @@ class SideBySide(Engine):
 
     def changed(self) -> list[Tensor]:
         """What a step changes on the device."""
-        return [self._store.theta.detach(), self._optimizer.first, self._optimizer.second]
+        return [self._store.theta, self._optimizer.first, self._optimizer.second]
 
     def state(self) -> dict[str, Tensor]:
         """See `Engine.state`."""
         draws = torch.tensor([one.draws for one in self._warm_ups], dtype=torch.int64)
-        own = {"theta": self._store.theta.detach(), "fixed": self._store.fixed, "draws": draws}
+        own = {"theta": self._store.theta, "fixed": self._store.fixed, "draws": draws}
         return own | self._optimizer.state() | self._average.state()
 
     @torch.no_grad()

@@ -76,15 +76,22 @@ class Store:
         for number, plan in enumerate(plans):
             for name, value in plan.values.items():
                 self.row(number, name).copy_(value)
-        self.theta.requires_grad_()
 
     def _all(self, trained: bool) -> list[tuple[Key, Leaf]]:
         return [(key, leaf) for key, leaf in self.leaves.items() if leaf.trained == trained]
 
-    def pieces(self) -> dict[Key, Tensor]:
-        """Every leaf as `(G, *shape)`; differentiable in `theta`."""
+    def differentiable(self) -> Tensor:
+        """`theta`, same memory, as a new leaf of autograd.
+
+        A CUDA graph can only capture the gradient of a leaf that no graph outside of it knows: autograd remembers the
+        stream on which a leaf was first used for as long as any graph of it is alive.
+        """
+        return self.theta.detach().requires_grad_()
+
+    def pieces(self, theta: Tensor | None = None) -> dict[Key, Tensor]:
+        """Every leaf as `(G, *shape)`; differentiable in `theta (P,)` if it is given."""
         found: dict[Key, Tensor] = {}
-        for trained, flat in ((True, self.theta), (False, self.fixed)):
+        for trained, flat in ((True, self.theta if theta is None else theta), (False, self.fixed)):
             leaves = self._all(trained)
             parts = torch.split(flat, [size for _, leaf in leaves for size in (leaf.total, leaf.gap)])
             for (key, leaf), part in zip(leaves, parts[::2], strict=True):
@@ -98,7 +105,7 @@ class Store:
     def row(self, member: int, name: str) -> Tensor:
         """A tensor of a member, `shape`: a view, to read or to write."""
         leaf = self.leaves[self._rows[member, name][0]]
-        flat = (self.theta if leaf.trained else self.fixed).detach()
+        flat = self.theta if leaf.trained else self.fixed
         return flat[self.place(member, name)].view(leaf.shape)
 
     def place(self, member: int, name: str) -> slice:

@@ -48,19 +48,21 @@ def kept_by(model: nn.Module, run: Callable[[], Tensor]) -> Kept:
     sizes: dict[int, tuple[int, int]] = {}
     """Place in memory -> block (0 outside), and bytes."""
     inputs: dict[int, int] = {}
-    inside = [0]
+    inside, held = [0], list[Tensor]()
 
-    def pack(value: Tensor) -> Tensor:
+    def pack(value: Tensor) -> None:
+        """Held here, so that no two have one place in memory: a graph that has its own results in it is never freed."""
+        held.append(value)
         storage = value.untyped_storage()
         if storage.data_ptr() not in parameters:
             sizes.setdefault(storage.data_ptr(), (inside[-1], storage.nbytes()))
-        return value
 
     cards = {value.device for value in model.parameters() if value.is_cuda}
     with torch.random.fork_rng(devices=cards), _watched(blocks_of(model), inside, inputs) as blocks:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
             result = run()
         del result
+    held.clear()
     each = [0] * (len(blocks) + 1)
     for block, size in sizes.values():
         each[block] += size

@@ -21,6 +21,8 @@ UNKNOWN_SECONDS: Final = 10.0
 """What a test is thought to take of which no earlier run tells."""
 LONGEST_SECONDS: Final = 100.0
 """Of a unit with several tests: a file that takes longer is run by several processes, side by side."""
+SLOW_SECONDS: Final = 90.0
+"""A test that takes longer says in the output where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ def find(root: Path, record: Path, only: Sequence[str] = (), python: str = sys.e
 
 def pytest_command(python: str) -> list[str]:
     """pytest on what is marked `gpu`, with the recorder."""
-    return [python, "-m", "pytest", "-m", "gpu", "-p", "gpu_tests.recorder", "-p", "no:cacheprovider", "-rfE"]
+    slow = ["-o", f"faulthandler_timeout={SLOW_SECONDS:g}"]
+    return [python, "-m", "pytest", "-m", "gpu", "-p", "gpu_tests.recorder", "-p", "no:cacheprovider", "-rfE", *slow]
 
 
 def environment(record: Path) -> dict[str, str]:

@@ -52,7 +52,8 @@ def short(summary: Summary) -> str:
     return table + (
         f"\n\nThe exported winner minus the yardstick (every fixed method at three rates, the best by search split): "
         f"**{found['mean_points']:+.2f} points** (95 % interval {_interval(found) or 'unknown'}; one-sided Wilcoxon "
-        f"p = {_p(found['wilcoxon_p'])}; {found['pairs']} pairs), at {_number(summary['cost_ratio'])} of {_yardstick_cost(summary)}."
+        f"p = {_p(found['wilcoxon_p'])}; {found['pairs']} pairs), at "
+        f"{_number(summary['cost_ratio'])} of {_yardstick_cost(summary)}."
     )
 
 
