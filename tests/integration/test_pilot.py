@@ -18,6 +18,7 @@ MakeBench = Callable[..., Bench]
 OWN = (
     "backbone.name=quickstart", "backbone.args={}", "backbone.pretrained=true", "space.name=lean",
     "train.lr=auto", "train.pilot_rates=[1e-6, 1e-2, 1e3]", "train.pilot_steps=45", "train.checkpoint_every=10",
+    "train.steps=12", "train.batch_size=16",
 )  # fmt: skip
 STAGES = ["rate:0.01", "rate:1e-06", "rate:1000", "pilot", "train"]
 
