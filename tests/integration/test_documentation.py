@@ -119,6 +119,13 @@ def call(command: list[str], folder: Path) -> str:
     return result.stdout
 
 
+def finish(program: list[str] | str, folder: Path) -> None:
+    """A command line or a program of Python that uses glorasearch, in a process of its own."""
+    out, err = folder / "out", folder / "err"
+    code = Program(program, out, err, folder=folder).wait(400)
+    assert code == 0, f"{program}\n{out.read_text()}\n{err.read_text()}"
+
+
 def glorasearch(arguments: list[str], folder: Path) -> None:
     """A command line in a process of its own, with one worker; a run file that it writes is made short."""
     before = set(folder.glob("*.toml"))
@@ -126,9 +133,7 @@ def glorasearch(arguments: list[str], folder: Path) -> None:
         arguments[arguments.index("--workers") + 1] = "1"
     if arguments[0] in ("run", "sweep"):
         arguments = [*arguments, *OVERRIDES]
-    out, err = folder / "out", folder / "err"
-    code = Program(arguments, out, err, folder=folder).wait(400)
-    assert code == 0, f"glorasearch {shlex.join(arguments)}\n{out.read_text()}\n{err.read_text()}"
+    finish(arguments, folder)
     for path in set(folder.glob("*.toml")) - before:
         path.write_text(shortened(path.read_text("utf-8")), "utf-8")
 
@@ -198,10 +203,10 @@ def test_python_blocks(folder: Path) -> None:
     executed = 0
     for block in blocks("python"):
         if not elsewhere(block.text):
-            isolated = (
-                [] if "glorasearch" in re.findall(r"^(?:from|import) (\w+)", block.text, re.MULTILINE) else ["-I"]
-            )
-            call([sys.executable, *isolated, "-c", localised(block.text)], folder)
+            if "glorasearch" in re.findall(r"^(?:from|import) (\w+)", block.text, re.MULTILINE):
+                finish(localised(block.text), folder)
+            else:
+                call([sys.executable, "-I", "-c", localised(block.text)], folder)
             executed += 1
     assert executed >= 3
 

@@ -30,10 +30,10 @@ _context = multiprocessing.get_context("spawn" if torch.cuda.device_count() else
 
 
 class Program:
-    """A running command line of glorasearch; offers what `subprocess.Popen` does.
+    """A running command line of glorasearch, or a program that uses it; offers what `subprocess.Popen` does.
 
     Args:
-        arguments: of the command line.
+        arguments: of the command line; the text of a program in Python instead.
         out: file for standard output.
         err: file for standard error.
         environment: environment variables that it has besides those of this process.
@@ -42,7 +42,7 @@ class Program:
 
     def __init__(
         self,
-        arguments: list[str],
+        arguments: list[str] | str,
         out: Path,
         err: Path,
         environment: Mapping[str, str] | None = None,
@@ -84,7 +84,7 @@ class Program:
         self.send_signal(signal.SIGKILL)
 
 
-def _main(arguments: list[str], out: str, err: str, variables: dict[str, str], folder: str) -> None:
+def _main(arguments: list[str] | str, out: str, err: str, variables: dict[str, str], folder: str) -> None:
     for path, descriptor in ((out, 1), (err, 2)):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(opened, descriptor)
@@ -97,6 +97,9 @@ def _main(arguments: list[str], out: str, err: str, variables: dict[str, str], f
             sys.path.insert(0, path)
     # A shell's background jobs ignore Ctrl+C together with all that they start; these do not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if isinstance(arguments, str):
+        exec(compile(arguments, "program", "exec"), {"__name__": "__main__"})
+        return
     from glorasearch.cli.main import main
 
     main(arguments)
