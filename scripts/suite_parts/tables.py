@@ -71,10 +71,10 @@ def targets(summary: Summary) -> str:
         rows.insert(
             1, ("worst task, mean over seeds, points", "at least -0.5", f"{task['mean_points']:+.2f} ({task['task']})")
         )
-    tau = summary["tau"]
+    tau, text = summary["tau"], "not measured"
     if tau is not None:
         text = f"{tau['mean']:.2f}; two trainings agree to {tau['ceiling']:.2f}"
-        rows.append(("tau of the inherited tempered score with stand-alone test accuracy", "at least 0.6", text))
+    rows.append(("tau of the inherited tempered score with stand-alone test accuracy", "at least 0.6", text))
     title, side_by_side = "cost of a whole run over the yardstick's, device seconds", _cost(summary["cost"])
     if summary["cost_one_by_one"] is None:
         rows.append((title, "at most 1.0", side_by_side))
@@ -85,8 +85,15 @@ def targets(summary: Summary) -> str:
 
 
 def _yardstick_cost(summary: Summary) -> str:
-    one_by_one = summary["cost_ratio_against"] == "one by one"
-    return "the cost of its trainings one by one" if one_by_one else "its cost"
+    cost = summary["cost"]
+    if summary["cost_ratio_against"] != "one by one":
+        return "its cost"
+    beside = f"; {_number(cost['ratio'])} of what they cost side by side in our own stacks" if cost is not None else ""
+    return f"the cost of its trainings one by one ({_pairs(summary['cost_one_by_one'])}{beside})"
+
+
+def _pairs(cost: Summary) -> str:
+    return f"{cost['pairs']} pair" + ("" if cost["pairs"] == 1 else "s")
 
 
 def _cost(cost: Summary | None) -> str:
@@ -95,7 +102,7 @@ def _cost(cost: Summary | None) -> str:
     text = f"{_number(cost['ratio'])}; {_number(cost['ratio_with_compilation'])} with compilation"
     shared = cost["units_at_a_time"]
     steps = f"; {_number(cost['model_steps_ratio'])} by model-steps"
-    return f"{text}{steps}; {cost['pairs']} pairs" + ("" if shared == 1 else f", {shared} units at a time on a GPU")
+    return f"{text}{steps}; {_pairs(cost)}" + ("" if shared == 1 else f", {shared} units at a time on a GPU")
 
 
 def accuracies(summary: Summary, only: Iterable[str] | None = None) -> str:

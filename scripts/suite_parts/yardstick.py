@@ -2,7 +2,8 @@
 
 Every shipped fixed method that fits backbone and budget is trained alone at each rate on the training split; the best
 by accuracy on the search split (its tempered score breaks ties) is trained again on train + search, and tested. All
-are trained side by side as the product trains its finalists, so that the two sides' seconds can be compared.
+are trained side by side as the product trains its finalists, which saves time; `alone.py` says what they cost one by
+one.
 """
 
 from __future__ import annotations
