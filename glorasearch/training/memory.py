@@ -51,7 +51,7 @@ def kept_by(model: nn.Module, run: Callable[[], Tensor]) -> Kept:
     inside, held = [0], list[Tensor]()
 
     def pack(value: Tensor) -> None:
-        """Held here, so that no two have one place in memory: a graph that has its own results in it is never freed."""
+        """Held here, so that no two have one place in memory, and not by the graph."""
         held.append(value)
         storage = value.untyped_storage()
         if storage.data_ptr() not in parameters:

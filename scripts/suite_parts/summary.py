@@ -24,8 +24,6 @@ def summarise(found: Found) -> dict[str, Any]:
     winner, yardstick = arms.get("evolution", {}), arms.get("yardstick", {})
     small, lora = arms.get("lora4_budget", {}), {pair: unit["lora4"] for pair, unit in yardstick.items()}
     tau, cost = _tau(arms.get("tau", {})), costs(winner, yardstick)
-    one_by_one = costs(winner, arms.get("yardstick_alone", {}))
-    against = one_by_one or cost
     named = _comparable({name: one for name, one in arms.items() if name not in MEASUREMENTS})
     return {
         "winner_minus_yardstick": difference(winner, yardstick),
@@ -36,10 +34,9 @@ def summarise(found: Found) -> dict[str, Any]:
         "lora4_budget": difference(small, lora),
         "tau_tempered_inherited": None if tau is None else tau["mean"],
         "tau": tau,
-        "cost_ratio": None if against is None else against["ratio"],
-        "cost_ratio_against": None if against is None else "one by one" if one_by_one else "side by side",
+        "cost_ratio": None if cost is None else cost["ratio"],
         "cost": cost,
-        "cost_one_by_one": one_by_one,
+        "cost_one_by_one": costs(winner, arms.get("yardstick_alone", {})),
         "ablations": _ablations(arms),
         "augmentation": _augmentation(arms.get("augmentation", {})),
         "arms": {name: _arm(name, one) for name, one in named.items()},

@@ -52,8 +52,9 @@ def short(summary: Summary) -> str:
     return table + (
         f"\n\nThe exported winner minus the yardstick (every fixed method at three rates, the best by search split): "
         f"**{found['mean_points']:+.2f} points** (95 % interval {_interval(found) or 'unknown'}; one-sided Wilcoxon "
-        f"p = {_p(found['wilcoxon_p'])}; {found['pairs']} pairs), at "
-        f"{_number(summary['cost_ratio'])} of {_yardstick_cost(summary)}."
+        f"p = {_p(found['wilcoxon_p'])}; {found['pairs']} pairs), at {_number(summary['cost_ratio'])} of its cost"
+        + ("" if summary["cost"] is None else f" ({_pairs(summary['cost'])})")
+        + "."
     )
 
 
@@ -75,21 +76,11 @@ def targets(summary: Summary) -> str:
     if tau is not None:
         text = f"{tau['mean']:.2f}; two trainings agree to {tau['ceiling']:.2f}"
     rows.append(("tau of the inherited tempered score with stand-alone test accuracy", "at least 0.6", text))
-    title, side_by_side = "cost of a whole run over the yardstick's, device seconds", _cost(summary["cost"])
-    if summary["cost_one_by_one"] is None:
-        rows.append((title, "at most 1.0", side_by_side))
-    else:
-        rows.append((f"{title}: its trainings one by one", "at most 1.0", _cost(summary["cost_one_by_one"])))
-        rows.append(("the same, were its trainings side by side in our own stacks", "", side_by_side))
+    rows.append(("cost of a whole run over the yardstick's, device seconds", "at most 1.0", _cost(summary["cost"])))
+    if summary["cost_one_by_one"] is not None:
+        title = "cost over that of the yardstick's trainings one by one, each captured in a graph"
+        rows.append((title, "", _cost(summary["cost_one_by_one"])))
     return _table(("", "target", "found"), rows, "left")
-
-
-def _yardstick_cost(summary: Summary) -> str:
-    cost = summary["cost"]
-    if summary["cost_ratio_against"] != "one by one":
-        return "its cost"
-    beside = f"; {_number(cost['ratio'])} of what they cost side by side in our own stacks" if cost is not None else ""
-    return f"the cost of its trainings one by one ({_pairs(summary['cost_one_by_one'])}{beside})"
 
 
 def _pairs(cost: Summary) -> str:

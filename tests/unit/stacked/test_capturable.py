@@ -7,12 +7,15 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 import torch
 from support.data import few_digits
 from support.models import tiny_vit
 from support.stacks import members_of, space_of
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from glorasearch.data import SearchData
 from glorasearch.stacked import StackedTrainer
 from glorasearch.stacked.graph import GraphedSteps, pays
 from glorasearch.stacked.side_by_side import SideBySide
@@ -92,3 +95,21 @@ def test_compilation_pays_for_long_trainings_only() -> None:
     assert pays(0.6, 400)
     assert pays(0.05, 2_001)
     assert not pays(0.6, 0)
+
+
+def test_no_step_shares_its_leaf_with_another_graph(
+    vit: nn.Module, data: SearchData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Autograd knows a leaf by the stream of the oldest graph that is alive: a CUDA graph could not capture it."""
+    leaves: list[object] = []
+    grad = torch.autograd.grad
+
+    def noted(outputs: Tensor, inputs: Tensor) -> tuple[Tensor, ...]:
+        leaves.append(torch.autograd.graph.get_gradient_edge(inputs).node)  # kept, as by a graph that is alive
+        return grad(outputs, inputs)
+
+    monkeypatch.setattr(torch.autograd, "grad", noted)
+    members = members_of(vit, space_of(vit), len(data.train), 2)
+    StackedTrainer(vit, members, data.train, side_by_side=True).run()
+    assert len(leaves) > 1
+    assert len(set(leaves)) == len(leaves)
