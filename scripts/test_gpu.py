@@ -5,10 +5,10 @@
     python scripts/test_gpu.py [--minutes 8] [--per-card N] [--cards 0,1] [--out FOLDER] [--json PATH] [FILE ...]
 
 A process for each test file, several for a long one; several share a card, whose tests wait for the host most of the
-time. Tests that need two cards (`two_gpus`) have a process of their own, with both, after those of one card; where
-there is one card they are skipped. The shortest come first, by the seconds of an earlier run (`--seconds`), so that a
-run that is cut off has given as many verdicts as it could. In `--out`, `record.jsonl` has a line when a test begins
-and when it ends, `output.log` what pytest printed.
+time. Tests that need two cards (`two_gpus`) have processes of their own, with a place on both; where there is one card
+they are skipped. By the seconds of an earlier run (`--seconds`), those of two cards and the longest come first if all
+will be done in time, and else the shortest, so that a run that is cut off has given as many verdicts as it could. In
+`--out`, `record.jsonl` has a line when a test begins and when it ends, `output.log` what pytest printed.
 
 The exit status is 0 if every test passed, or said why it does not run here; 1 if one failed, or its process died; 3 if
 the time was up before one began or ended; 2 if nothing could be run. It needs torch and pytest, and what the tests
@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("build/gpu-tests"), help="for the record and the output")
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the verdicts to this file")
     parser.add_argument("--seconds", type=Path, default=SCRIPTS.parent / "docs" / "gpu-tests.json",
-                        help="the --json of an earlier run, by which the shortest come first")  # fmt: skip
+                        help="the --json of an earlier run, by which they are put in order")  # fmt: skip
     parser.add_argument("--root", type=Path, default=SCRIPTS.parent, help="the checkout; that of this script")
     options = parser.parse_args()
     began = time.monotonic()
@@ -82,7 +82,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     try:
         find(root, record, options.files)
-        units = units_of(read(record), seconds_of(options.seconds))
+        room = (options.minutes * 60 - (time.monotonic() - began)) * each * len(cards)
+        units = units_of(read(record), seconds_of(options.seconds), room)
         for unit in units:
             for test in unit.tests if unit.cards > len(cards) else ():
                 append(record, "skipped", test, message=f"needs {unit.cards} cards, there is {len(cards)}")

@@ -17,12 +17,12 @@ from gpu_tests.recorder import RECORD
 SCRIPTS: Final = Path(__file__).resolve().parents[1]
 MARKS: Final = ("mark.gpu", "support.devices")
 """What a file has in it whose tests are marked, or take a device as a parameter."""
-UNKNOWN_SECONDS: Final = 10.0
-"""What a test is thought to take of which no earlier run tells."""
+UNKNOWN_SECONDS: Final = (10.0, 60.0)
+"""What a test of one card, and of several, is thought to take of which no earlier run tells."""
 LONGEST_SECONDS: Final = 100.0
 """Of a unit with several tests: a file that takes longer is run by several processes, side by side."""
-SLOW_SECONDS: Final = 90.0
-"""A test that takes longer says in the output where it is."""
+SHARE: Final = 0.8
+"""Of the time of all places that tests may need by what is known of them, if all are to end in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,11 @@ def find(root: Path, record: Path, only: Sequence[str] = (), python: str = sys.e
 
 
 def pytest_command(python: str) -> list[str]:
-    """pytest on what is marked `gpu`, with the recorder."""
-    slow = ["-o", f"faulthandler_timeout={SLOW_SECONDS:g}"]
-    return [python, "-m", "pytest", "-m", "gpu", "-p", "gpu_tests.recorder", "-p", "no:cacheprovider", "-rfE", *slow]
+    """pytest on what is marked `gpu`, with the recorder.
+
+    Without `faulthandler_timeout`: where torch compiles, Python 3.12 dies of the attempt to print the stack.
+    """
+    return [python, "-m", "pytest", "-m", "gpu", "-p", "gpu_tests.recorder", "-p", "no:cacheprovider", "-rfE"]
 
 
 def environment(record: Path) -> dict[str, str]:
@@ -77,33 +79,40 @@ def environment(record: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, RECORD: str(record), "PYTHONUNBUFFERED": "1"}
 
 
-def units_of(lines: Sequence[Line], seconds: Mapping[str, float]) -> list[Unit]:
-    """The units of the tests that were found: those of one card first, then the shortest first.
+def units_of(lines: Sequence[Line], seconds: Mapping[str, float], room: float = 0.0) -> list[Unit]:
+    """The units of the tests that were found, in the order in which they start. A file that takes long is several.
 
-    A run that is cut off has then given as many verdicts as it could. A file that takes long is several units.
+    If all fit into the time, those of several cards come first, which need a place on each, and then the longest. If
+    they do not, those of one card come first, and then the shortest: a run that is cut off has then given as many
+    verdicts as it could.
 
     Args:
         lines: of the record.
         seconds: test → what it took in an earlier run.
+        room: seconds of all places together.
     """
     tests: dict[tuple[str, int], list[str]] = defaultdict(list)
     for line in lines:
         if line["event"] == "found":
             tests[line["file"], line["cards"]].append(line["test"])
-    units = [Unit(file, cards, part) for (file, cards), names in tests.items() for part in _parts(names, seconds)]
-    return sorted(units, key=lambda unit: (unit.cards, _seconds(unit.tests, seconds), unit.file))
+    units = [
+        Unit(file, cards, part) for (file, cards), names in tests.items() for part in _parts(names, cards, seconds)
+    ]
+    took = {unit: _seconds(unit.tests, unit.cards, seconds) for unit in units}
+    sign = -1 if sum(unit.cards * took[unit] for unit in units) <= SHARE * room else 1
+    return sorted(units, key=lambda unit: (sign * unit.cards, sign * took[unit], unit.file))
 
 
-def _parts(tests: Sequence[str], seconds: Mapping[str, float]) -> list[tuple[str, ...]]:
+def _parts(tests: Sequence[str], cards: int, seconds: Mapping[str, float]) -> list[tuple[str, ...]]:
     """The tests of a file in their order, cut where the next one would make a part longer than `LONGEST_SECONDS`."""
     parts: list[tuple[str, ...]] = []
     for test in tests:
-        if parts and _seconds((*parts[-1], test), seconds) <= LONGEST_SECONDS:
+        if parts and _seconds((*parts[-1], test), cards, seconds) <= LONGEST_SECONDS:
             parts[-1] += (test,)
         else:
             parts.append((test,))
     return parts
 
 
-def _seconds(tests: Iterable[str], seconds: Mapping[str, float]) -> float:
-    return sum(seconds.get(test, UNKNOWN_SECONDS) for test in tests)
+def _seconds(tests: Iterable[str], cards: int, seconds: Mapping[str, float]) -> float:
+    return sum(seconds.get(test, UNKNOWN_SECONDS[cards > 1]) for test in tests)

@@ -116,12 +116,17 @@ def test_cards_work_side_by_side_and_both_for_what_needs_two(checkout: Path) -> 
     assert "tests/test_mixed.py (2 cards) on 3,5: exit 0" in said
 
 
-def test_the_shortest_come_first_and_what_needs_two_cards_last(checkout: Path) -> None:
+def took(checkout: Path, **seconds: float) -> None:
+    """An earlier run's seconds of the first test of each file."""
+    tests = [{"test": f"tests/test_{name}.py::test_0", "seconds": each} for name, each in seconds.items()]
+    (checkout / "before.json").write_text(json.dumps({"tests": tests}))
+
+
+def test_where_not_all_fit_the_shortest_come_first_and_what_needs_two_cards_last(checkout: Path) -> None:
     for name, tests in (("a", 1), ("b", 3), ("c", 2), ("d", 1)):
         put(checkout, name, *["one: pass"] * tests)
     put(checkout, "e", "two: pass")
-    took = [{"test": "tests/test_a.py::test_0", "seconds": 300.0}, {"test": "tests/test_d.py::test_0", "seconds": 1.0}]
-    (checkout / "before.json").write_text(json.dumps({"tests": took}))
+    took(checkout, a=900.0, d=1.0)
     code, said, _ = run(checkout, "--cards", "0,1", "--per-card", "1")
     assert code == 0, said
     begun = [line["test"].split("_")[1][0] for line in record(checkout) if line["event"] == "begun"]
@@ -131,12 +136,17 @@ def test_the_shortest_come_first_and_what_needs_two_cards_last(checkout: Path) -
     assert run(checkout, "--cards", "0", "--per-card", "1")[0] == 0
     begun = [line["test"].split("_")[1][0] for line in record(checkout) if line["event"] == "begun"]
     assert "".join(begun) == "dccbbba"
+    took(checkout, a=90.0, d=1.0)
+    assert run(checkout, "--cards", "0", "--per-card", "1")[0] == 0
+    begun = [line["test"].split("_")[1][0] for line in record(checkout) if line["event"] == "begun"]
+    assert "".join(begun) == "abbbccd", "where all fit, the longest"
 
 
 def test_a_run_that_is_cut_off_says_what_it_did_not_reach_and_ends_what_it_started(checkout: Path) -> None:
     put(checkout, "a", "one: pass")
     put(checkout, "b", "one: (ROOT / 'pid').write_text(str(os.getpid())), wait_for('never')", "one: pass")
     put(checkout, "c", *["one: pass"] * 3)
+    took(checkout, c=900.0)
     driver = subprocess.Popen(
         command(checkout, "--cards", "0", "--per-card", "1"), env=environment(), stdout=subprocess.PIPE, text=True
     )
