@@ -8,7 +8,7 @@ from typing import Literal
 
 from suite_parts.units import Unit
 
-Kind = Literal["product", "yardstick", "tau", "augmentation", "alone"]
+Kind = Literal["product", "yardstick", "tau", "ideas", "augmentation", "alone"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ ARMS: dict[str, Arm] = {
         Arm("no_race", "without race: the search's winner, refitted", ("race.enabled=false",)),
         Arm("yardstick_alone", "the yardstick's trainings one by one", kind="alone", once=True),
         Arm("tau", "how the supernet ranks random subnets", kind="tau", once=True),
+        Arm("tau_ideas", "what might rank random subnets better", kind="ideas", once=True),
     )
 }
 """In the order in which they run: what the targets need comes first."""

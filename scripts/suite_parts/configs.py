@@ -12,7 +12,14 @@ from suite_parts.settings import RUN_FILE, Settings, run_file
 
 
 def run_config(
-    settings: Settings, arm: str, data: dict[str, Any], *, seed: int, limit: int | None, threads: int
+    settings: Settings,
+    arm: str,
+    data: dict[str, Any],
+    *,
+    seed: int,
+    limit: int | None,
+    threads: int,
+    more: Sequence[str] = (),
 ) -> RunConfig:
     """The configuration of one run.
 
@@ -23,6 +30,7 @@ def run_config(
         seed: of the unit.
         limit: the most trainable parameters.
         threads: of torch.
+        more: overrides of one run, after all others.
 
     Raises:
         ConfigError: if an override does not fit.
@@ -31,7 +39,7 @@ def run_config(
     content |= {"name": arm, "seed": seed, "device": settings.device, "threads": threads, "data": data}
     content["backbone"] = {"name": settings.backbone}
     content["space"] |= {} if limit is None else {"max": limit}
-    overrides = [*settings.overrides, *ARMS[arm].overrides]
+    overrides = [*settings.overrides, *ARMS[arm].overrides, *more]
     return RunConfig.from_dict(content, overrides, source=f"{RUN_FILE.name}, arm {arm}")
 
 

@@ -27,8 +27,11 @@ LOCKED_SECONDS = 60.0
 T = TypeVar("T")
 
 
-def run_of(lab: Lab, unit: Unit) -> Run:
-    """The run of an arm; runs of one task and seed are in one workspace, where they share supernets."""
+def run_of(lab: Lab, unit: Unit, *overrides: str) -> Run:
+    """The run of an arm; runs of one task and seed are in one workspace, where they share supernets.
+
+    `overrides` are those that it has besides its arm's, of one that is not the arm's only run.
+    """
     settings = lab.settings
     config = run_config(
         settings,
@@ -37,6 +40,7 @@ def run_of(lab: Lab, unit: Unit) -> Run:
         seed=unit.seed,
         limit=lab.limit(settings.small_budget if ARMS[unit.arm].small else settings.budget),
         threads=lab.threads,
+        more=overrides,
     )
     return Run(config, lab.folders.workspace(unit))
 

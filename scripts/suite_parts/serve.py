@@ -23,6 +23,7 @@ def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Per
     from suite_parts.lab import Folders, Lab
     from suite_parts.product import product
     from suite_parts.tau import tau
+    from suite_parts.tau_ideas import tau_ideas
     from suite_parts.yardstick import yardstick
 
     folders = Folders(out)
@@ -32,6 +33,7 @@ def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Per
         "product": product,
         "yardstick": yardstick,
         "tau": tau,
+        "ideas": tau_ideas,
         "augmentation": augmentation,
         "alone": alone,
     }

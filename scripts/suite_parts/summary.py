@@ -12,7 +12,7 @@ from glorasearch.statistics.ranks import mid_ranks
 from suite_parts.arms import ARMS
 from suite_parts.units import Content, Unit
 
-MEASUREMENTS = ("tau", "yardstick_alone", "augmentation")
+MEASUREMENTS = ("tau", "tau_ideas", "yardstick_alone", "augmentation")
 """Arms whose models nobody would export."""
 Found = Mapping[Unit, Content]
 Pair = tuple[str, int]
@@ -34,6 +34,7 @@ def summarise(found: Found) -> dict[str, Any]:
         "lora4_budget": difference(small, lora),
         "tau_tempered_inherited": None if tau is None else tau["mean"],
         "tau": tau,
+        "tau_ideas": _tau_ideas(arms.get("tau_ideas", {})),
         "cost_ratio": None if cost is None else cost["ratio"],
         "cost": cost,
         "cost_one_by_one": costs(winner, arms.get("yardstick_alone", {})),
@@ -144,6 +145,26 @@ def _tau(taus: Mapping[Pair, Content]) -> dict[str, Any] | None:
         "ceiling_per_task": {task: unit["tau_of_two_trainings"] for (task, _), unit in taus.items()},
         "cross_entropy": mean("tau", "cross_entropy"),
         "accuracy": mean("tau", "accuracy"),
+    }
+
+
+def _tau_ideas(units: Mapping[Pair, Content]) -> dict[str, Any] | None:
+    """Idea → score → tau, the mean of all pairs and each."""
+    if not units:
+        return None
+    ideas: Mapping[str, Mapping[str, float]] = next(iter(units.values()))["ideas"]
+    return {
+        idea: {
+            score: {
+                "mean": statistics.fmean(unit["ideas"][idea][score] for unit in units.values()),
+                "each": [
+                    {"task": task, "seed": seed, "tau": unit["ideas"][idea][score]}
+                    for (task, seed), unit in units.items()
+                ],
+            }
+            for score in scores
+        }
+        for idea, scores in ideas.items()
     }
 
 

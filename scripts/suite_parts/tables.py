@@ -33,6 +33,8 @@ def full(summary: Summary) -> str:
     ]
     if summary["tau"] is not None:
         parts += ["### How the supernet ranks random subnets", ranking(summary)]
+    if summary["tau_ideas"] is not None:
+        parts += ["### What might rank them better", ideas(summary)]
     if summary["augmentation"] is not None:
         parts += [
             "### Varied images",
@@ -182,6 +184,18 @@ def ranking(summary: Summary) -> str:
         ("two trainings", *(f"{tau['ceiling_per_task'][task]:.2f}" for task in tasks), f"{tau['ceiling']:.2f}"),
     ]
     return _table(("tau with test accuracy alone", *tasks, "mean"), rows)
+
+
+def ideas(summary: Summary) -> str:
+    """What might rank better: tau of each score, means over tasks and seeds."""
+    found = summary["tau_ideas"]
+    names = ("tempered", "accuracy", "cross_entropy")
+    rows = [
+        (idea, *(f"{scores[name]['mean']:.2f}" if name in scores else "" for name in names))
+        for idea, scores in found.items()
+    ]
+    count = _pairs({"pairs": len(next(iter(found.values()))["tempered"]["each"])})
+    return _table((f"tau, {count}", "tempered", "accuracy", "cross-entropy"), rows)
 
 
 def pairs(summary: Summary) -> str:

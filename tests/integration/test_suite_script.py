@@ -101,6 +101,9 @@ def test_every_other_arm(place: Path) -> None:
     assert -1 <= summary["tau_tempered_inherited"] <= 1
     assert -1 <= summary["tau"]["ceiling"] <= 1
     assert set(summary["augmentation"]["minus_none"]) == RECIPES.keys() - {"none"}
+    assert len(summary["tau_ideas"]) == 1 + 6 + 2, "as it is, other supernets, a short training from either start"
+    assert all(-1 <= one["tempered"]["mean"] <= 1 for one in summary["tau_ideas"].values())
+    assert summary["tau_ideas"]["as it is"]["tempered"]["mean"] == pytest.approx(summary["tau_tempered_inherited"])
     assert summary["ablations"].keys() == OTHERS - set(MEASUREMENTS)
     check_units(place / "out" / "units")
 
@@ -112,7 +115,7 @@ def check_units(units: Path) -> None:
         assert content["device"].startswith("CPU")
         assert content["model_steps"] > 0
         assert content["wall_seconds"] >= content["compile_seconds"] >= 0
-        if content["arm"] not in ("tau", "augmentation"):
+        if content["arm"] not in ("tau", "tau_ideas", "augmentation"):
             assert content["test_accuracy"] == content["correct"].count("1") / len(content["correct"])
             assert len(content["correct"]) == 64
             assert content["parameters"] <= (3_072 if content["arm"] == "lora4_budget" else 12_288)

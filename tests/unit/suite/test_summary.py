@@ -53,6 +53,9 @@ def summary() -> dict[str, Any]:
         "tau_with_one_training": {"tempered": 0.375},
         "tau_of_two_trainings": 0.625,
     }
+    for seed, sandwich in ((0, 0.5), (1, 0.25)):
+        ideas = {"sandwich": {"tempered": sandwich, "accuracy": 0.125, "cross_entropy": 0.0}, "50": {"tempered": 0.0}}
+        found[Unit("a", seed, "tau_ideas")] = unit(0) | {"ideas": ideas}
     for seed, light in ((0, 0.75), (1, 0.5)):
         found[Unit("a", seed, "augmentation")] = unit(0) | {"recipes": {"none": 0.5, "light": light, "ema": 0.25}}
     head = {"tasks": ["a", "b"], "seeds": [0, 1], "budget": "lora16", "date": "2026-01-01", "revision": "abc"}
@@ -94,6 +97,10 @@ def test_cost_ranks_and_tau(summary: dict[str, Any]) -> None:
     assert summary["ranks"] == pytest.approx({"evolution": 1.25, "yardstick": 1.75})
     assert summary["tau_tempered_inherited"] == 0.5
     assert summary["tau"]["ceiling"] == 0.625
+    assert summary["tau_ideas"]["sandwich"]["tempered"]["mean"] == 0.375
+    assert [one["tau"] for one in summary["tau_ideas"]["sandwich"]["tempered"]["each"]] == [0.5, 0.25]
+    assert "| sandwich | 0.38 | 0.12 | 0.00 |" in full(summary)
+    assert "| 50 | 0.00 |  |  |" in full(summary)
 
 
 def test_recipes_are_compared_with_none(summary: dict[str, Any]) -> None:
