@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: quickstart test test-gpu lint docs results bench backbone clean
+.PHONY: quickstart test test-gpu lint docs results bench bench-gpu backbone clean
 
 quickstart: $(STAMP)
 	$(BIN)/glorasearch quickstart $(QUICKSTART_OPTIONS)
@@ -36,6 +36,10 @@ results: $(STAMP)
 # The table of speeds, each beside its target; some 10 minutes on 1 core. BENCH_OPTIONS="--device cuda" on a GPU.
 bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench.py $(BENCH_OPTIONS)
+
+# Every benchmark of a GPU, side by side on all cards; GPU_PYTHON as above.
+bench-gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(STAMP))
+	$(GPU_PYTHON) benchmarks/all_on_gpus.py $(BENCH_OPTIONS)
 
 # Makes the small pretrained backbone again; needs the files of Debian's package dataset-fashion-mnist.
 backbone: $(STAMP)
