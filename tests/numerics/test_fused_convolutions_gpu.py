@@ -15,7 +15,7 @@ from glorasearch.fused import FusedStep, StepConfig
 from glorasearch.fused.geometry import Geometry
 from glorasearch.fused.gradients import convolution_gradient, merge
 from glorasearch.fused.layout import Shape
-from glorasearch.space import SearchSpace, sample
+from glorasearch.space import SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
 from glorasearch.tasks import CLASSIFY
 from glorasearch.training import SampledSubnet
@@ -41,9 +41,10 @@ MODELS: dict[str, dict[str, Any]] = {
 """Of timm, and their arguments."""
 
 
+@pytest.mark.parametrize(("dtype", "close"), [(torch.bfloat16, 5e-3), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("name", LAYERS)
-def test_gradients_in_bfloat16(name: str, dense: bool) -> None:
+def test_gradients(name: str, dense: bool, dtype: torch.dtype, close: float) -> None:
     from glorasearch.fused.convolution_kernels import convolution_factor_gradient
 
     given, options, size = LAYERS[name]
@@ -53,17 +54,18 @@ def test_gradients_in_bfloat16(name: str, dense: bool) -> None:
     generator = torch.Generator("cuda").manual_seed(0)
     normal = partial(torch.randn, generator=generator, device="cuda")
     factors, base = normal(sum(shape.sizes)) * 0.02, normal(outs, ins) * 0.02
-    x = normal(16, conv.in_channels, size, size).bfloat16()
-    dy = normal(16, outs, *geometry.size_out(size, size)).bfloat16()
+    x = normal(16, conv.in_channels, size, size).to(dtype)
+    dy = normal(16, outs, *geometry.size_out(size, size)).to(dtype)
     filters = merge(base[None], factors[None], shape)[0].view_as(conv.weight)
     row = torch.tensor([dense, 0, 0, 0, 0], dtype=torch.int32, device="cuda")
     wide = (tensor.double() for tensor in (dy, x, filters, base, factors))
     wanted = convolution_gradient(*wide, row, shape, geometry)
-    found = convolution_factor_gradient(dy, x, filters.bfloat16(), base, factors, row, shape, geometry)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        found = convolution_factor_gradient(dy, x, filters.to(dtype), base, factors, row, shape, geometry)
     for part, got, expected in zip(PARTS, shape.split(found), shape.split(wanted), strict=True):
         if part != "spectrum" and (dense or part == "bias"):
             error = (got - expected).norm() / expected.norm().clamp_min(1e-12)
-            assert error < 5e-3, f"{part}: {error}"
+            assert error < close, f"{part}: {error}"
 
 
 def supernets(name: str, count: int) -> list[Supernet]:
@@ -79,25 +81,67 @@ def batch() -> tuple[Tensor, Tensor]:
     return images, torch.randint(0, 5, (16,), device="cuda", generator=generator)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-3), (torch.bfloat16, 5e-2)])
-@pytest.mark.parametrize("name", MODELS)
-def test_the_captured_step_learns_as_the_plain_one(name: str, dtype: torch.dtype, tolerance: float) -> None:
-    first, second = supernets(name, 2)
-    optimizer = SupernetOptimizer(first, PEAKS, weight_decay=1e-4)
-    plain = PlainStep(first, optimizer, mixed=dtype == torch.bfloat16, label_smoothing=0.0, clip_norm=1.0, seed=0)
+def drawn(supernet: Supernet) -> list[Subnet]:
+    """One for each step."""
+    rng = np.random.default_rng(0)
+    return [sample(supernet.space, rng) for _ in range(30)]
+
+
+def plain_steps(supernet: Supernet, subnets: list[Subnet], *, mixed: bool) -> Tensor:
+    """`(steps, 2)`: losses and norms of the gradient."""
+    optimizer = SupernetOptimizer(supernet, PEAKS, weight_decay=1e-4)
+    plain = PlainStep(supernet, optimizer, mixed=mixed, label_smoothing=0.0, clip_norm=1.0, seed=0)
+    images, labels = batch()
+    found = [plain.run(n, [SampledSubnet(subnet)], images, labels, 1.0) for n, subnet in enumerate(subnets)]
+    return torch.stack(found)
+
+
+def fused_steps(supernet: Supernet, subnets: list[Subnet], dtype: torch.dtype) -> Tensor:
+    """The same, compiled and captured."""
     loss = partial(CLASSIFY.subnet_loss, smoothing=0.0)
-    fused = FusedStep(second, StepConfig(dtype=dtype), loss=loss, teacher=CLASSIFY.teacher_of)
-    rng, (images, labels) = np.random.default_rng(0), batch()
-    losses: list[float] = []
+    fused = FusedStep(supernet, StepConfig(dtype=dtype), loss=loss, teacher=CLASSIFY.teacher_of)
+    images, labels = batch()
+    found = torch.stack([fused.run([subnet], images, labels, PEAKS) for subnet in subnets])
+    assert fused.steps_done == len(subnets), "it was captured"
+    return found
+
+
+def off_by(what: str, found: Tensor, wanted: Tensor) -> Tensor:
+    """`(steps, 2)`: relative to what is wanted."""
+    off = ((found - wanted) / wanted).abs()
+    print(
+        f"{what}: loss, norm of the gradient off by at most {off.amax(0).tolist()}; the latter by step",
+        *off[:, 1].tolist(),
+    )
+    return off
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_captured_step_learns_as_the_plain_one(name: str) -> None:
+    """A unit of a ResNet that rounding switches on or off changes the gradient at once: a step in 30, by a percent."""
+    exact, second = supernets(name, 2)
+    subnets = drawn(exact)
     with torch.backends.cudnn.flags(allow_tf32=False):
-        for number in range(30):
-            subnet = sample(first.space, rng)
-            expected = plain.run(number, [SampledSubnet(subnet)], images, labels, 1.0)
-            found = fused.run([subnet], images, labels, PEAKS)
-            torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
-            losses.append(float(found[0]))
-    assert fused.steps_done == 30, "it was captured"
-    assert losses[-1] < losses[0] - 0.1, "it has learned"
+        wanted = plain_steps(exact, subnets, mixed=False)
+        found = fused_steps(second, subnets, torch.float32)
+    losses, norms = off_by("float32", found, wanted).T
+    assert losses.max() < 2e-3
+    assert norms.median() < 1e-4
+    assert norms.max() < 5e-2
+    assert wanted[-1, 0] < wanted[0, 0] - 0.1, "it has learned"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_in_bfloat16_it_is_off_by_no_more_than_the_plain_one(name: str) -> None:
+    """A ResNet's gradient has a jump wherever a unit is switched on or off: in the plain step its norm is off by 6 to
+    11 percent in bfloat16 (on a CPU), and by 9 where each pixel is off by 0.4."""
+    exact, mixed, second = supernets(name, 3)
+    subnets = drawn(exact)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        wanted = plain_steps(exact, subnets, mixed=False)
+        plain = off_by("plain", plain_steps(mixed, subnets, mixed=True), wanted)
+        fused = off_by("fused", fused_steps(second, subnets, torch.bfloat16), wanted)
+    assert (fused.square().mean(0).sqrt() < 5e-3 + 2 * plain.square().mean(0).sqrt()).all()
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -24,9 +24,10 @@ TOKENS = 64 * 197
 PEAKS = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
 
 
+@pytest.mark.parametrize(("dtype", "close"), [(torch.bfloat16, 5e-3), (torch.float32, 1e-4)])
 @pytest.mark.parametrize(("outs", "ins"), [(2304, 768), (768, 768), (3072, 768), (768, 3072)])
 @pytest.mark.parametrize("plan", [[1, 0, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0]])
-def test_gradients_in_bfloat16(outs: int, ins: int, plan: list[int]) -> None:
+def test_gradients(outs: int, ins: int, plan: list[int], dtype: torch.dtype, close: float) -> None:
     from glorasearch.fused import gradient_kernels
 
     generator = torch.Generator("cuda").manual_seed(0)
@@ -43,15 +44,15 @@ def test_gradients_in_bfloat16(outs: int, ins: int, plan: list[int]) -> None:
         scale.zero_()
     if not (plan[0] or plan[2]):
         shift.zero_()
-    base, x, dy = normal(outs, ins, scale=0.02), normal(TOKENS, ins).bfloat16(), normal(TOKENS, outs).bfloat16()
-    weight = merge(base[None], factors[None], shape)[0].bfloat16()
-    y = torch.nn.functional.linear(x, weight, bias.bfloat16())
+    base, x, dy = normal(outs, ins, scale=0.02), normal(TOKENS, ins).to(dtype), normal(TOKENS, outs).to(dtype)
+    weight = merge(base[None], factors[None], shape)[0].to(dtype)
+    y = torch.nn.functional.linear(x, weight, bias.to(dtype))
     row = torch.tensor(plan, dtype=torch.int32, device="cuda")
     wanted = raw_gradient(*(tensor.double() for tensor in (dy, x, y, base, factors)), row, shape)
     found = gradient_kernels.factor_gradient(dy, x, y, base, factors, row, shape)
     for part, got, expected in zip(PARTS, shape.split(found), shape.split(wanted), strict=True):
         error = (got - expected).norm() / expected.norm().clamp_min(1e-12)
-        assert error < 5e-3, f"{part}: {error}"
+        assert error < close, f"{part}: {error}"
 
 
 PARTS = "scale", "shift", "bias", "left", "right", "spectrum"
