@@ -55,6 +55,10 @@ PROGRAMS: dict[str, Program] = {
     "convs": Program("bench_cuda.py --parts convs", 300),
     "stacks": Program("bench_stacks.py", 150),
     "serving": Program("bench_serving.py --device cuda", 90),
+    "dinov2": Program("bench_larger.py --models dinov2", 300),
+    "eva02": Program("bench_larger.py --models eva02", 300),
+    "siglip": Program("bench_larger.py --models siglip", 300),
+    "convnext": Program("bench_larger.py --models convnext", 400),
     "race": Program("bench_cuda.py --parts race", 420),
     "float8": Program("bench_cuda.py --parts float8", 420),
 }

@@ -5,7 +5,8 @@
 
 A stack is `BACKBONE:MODELS:LARGEST`: a timm name (random weights), `quickstart` or `local-dir:PATH`; how many
 finalists, random subnets of `glora_medium` within its budget at three rates; and how many times the step of the first
-one alone theirs may take. 64 of scikit-learn's digits a step for each. Both are compiled and captured on a GPU, take
+one alone theirs may take. A second row has that one's step as a refit takes it, by the supernet's fused path. 64 of
+scikit-learn's digits a step for each. Both are compiled and captured on a GPU, take
 their steps in turns, and the losses of their first steps are compared: a stack whose first member learns something else
 than it does alone ends the program. Rows are written as they come; `--device cpu` tries it without a GPU.
 """
@@ -13,11 +14,12 @@ than it does alone ends the program. Rows are written as they come; `--device cp
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +31,12 @@ from torch import Tensor
 from glorasearch import SearchSpace
 from glorasearch.adapters import adaptable_layers
 from glorasearch.backbone import BackboneConfig, build_backbone
+from glorasearch.config import Compile
 from glorasearch.data import DataConfig, InputSpec, load_splits
 from glorasearch.space import sample_within_budget
 from glorasearch.stacked import Member, StackedTrainer
 from glorasearch.supernet import Supernet
-from glorasearch.training import TrainingConfig
+from glorasearch.training import Fixed, SupernetTrainer, TrainingConfig
 
 COMPARED, LARGEST = 3, 0.05
 """Steps whose losses are compared, and by how much those of the first member may differ, nats."""
@@ -67,6 +70,15 @@ class Finalists:
             self._backbone, self._members[:count], self._data, device=self.device, compile=mode, side_by_side=True
         )
 
+    def refit(self) -> SupernetTrainer:
+        """Of the first one, by the path of a supernet."""
+        supernet, member = Supernet(copy.deepcopy(self._backbone), self._space), self._members[0]
+        mode: Compile = "on" if self.device == "cuda" else "off"
+        strategy = Fixed(member.subnet)
+        trainer = SupernetTrainer(supernet, self._data, strategy, member.config, device=self.device, compile=mode)
+        supernet.train()
+        return trainer
+
     def flops(self, count: int) -> float | None:
         """Useful arithmetic of a step of the first few; None where nobody counts it."""
         try:
@@ -90,17 +102,53 @@ def steps(trainer: StackedTrainer, device: str, numbers: range) -> Tensor:
 def rows(stacks: list[tuple[str, int, float]], device: str, count: int) -> Iterator[Row]:
     """For each stack its step, and the first steps of both."""
     for name, models, target in stacks:
-        yield row(name, models, target, device, count)
-        torch._dynamo.reset()
-        gc.collect()
-        if device == "cuda":
-            torch.cuda.empty_cache()
+        bench = Finalists(name, models, device)
+        yield row(bench, name, models, target, count)
+        clean(device)
+        yield refit_row(bench, name, count)
+        clean(device)
 
 
-def row(name: str, models: int, target: float, device: str, count: int) -> Row:
+def clean(device: str) -> None:
+    """Leave nothing of what was measured."""
+    torch._dynamo.reset()
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+
+
+def refit_row(bench: Finalists, name: str, count: int) -> Row:
+    """The first one's step as a refit takes it, against its step as a stack of one."""
+    wait = torch.cuda.synchronize if bench.device == "cuda" else lambda: None
+    stack, alone = bench.trainer(1), bench.refit()
+    ways: dict[str, Callable[[range], object]] = {
+        "stack": lambda numbers: steps(stack, bench.device, numbers),
+        "refit": lambda numbers: [alone._train_step(number) for number in numbers],
+    }
+    each: dict[str, list[float]] = {way: [] for way in ways}
+    for way in ways.values():
+        way(range(COMPARED))
+    done = COMPARED
+    for _ in range(3):
+        for way, take in ways.items():
+            wait()
+            began = time.perf_counter()
+            take(range(done, done + count))
+            wait()
+            each[way].append((time.perf_counter() - began) / count * 1e3)
+        done += count
+    refit, one = statistics.median(each["refit"]), statistics.median(each["stack"])
+    what = f"step of the first finalist as a refit takes it, against a stack of one, {name}"
+    return Row(
+        what=what, measured=refit, reference=one, unit="ms", flops=bench.flops(1), reference_flops=bench.flops(1),
+        more={"models": 1, "backbone": name},
+    )  # fmt: skip
+
+
+def row(bench: Finalists, name: str, models: int, target: float, count: int) -> Row:
     """One of them."""
+    device = bench.device
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    bench = Finalists(name, models, device)
     started: dict[int, float] = {}
     first: dict[int, Tensor] = {}
     trainers: dict[int, StackedTrainer] = {}

@@ -44,9 +44,11 @@ class _Biased(nn.Module):
         return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
 
 
-def lora(backbone: nn.Module, layers: Sequence[str], *, frozen: torch.dtype, trained: torch.dtype) -> nn.Module:
+def lora(
+    backbone: nn.Module, layers: Sequence[str], *, frozen: torch.dtype, trained: torch.dtype, head: str = "head"
+) -> nn.Module:
     """PEFT's LoRA of rank 4 on some layers, and a trained head; the frozen weights in `frozen`."""
-    config = peft.LoraConfig(r=4, lora_alpha=4, target_modules=list(layers), modules_to_save=["head"])
+    config = peft.LoraConfig(r=4, lora_alpha=4, target_modules=list(layers), modules_to_save=[head])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: nn.Module = peft.get_peft_model(copy.deepcopy(backbone).to(frozen), config)

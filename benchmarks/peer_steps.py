@@ -11,14 +11,17 @@ import torch.nn.functional as F
 from cuda_floors import capture, warm_up
 from torch import Tensor, nn
 
+from glorasearch.fused.compiling import compile_blocks
+
 
 @dataclass(frozen=True)
 class Setting:
     """How a model is run."""
 
     mode: str
-    """`captured`: compiled whole, and the step with its optimiser one CUDA graph; `default`, `reduce-overhead` and
-    `max-autotune` are `torch.compile`'s; `static`: not compiled, but as it would have to be; or `eager`."""
+    """`captured`: compiled whole, and the step with its optimiser one CUDA graph; `blocks`: the same, compiled block by
+    block; `default`, `reduce-overhead` and `max-autotune` are `torch.compile`'s; `static`: not compiled, but as it
+    would have to be; or `eager`."""
     precision: str = "autocast"
     """`autocast`: what is trained is kept in float32, what is frozen in bfloat16; or all in `bfloat16` or `float32`."""
 
@@ -48,13 +51,15 @@ class PlainStep:
         self._adamw = torch.optim.AdamW(self._parameters, lr=1e-3, weight_decay=1e-4, fused=gpu, capturable=gpu)
         self._replay: Callable[[], object] | None = None
         self.loss = torch.zeros((), device=images.device)
-        if setting.mode not in ("eager", "static"):
+        if setting.mode == "blocks":
+            compile_blocks(self._model)
+        elif setting.mode not in ("eager", "static"):
             mode = None if setting.mode in ("captured", "default") else setting.mode
             self._model = torch.compile(model, dynamic=False, mode=mode)
         if gpu:
             torch.cuda.reset_peak_memory_stats()
         self.peak = 0
-        if setting.mode == "captured" and gpu:
+        if setting.mode in ("captured", "blocks") and gpu:
             warm_up(self._step)
             self._adamw.zero_grad(set_to_none=True)
             graph, self.peak = capture(self._step)
