@@ -38,7 +38,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,51 +46,23 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from suite_parts.arms import ARMS, units_of  # noqa: E402
+from suite_parts.arms import units_of  # noqa: E402
+from suite_parts.checks import check_units, claim  # noqa: E402
 from suite_parts.configs import check_configs  # noqa: E402
-from suite_parts.documents import write_documents  # noqa: E402
+from suite_parts.documents import replaced, write_documents  # noqa: E402
+from suite_parts.options import parse  # noqa: E402
 from suite_parts.places import device_of, places_of  # noqa: E402
 from suite_parts.serve import make, revision, today  # noqa: E402
 from suite_parts.settings import QUICK, Settings, backbone_digest  # noqa: E402
 from suite_parts.summary import summarise  # noqa: E402
 from suite_parts.tables import full  # noqa: E402
 from suite_parts.tasks import Tasks, chosen  # noqa: E402
-from suite_parts.units import Unit, UnitStore, write_atomically  # noqa: E402
+from suite_parts.units import UnitStore, read_packed, write_atomically  # noqa: E402
 from suite_parts.work import Outcome, perform  # noqa: E402
 
 from glorasearch import InputError, ProgressBars  # noqa: E402
 
 INTERRUPTED = 130
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--backbone", required=True, help="a timm directory, or a timm name")
-    parser.add_argument("--tasks", type=Path, help="FILE.npz with <task>_x (n, H, W, 3) uint8 and <task>_y (n,)")
-    parser.add_argument("--only", type=_names, help="names of tasks (default: all)")
-    parser.add_argument("--seeds", type=_numbers, help="(default: 0,1,2)")
-    parser.add_argument("--arms", type=_names, help=f"of {', '.join(ARMS)} (default: all)")
-    parser.add_argument("--budget", default="lora16", help="parameters, or lora<rank>: those of LoRA everywhere")
-    parser.add_argument("--set", action="append", default=[], dest="overrides", help="override of scripts/suite.toml")
-    parser.add_argument("--out", type=Path, default=Path("suite-runs"), help="finished and unfinished units")
-    parser.add_argument("--units", type=Path, help="units that are done already: docs/suite-units.json")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--jobs", type=int, help="units at a time (default: one a GPU, or one)")
-    parser.add_argument("--minutes", type=float, help="stop after so long; the next call goes on")
-    parser.add_argument("--quick", action="store_true", help="a few steps; one task, seed and arm of each kind")
-    parser.add_argument(
-        "--write-docs", type=Path, nargs="?", const=ROOT, metavar="ROOT", help="docs/suite.*, README.md"
-    )
-    options = parser.parse_args(arguments)
-    if options.seeds is None:
-        options.seeds = [0] if options.quick else [0, 1, 2]
-    if options.arms is None:
-        options.arms = quick_arms() if options.quick else list(ARMS)
-    unknown = [name for name in options.arms if name not in ARMS]
-    if unknown:
-        parser.error(f"--arms: no {', '.join(unknown)}; there are {', '.join(ARMS)}")
-    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,30 +77,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = _settings(options, tasks, names)
         store = UnitStore(out / "units", settings.keys)
         check_configs(settings, options.arms)
-        if options.units is not None:
-            store.take_over(options.units)
+        given = [] if options.units is None else read_packed(options.units)
         units = units_of(names, options.seeds, options.arms)
-        left = [unit for unit in units if store.read(unit) is None]
         places = places_of(settings.device, options.jobs)
+        if any(store.read(unit) is None for unit in units):
+            check_units(settings, tasks, options.arms, out)
+        claim(out, settings)
+        taken = store.take_over(given)
+        left = [unit for unit in units if store.read(unit) is None]
+        covered = units_of(names, options.seeds, options.arms, every=True)
+        loss = options.write_docs and replaced(options.write_docs, dict(store.done(covered)), settings.keys)
     except (ValueError, OSError, InputError) as error:
-        print(f"suite.py: {error}", file=sys.stderr)
+        print(f"suite.py: {_text(error)}", file=sys.stderr)
         return 2
+    bars = ProgressBars()
+    if options.units is not None:
+        bars.say(f"{options.units}: {taken} of its {len(given)} units are of these tasks and settings")
+    if loss:
+        bars.say(loss)
     deadline = None if options.minutes is None else began + 60 * options.minutes
     outcome, interrupted = Outcome([], {}, left), False
-    bars = ProgressBars()
     try:
         with bars.task("suite", len(units)) as advance:
 
-            def show(done: int, running: Sequence[Unit]) -> None:
-                advance(len(units) - len(left) + done, ", ".join(unit.name for unit in running))
+            def show(through: int, running: Sequence[str]) -> None:
+                later = _later(time.monotonic() - began, through, len(left))
+                advance(len(units) - len(left) + through, ", ".join([*running, *later]))
 
             work = partial(make, settings, out, tasks_file)
             outcome = perform(left, places, work, deadline=deadline, on_change=show)
     except KeyboardInterrupt:
         interrupted = True
-    for unit, reason in outcome.failed.items():
-        print(f"{unit.name} failed:\n{reason}", file=sys.stderr)
-    found = dict(store.done(units_of(names, options.seeds, options.arms, every=True)))
+    for unit, why in outcome.failed.items():
+        bars.say(f"{unit.name} failed: {why}")
+    found = dict(store.done(covered))
     facts = {
         "command": _command(sys.argv[1:] if arguments is None else arguments),
         "tasks": names,
@@ -137,26 +119,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "quick": options.quick,
         "finished": sum(unit in found for unit in units),
         "units": len(units),
+        "finished_besides": sum(unit not in units for unit in found),
         "date": today(),
         "revision": ", ".join(sorted({unit["revision"] for unit in found.values()})) or revision(),
     }
     summary: dict[str, Any] = facts | summarise(found)
     write_atomically(out / "suite.json", json.dumps(summary, indent=1) + "\n")
     print(full(summary))
-    print(f"{facts['finished']} of {len(units)} units are done; {out / 'suite.json'}", file=sys.stderr)
+    for line in _ending(facts, out, interrupted, outcome):
+        bars.say(line)
     if options.write_docs is not None:
-        write_documents(summary, found, options.write_docs)
+        if found:
+            write_documents(summary, found, options.write_docs)
+        bars.say(f"{options.write_docs}: {'written' if found else 'left as it is: no unit is done'}")
     return INTERRUPTED if interrupted else 1 if outcome.failed else 0
 
 
-def quick_arms() -> list[str]:
-    """The first arm of each kind."""
-    return list({arm.kind: arm.name for arm in reversed(ARMS.values())}.values())
+def _later(seconds: float, through: int, units: int) -> list[str]:
+    """How long the rest takes, if units go on as those of this call did."""
+    if not 0 < through < units:
+        return []
+    minutes = seconds / through * (units - through) / 60
+    return [f"about {minutes:.0f} min left" if minutes < 120 else f"about {minutes / 60:.0f} h left"]
+
+
+def _ending(facts: Mapping[str, Any], out: Path, interrupted: bool, outcome: Outcome) -> list[str]:
+    """What is said at last."""
+    besides = facts["finished_besides"]
+    more = f", and {besides} of other seeds that such an arm need not have" if besides else ""
+    lines = [f"{facts['finished']} of {facts['units']} units are done{more}; {out / 'suite.json'}"]
+    if facts["finished"] < facts["units"]:
+        if outcome.elsewhere:
+            lines.append(f"another process with this --out does {', '.join(one.name for one in outcome.elsewhere)}")
+        why = "interrupted: " if interrupted else "failed ones are tried again: " if outcome.failed else ""
+        lines.append(f"{why}the same line again, with the same --out, goes on with the rest")
+    return lines
+
+
+def _text(error: Exception) -> str:
+    """Of an error; of one of the system without its number, which a reader does not need."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _settings(options: argparse.Namespace, tasks: Tasks, names: Sequence[str]) -> Settings:
-    path = Path(options.backbone)
-    backbone = f"local-dir:{path.resolve()}" if path.is_dir() else options.backbone
+    path = Path(options.backbone.removeprefix("local-dir:"))
+    if path.is_dir():
+        backbone = f"local-dir:{path.resolve()}"
+    elif path.exists() or ("/" in options.backbone and ":" not in options.backbone):
+        raise ValueError(f"--backbone {options.backbone}: no such folder; expected a timm directory, or a timm name")
+    else:
+        backbone = options.backbone
     quick: dict[str, Any] = dict(QUICK) if options.quick else {}
     overrides = (*quick.pop("overrides", ()), *options.overrides)
     return Settings(
@@ -175,13 +189,8 @@ def _command(arguments: Sequence[str]) -> str:
     return " ".join(["python", "scripts/suite.py", *(Path(one).name if "/" in one else one for one in arguments)])
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(name) for name in _names(text)]
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

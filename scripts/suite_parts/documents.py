@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from suite_parts.plot import plot
 from suite_parts.tables import full, short
-from suite_parts.units import Content, Unit, packed, write_atomically
+from suite_parts.units import Content, Unit, packed, read_packed, write_atomically
 
 BEGIN, END = "<!-- suite: written by scripts/suite.py -->", "<!-- end of suite -->"
+
+
+def replaced(root: Path, done: Collection[Unit], keys: Mapping[str, str]) -> str | None:
+    """What writing takes away, to be said before: published units that these results do not have.
+
+    Args:
+        root: of the checkout.
+        done: units that will be written.
+        keys: of their tasks.
+
+    Raises:
+        ValueError: if what is published is no file of units.
+    """
+    path = root / "docs" / "suite-units.json"
+    old = read_packed(path) if path.exists() else []
+    units = [Unit(one["task"], one["seed"], one["arm"]) for one in old if one["key"] == keys.get(one["task"])]
+    lost = len(old) - sum(unit in done for unit in units)
+    if not lost:
+        return None
+    return (
+        f"--write-docs replaces {path} and the pages beside it: {lost} of its {len(old)} units are not among these "
+        "results so far (other tasks, settings, seeds or arms; --units takes over those of the same settings)"
+    )
 
 
 def write_documents(summary: Mapping[str, Any], found: Mapping[Unit, Content], root: Path) -> None:

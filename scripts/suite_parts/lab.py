@@ -21,6 +21,7 @@ from glorasearch import DataConfig, SearchSpace, Splits
 from glorasearch.adapters import adaptable_layers
 from glorasearch.backbone import BackboneConfig, build_backbone, build_skeleton
 from glorasearch.data import InputSpec, SearchSplit, TestSplit, TrainSplit, load_splits
+from glorasearch.runs.progress import Advance
 from glorasearch.runs.session import versions
 from glorasearch.space import BoundSpace
 from glorasearch.stacked import Member, StackedTrainer, stack_size
@@ -28,6 +29,7 @@ from suite_parts.settings import Settings
 from suite_parts.spent import spending
 from suite_parts.tasks import Tasks
 from suite_parts.units import Unit
+from suite_parts.work import Say
 
 Logits = npt.NDArray[np.float32]
 TEST_BATCH = 256
@@ -76,7 +78,29 @@ class Lab:
         self.device = settings.device
         self.backbone_config = BackboneConfig(name=settings.backbone)
         self._splits: tuple[tuple[str, int, bool], Splits] | None = None
+        self._say: Say = lambda text: None
         torch.set_num_threads(threads)
+
+    @contextmanager
+    def telling(self, say: Say) -> Iterator[None]:
+        """Say meanwhile how far what is under way is."""
+        before, self._say = self._say, say
+        try:
+            yield
+        finally:
+            self._say = before
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        """Progress of a run, as `glorasearch.runs.progress` has it."""
+
+        def advance(done: int, note: str = "") -> None:
+            self._say(f"{title} {done:,}/{total:,}")
+
+        yield advance
+
+    def say(self, text: str) -> None:
+        """Lines of a run are not shown."""
 
     def data_config(self, unit: Unit) -> DataConfig:
         """The images of a unit, as a run file names them."""
@@ -114,13 +138,15 @@ class Lab:
         """Train members side by side, as many as fit, and score them; nothing finished is done again."""
         drop_path = max(member.config.drop_path for member in members)
         backbone = self.backbone(unit, drop_path).to(self.device)
-        size = stack_size(backbone, members, self.device)
-        found = []
+        size, steps = stack_size(backbone, members, self.device), max(member.config.steps for member in members)
+        found: list[dict[str, Any]] = []
         for first in range(0, len(members), size):
             place = self.folders.partial(unit) / f"{part}-{first}"
             if not place.with_suffix(".npz").exists():
                 stack = members[first : first + size]
-                _write(place.with_suffix(".npz"), self._stack(unit, place, backbone, stack, split, search, test))
+                with self.task(f"{part}, {len(found) * size + len(stack)} of {len(members)} models, step", steps) as on:
+                    result = self._stack(unit, place, backbone, stack, split, search, test, on)
+                _write(place.with_suffix(".npz"), result)
                 place.with_suffix(".checkpoint").unlink(missing_ok=True)
             with np.load(place.with_suffix(".npz")) as content:
                 found.append(dict(content))
@@ -140,12 +166,18 @@ class Lab:
         split: TrainSplit,
         search: bool,
         test: bool,
+        advance: Advance,
     ) -> dict[str, Any]:
         place.parent.mkdir(parents=True, exist_ok=True)
         with spending(place.with_suffix(".spent.json"), lambda: {"seconds": time.perf_counter()}) as spent:
             earlier, began, splits = spent()["seconds"], time.perf_counter(), self.splits(unit)
             trainer = StackedTrainer(
-                backbone, members, split, device=self.device, checkpoint=place.with_suffix(".checkpoint")
+                backbone,
+                members,
+                split,
+                device=self.device,
+                checkpoint=place.with_suffix(".checkpoint"),
+                on_step=lambda step: advance(step, ""),
             )
             trained_from = time.perf_counter()
             result = trainer.run()

@@ -42,7 +42,7 @@ def run_of(lab: Lab, unit: Unit, *overrides: str) -> Run:
         threads=lab.threads,
         more=overrides,
     )
-    return Run(config, lab.folders.workspace(unit))
+    return Run(config, lab.folders.workspace(unit), progress=lab)
 
 
 def product(lab: Lab, unit: Unit) -> Content:

@@ -11,7 +11,7 @@ from suite_parts.arms import ARMS, Kind
 from suite_parts.settings import Settings
 from suite_parts.tasks import Tasks
 from suite_parts.units import Content, Unit, UnitStore
-from suite_parts.work import Perform, Place
+from suite_parts.work import Perform, Place, Say, UnderWayError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,14 +38,19 @@ def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Per
         "alone": alone,
     }
 
-    def do(unit: Unit) -> None:
-        try:
-            with lab.timed(unit) as facts:
-                found = kinds[ARMS[unit.arm].kind](lab, unit)
-        finally:
-            lab.free()
-        store.write(unit, facts | found | {"sharing": place.sharing, "date": today(), "revision": revision()})
-        lab.forget(unit)
+    def do(unit: Unit, say: Say) -> None:
+        with store.held(unit) as free:
+            if not free:
+                raise UnderWayError
+            if store.read(unit) is not None:
+                return  # another process has done it meanwhile
+            try:
+                with lab.timed(unit) as facts, lab.telling(say):
+                    found = kinds[ARMS[unit.arm].kind](lab, unit)
+            finally:
+                lab.free()
+            store.write(unit, facts | found | {"sharing": place.sharing, "date": today(), "revision": revision()})
+            lab.forget(unit)
 
     return do
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +17,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from glorasearch.errors import did_you_mean
 from suite_parts import scenes
 from suite_parts.scenes import EDGE, Task
 
 IMAGES = 3_200
 """Of a task that is drawn."""
+NAME = re.compile(r"[^\W_][\w .+-]*")
+"""Of a task: files and options are named by it."""
 FIRST_SEED = 1_000
 """Added to a seed of the suite for the permutation of its images."""
+CLASSES = "expected the number of the class of each image, two classes or more, most of them with several images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,21 +79,47 @@ class Tasks:
                 f"{self._file}: expected <task>_x (n, H, W, 3) uint8 and <task>_y (n,) for every task; "
                 + (f"missing: {', '.join(lacking)}" if lacking else "there is none")
             )
+        odd = [name for name in self.names if not NAME.fullmatch(name)]
+        if odd:
+            raise ValueError(
+                f"{self._file}: {odd[0]!r} is no name of a task; expected a letter or digit, and then letters, digits, "
+                "spaces or any of _ . + -"
+            )
 
     def read(self, name: str) -> Task:
-        """Images and labels of a task.
+        """Images and labels of a task; its classes are the different labels, numbered in their order.
 
         Raises:
             ValueError: if its arrays are of another kind.
         """
         with _opened(self._file) as arrays:
             images, labels = arrays[f"{name}_x"], arrays[f"{name}_y"]
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or labels.size != len(images):
+        colours = images.shape[3:] in ((), (1,), (3,))
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or not colours or labels.size != len(images):
             raise ValueError(
                 f"{self._file}: {name}_x is {images.dtype} {images.shape} and {name}_y {labels.dtype} {labels.shape}; "
-                "expected uint8 (n, H, W, 3) and integers (n,)"
+                "expected uint8 (n, H, W, 3), or (n, H, W) if they are grey, of 0 to 255, and integers (n,)"
             )
-        return images, labels.astype(np.int64).reshape(-1)
+        kind = labels.dtype.kind
+        if kind not in "iubf" or (kind == "f" and (labels != np.floor(labels)).any()):
+            raise ValueError(f"{self._file}: {name}_y is {labels.dtype}, not all of them whole numbers; " + CLASSES)
+        classes, numbers = np.unique(labels, return_inverse=True)
+        if len(classes) < 2 or 2 * len(classes) > len(images):
+            raise ValueError(f"{self._file}: {name}_y has {len(classes)} classes in {len(images)} images; " + CLASSES)
+        return images, numbers.astype(np.int64).reshape(-1)
+
+    def check_size(self, name: str, sizes: Sizes) -> None:
+        """See that a task has enough images.
+
+        Raises:
+            ValueError: if it has not.
+        """
+        count, needed = len(self.read(name)[0]), sizes.train + sizes.search + 1
+        if count < needed:
+            raise ValueError(
+                f"task {name!r} has {count} images; the suite needs at least {needed}: {sizes.train} to train on, "
+                f"{sizes.search} to search by, and the rest to test on; leave it out by --only"
+            )
 
     def digest(self, name: str) -> str:
         """SHA-256 of images and labels."""
@@ -107,10 +139,8 @@ class Tasks:
         """
         path = folder / f"{name}-{seed}.npz"
         if not path.exists():
+            self.check_size(name, sizes)
             images, labels = self.read(name)
-            needed = sizes.train + sizes.search + 1
-            if len(images) < needed:
-                raise ValueError(f"task {name!r} has {len(images)} images; the suite needs at least {needed}")
             order = np.random.RandomState(FIRST_SEED + seed).permutation(len(images))
             train, search, test = np.split(order, [sizes.train, sizes.train + sizes.search])
             folder.mkdir(parents=True, exist_ok=True)
@@ -132,8 +162,9 @@ def _opened(path: Path) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
             raise ValueError("it is a single array")
         with arrays:  # type: ignore[attr-defined]
             yield arrays
-    except (ValueError, zipfile.BadZipFile) as error:
-        reason = "it is another kind of file, or holds Python objects" if "pickle" in str(error) else str(error)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = "it is another kind of file, or holds Python objects" if "pickle" in reason else reason
         raise ValueError(f"{path} cannot be read as a NumPy archive: {reason}") from error
 
 
@@ -166,7 +197,8 @@ def chosen(tasks: Tasks, wanted: Sequence[str] | None) -> list[str]:
     Raises:
         ValueError: if there is no such task.
     """
-    unknown = [name for name in wanted or () if name not in tasks.names]
-    if unknown:
-        raise ValueError(f"no task {', '.join(map(repr, unknown))}; there are {', '.join(tasks.names)}")
+    for name in wanted or ():
+        if name not in tasks.names:
+            near = did_you_mean(name, tasks.names)
+            raise ValueError(f"--only: no task {name!r}{near}; there are {', '.join(tasks.names)}")
     return list(wanted) if wanted else tasks.names

@@ -10,19 +10,42 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from glorasearch.errors import InputError
 from suite_parts.units import Unit
 
 STOP_SECONDS = 30.0
 """Between asking a worker to stop and killing it."""
 LOOK_SECONDS = 1.0
 
-Perform = Callable[[Unit], None]
+Say = Callable[[str], None]
+"""Says how far a unit is."""
+Perform = Callable[[Unit, Say], None]
 """Does a unit and keeps what it found."""
+
+
+class UnderWayError(Exception):
+    """Another process is doing this unit."""
+
+
+@dataclass(frozen=True)
+class _Note:
+    """What a worker sends while it works."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class _End:
+    """What a worker sends when it is through with a unit."""
+
+    error: str | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,14 +67,19 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.place = place
         self.unit: Unit | None = None
+        self.note = ""
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(place, make, theirs))
         self.process.start()
         theirs.close()
 
     def give(self, unit: Unit) -> None:
-        self.unit = unit
+        self.unit, self.note = unit, ""
         self.connection.send(unit)
+
+    def __str__(self) -> str:
+        """What it is doing."""
+        return f"{self.unit.name if self.unit else 'idle'}{self.note and f' ({self.note})'}"
 
 
 @dataclass
@@ -61,6 +89,13 @@ class Outcome:
     finished: list[Unit]
     failed: dict[Unit, str]
     left: list[Unit]
+    elsewhere: list[Unit] = field(default_factory=list)
+    """Another process is doing them."""
+
+    @property
+    def through(self) -> int:
+        """Units that nothing more is done about."""
+        return len(self.finished) + len(self.failed) + len(self.elsewhere)
 
 
 def perform(
@@ -69,7 +104,7 @@ def perform(
     make: Callable[[Place], Perform],
     *,
     deadline: float | None,
-    on_change: Callable[[int, Sequence[Unit]], None],
+    on_change: Callable[[int, Sequence[str]], None],
 ) -> Outcome:
     """Do units, each in one of the places, and return how far they came.
 
@@ -78,7 +113,7 @@ def perform(
         places: one process each.
         make: called in each process; what it returns does a unit.
         deadline: on `time.monotonic`, when the running units are interrupted; they continue in the next call.
-        on_change: called with the number of units that are done, and those that are under way.
+        on_change: called with the number of units that it is through with, and what is under way, in words.
     """
     waiting, outcome = deque(units), Outcome([], {}, [])
     workers = [_Worker(place, make) for place in places[: len(waiting)]]
@@ -86,7 +121,7 @@ def perform(
         for worker in workers:
             worker.give(waiting.popleft())
         while any(worker.unit for worker in workers):
-            on_change(len(outcome.finished) + len(outcome.failed), [w.unit for w in workers if w.unit])
+            on_change(outcome.through, [str(w) for w in workers if w.unit])
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 break
@@ -100,7 +135,7 @@ def perform(
         interrupted = [worker.unit for worker in workers if worker.unit]
         _stop(workers)
     outcome.left = [*interrupted, *waiting]
-    on_change(len(outcome.finished) + len(outcome.failed), [])
+    on_change(outcome.through, [])
     return outcome
 
 
@@ -109,16 +144,21 @@ def _receive(worker: _Worker, make: Callable[[Place], Perform], outcome: Outcome
     unit, worker_now = worker.unit, worker
     assert unit is not None
     try:
-        error: str | None = worker.connection.recv()
+        said: _Note | _End = worker.connection.recv()
     except EOFError:
         worker.process.join()
-        error = f"its process ended with code {worker.process.exitcode}"
+        said = _End(f"its process ended with code {worker.process.exitcode}")
         worker_now = _Worker(worker.place, make)
+    if isinstance(said, _Note):
+        worker.note = said.text
+        return worker
     worker.unit = None
-    if error is None:
+    if said.elsewhere:
+        outcome.elsewhere.append(unit)
+    elif said.error is None:
         outcome.finished.append(unit)
     else:
-        outcome.failed[unit] = error
+        outcome.failed[unit] = said.error
     return worker_now
 
 
@@ -142,23 +182,42 @@ def _serve(place: Place, make: Callable[[Place], Perform], connection: Connectio
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
     os.environ["OMP_NUM_THREADS"] = str(place.threads)
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the process that started this one, which asks it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         do = make(place)
         while True:
             unit = connection.recv()
-            connection.send(_attempt(do, unit))
+            connection.send(_attempt(do, unit, _teller(connection)))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass  # nothing more to do, or interrupted
 
 
-def _attempt(do: Perform, unit: Unit) -> str | None:
-    """Do a unit; returns what went wrong."""
+def _attempt(do: Perform, unit: Unit, say: Say) -> _End:
+    """Do a unit; returns how that ended."""
     try:
-        do(unit)
+        do(unit, say)
+    except UnderWayError:
+        return _End(elsewhere=True)
+    except InputError as error:
+        return _End(str(error))
     except Exception:
-        return traceback.format_exc()
-    return None
+        return _End(traceback.format_exc())
+    return _End()
+
+
+def _teller(connection: Connection[Any, Any]) -> Say:
+    """Sends what is said, at most once a second."""
+    last = 0.0
+
+    def say(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LOOK_SECONDS:
+            last = time.monotonic()
+            with suppress(OSError):  # nobody listens any more: this process is about to be told
+                connection.send(_Note(text))
+
+    return say
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -131,3 +131,4 @@ def test_it_stops_in_time_and_refuses_other_settings(place: Path) -> None:
     assert "was made with other settings, tasks or another backbone" in err
     _, err = call(place, *out, "--only", "nothing", code=2)
     assert "no task 'nothing'; there are stripes" in err
+    assert "Traceback" not in err

@@ -7,13 +7,23 @@ import time
 from pathlib import Path
 
 from suite_parts.units import Unit
-from suite_parts.work import Perform, Place
+from suite_parts.work import Perform, Place, Say, UnderWayError
+
+from glorasearch.errors import InputError
 
 
 def make(folder: Path, place: Place) -> Perform:
     """A function that writes a file for each unit, with the process that did it; or fails, dies or never ends."""
 
-    def do(unit: Unit) -> None:
+    def do(unit: Unit, say: Say) -> None:
+        if unit.arm == "elsewhere":
+            raise UnderWayError
+        if unit.arm == "tells":
+            say("half of it")
+            while not (folder / "heard").exists():
+                time.sleep(0.01)
+        if unit.arm == "unfit":
+            raise InputError(f"{unit.name}: expected something else")
         if unit.arm == "fails":
             raise ValueError(f"{unit.name} went wrong")
         if unit.arm == "dies":

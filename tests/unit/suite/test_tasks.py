@@ -48,6 +48,22 @@ def patches(seen: np.ndarray) -> int:
     return count
 
 
+GREY = np.zeros((4, 8, 8), np.uint8)
+
+
+def test_classes_are_the_different_labels(tmp_path: Path) -> None:
+    """Numbered in their order, wherever they begin, so that no class without an image is counted."""
+    labels = {"from1": [1, 2, 2, 1], "gaps": [10, 30, 30, 10], "below": [-1, 0, 0, -1], "real": [0.0, 1.0, 1.0, 0.0]}
+    arrays = {f"{name}_y": np.array(own) for name, own in labels.items()} | {f"{name}_x": GREY for name in labels}
+    np.savez(tmp_path / "mine.npz", **arrays)  # type: ignore[arg-type]
+    tasks = Tasks(tmp_path / "mine.npz", tmp_path)
+    for name in labels:
+        assert tasks.read(name)[1].tolist() == [0, 1, 1, 0]
+    assert chosen(tasks, ["gaps", "below"]) == ["gaps", "below"]
+    with pytest.raises(ValueError, match=r"--only: no task 'gabs' \(did you mean 'gaps'\?\); there are"):
+        chosen(tasks, ["gabs"])
+
+
 def test_a_split_is_a_permutation_by_the_seed(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (50, 8, 8, 3), dtype=np.uint8), np.arange(50) % 5
@@ -84,6 +100,14 @@ def test_a_file_without_labels_is_refused(tmp_path: Path) -> None:
             r"a_x is float64 \(4, 8, 8, 3\) .*; expected uint8",
         ),
         ({"a_x": np.zeros((4, 8, 8, 3), np.uint8), "a_y": np.zeros(3)}, r"and a_y float64 \(3,\)"),
+        ({"a_x": np.zeros((4, 3, 8, 8), np.uint8), "a_y": np.arange(4)}, r"a_x is uint8 \(4, 3, 8, 8\) .*; expected"),
+        ({"a_x": GREY, "a_y": np.array([0, 1, 0.5, 0])}, "a_y is float64, not all of them whole numbers; expected the"),
+        ({"a_x": GREY, "a_y": np.array([0, 1, np.nan, 0])}, "not all of them whole numbers"),
+        ({"a_x": GREY, "a_y": np.array(["a", "b", "a", "b"])}, "a_y is <U1, not all of them whole numbers"),
+        ({"a_x": GREY, "a_y": np.arange(4)}, "a_y has 4 classes in 4 images; .*most of them with several images"),
+        ({"a_x": GREY, "a_y": np.zeros(4)}, "a_y has 1 classes in 4 images; expected .* two classes or more"),
+        ({"a/b_x": GREY, "a/b_y": np.arange(4) % 2}, "'a/b' is no name of a task; expected a letter or digit"),
+        ({"_x": GREY, "_y": np.arange(4) % 2}, "'' is no name of a task"),
     ],
 )
 def test_a_file_that_is_none_says_what_it_is(tmp_path: Path, content, message) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +40,31 @@ def test_a_failure_or_death_ends_one_unit_only(tmp_path: Path) -> None:
     assert [unit.arm for unit in outcome.finished] == ["a", "b", "c"]
     assert "task-1-fails went wrong" in outcome.failed[work[1]]
     assert outcome.failed[work[3]] == "its process ended with code 7"
+
+
+def test_what_another_process_does_is_left_to_it(tmp_path: Path) -> None:
+    work = units("a", "elsewhere", "b")
+    outcome = do(work, CPU, tmp_path)
+    assert [unit.arm for unit in outcome.finished] == ["a", "b"]
+    assert (outcome.elsewhere, outcome.failed, outcome.through) == ([work[1]], {}, 3)
+
+
+def test_wrong_input_is_said_without_a_traceback(tmp_path: Path) -> None:
+    work = units("unfit")
+    assert do(work, CPU, tmp_path).failed == {work[0]: "task-0-unfit: expected something else"}
+
+
+def test_a_unit_says_how_far_it_is(tmp_path: Path) -> None:
+    shown: list[str] = []
+    work = units("tells")
+
+    def show(through: int, running: Sequence[str]) -> None:
+        shown.extend(running)
+        if "task-0-tells (half of it)" in running:
+            (tmp_path / "heard").touch()
+
+    perform(work, CPU, partial(make, tmp_path), deadline=None, on_change=show)
+    assert "task-0-tells (half of it)" in shown
 
 
 def test_the_deadline_interrupts_as_ctrl_c_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
