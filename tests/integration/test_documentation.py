@@ -259,7 +259,9 @@ def test_scripts_in_the_prose_exist_and_have_these_options() -> None:
     found = 0
     for page, content in TEXTS.items():
         for script, arguments in re.findall(r"(?<!`)`python ((?:scripts|benchmarks)/\w+\.py)([^`]*)`", content):
-            source = (ROOT / script).read_text("utf-8")
+            path = ROOT / script
+            files = [path, *path.with_name(f"{path.stem}_parts").glob("*.py")]
+            source = "".join(file.read_text("utf-8") for file in files)
             unknown = [option for option in re.findall(r"--[a-z-]+", arguments) if f'"{option}"' not in source]
             assert not unknown, f"{page}: {script}{arguments}"
             found += 1
