@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from glorasearch.data import InputSpec, TrainSplit
-from glorasearch.training.augment.colour import COLOUR_OPERATIONS, jitter
+from glorasearch.training.augment.colour import grouped, jitter
 from glorasearch.training.augment.config import Augmentation
 from glorasearch.training.augment.draws import Draws
 from glorasearch.training.augment.geometry import flip, maps, resample
-from glorasearch.training.augment.policy import OPERATIONS, Floats, Ints
-from glorasearch.training.augment.rectangles import Eraser, mix_images, mix_targets
+from glorasearch.training.augment.policy import Floats, Ints
+from glorasearch.training.augment.rectangles import Eraser, Floats32, Mixing, edges, mix_images, mix_targets
 
 CHUNK: Final = 256
 """Images that are augmented at once."""
@@ -52,21 +52,21 @@ class Augmenter:
         given, spec = self._augmentation, self._spec
         moves = given.policy is not None and given.policy.geometric
         flips = bool(given.hflip or given.vflip)
-        pixels = self._split.view(indices, device, "larger" if given.crops else "plain").to(torch.float32)
+        pixels = self._split.view(indices, device, "larger" if given.crops else "plain")
         mean, std = self._constants_on(pixels.device)
-        sent = _Sent(draws, maps(draws, spec.height, spec.width), pixels.device)
+        sent = _Sent(draws, maps(draws, spec.height, spec.width), spec, pixels.device)
         if given.crops or moves:
             pixels = resample(pixels, sent.theta, spec.height, spec.width, mean * 255 if moves else None)
-        elif flips:
-            pixels = flip(pixels, sent.flips)
+        else:
+            pixels = (flip(pixels, sent.flips) if flips else pixels).to(torch.float32)
         if any(given.jitter):
             pixels = jitter(pixels, sent.jitter, sent.order)
-        for name, chosen, arguments in sent.operations:
-            pixels[chosen] = COLOUR_OPERATIONS[name](pixels[chosen], arguments.view(-1, 1, 1, 1))
+        for operation, chosen, arguments in sent.operations:
+            pixels[chosen] = operation(pixels[chosen], arguments)
         images = torch.addcmul(-mean / std, pixels, 1 / (255 * std))  # one pass over the images, not three
         if len(sent.erased):
             at = sent.erased
-            images[at] = self._erase(images[at], sent.rectangles[at], sent.colour[at], sent.noise[at])
+            images[at] = self._erase(images[at], sent.across, sent.along, sent.colour, sent.noise)
         return images
 
     @torch.no_grad()
@@ -74,9 +74,9 @@ class Augmenter:
         self, images: Tensor, others: Tensor, targets: Tensor, targets_of_others: Tensor, draws: Draws
     ) -> tuple[Tensor, Tensor]:
         """Augmented images `(n, C, H, W)` mixed with others, and the targets `(n, K)` of the mixtures."""
-        share, pasted = _send([draws.share, draws.pasted], images.device)
-        mixed, own = mix_images(images, others, share, pasted)
-        return mixed, mix_targets(targets, targets_of_others, own, self._split.classes)
+        mixing = Mixing(draws.share, draws.pasted, *images.shape[-2:])
+        own, *arrays = _send([mixing.own, *mixing.arrays], [], images.device)
+        return mix_images(images, others, *arrays), mix_targets(targets, targets_of_others, own, self._split.classes)
 
     def _constants_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Mean and deviation, `(C, 1, 1)` each."""
@@ -88,31 +88,30 @@ class Augmenter:
 class _Sent:
     """Draws on a device, where they arrive in one copy."""
 
-    def __init__(self, draws: Draws, theta: Floats, device: torch.device) -> None:
-        groups = [
-            (name, np.flatnonzero(codes == OPERATIONS.index(name)), values)
-            for codes, values in zip(draws.operations.T, draws.arguments.T, strict=True)
-            for name in COLOUR_OPERATIONS
-        ]
-        groups = [(name, chosen, values[chosen]) for name, chosen, values in groups if len(chosen)]
+    def __init__(self, draws: Draws, theta: Floats, spec: InputSpec, device: torch.device) -> None:
+        layers = zip(draws.operations.T, draws.arguments.T, strict=True)
+        groups = [group for codes, values in layers for group in grouped(codes, values)]
         erased = np.flatnonzero(draws.erased.any(axis=1))
-        floats = [theta, draws.flips, draws.jitter, draws.erased, draws.colour, *(values for _, _, values in groups)]
-        whole = [draws.jitter_order, draws.noise, erased, *(chosen for _, chosen, _ in groups)]
-        found = _send([*floats, *whole], device)
-        self.theta, self.flips, self.jitter, self.rectangles, self.colour = found[:5]
-        order, noise, at, *chosen = (one.long() for one in found[len(floats) :])
-        self.order, self.noise, self.erased = order, noise, at
-        values = found[5 : len(floats)]
-        self.operations = list(zip((name for name, _, _ in groups), chosen, values, strict=True))
+        across, along = edges(draws.erased[erased], spec.height, spec.width)
+        floats: list[Floats | Floats32] = [theta, draws.flips, draws.jitter, across, along, draws.colour[erased]]
+        whole = [draws.jitter_order, draws.noise[erased], erased, *(chosen for _, chosen, _ in groups)]
+        found = _send([*floats, *(values for _, _, values in groups)], whole, device)
+        self.theta, self.flips, self.jitter, self.across, self.along, self.colour = found[: len(floats)]
+        values, rest = found[len(floats) : -len(whole)], found[-len(whole) :]
+        self.order, self.noise, self.erased, *chosen = rest
+        self.operations = list(zip((operation for operation, _, _ in groups), chosen, values, strict=True))
 
 
-def _send(arrays: Sequence[Floats | Ints], device: torch.device) -> list[Tensor]:
-    """Arrays as float32 on a device, in one copy that does not block; whole numbers up to 2²⁴ stay exact."""
-    flat = torch.from_numpy(np.concatenate([one.ravel() for one in arrays]).astype(np.float32))
+def _send(arrays: Sequence[Floats | Floats32], whole: Sequence[Ints], device: torch.device) -> list[Tensor]:
+    """Arrays as float32, and then whole numbers up to 2²⁴ as int64, on a device, in one copy that does not block."""
+    both = [*arrays, *whole]
+    flat = torch.from_numpy(np.concatenate([one.ravel() for one in both]).astype(np.float32))
     if device.type == "cuda":
         flat = flat.pin_memory().to(device, non_blocking=True)
-    parts = torch.split(flat, [one.size for one in arrays])
-    return [part.view(one.shape) for part, one in zip(parts, arrays, strict=True)]
+    numbers, integers = torch.split(flat, [sum(one.size for one in some) for some in (arrays, whole)])
+    parts = [*torch.split(numbers, [one.size for one in arrays])]
+    parts += torch.split(integers.long(), [one.size for one in whole]) if whole else []
+    return [part.view(one.shape) for part, one in zip(parts, both, strict=True)]
 
 
 def _constant(spec: InputSpec, name: str, device: torch.device) -> Tensor:

@@ -39,15 +39,17 @@ def maps(draws: Draws, height: int, width: int) -> Floats:
 
 
 def resample(images: Tensor, theta: Tensor, height: int, width: int, fill: Tensor | None) -> Tensor:
-    """`(n, C, height, width)` of float images `(n, C, H, W)` by maps `(n, 2, 3)`, bilinear.
+    """`(n, C, height, width)` float32 of images `(n, C, H, W)` by maps `(n, 2, 3)`, bilinear.
 
     Beyond an image there is its edge, or the colour `fill (C, 1, 1)`.
     """
     size = [len(images), images.shape[1], height, width]
     grid = F.affine_grid(theta, size, align_corners=False)
     if fill is None:
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return F.grid_sample(images - fill, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + fill
+        return F.grid_sample(
+            images.to(torch.float32), grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
+    return F.grid_sample(images - fill, grid, mode="bilinear", padding_mode="zeros", align_corners=False).add_(fill)
 
 
 def flip(images: Tensor, flips: Tensor) -> Tensor:
