@@ -104,6 +104,7 @@ def cautions(results: Results) -> tuple[str, ...]:
             found.append("refit.steps is 0, too: nothing was trained, and the exported model's head is random.")
     if results.race is not None:
         found += _of_race(results.race)
+    found += _of_steps(results)
     if tested is not None:
         splits = tested.splits
         counts = [split.class_images for split in (splits.train, splits.search, splits.test)]
@@ -143,6 +144,23 @@ def _of_race(race: RaceSummary) -> list[str]:
                 f"winner's accuracy there is {100 * low:.1f} to {100 * high:.1f} %."
             )
     return found
+
+
+def _of_steps(results: Results) -> list[str]:
+    """Baselines that were trained for fewer steps than the winner; nothing where patience decided how many."""
+    refit = results.refit
+    if refit is None or refit.kept_step is not None:
+        return []
+    fewer = {
+        name: one.steps for name, one in results.baselines.items() if one.kept_step is None and one.steps < refit.steps
+    }
+    if not fewer:
+        return []
+    each = ", ".join(f"{name} for {steps:,}" for name, steps in fewer.items())
+    return [
+        f"The winner was refitted for {refit.steps:,} steps, {each}: what they differ by may come from that; "
+        f"report.steps = {refit.steps} trains them as long."
+    ]
 
 
 def _classes(names: Sequence[str], words: Words) -> str:

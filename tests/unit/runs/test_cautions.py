@@ -93,6 +93,22 @@ def test_a_lead_that_the_images_leave_open_is_said(rival: float, said: bool) -> 
     )
 
 
+@pytest.mark.parametrize(
+    ("own", "baseline", "said"),
+    [({"steps": 6}, {"steps": 5}, True), ({"steps": 5}, {"steps": 5}, False), ({"steps": 4}, {"steps": 5}, False),
+     ({"steps": 6, "kept_step": 6}, {"steps": 5}, False), ({"steps": 6}, {"steps": 5, "kept_step": 4}, False)],
+)  # fmt: skip
+def test_a_baseline_that_was_trained_for_less_is_said(
+    own: dict[str, Any], baseline: dict[str, Any], said: bool
+) -> None:
+    method = result("baseline", space="lora", parameters=1, lr=1e-3, **baseline)
+    found = cautions(Results({"refit": result("refit", **own), "baseline:best_fixed": method}))
+    assert found == (
+        "The winner was refitted for 6 steps, best_fixed for 5: what they differ by may come from that; "
+        "report.steps = 6 trains them as long.",
+    ) * said  # fmt: skip
+
+
 def test_copies_in_several_folds_are_said() -> None:
     (said,) = cautions(Results({"race": result("race", copies_apart=4)}))
     assert said.startswith("4 images have an equal one in another fold of the race")
