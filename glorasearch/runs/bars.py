@@ -68,4 +68,4 @@ class ProgressBars:
         self._line(title, total, *state, time.monotonic() - began)
 
     def _line(self, title: str, total: int, done: int, note: str, seconds: float) -> None:
-        self._console.print(f"{title}: {done}/{total}, {seconds:.0f} s{', ' + note if note else ''}")
+        self._console.print(f"{title}: {done}/{total}, {seconds:.0f} s{', ' + note if note else ''}", soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from glorasearch.statistics import PairedImages, PairedRuns, holm
@@ -137,12 +137,17 @@ def _tau(taus: Mapping[Pair, Content]) -> dict[str, Any] | None:
     def mean(key: str, score: str | None = None) -> float:
         return statistics.fmean(unit[key] if score is None else unit[key][score] for unit in taus.values())
 
+    def per_task(value: Callable[[Content], float]) -> dict[str, float]:
+        """Means over the seeds of each task."""
+        tasks = dict.fromkeys(task for task, _ in taus)
+        return {name: statistics.fmean(value(unit) for (own, _), unit in taus.items() if own == name) for name in tasks}
+
     return {
         "mean": mean("tau", "tempered"),
-        "per_task": {task: unit["tau"]["tempered"] for (task, _), unit in taus.items()},
+        "per_task": per_task(lambda unit: unit["tau"]["tempered"]),
         "with_one_training": mean("tau_with_one_training", "tempered"),
         "ceiling": mean("tau_of_two_trainings"),
-        "ceiling_per_task": {task: unit["tau_of_two_trainings"] for (task, _), unit in taus.items()},
+        "ceiling_per_task": per_task(lambda unit: unit["tau_of_two_trainings"]),
         "cross_entropy": mean("tau", "cross_entropy"),
         "accuracy": mean("tau", "accuracy"),
     }
@@ -211,6 +216,7 @@ def _arm(name: str, units: Mapping[Pair, Content]) -> dict[str, Any]:
         "per_task": {
             task: mean(unit["test_accuracy"] for (own, _), unit in units.items() if own == task) for task in tasks
         },
+        "seeds_per_task": {task: [seed for own, seed in units if own == task] for task in tasks},
         "parameters": mean(unit["parameters"] for unit in units.values()),
         "steps": mean(unit["steps"] for unit in units.values()),
         "model_steps": mean(unit["model_steps"] for unit in units.values()),

@@ -12,6 +12,11 @@ TARGETS = (
     ("lora4_budget", "winner at LoRA r=4's size minus LoRA r=4 at its best rate, points", "at least 0"),
 )
 
+PARTIAL = (
+    "(1 of 3): of so many of the seeds that other arms have on that task. It does not compare with what is above and "
+    "below it; differences over the pairs that two arms share are in the other tables."
+)
+
 
 def full(summary: Summary) -> str:
     """All tables."""
@@ -54,7 +59,7 @@ def short(summary: Summary) -> str:
     return table + (
         f"\n\nThe exported winner minus the yardstick (every fixed method at three rates, the best by search split): "
         f"**{found['mean_points']:+.2f} points** (95 % interval {_interval(found) or 'unknown'}; one-sided Wilcoxon "
-        f"p = {_p(found['wilcoxon_p'])}; {found['pairs']} pairs), at {_number(summary['cost_ratio'])} of its cost"
+        f"p = {_p(found['wilcoxon_p'])}; {_pairs(found)}), at {_number(summary['cost_ratio'])} of its cost"
         + ("" if summary["cost"] is None else f" ({_pairs(summary['cost'])})")
         + "."
     )
@@ -66,7 +71,7 @@ def targets(summary: Summary) -> str:
     for key, title, target in TARGETS:
         found = summary[key]
         if found is not None:
-            text = f"{found['mean_points']:+.2f}, p = {_p(found['wilcoxon_p'])}, {found['pairs']} pairs"
+            text = f"{found['mean_points']:+.2f}, p = {_p(found['wilcoxon_p'])}, {_pairs(found)}"
             rows.append((title, target, text))
     worst = summary["winner_minus_yardstick"]
     if worst is not None:
@@ -103,10 +108,16 @@ def accuracies(summary: Summary, only: Iterable[str] | None = None) -> str:
     arms = summary["arms"]
     names = [name for name in (only or arms) if name in arms]
     tasks = summary["tasks"]
-    rows = []
+    most = {task: max((len(arms[name]["seeds_per_task"].get(task, ())) for name in names), default=0) for task in tasks}
+    rows, partial = [], False
     for name in names:
         arm = arms[name]
-        cells = [f"{100 * arm['per_task'][task]:.2f}" if task in arm["per_task"] else "" for task in tasks]
+        cells = []
+        for task in tasks:
+            seeds = len(arm["seeds_per_task"].get(task, ()))
+            of = f" ({seeds} of {most[task]})" if 0 < seeds < most[task] else ""
+            cells.append(f"{100 * arm['per_task'][task]:.2f}{of}" if seeds else "")
+            partial = partial or bool(of)
         rank = summary["ranks"].get(name)
         rows.append(
             (
@@ -118,7 +129,8 @@ def accuracies(summary: Summary, only: Iterable[str] | None = None) -> str:
                 str(arm["pairs"]),
             )
         )
-    return _table(("arm", *tasks, "mean", "rank", "parameters", "pairs"), rows)
+    table = _table(("arm", *tasks, "mean", "rank", "parameters", "pairs"), rows)
+    return f"{table}\n\n{PARTIAL}" if partial else table
 
 
 def _whole(summary: Summary, name: str) -> bool:
@@ -160,7 +172,13 @@ def costs(summary: Summary) -> str:
     """Means over tasks and seeds."""
     keys = ("training_seconds", "other_seconds", "compile_seconds", "wall_seconds")
     rows = [
-        (arm["title"], *(f"{arm[key]:.1f}" for key in keys), f"{arm['steps']:,.0f}", f"{arm['model_steps']:,.0f}")
+        (
+            arm["title"],
+            *(f"{arm[key]:.1f}" for key in keys),
+            f"{arm['steps']:,.0f}",
+            f"{arm['model_steps']:,.0f}",
+            str(arm["pairs"]),
+        )
         for arm in summary["arms"].values()
     ]
     header = (
@@ -171,6 +189,7 @@ def costs(summary: Summary) -> str:
         "whole unit, s",
         "steps",
         "model-steps",
+        "pairs",
     )
     return _table(header, rows)
 

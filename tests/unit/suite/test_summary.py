@@ -103,6 +103,16 @@ def test_cost_ranks_and_tau(summary: dict[str, Any]) -> None:
     assert "| 50 | 0.00 |  |  |" in full(summary)
 
 
+def test_tau_of_a_task_is_the_mean_of_its_seeds() -> None:
+    def tau(tempered: float, ceiling: float) -> dict[str, Any]:
+        own = {"tempered": tempered, "cross_entropy": 0.0, "accuracy": 0.0}
+        return unit(0) | {"tau": own, "tau_with_one_training": {"tempered": 0.0}, "tau_of_two_trainings": ceiling}
+
+    found = summarise({Unit("a", 0, "tau"): tau(0.5, 0.75), Unit("a", 1, "tau"): tau(0.25, 0.25)})["tau"]
+    assert (found["mean"], found["per_task"]) == (0.375, {"a": 0.375})
+    assert (found["ceiling"], found["ceiling_per_task"]) == (0.5, {"a": 0.5})
+
+
 def test_recipes_are_compared_with_none(summary: dict[str, Any]) -> None:
     found = summary["augmentation"]["minus_none"]
     assert list(found) == ["light", "ema"]
@@ -176,4 +186,7 @@ def test_what_the_yardstick_costs_one_by_one_is_said_beside_the_cost(summary: di
 def test_no_mean_over_other_pairs_stands_beside_the_arms(summary: dict[str, Any]) -> None:
     """The arm with the small budget has one pair of the four."""
     row = next(line for line in full(summary).splitlines() if ARMS["lora4_budget"].title in line)
-    assert row.split("|")[2:5] == [" 65.00 ", "  ", "  "]
+    assert row.split("|")[2:5] == [" 65.00 (1 of 2) ", "  ", "  "]
+    assert "(1 of 3): of so many of the seeds" in full(summary)
+    assert "(1 of" not in short(summary), "whole arms alone"
+    assert summary["arms"]["lora4_budget"]["seeds_per_task"] == {"a": [0]}
