@@ -67,7 +67,8 @@ _EXPECTED = {
     "less_than_equal": "at most {le:,.12g}",
     "string_too_long": "a string of at most {max_length} characters",
     "less_than": "less than {lt}",
-    "too_short": "a list with at least one entry",
+    "too_short": "a list that has {min_length} or more entries",
+    "too_long": "a list that has at most {max_length} entries",
 }
 """Pydantic's error types in TOML terms; names in braces are filled in from the error's context."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 import click
@@ -36,7 +37,7 @@ def command(path: Path, backbone: str, data: str, space: str, force: bool) -> No
         path.write_text(text, "utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}; give another path") from error
-    say(f"wrote {path}; edit it, then: glorasearch run {path}")
+    say(f"wrote {path}; edit it, then: glorasearch run {quote(str(path))}")
 
 
 def _check(text: str, path: Path) -> None:

@@ -65,13 +65,15 @@ def command(
     if as_csv and as_json:
         raise InputError("--csv and --json: give one of them")
     folder = find_export(Workspace.open(workspace, database, create=False), model)
+    from glorasearch.runs.bars import ProgressBars
+    from glorasearch.runs.progress import Silent
+
+    progress = Silent() if quiet else ProgressBars()
+    progress.say(f"exported model in {folder}: loading torch and timm")
     ignored: Counter[str] = Counter()
     files = _files(paths, ignored)
-
     from glorasearch.export.predictions import temperature_of
-    from glorasearch.runs.bars import ProgressBars
     from glorasearch.runs.predictions import predict_images
-    from glorasearch.runs.progress import Silent
 
     used = temperature_of(folder) if temperature is None else temperature
     predictions = predict_images(
@@ -81,7 +83,7 @@ def command(
         batch_size=batch_size,
         device=device,
         temperature=used,
-        progress=Silent() if quiet else ProgressBars(),
+        progress=progress,
     )
     if as_json:
         echo_json({"export": str(folder), "temperature": used, "predictions": [one.to_json() for one in predictions]})

@@ -24,6 +24,7 @@ from glorasearch.space import (
     simulate_sizes,
 )
 from glorasearch.space.selectors import compact
+from glorasearch.terminal import say
 
 MOST_DRAWS = 1_000_000
 """Minutes of work."""
@@ -71,6 +72,7 @@ def command(
 
 def _built_layers(backbone: str) -> tuple[Sequence[LayerShape], Mapping[str, str]]:
     """The layers of a backbone that has to be built to know them, without its weights; and those that are refused."""
+    say(f"{backbone}: loading torch and timm, to build it", err=True)
     from glorasearch.adapters import adaptable_layers, unadaptable_layers
     from glorasearch.backbone import BackboneConfig, build_skeleton
 

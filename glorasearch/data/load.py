@@ -194,11 +194,12 @@ def _load(
             sizes["train"] * specs["larger"].image_bytes / GIB,
             config.max_memory_gib,
         )
-    pixels: dict[str, Mapping[View, Pixels]] = {}
-    for role in wanted:
-        views: dict[View, InputSpec] = specs if role != "test" else {"plain": spec}
-        resident = {view for view in views if (role, view) in kept}
-        pixels[role] = _read(carved.records[role], views, resident, reading, advance)
+    views: dict[str, dict[View, InputSpec]] = {role: specs if role != "test" else {"plain": spec} for role in wanted}
+    resident = {role: {view for view in views[role] if (role, view) in kept} for role in wanted}
+    total = done + sum(len(carved.records[role]) for role in wanted if resident[role])  # copies move between splits
+    pixels: dict[str, Mapping[View, Pixels]] = {
+        role: _read(carved.records[role], views[role], resident[role], reading, advance) for role in wanted
+    }
     own = None if isinstance(source.train, ArrayRecords) else reading
     return _Loaded(source, carved, spec, fingerprints, overlap, pixels, own, turned, scale, copies)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -185,8 +186,9 @@ def _space(key: str, name: str) -> SearchSpace:
 
 
 def run_name(path: Path) -> str:
-    """The name of a run whose file gives none: that of the file, with `-` for what is not allowed in it."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")[:128] or "run"
+    """The name of a run whose file gives none: that of the file without accents, with `-` for what is not allowed."""
+    letters = "".join(sign for sign in unicodedata.normalize("NFKD", path.stem) if not unicodedata.combining(sign))
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", letters).lstrip("._-")[:128] or "run"
 
 
 def differing_parts(ours: Mapping[str, Any], theirs: Mapping[str, Any], parts: Iterable[str]) -> list[str]:

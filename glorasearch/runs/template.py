@@ -23,6 +23,8 @@ HEAD: Final = """\
 COLUMN: Final = 32
 """Where comments begin."""
 WIDTH: Final = 120
+_LIST: Final = "list"
+"""The type of a list of words, which follow."""
 
 
 def render(name: str, backbone: str, data: str, space: str) -> str:
@@ -95,13 +97,13 @@ def _commented(text: str, comment: str) -> list[str]:
 
 def _comment(field: FieldInfo, section: str) -> str:
     """Allowed words, and what the field means."""
-    words = [*_words(field.annotation)]
-    if words and _type(field.annotation):
-        words.append(_type(field.annotation))
+    words, kind = " | ".join(_words(field.annotation)), _type(field.annotation)
+    if words and kind:
+        words = f"list of {words}" if kind == _LIST else f"{words} | {kind}"
     meaning = _first_sentence(field.description or "") + (
         "; the run's if not given" if _inherited(field, section) else ""
     )
-    return f"{' | '.join(words)}; {meaning}" if words else meaning
+    return f"{words}; {meaning}" if words else meaning
 
 
 def _first_sentence(text: str) -> str:
@@ -124,8 +126,8 @@ def _words(annotation: Any) -> list[str]:
 def _allowed(field: FieldInfo) -> str:
     """Type and range, for a table."""
     words = ", ".join(f"`{word}`" for word in _words(field.annotation))
-    if words and _type(field.annotation) == "":
-        return words
+    if words and _type(field.annotation) in ("", _LIST):
+        return f"{_type(field.annotation)} of {words}".removeprefix(" of ")
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     limits = [
         f"{sign} {_number(getattr(item, name))}"
@@ -162,7 +164,7 @@ def _type(annotation: Any) -> str:
     if origin is dict:
         return "table"
     if origin is tuple:
-        return f"list of {_type(parts[0])}s"
+        return f"list of {_type(parts[0])}s" if _type(parts[0]) else _LIST
     if origin is Literal:
         return ""
     return " or ".join(filter(None, (_type(part) for part in parts if part is not NoneType)))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -35,28 +36,49 @@ BATCH: Final = 256
 def hold_out(data: TrainSplit, config: TrainingConfig) -> tuple[TrainSplit, TrainSplit | None]:
     """The images to learn from, and those to judge by; None and all of them to learn from if there is no patience.
 
-    Of every class `config.patience_share` is held out, to one image, and never all. Equal images stay together.
+    Of every class `config.patience_share` is held out, to one image, and never all. Equal images stay together. Where
+    all classes are too small for an image of their own, as many classes as make up the share give one.
 
     Raises:
-        ConfigError: if no class has two different images.
+        ConfigError: if no class has two different images, or the share is less than half an image.
     """
     if not config.patience:
         return data, None
     rng = step_generator(config.seed, 0, _TAG)
     first, labels = np.array(data.first_equals()), data.task.strata(data.labels.cpu().numpy())
     held = np.zeros(len(data), dtype=bool)
-    for label in np.unique(labels[first]):
-        own = np.unique(first[labels[first] == label])
-        count = min(len(own) - 1, math.floor(len(own) * config.patience_share + 0.5))
-        held[rng.permutation(own)[:count]] = True
-    held = held[first]
+    groups = [np.unique(first[labels[first] == label]) for label in np.unique(labels[first])]
+    for own in groups:
+        held[rng.permutation(own)[: min(len(own) - 1, _share(len(own), config))]] = True
     if not held.any():
-        raise ConfigError(
-            f"train.patience_share is {config.patience_share:g}, which is no image of {len(data)}: raise it, or leave "
-            "patience out (train.patience = 0)"
-        )
+        give = [own for own in groups if len(own) > 1]
+        for number in rng.permutation(len(give))[: _share(sum(map(len, groups)), config)]:
+            held[rng.choice(give[number])] = True
+        if not held.any():
+            raise _none_held(groups, config)
+    held = held[first]
     learnt, judged = (data.chosen(torch.from_numpy(np.flatnonzero(which))) for which in (~held, held))
     return learnt, judged
+
+
+def _share(images: int, config: TrainingConfig) -> int:
+    """How many of so many images judge."""
+    return math.floor(images * config.patience_share + 0.5)
+
+
+def _none_held(groups: Sequence[npt.NDArray[np.int64]], config: TrainingConfig) -> ConfigError:
+    """The error where no image judges, of these different images by class."""
+    without = "leave patience out (train.patience = 0)"
+    if all(len(own) < 2 for own in groups):
+        return ConfigError(
+            f"train.patience is {config.patience}, but no class has two different training images, one to learn from "
+            f"and one to judge by: {without}"
+        )
+    images = sum(map(len, groups))
+    return ConfigError(
+        f"train.patience_share is {config.patience_share:g}, which is no image of {images} different ones: raise it, "
+        f"or {without}"
+    )
 
 
 def judged_subnets(strategy: SamplingStrategy, seed: int) -> list[Subnet]:

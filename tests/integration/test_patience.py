@@ -59,4 +59,4 @@ def test_images_of_which_none_may_judge_are_refused_before_the_training(
 ) -> None:
     code, _, told = call(*make_bench("train.patience=1", "train.patience_share=0.001").arguments("run"))
     assert code == 2
-    assert "train.patience_share is 0.001, which is no image of 200" in " ".join(told.split())
+    assert "train.patience_share is 0.001, which is no image of 200 different ones" in " ".join(told.split())

@@ -27,6 +27,20 @@ group.main(args=sys.argv[1:], standalone_mode=False)
 """
 
 
+WATCHED = """
+import sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise SystemExit("torch is imported")
+
+sys.meta_path.insert(0, Watch())
+from glorasearch.cli.main import group
+group.main(args=sys.argv[1:], standalone_mode=False)
+"""
+
+
 @pytest.fixture
 def flowers(tmp_path: Path) -> Path:
     """A workspace with a run."""
@@ -75,3 +89,23 @@ def test_the_first_line_comes_before_anything_slow_is_imported(command: list[str
     what = "mine.toml" if len(command) > 1 else "the shipped run file"
     assert done.stdout.startswith("True glorasearch ")
     assert done.stdout.endswith(f": {what} []\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["predict", "exported", "one.png"], "exported model in exported: loading torch and timm"),
+        (
+            ["space", "lean", "--backbone", "local-dir:exported"],
+            "local-dir:exported: loading torch and timm, to build it",
+        ),
+    ],
+)
+def test_torch_is_announced_before_it_is_imported(command: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "config.json").write_text('{"glorasearch": {}}')
+    (tmp_path / "one.png").touch()
+    done = subprocess.run([sys.executable, "-c", WATCHED, *command], capture_output=True, text=True, cwd=tmp_path)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [said, "torch is imported"]

@@ -198,7 +198,14 @@ def test_wrong_arguments_are_refused_in_words(
 
 @pytest.mark.parametrize(
     ("file", "name"),
-    [("my run.toml", "my-run"), ("x.toml", "x"), ("..toml", "run"), ("日本.toml", "run"), ("-a+b.toml", "a-b")],
+    [
+        ("my run.toml", "my-run"),
+        ("Vögel à l’eau.toml", "Vogel-a-l-eau"),
+        ("x.toml", "x"),
+        ("..toml", "run"),
+        ("日本.toml", "run"),
+        ("-a+b.toml", "a-b"),
+    ],
 )
 def test_a_run_has_the_name_of_its_file_as_far_as_that_is_a_name(file: str, name: str) -> None:
     assert run_name(Path(file)) == name

@@ -3,7 +3,7 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,20 @@ def test_copies_in_a_folder(
     other = config(folder)
     assert load_splits(other, spec).test.digest == load_test_split(other, spec).digest == splits.test.digest
     assert load_search_split(other, spec).digest == load_search_data(other, spec).search.digest == splits.search.digest
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_progress_ends_at_its_total_where_copies_change_the_sizes_of_the_splits(
+    seed: int, write_folder: Any, spec: InputSpec
+) -> None:
+    folder = write_folder("set", {"a": 4, "b": 5})
+    for image, number in product(sorted(folder.glob("?/?.png")), range(6)):
+        shutil.copy(image, image.with_name(f"{image.stem}-{number}.png"))
+    said: list[tuple[int, int]] = []
+    data = load_search_data(config(folder, seed=seed), spec, lambda done, total: said.append((done, total)))
+    assert len(data.train) + len(data.search) != 63 - 13
+    assert all(done <= total for done, total in said)
+    assert said[-1] == (63 + len(data.train) + len(data.search),) * 2
 
 
 def test_one_copy_among_60_images_changes_two_of_them(write_folder: Any, spec: InputSpec) -> None:

@@ -33,6 +33,7 @@ def test_the_template_holds_the_defaults(tmp_path: Path) -> None:
 def test_the_template_names_every_key_with_a_comment_and_a_value_that_is_allowed() -> None:
     text = render("mine", "vit", "hfds/x", "glora_medium")
     assert all(len(line) <= 120 for line in text.splitlines())
+    assert "# list of tensorboard | csv |" in text
     lines = text.splitlines()[3:]
     for line, below in pairwise([*lines, ""]):  # the comment is beside the key, or below where it is too long for that
         assert "#" in line.removeprefix("# ") or not line or (len(line) >= 32 and below.startswith(32 * " " + "#"))
@@ -54,6 +55,7 @@ def test_the_reference_has_every_key_and_its_default() -> None:
                     assert field.description, f"{model.__name__}.{key} has no docstring"
     assert "| `trials` | whole number, ≥ 1, ≤ 10,000,000 | `1_000` |" in text
     assert '| `lr` | `auto` or number, > 0 | `"auto"` |' in text
+    assert "| `objectives` | list of `tempered`, `accuracy`," in text
     assert '| `strategy` | `uniform`, `sandwich` | `"uniform"` |' in text
 
 
@@ -127,6 +129,8 @@ def test_wrong_overrides(override: str, message: str) -> None:
         ("data.mean[1]", "[1, '2']", "expected a number, found '2'"),
         ("data.mean[0]", "[true]", "expected a number, found True"),
         ("backbone.args", "3", "expected a table, found 3"),
+        ("train.scale", "[0.5]", "expected a list that has 2 or more entries, found [0.5]"),
+        ("train.scale", "[0.5, 0.6, 0.7]", "expected a list that has at most 2 entries, found [0.5, 0.6, 0.7]"),
     ],
 )
 def test_types_are_not_converted(key: str, value: str, said: str) -> None:
