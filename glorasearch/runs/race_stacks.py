@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from glorasearch.evaluation.class_metrics import area_under_curve, device_counts
 from glorasearch.evaluation.scoring import PendingSums, device_sums
 from glorasearch.race import OF_CLASSES, FoldScore, Judge, fold_of
 from glorasearch.runs.memory import in_halves
-from glorasearch.space import SearchSpace, Subnet
+from glorasearch.space import BoundSpace, LayerShape, SearchSpace, Subnet
 from glorasearch.space.score import BETAS
 from glorasearch.stacked import Member, StackedTrainer
 from glorasearch.training import TrainingConfig
@@ -103,6 +104,8 @@ class StackMaker:
         self._judge: Judge = judge
         self._build, self.images, self._device, self._compile, self._start = build, images, device, compile, start
         self._backbones: dict[float, nn.Module] = {}
+        self._layers: list[LayerShape] = []
+        self._bound: list[tuple[SearchSpace, BoundSpace]] = []
 
     def backbone(self, members: Sequence[MemberSpec]) -> nn.Module:
         """The backbone with the largest drop path of some members."""
@@ -113,17 +116,31 @@ class StackMaker:
 
     def members(self, specs: Sequence[MemberSpec]) -> list[Member]:
         """What a `StackedTrainer` takes."""
-        layers = list(adaptable_layers(self.backbone(specs)))
+        backbone = self.backbone(specs)
         return [
             Member(
-                space=spec.space.bind(layers),
+                space=self._bind(spec.space, backbone),
                 subnet=Subnet.from_dict(spec.subnet),
                 config=spec.config,
                 images=torch.from_numpy(np.flatnonzero(self.images.folds != spec.fold)),
-                start=self._start() if spec.inherited else None,
+                start=self._inherited if spec.inherited else None,
             )
             for spec in specs
         ]
+
+    def _bind(self, space: SearchSpace, backbone: nn.Module) -> BoundSpace:
+        """A space on the backbone's layers, which are the same with any drop path: bound once."""
+        for known, bound in self._bound:
+            if known is space or known == space:
+                return bound
+        self._layers = self._layers or list(adaptable_layers(backbone))
+        self._bound.append((space, bound := space.bind(self._layers)))
+        return bound
+
+    @cached_property
+    def _inherited(self) -> Mapping[str, Tensor]:
+        """What members start from that do not start afresh: read and verified once."""
+        return self._start()
 
     def train(
         self,

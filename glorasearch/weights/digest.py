@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -27,7 +27,7 @@ class TensorEntry:
 
     def to_dict(self) -> dict[str, Any]:
         """The entry as JSON data."""
-        return asdict(self) | {"shape": list(self.shape)}
+        return {"dtype": self.dtype, "shape": list(self.shape), "sha256": self.sha256}
 
 
 def tensor_entry(name: str, tensor: Tensor) -> TensorEntry:
