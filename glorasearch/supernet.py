@@ -53,7 +53,7 @@ class Supernet(nn.Module):
         self.model = _share(backbone, self.heads)
         self._adapted, shared, drawn = inject(self.model, self.space, torch.Generator().manual_seed(seed))
         self._drawn = tuple(drawn)
-        self._heads_start = {name: value.detach().clone() for name, value in self.head_parameters().items()}
+        self._heads_start = {name: value.detach().cpu().clone() for name, value in self.head_parameters().items()}
         self.shared = nn.ModuleDict({f"of {group}": nn.ModuleDict(owned) for group, owned in shared.items()})
         """The storage that groups of layers share, by group and support tensor."""
         self.warm_ups = WarmUps(self._adapted)
@@ -64,15 +64,14 @@ class Supernet(nn.Module):
         self._reached = False
         self.train(backbone.training)
 
-    @torch.no_grad()
-    def restart(self, seed: int) -> None:
-        """Put everything that training changes at its start: what `Supernet(backbone, space, seed=seed)` would have."""
+    def start_state(self, seed: int) -> dict[str, Tensor]:
+        """What `Supernet(backbone, space, seed=seed).adapter_state()` is, on the CPU; this supernet stays as it is."""
         generator = torch.Generator().manual_seed(seed)
-        for storage in self._drawn:
-            storage.draw(generator)
+        drawn = {storage: storage.starts(generator) for storage in self._drawn}
+        state = {f"{at}.{name}": value for at, own in self._storages().items() for name, value in drawn[own].items()}
         for name, parameter in self.head_parameters().items():
-            parameter.copy_(self._heads_start[name])
-        self.warm_ups.load({name: torch.zeros_like(count) for name, count in self.warm_ups.state().items()})
+            state[name] = self._heads_start[name].to(parameter.dtype, copy=True)
+        return state | {name: torch.zeros_like(count) for name, count in self.warm_ups.state().items()}
 
     @property
     def adapted(self) -> Mapping[str, AdaptedLayer]:
@@ -254,6 +253,17 @@ class Supernet(nn.Module):
         Raises:
             WeightStoreError: if names or shapes differ from this supernet's; it is unchanged then.
         """
+        self.check_state(state)
+        for name, parameter in (self._parts() | self.head_parameters()).items():
+            given = state[name]
+            if share and (given.dtype, given.device) == (parameter.dtype, parameter.device):
+                parameter.data = given
+            else:
+                parameter.copy_(given)
+        self.warm_ups.load(state)
+
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        """Raise `WeightStoreError` if names or shapes of an adapter state differ from this supernet's."""
         own = self.adapter_state()
         problems = [f"{name} is missing" for name in own.keys() - state.keys()]
         problems += [f"{name} is not known" for name in state.keys() - own.keys()]
@@ -265,13 +275,6 @@ class Supernet(nn.Module):
         if problems:
             first = "; ".join(sorted(problems)[:3])
             raise WeightStoreError(f"these weights belong to another supernet ({len(problems)} differences): {first}")
-        for name, parameter in (self._parts() | self.head_parameters()).items():
-            given = state[name]
-            if share and (given.dtype, given.device) == (parameter.dtype, parameter.device):
-                parameter.data = given
-            else:
-                parameter.copy_(given)
-        self.warm_ups.load(state)
 
 
 def freeze_statistics(model: nn.Module) -> None:

@@ -53,6 +53,7 @@ def offered_choices(space: BoundSpace, gene: Gene) -> dict[str, OfferedChoice]:
 class Storage(nn.Module):
     """The parts of choices by name, trained or not."""
 
+    @torch.no_grad()
     def __init__(self, parts: Mapping[str, Part], generator: torch.Generator, like: Tensor) -> None:
         """`like` gives device and dtype; `generator` (on the CPU) draws the parts that do not start at zero."""
         super().__init__()
@@ -63,15 +64,18 @@ class Storage(nn.Module):
                 raise SearchSpaceError(f"a choice has a part {name!r}, which is not a usable name; give it another one")
             value = like.new_empty(part.shape)
             self.register_parameter(name, nn.Parameter(value, requires_grad=part.trained))
-        self.draw(generator)
+        for name, value in self.starts(generator).items():
+            self._parameters[name].copy_(value)  # type: ignore[union-attr]
 
     @torch.no_grad()
-    def draw(self, generator: torch.Generator) -> None:
-        """Put every part at its start."""
+    def starts(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Every part at its start, on the CPU, in the dtype that it has; parts themselves stay as they are."""
+        found: dict[str, Tensor] = {}
         for name, part in self._starts.items():
             value = torch.zeros(part.shape, dtype=torch.float64)
             part.start(value, generator)
-            self._parameters[name].copy_(value)  # type: ignore[union-attr]
+            found[name] = value.to(self._parameters[name].dtype)  # type: ignore[union-attr]
+        return found
 
 
 class SupportTensor(Storage):

@@ -80,7 +80,7 @@ class LocalRace:
             return given or 1
         made = self._maker.members(members)
         made.sort(key=lambda member: member.space.parameters(member.subnet), reverse=True)  # the first ones are asked
-        return stack_size(self._maker.backbone(members), made, self._session.device)
+        return stack_size(self._maker.supernets(members), made, self._session.device)
 
     def train(
         self, rung: int, stacks: Mapping[int, Stack], on_step: Callable[[int, int], None]

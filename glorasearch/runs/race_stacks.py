@@ -27,7 +27,7 @@ from glorasearch.race import OF_CLASSES, FoldScore, Judge, fold_of
 from glorasearch.runs.memory import in_halves
 from glorasearch.space import BoundSpace, LayerShape, SearchSpace, Subnet
 from glorasearch.space.score import BETAS
-from glorasearch.stacked import Member, StackedTrainer
+from glorasearch.stacked import Member, StackedTrainer, Supernets
 from glorasearch.training import TrainingConfig
 from glorasearch.training.build import prepare_process
 from glorasearch.weights import WeightStore
@@ -103,20 +103,20 @@ class StackMaker:
     ) -> None:
         self._judge: Judge = judge
         self._build, self.images, self._device, self._compile, self._start = build, images, device, compile, start
-        self._backbones: dict[float, nn.Module] = {}
+        self._supernets: dict[float, Supernets] = {}
         self._layers: list[LayerShape] = []
         self._bound: list[tuple[SearchSpace, BoundSpace]] = []
 
-    def backbone(self, members: Sequence[MemberSpec]) -> nn.Module:
-        """The backbone with the largest drop path of some members."""
+    def supernets(self, members: Sequence[MemberSpec]) -> Supernets:
+        """Those on the backbone with the largest drop path of some members."""
         largest = max(member.config.drop_path for member in members)
-        if largest not in self._backbones:
-            self._backbones[largest] = self._build(largest)
-        return self._backbones[largest]
+        if largest not in self._supernets:
+            self._supernets[largest] = Supernets(self._build(largest))
+        return self._supernets[largest]
 
     def members(self, specs: Sequence[MemberSpec]) -> list[Member]:
         """What a `StackedTrainer` takes."""
-        backbone = self.backbone(specs)
+        backbone = self.supernets(specs).backbone
         return [
             Member(
                 space=self._bind(spec.space, backbone),
@@ -166,7 +166,7 @@ class StackMaker:
         self, specs: Sequence[MemberSpec], *, checkpoint: Path | None, on_step: Callable[[int], None] | None
     ) -> StackOutcome:
         trainer = StackedTrainer(
-            self.backbone(specs),
+            self.supernets(specs),
             self.members(specs),
             self.images.split,
             device=self._device,

@@ -78,6 +78,11 @@ class OneByOne(Engine):
         with one.average.active():
             return {name: value.clone() for name, value in one.supernet.adapter_state().items()}
 
+    def finite(self) -> Tensor:
+        """See `Engine.finite`."""
+        states = [self.member_state(number).values() for number in range(len(self._members))]
+        return torch.tensor([all(bool(torch.isfinite(value).all()) for value in state) for state in states])
+
     def state(self) -> dict[str, Tensor]:
         """See `Engine.state`."""
         found: dict[str, Tensor] = {}

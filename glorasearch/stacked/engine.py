@@ -52,6 +52,10 @@ class Engine(ABC):
         """What training has changed of a member's adapter state; the rest is as it was at its start."""
 
     @abstractmethod
+    def finite(self) -> Tensor:
+        """`(M,)` on the CPU: whether all numbers of each `member_state` are finite."""
+
+    @abstractmethod
     def state(self) -> dict[str, Tensor]:
         """Everything that a step changes, as named tensors."""
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from glorasearch.errors import ConfigError
 from glorasearch.space import BoundSpace, Subnet
-from glorasearch.supernet import Supernet
 from glorasearch.training.config import TrainingConfig
 
 
@@ -69,26 +68,6 @@ def check_members(members: Sequence[Member], images: int) -> None:
                 f"member {number} may see positions from {least} to {most}, but there are {images} images: positions "
                 f"are from 0 to {images - 1}"
             )
-
-
-def supernet_of(backbone: nn.Module, member: Member) -> Supernet:
-    """The supernet that the member would be trained in, at its start.
-
-    Raises:
-        WeightStoreError: if its start belongs to another supernet.
-    """
-    return at_start(Supernet(backbone, member.space, seed=member.config.seed), member)
-
-
-def at_start(supernet: Supernet, member: Member) -> Supernet:
-    """The supernet in evaluation mode, with the weights that a member starts from if it is given any.
-
-    Raises:
-        WeightStoreError: if they belong to another supernet.
-    """
-    if member.start is not None:
-        supernet.load_adapter_state(member.start)
-    return supernet.eval()
 
 
 def drop_path_shares(backbone: nn.Module, members: Sequence[Member]) -> list[float]:

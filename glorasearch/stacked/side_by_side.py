@@ -172,9 +172,9 @@ class SideBySide(Engine):
             BackboneError: if the logits side by side differ by more than rounding.
         """
         kept = self._store.theta.clone(), self._store.fixed.clone()
-        for number, trial in enumerate(trials):
-            for name, value in trial.weights.items():
-                self._store.row(number, name).copy_(value)
+        theta, fixed = self._store.flat([trial.weights for trial in trials])
+        self._store.theta.copy_(theta)
+        self._store.fixed.copy_(fixed)
         try:
             images = torch.cat([trial.images for trial in trials])
             found = self._logits(images.to(self._device), mixed=False)
@@ -194,6 +194,15 @@ class SideBySide(Engine):
         draws = {one.name: torch.tensor([one.draws]) for one in self._warm_ups if one.member == member}
         with self._average.active():
             return {name: self._store.row(member, name).clone() for name in self._names[member]} | draws
+
+    def finite(self) -> Tensor:
+        """See `Engine.finite`."""
+        store = self._store
+        with self._average.active():
+            if bool(torch.isfinite(store.theta).all() & torch.isfinite(store.fixed).all()):  # asks the device once
+                return torch.ones(len(self._names), dtype=torch.bool)
+            rows = [[store.row(number, name) for name in names] for number, names in enumerate(self._names)]
+            return torch.tensor([all(bool(torch.isfinite(row).all()) for row in own) for own in rows])
 
     def changed(self) -> list[Tensor]:
         """What a step changes on the device."""
@@ -231,7 +240,7 @@ class _WarmUp:
     def __init__(self, member: int, counter: Counter, store: Store, base: Tensor) -> None:
         placed = counter.placed
         self.member, self.choice, self.draws = member, placed.choice_class.name, counter.draws
-        self.name = f"{placed.layer}.{placed.tensor}.{self.choice}_draws"
+        self.name = placed.draws
         self._counter, self._base = counter, base
         self._parts = {part: store.row(member, name) for part, name in counter.whole.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Final
@@ -64,8 +64,7 @@ class Store:
         if len(dtypes) > 1:
             raise BackboneError(f"its adapters have several dtypes ({', '.join(map(str, dtypes))})")
         (self.dtype,) = dtypes
-        self.theta = torch.zeros(sizes[True], dtype=self.dtype, device=device)
-        self.fixed = torch.zeros(sizes[False], dtype=self.dtype, device=device)
+        self._sizes = sizes[True], sizes[False]
         self._rows = {
             (member, key[0]): (key, row) for key, leaf in self.leaves.items() for row, member in enumerate(leaf.members)
         }
@@ -73,9 +72,16 @@ class Store:
         """(member, name) of every segment."""
         cuts = [(size, used) for _, leaf in self._all(True) for size, used in _cuts(leaf)]
         self._cuts, self._used = [size for size, _ in cuts], [used for _, used in cuts]
-        for number, plan in enumerate(plans):
-            for name, value in plan.values.items():
-                self.row(number, name).copy_(value)
+        self.theta, self.fixed = (one.to(device) for one in self.flat([plan.values for plan in plans]))
+
+    def flat(self, members: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:
+        """What `theta` and `fixed` are with these values of every member; they and the values are on the CPU."""
+        theta, fixed = (torch.zeros(size, dtype=self.dtype) for size in self._sizes)
+        for number, values in enumerate(members):
+            for name, value in values.items():
+                leaf = self.leaves[self._rows[number, name][0]]
+                (theta if leaf.trained else fixed)[self.place(number, name)] = value.flatten()
+        return theta, fixed
 
     def _all(self, trained: bool) -> list[tuple[Key, Leaf]]:
         return [(key, leaf) for key, leaf in self.leaves.items() if leaf.trained == trained]

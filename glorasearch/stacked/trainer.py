@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from glorasearch.adapters import frozen_tensors
 from glorasearch.config import Compile
 from glorasearch.data import TrainSplit
 from glorasearch.identity import digest, identity
 from glorasearch.stacked.build import make_engine
-from glorasearch.stacked.member import Member, check_members, supernet_of
+from glorasearch.stacked.member import Member, check_members
+from glorasearch.stacked.supernets import Supernets
 from glorasearch.stacked.targets import Batches, MixedImages
 from glorasearch.training.checkpoints import CheckpointStore, FileCheckpointStore
 from glorasearch.training.memory import Kept, choose
@@ -65,7 +65,7 @@ class StackedTrainer:
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: nn.Module | Supernets,
         members: Sequence[Member],
         data: TrainSplit,
         *,
@@ -80,7 +80,8 @@ class StackedTrainer:
         """Prepare a training from the members' starts.
 
         Args:
-            backbone: frozen; it is not changed. Built with the largest drop path of the members.
+            backbone: frozen; it is not changed. Built with the largest drop path of the members. Or the supernets on
+                it, which whoever trains several stacks on it keeps between them.
             members: what is trained.
             data: the training images.
             device: where to train.
@@ -105,7 +106,7 @@ class StackedTrainer:
             targets.check(len(data), data.task)
         check_members(members, len(data) if targets is None else len(targets))
         self._members, self._data, self._targets = tuple(members), data, targets
-        self._backbone, self._device = backbone, torch.device(device)
+        self._supernets, self._device = Supernets.on(backbone), torch.device(device)
         self._config = members[0].config
         self._batches = Batches(members, data, targets)
         self._checkpoints = FileCheckpointStore(checkpoint) if isinstance(checkpoint, Path) else checkpoint
@@ -114,7 +115,7 @@ class StackedTrainer:
         if side_by_side is None:
             side_by_side = self._device.type != "cpu"
         self._engine, starts = make_engine(
-            backbone, members, data, self._device, compile, side_by_side, self._batches.class_weights
+            self._supernets, members, data, self._device, compile, side_by_side, self._batches.class_weights
         )
         self._done, self._seconds = 0, 0.0
         self._unread: list[Tensor] = []
@@ -147,9 +148,7 @@ class StackedTrainer:
                 places,
                 name,
             )
-        for number in range(len(self._members)):
-            state = self._engine.member_state(number).values()
-            self._finite[number] &= all(bool(torch.isfinite(value).all()) for value in state)
+        self._finite &= self._engine.finite()
         return StackedResult(self._done, self._seconds, self._loss.clone(), self._finite.clone())
 
     def logits(self, split: Split, positions: Tensor) -> Tensor:
@@ -172,8 +171,7 @@ class StackedTrainer:
 
     def state(self, member: int) -> dict[str, Tensor]:
         """The adapter state of a member, on the CPU: for `Supernet(backbone, space).load_adapter_state`."""
-        state = supernet_of(self._backbone, self._members[member]).adapter_state()
-        state |= self._engine.member_state(member)
+        state = self._supernets.start(self._members[member]) | self._engine.member_state(member)
         return {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
 
     def _train(self) -> None:
@@ -252,12 +250,11 @@ class StackedTrainer:
 
     def _facts(self, starts: Sequence[str]) -> dict[str, Any]:
         """What a checkpoint must agree in to be resumed."""
-        frozen = frozen_tensors(self._backbone)
         return {
             "kind": self._engine.kind,
             "data": self._data.digest,
             "targets": None if self._targets is None else self._targets.digest,
-            "backbone": tensor_digest(frozen),
+            "backbone": self._supernets.backbone_digest,
             "members": [_facts_of(member, start) for member, start in zip(self._members, starts, strict=True)],
         } | self._batches.facts
 

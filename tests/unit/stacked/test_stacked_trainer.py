@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from glorasearch.data import SearchData
 from glorasearch.errors import ConfigError, SearchSpaceError, WeightStoreError
-from glorasearch.stacked import Member, MixedImages, StackedTrainer, stack_size
+from glorasearch.stacked import Member, MixedImages, StackedTrainer, Supernets, stack_size
 from glorasearch.stacked.memory import member_bytes
 from glorasearch.supernet import Supernet
 from glorasearch.training import TrainingRecord
@@ -185,8 +185,9 @@ def test_memory_of_a_member(vit: nn.Module, data: SearchData) -> None:
         Member(space=space, subnet=space.largest(), config=recipe(batch_size=1), images=torch.arange(9))
         for space in (small, large)
     )
-    assert member_bytes(vit, other) > member_bytes(vit, one)
-    batches = [member_bytes(vit, replaced(other, config=recipe(batch_size=count))) for count in (1, 2, 5)]
+    supernets = Supernets(vit)
+    assert member_bytes(supernets, other) > member_bytes(supernets, one)
+    batches = [member_bytes(supernets, replaced(other, config=recipe(batch_size=count))) for count in (1, 2, 5)]
     assert batches[2] - batches[0] == 4 * (batches[1] - batches[0])
     tokens, width, hidden = 5, 24, 96  # at least the inputs of the blocks' layers, in float64
     assert batches[1] - batches[0] > 8 * 2 * tokens * (3 * width + hidden)
