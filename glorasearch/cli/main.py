@@ -27,16 +27,26 @@ class Command(NamedTuple):
     path: str
     """Its dotted name in this package."""
     help: str
+    resumes: bool = False
+    """Whether it goes on, called again, where it was interrupted."""
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
-    "quickstart": Command("run_commands:quickstart", "Run all stages on a small shipped model and data set."),
-    "run": Command("run_commands:run", "Run all stages of a run file: train, search, race, refit, export, report."),
-    "train": Command("run_commands:train", "Train the supernet of a run file."),
-    "search": Command("run_commands:search", "Search the best subnet of a trained supernet."),
-    "race": Command("run_commands:race", "Race the best subnets and the fixed methods, each trained alone."),
-    "refit": Command("run_commands:refit", "Train the winner alone on train + search."),
-    "export": Command("export_command:command", "Export the winner as a merged timm model, and in other formats."),
+    "quickstart": Command(
+        "run_commands:quickstart", "Run all stages on a small shipped model and data set.", resumes=True
+    ),
+    "run": Command(
+        "run_commands:run", "Run all stages of a run file: train, search, race, refit, export, report.", resumes=True
+    ),
+    "train": Command("run_commands:train", "Train the supernet of a run file.", resumes=True),
+    "search": Command("run_commands:search", "Search the best subnet of a trained supernet.", resumes=True),
+    "race": Command(
+        "run_commands:race", "Race the best subnets and the fixed methods, each trained alone.", resumes=True
+    ),
+    "refit": Command("run_commands:refit", "Train the winner alone on train + search.", resumes=True),
+    "export": Command(
+        "export_command:command", "Export the winner as a merged timm model, and in other formats.", resumes=True
+    ),
     "predict": Command("predict_command:command", "Classify images with the exported model of a run."),
     "runs": Command("runs_command:command", "List the runs of a workspace."),
     "show": Command("show_command:command", "Show one run: stages, scores, curves."),
@@ -50,7 +60,9 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "compare_command:command", "Compare runs: parameters, accuracy with confidence interval, seconds, adapter size."
     ),
     "space": Command("space_command:command", "Show what a search space offers on a backbone."),
-    "sweep": Command("sweep_command:command", "Run a run file for many tasks, one run each, here or on a Ray cluster."),
+    "sweep": Command(
+        "sweep_command:command", "Run a run file for many tasks, one run each, here or on a Ray cluster.", resumes=True
+    ),
     "submit": Command("submit_command:command", "Send a run file to a Ray cluster as a job, and follow it."),
     "status": Command("job_commands:status", "Show the jobs of a Ray cluster, or those of one run."),
     "stop": Command("job_commands:stop", "Stop a run's job on a Ray cluster."),
@@ -138,7 +150,8 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(cause, KeyboardInterrupt) and not is_interrupt(cause):
             return report(cause)
         terminated = was_terminated(cause)
-        say(f"{'terminated' if terminated else 'interrupted'}; run the same command again to resume", err=True)
+        again = "; run the same command again to resume" if _resumes(arguments) else ""
+        say(f"{'terminated' if terminated else 'interrupted'}{again}", err=True)
         return 143 if terminated else 130
     except SystemExit as stop:  # no command of ours raises it, so that none has done its work
         if _reader_has_gone(stop) and fault_of(stop) is None:
@@ -147,6 +160,13 @@ def run(arguments: list[str] | None = None) -> int:
     except BaseException as error:  # outside code may raise classes that are not made to be caught
         return report(error)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _resumes(arguments: list[str] | None) -> bool:
+    """Whether the command of these arguments does."""
+    given = sys.argv[1:] if arguments is None else arguments
+    command = COMMANDS.get(next((one for one in given if not one.startswith("-")), ""))
+    return command is not None and command.resumes
 
 
 def _reader_has_gone(stop: SystemExit) -> bool:
