@@ -102,6 +102,12 @@ def cautions(results: Results) -> tuple[str, ...]:
         found.append(UNTRAINED)
         if refit is not None and not refit.steps:
             found.append("refit.steps is 0, too: nothing was trained, and the exported model's head is random.")
+    searched = results.search
+    if searched is not None and searched.evaluated == 1 and searched.reused and not searched.failed:
+        found.append(
+            f"All {searched.trials:,} trials of the search were one subnet, of {searched.parameters:,} parameters: the "
+            "search chose nothing. Where the budget leaves no other one, raise space.max or space.max_bytes."
+        )
     if results.race is not None:
         found += _of_race(results.race)
     found += _of_steps(results)

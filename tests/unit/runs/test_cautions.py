@@ -53,6 +53,14 @@ def test_what_was_not_trained_is_said(train: int, refit: int, said: int) -> None
     assert (UNTRAINED in found) is (train == 0)
 
 
+@pytest.mark.parametrize(("evaluated", "reused", "said"), [(1, 59, True), (2, 58, False), (1, 0, False)])
+def test_a_search_of_one_subnet_is_said(evaluated: int, reused: int, said: bool) -> None:
+    counts = {"trials": evaluated + reused, "evaluated": evaluated, "reused": reused, "parameters": 1200}
+    found = cautions(Results({"search": result("search", **counts)}))
+    assert ("All 60 trials of the search were one subnet, of 1,200 parameters" in " ".join(found)) is said
+    assert len(found) == said
+
+
 def test_what_was_tested_is_said_with_its_interval() -> None:
     def said(correct: dict[str, Any], **counts: list[int]) -> tuple[str, ...]:
         splits = SPLITS | {role: SPLIT | {"digest": role, "class_images": own} for role, own in counts.items()}
