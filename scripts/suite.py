@@ -150,7 +150,9 @@ def _ending(facts: Mapping[str, Any], out: Path, interrupted: bool, outcome: Out
     lines = [f"{facts['finished']} of {facts['units']} units are done{more}; {out / 'suite.json'}"]
     if facts["finished"] < facts["units"]:
         if outcome.elsewhere:
-            lines.append(f"another process with this --out does {', '.join(one.name for one in outcome.elsewhere)}")
+            lines.append(
+                f"another process with this --out is at work on {', '.join(one.name for one in outcome.elsewhere)}"
+            )
         why = "interrupted: " if interrupted else "failed ones are tried again: " if outcome.failed else ""
         lines.append(f"{why}the same line again, with the same --out, goes on with the rest")
     return lines

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from glorasearch.errors import RunLockedError
 from suite_parts.arms import ARMS, Kind
 from suite_parts.settings import Settings
 from suite_parts.tasks import Tasks
@@ -47,6 +48,8 @@ def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Per
             try:
                 with lab.timed(unit) as facts, lab.telling(say):
                     found = kinds[ARMS[unit.arm].kind](lab, unit)
+            except RunLockedError as error:  # tau needs the run of evolution
+                raise UnderWayError from error
             finally:
                 lab.free()
             store.write(unit, facts | found | {"sharing": place.sharing, "date": today(), "revision": revision()})

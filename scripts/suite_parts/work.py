@@ -30,7 +30,7 @@ Perform = Callable[[Unit, Say], None]
 
 
 class UnderWayError(Exception):
-    """Another process is doing this unit."""
+    """Another process is doing this unit, or works on a run that it needs."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,13 @@ def perform(
     """Do units, each in one of the places, and return how far they came.
 
     Args:
-        units: in the order in which they start.
+        units: in the order in which they start; one that another process is doing comes again after the others.
         places: one process each.
         make: called in each process; what it returns does a unit.
         deadline: on `time.monotonic`, when the running units are interrupted; they continue in the next call.
         on_change: called with the number of units that it is through with, and what is under way, in words.
     """
-    waiting, outcome = deque(units), Outcome([], {}, [])
+    waiting, outcome, put_off = deque(units), Outcome([], {}, []), set[Unit]()
     workers = [_Worker(place, make) for place in places[: len(waiting)]]
     try:
         for worker in workers:
@@ -128,7 +128,13 @@ def perform(
             ready = wait([w.connection for w in workers if w.unit], LOOK_SECONDS if left is None else min(left, 1.0))
             for place, worker in enumerate(workers):
                 if worker.connection in ready:
+                    unit = worker.unit
                     workers[place] = _receive(worker, make, outcome)
+                    others = any(other.unit for other in workers) or any(one not in put_off for one in waiting)
+                    if unit in outcome.elsewhere and others:  # what it waits for may be done by then
+                        outcome.elsewhere.remove(unit)
+                        put_off.add(unit)
+                        waiting.append(unit)
                     if waiting and not workers[place].unit:
                         workers[place].give(waiting.popleft())
     finally:

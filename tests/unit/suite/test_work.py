@@ -49,6 +49,13 @@ def test_what_another_process_does_is_left_to_it(tmp_path: Path) -> None:
     assert (outcome.elsewhere, outcome.failed, outcome.through) == ([work[1]], {}, 3)
 
 
+def test_what_waits_for_another_unit_comes_again_after_it(tmp_path: Path) -> None:
+    work = units("waits", "a", "b")
+    outcome = do(work, CPU, tmp_path)
+    assert [unit.arm for unit in outcome.finished] == ["a", "b", "waits"]
+    assert outcome.elsewhere == []
+
+
 def test_wrong_input_is_said_without_a_traceback(tmp_path: Path) -> None:
     work = units("unfit")
     assert do(work, CPU, tmp_path).failed == {work[0]: "task-0-unfit: expected something else"}
