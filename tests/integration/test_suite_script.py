@@ -115,7 +115,7 @@ def check_units(units: Path) -> None:
         assert content["device"].startswith("CPU")
         assert content["model_steps"] > 0
         assert content["wall_seconds"] >= content["compile_seconds"] >= 0
-        if content["arm"] not in ("tau", "tau_ideas", "augmentation"):
+        if content["arm"] not in MEASUREMENTS:
             assert content["test_accuracy"] == content["correct"].count("1") / len(content["correct"])
             assert len(content["correct"]) == 64
             assert content["parameters"] <= (3_072 if content["arm"] == "lora4_budget" else 12_288)
