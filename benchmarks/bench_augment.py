@@ -5,7 +5,9 @@
 ViT-B/16 at 224 px, search space `glora_medium`, batch 64, on random uint8 images that are kept on the GPU, with their
 larger view; steps and batches are those of `SupernetTrainer`, captured. A preset may take at most 5 % more. With more
 than 4,500 images (`--images`) larger views stay in the memory of the host, and each step copies its own. On a CPU a
-small model of 32 px stands in, to try the program: its figures mean nothing.
+small model of 32 px stands in, to try the program: its milliseconds mean nothing. Operations, and the bytes that they
+read and write, are counted on the CPU in any case, over ten batches of 64 at 224 px, as many of each as a GPU has
+(but for those inside an operator); some are of the CPU alone.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import timm
 import torch
+from operations import Operations
 from table import Row, finish, json_option
 
 from glorasearch.data import InputSpec, TrainSplit
@@ -26,6 +29,7 @@ from glorasearch.data.views import enlarged
 from glorasearch.space import SearchSpace
 from glorasearch.supernet import Supernet
 from glorasearch.training import SupernetTrainer, TrainingConfig, Uniform
+from glorasearch.training.augment import AugmentedBatches
 
 CLASSES, MOST = 100, 1.05
 PRESETS = ("none", "light", "timm", "strong")
@@ -54,6 +58,25 @@ def trainer_of(data: TrainSplit, preset: str, device: str, batch: int) -> Supern
     trainer = SupernetTrainer(supernet, data, Uniform(supernet.space, 0), config, device=device)
     supernet.train()
     return trainer
+
+
+def counted(presets: Iterable[str], edge: int, batch: int, batches: int) -> list[Row]:
+    """Operations of a batch of each preset, and the memory that they read and write."""
+    spec = InputSpec(3, edge, edge, (0.5,) * 3, (0.5,) * 3, crop_pct=0.9)
+    data, cpu, indices = split_of(spec, batch), torch.device("cpu"), torch.arange(batch)
+    found = []
+    for preset in presets:
+        made = AugmentedBatches.of(TrainingConfig(augment=preset).augmentation, data)
+        if made is None:
+            continue
+        made.rank(0, 0, indices, 0, 1, cpu)  # what is kept for all batches is not counted
+        with Operations() as operations:
+            for step in range(1, 1 + batches):
+                made.rank(0, step, indices, 0, 1, cpu)
+        what = f"a batch of {batch} at {edge} px, augment = {preset}"
+        found.append(Row(what=f"{what}: operations", measured=operations.count / batches, unit=""))
+        found.append(Row(what=f"{what}: memory", measured=operations.bytes / batches / 1e6, unit="MB"))
+    return found
 
 
 def milliseconds(work: Callable[[int], object], first: int, count: int, device: str) -> float:
@@ -104,10 +127,11 @@ def rows(options: argparse.Namespace) -> list[Row]:
         )
         for preset in others
     ]
-    return found + [
+    found += [
         Row(what=f"batch alone, augment = {preset}", measured=statistics.median(alone[preset]), unit="ms")
         for preset in presets
     ]
+    return found + counted(presets, edge=224, batch=64, batches=10)
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from operations import Operations
 from table import Row, finish, json_option
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from glorasearch import SearchSpace
 from glorasearch.adapters import adaptable_layers
@@ -34,22 +34,6 @@ from glorasearch.training import TrainingConfig
 
 STEPS, COMPARED, LARGEST = 60, 5, 0.05
 """Steps that are timed, those whose losses are compared, and by how much these may differ, nats."""
-VIEWS = (
-    *("view", "expand", "split", "detach", "transpose", ".t."),
-    *("slice", "select", "squeeze", "permute", "alias", "unbind"),
-)
-
-
-class Operations(TorchDispatchMode):
-    """Counts operations, views left out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += not any(view in str(function) for view in VIEWS)
-        return function(*args, **kwargs or {})
 
 
 def entrants(layers: list[Any]) -> list[tuple[BoundSpace, Subnet, SearchSpace]]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from glorasearch.data import InputSpec, TrainSplit
-from glorasearch.training.augment.colour import grouped, jitter
+from glorasearch.training.augment.colour import jitter
 from glorasearch.training.augment.config import Augmentation
 from glorasearch.training.augment.draws import Draws
 from glorasearch.training.augment.geometry import flip, maps, resample
+from glorasearch.training.augment.passes import passes
 from glorasearch.training.augment.policy import Floats, Ints
 from glorasearch.training.augment.rectangles import Eraser, Floats32, Mixing, edges, mix_images, mix_targets
 
@@ -33,7 +34,7 @@ class Augmenter:
     def __init__(self, augmentation: Augmentation, split: TrainSplit) -> None:
         self._augmentation, self._split, self._spec = augmentation, split, split.spec
         self._erase = Eraser(augmentation.remode)
-        self._constants: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._constants: dict[torch.device, _Constants] = {}
 
     @torch.no_grad()
     def images(self, indices: Tensor, draws: Draws, device: torch.device) -> Tensor:
@@ -53,17 +54,17 @@ class Augmenter:
         moves = given.policy is not None and given.policy.geometric
         flips = bool(given.hflip or given.vflip)
         pixels = self._split.view(indices, device, "larger" if given.crops else "plain")
-        mean, std = self._constants_on(pixels.device)
+        constants = self._constants_on(pixels.device)
         sent = _Sent(draws, maps(draws, spec.height, spec.width), spec, pixels.device)
         if given.crops or moves:
-            pixels = resample(pixels, sent.theta, spec.height, spec.width, mean * 255 if moves else None)
+            pixels = resample(pixels, sent.theta, spec.height, spec.width, constants.fill if moves else None)
         else:
             pixels = (flip(pixels, sent.flips) if flips else pixels).to(torch.float32)
         if any(given.jitter):
             pixels = jitter(pixels, sent.jitter, sent.order)
-        for operation, chosen, arguments in sent.operations:
-            pixels[chosen] = operation(pixels[chosen], arguments)
-        images = torch.addcmul(-mean / std, pixels, 1 / (255 * std))  # one pass over the images, not three
+        for one, chosen, arguments in sent.passes:
+            pixels[chosen] = one.run(pixels[chosen], arguments)
+        images = torch.addcmul(constants.offset, pixels, constants.scale)  # one pass over the images, not three
         if len(sent.erased):
             at = sent.erased
             images[at] = self._erase(images[at], sent.across, sent.along, sent.colour, sent.noise)
@@ -78,28 +79,42 @@ class Augmenter:
         own, *arrays = _send([mixing.own, *mixing.arrays], [], images.device)
         return mix_images(images, others, *arrays), mix_targets(targets, targets_of_others, own, self._split.classes)
 
-    def _constants_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Mean and deviation, `(C, 1, 1)` each."""
+    def _constants_on(self, device: torch.device) -> _Constants:
         if device not in self._constants:
-            self._constants[device] = _constant(self._spec, "mean", device), _constant(self._spec, "std", device)
+            self._constants[device] = _Constants.of(self._spec, device)
         return self._constants[device]
+
+
+class _Constants(NamedTuple):
+    """Of the normalisation, `(C, 1, 1)` each: a pixel becomes offset + scale · pixel; `fill` is the mean colour."""
+
+    offset: Tensor
+    scale: Tensor
+    fill: Tensor
+
+    @classmethod
+    def of(cls, spec: InputSpec, device: torch.device) -> Self:
+        """On a device."""
+        with torch.inference_mode(False):  # they are kept
+            mean, std = (torch.tensor(one).view(-1, 1, 1) for one in (spec.mean, spec.std))
+            offset, scale, fill = (one.to(device) for one in (-mean / std, 1 / (255 * std), mean * 255))
+            return cls(offset, scale, fill)
 
 
 class _Sent:
     """Draws on a device, where they arrive in one copy."""
 
     def __init__(self, draws: Draws, theta: Floats, spec: InputSpec, device: torch.device) -> None:
-        layers = zip(draws.operations.T, draws.arguments.T, strict=True)
-        groups = [group for codes, values in layers for group in grouped(codes, values)]
+        todo = passes(draws.operations, draws.arguments)
         erased = np.flatnonzero(draws.erased.any(axis=1))
         across, along = edges(draws.erased[erased], spec.height, spec.width)
         floats: list[Floats | Floats32] = [theta, draws.flips, draws.jitter, across, along, draws.colour[erased]]
-        whole = [draws.jitter_order, draws.noise[erased], erased, *(chosen for _, chosen, _ in groups)]
-        found = _send([*floats, *(values for _, _, values in groups)], whole, device)
+        whole = [draws.jitter_order, draws.noise[erased], erased, *(one.images for one in todo)]
+        found = _send([*floats, *(one.arguments for one in todo)], whole, device)
         self.theta, self.flips, self.jitter, self.across, self.along, self.colour = found[: len(floats)]
         values, rest = found[len(floats) : -len(whole)], found[-len(whole) :]
         self.order, self.noise, self.erased, *chosen = rest
-        self.operations = list(zip((operation for operation, _, _ in groups), chosen, values, strict=True))
+        self.passes = list(zip(todo, chosen, values, strict=True))
 
 
 def _send(arrays: Sequence[Floats | Floats32], whole: Sequence[Ints], device: torch.device) -> list[Tensor]:
@@ -112,7 +127,3 @@ def _send(arrays: Sequence[Floats | Floats32], whole: Sequence[Ints], device: to
     parts = [*torch.split(numbers, [one.size for one in arrays])]
     parts += torch.split(integers.long(), [one.size for one in whole]) if whole else []
     return [part.view(one.shape) for part, one in zip(parts, both, strict=True)]
-
-
-def _constant(spec: InputSpec, name: str, device: torch.device) -> Tensor:
-    return torch.tensor(getattr(spec, name), device=device).view(-1, 1, 1)

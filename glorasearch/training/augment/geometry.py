@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -39,17 +41,26 @@ def maps(draws: Draws, height: int, width: int) -> Floats:
 
 
 def resample(images: Tensor, theta: Tensor, height: int, width: int, fill: Tensor | None) -> Tensor:
-    """`(n, C, height, width)` float32 of images `(n, C, H, W)` by maps `(n, 2, 3)`, bilinear.
+    """`(n, C, height, width)` float32 of images `(n, C, H, W)`, uint8 or float32, by maps `(n, 2, 3)`, bilinear.
 
     Beyond an image there is its edge, or the colour `fill (C, 1, 1)`.
     """
-    size = [len(images), images.shape[1], height, width]
-    grid = F.affine_grid(theta, size, align_corners=False)
+    # F.affine_grid is a product of matrices with two columns, of a grid that is written for every image.
+    across = torch.addcmul(theta[:, None, :, 2], _middles(width, theta.device), theta[:, None, :, 0])
+    down = _middles(height, theta.device) * theta[:, None, :, 1]
+    grid = across[:, None] + down[:, :, None]
     if fill is None:
-        return F.grid_sample(
-            images.to(torch.float32), grid, mode="bilinear", padding_mode="border", align_corners=False
-        )
-    return F.grid_sample(images - fill, grid, mode="bilinear", padding_mode="zeros", align_corners=False).add_(fill)
+        whole = images.to(torch.float32)
+        return F.grid_sample(whole, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    moved = F.grid_sample(images - fill, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return moved.add_(fill)
+
+
+@lru_cache(maxsize=64)
+def _middles(count: int, device: torch.device) -> Tensor:
+    """`(count, 1)`: where the middles of so many pixels are, from -1 to 1."""
+    with torch.inference_mode(False):
+        return (torch.arange(1 - count, count, 2, dtype=torch.float32) / count)[:, None].to(device)
 
 
 def flip(images: Tensor, flips: Tensor) -> Tensor:

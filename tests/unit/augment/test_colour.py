@@ -10,8 +10,9 @@ from timm.data import auto_augment
 from torch import Tensor
 from torchvision.transforms import functional as tv
 
-from glorasearch.training.augment.colour import COLOUR_OPERATIONS, LINES, contrast, grouped, jitter, saturation
-from glorasearch.training.augment.policy import OPERATIONS
+from glorasearch.training.augment.colour import jitter, saturation
+from glorasearch.training.augment.passes import passes
+from glorasearch.training.augment.policy import GEOMETRIC, OPERATIONS
 
 ARGUMENTS = {
     "AutoContrast": (0.0, 0.0),
@@ -41,19 +42,20 @@ def picture(image: Tensor) -> Image.Image:
     return Image.fromarray(image.permute(1, 2, 0).to(torch.uint8).numpy())
 
 
-def changed(pixels: Tensor, names: list[str], arguments: list[float]) -> Tensor:
-    """Images, each by its own operation."""
-    images, codes = pixels.clone(), np.array([OPERATIONS.index(name) for name in names])
-    for operation, chosen, values in grouped(codes, np.array(arguments, dtype=np.float64)):
-        at = torch.from_numpy(chosen)
-        images[at] = operation(images[at], torch.from_numpy(values).float())
+def done(images: Tensor, names: list[list[str]], arguments: list[list[float]]) -> Tensor:
+    """Images after the operations of a row each; '' for none."""
+    codes = np.array([[OPERATIONS.index(name) if name else -1 for name in row] for row in names])
+    images = images.clone()
+    for one in passes(codes, np.array(arguments, np.float64)):
+        at = torch.from_numpy(one.images)
+        images[at] = one.run(images[at], torch.from_numpy(one.arguments).float())
     return images
 
 
 def test_every_operation_is_timms(pixels: Tensor) -> None:
-    assert set(ARGUMENTS) == set(COLOUR_OPERATIONS) | set(LINES)
+    assert set(ARGUMENTS) == set(OPERATIONS) - set(GEOMETRIC)
     for name, arguments in ARGUMENTS.items():
-        own = changed(pixels, [name, name], list(arguments))
+        own = done(pixels, [[name], [name]], [[one] for one in arguments])
         for image, argument, found in zip(pixels, arguments, own, strict=True):
             given = () if name in ("AutoContrast", "Equalize", "Invert") else (argument,)
             if name == "Desaturate":
@@ -63,12 +65,50 @@ def test_every_operation_is_timms(pixels: Tensor) -> None:
             assert float(difference.max()) <= (3.0 if name == "GaussianBlur" else 1.51), (name, argument)
 
 
-def test_each_image_of_a_batch_has_its_own_operation(pixels: Tensor) -> None:
-    names = ["Invert", "Equalize", "Brightness", "Posterize", "Solarize", "Color", "SolarizeAdd", "GaussianBlur"]
-    arguments = [ARGUMENTS[name][1] for name in names]
-    together = changed(pixels[:1].repeat(len(names), 1, 1, 1), names, arguments)
-    for found, name, argument in zip(together, names, arguments, strict=True):
-        assert torch.equal(found, changed(pixels[:1], [name], [argument])[0]), name
+def test_thresholds_and_steps_are_exactly_timms_though_numbers_are_not_quite_whole() -> None:
+    """A resampling that moves nothing leaves 199.99999 where 200 was."""
+    levels = torch.arange(256.0).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    for name, argument in {"Solarize": 200, "SolarizeAdd": 60, "Posterize": 3, "Invert": 0}.items():
+        given = () if name == "Invert" else (argument,)
+        expected = torch.from_numpy(np.array(auto_augment.NAME_TO_OP[name](picture(levels[0]), *given))).permute(
+            2, 0, 1
+        )
+        for error in (-1e-4, 0.0, 1e-4):
+            found = done(levels + error, [[name]], [[argument]])
+            assert float((found[0] - expected.float()).abs().max()) <= 2e-4, (name, error)
+
+
+def test_each_image_has_its_own_operations_in_its_own_order() -> None:
+    """As one at a time, in few passes."""
+    rng = np.random.default_rng(4)
+    names = list(ARGUMENTS)
+    drawn = [[names[code] if code < len(names) else "" for code in row] for row in rng.integers(15, size=(40, 3))]
+    values = [[float(rng.uniform(*ARGUMENTS[name])) if name else 0.0 for name in row] for row in drawn]
+    values = [
+        [float(round(one)) if one > 2 or name == "Posterize" else one for name, one in zip(*row, strict=True)]
+        for row in zip(drawn, values, strict=True)
+    ]
+    images = (255 * torch.rand(40, 3, 12, 10, generator=torch.Generator().manual_seed(2))).round()
+    found = done(images, drawn, values)
+    for number, (row, own) in enumerate(zip(drawn, values, strict=True)):
+        alone = images[number : number + 1]
+        for name, value in zip(row, own, strict=True):
+            alone = done(alone, [[name]], [[value]])
+        differing = (found[number] - alone[0]).abs() > 1e-2
+        assert float(differing.float().mean()) < 0.02, row  # beside a threshold rounding decides
+    codes = np.array([[OPERATIONS.index(name) if name else -1 for name in row] for row in drawn])
+    todo = passes(codes, np.array(values))
+    assert sum(len(one.images) for one in todo) == sum(name != "" for row in drawn for name in row)
+    assert len(todo) <= 14  # by layers there would be up to 36
+
+
+def test_an_image_of_one_colour_has_no_contrast_to_stretch() -> None:
+    """Nor does the rounding of a resampling give it any."""
+    flat = 180 + 1e-4 * torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    flat[:, 1] = torch.linspace(50, 100, 64).view(8, 8)
+    found = done(flat, [["AutoContrast"]], [[0.0]])
+    assert torch.allclose(found[:, ::2], flat[:, ::2], atol=1e-3)
+    assert torch.allclose(found[:, 1], (flat[:, 1] - 50) * 5.1, atol=1e-2)
 
 
 def test_jitter_is_torchvisions_in_the_order_of_each_image(pixels: Tensor) -> None:
@@ -83,10 +123,9 @@ def test_jitter_is_torchvisions_in_the_order_of_each_image(pixels: Tensor) -> No
 
 
 def test_a_factor_of_one_changes_nothing_and_grey_images_have_no_colour(pixels: Tensor) -> None:
-    one = torch.ones(2, 1)
-    for operation in (contrast, saturation):
-        assert torch.allclose(operation(pixels.clone(), one), pixels, atol=1e-3)
-    assert torch.equal(changed(pixels, ["Brightness"] * 2, [1.0, 1.0]), pixels)
+    for name in ("Brightness", "Contrast", "Color", "Sharpness"):
+        assert torch.allclose(done(pixels, [[name], [name]], [[1.0], [1.0]]), pixels, atol=1e-3)
     grey = pixels[:, :1]
-    assert torch.equal(saturation(grey, 0 * one), grey)
-    assert torch.equal(changed(grey, ["Invert"] * 2, [0.0, 0.0]), 255 - grey)
+    assert torch.equal(saturation(grey, torch.zeros(2, 1, 1, 1)), grey)
+    assert torch.equal(done(grey, [["Color"], ["Desaturate"]], [[0.0], [0.0]]), grey)
+    assert torch.equal(done(grey, [["Invert"], [""]], [[0.0], [0.0]]), torch.stack([255 - grey[0], grey[1]]))
