@@ -105,7 +105,7 @@ def test_a_fork_ends_as_it_wants(tmp_path: Path) -> None:
 def test_ctrl_c_while_a_plugin_works_stops_the_command(tmp_path: Path) -> None:
     code, error = outcome(tmp_path, module="os.kill(os.getpid(), signal.SIGINT)")
     assert code == 130
-    assert "interrupted; run the same command again" in error
+    assert error.endswith("interrupted\n"), "of a command that does not go on where it was"
 
 
 @pytest.mark.parametrize(("name", "code", "said"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
@@ -115,7 +115,7 @@ def test_a_signal_is_one_also_where_other_code_raises_its_own_interrupt(
     """As Ray does in C."""
     lines = (f"try: os.kill(os.getpid(), signal.{name})", "except KeyboardInterrupt: raise KeyboardInterrupt from None")
     found, error = outcome(tmp_path, parts="\n        ".join(lines))
-    assert (found, f"{said}; run the same command again" in error) == (code, True)
+    assert (found, error.endswith(f"{said}\n")) == (code, True)
 
 
 def test_sys_exit_in_a_candidate_is_its_failure_and_ctrl_c_is_not() -> None:

@@ -12,7 +12,7 @@ from glorasearch.cli.main import group
 def output(*arguments: str) -> str:
     result = CliRunner().invoke(group, ["space", *arguments], env={"COLUMNS": "60"})
     assert result.exit_code == 0, result.output
-    return result.output
+    return result.stdout
 
 
 def test_no_choice_is_cut_off_however_narrow_the_terminal() -> None:
@@ -61,6 +61,8 @@ def test_what_is_left_is_said_with_the_reason() -> None:
     described = json.loads(output("lora", "--backbone", "swinv2_tiny_window8_256", "--json"))
     assert described["left"]["patch_embed.proj"] == "stem: not in layers.include"
     assert described["notices"] == []
+    announced = CliRunner().invoke(group, ["space", "lora", "--backbone", "swinv2_tiny_window8_256"]).stderr
+    assert announced == "swinv2_tiny_window8_256: loading torch and timm, to build it\n"
     assert described["layers"][0]["roles"] == ["attention", "body", "entries", "qkv", "query", "value"]
 
 
