@@ -28,6 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "scripts")]
+
+from gpu_tests.cards import VISIBLE, cards_here  # noqa: E402
+
 END_SECONDS = 10.0
 """For a program to end by itself after Ctrl+C."""
 
@@ -122,7 +126,7 @@ class Board:
             command = [sys.executable, str(HERE / script), *options, "--json", str(self._out / f"{name}.json")]
             with (self._out / f"{name}.log").open("wb") as log:
                 process = subprocess.Popen(
-                    command, env={**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(cards)}, start_new_session=True,
+                    command, env={**os.environ, VISIBLE: ",".join(cards)}, start_new_session=True,
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 )  # fmt: skip
             until = min(deadline, now + program.seconds)
@@ -151,15 +155,6 @@ class Board:
         self._say(f"{running.name}: {how} after {time.monotonic() - running.began:.0f} s")
 
 
-def cards_here() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES calls this machine's cards."""
-    import torch
-
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
-    return allowed.split(",")[:count] if allowed else [str(number) for number in range(count)]
-
-
 def main() -> int:
     """Run them, and print what they printed last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -175,6 +170,11 @@ def main() -> int:
     cards = options.cards or cards_here()
     if not cards:
         parser.error("there is no CUDA device here; `make bench` measures what a CPU is asked for")
+    short = [name for name in options.only or () if PROGRAMS[name].cards > len(cards)]
+    if short:
+        parser.error(
+            f"{short[0]} needs {PROGRAMS[short[0]].cards} cards, there is {len(cards)}; leave it out of --only"
+        )
     options.out.mkdir(parents=True, exist_ok=True)
     programs = {name: PROGRAMS[name] for name in options.only or PROGRAMS if PROGRAMS[name].cards <= len(cards)}
     say = lambda line: print(f"{time.monotonic() - began:6.0f} s  {line}", flush=True)  # noqa: E731

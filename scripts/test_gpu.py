@@ -28,7 +28,8 @@ from types import FrameType
 SCRIPTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(SCRIPTS)]
 
-from gpu_tests.lanes import VISIBLE, Lanes  # noqa: E402
+from gpu_tests.cards import cards_here  # noqa: E402
+from gpu_tests.lanes import Lanes  # noqa: E402
 from gpu_tests.record import append, exit_status, read, seconds_of, verdicts  # noqa: E402
 from gpu_tests.tables import lines, to_json, write  # noqa: E402
 from gpu_tests.units import find, units_of  # noqa: E402
@@ -37,15 +38,6 @@ CORES = 4
 """Of the machine, for each process."""
 MOST = 4
 """Processes on a card, by default at most."""
-
-
-def cards_here() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES calls this machine's cards."""
-    import torch
-
-    allowed = os.environ.get(VISIBLE)
-    count = torch.cuda.device_count()
-    return allowed.split(",")[:count] if allowed else [str(number) for number in range(count)]
 
 
 def stop(number: int, frame: FrameType | None) -> None:

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from gpu_tests.cards import VISIBLE
 from gpu_tests.record import Line, append, read
 from gpu_tests.units import Unit, environment, pytest_command
 
 END_SECONDS: Final = 10.0
 """For a process to end by itself once the time is up."""
-VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True, slots=True)
