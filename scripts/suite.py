@@ -22,7 +22,7 @@ with the same --out until it says that all are done (what a call cuts off and no
 
     1. --arms evolution,yardstick --seeds 0,1,2 --jobs 12     5 calls on two GPUs
     2. --arms race_only,lora4_budget --seeds 0,1,2 --jobs 12  5 calls
-    3. --arms evolution,yardstick,yardstick_alone --seeds 1 --only count --jobs 1     1 call: costs, each alone on a GPU
+    3. --arms cost --seeds 0,1,2                               2 calls: both sides anew, a unit a GPU
     4. --seeds 3 --arms evolution,yardstick,tau,... --jobs 12 4 calls: the ablations, on a seed for tuning
     5. --arms evolution,yardstick,race_only,lora4_budget --seeds 0,1,2 --write-docs     on any machine, some seconds
 

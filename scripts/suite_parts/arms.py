@@ -8,7 +8,7 @@ from typing import Literal
 
 from suite_parts.units import Unit
 
-Kind = Literal["product", "yardstick", "tau", "ideas", "augmentation", "alone"]
+Kind = Literal["product", "yardstick", "tau", "ideas", "augmentation", "alone", "cost"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,18 @@ class Arm:
     """Whether it has the small budget."""
     once: bool = False
     """Whether the first seed is enough."""
+    seed: int | None = None
+    """The only one that it is done with: a measurement to choose recipes by has a seed for tuning."""
+
+    def seeds(self, wanted: Sequence[int], *, every: bool = False) -> Sequence[int]:
+        """The seeds of a suite that the arm is done with; with `every`, those too that need not be."""
+        if self.seed is not None:
+            return (self.seed,)
+        return wanted[:1] if self.once and not every else wanted
+
+
+TUNING_SEED = 3
+"""Of it and those above, results may decide on rates and recipes."""
 
 
 WITHOUT_SEARCH = (
@@ -56,8 +68,9 @@ ARMS: dict[str, Arm] = {
         Arm("augmentation", "fixed methods with varied images and averaged weights", kind="augmentation"),
         Arm("no_race", "without race: the search's winner, refitted", ("race.enabled=false",)),
         Arm("yardstick_alone", "the yardstick's trainings one by one", kind="alone", once=True),
+        Arm("cost", "both main arms anew, one after the other", kind="cost", once=True),
         Arm("tau", "how the supernet ranks random subnets", kind="tau", once=True),
-        Arm("tau_ideas", "what might rank random subnets better", kind="ideas", once=True),
+        Arm("tau_ideas", "what might rank random subnets better", kind="ideas", seed=TUNING_SEED),
     )
 }
 """In the order in which they run: what the targets need comes first."""
@@ -69,6 +82,6 @@ def units_of(tasks: Sequence[str], seeds: Sequence[int], arms: Sequence[str], *,
         Unit(task, seed, arm.name)
         for arm in ARMS.values()
         if arm.name in arms
-        for seed in (seeds[:1] if arm.once and not every else seeds)
+        for seed in arm.seeds(seeds, every=every)
         for task in tasks
     ]

@@ -30,13 +30,13 @@ def check_units(settings: Settings, tasks: Tasks, arms: Sequence[str], out: Path
     lab = Lab(settings, Folders(out), tasks, threads=1)
     build_backbone(lab.backbone_config, classes=2)
     limit, small = lab.limit(settings.budget), lab.limit(settings.small_budget)
-    if any(ARMS[arm].kind == "yardstick" for arm in arms):
+    if any(ARMS[arm].kind in ("yardstick", "cost") for arm in arms):
         space = lab.bind(SearchSpace.load(LEAST_METHOD))
         needed = space.parameters(space.largest())
         if needed > limit:
             raise ValueError(
                 f"--budget {settings.budget} is {limit:,} parameters; the yardstick needs those of its method "
-                f"{LEAST_METHOD!r}, {needed:,}: give a larger budget, or --arms without yardstick"
+                f"{LEAST_METHOD!r}, {needed:,}: give a larger budget, or --arms without yardstick and cost"
             )
     if any(ARMS[arm].small for arm in arms) and small > limit:
         raise ValueError(

@@ -81,6 +81,12 @@ class Lab:
         self._say: Say = lambda text: None
         torch.set_num_threads(threads)
 
+    def beside(self, out: Path) -> Lab:
+        """One that keeps what it makes elsewhere, and so finds nothing of before; says what this one says."""
+        other = Lab(self.settings, Folders(out), self.tasks, self.threads)
+        other._say = self._say
+        return other
+
     @contextmanager
     def telling(self, say: Say) -> Iterator[None]:
         """Say meanwhile how far what is under way is."""

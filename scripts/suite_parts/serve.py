@@ -21,6 +21,7 @@ def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Per
     """The function that does a unit in this process; imports torch."""
     from suite_parts.alone import alone
     from suite_parts.augmentation import augmentation
+    from suite_parts.cost import cost
     from suite_parts.lab import Folders, Lab
     from suite_parts.product import product
     from suite_parts.tau import tau
@@ -37,6 +38,7 @@ def make(settings: Settings, out: Path, tasks: Path | None, place: Place) -> Per
         "ideas": tau_ideas,
         "augmentation": augmentation,
         "alone": alone,
+        "cost": cost,
     }
 
     def do(unit: Unit, say: Say) -> None:

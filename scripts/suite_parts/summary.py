@@ -12,7 +12,7 @@ from glorasearch.statistics.ranks import mid_ranks
 from suite_parts.arms import ARMS
 from suite_parts.units import Content, Unit
 
-MEASUREMENTS = ("tau", "tau_ideas", "yardstick_alone", "augmentation")
+MEASUREMENTS = ("tau", "tau_ideas", "yardstick_alone", "cost", "augmentation")
 """Arms whose models nobody would export."""
 Found = Mapping[Unit, Content]
 Pair = tuple[str, int]
@@ -23,7 +23,8 @@ def summarise(found: Found) -> dict[str, Any]:
     arms = _by_arm(found)
     winner, yardstick = arms.get("evolution", {}), arms.get("yardstick", {})
     small, lora = arms.get("lora4_budget", {}), {pair: unit["lora4"] for pair, unit in yardstick.items()}
-    tau, cost = _tau(arms.get("tau", {})), costs(winner, yardstick)
+    tau, sides = _tau(arms.get("tau", {})), _sides(arms)
+    cost = costs(sides["evolution"], sides["yardstick"])
     named = _comparable({name: one for name, one in arms.items() if name not in MEASUREMENTS})
     return {
         "winner_minus_yardstick": difference(winner, yardstick),
@@ -37,7 +38,7 @@ def summarise(found: Found) -> dict[str, Any]:
         "tau_ideas": _tau_ideas(arms.get("tau_ideas", {})),
         "cost_ratio": None if cost is None else cost["ratio"],
         "cost": cost,
-        "cost_one_by_one": costs(winner, arms.get("yardstick_alone", {})),
+        "cost_one_by_one": costs(sides["evolution"], sides["yardstick_alone"]),
         "ablations": _ablations(arms),
         "augmentation": _augmentation(arms.get("augmentation", {})),
         "arms": {name: _arm(name, one) for name, one in named.items()},
@@ -99,6 +100,20 @@ def _images(first: Content, second: Content) -> PairedImages:
     return PairedImages(
         images=right.total(), both=right["1", "1"], only_first=right["1", "0"], only_second=right["0", "1"]
     )
+
+
+def _sides(arms: Mapping[str, Mapping[Pair, Content]]) -> dict[str, Mapping[Pair, Content]]:
+    """Arm → (task, seed) → what it cost: where both sides were measured together (`cost`), that alone."""
+    names, together = ("evolution", "yardstick", "yardstick_alone"), arms.get("cost", {})
+    if not together:
+        return {name: arms.get(name, {}) for name in names}
+    return {
+        name: {
+            pair: unit["sides"][name] | {key: unit[key] for key in ("device", "sharing")}
+            for pair, unit in together.items()
+        }
+        for name in names
+    }
 
 
 def costs(first: Mapping[Pair, Content], second: Mapping[Pair, Content]) -> dict[str, Any] | None:

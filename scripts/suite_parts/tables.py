@@ -213,8 +213,9 @@ def ideas(summary: Summary) -> str:
         (idea, *(f"{scores[name]['mean']:.2f}" if name in scores else "" for name in names))
         for idea, scores in found.items()
     ]
-    count = _pairs({"pairs": len(next(iter(found.values()))["tempered"]["each"])})
-    return _table((f"tau, {count}", "tempered", "accuracy", "cross-entropy"), rows)
+    each = next(iter(found.values()))["tempered"]["each"]
+    seeds = ", ".join(str(seed) for seed in sorted({one["seed"] for one in each}))
+    return _table((f"tau, {_pairs({'pairs': len(each)})}, seed {seeds}", "tempered", "accuracy", "cross-entropy"), rows)
 
 
 def pairs(summary: Summary) -> str:

@@ -96,7 +96,7 @@ def test_arms_killed_and_resumed(place: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
 def test_every_other_arm(place: Path) -> None:
-    call(place, "--seeds", "0", "--arms", ",".join(["evolution", *OTHERS]))
+    call(place, "--seeds", "3", "--arms", ",".join(["evolution", *OTHERS]))
     summary: dict[str, Any] = json.loads((place / "out" / "suite.json").read_text())
     assert -1 <= summary["tau_tempered_inherited"] <= 1
     assert -1 <= summary["tau"]["ceiling"] <= 1
@@ -105,6 +105,9 @@ def test_every_other_arm(place: Path) -> None:
     assert all(-1 <= one["tempered"]["mean"] <= 1 for one in summary["tau_ideas"].values())
     assert summary["tau_ideas"]["as it is"]["tempered"]["mean"] == pytest.approx(summary["tau_tempered_inherited"])
     assert summary["ablations"].keys() == OTHERS - set(MEASUREMENTS)
+    anew = json.loads((place / "out" / "units" / f"{summary['tasks'][0]}-3-cost.json").read_text())["sides"]
+    assert anew.keys() == {"evolution", "yardstick", "yardstick_alone"}
+    assert anew["evolution"]["stage_seconds"].keys() == {"train", "search", "race", "refit"}, "nothing was taken over"
     check_units(place / "out" / "units")
 
 

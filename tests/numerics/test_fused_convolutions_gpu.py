@@ -41,14 +41,19 @@ MODELS: dict[str, dict[str, Any]] = {
 """Of timm, and their arguments."""
 
 
-@pytest.mark.parametrize(("dtype", "close"), [(torch.bfloat16, 5e-3), (torch.float32, 1e-4)])
+LAST_PLACE = 2.0**-7
+"""Of bfloat16, relative: torch's own kernels, which sum the gradient of grouped filters, round to it between sums."""
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("name", LAYERS)
-def test_gradients(name: str, dense: bool, dtype: torch.dtype, close: float) -> None:
+def test_gradients(name: str, dense: bool, dtype: torch.dtype) -> None:
     from glorasearch.fused.convolution_kernels import convolution_factor_gradient
 
     given, options, size = LAYERS[name]
     conv = nn.Conv2d(*given, **options).cuda()  # type: ignore[arg-type]
+    close = 1e-4 if dtype is torch.float32 else 5e-3 if conv.groups == 1 else LAST_PLACE
     outs, ins = conv.weight.flatten(1).shape
     shape, geometry = Shape(outs, ins, 4, 4, spatial=True), Geometry.of(conv)
     generator = torch.Generator("cuda").manual_seed(0)

@@ -9,7 +9,15 @@ from suite_parts.options import parse
 def test_one_seed_and_one_arm_of_each_kind() -> None:
     options = parse(["--backbone", "x", "--quick"])
     assert options.seeds == [0]
-    assert sorted(options.arms) == ["augmentation", "evolution", "tau", "tau_ideas", "yardstick", "yardstick_alone"]
+    assert sorted(options.arms) == [
+        "augmentation",
+        "cost",
+        "evolution",
+        "tau",
+        "tau_ideas",
+        "yardstick",
+        "yardstick_alone",
+    ]
     more = parse(["--backbone", "x", "--quick", "--seeds", "1,2", "--arms", "random"])
     assert (more.seeds, more.arms) == ([1, 2], ["random"])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from suite_parts.arms import ARMS, units_of
+from suite_parts.arms import ARMS, TUNING_SEED, units_of
 from suite_parts.configs import check_configs
 from suite_parts.settings import QUICK, Settings
 from suite_parts.summary import summarise
@@ -149,11 +149,37 @@ def test_the_overrides_of_every_arm_fit(quick: dict[str, Any]) -> None:
         check_configs(settings(overrides=("search.trails=3",)), list(ARMS))
 
 
+def test_cost_is_that_of_sides_which_were_measured_together_where_there_are_such(summary: dict[str, Any]) -> None:
+    assert summary["cost_ratio"] != pytest.approx(1.5), "that of the main arms"
+    side = {"model_steps": 5, "compile_seconds": 1.0}
+    sides = {
+        "evolution": side | {"seconds": {"training": 6.0, "evaluation": 1.0}},
+        "yardstick": side | {"seconds": {"training": 4.0, "evaluation": 1.0}},
+        "yardstick_alone": side | {"seconds": {"training": 12.0, "evaluation": 1.0}},
+    }
+    found = {
+        Unit("a", 0, arm): unit(1, 50.0, lora4=unit(1), tempered_pick=unit(1)) for arm in ("evolution", "yardstick")
+    }
+    found[Unit("a", 5, "cost")] = unit(0) | {"sides": sides}
+    together = summarise(found)
+    assert (together["cost_ratio"], together["cost_one_by_one"]["ratio"]) == (1.5, 0.5)
+    assert together["cost"]["ratio_with_compilation"] == pytest.approx(7 / 5)
+    assert together["cost"]["pairs"] == 1
+    assert "cost" not in together["arms"]
+    assert "cost" not in together["ablations"]
+
+
 def test_what_the_targets_need_comes_first() -> None:
     units = units_of(["a", "b"], [0, 1], ["tau", "yardstick", "evolution"])
     assert [one.arm for one in units] == ["evolution"] * 4 + ["yardstick"] * 4 + ["tau"] * 2
     assert {one.seed for one in units if one.arm == "tau"} == {0}
     assert {one.seed for one in units_of(["a"], [0, 1], ["tau"], every=True)} == {0, 1}, "what was done is counted"
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_ideas_are_tried_on_a_seed_for_tuning_whatever_the_others_are(every: bool) -> None:
+    units = units_of(["a"], [0, 1], ["tau_ideas"], every=every)
+    assert [one.seed for one in units] == [TUNING_SEED], "results of seeds 0 to 2 decide on nothing"
 
 
 def test_units_of_other_settings_are_refused(tmp_path: Path) -> None:
