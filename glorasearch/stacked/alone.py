@@ -1,27 +1,29 @@
-"""The members of a stack one after the other, each in its own supernet: for backbones that cannot be stacked."""
+"""The members of a stack one after the other, each in its own supernet: for backbones that cannot be stacked, and for a
+single member of a space whose supernet was compiled before."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from glorasearch.config import is_mixed
-from glorasearch.recompute import recomputing
+from glorasearch.config import Compile, is_mixed
 from glorasearch.stacked.engine import Engine
 from glorasearch.stacked.member import Member, scale_drop_path
 from glorasearch.supernet import Supernet
 from glorasearch.tasks import Task
 from glorasearch.training.average import WeightAverage
+from glorasearch.training.fast_step import FastStep
 from glorasearch.training.memory import Kept, kept_by
 from glorasearch.training.optimizer import SupernetOptimizer, peak_rates
-from glorasearch.training.step import drop_probabilities, model_randomness
+from glorasearch.training.plain_step import PlainStep
+from glorasearch.training.sampling import Fixed
+from glorasearch.training.step import Step
 
 
 class OneByOne(Engine):
-    """In every step each member takes the step that `SupernetTrainer` would take, uncompiled."""
+    """In every step each member takes the step that `SupernetTrainer` would take."""
 
     kind = "one by one"
 
@@ -33,15 +35,19 @@ class OneByOne(Engine):
         device: torch.device,
         task: Task,
         class_weights: Tensor | None = None,
+        compile: Compile = "off",
     ) -> None:
         """`supernets` are those of the members at their start, `shares` the factors on their drop paths, and `task` has
         their losses.
 
-        `class_weights`, `(M, classes)`, weight images in their losses.
+        `class_weights`, `(M, classes)`, weight images in their losses. Unless `compile` is off, steps are fused, and on
+        a GPU compiled and captured, as `SupernetTrainer` takes it; each member keeps the memory of its step then.
         """
-        weights = [None] * len(members) if class_weights is None else list(class_weights.to(device)[:, None])
+        weights = [None] * len(members) if class_weights is None else list(class_weights.to(device))
         each = zip(members, supernets, shares, weights, strict=True)
-        self._members = [_Alone(member, supernet, share, device, task, own) for member, supernet, share, own in each]
+        self._members = [
+            _Alone(member, supernet, share, device, task, own, compile) for member, supernet, share, own in each
+        ]
 
     def step(self, number: int, images: Tensor, targets: Tensor, scales: Sequence[float]) -> Tensor:
         """See `Engine.step`."""
@@ -51,7 +57,7 @@ class OneByOne(Engine):
     def recompute(self) -> None:
         """See `Engine.recompute`."""
         for one in self._members:
-            one.recomputes = True
+            one.steps.recompute()
 
     def kept(self, images: Tensor) -> Kept:
         """See `Engine.kept`: of one member, since each ends its step before the next one begins."""
@@ -88,7 +94,7 @@ class OneByOne(Engine):
         found: dict[str, Tensor] = {}
         for number, one in enumerate(self._members):
             found |= {f"{number}/weights/{name}": value for name, value in one.supernet.adapter_state().items()}
-            found |= {f"{number}/optimizer/{name}": value for name, value in one.optimizer.state().items()}
+            found |= {f"{number}/optimizer/{name}": value for name, value in one.steps.state().items()}
             found |= {f"{number}/average/{name}": value for name, value in one.average.state().items()}
         return found
 
@@ -99,7 +105,7 @@ class OneByOne(Engine):
                 name.removeprefix(f"{number}/"): value for name, value in state.items() if name.startswith(f"{number}/")
             }
             one.supernet.load_adapter_state(_under("weights/", own))
-            one.optimizer.load_state(_under("optimizer/", own))
+            one.steps.load_state(_under("optimizer/", own))
             one.average.load_state(_under("average/", own))
 
     def warming(self) -> dict[str, int]:
@@ -122,42 +128,41 @@ class _Alone:
         device: torch.device,
         task: Task,
         weights: Tensor | None,
+        compile: Compile,
     ) -> None:
-        config = member.config
-        self._subnet, self._seed, self._clip = member.subnet, config.seed, config.clip_norm
+        config, self._subnet = member.config, member.subnet
         self.supernet = supernet.to(device)
         self.supernet.set_dropout(config.dropout)
         scale_drop_path(self.supernet, share)
         self.draws = self.supernet.warm_ups.draws()
-        peaks = peak_rates(member.space, config)
-        self.optimizer = SupernetOptimizer(self.supernet, peaks, weight_decay=config.weight_decay)
         self.average = WeightAverage(self.supernet, config.ema_decay)
         self._mixed = is_mixed(config.precision, device.type)
-        self._drops = bool(drop_probabilities(self.supernet))
-        self._task, self._class_weights = task, weights
-        self.recomputes = False
-        self._smoothing = torch.tensor([config.label_smoothing], dtype=torch.float64, device=device)
+        peaks, strategy = peak_rates(member.space, config), Fixed(member.subnet)
+        self._sampled = strategy.sample(0)
+        plain = PlainStep(
+            self.supernet,
+            SupernetOptimizer(self.supernet, peaks, weight_decay=config.weight_decay),
+            mixed=self._mixed,
+            label_smoothing=config.label_smoothing,
+            clip_norm=config.clip_norm,
+            seed=config.seed,
+            class_weights=weights,
+            task=task,
+        )
+        self.steps: Step = plain
+        if compile != "off":
+            self.steps = FastStep(self.supernet, plain, peaks, strategy, config, strict=compile == "on")
 
     def step(self, number: int, images: Tensor, targets: Tensor, scale: float) -> Tensor:
         """`(2,)`: loss and norm of the gradient."""
-        self.optimizer.set_lr(scale)
-        self.optimizer.zero_grad()
-        self.supernet.train()
-        with model_randomness(self._drops, self._seed, number, 0, images.device):
-            if self.recomputes:
-                again = partial(self.supernet.activate, self._subnet)
-                with recomputing(self.supernet, again, random=self._drops):
-                    logits = self.forward(images)
-            else:
-                logits = self.forward(images)
-        loss = self._task.member_losses(logits[None], targets[None], self._smoothing, self._class_weights)[0]
-        torch.autograd.backward(loss)
-        norm = self.optimizer.clip(self._clip)
-        self.optimizer.step()
+        if not self.supernet.training:  # a walk over all modules, as long as a captured step
+            self.supernet.train()
+        result = self.steps.run(number, self._sampled, images, targets, scale)
         restarted = self.supernet.warm_ups.step([self._subnet])
-        self.optimizer.forget(restarted)
+        if restarted:
+            self.steps.forget(restarted)
         self.average.update(number, restarted)
-        return torch.stack([loss.detach(), norm])
+        return result
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from glorasearch.config import Compile
 from glorasearch.data import TrainSplit
 from glorasearch.errors import BackboneError
+from glorasearch.fused import UnfusableError
 from glorasearch.stacked.alone import OneByOne
 from glorasearch.stacked.engine import Engine
 from glorasearch.stacked.member import Member, drop_path_shares
@@ -21,6 +23,8 @@ from glorasearch.stacked.side_by_side import SideBySide, Trial
 from glorasearch.stacked.supernets import Supernets
 from glorasearch.stacked.transfer import copy_together
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import Task
+from glorasearch.training.fast_step import check_covered
 from glorasearch.weights import tensor_digest
 
 _log = logging.getLogger(__name__)
@@ -38,10 +42,13 @@ def make_engine(
     compile: Compile,
     side_by_side: bool,
     class_weights: Tensor | None = None,
+    *,
+    fused: bool = False,
 ) -> tuple[Engine, list[str]]:
     """The engine, and the digest of each member's adapter state at its start.
 
-    `supernets` are on the backbone; `class_weights`, `(M, classes)`, weight images in the members' losses.
+    `supernets` are on the backbone; `class_weights`, `(M, classes)`, weight images in the members' losses; `fused` as
+    `StackedTrainer` takes it.
 
     Raises:
         ConfigError: if the backbone was built with another drop path than its members'.
@@ -51,6 +58,12 @@ def make_engine(
     backbone = supernets.backbone
     shares = drop_path_shares(backbone, members)
     task = data.task.trained_by(members[0].config.huber_delta)
+    alone = partial(_one_by_one, supernets, members, data, device, shares, task, class_weights)
+    if fused and len(members) == 1 and device.type != "cpu" and compile != "off":
+        try:
+            return alone(compile=compile)
+        except UnfusableError as error:
+            _log.info("the step of a stack of one is not fused: %s", error)
     if side_by_side:
         looks = list(_look(supernets, members, data))
         read = {name for look in looks for name in look.read}
@@ -66,11 +79,29 @@ def make_engine(
             return engine, [look.start for look in looks]
         except BackboneError as error:
             _log.warning("the members cannot be stacked and are trained one after the other: %s", error)
-    if next(backbone.parameters()).device != device:  # once for all members
-        supernets = Supernets(copy.deepcopy(backbone).to(device))
+    return alone(compile="off")
+
+
+def _one_by_one(
+    supernets: Supernets,
+    members: Sequence[Member],
+    data: TrainSplit,
+    device: torch.device,
+    shares: Sequence[float],
+    task: Task,
+    class_weights: Tensor | None,
+    *,
+    compile: Compile,
+) -> tuple[Engine, list[str]]:
+    """Raises `UnfusableError` if steps are to be compiled and the fused step does not cover a member."""
+    if next(supernets.backbone.parameters()).device != device:  # once for all members
+        supernets = Supernets(copy.deepcopy(supernets.backbone).to(device))
     own = [supernets.own(member, _images(supernets, data, number)) for number, member in enumerate(members)]
     starts = [tensor_digest(supernet.adapter_state()) for supernet in own]
-    return OneByOne(members, own, shares, device, task, class_weights), starts
+    if compile != "off":
+        for member, supernet in zip(members, own, strict=True):
+            check_covered(supernet.to(device), member.config, strict=compile == "on")
+    return OneByOne(members, own, shares, device, task, class_weights, compile), starts
 
 
 class _Look(NamedTuple):

@@ -76,6 +76,7 @@ class StackedTrainer:
         on_step: Callable[[int], None] | None = None,
         targets: MixedImages | None = None,
         side_by_side: bool | None = None,
+        fused: bool = False,
     ) -> None:
         """Prepare a training from the members' starts.
 
@@ -95,6 +96,9 @@ class StackedTrainer:
             side_by_side: one forward pass for all members, or one after the other in every step, as it is also done
                 where a backbone cannot be stacked; if not given, the former on GPUs, the latter on CPUs, where more
                 images at once are no faster.
+            fused: give a stack of one, where that covers it, the step of `SupernetTrainer`, compiled and captured
+                unless `compile` is off: for a member of a space whose supernet was trained in this process, since that
+                compiled it. A step of its own is captured, and not compiled for so few steps as a stack of one has.
 
         Raises:
             ConfigError: if recipes or images do not fit.
@@ -115,8 +119,9 @@ class StackedTrainer:
         if side_by_side is None:
             side_by_side = self._device.type != "cpu"
         self._engine, starts = make_engine(
-            self._supernets, members, data, self._device, compile, side_by_side, self._batches.class_weights
-        )
+            self._supernets, members, data, self._device, compile, side_by_side, self._batches.class_weights,
+            fused=fused,
+        )  # fmt: skip
         self._done, self._seconds = 0, 0.0
         self._unread: list[Tensor] = []
         self._loss = torch.full((len(members),), float("nan"))

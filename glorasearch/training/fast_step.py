@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from glorasearch.errors import ConfigError, GlorasearchError, RunError, first_line
-from glorasearch.fused import FusedStep, StepConfig, UnfusableError, check_measured
+from glorasearch.fused import FusedStep, StepConfig, UnfusableError, check_measured, pool_of
 from glorasearch.supernet import Supernet
 from glorasearch.training.communicator import Communicator
 from glorasearch.training.config import TrainingConfig
@@ -19,6 +19,15 @@ from glorasearch.training.sampling import SampledSubnet, SamplingStrategy
 from glorasearch.training.step import RankBatch, Step, drop_probabilities, model_randomness
 
 _log = logging.getLogger(__name__)
+
+
+def check_covered(supernet: Supernet, config: TrainingConfig, *, strict: bool) -> None:
+    """Raise `UnfusableError` unless the fused step covers model, space and recipe; `strict` as `FastStep` takes it."""
+    if config.dropout:
+        raise UnfusableError("the fused step has no dropout of hidden units")
+    if not strict:
+        check_measured(supernet)
+    pool_of(supernet)
 
 
 class FastStep(Step):
@@ -59,10 +68,7 @@ class FastStep(Step):
             dtype=torch.bfloat16 if plain.mixed else torch.float32,
         )
         try:
-            if config.dropout:
-                raise UnfusableError("the fused step has no dropout of hidden units")
-            if not strict:
-                check_measured(supernet)
+            check_covered(supernet, config, strict=strict)
             loss = partial(plain.task.subnet_loss, smoothing=config.label_smoothing, weights=plain.class_weights)
             self._fused = FusedStep(supernet, fused, loss=loss, teacher=plain.task.teacher_of)
         except UnfusableError as error:

@@ -172,6 +172,7 @@ def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
             on_record=record,
             on_step=lambda step: advance(step, f"loss {latest['loss']:.3f}" if "loss" in latest else ""),
             targets=mixed,
+            fused=pick.own_space and session.config.train.steps > 0,
         )
         done = trainer.run()
     if not bool(done.finite.all()):
