@@ -5,10 +5,11 @@
 
 A stack is `BACKBONE:MODELS:LARGEST`: a timm name (random weights), `quickstart` or `local-dir:PATH`; how many
 finalists, random subnets of `glora_medium` within its budget at three rates; and how many times the step of the first
-one alone theirs may take. A second row has that one's step as a refit takes it, by the supernet's fused path. 64 of
-scikit-learn's digits a step for each. Both are compiled and captured on a GPU, take
-their steps in turns, and the losses of their first steps are compared: a stack whose first member learns something else
-than it does alone ends the program. Rows are written as they come; `--device cpu` tries it without a GPU.
+one alone theirs may take. A second row has that one's step as a refit takes it, by the supernet's fused path; a third
+has all of them so, one after the other, against the stack. 64 of scikit-learn's digits a step for each. All are
+compiled and captured on a GPU, take their steps in turns, and the losses of the first steps of the stack are compared:
+one whose first member learns something else than it does alone ends the program. Rows are written as they come;
+`--device cpu` tries it without a GPU.
 """
 
 from __future__ import annotations
@@ -63,12 +64,13 @@ class Finalists:
             config = space.recipe.apply(given)
             self._members.append(Member(space=bound, subnet=subnet, config=config, images=images))
 
-    def trainer(self, count: int) -> StackedTrainer:
-        """Of the first few."""
-        mode = "on" if self.device == "cuda" else "off"
+    def trainer(self, count: int, *, fused: bool = False) -> StackedTrainer:
+        """Of the first few, side by side; or `fused`, one after the other by the path of a supernet."""
+        mode: Compile = "on" if self.device == "cuda" else "off"
         return StackedTrainer(
-            self._backbone, self._members[:count], self._data, device=self.device, compile=mode, side_by_side=True
-        )
+            self._backbone, self._members[:count], self._data, device=self.device, compile=mode,
+            side_by_side=not fused, fused=fused,
+        )  # fmt: skip
 
     def refit(self) -> SupernetTrainer:
         """Of the first one, by the path of a supernet."""
@@ -107,6 +109,8 @@ def rows(stacks: list[tuple[str, int, float]], device: str, count: int) -> Itera
         clean(device)
         yield refit_row(bench, name, count)
         clean(device)
+        yield alone_row(bench, name, models, count)
+        clean(device)
 
 
 def clean(device: str) -> None:
@@ -119,30 +123,52 @@ def clean(device: str) -> None:
 
 def refit_row(bench: Finalists, name: str, count: int) -> Row:
     """The first one's step as a refit takes it, against its step as a stack of one."""
-    wait = torch.cuda.synchronize if bench.device == "cuda" else lambda: None
     stack, alone = bench.trainer(1), bench.refit()
-    ways: dict[str, Callable[[range], object]] = {
-        "stack": lambda numbers: steps(stack, bench.device, numbers),
-        "refit": lambda numbers: [alone._train_step(number) for number in numbers],
-    }
-    each: dict[str, list[float]] = {way: [] for way in ways}
-    for way in ways.values():
-        way(range(COMPARED))
-    done = COMPARED
-    for _ in range(3):
-        for way, take in ways.items():
-            wait()
-            began = time.perf_counter()
-            take(range(done, done + count))
-            wait()
-            each[way].append((time.perf_counter() - began) / count * 1e3)
-        done += count
-    refit, one = statistics.median(each["refit"]), statistics.median(each["stack"])
+    refit, one = in_turns(
+        bench.device,
+        lambda numbers: [alone._train_step(number) for number in numbers],
+        lambda numbers: steps(stack, bench.device, numbers),
+        count=count,
+    )
     what = f"step of the first finalist as a refit takes it, against a stack of one, {name}"
     return Row(
         what=what, measured=refit, reference=one, unit="ms", flops=bench.flops(1), reference_flops=bench.flops(1),
         more={"models": 1, "backbone": name},
     )  # fmt: skip
+
+
+def alone_row(bench: Finalists, name: str, models: int, count: int) -> Row:
+    """All of them one after the other, each as a refit takes it, against the stack."""
+    stack, alone = bench.trainer(models), bench.trainer(models, fused=True)
+    one_by_one, side_by_side = in_turns(
+        bench.device,
+        lambda numbers: steps(alone, bench.device, numbers),
+        lambda numbers: steps(stack, bench.device, numbers),
+        count=count,
+    )
+    what = f"step of {models} finalists one after the other, fused, against the stack, {name}"
+    return Row(
+        what=what, measured=one_by_one, reference=side_by_side, unit="ms", flops=bench.flops(models),
+        reference_flops=bench.flops(models), more={"models": models, "backbone": name},
+    )  # fmt: skip
+
+
+def in_turns(device: str, *ways: Callable[[range], object], count: int) -> list[float]:
+    """Milliseconds of a step each way, the median of three turns."""
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    each: list[list[float]] = [[] for _ in ways]
+    for way in ways:
+        way(range(COMPARED))
+    done = COMPARED
+    for _ in range(3):
+        for found, take in zip(each, ways, strict=True):
+            wait()
+            began = time.perf_counter()
+            take(range(done, done + count))
+            wait()
+            found.append((time.perf_counter() - began) / count * 1e3)
+        done += count
+    return [statistics.median(found) for found in each]
 
 
 def row(bench: Finalists, name: str, models: int, target: float, count: int) -> Row:

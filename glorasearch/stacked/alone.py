@@ -4,6 +4,7 @@ single member of a space whose supernet was compiled before."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,12 +42,13 @@ class OneByOne(Engine):
         their losses.
 
         `class_weights`, `(M, classes)`, weight images in their losses. Unless `compile` is off, steps are fused, and on
-        a GPU compiled and captured, as `SupernetTrainer` takes it; each member keeps the memory of its step then.
+        a GPU compiled and captured, as `SupernetTrainer` takes it; all members' have their activations in one memory.
         """
+        pool = torch.cuda.graph_pool_handle() if device.type == "cuda" and len(members) > 1 else None
         weights = [None] * len(members) if class_weights is None else list(class_weights.to(device))
         each = zip(members, supernets, shares, weights, strict=True)
         self._members = [
-            _Alone(member, supernet, share, device, task, own, compile) for member, supernet, share, own in each
+            _Alone(member, supernet, share, device, task, own, compile, pool) for member, supernet, share, own in each
         ]
 
     def step(self, number: int, images: Tensor, targets: Tensor, scales: Sequence[float]) -> Tensor:
@@ -129,6 +131,7 @@ class _Alone:
         task: Task,
         weights: Tensor | None,
         compile: Compile,
+        pool: Any,
     ) -> None:
         config, self._subnet = member.config, member.subnet
         self.supernet = supernet.to(device)
@@ -151,7 +154,8 @@ class _Alone:
         )
         self.steps: Step = plain
         if compile != "off":
-            self.steps = FastStep(self.supernet, plain, peaks, strategy, config, strict=compile == "on")
+            strict = compile == "on"
+            self.steps = FastStep(self.supernet, plain, peaks, strategy, config, strict=strict, graph_pool=pool)
 
     def step(self, number: int, images: Tensor, targets: Tensor, scale: float) -> Tensor:
         """`(2,)`: loss and norm of the gradient."""

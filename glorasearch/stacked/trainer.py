@@ -96,9 +96,9 @@ class StackedTrainer:
             side_by_side: one forward pass for all members, or one after the other in every step, as it is also done
                 where a backbone cannot be stacked; if not given, the former on GPUs, the latter on CPUs, where more
                 images at once are no faster.
-            fused: give a stack of one, where that covers it, the step of `SupernetTrainer`, compiled and captured
-                unless `compile` is off: for a member of a space whose supernet was trained in this process, since that
-                compiled it. A step of its own is captured, and not compiled for so few steps as a stack of one has.
+            fused: give a stack of one, or members one after the other, the step of `SupernetTrainer` where that covers
+                them, compiled and captured unless `compile` is off. It is compiled once a space and process: for
+                members of a space whose supernet was trained in this process.
 
         Raises:
             ConfigError: if recipes or images do not fit.
