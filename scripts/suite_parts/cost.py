@@ -22,7 +22,7 @@ SIDES: Mapping[str, Callable[[Lab, Unit], Content]] = {
     "yardstick_alone": alone,
 }
 """By the arms that they are."""
-KEPT = "model_steps", "seconds", "compile_seconds", "stage_seconds", "measured_steps"
+KEPT = "model_steps", "seconds", "compile_seconds", "stage_seconds", "measured_steps", "test_accuracy"
 """Of what a side finds, if it does."""
 
 
