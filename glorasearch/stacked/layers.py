@@ -148,9 +148,8 @@ class StackedNorm(StackedLayer):
         own = y.view(self.members, -1, *y.shape[1:])
         shape = [self.members] + [1] * (own.ndim - 1)
         shape[2 if self._axis == 1 else -1] = -1
-        own = own * self._weight.view(shape)
-        if self._bias is not None:
-            own = own + self._bias.view(shape)
+        weight = self._weight.view(shape)
+        own = own * weight if self._bias is None else torch.addcmul(self._bias.view(shape), own, weight)
         return own.to(y.dtype).view(y.shape)
 
 
