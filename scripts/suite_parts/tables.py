@@ -50,6 +50,13 @@ def full(summary: Summary) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+BESIDES = {
+    "winner_minus_race_only": "Minus the same product without search, its race of the fixed methods alone",
+    "lora4_budget": "With no more parameters than LoRA r=4 has, minus LoRA r=4 at its best rate",
+}
+"""Differences that the README has besides → words for them."""
+
+
 def short(summary: Summary) -> str:
     """What the README says."""
     found = summary["winner_minus_yardstick"]
@@ -62,6 +69,12 @@ def short(summary: Summary) -> str:
         f"p = {_p(found['wilcoxon_p'])}; {_pairs(found)}), at {_number(summary['cost_ratio'])} of its cost"
         + ("" if summary["cost"] is None else f" ({_pairs(summary['cost'])})")
         + "."
+        + "".join(
+            f" {words}: {one['mean_points']:+.2f} ({_interval(one) or 'unknown'}; p = {_p(one['wilcoxon_p'])}; "
+            f"{_pairs(one)})."
+            for words, one in ((words, summary[key]) for key, words in BESIDES.items())
+            if one is not None
+        )
     )
 
 
