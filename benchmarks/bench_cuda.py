@@ -27,6 +27,7 @@ from cuda_candidates import IMAGES, random_split, run_all
 from cuda_convs import conv_rows
 from cuda_floors import CLASSES, ForwardFloor, StepFloor, backbone, milliseconds
 from cuda_run import bf16_rows, job_rows, search_rows
+from leaving import clean
 from peaks import TERA, current_peak, product_rate
 from table import Row, finish, json_option
 
@@ -181,8 +182,7 @@ def rows(parts: list[str], folder: Path) -> Iterator[Row]:
     ):
         if part in parts:
             yield from make()
-            torch._dynamo.reset()
-            torch.cuda.empty_cache()
+            clean("cuda")
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import gc
 import statistics
 import sys
 import time
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from arithmetic import dense_elements, work_of
+from leaving import clean
 from table import Row, finish
 from torch import Tensor
 
@@ -111,14 +111,6 @@ def rows(stacks: list[tuple[str, int, float]], device: str, count: int) -> Itera
         clean(device)
         yield alone_row(bench, name, models, count)
         clean(device)
-
-
-def clean(device: str) -> None:
-    """Leave nothing of what was measured."""
-    torch._dynamo.reset()
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.empty_cache()
 
 
 def refit_row(bench: Finalists, name: str, count: int) -> Row:

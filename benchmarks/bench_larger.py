@@ -14,7 +14,6 @@ layers of those that ours adapts. Rows are written as they come. `--device cpu -
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ import timm
 import torch
 from bench_augment import split_of
 from cuda_floors import milliseconds
+from leaving import clean
 from peer_steps import PlainStep, Setting
 from table import Row, finish, json_option
 from torch import nn
@@ -138,10 +138,7 @@ def rows(name: str, size: str, device: str, gib: float | None, repeats: int) -> 
                 why = f"{type(error).__name__}: {error}"
                 break
             finally:
-                torch._dynamo.reset()
-                gc.collect()
-                if device == "cuda":
-                    torch.cuda.empty_cache()
+                clean(device)
         if found is None:
             print(f"{name}, {title}: {why}", file=sys.stderr, flush=True)
             continue

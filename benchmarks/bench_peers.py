@@ -12,7 +12,6 @@ the table of the documentation from such a file, and writes it into a page betwe
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import sys
 import time
@@ -27,6 +26,7 @@ import timm
 import torch
 from arithmetic import Work, dense_elements, work_of
 from cuda_floors import milliseconds
+from leaving import clean
 from peer_steps import PlainStep, Setting
 from table import Row, finish
 from torch import nn
@@ -185,10 +185,7 @@ def rows(bench: Bench, seconds: float, repeats: int) -> Iterator[Row]:
             print(f"{NAMES[peer]}, {setting} broke: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             continue
         finally:
-            torch._dynamo.reset()
-            gc.collect()
-            if bench.device == "cuda":
-                torch.cuda.empty_cache()
+            clean(bench.device)
         ours = found["ms"] if peer == "glorasearch" else ours
         note = (
             f"{found['gb']:.2f} GB, {bench.batch / found['ms'] * 1e3:.0f} images/s, first step {found['start']:.0f} s"

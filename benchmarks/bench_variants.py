@@ -15,7 +15,6 @@ that can be asked for). Rows are written as they come; one that breaks does not 
 from __future__ import annotations
 
 import argparse
-import gc
 import statistics
 import sys
 import time
@@ -28,6 +27,7 @@ import torch
 from arithmetic import dense_elements
 from bench_peers import RATES, Bench
 from cuda_floors import milliseconds
+from leaving import clean
 from table import Row, finish
 from torch import Tensor
 from variant_streams import SeveralSteps
@@ -194,10 +194,7 @@ def rows(bench: Bench, kinds: list[str], names: list[str], seconds: float, repea
                 text = f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
                 print(f"{kind}, {variant.name} broke: {text}", file=sys.stderr, flush=True)
             finally:
-                torch._dynamo.reset()
-                gc.collect()
-                if bench.device == "cuda":
-                    torch.cuda.empty_cache()
+                clean(bench.device)
 
 
 def row(bench: Bench, kind: str, variant: Variant, own: StepOf | CandidateOf, predicted: float, repeats: int) -> Row:

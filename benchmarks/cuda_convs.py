@@ -12,6 +12,7 @@ import timm
 import torch
 from cuda_candidates import IMAGES, random_split, run_all
 from cuda_floors import CLASSES, ForwardFloor, StepFloor, milliseconds
+from leaving import clean
 from table import Row
 from torch import nn
 
@@ -33,8 +34,7 @@ def conv_rows() -> Iterator[Row]:
     for name, space in CASES:
         for make in (step_rows, candidate_row):
             yield from make(name, space)
-            torch._dynamo.reset()
-            torch.cuda.empty_cache()
+            clean("cuda")
 
 
 def backbone(name: str) -> nn.Module:
