@@ -29,6 +29,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Write what is known of RUN into one HTML file that needs no network: result, provenance, all figures."""
+    say(f"{run}: drawing its figures", err=True)
     from glorasearch.cli.output import echo_json
     from glorasearch.errors import InputError
     from glorasearch.figures import RunFacts, draw, figures_of, lacking

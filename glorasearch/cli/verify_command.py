@@ -35,6 +35,7 @@ def command(
 
     The exit code is 0 if everything is as it was made, and 1 if something is missing or damaged.
     """
+    say(f"{run}: comparing its files with their digests", err=True)
     from rich.table import Table
 
     from glorasearch.bounded import user_path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -50,3 +51,17 @@ WORDS: Final[dict[TaskKind, Words]] = {
 def words_of(kind: str) -> Words:
     """The words of a task, which a report of another version may not know: then those of classes."""
     return next((words for name, words in WORDS.items() if name == kind), WORDS["classify"])
+
+
+def unclear(kind: str, names: Sequence[str]) -> str:
+    """Which names of labels or targets tables could not tell apart, in a sentence; empty if they can all of them."""
+    parting = [name for name in names if BETWEEN in name or name.endswith(BETWEEN.strip())]
+    if kind == "multilabel" and parting:
+        return f"label {parting[0]!r}: {BETWEEN!r} stands between the labels of an image in tables; rename it"
+    doubled = [name for name in names if f"predicted {name}" in names]
+    if kind == "regress" and doubled:
+        return (
+            f"targets {doubled[0]!r} and {f'predicted {doubled[0]}'!r}: in tables the latter is what is predicted of "
+            "the former; rename one of them"
+        )
+    return ""

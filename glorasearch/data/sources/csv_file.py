@@ -21,7 +21,7 @@ from glorasearch.data.sources.folder import SPLIT_FOLDERS
 from glorasearch.data.sources.image_files import each_file_once
 from glorasearch.data.sources.source_splits import SourceSplits
 from glorasearch.errors import DataError
-from glorasearch.tasks.kinds import TaskKind, words_of
+from glorasearch.tasks.kinds import TaskKind, unclear, words_of
 
 SPLIT: Final = "split"
 """Name of the column that says in which split an image is."""
@@ -115,6 +115,8 @@ def _columns(header: Sequence[str], task: TaskKind, problems: Problems) -> tuple
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         problems.add(f"columns {some(twice)} are there more than once")
+    if fault := unclear(task, names):
+        problems.add(fault)
     if not names or (task == "classify" and len(names) > 1):
         found = f"after the file its columns are {some(names)}" if names else f"it has no column of {outputs}"
         hint = '; several labels an image need data.task = "multilabel", and numbers "regress"' if names else ""

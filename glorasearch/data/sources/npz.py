@@ -18,7 +18,7 @@ from glorasearch.data.records import ArrayRecords
 from glorasearch.data.sources.source_splits import SourceSplits
 from glorasearch.data.splitter import IntArray
 from glorasearch.errors import DataError
-from glorasearch.tasks.kinds import TaskKind, words_of
+from glorasearch.tasks.kinds import TaskKind, unclear, words_of
 
 POSITIONS = ("train", "search", "test")
 """Arrays of positions in the one list, all or none."""
@@ -109,6 +109,8 @@ def _class_names(archive: _Archive, lists: list[ArrayRecords]) -> tuple[str, ...
         columns = {records.labels.shape[1] for records in lists if records.labels.ndim == 2}
         if columns - {len(names)}:
             raise archive.error(f"{len(names)} names in 'classes' are not those of {min(columns)} columns of {outputs}")
+        if fault := unclear(archive.task, names):
+            raise archive.error(fault)
         return names
     if archive.task != "classify":
         widths = sorted({records.labels.shape[1] for records in lists})

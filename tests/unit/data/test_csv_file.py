@@ -80,6 +80,8 @@ CASES: list[tuple[Any, str]] = [
     (lambda n, cells: ["", *cells[1:]] if n == 2 else cells, "labels.csv:3: names no file"),
     (lambda n, cells: cells[:1], "it has no column of labels; expected a header file,cat,dog"),
     (lambda n, cells: ["file", "a", "a", "b"] if n == 0 else cells, "columns 'a' are there more than once"),
+    (lambda n, cells: ["file", "a; b", "a", "b"] if n == 0 else cells, "label 'a; b': '; ' stands between the labels"),
+    (lambda n, cells: ["file", "a;", "a", "b"] if n == 0 else cells, "label 'a;': '; ' stands between the labels"),
     (lambda n, cells: [*cells[:3], "0"] if n else cells, "1 of 3 labels are empty, with no image among the 36"),
     (lambda n, cells: ["none.png", *cells[1:]] if n == 4 else cells, "labels.csv:5: .*none.png"),
     (lambda n, cells: ["0.png", "0", "0", "0"] if n in (3, 4) else cells, "one file in two classes"),
@@ -125,6 +127,7 @@ def test_a_matrix_in_an_archive(tmp_path: Path) -> None:
         r"y\[0, 0\] is 2; expected 0 or 1": {"y": y * 0 + 2},
         r"expected \(40, labels\) of 0 and 1": {"y": y[:, 0]},
         "2 names in 'classes' are not those of 3 columns": {"classes": np.array(["a", "b"])},
+        "label 'a; b': '; ' stands between": {"classes": np.array(["a; b", "a", "b"])},
         'a matrix of 0 and 1 needs data.task = "multilabel"': {"task": "classify"},
     }.items():
         with pytest.raises(DataError, match=message):

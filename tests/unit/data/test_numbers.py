@@ -57,6 +57,10 @@ def test_labels_are_standardised_by_the_training_images(tmp_path: Path) -> None:
         ),
         (lambda n, cells: cells[:1], "it has no column of targets"),
         (lambda n, cells: ["0.png", *cells[1:]] if n == 3 else cells, "one file with different numbers"),
+        (
+            lambda number, cells: ["file", "x", "predicted x"] if not number else cells,
+            "targets 'x' and 'predicted x': in tables the latter is what is predicted of the former",
+        ),
     ],
 )
 def test_targets_that_are_none_are_refused_in_words(tmp_path: Path, change: Change, message: str) -> None:
