@@ -5,11 +5,11 @@
 
 A stack is `BACKBONE:MODELS:LARGEST`: a timm name (random weights), `quickstart` or `local-dir:PATH`; how many
 finalists, random subnets of `glora_medium` within its budget at three rates; and how many times the step of the first
-one alone theirs may take. A second row has that one's step as a refit takes it, by the supernet's fused path; a third
-has all of them so, one after the other, against the stack. 64 of scikit-learn's digits a step for each. All are
-compiled and captured on a GPU, take their steps in turns, and the losses of the first steps of the stack are compared:
-one whose first member learns something else than it does alone ends the program. Rows are written as they come;
-`--device cpu` tries it without a GPU.
+one alone theirs may take. A second row has that one's step as a refit takes it, by the supernet's fused path (so all
+of them one after the other take as many times that). 64 of scikit-learn's digits a step for each. All are compiled and
+captured on a GPU, take their steps in turns, and the losses of the first steps of the stack are compared: one whose
+first member learns something else than it does alone ends the program. Rows are written as they come; `--device cpu`
+tries it without a GPU.
 """
 
 from __future__ import annotations
@@ -64,13 +64,12 @@ class Finalists:
             config = space.recipe.apply(given)
             self._members.append(Member(space=bound, subnet=subnet, config=config, images=images))
 
-    def trainer(self, count: int, *, fused: bool = False) -> StackedTrainer:
-        """Of the first few, side by side; or `fused`, one after the other by the path of a supernet."""
+    def trainer(self, count: int) -> StackedTrainer:
+        """Of the first few, side by side."""
         mode: Compile = "on" if self.device == "cuda" else "off"
         return StackedTrainer(
-            self._backbone, self._members[:count], self._data, device=self.device, compile=mode,
-            side_by_side=not fused, fused=fused,
-        )  # fmt: skip
+            self._backbone, self._members[:count], self._data, device=self.device, compile=mode, side_by_side=True
+        )
 
     def refit(self) -> SupernetTrainer:
         """Of the first one, by the path of a supernet."""
@@ -109,8 +108,6 @@ def rows(stacks: list[tuple[str, int, float]], device: str, count: int) -> Itera
         clean(device)
         yield refit_row(bench, name, count)
         clean(device)
-        yield alone_row(bench, name, models, count)
-        clean(device)
 
 
 def refit_row(bench: Finalists, name: str, count: int) -> Row:
@@ -126,22 +123,6 @@ def refit_row(bench: Finalists, name: str, count: int) -> Row:
     return Row(
         what=what, measured=refit, reference=one, unit="ms", flops=bench.flops(1), reference_flops=bench.flops(1),
         more={"models": 1, "backbone": name},
-    )  # fmt: skip
-
-
-def alone_row(bench: Finalists, name: str, models: int, count: int) -> Row:
-    """All of them one after the other, each as a refit takes it, against the stack."""
-    stack, alone = bench.trainer(models), bench.trainer(models, fused=True)
-    one_by_one, side_by_side = in_turns(
-        bench.device,
-        lambda numbers: steps(alone, bench.device, numbers),
-        lambda numbers: steps(stack, bench.device, numbers),
-        count=count,
-    )
-    what = f"step of {models} finalists one after the other, fused, against the stack, {name}"
-    return Row(
-        what=what, measured=one_by_one, reference=side_by_side, unit="ms", flops=bench.flops(models),
-        reference_flops=bench.flops(models), more={"models": models, "backbone": name},
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ with the same --out until it says that all are done (what a call cuts off and no
     2. --arms race_only,lora4_budget --seeds 0,1,2 --jobs 12  5 calls
     3. --arms cost --seeds 0,1,2                               2 calls: both sides anew, a unit a GPU
     4. --seeds 3 --arms evolution,yardstick,tau,... --jobs 12 4 calls: the ablations, on a seed for tuning
-    5. --arms evolution,yardstick,race_only,lora4_budget --seeds 0,1,2 --write-docs     on any machine, some seconds
+    5. --arms evolution,yardstick,race_only,lora4_budget,cost,tau,... --seeds 0,1,2 --write-docs     on any machine
 
 A machine that starts bare needs `OUT/units` of earlier calls only, or `--units docs/suite-units.json`; what is lost
 with the rest are units that were under way, and supernets that later arms would take over, so ablations and tau belong

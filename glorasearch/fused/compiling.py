@@ -59,10 +59,8 @@ class _Apart(nn.Module):
 class Captured:
     """A computation on fixed buffers of a GPU, captured in a CUDA graph when it first runs."""
 
-    def __init__(self, compute: Callable[[], None], device: torch.device, pool: Any = None) -> None:
-        """`pool`, of `torch.cuda.graph_pool_handle`, is shared with computations that never run at the same time, and
-        none of which leaves a tensor in it."""
-        self._compute, self._device, self._pool = compute, device, pool
+    def __init__(self, compute: Callable[[], None], device: torch.device) -> None:
+        self._compute, self._device = compute, device
         self._graph: torch.cuda.CUDAGraph | None = None
         self.done = 0
         """How often it has run."""
@@ -95,7 +93,7 @@ class Captured:
         torch.cuda.reset_peak_memory_stats(self._device)
         graph = torch.cuda.CUDAGraph()
         # Other threads (NCCL's, which polls its events) must not invalidate the capture.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._compute()
         self._graph = graph
         seal_code()

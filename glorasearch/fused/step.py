@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +33,6 @@ class StepConfig:
     """Of frozen weights, merged weights and activations; trained parameters and their gradients keep theirs."""
     compile: bool = True
     """Compile the model and capture the step (CUDA only)."""
-    graph_pool: Any = None
-    """Of `torch.cuda.graph_pool_handle`: memory of captured steps that are never under way at the same time."""
 
 
 class FusedStep:
@@ -101,8 +98,9 @@ class FusedStep:
             self._carry = torch.compile(self._carry, dynamic=False)
             self._move = torch.compile(self._move, dynamic=False)
             self._move_drawn = torch.compile(self._move_drawn, dynamic=False)
-        parts = self._step, self._gradient_step, self._move_step
-        self._whole, self._first, self._second = (Captured(part, device, config.graph_pool) for part in parts)
+        self._whole = Captured(self._step, device)
+        self._first = Captured(self._gradient_step, device)
+        self._second = Captured(self._move_step, device)
 
     @property
     def peak_bytes(self) -> int:

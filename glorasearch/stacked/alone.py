@@ -4,7 +4,6 @@ single member of a space whose supernet was compiled before."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,13 +41,12 @@ class OneByOne(Engine):
         their losses.
 
         `class_weights`, `(M, classes)`, weight images in their losses. Unless `compile` is off, steps are fused, and on
-        a GPU compiled and captured, as `SupernetTrainer` takes it; all members' have their activations in one memory.
+        a GPU compiled and captured, as `SupernetTrainer` takes it; each member keeps the memory of its step then.
         """
-        pool = torch.cuda.graph_pool_handle() if device.type == "cuda" and len(members) > 1 else None
         weights = [None] * len(members) if class_weights is None else list(class_weights.to(device))
         each = zip(members, supernets, shares, weights, strict=True)
         self._members = [
-            _Alone(member, supernet, share, device, task, own, compile, pool) for member, supernet, share, own in each
+            _Alone(member, supernet, share, device, task, own, compile) for member, supernet, share, own in each
         ]
 
     def step(self, number: int, images: Tensor, targets: Tensor, scales: Sequence[float]) -> Tensor:
@@ -131,7 +129,6 @@ class _Alone:
         task: Task,
         weights: Tensor | None,
         compile: Compile,
-        pool: Any,
     ) -> None:
         config, self._subnet = member.config, member.subnet
         self.supernet = supernet.to(device)
@@ -146,7 +143,7 @@ class _Alone:
             self.supernet,
             SupernetOptimizer(self.supernet, peaks, weight_decay=config.weight_decay),
             mixed=self._mixed,
-            label_smoothing=config.label_smoothing,
+            label_smoothing=config.label_smoothing if task.right_or_wrong else 0.0,
             clip_norm=config.clip_norm,
             seed=config.seed,
             class_weights=weights,
@@ -154,8 +151,7 @@ class _Alone:
         )
         self.steps: Step = plain
         if compile != "off":
-            strict = compile == "on"
-            self.steps = FastStep(self.supernet, plain, peaks, strategy, config, strict=strict, graph_pool=pool)
+            self.steps = FastStep(self.supernet, plain, peaks, strategy, config, strict=compile == "on")
 
     def step(self, number: int, images: Tensor, targets: Tensor, scale: float) -> Tensor:
         """`(2,)`: loss and norm of the gradient."""

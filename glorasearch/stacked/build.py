@@ -59,11 +59,11 @@ def make_engine(
     shares = drop_path_shares(backbone, members)
     task = data.task.trained_by(members[0].config.huber_delta)
     alone = partial(_one_by_one, supernets, members, data, device, shares, task, class_weights)
-    if fused and (len(members) == 1 or not side_by_side) and device.type != "cpu" and compile != "off":
+    if fused and _may_be_fused(members, device):
         try:
             return alone(compile=compile)
         except UnfusableError as error:
-            _log.info("the members' steps are not fused: %s", error)
+            _log.info("the step of a stack of one is not fused: %s", error)
     if side_by_side:
         looks = list(_look(supernets, members, data))
         read = {name for look in looks for name in look.read}
@@ -80,6 +80,13 @@ def make_engine(
         except BackboneError as error:
             _log.warning("the members cannot be stacked and are trained one after the other: %s", error)
     return alone(compile="off")
+
+
+def _may_be_fused(members: Sequence[Member], device: torch.device) -> bool:
+    """A GPU's stack of one, whose activations a captured step can compute again if memory asks for it: not with drop
+    path."""
+    config = members[0].config
+    return len(members) == 1 and device.type != "cpu" and (not config.drop_path or config.recompute == "off")
 
 
 def _one_by_one(

@@ -96,9 +96,9 @@ class StackedTrainer:
             side_by_side: one forward pass for all members, or one after the other in every step, as it is also done
                 where a backbone cannot be stacked; if not given, the former on GPUs, the latter on CPUs, where more
                 images at once are no faster.
-            fused: give a stack of one, or members one after the other, the step of `SupernetTrainer` where that covers
-                them, compiled and captured unless `compile` is off. It is compiled once a space and process: for
-                members of a space whose supernet was trained in this process.
+            fused: on a GPU, give a stack of one the step of `SupernetTrainer` where that covers it, compiled and
+                captured unless `compile` is off. For a member of a space whose supernet was trained with the same
+                recipe: that has compiled it.
 
         Raises:
             ConfigError: if recipes or images do not fit.

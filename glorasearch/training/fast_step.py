@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +42,6 @@ class FastStep(Step):
         config: TrainingConfig,
         *,
         strict: bool,
-        graph_pool: Any = None,
     ) -> None:
         """Fuse the step of which `plain` is the fallback.
 
@@ -54,7 +52,6 @@ class FastStep(Step):
             strategy: how many subnets a step has, and which of them are distilled.
             config: the recipe.
             strict: raise if the model cannot be compiled, in place of falling back; compile convolutions, too.
-            graph_pool: as `StepConfig` has it.
 
         Raises:
             ConfigError: if `strict` and the fused step does not cover the model or the space.
@@ -69,7 +66,6 @@ class FastStep(Step):
             clip_norm=config.clip_norm,
             weight_decay=config.weight_decay,
             dtype=torch.bfloat16 if plain.mixed else torch.float32,
-            graph_pool=graph_pool,
         )
         try:
             check_covered(supernet, config, strict=strict)

@@ -51,5 +51,5 @@ def check_configs(settings: Settings, arms: Sequence[str]) -> None:
         SearchSpaceError: if a search space is not there.
     """
     for arm in arms:
-        if ARMS[arm].kind == "product":
+        if ARMS[arm].kind in ("product", "cost"):
             run_config(settings, arm, {"source": "digits"}, seed=0, limit=None, threads=1).space.load()

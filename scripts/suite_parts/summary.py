@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -103,10 +104,14 @@ def _images(first: Content, second: Content) -> PairedImages:
 
 
 def _sides(arms: Mapping[str, Mapping[Pair, Content]]) -> dict[str, Mapping[Pair, Content]]:
-    """Arm → (task, seed) → what it cost: where both sides were measured together (`cost`), that alone."""
+    """Arm → (task, seed) → what it cost: where both sides were measured together (`cost`), that alone, unless main arms
+    had a device for themselves and it had not."""
     names, together = ("evolution", "yardstick", "yardstick_alone"), arms.get("cost", {})
-    if not together:
-        return {name: arms.get(name, {}) for name in names}
+    apart = {name: arms.get(name, {}) for name in names}
+    sharing = [max(apart["evolution"][pair]["sharing"], unit["sharing"]) for pair, unit in apart["yardstick"].items()
+               if pair in apart["evolution"]]  # fmt: skip
+    if not together or min(unit["sharing"] for unit in together.values()) > min(sharing, default=math.inf):
+        return apart
     return {
         name: {
             pair: unit["sides"][name] | {key: unit[key] for key in ("device", "sharing")}

@@ -1,6 +1,7 @@
 """What might rank subnets better than the supernet does: other supernets, and a short training of each subnet.
 
-Every idea scores the subnets of the arm `tau`, whose trainings alone are the truth.
+Every idea scores the subnets of the arm `tau`, whose trainings alone are the truth; where that arm was not done with
+the seed, they are trained here.
 """
 
 from __future__ import annotations

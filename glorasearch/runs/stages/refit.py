@@ -11,6 +11,7 @@ before it: a refit that is worse there than the inherited weights is not made.
 
 from __future__ import annotations
 
+import gc
 from typing import Final
 
 import torch
@@ -20,6 +21,7 @@ from glorasearch.errors import NonFiniteLossError
 from glorasearch.evaluation import logits_on_search
 from glorasearch.evaluation.scoring import tempered_of
 from glorasearch.race import fold_of
+from glorasearch.runs.config import RunConfig
 from glorasearch.runs.results import (
     Pick,
     RaceResult,
@@ -172,18 +174,21 @@ def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
             on_record=record,
             on_step=lambda step: advance(step, f"loss {latest['loss']:.3f}" if "loss" in latest else ""),
             targets=mixed,
-            fused=pick.own_space and session.config.train.steps > 0,
+            fused=compiled_for(pick, session.require(TrainResult), session.config),
         )
         done = trainer.run()
     if not bool(done.finite.all()):
         raise NonFiniteLossError(f"refit of {pick.label} diverged: leave the highest of race.rates out")
-    logits = trainer.logits(split, torch.arange(len(split)))[0]
+    logits, state = trainer.logits(split, torch.arange(len(split)))[0], trainer.state(0)
+    del trainer
+    if session.device.startswith("cuda"):
+        gc.collect()  # as after any training: a captured step holds gigabytes in reference cycles
     teachers, worse = _knows(teachers, logits, split, session.require(RaceResult))
     if worse:
         session.progress.say(f"{pick.label}, taught, {worse}: trained on the labels instead")
         cost = {"steps": teachers.steps + done.steps, "seconds": teachers.seconds + done.seconds}
         return teachers.model_copy(update={"discarded": True, **cost})
-    supernet.load_adapter_state(trainer.state(0))
+    supernet.load_adapter_state(state)
     return RefitResult(
         weights=session.put(supernet, RefitResult.stage, steps=done.steps, split=split.digest, subnet=pick.digest),
         steps=done.steps,
@@ -194,6 +199,13 @@ def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
         lr=config.lr,
         teachers=teachers,
     )
+
+
+def compiled_for(pick: Pick, trained: TrainResult, config: RunConfig) -> bool:
+    """Whether the run's own training of its supernet has compiled the step that a taught pick can take: for as many
+    images, so not in ranks."""
+    own = pick.own_space and trained.steps > 0 and trained.from_run is None
+    return own and config.train.ranks == 1 and config.point.run is None
 
 
 def _knows(

@@ -12,8 +12,8 @@ def test_two_finalists_against_one(benches, tmp_path, monkeypatch) -> None:
     program = ["bench_finalists.py", "--device", "cpu", "--stacks", "quickstart:2:3", "--steps", "1"]
     monkeypatch.setattr("sys.argv", [*program, "--json", str(path)])
     bench.main()
-    row, refit, alone = json.loads(path.read_text("utf-8"))["rows"]
-    assert (refit["models"], alone["models"]) == (1, 2)
+    row, refit = json.loads(path.read_text("utf-8"))["rows"]
+    assert refit["models"] == 1
     assert refit["flops"] == refit["reference_flops"]
     assert row["models"] == 2
     assert row["target"] == 3

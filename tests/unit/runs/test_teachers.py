@@ -12,7 +12,8 @@ from support.stage_results import RACE_SUMMARY, candidate, result
 from glorasearch.errors import ConfigError
 from glorasearch.runs.config import RunConfig
 from glorasearch.runs.refit_config import RefitConfig
-from glorasearch.runs.results import RaceResult
+from glorasearch.runs.results import Pick, RaceResult, TrainResult
+from glorasearch.runs.stages.refit import compiled_for
 from glorasearch.runs.teachers import Mixture, choose_teachers, too_few
 
 
@@ -76,3 +77,23 @@ def test_teachers_share_their_orders_evenly() -> None:
         RefitConfig(teachers=6)
     with pytest.raises(ConfigError, match=r"refit.steps is 0.*race.enabled = false"):
         RunConfig.from_dict({"backbone": {"name": "b"}, "data": {"source": "digits"}, "refit": {"steps": 0}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "trained", "section", "expected"),
+    [
+        ("searched", {}, {}, True),
+        ("method", {}, {}, False),
+        ("searched", {"from_run": "earlier"}, {}, False),
+        ("searched", {"steps": 0}, {}, False),
+        ("searched", {}, {"ranks": 2}, False),
+    ],
+)
+def test_a_taught_pick_takes_the_step_that_its_own_run_compiled(
+    kind: str, trained: dict[str, Any], section: dict[str, Any], expected: bool
+) -> None:
+    """Not that of another process, of another space, or of fewer images a step."""
+    content = {"backbone": {"name": "b"}, "data": {"source": "digits"}, "train": section}
+    found = TrainResult.from_json(result("train", **trained))
+    pick = Pick.of(race(candidate("one", kind, 0.5)).winner)
+    assert compiled_for(pick, found, RunConfig.from_dict(content)) is expected

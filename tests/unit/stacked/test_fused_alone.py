@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -38,8 +39,10 @@ def row(state: Mapping[str, Tensor]) -> Tensor:
 
 def engine_of(member: Member, data: SearchData, compile: build.Compile, drop_path: float) -> OneByOne:
     supernets = Supernets(tiny_vit(drop_path_rate=drop_path))
-    shares = drop_path_shares(supernets.backbone, [member])
-    engine, _ = build._one_by_one(supernets, [member], data.train, CPU, shares, data.train.task, None, compile=compile)
+    shares, weights = drop_path_shares(supernets.backbone, [member]), Batches([member], data.train, None).class_weights
+    engine, _ = build._one_by_one(
+        supernets, [member], data.train, CPU, shares, data.train.task, weights, compile=compile
+    )
     assert isinstance(engine, OneByOne)
     return engine
 
@@ -78,6 +81,17 @@ def test_it_takes_the_steps_that_the_plain_one_takes(
     assert fused.warming() == plain.warming()
 
 
+def test_classes_are_weighted(data: SearchData) -> None:
+    """Of few images, so that classes differ."""
+    vit = tiny_vit()
+    found = []
+    for balance, compile in (("loss", "off"), ("loss", "auto"), ("none", "auto")):
+        member = members_of(vit, space_of(vit, {"B": ["lora:2"]}), 12, 1, balance=balance)[0]
+        found.append(trained(engine_of(member, data, compile, 0.0), member, data, None))  # type: ignore[arg-type]
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
+    assert float((found[2] - found[0]).abs().max()) > 1e-2, "weights matter here"
+
+
 def test_its_state_goes_on_in_another_engine(data: SearchData) -> None:
     vit = tiny_vit()
     member = members_of(vit, space_of(vit, CHOICES), len(data.train), 2)[1]
@@ -95,6 +109,42 @@ def test_what_the_fused_step_does_not_cover_is_refused_before_a_step(data: Searc
     member = members_of(vit, space_of(vit, {"B": ["lora:2"]}), len(data.train), 1, dropout=0.1)[0]
     with pytest.raises(UnfusableError, match="dropout of hidden units"):
         engine_of(member, data, "auto", 0.0)
+
+
+def test_the_way_back_to_a_stack(data: SearchData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU."""
+    monkeypatch.setattr(build, "_may_be_fused", lambda members, device: True)
+    vit = tiny_vit()
+    kinds = []
+    for dropout in (0.0, 0.1):
+        member = members_of(vit, space_of(vit, {"B": ["lora:2"]}), len(data.train), 1, dropout=dropout)[0]
+        kinds.append(StackedTrainer(vit, [member], data.train, fused=True, side_by_side=not dropout).kind)
+    monkeypatch.setattr(build, "check_covered", refuse)
+    member = members_of(vit, space_of(vit, {"B": ["lora:2"]}), len(data.train), 1)[0]
+    kinds.append(StackedTrainer(vit, [member], data.train, fused=True, side_by_side=True).kind)
+    assert kinds == ["one by one", "one by one", "side by side"]
+
+
+def refuse(*_: object, **given: object) -> None:
+    raise UnfusableError("it does not cover this")
+
+
+@pytest.mark.parametrize(
+    ("count", "changes", "expected"),
+    [
+        (1, {}, True),
+        (2, {}, False),
+        (1, {"drop_path": 0.1}, False),
+        (1, {"drop_path": 0.1, "recompute": "off"}, True),
+        (1, {"recompute": "on"}, True),
+    ],
+)
+def test_when_it_is_taken(data: SearchData, count: int, changes: dict[str, Any], expected: bool) -> None:
+    """What drops at random is not computed again in a captured step."""
+    vit = tiny_vit(drop_path_rate=0.1)
+    members = members_of(vit, space_of(vit, {"B": ["lora:2"]}), len(data.train), count, **changes)
+    assert build._may_be_fused(members, torch.device("cuda")) is expected
+    assert not build._may_be_fused(members, CPU)
 
 
 def test_a_gpu_alone_has_it(data: SearchData) -> None:

@@ -48,25 +48,3 @@ def test_it_ends_as_the_stack_does(number: int, precision: str, close: float, ap
     torch.testing.assert_close(losses[1], losses[0], rtol=close, atol=close)
     # A gradient that is all rounding takes Adam's full step to either side: no bound holds for every entry.
     assert (changes[1] - changes[0]).norm() < apart * changes[0].norm()
-
-
-def test_members_one_after_the_other_share_the_memory_of_their_steps() -> None:
-    """As many as end as they do side by side, whose memory is that of one."""
-    data = few_digits(112).train
-    vit = tiny_vit(depth=4, embed_dim=192, img_size=112).cuda()
-    members = members_of(vit, space_of(vit, CHOICES), len(data), 4, precision="float32", batch_size=16)
-    losses, changes, peaks = [], [], []
-    for count, fused in ((4, False), (4, True), (1, True)):
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        trainer = StackedTrainer(vit, members[:count], data, device="cuda", side_by_side=not fused, fused=fused)
-        start = row(trainer)
-        losses.append(trainer.run().loss)
-        changes.append(row(trainer) - start)
-        peaks.append(torch.cuda.max_memory_allocated())
-        del trainer
-    torch.testing.assert_close(losses[1], losses[0], rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(losses[1][:1], losses[2], rtol=1e-4, atol=1e-5)
-    assert (changes[1] - changes[2]).norm() < 0.01 * changes[2].norm(), "neighbours in the same memory change nothing"
-    assert (changes[1] - changes[0]).norm() < 0.05 * changes[0].norm()
-    assert peaks[1] < 2.5 * peaks[2]

@@ -89,8 +89,10 @@ def test_a_training_has_its_loss_and_gradient(vit: nn.Module, data: SearchData, 
 def test_members_of_a_stack_learn_by_it(vit: nn.Module, data: SearchData, side_by_side: bool) -> None:
     split = numbered(data.train, 40)
     members = members_of(vit, space_of(vit), 40, 2, label_smoothing=0.0, huber_delta=DELTA)
+    smoothed = [replace(member, config=member.config.replace(label_smoothing=0.1)) for member in members]
+    other = StackedTrainer(vit, smoothed, split, side_by_side=side_by_side)
     trainer = StackedTrainer(vit, members, split, side_by_side=side_by_side)
-    trainer.run()
+    assert torch.equal(trainer.run().loss, other.run().loss), "numbers are not smoothed"
     for number, member in enumerate(members):
         states = []
         for config in (member.config, member.config.replace(huber_delta=0.0)):

@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 from support.models import TINY_VIT, tiny_vit
-from support.stacks import differences, members_of, space_of, trained_alone
+from support.stacks import differences, double, members_of, space_of, trained_alone
 from timm.layers import DropPath
 from torch import Tensor, nn
 
@@ -105,6 +105,19 @@ def test_what_is_dropped_elsewhere_is_found_out(data: SearchData, caplog: pytest
         members = members_of(backbone, space_of(backbone, {"B": ["lora:2"]}), len(data.train), 2, drop_path=0.1)
         assert StackedTrainer(backbone, members, data.train, side_by_side=True).kind == kind
     assert "attn_drop is never called" in caplog.text
+
+
+@pytest.mark.parametrize("side_by_side", [True, False])
+def test_members_drop_what_they_drop_alone(data: SearchData, side_by_side: bool) -> None:
+    backbone = double(tiny_vit(drop_path_rate=0.3))
+    members = members_of(backbone, space_of(backbone), len(data.train), 3, drop_path=0.3)
+    trainer = StackedTrainer(backbone, members, data.train, side_by_side=side_by_side)
+    before = trainer.logits(data.train, torch.arange(4))
+    trainer.run()
+    for number, member in enumerate(members):
+        alone = trained_alone(backbone, member, data.train).adapter_state()
+        assert max(differences(alone, trainer.state(number)).values()) < 1e-7
+    assert not torch.equal(trainer.logits(data.train, torch.arange(4)), before)
 
 
 def test_a_layer_that_is_never_called_is_refused(data: SearchData) -> None:

@@ -168,6 +168,8 @@ def test_cost_is_that_of_sides_which_were_measured_together_where_there_are_such
     assert (together["cost_ratio"], together["cost_one_by_one"]["ratio"]) == (1.5, 0.5)
     assert together["cost"]["ratio_with_compilation"] == pytest.approx(7 / 5)
     assert together["cost"]["pairs"] == 1
+    alone = found | {Unit("a", 5, "cost"): unit(0) | {"sides": sides, "sharing": 2}}
+    assert summarise(alone)["cost_ratio"] == 1, "main arms had a device for themselves, and these had not"
     assert "cost" not in together["arms"]
     assert "cost" not in together["ablations"]
 
