@@ -153,16 +153,16 @@ def _of_race(race: RaceSummary) -> list[str]:
 
 
 def _of_steps(results: Results) -> list[str]:
-    """Baselines that were trained for fewer steps than the winner; nothing where patience decided how many."""
+    """Baselines that were not trained for as many steps as the winner; nothing where patience decided how many."""
     refit = results.refit
     if refit is None or refit.kept_step is not None:
         return []
-    fewer = {
-        name: one.steps for name, one in results.baselines.items() if one.kept_step is None and one.steps < refit.steps
+    others = {
+        name: one.steps for name, one in results.baselines.items() if one.kept_step is None and one.steps != refit.steps
     }
-    if not fewer:
+    if not others:
         return []
-    each = ", ".join(f"{name} for {steps:,}" for name, steps in fewer.items())
+    each = ", ".join(f"{name} for {steps:,}" for name, steps in others.items())
     return [
         f"The winner was refitted for {refit.steps:,} steps, {each}: what they differ by may come from that; "
         f"report.steps = {refit.steps} trains them as long."

@@ -235,6 +235,11 @@ def statements(results: Results, method: str) -> tuple[str, ...]:
             f"The winner is itself a fixed method, {race.pick.label}: it was ahead of all subnets of the run's own "
             f"space in the race, {apart}."
         )
+    if race is not None and race.pick.kind == "named":
+        found.append(
+            f"The winner is a named point, {race.pick.label}, as people would set it by hand: neither search nor "
+            "supernet was needed to find it."
+        )
     refit = results.refit
     if race is not None and refit is not None and refit.teachers is not None:
         found.append(_of_teachers(refit.teachers, race))

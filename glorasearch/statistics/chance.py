@@ -14,6 +14,8 @@ SIMULATED: Final = 20_000
 """Simulated bests; the quantiles then have an error of about a hundredth of a standard deviation of the scores."""
 LEAST_SCORES: Final = 8
 """With fewer scores their spread is hardly known, and the band too wide to say anything."""
+RARE: Final = 0.025
+"""On either side of the band."""
 _SEED: Final = 1945_80
 _NORMAL: Final = statistics.NormalDist()
 
@@ -35,6 +37,9 @@ class BestByChance:
     high: float
     p: float
     """How often the best of so many draws is at least as good as what was found."""
+    worse: bool
+    """Whether the best of so many draws is as bad as what was found in at most `RARE` of all cases, whatever the
+    distribution of scores is."""
 
 
 def best_by_chance(
@@ -46,6 +51,9 @@ def best_by_chance(
     from a few scores is part of the band: it is the predictive distribution of the best of `draws` new ones (mean and
     variance as in Student's t), simulated with a fixed seed. Where scores have a long tail of bad ones, their standard
     deviation exaggerates what chance can do, so that the claim "better than chance" is made too rarely, not too often.
+    By that band "worse" would be claimed too often: `worse` is judged by ranks. All of the k best of n + N scores are
+    among the n known ones with probability C(n, k) / C(n + N, k), which is how often the best of N draws is worse than
+    the k-th best known one.
 
     Args:
         scores: of random draws, at least `LEAST_SCORES`.
@@ -75,7 +83,18 @@ def best_by_chance(
         low=min(low, high),
         high=max(low, high),
         p=(1 + reached) / (1 + SIMULATED),
+        worse=_is_worse([sign * score for score in scores], draws, sign * found),
     )
+
+
+def _is_worse(scores: Sequence[float], draws: int, found: float) -> bool:
+    """Of scores that are better the higher they are."""
+    share, count = 1.0, len(scores)
+    for place, score in enumerate(sorted(scores, reverse=True)):
+        share *= (count - place) / (count + draws - place)
+        if share <= RARE:
+            return found < score
+    return False
 
 
 @lru_cache(maxsize=32)

@@ -66,16 +66,30 @@ def short(summary: Summary) -> str:
     return table + (
         f"\n\nThe exported winner minus the yardstick (every fixed method at three rates, the best by search split): "
         f"**{found['mean_points']:+.2f} points** (95 % interval {_interval(found) or 'unknown'}; one-sided Wilcoxon "
-        f"p = {_p(found['wilcoxon_p'])}; {_pairs(found)}), at {_number(summary['cost_ratio'])} of its cost"
-        + ("" if summary["cost"] is None else f" ({_pairs(summary['cost'])})")
-        + "."
+        f"p = {_p(found['wilcoxon_p'])}; {_pairs(found)})."
         + "".join(
             f" {words}: {one['mean_points']:+.2f} ({_interval(one) or 'unknown'}; p = {_p(one['wilcoxon_p'])}; "
             f"{_pairs(one)})."
             for words, one in ((words, summary[key]) for key, words in BESIDES.items())
             if one is not None
         )
+        + _aims(summary)
     )
+
+
+def _aims(summary: Summary) -> str:
+    """What was aimed at besides, in sentences."""
+    found, (cost, tau) = "", (summary["cost"], summary["tau"])
+    if cost is not None:
+        missed = "; at most 1.0 was the aim, which is missed" if cost["ratio"] > 1 else ""
+        found += f" Its device seconds were {_number(cost['ratio'])} of the yardstick's ({_pairs(cost)}{missed})."
+    if tau is not None:
+        missed = "; at least 0.6 was the aim, which is missed" if tau["mean"] < 0.6 else ""
+        found += (
+            f" The supernet's scores rank random subnets with tau {tau['mean']:.2f}, where two trainings agree to "
+            f"{tau['ceiling']:.2f}{missed}."
+        )
+    return found
 
 
 def targets(summary: Summary) -> str:

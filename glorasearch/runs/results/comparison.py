@@ -188,12 +188,11 @@ class SearchChance(FrozenModel):
     p: float
     """How often the best of as many random subnets is at least as good as the winner."""
     verdict: Literal["better", "worse", "within"]
-    """Whether the winner lies beyond the band."""
+    """Whether the winner lies beyond the band on its good side, or is worse by its rank among the scores."""
 
     @classmethod
     def judged(cls, chance: BestByChance, *, fitness: str, found: float, scores: tuple[float, ...]) -> Self:
         """With the verdict."""
-        verdict = "within"
-        if not chance.low <= found <= chance.high:
-            verdict = "better" if chance.p < 0.5 else "worse"
+        better = chance.p < 0.5 and not chance.low <= found <= chance.high
+        verdict = "better" if better else "worse" if chance.worse else "within"
         return cls.of(chance, fitness=fitness, found=found, scores=scores, verdict=verdict)

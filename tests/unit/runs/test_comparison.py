@@ -137,7 +137,8 @@ def test_far_outside_the_band_is_better_on_the_good_side_alone(draws: int, lower
     for found, verdict in ((-50.0, "better" if lower else "worse"), (50.0, "worse" if lower else "better")):
         chance = best_by_chance(SCORES, draws, found, lower_is_better=lower)
         fitness = "tempered" if lower else "accuracy"
-        assert SearchChance.judged(chance, fitness=fitness, found=found, scores=SCORES).verdict == verdict
+        expected = "within" if (draws, verdict) == (1, "worse") else verdict  # one more is the worst of nine in a ninth
+        assert SearchChance.judged(chance, fitness=fitness, found=found, scores=SCORES).verdict == expected
 
 
 def test_accuracies_are_said_in_percent() -> None:

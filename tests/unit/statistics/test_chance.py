@@ -69,6 +69,22 @@ def test_no_score_is_better_than_the_best_possible() -> None:
     assert found.p > 0.05  # a perfect accuracy is nothing that chance would not reach
 
 
+@pytest.mark.parametrize("lower", [True, False])
+def test_the_best_of_skewed_draws_is_seldom_called_worse(lower: bool) -> None:
+    """The band alone calls it so in many cases; what is far behind is still called worse."""
+    rng, worse, beyond, behind = np.random.default_rng(0), 0, 0, 0
+    sign = 1 if lower else -1
+    for _ in range(600):
+        known, drawn = np.exp(rng.normal(0, 0.6, 32)), np.exp(rng.normal(0, 0.6, 300))
+        best = best_by_chance((sign * known).tolist(), 300, sign * drawn.min(), lower_is_better=lower)
+        worse += best.worse
+        beyond += not best.low <= sign * drawn.min() <= best.high
+        behind += best_by_chance((sign * known).tolist(), 300, sign * np.median(known), lower_is_better=lower).worse
+    assert worse / 600 < 0.045  # three standard errors above 2.5 %
+    assert beyond / 600 > 0.3
+    assert behind == 600
+
+
 def test_it_is_the_same_every_time() -> None:
     assert best_by_chance(normal_scores(9), 77, 12.0) == best_by_chance(normal_scores(9), 77, 12.0)
 
