@@ -112,7 +112,8 @@ def test_a_baseline_that_was_trained_for_less_or_more_is_said(
     method = result("baseline", space="lora", parameters=1, lr=1e-3, **baseline)
     found = cautions(Results({"refit": result("refit", **own), "baseline:best_fixed": method}))
     assert found == (
-        f"The winner was refitted for 6 steps, best_fixed for {baseline['steps']}: what they differ by may come from that; "
+        f"The winner was refitted for 6 steps, best_fixed for {baseline['steps']}: what they differ by may come from "
+        "that; "
         "report.steps = 6 trains them as long.",
     ) * said  # fmt: skip
 
