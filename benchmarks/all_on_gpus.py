@@ -177,7 +177,10 @@ def main() -> int:
         )
     options.out.mkdir(parents=True, exist_ok=True)
     programs = {name: PROGRAMS[name] for name in options.only or PROGRAMS if PROGRAMS[name].cards <= len(cards)}
-    say = lambda line: print(f"{time.monotonic() - began:6.0f} s  {line}", flush=True)  # noqa: E731
+
+    def say(line: str) -> None:
+        print(f"{time.monotonic() - began:6.0f} s  {line}", flush=True)
+
     board = Board(cards, options.out, say)
     board.run(programs, began + options.minutes * 60, cut=options.only is not None)
     for name in programs:

@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from bench_step_cpu import backbone_of
@@ -72,8 +73,8 @@ def times_of(
     for _ in range(count):
         one, other = draw(), draw()
         times["plain"].append(timed(lambda: [backbone(images) for images in chunks]))
-        times["candidate"].append(timed(lambda one=one: evaluator.evaluate(one)))  # type: ignore[misc]
-        times["write"].append(timed(lambda other=other: evaluator.model.write(other)))  # type: ignore[misc]
+        times["candidate"].append(timed(partial(evaluator.evaluate, one)))
+        times["write"].append(timed(partial(evaluator.model.write, other)))
     times["whole"] = [timed(lambda: backbone(whole)) for _ in range(max(3, count // 10))]
     return times
 

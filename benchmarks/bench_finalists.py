@@ -20,6 +20,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -112,13 +113,14 @@ def rows(stacks: list[tuple[str, int, float]], device: str, count: int) -> Itera
 
 def refit_row(bench: Finalists, name: str, count: int) -> Row:
     """The first one's step as a refit takes it, against its step as a stack of one."""
-    stack, alone = bench.trainer(1), bench.refit()
-    refit, one = in_turns(
-        bench.device,
-        lambda numbers: [alone._train_step(number) for number in numbers],
-        lambda numbers: steps(stack, bench.device, numbers),
-        count=count,
-    )
+    stack, alone = partial(steps, bench.trainer(1), bench.device), bench.refit()
+
+    def refitted(numbers: range) -> list[Tensor]:
+        return [alone._train_step(number) for number in numbers]
+
+    for way in (stack, refitted):
+        way(range(COMPARED))
+    refit, one = in_turns(bench.device, refitted, stack, count=count)
     what = f"step of the first finalist as a refit takes it, against a stack of one, {name}"
     return Row(
         what=what, measured=refit, reference=one, unit="ms", flops=bench.flops(1), reference_flops=bench.flops(1),
@@ -127,11 +129,9 @@ def refit_row(bench: Finalists, name: str, count: int) -> Row:
 
 
 def in_turns(device: str, *ways: Callable[[range], object], count: int) -> list[float]:
-    """Milliseconds of a step each way, the median of three turns."""
+    """Milliseconds of a step each way, the median of three turns; each has taken the first `COMPARED` steps."""
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     each: list[list[float]] = [[] for _ in ways]
-    for way in ways:
-        way(range(COMPARED))
     done = COMPARED
     for _ in range(3):
         for found, take in zip(each, ways, strict=True):
@@ -165,16 +165,7 @@ def row(bench: Finalists, name: str, models: int, target: float, count: int) -> 
     apart = float((first[models][:, 0] - first[1][:, 0]).abs().max())
     if not apart < LARGEST:
         sys.exit(f"{name}: the first of {models} learns something else than alone: losses differ by {apart:.4f} nats")
-    each: dict[int, list[float]] = {1: [], models: []}
-    done = COMPARED
-    for _ in range(3):
-        for size, trainer in trainers.items():
-            began = time.perf_counter()
-            steps(trainer, device, range(done, done + count))
-            wait()
-            each[size].append((time.perf_counter() - began) / count * 1e3)
-        done += count
-    one, many = (statistics.median(each[size]) for size in (1, models))
+    one, many = in_turns(device, *(partial(steps, trainer, device) for trainer in trainers.values()), count=count)
     note = f"{memory[models]:.2f} GB against {memory[1]:.2f}; " if device == "cuda" else ""
     note += (
         f"first {COMPARED} steps {started[models]:.0f} s against {started[1]:.0f}; losses differ by at most {apart:.1g}"

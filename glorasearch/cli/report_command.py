@@ -29,12 +29,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Write what is known of RUN into one HTML file that needs no network: result, provenance, all figures."""
-    say(f"{run}: drawing its figures", err=True)
     from glorasearch.cli.output import echo_json
     from glorasearch.errors import InputError
-    from glorasearch.figures import RunFacts, draw, figures_of, lacking
-    from glorasearch.figures.html import html_report
-    from glorasearch.figures.paper import pdf_report
     from glorasearch.runs.files import check_writable
     from glorasearch.runs.workspace import Workspace
     from glorasearch.weights.atomic import replace_file
@@ -52,6 +48,11 @@ def command(
         if file is not None:
             check_writable(file, option)
             file.parent.mkdir(parents=True, exist_ok=True)
+    say(f"{run}: drawing its figures", err=True)
+    from glorasearch.figures import RunFacts, draw, figures_of, lacking
+    from glorasearch.figures.html import html_report
+    from glorasearch.figures.paper import pdf_report
+
     facts = RunFacts.read(found.runs.database, run, folder if folder.is_dir() else None)
     figures = figures_of(facts)
     missing = lacking(facts, figures)

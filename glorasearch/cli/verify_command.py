@@ -35,20 +35,21 @@ def command(
 
     The exit code is 0 if everything is as it was made, and 1 if something is missing or damaged.
     """
-    say(f"{run}: comparing its files with their digests", err=True)
     from rich.table import Table
 
     from glorasearch.bounded import user_path
     from glorasearch.cli.output import echo_json
     from glorasearch.errors import InputError, RunNotFoundError
     from glorasearch.plain_console import PlainConsole
-    from glorasearch.runs.bars import ProgressBars
     from glorasearch.runs.files import MANIFEST, format_of, is_export
-    from glorasearch.runs.intact import verify_run
-    from glorasearch.runs.verify_export import verify_export
     from glorasearch.runs.workspace import Workspace
 
     place, folder = Workspace.open(workspace, database, store, create=False), user_path(run)
+    say(f"{run}: comparing its files with their digests", err=True)
+    from glorasearch.runs.bars import ProgressBars
+    from glorasearch.runs.intact import verify_run
+    from glorasearch.runs.verify_export import verify_export
+
     if format_of(folder) is not None or is_export(folder):
         found = verify_export(place, folder.resolve(), of_run, progress=ProgressBars())
     else:

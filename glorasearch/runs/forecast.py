@@ -66,12 +66,12 @@ class Forecast:
         """For the run's output."""
         seconds = self.seconds
         parts = ", ".join(f"{name} {about(round(value))}" for name, value in seconds.items() if value)
-        if not any(one.steps or one.candidates for one in self.work.values()):
-            return [f"nothing is left to compute on {self.device}: all stages are done"]
         found = [
             f"takes about {about(round(sum(seconds.values())))} at most on {self.device} ({parts}), by "
             f"{self.step_seconds:.3g} s a step and {self.candidate_seconds:.3g} s a candidate, measured"
         ]
+        if not any(one.steps or one.candidates for one in self.work.values()):
+            found = ["nothing is left to train or to score"]
         if self.writes:
             places: dict[str, list[str]] = {}
             for folder, (size, what) in self.writes.items():

@@ -72,7 +72,7 @@ def best_by_chance(
     best = [sign * mean + std * factor for factor in _simulated(len(scores), draws)]
     if limit is not None:
         best = [min(value, sign * limit) for value in best]
-    low, high = (sign * best[round(share * (SIMULATED - 1))] for share in (0.025, 0.975))
+    low, high = (sign * best[round(share * (SIMULATED - 1))] for share in (RARE, 1 - RARE))
     reached = sum(value >= sign * found for value in best)
     return BestByChance(
         scores=len(scores),

@@ -6,6 +6,7 @@ once in a process; compilation is recorded by itself.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ KEPT = "model_steps", "seconds", "compile_seconds", "stage_seconds", "measured_s
 
 
 WARM_STEPS = 5
+"""Of a training that nobody looks at."""
 
 
 def cost(lab: Lab, unit: Unit) -> Content:
@@ -45,6 +47,6 @@ def cost(lab: Lab, unit: Unit) -> Content:
 
 
 def _warm(lab: Lab, unit: Unit) -> None:
-    """A few steps of one model: libraries are loaded, and a step is captured, for the first time."""
+    """A few steps of one model: libraries are loaded, and a step is captured, for the first time in this process."""
     point, split = points_of(lab)[0], lab.splits(unit).train
-    lab.train(unit, "warm", [point.member(WARM_STEPS, 0, len(split))], split, search=True, test=False)
+    lab.train(unit, f"warm-{os.getpid()}", [point.member(WARM_STEPS, 0, len(split))], split, search=True, test=False)

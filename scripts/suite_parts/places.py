@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from gpu_tests.cards import cards_here
+
 from suite_parts.work import Place
 
 GPU_THREADS = 4
@@ -37,16 +39,8 @@ def places_of(device: str, jobs: int | None) -> list[Place]:
     if device == "cpu":
         count = jobs or 1
         return [Place(number, None, max(1, cores // count)) for number in range(count)]
-    gpus = _gpus()
+    gpus = cards_here()
     count = jobs or len(gpus)
     each = -(-count // len(gpus))
     threads = max(1, min(GPU_THREADS, cores // count))
     return [Place(number, gpus[number % len(gpus)], threads, each) for number in range(count)]
-
-
-def _gpus() -> list[str]:
-    """What `CUDA_VISIBLE_DEVICES` calls them."""
-    import torch
-
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return allowed.split(",") if allowed else [str(number) for number in range(torch.cuda.device_count())]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -24,8 +23,7 @@ def summarise(found: Found) -> dict[str, Any]:
     arms = _by_arm(found)
     winner, yardstick = arms.get("evolution", {}), arms.get("yardstick", {})
     small, lora = arms.get("lora4_budget", {}), {pair: unit["lora4"] for pair, unit in yardstick.items()}
-    tau, sides = _tau(arms.get("tau", {})), _sides(arms)
-    cost = costs(sides["evolution"], sides["yardstick"])
+    tau, cost = _tau(arms.get("tau", {})), _cost(arms, "yardstick")
     named = _comparable({name: one for name, one in arms.items() if name not in MEASUREMENTS})
     return {
         "winner_minus_yardstick": difference(winner, yardstick),
@@ -39,7 +37,7 @@ def summarise(found: Found) -> dict[str, Any]:
         "tau_ideas": _tau_ideas(arms.get("tau_ideas", {})),
         "cost_ratio": None if cost is None else cost["ratio"],
         "cost": cost,
-        "cost_one_by_one": costs(sides["evolution"], sides["yardstick_alone"]),
+        "cost_one_by_one": _cost(arms, "yardstick_alone"),
         "ablations": _ablations(arms),
         "augmentation": _augmentation(arms.get("augmentation", {})),
         "arms": {name: _arm(name, one) for name, one in named.items()},
@@ -103,22 +101,17 @@ def _images(first: Content, second: Content) -> PairedImages:
     )
 
 
-def _sides(arms: Mapping[str, Mapping[Pair, Content]]) -> dict[str, Mapping[Pair, Content]]:
-    """Arm → (task, seed) → what it cost: where both sides were measured together (`cost`), that alone, unless main arms
-    had a device for themselves and it had not."""
-    names, together = ("evolution", "yardstick", "yardstick_alone"), arms.get("cost", {})
-    apart = {name: arms.get(name, {}) for name in names}
-    sharing = [max(apart["evolution"][pair]["sharing"], unit["sharing"]) for pair, unit in apart["yardstick"].items()
-               if pair in apart["evolution"]]  # fmt: skip
-    if not together or min(unit["sharing"] for unit in together.values()) > min(sharing, default=math.inf):
-        return apart
-    return {
-        name: {
-            pair: unit["sides"][name] | {key: unit[key] for key in ("device", "sharing")}
-            for pair, unit in together.items()
-        }
-        for name in names
-    }
+def _cost(arms: Mapping[str, Mapping[Pair, Content]], other: str) -> dict[str, Any] | None:
+    """`costs` of a whole run and another arm: of pairs that were measured together (`cost`) if there are such, unless
+    only the arms themselves had a device for themselves."""
+
+    def together(side: str) -> dict[Pair, Content]:
+        units = arms.get("cost", {})
+        return {pair: unit["sides"][side] | {"device": unit["device"], "sharing": unit["sharing"]}
+                for pair, unit in units.items()}  # fmt: skip
+
+    found = costs(together("evolution"), together(other)), costs(arms.get("evolution", {}), arms.get(other, {}))
+    return min((one for one in found if one is not None), key=lambda one: one["units_at_a_time"], default=None)
 
 
 def costs(first: Mapping[Pair, Content], second: Mapping[Pair, Content]) -> dict[str, Any] | None:

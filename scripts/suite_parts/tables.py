@@ -17,6 +17,12 @@ PARTIAL = (
     "below it; differences over the pairs that two arms share are in the other tables."
 )
 
+BESIDES = {
+    "winner_minus_race_only": "Minus the same product without search, its race of the fixed methods alone",
+    "lora4_budget": "With no more parameters than LoRA r=4 has, minus LoRA r=4 at its best rate",
+}
+"""Differences that the README has besides → words for them."""
+
 
 def full(summary: Summary) -> str:
     """All tables."""
@@ -48,13 +54,6 @@ def full(summary: Summary) -> str:
         ]
     parts += ["### Every pair", "Winner minus yardstick; p of McNemar's exact test, Holm's correction.", pairs(summary)]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-BESIDES = {
-    "winner_minus_race_only": "Minus the same product without search, its race of the fixed methods alone",
-    "lora4_budget": "With no more parameters than LoRA r=4 has, minus LoRA r=4 at its best rate",
-}
-"""Differences that the README has besides → words for them."""
 
 
 def short(summary: Summary) -> str:

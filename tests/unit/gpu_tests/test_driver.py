@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -147,11 +146,13 @@ def test_a_run_that_is_cut_off_says_what_it_did_not_reach_and_ends_what_it_start
     put(checkout, "b", "one: (ROOT / 'pid').write_text(str(os.getpid())), wait_for('never')", "one: pass")
     put(checkout, "c", *["one: pass"] * 3)
     took(checkout, c=900.0)
+    pid = checkout / "pid"
     driver = subprocess.Popen(
         command(checkout, "--cards", "0", "--per-card", "1"), env=environment(), stdout=subprocess.PIPE, text=True
     )
     try:
-        wait_until((checkout / "pid").exists, "a test that waits for ever")
+        # Written, and not only opened.
+        wait_until(lambda: pid.exists() and pid.read_text() != "", "a test that waits for ever")
         driver.send_signal(signal.SIGTERM)
         said, _ = driver.communicate(timeout=DEADLINE_SECONDS)
     finally:
@@ -164,7 +165,7 @@ def test_a_run_that_is_cut_off_says_what_it_did_not_reach_and_ends_what_it_start
     }  # fmt: skip
     assert "cut off: tests/test_b.py::test_0" in said
     assert "not reached: tests/test_c.py::test_2" in said
-    assert not is_alive(int((checkout / "pid").read_text() or os.getpid()))
+    assert not is_alive(int(pid.read_text()))
 
 
 def test_when_the_time_is_up_nothing_is_begun(checkout: Path) -> None:
