@@ -158,7 +158,8 @@ def work_ahead(session: Session, only: str | None) -> dict[str, Work]:
     taught = refit.teachers * refit.steps_of_teachers if config.race.enabled else 0
     found[RefitResult.stage] = Work(refit.steps * (1 + refit.folds) + (taught if refit.steps else 0))
     baselines = len(config.report.baselines) + (config.race.enabled and config.report.best_fixed and not alone)
-    found["baseline"] = Work(baselines * (train.steps if config.report.steps is None else config.report.steps))
+    left = max(0, baselines - len(results.baselines))
+    found["baseline"] = Work(left * (train.steps if config.report.steps is None else config.report.steps))
     tested = 2 + baselines + config.report.random_subnets
     images = session.source.test / max(1, session.source.search)
     found[TestResult.stage] = Work(0, round(tested * images))

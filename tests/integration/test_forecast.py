@@ -59,6 +59,13 @@ def test_a_run_says_it_before_its_first_stage(make_bench: Callable[..., Bench], 
     assert list(bench.record.stages) == ["train"]
 
 
+def test_nothing_is_ahead_of_a_finished_run(undisturbed: Bench, call: Call) -> None:
+    assert any(stage.startswith("baseline:") for stage in undisturbed.record.stages), "which are stages of their own"
+    _, out, err = call(*undisturbed.arguments("run", "--dry-run"))
+    assert "nothing is left to train or to score" in out + err
+    assert "takes about" not in out + err
+
+
 def test_what_is_written_is_no_more_than_was_said(
     undisturbed: Bench, make_bench: Callable[..., Bench], call: Call
 ) -> None:
