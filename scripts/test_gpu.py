@@ -18,6 +18,7 @@ import; a file that cannot be imported has failed.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -32,11 +33,9 @@ from gpu_tests.cards import cards_here  # noqa: E402
 from gpu_tests.lanes import Lanes  # noqa: E402
 from gpu_tests.record import append, exit_status, read, seconds_of, verdicts  # noqa: E402
 from gpu_tests.tables import lines, to_json, write  # noqa: E402
-from gpu_tests.units import find, units_of  # noqa: E402
+from gpu_tests.units import CORES, find, units_of  # noqa: E402
 
-CORES = 4
-"""Of the machine, for each process."""
-MOST = 4
+MOST = 8
 """Processes on a card, by default at most."""
 
 
@@ -53,7 +52,8 @@ def main() -> int:
     parser.add_argument("--cards", type=lambda text: text.split(","), help="as CUDA_VISIBLE_DEVICES has them; all")
     parser.add_argument("--per-card", type=int, help=f"processes on a card at a time; one for {CORES} cores, <= {MOST}")
     parser.add_argument("--out", type=Path, default=Path("build/gpu-tests"), help="for the record and the output")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the verdicts to this file")
+    parser.add_argument("--json", type=Path, metavar="PATH",
+                        help="also write the verdicts here; old ones stay where there is none")  # fmt: skip
     parser.add_argument("--seconds", type=Path, default=SCRIPTS.parent / "docs" / "gpu-tests.json",
                         help="the --json of an earlier run, by which they are put in order")  # fmt: skip
     parser.add_argument("--root", type=Path, default=SCRIPTS.parent, help="the checkout; that of this script")
@@ -66,6 +66,9 @@ def main() -> int:
     each = usual if options.per_card is None else options.per_card
     if options.minutes <= 0 or each < 1:
         parser.error("--minutes and --per-card are above 0")
+    earlier = (
+        json.loads(options.json.read_text("utf-8")) if options.json is not None and options.json.exists() else None
+    )
     out, root = options.out.resolve(), options.root.resolve()
     out.mkdir(parents=True, exist_ok=True)
     record, output = out / "record.jsonl", out / "output.log"
@@ -94,7 +97,7 @@ def main() -> int:
     for line in lines(found, seconds, cards):
         print(line)
     if options.json is not None:
-        write(options.json, to_json(found, seconds, cards))
+        write(options.json, to_json(found, seconds, cards, earlier))
     if not found:
         print("no test is marked gpu", file=sys.stderr)
         return 2

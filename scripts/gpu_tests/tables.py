@@ -7,11 +7,11 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpu_tests.record import GOOD, Verdict
+from gpu_tests.record import GOOD, UNKNOWN, Verdict
 
 COLUMNS = ("passed", "failed", "died", "skipped", "cut off", "not reached")
 
@@ -39,8 +39,18 @@ def lines(found: Sequence[Verdict], seconds: float, cards: Sequence[str]) -> Ite
     yield f"{known} of {len(found)} tests passed or said why they do not run here, {where}"
 
 
-def to_json(found: Sequence[Verdict], seconds: float, cards: Sequence[str]) -> dict[str, Any]:
-    """All verdicts, and where they were given."""
+def to_json(
+    found: Sequence[Verdict], seconds: float, cards: Sequence[str], earlier: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """All verdicts, and where they were given.
+
+    A test without a verdict has that of the `earlier` run which gave one, with the date of it.
+    """
+    known = {
+        test["test"]: {"date": earlier["date"], **test}
+        for test in (earlier or {"tests": ()})["tests"]
+        if earlier is not None and test["verdict"] not in UNKNOWN
+    }
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "machine": {
@@ -50,7 +60,7 @@ def to_json(found: Sequence[Verdict], seconds: float, cards: Sequence[str]) -> d
             "python": platform.python_version(),
         },
         "seconds": round(seconds, 1),
-        "tests": [one.to_dict() for one in found],
+        "tests": [known[one.test] if one.verdict in UNKNOWN and one.test in known else one.to_dict() for one in found],
     }
 
 

@@ -15,6 +15,8 @@ from gpu_tests.record import Line
 from gpu_tests.recorder import RECORD
 
 SCRIPTS: Final = Path(__file__).resolve().parents[1]
+CORES: Final = 2
+"""Of the machine, for each process: most of its time it waits for Python, which takes one."""
 MARKS: Final = ("mark.gpu", "support.devices")
 """What a file has in it whose tests are marked, or take a device as a parameter."""
 UNKNOWN_SECONDS: Final = (10.0, 60.0)
@@ -74,9 +76,14 @@ def pytest_command(python: str) -> list[str]:
 
 
 def environment(record: Path) -> dict[str, str]:
-    """In which pytest finds the recorder, and the recorder its file."""
+    """In which pytest finds the recorder, and the recorder its file.
+
+    Unless the environment says otherwise, processes compute and compile with `CORES` threads: torch starts a process
+    for each core of the machine to compile with, which import torch, in every process that compiles anything.
+    """
     path = os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, RECORD: str(record), "PYTHONUNBUFFERED": "1"}
+    few = dict.fromkeys(("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"), str(CORES))
+    return few | os.environ | {"PYTHONPATH": path, RECORD: str(record), "PYTHONUNBUFFERED": "1"}
 
 
 def units_of(lines: Sequence[Line], seconds: Mapping[str, float], room: float = 0.0) -> list[Unit]:

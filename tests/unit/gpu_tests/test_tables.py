@@ -1,0 +1,21 @@
+"""What is written of a run, beside what an earlier one has left."""
+
+from __future__ import annotations
+
+from gpu_tests.record import Verdict
+from gpu_tests.tables import to_json
+
+
+def test_a_verdict_stays_until_a_later_run_gives_another() -> None:
+    first = to_json([Verdict(test="a", verdict="passed", seconds=2.0), Verdict(test="b", verdict="cut off")], 9, ["0"])
+    now = [Verdict(test=name, verdict="not reached") for name in "abc"]
+    second = to_json(now, 9, ["0"], first)
+    assert second["tests"] == [
+        {"test": "a", "verdict": "passed", "seconds": 2.0, "date": first["date"]},
+        {"test": "b", "verdict": "not reached"},
+        {"test": "c", "verdict": "not reached"},
+    ]
+    third = to_json([Verdict(test="a", verdict="failed", message="no"), *now[1:]], 9, ["0"], second)
+    assert third["tests"][0] == {"test": "a", "verdict": "failed", "message": "no"}
+    fourth = to_json(now, 9, ["0"], second)
+    assert fourth["tests"][0]["date"] == first["date"], "of the run that gave it, not of the last one"
