@@ -14,10 +14,12 @@ from torch import Tensor
 
 from glorasearch.fused.geometry import Geometry
 from glorasearch.fused.gradient_kernels import (
+    COUNTS,
     DENSE_OPTIONS,
     DENSE_TILE,
     LEAST_COLUMNS,
     PROGRAMS,
+    at_most,
     columns_of,
     into_factors,
     processors,
@@ -61,7 +63,7 @@ def _patch_tile(
     return acc, total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _patches_kernel(
     dy, x, base, factors, plan, grad, bases_left, bases_right, tokens, outs, ins, channels, rows, columns, height,
     width, tiles_o, tiles_i, span,
@@ -113,7 +115,7 @@ def _patches_kernel(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens", "span"])
 def _depthwise_kernel(
     dy, x, plan, found, tokens, outs, channels, rows, columns, height, width, span,
     KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr,
@@ -213,8 +215,8 @@ def _patches(
     outs, ins, channels = shape.out_features, shape.in_features, x.shape[1]
     tile_o, tile_i, tile_n = DENSE_TILE
     by_tap = channels >= LEAST_COLUMNS
-    tile_o = _at_most(tile_o, outs)
-    tile_i = _at_most(tile_i, channels if by_tap else ins)
+    tile_o = at_most(tile_o, outs)
+    tile_i = at_most(tile_i, channels if by_tap else ins)
     tiles_o = triton.cdiv(outs, tile_o)
     tiles_i = geometry.taps * triton.cdiv(channels, tile_i) if by_tap else triton.cdiv(ins, tile_i)
     tokens = dy.shape[0] * dy.shape[2] * dy.shape[3]
@@ -233,7 +235,7 @@ def _depthwise(dy: Tensor, x: Tensor, plan: Tensor, shape: Shape, geometry: Geom
     found = torch.zeros(outs, geometry.taps, device=dy.device)
     high, wide = geometry.kernel
     tile_o, tile_n = DEPTHWISE_TILE
-    tile_o, wide = _at_most(tile_o, outs), triton.next_power_of_2(wide)
+    tile_o, wide = at_most(tile_o, outs), triton.next_power_of_2(wide)
     tile_n = max(1, tile_n // wide)
     tokens = dy.shape[0] * dy.shape[2] * dy.shape[3]
     blocks = triton.cdiv(outs, tile_o)
@@ -257,7 +259,7 @@ def _reduce_stored(
     bases: Bases,
 ) -> None:
     outs, ins = base.shape
-    tile_o, tile_i = (_at_most(size, length) for size, length in zip(REDUCE_TILE, (outs, ins), strict=True))
+    tile_o, tile_i = (at_most(size, length) for size, length in zip(REDUCE_TILE, (outs, ins), strict=True))
     _reduce_kernel[(triton.cdiv(outs, tile_o), triton.cdiv(ins, tile_i))](
         found, base, factors, plan, grad, *bases, outs, ins, dtype=_TYPES[dtype], RA=shape.scale_rank,
         RB=shape.shift_rank, ENTRIES=shape.entries, BO=tile_o, BI=tile_i, BN=DENSE_TILE[2], num_warps=4,
@@ -270,11 +272,6 @@ def _constants(geometry: Geometry) -> dict[str, int]:
         geometry.kernel, geometry.stride, geometry.padding, geometry.dilation,
     )  # fmt: skip
     return {"KW": wide, "SH": down, "SW": right, "PH": top, "PW": side, "DH": high, "DW": across}
-
-
-def _at_most(tile: int, length: int) -> int:
-    """A tile no larger than it has to be, and no smaller than tensor cores take."""
-    return min(tile, max(LEAST_COLUMNS, int(triton.next_power_of_2(length))))
 
 
 _TYPES = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}

@@ -16,6 +16,9 @@ from glorasearch.fused.gradients import Bases
 from glorasearch.fused.kernel_layout import BIAS, DENSE, SCALED, SHIFT, SHIFTED, SPECTRAL, left_row, right_start
 from glorasearch.fused.layout import Shape
 
+COUNTS = ["tokens", "tiles_o", "tiles_i", "span"]
+"""Arguments that are no strides: a kernel is not compiled again for each kind of them (1, or divisible by 16)."""
+
 
 @triton.jit
 def _tile(
@@ -36,7 +39,7 @@ def _tile(
     return acc, total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _dense_kernel(
     dy, x, base, factors, plan, grad, sums, bases_left, bases_right, tokens, outs, ins, tiles_o, tiles_i, span,
     RA: tl.constexpr, RB: tl.constexpr, TA: tl.constexpr, TB: tl.constexpr, ENTRIES: tl.constexpr, BO: tl.constexpr,
@@ -214,7 +217,7 @@ def _dense_gradient(
     bases: Bases,
 ) -> None:
     outs, ins = shape.out_features, shape.in_features
-    tile_o, tile_i, tile_n = DENSE_TILE
+    tile_o, tile_i, tile_n = at_most(DENSE_TILE[0], outs), at_most(DENSE_TILE[1], ins), DENSE_TILE[2]
     tiles_o, tiles_i = triton.cdiv(outs, tile_o), triton.cdiv(ins, tile_i)
     splits, span = splits_of(len(dy), tiles_o * tiles_i, tile_n, PROGRAMS * processors(dy.device))
     _dense_kernel[(splits * tiles_o * tiles_i,)](
@@ -240,6 +243,10 @@ LEAST_COLUMNS = 16
 """The fewest columns of a tensor core's operand: the ranks and a column of ones are padded to it."""
 PROGRAMS = 2
 """Tiles of the dense gradient that a multiprocessor holds at a time: while one is reduced, another one multiplies."""
+MOST_PARTS = 8
+"""Of the tokens, unless so many leave places empty."""
+LEAST_BLOCKS = 4
+"""Blocks of tokens that a program multiplies, if there are as many, before it reduces its tile."""
 ENOUGH = 0.8
 """A launch that keeps this fraction of the multiprocessors busy until its end is not split any further."""
 
@@ -250,10 +257,19 @@ def processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
 
 
-def splits_of(tokens: int, tiles: int, block: int, places: int, most: int = 8) -> tuple[int, int]:
-    """The number of parts of the tokens with which the tiles fill `places` evenly, and the tokens of a part."""
+def at_most(tile: int, length: int) -> int:
+    """A tile no larger than it has to be, and no smaller than tensor cores take."""
+    return min(tile, max(LEAST_COLUMNS, int(triton.next_power_of_2(length))))
+
+
+def splits_of(tokens: int, tiles: int, block: int, places: int) -> tuple[int, int]:
+    """The number of parts of the tokens with which the tiles fill `places` evenly, and the tokens of a part.
+
+    A layer of one tile, as a convolution of 64 channels is, has as many parts as there are places; none has fewer than
+    `LEAST_BLOCKS` blocks of tokens, if there are as many.
+    """
     best, even = 1, 0.0
-    for splits in range(1, max(1, min(most, tokens // (4 * block))) + 1):
+    for splits in range(1, max(1, min(max(MOST_PARTS, places // tiles), tokens // (LEAST_BLOCKS * block))) + 1):
         programs = tiles * splits
         share = programs / (-(-programs // places) * places)
         if share > even + 0.05 and even < ENOUGH:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from glorasearch.fused.convolution import MergedConv2d
 from glorasearch.fused.gradients import merge
 from glorasearch.fused.layout import BIAS, CODE_WIDTH, PLAN
 from glorasearch.fused.pool import Pool
+from glorasearch.fused.streams import Streams
 from glorasearch.supernet import Supernet
 
 
@@ -34,6 +36,7 @@ class MergedWeights:
         self.plans = [torch.zeros(len(bank), len(PLAN), dtype=torch.int32, device=like.device) for bank in self.banks]
         self._parts, self._tables = pool.parts(pool.flat), pool.tables()
         self._last = torch.full((len(pool.layer_names), 5, CODE_WIDTH), -1, dtype=torch.int32, device=like.device)
+        self._streams = Streams()
 
     @torch.no_grad()
     def fill(self, codes: Tensor) -> None:
@@ -41,14 +44,7 @@ class MergedWeights:
 
         On a GPU and outside training, layers whose choices are those of the previous subnet are left unchanged.
         """
-        for index in range(len(self.banks)):
-            if codes.is_cuda:
-                self._launch(index, codes)
-            else:
-                self._reference(index, codes)
-            weights, filters = self.weights[index], self.filters[index]
-            if filters.data_ptr() != weights.data_ptr():
-                filters.copy_(weights.view_as(filters))
+        self._streams.run([partial(self._fill, index, codes) for index in range(len(self.banks))], codes.device)
         self._last.copy_(codes)
 
     def layers(self) -> dict[str, nn.Module]:
@@ -71,6 +67,16 @@ class MergedWeights:
     def forget(self) -> None:
         """Merge every layer next time, because the storages have changed."""
         self._last.fill_(-1)
+
+    def _fill(self, index: int, codes: Tensor) -> None:
+        """Merge one bank, which writes nothing that another one reads."""
+        if codes.is_cuda:
+            self._launch(index, codes)
+        else:
+            self._reference(index, codes)
+        weights, filters = self.weights[index], self.filters[index]
+        if filters.data_ptr() != weights.data_ptr():
+            filters.copy_(weights.view_as(filters))
 
     def _launch(self, index: int, codes: Tensor) -> None:
         from glorasearch.fused.merge_kernels import merge_into  # Triton is installed where CUDA is

@@ -131,3 +131,28 @@ def test_only_layers_whose_choices_changed_are_merged() -> None:
     merge_kernels.merge_into(bank, pool.flat, table, codes, weight, bias, factors, plan, parts=parts, last=last)
     assert weight[0].count_nonzero() == 0
     torch.testing.assert_close(weight[1], bank.base[1])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "outs", "ins", "parts"),
+    [
+        (12_608, 2304, 768, 2), (12_608, 768, 768, 6), (12_608, 3072, 768, 3),  # ViT-B/16, 64 images: as was tuned
+        (200_704, 64, 64, 224), (200_704, 384, 96, 75), (50_176, 128, 512, 56),  # ResNet-50, ConvNeXt-T
+        (100, 64, 64, 1),
+    ],
+)  # fmt: skip
+def test_tokens_are_cut_until_the_card_is_full(tokens: int, outs: int, ins: int, parts: int) -> None:
+    places, block = gradient_kernels.PROGRAMS * 132, gradient_kernels.DENSE_TILE[2]
+    tiles = -(-outs // 128) * -(-ins // 128)
+    found, span = gradient_kernels.splits_of(tokens, tiles, block, places)
+    assert span % block == 0
+    assert (found - 1) * span < tokens <= found * span, "all tokens, and no part without any"
+    assert parts * 0.85 <= found <= parts, "parts are whole blocks, so there may be some less"
+    assert tokens < 1000 or found * tiles > 0.7 * places * -(-found * tiles // places)
+
+
+@pytest.mark.parametrize(
+    ("tile", "length", "found"), [(128, 768, 128), (128, 96, 128), (128, 64, 64), (128, 10, 16), (32, 40, 32)]
+)
+def test_a_tile_is_as_small_as_its_layer(tile: int, length: int, found: int) -> None:
+    assert gradient_kernels.at_most(tile, length) == found
