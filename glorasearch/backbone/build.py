@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from glorasearch.backbone.extent import bounded_extent
 from glorasearch.backbone.new_head import draw_classifier
 from glorasearch.backbone.original_format import NUMPY
 from glorasearch.backbone.pretrained import checked_loading
+from glorasearch.backbone.undrawn import Undrawn
+from glorasearch.backbone.undrawn import build as build_undrawn
 from glorasearch.errors import BackboneError, reason
 
 _QUOTED: Final = re.compile(r"(?<=')\w+(?=')")
@@ -51,19 +54,29 @@ def build_backbone(config: BackboneConfig, classes: int, *, drop_path: float = 0
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         if config.args:
             _check_extent(config, classes, arguments)
-        torch.manual_seed(0)
-        try:
-            with checked_loading(config) as loading:
-                model: nn.Module = timm.create_model(
-                    name, pretrained=config.pretrained, num_classes=classes, **arguments
-                )
-            loading.check_done(model)
-        except BackboneError:
-            raise
-        except Exception as error:
-            raise BackboneError(_explain(config, error)) from error
-        draw_classifier(model, seed)
+        make = partial(_make, config, classes, seed, arguments)
+        loads = config.pretrained and not str(config.checkpoint).endswith(NUMPY)  # which the model itself reads
+        model = build_undrawn(make) if loads else make(None)
     return model.eval()
+
+
+def _make(
+    config: BackboneConfig, classes: int, seed: int, arguments: dict[str, Any], draws: Undrawn | None
+) -> nn.Module:
+    """The model with its weights and a new classifier; `draws` end where its weights are loaded."""
+    torch.manual_seed(0)
+    try:
+        with checked_loading(config, draws.end if draws is not None else lambda model: None) as loading:
+            model: nn.Module = timm.create_model(
+                config.timm_name, pretrained=config.pretrained, num_classes=classes, **arguments
+            )
+        loading.check_done(model)
+    except BackboneError:
+        raise
+    except Exception as error:
+        raise BackboneError(_explain(config, error)) from error
+    draw_classifier(model, seed)
+    return model
 
 
 def _check_extent(config: BackboneConfig, classes: int, arguments: dict[str, Any]) -> None:

@@ -26,8 +26,10 @@ _said: Final[set[str]] = set()
 
 
 @contextmanager
-def checked_loading(config: BackboneConfig) -> Iterator[Loading]:
+def checked_loading(config: BackboneConfig, before: Callable[[nn.Module], None]) -> Iterator[Loading]:
     """While it is open, `timm.create_model(pretrained=True)` in this thread loads weights that fit, or raises.
+
+    `before` is called with the model just before it loads.
 
     timm alone loads what fits, and leaves the rest at random values, if the classes are not as many as the file's. It
     also picks an entry of the file and takes prefixes off without a word, so local files are read here.
@@ -44,6 +46,7 @@ def checked_loading(config: BackboneConfig) -> Iterator[Loading]:
 
     def load_checked(model: nn.Module, *args: Any, **kwargs: Any) -> None:
         if threading.get_ident() == thread:
+            before(model)
             loading.run(load, model, *args, **kwargs)
         else:
             load(model, *args, **kwargs)
@@ -222,7 +225,7 @@ class Loading:
         refused = [name for name in missing if not self._allowed(name)]
         # Projectors and decoders of a pretraining are no part of the model; what is within its modules is.
         extra = [name for name in lost if hasattr(model, name.partition(".")[0]) and not self._allowed(name)]
-        broken = [name for name, tensor in outside.items() if is_broken(tensor)]
+        broken = [name for name, tensor in outside.items() if name not in missing and is_broken(tensor)]
         if broken:
             raise BackboneError(
                 f"backbone {self._config.name!r}: {self._source} has values that are not finite, in {few(broken)}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import hashlib
 import importlib.metadata
 import logging
@@ -29,6 +30,8 @@ _VARIABLES: Final = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 """Where the compilers look for their folders, each time that they compile; in the order of `COMPILERS`."""
 _OURS: Final = "GLORASEARCH_CODE_CACHE_IN_USE"
 """Names the folder that was set here, also to the processes that this one starts."""
+FEW_PROCESSES: Final = 4
+"""That compile in a process which finds compiled code: enough if another shape is to be compiled after all."""
 _OPERATORS: Final = Path(__file__).parents[1] / "fused"
 """The package whose operators have gradients of their own: of these the compilers' keys hold no more than the names."""
 _folders: dict[Path, CodeFolder] = {}
@@ -79,9 +82,28 @@ def use_code_cache(root: Path | None, device: torch.device | str, plugins: Itera
     _current[:] = [folder]
     _set(folder.path)
     size = folder.bytes
+    _set_processes(compiled=size >= 1e6)
     if size < 1e6:
         return f"compiled code is kept in {root}: none yet for these versions, so the first steps take longer"
     return f"compiled code: {size / 1e6:,.0f} MB in {root}"
+
+
+def _set_processes(*, compiled: bool) -> None:
+    """Have torch compile in few processes if most of it is compiled, else in as many as it takes by itself.
+
+    It starts them before it looks into its cache, a core each, and each imports torch: on 32 cores 155 s of processors
+    for a run that had nothing to compile. What the environment says stands.
+    """
+    if "TORCHINDUCTOR_COMPILE_THREADS" not in os.environ:
+        usual = _usual_processes()
+        torch._inductor.config.compile_threads = min(FEW_PROCESSES, usual) if compiled else usual
+
+
+@functools.cache
+def _usual_processes() -> int:
+    import torch._inductor.config
+
+    return int(torch._inductor.config.compile_threads or 1)
 
 
 def seal_code() -> None:

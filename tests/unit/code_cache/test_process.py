@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from glorasearch.code_cache import CodeFolder
+from glorasearch.code_cache import CodeFolder, process, use_code_cache
 from glorasearch.code_cache.process import keep_code, versions_of_code
 
 COMPILE = """
@@ -138,3 +139,28 @@ def test_where_nothing_is_compiled_nothing_is_made(tmp_path: Path) -> None:
     assert keep_code(tmp_path / "compiled", "cpu", "auto") is None
     assert keep_code(tmp_path / "compiled", "cuda", "off") is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_few_processes_compile_where_most_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch starts them all before it looks into its cache."""
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "GLORASEARCH_CODE_CACHE_IN_USE"):
+        monkeypatch.setenv(name, "")  # so that what is set below is taken back
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS", raising=False)
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 24)
+    monkeypatch.setattr(process, "_current", [])
+    process._usual_processes.cache_clear()
+    try:
+        counts = []
+        for _ in range(2):
+            said = use_code_cache(tmp_path / "compiled", "cpu")
+            counts.append((said.partition(":")[0], torch._inductor.config.compile_threads))
+            Path(os.environ["TORCHINDUCTOR_CACHE_DIR"], "graph").write_bytes(b"x" * 2_000_000)
+        assert counts == [(f"compiled code is kept in {tmp_path / 'compiled'}", 24), ("compiled code", 4)]
+        assert use_code_cache(tmp_path / "other", "cpu").endswith("longer")
+        assert torch._inductor.config.compile_threads == 24
+        monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "24")
+        use_code_cache(tmp_path / "compiled", "cpu")
+        assert torch._inductor.config.compile_threads == 24
+    finally:
+        process._usual_processes.cache_clear()
