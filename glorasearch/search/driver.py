@@ -9,7 +9,7 @@ from glorasearch.db import TrialStorage
 from glorasearch.errors import SearchError
 from glorasearch.search.config import SearchConfig
 from glorasearch.search.costs import make_costs
-from glorasearch.search.early_stopping import make_stopping_rule
+from glorasearch.search.early_stopping import StoppingRule, make_stopping_rule
 from glorasearch.search.evolution import EvolutionSampler
 from glorasearch.search.executor import Executor
 from glorasearch.search.front import front
@@ -28,8 +28,9 @@ class SearchDriver:
     """Searches a space; the only writer of its study. Each trial draws from a generator seeded by (seed, number).
 
     Generational: batch k of size B is the trials from k·B up to (k + 1)·B. A whole batch is sampled before any of its
-    results is used, and the next one starts when all of this one have finished. So trials and winner depend neither on
-    the executor, nor on its number of workers, nor on where the search was interrupted and continued.
+    results is used, though the first of it are evaluated meanwhile, and the next one starts when all of this one have
+    finished. So trials and winner depend neither on the executor, nor on its number of workers, nor on where the search
+    was interrupted and continued.
 
     Steady: a trial is sampled as soon as the executor has room, from what has finished so far. So trials depend on the
     order in which evaluations end. Where that is the order of submission, as in one process, the same seed makes the
@@ -111,19 +112,47 @@ class SearchDriver:
             self._genome, self._storage, self._study_name, config, history, self._starts, self._costs
         )
         if config.steady:
-            self._evaluate(SteadyQueue(config.trials, sampler, history, rule), history, recorder)
+            self._evaluate(SteadyQueue(config.trials, sampler, history, rule), history, recorder, {})
         else:
             for first in range(0, config.trials, config.batch_size):
                 numbers = range(first, min(first + config.batch_size, config.trials))
-                sampler.sample(numbers)
                 recorder.begin_batch(len(numbers))
-                running = [history.running[number] for number in numbers if number in history.running]
-                self._evaluate(BatchQueue(running, rule), history, recorder)
+                self._batch(numbers, sampler, rule, history, recorder)
         return self._outcome(history, time.perf_counter() - started)
 
-    def _evaluate(self, queue: TrialQueue, history: TrialHistory, recorder: Recorder) -> None:
-        """Have the trials of a queue evaluated; a subnet that it gives more than once is evaluated once."""
+    def _batch(
+        self, numbers: range, sampler: TrialSampler, rule: StoppingRule, history: TrialHistory, recorder: Recorder
+    ) -> None:
+        """Sample a batch and have it evaluated; as many as the executor takes at once, while the others are sampled.
+
+        No result is looked at in between, so that the trials are those of a batch that is sampled as a whole.
+        """
+        head, tail = numbers[: self._executor.capacity], numbers[self._executor.capacity :]
+        sampler.sample(head)
+        queue = BatchQueue([history.running[number] for number in head if number in history.running], rule)
         under_way: dict[str, RunningTrial] = {}
+        held: list[RunningTrial] = []
+        while len(under_way) < self._executor.capacity and (trial := queue.next()) is not None:
+            if trial.subnet.digest in under_way or history.evaluated(trial.subnet.digest) is not None:
+                held.append(trial)
+            else:
+                self._submit(trial, under_way)
+        queue.put_back(held)
+        sampler.sample(tail)
+        queue.add([history.running[number] for number in tail if number in history.running])
+        self._evaluate(queue, history, recorder, under_way)
+
+    def _submit(self, trial: RunningTrial, under_way: dict[str, RunningTrial]) -> None:
+        self._executor.submit(trial.task(self._weights_digest, self._config.metrics))
+        under_way[trial.subnet.digest] = trial
+
+    def _evaluate(
+        self, queue: TrialQueue, history: TrialHistory, recorder: Recorder, under_way: dict[str, RunningTrial]
+    ) -> None:
+        """Have the trials of a queue evaluated; a subnet that it gives more than once is evaluated once.
+
+        `under_way` are those that the executor has already, by the digest of their subnets.
+        """
         twins: dict[str, list[RunningTrial]] = {}
         while True:
             while len(under_way) < self._executor.capacity and (trial := queue.next()) is not None:
@@ -133,8 +162,7 @@ class SearchDriver:
                 elif digest in under_way:
                     twins.setdefault(digest, []).append(trial)
                 else:
-                    self._executor.submit(trial.task(self._weights_digest, self._config.metrics))
-                    under_way[digest] = trial
+                    self._submit(trial, under_way)
             if not under_way:
                 return
             result = self._executor.next_result()

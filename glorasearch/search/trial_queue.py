@@ -44,6 +44,10 @@ class BatchQueue(TrialQueue):
         super().__init__(rule)
         self._trials = deque(trials)
 
+    def add(self, trials: Sequence[RunningTrial]) -> None:
+        """Trials of the same batch, with higher numbers."""
+        self._trials.extend(trials)
+
     def _next(self) -> RunningTrial | None:
         return self._trials.popleft() if self._trials and self._rule.ready(self._trials[0].number) else None
 

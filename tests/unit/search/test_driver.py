@@ -233,3 +233,27 @@ def test_a_result_that_nobody_asked_for_is_thrown_away(new_search, evaluator):
 
 def test_config_is_reached_through_the_driver():
     assert SearchDriver.Config is SearchConfig
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_duplicates_do_not_make_trials_depend_on_how_many_are_under_way(new_search, space_maker, evaluator, sampler):
+    """What is known already is recorded only once the whole batch is sampled."""
+    space = space_maker(layers=2, choices={"B": ["lora:2", "vector", "none"]}, budget={})
+    first, second = new_search(space), new_search(space)
+    config = SearchConfig(sampler=sampler, **SMALL)
+    first.run(config)
+    second.run(config, OutOfOrder(evaluator))
+    assert [trial[:3] for trial in first.trials] == [trial[:3] for trial in second.trials]
+
+
+def test_the_first_of_a_batch_are_evaluated_while_the_others_are_sampled(new_search, evaluator):
+    search, sampled = new_search(), []
+
+    class Submitting(OutOfOrder):
+        def submit(self, task: EvaluationTask) -> None:
+            sampled.append(len(search.trials))
+            super().submit(task)
+
+    search.run(SearchConfig(**SMALL), Submitting(evaluator))
+    assert sampled[0] == 5, "as many as are under way"
+    assert sampled[5] == SMALL["population"]
