@@ -52,12 +52,18 @@ batch_size = {batch}
 record_every = 1
 probe_every = 0
 """
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 FIRST = "SELECT value FROM glorasearch_metrics WHERE stage = 'train' AND step = 1 AND name = 'images_per_second'"
 
 
 def command(*arguments: str) -> list[str]:
     """The `glorasearch` of this interpreter."""
     return [sys.executable, "-m", "glorasearch", *arguments]
+
+
+def environment() -> dict[str, str]:
+    """Without what would take the place of the run's own folder of compiled code."""
+    return {name: value for name, value in os.environ.items() if name not in CACHES}
 
 
 def help_seconds(repeats: int = 5) -> float:
@@ -96,7 +102,7 @@ def first_step_seconds(
     with tempfile.TemporaryDirectory(dir=folder) as workspace, log.open("w") as output:
         arguments = command("train", str(file), "--workspace", workspace, "--quiet", *options)
         start = time.perf_counter()
-        process = subprocess.Popen(arguments, stdout=output, stderr=output)
+        process = subprocess.Popen(arguments, env=environment(), stdout=output, stderr=output)
         try:
             while (rate := _first_record(Path(workspace))) is None:
                 if (
@@ -137,7 +143,7 @@ def rows(device: str = "cpu", repeats: int = 3, overrides: Iterable[str] = (), p
             found.append(Row(what=what, measured=seconds, unit="s", note=note))
         starts = [first_step_seconds(folder, device, batch, overrides) for _ in range(repeats)]
         if phases:
-            print(phases_of(run_file(folder, device, batch), folder / "code", overrides))
+            print(phases_of(run_file(folder, device, batch), folder / "code", overrides, environment()))
     begin, end, used = (statistics.median(times) for times in zip(*starts, strict=True))
     each = ", ".join(f"{one:.1f}" for _, one, _ in starts)
     told = f"batch {batch}; {each}; first {first:.1f} s; {used:.1f} s on a processor"

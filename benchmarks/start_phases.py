@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -107,10 +107,10 @@ class OneStep:
             print(text)
 
 
-def phases_of(file: Path, code: Path, overrides: Iterable[str]) -> str:
-    """What a new process prints that runs this file."""
+def phases_of(file: Path, code: Path, overrides: Iterable[str], environment: Mapping[str, str] | None = None) -> str:
+    """What a new process prints that runs this file; in this environment, if it is not that of this process."""
     arguments = [sys.executable, __file__, str(file), str(code), *overrides]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     return done.stdout or done.stderr
 
 
