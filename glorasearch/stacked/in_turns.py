@@ -57,6 +57,9 @@ class InTurns(Engine):
             task: has the members' losses.
             compile: on a GPU, `auto` and `on` compile and capture the step; with `auto` it runs without if that fails.
             class_weights: `(M, classes)`, of images in the members' losses.
+
+        Raises:
+            WeightStoreError: if a start belongs to another supernet.
         """
         config, pool = members[0].config, pool_of(supernet)
         device = pool.flat.device
