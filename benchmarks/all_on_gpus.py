@@ -53,7 +53,7 @@ PROGRAMS: dict[str, Program] = {
     "peers": Program("bench_peers.py --seconds 280", 340),
     "job": Program("bench_cuda.py --parts job,search,bf16", 420),
     "variants": Program("bench_variants.py --seconds 350", 420),
-    "finalists": Program("bench_finalists.py", 180),
+    "finalists": Program("bench_finalists.py", 300),
     "start": Program("bench_start.py --device cuda --repeats 3 --phases", 240),
     "augment": Program("bench_augment.py", 120),
     "convs": Program("bench_cuda.py --parts convs", 300),

@@ -1,15 +1,15 @@
-"""What several finalists of a race take side by side in one step, against one alone.
+"""What several finalists of a race take side by side in one step, against one alone, and in turns.
 
     python benchmarks/bench_finalists.py [--device cuda] [--json PATH]
                                          [--stacks vit_base_patch16_224:4:3.2 quickstart:16:4] [--steps 60]
 
 A stack is `BACKBONE:MODELS:LARGEST`: a timm name (random weights), `quickstart` or `local-dir:PATH`; how many
 finalists, random subnets of `glora_medium` within its budget at three rates; and how many times the step of the first
-one alone theirs may take. A second row has that one's step as a refit takes it, by the supernet's fused path (so all
-of them one after the other take as many times that). 64 of scikit-learn's digits a step for each. All are compiled and
-captured on a GPU, take their steps in turns, and the losses of the first steps of the stack are compared: one whose
-first member learns something else than it does alone ends the program. Rows are written as they come; `--device cpu`
-tries it without a GPU.
+one alone theirs may take. A second row has the step of all in turns (one fused step, which each one's weights enter)
+against side by side, a third that of the first one as a refit takes it, by the supernet's fused path. 64 of
+scikit-learn's digits a step for each. All are compiled and captured on a GPU and timed by turns, and the losses of the
+first steps are compared: a finalist that learns something else one way than another ends the program. Rows are written
+as they come; `--device cpu` tries it without a GPU.
 """
 
 from __future__ import annotations
@@ -65,12 +65,13 @@ class Finalists:
             config = space.recipe.apply(given)
             self._members.append(Member(space=bound, subnet=subnet, config=config, images=images))
 
-    def trainer(self, count: int) -> StackedTrainer:
-        """Of the first few, side by side."""
+    def trainer(self, count: int, *, in_turns: bool = False) -> StackedTrainer:
+        """Of the first few, side by side or in turns."""
         mode: Compile = "on" if self.device == "cuda" else "off"
         return StackedTrainer(
-            self._backbone, self._members[:count], self._data, device=self.device, compile=mode, side_by_side=True
-        )
+            self._backbone, self._members[:count], self._data, device=self.device, compile=mode, side_by_side=True,
+            in_turns=in_turns,
+        )  # fmt: skip
 
     def refit(self) -> SupernetTrainer:
         """Of the first one, by the path of a supernet."""
@@ -102,10 +103,10 @@ def steps(trainer: StackedTrainer, device: str, numbers: range) -> Tensor:
 
 
 def rows(stacks: list[tuple[str, int, float]], device: str, count: int) -> Iterator[Row]:
-    """For each stack its step, and the first steps of both."""
+    """For each stack its step both ways, and that of a refit; the first steps of each."""
     for name, models, target in stacks:
         bench = Finalists(name, models, device)
-        yield row(bench, name, models, target, count)
+        yield from stack_rows(bench, name, models, target, count)
         clean(device)
         yield refit_row(bench, name, count)
         clean(device)
@@ -120,7 +121,7 @@ def refit_row(bench: Finalists, name: str, count: int) -> Row:
 
     for way in (stack, refitted):
         way(range(COMPARED))
-    refit, one = in_turns(bench.device, refitted, stack, count=count)
+    refit, one = alternating(bench.device, refitted, stack, count=count)
     what = f"step of the first finalist as a refit takes it, against a stack of one, {name}"
     return Row(
         what=what, measured=refit, reference=one, unit="ms", flops=bench.flops(1), reference_flops=bench.flops(1),
@@ -128,7 +129,7 @@ def refit_row(bench: Finalists, name: str, count: int) -> Row:
     )  # fmt: skip
 
 
-def in_turns(device: str, *ways: Callable[[range], object], count: int) -> list[float]:
+def alternating(device: str, *ways: Callable[[range], object], count: int) -> list[float]:
     """Milliseconds of a step each way, the median of three turns; each has taken the first `COMPARED` steps."""
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     each: list[list[float]] = [[] for _ in ways]
@@ -144,35 +145,59 @@ def in_turns(device: str, *ways: Callable[[range], object], count: int) -> list[
     return [statistics.median(found) for found in each]
 
 
-def row(bench: Finalists, name: str, models: int, target: float, count: int) -> Row:
-    """One of them."""
-    device = bench.device
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    started: dict[int, float] = {}
-    first: dict[int, Tensor] = {}
-    trainers: dict[int, StackedTrainer] = {}
-    memory: dict[int, float] = {}
-    for size in (1, models):
+class Way:
+    """A stack that has taken its first steps."""
+
+    def __init__(self, bench: Finalists, count: int, *, in_turns: bool = False) -> None:
+        device = bench.device
+        wait = torch.cuda.synchronize if device == "cuda" else lambda: None
         before = torch.cuda.memory_allocated() if device == "cuda" else 0
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         began = time.perf_counter()
-        trainers[size] = bench.trainer(size)
-        first[size] = steps(trainers[size], device, range(COMPARED)).float().cpu()
+        trainer = bench.trainer(count, in_turns=in_turns)
+        self.step = partial(steps, trainer, device)
+        self.first = self.step(range(COMPARED)).float().cpu()
+        """Losses, `(COMPARED, M)`."""
         wait()
-        started[size] = time.perf_counter() - began
-        memory[size] = (torch.cuda.max_memory_allocated() - before) / 1e9 if device == "cuda" else 0.0
-    apart = float((first[models][:, 0] - first[1][:, 0]).abs().max())
-    if not apart < LARGEST:
-        sys.exit(f"{name}: the first of {models} learns something else than alone: losses differ by {apart:.4f} nats")
-    one, many = in_turns(device, *(partial(steps, trainer, device) for trainer in trainers.values()), count=count)
-    note = f"{memory[models]:.2f} GB against {memory[1]:.2f}; " if device == "cuda" else ""
-    note += (
-        f"first {COMPARED} steps {started[models]:.0f} s against {started[1]:.0f}; losses differ by at most {apart:.1g}"
-    )
-    return Row(
-        what=f"step of {models} finalists against one, {name}", measured=many, reference=one, unit="ms", target=target,
-        note=note, flops=bench.flops(models), reference_flops=bench.flops(1), more={"models": models, "backbone": name},
+        self.started = time.perf_counter() - began
+        self.memory = (torch.cuda.max_memory_allocated() - before) / 1e9 if device == "cuda" else 0.0
+        wanted = "in turns" if in_turns else "side by side"
+        if trainer.kind != wanted:
+            sys.exit(f"finalists that should be trained {wanted} are trained {trainer.kind}")
+
+    def note(self, other: Way, device: str) -> str:
+        """Memory, seconds to the first results, and losses, each against another way's."""
+        told = f"{self.memory:.2f} GB against {other.memory:.2f}; " if device == "cuda" else ""
+        return told + (
+            f"first {COMPARED} steps {self.started:.0f} s against {other.started:.0f}; losses differ by at most "
+            f"{self.apart(other):.1g}"
+        )
+
+    def apart(self, other: Way) -> float:
+        """How far the losses of the first finalists are apart, those that both have."""
+        both = min(self.first.shape[1], other.first.shape[1])
+        return float((self.first[:, :both] - other.first[:, :both]).abs().max())
+
+
+def stack_rows(bench: Finalists, name: str, models: int, target: float, count: int) -> Iterator[Row]:
+    """Several side by side against one, and in turns against side by side, all timed in the same minutes."""
+    device = bench.device
+    one, many, turns = Way(bench, 1), Way(bench, models), Way(bench, models, in_turns=True)
+    for way, other in ((many, one), (turns, many)):
+        if not way.apart(other) < LARGEST:
+            sys.exit(f"{name}: of {models} one learns something else: losses differ by {way.apart(other):.4f} nats")
+    alone, beside, in_turns = alternating(device, one.step, many.step, turns.step, count=count)
+    more = {"models": models, "backbone": name}
+    yield Row(
+        what=f"step of {models} finalists against one, {name}", measured=beside, reference=alone, unit="ms",
+        target=target, note=many.note(one, device), flops=bench.flops(models), reference_flops=bench.flops(1),
+        more=more,
+    )  # fmt: skip
+    yield Row(
+        what=f"step of {models} finalists in turns against side by side, {name}", measured=in_turns, reference=beside,
+        unit="ms", note=turns.note(many, device), flops=bench.flops(models), reference_flops=bench.flops(models),
+        more=more,
     )  # fmt: skip
 
 

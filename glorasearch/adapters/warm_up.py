@@ -79,8 +79,12 @@ class WarmUps:
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over the numbers of draws of an adapter state."""
+        self.go_on({name: int(state[name].item()) for name in self._counts})
+
+    def go_on(self, draws: Mapping[str, int]) -> None:
+        """Go on from a result of `draws`."""
         for name, (support, choice) in self._counts.items():
-            support.draws[choice] = int(state[name].item())
+            support.draws[choice] = draws[name]
 
     def _runs(self, support: SupportTensor, choice: str) -> bool:
         offered = support.offered[choice]

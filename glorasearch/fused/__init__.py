@@ -5,14 +5,16 @@ The equations of a layer and of its gradient are in `gradients`, in plain torch;
 drawn choices into factors, `pool` keeps everything that is trained in one flat buffer, `linear` and `convolution` have
 the layers of a fused model (`geometry`: where a convolution reads its input), `extras` has the choices beyond GLoRA's
 own forms, `merge_kernels` and `gradient_kernels` are the Triton kernels of the equations (imported on a GPU only;
-`kernel_layout` is their side of the layout), and `optimizer` is AdamW on the flat buffer. `tests/numerics/test_fused_*`
-compare all of it with `Supernet.activate` over all choices.
+`kernel_layout` is their side of the layout), `optimizer` is AdamW on the flat buffer, and `rows` has the states of
+several trainings that take turns in it. `tests/numerics/test_fused_*` compare all of it with `Supernet.activate` over
+all choices.
 """
 
 from glorasearch.fused.compiling import compile_blocks
 from glorasearch.fused.layout import CODE_WIDTH
 from glorasearch.fused.merged import MergedLinear, MergedWeights, static_model
 from glorasearch.fused.pool import Pool, UnfusableError, check_measured, pool_of
+from glorasearch.fused.rows import Rows
 from glorasearch.fused.step import FusedStep, StepConfig
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "MergedLinear",
     "MergedWeights",
     "Pool",
+    "Rows",
     "StepConfig",
     "UnfusableError",
     "check_measured",

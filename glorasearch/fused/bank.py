@@ -176,7 +176,10 @@ class Bank:
             columns = self.extras.columns(leaves, codes[self.positions])
         wanted = [leaves[key] for key in keys]
         upstream = left[..., first:], right[..., first:, :], spectrum
-        found = torch.autograd.grad(columns, wanted, upstream, allow_unused=True, materialize_grads=True)
+        # Without a spectrum, or without products, a column has no entries and hangs on nothing.
+        given = [pair for pair in zip(columns, upstream, strict=True) if pair[0].requires_grad]
+        outputs, gradients = zip(*given, strict=True)
+        found = torch.autograd.grad(outputs, wanted, gradients, allow_unused=True, materialize_grads=True)
         return dict(zip(keys, found, strict=True))
 
     def _products_back(

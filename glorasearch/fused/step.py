@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -91,6 +92,7 @@ class FusedStep:
         self.steps_done = 0
         """Steps that have updated the weights since this object was made (counted if they are captured)."""
         self._captures = config.compile and device.type == "cuda"
+        self._eager = False
         if self._captures:
             compile_blocks(self._model)
         self._carry, self._move, self._move_drawn = self._carry_back, self._update, self._update_drawn
@@ -110,6 +112,10 @@ class FusedStep:
     def recompute(self) -> None:
         """Have the blocks' activations computed again: before the first step, of a model that drops nothing."""
         recompute_blocks(self._model)
+
+    def give_up_compiling(self) -> None:
+        """From now on have no step compiled nor captured; after a first one that failed, whatever it has done."""
+        self._captures, self._eager = False, True
 
     def run(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor, rates: dict[str, float]) -> Tensor:
         """One step on `images (N, C, H, W)` and their targets, of one shape and kind in every step.
@@ -166,7 +172,8 @@ class FusedStep:
 
     def _do(self, captured: Captured, compute: Callable[[], None]) -> None:
         if not self._captures:
-            compute()
+            with torch.compiler.set_stance("force_eager") if self._eager else nullcontext():
+                compute()
             return
         try:
             captured()

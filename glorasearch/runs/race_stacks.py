@@ -24,7 +24,7 @@ from glorasearch.errors import RunError
 from glorasearch.evaluation.class_metrics import area_under_curve, device_counts
 from glorasearch.evaluation.scoring import PendingSums, device_sums
 from glorasearch.race import OF_CLASSES, FoldScore, Judge, fold_of
-from glorasearch.runs.memory import in_halves
+from glorasearch.runs.memory import free_steps, in_halves
 from glorasearch.space import BoundSpace, LayerShape, SearchSpace, Subnet
 from glorasearch.space.score import BETAS
 from glorasearch.stacked import Member, StackedTrainer, Supernets
@@ -179,6 +179,8 @@ class StackMaker:
         widest = max(len(positions) for positions in chosen)
         padded = torch.stack([torch.cat([one, one.new_zeros(widest - len(one))]) for one in chosen])
         logits = trainer.logits(self.images.split, padded) if widest else torch.zeros(len(specs), 0, 1)
+        del trainer
+        free_steps(self._device)
         scores = tuple(
             _score(own[: len(positions)], self.images.split, positions, bool(finite), self._judge)
             for own, positions, finite in zip(logits, chosen, done.finite, strict=True)

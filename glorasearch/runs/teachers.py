@@ -22,7 +22,7 @@ from glorasearch.data import TrainSplit
 from glorasearch.errors import RunError
 from glorasearch.identity import digest, identity
 from glorasearch.race import member_seed
-from glorasearch.runs.memory import in_halves
+from glorasearch.runs.memory import free_steps, in_halves
 from glorasearch.runs.refit_config import RefitConfig
 from glorasearch.runs.results import (
     Pick,
@@ -197,6 +197,8 @@ def _ask(
             )
             done = trainer.run()
             answers = _answers(trainer, mixture, [_beta(teachers[number]) for number in chosen], done.finite)
+            del trainer
+            free_steps(session.device)
             return done.seconds, int(done.finite.sum()), answers
 
         for first in range(0, len(members), size):

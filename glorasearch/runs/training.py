@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from glorasearch.errors import NonFiniteLossError
 from glorasearch.evaluation import CandidateEvaluator, probe
 from glorasearch.runs.curves import Row
 from glorasearch.runs.evaluation import make_evaluator
+from glorasearch.runs.memory import free_steps
 from glorasearch.runs.results import RefitResult, TrainedResult
 from glorasearch.runs.session import Session
 from glorasearch.space import Fitness, SearchSpace, Subnet
@@ -121,8 +121,7 @@ def train(session: Session, task: TrainingTask, backend: TrainingBackend | None 
         except NonFiniteLossError as error:
             sections = "[refit] and [train]" if task.stage.startswith(RefitResult.stage) else "[train]"
             raise NonFiniteLossError(f"{task.title}: {error}. Its settings are in {sections}") from error
-    if session.device.startswith("cuda"):
-        gc.collect()  # a captured step holds gigabytes in reference cycles
+    free_steps(session.device)
     if result.kept_step is not None:
         session.progress.say(best_check(task, result))
     return result

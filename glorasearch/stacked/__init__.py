@@ -1,4 +1,4 @@
-"""M adapted models on one frozen backbone, trained side by side in one step."""
+"""M adapted models on one frozen backbone, trained side by side in one step, or in turns by one."""
 
 from typing import TYPE_CHECKING
 

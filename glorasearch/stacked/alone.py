@@ -1,5 +1,5 @@
-"""The members of a stack one after the other, each in its own supernet: for backbones that cannot be stacked, and for a
-single member of a space whose supernet was compiled before."""
+"""The members of a stack one after the other, each in its own supernet: for CPUs, and backbones that cannot be
+stacked."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from glorasearch.config import Compile, is_mixed
+from glorasearch.config import is_mixed
+from glorasearch.space import Subnet
 from glorasearch.stacked.engine import Engine
 from glorasearch.stacked.member import Member, scale_drop_path
 from glorasearch.supernet import Supernet
 from glorasearch.tasks import Task
 from glorasearch.training.average import WeightAverage
-from glorasearch.training.fast_step import FastStep
-from glorasearch.training.memory import Kept, kept_by
+from glorasearch.training.memory import Kept, fixed_bytes, kept_by
 from glorasearch.training.optimizer import SupernetOptimizer, peak_rates
 from glorasearch.training.plain_step import PlainStep
 from glorasearch.training.sampling import Fixed
-from glorasearch.training.step import Step
 
 
 class OneByOne(Engine):
@@ -35,19 +34,15 @@ class OneByOne(Engine):
         device: torch.device,
         task: Task,
         class_weights: Tensor | None = None,
-        compile: Compile = "off",
     ) -> None:
         """`supernets` are those of the members at their start, `shares` the factors on their drop paths, and `task` has
         their losses.
 
-        `class_weights`, `(M, classes)`, weight images in their losses. Unless `compile` is off, steps are fused, and on
-        a GPU compiled and captured, as `SupernetTrainer` takes it; each member keeps the memory of its step then.
+        `class_weights`, `(M, classes)`, weight images in their losses.
         """
         weights = [None] * len(members) if class_weights is None else list(class_weights.to(device))
         each = zip(members, supernets, shares, weights, strict=True)
-        self._members = [
-            _Alone(member, supernet, share, device, task, own, compile) for member, supernet, share, own in each
-        ]
+        self._members = [_Alone(member, supernet, share, device, task, own) for member, supernet, share, own in each]
 
     def step(self, number: int, images: Tensor, targets: Tensor, scales: Sequence[float]) -> Tensor:
         """See `Engine.step`."""
@@ -68,10 +63,7 @@ class OneByOne(Engine):
     @property
     def fixed_bytes(self) -> int:
         """See `Engine.fixed_bytes`."""
-        one = self._members[0].supernet
-        trained = one.adapter_parameters() | one.head_parameters()
-        adapted = sum(layer.base.weight.nbytes for layer in one.adapted.values())
-        return 4 * sum(value.nbytes for value in trained.values()) + 2 * adapted
+        return fixed_bytes(self._members[0].supernet)
 
     def logits(self, images: Tensor) -> Tensor:
         """See `Engine.logits`."""
@@ -128,7 +120,6 @@ class _Alone:
         device: torch.device,
         task: Task,
         weights: Tensor | None,
-        compile: Compile,
     ) -> None:
         config, self._subnet = member.config, member.subnet
         self.supernet = supernet.to(device)
@@ -137,11 +128,10 @@ class _Alone:
         self.draws = self.supernet.warm_ups.draws()
         self.average = WeightAverage(self.supernet, config.ema_decay)
         self._mixed = is_mixed(config.precision, device.type)
-        peaks, strategy = peak_rates(member.space, config), Fixed(member.subnet)
-        self._sampled = strategy.sample(0)
-        plain = PlainStep(
+        self._sampled = Fixed(member.subnet).sample(0)
+        self.steps = PlainStep(
             self.supernet,
-            SupernetOptimizer(self.supernet, peaks, weight_decay=config.weight_decay),
+            SupernetOptimizer(self.supernet, peak_rates(member.space, config), weight_decay=config.weight_decay),
             mixed=self._mixed,
             label_smoothing=config.label_smoothing if task.right_or_wrong else 0.0,
             clip_norm=config.clip_norm,
@@ -149,9 +139,6 @@ class _Alone:
             class_weights=weights,
             task=task,
         )
-        self.steps: Step = plain
-        if compile != "off":
-            self.steps = FastStep(self.supernet, plain, peaks, strategy, config, strict=compile == "on")
 
     def step(self, number: int, images: Tensor, targets: Tensor, scale: float) -> Tensor:
         """`(2,)`: loss and norm of the gradient."""
@@ -173,12 +160,18 @@ class _Alone:
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(n, classes)` in the model's present mode."""
-        with (
-            self.supernet.activate(self._subnet),
-            torch.autocast(images.device.type, torch.bfloat16, enabled=self._mixed),
-        ):
-            logits: Tensor = self.supernet(images)
-        return logits
+        return logits_of(self.supernet, self._subnet, images, mixed=self._mixed)
+
+
+def logits_of(supernet: Supernet, subnet: Subnet, images: Tensor, *, mixed: bool) -> Tensor:
+    """A subnet's logits `(n, classes)` of `images (n, C, H, W)`; `mixed` under bfloat16 autocast.
+
+    Raises:
+        SearchSpaceError: if the subnet is not of the supernet's space.
+    """
+    with supernet.activate(subnet), torch.autocast(images.device.type, torch.bfloat16, enabled=mixed):
+        logits: Tensor = supernet(images)
+    return logits
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

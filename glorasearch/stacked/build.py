@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from glorasearch.errors import BackboneError
 from glorasearch.fused import UnfusableError
 from glorasearch.stacked.alone import OneByOne
 from glorasearch.stacked.engine import Engine
+from glorasearch.stacked.in_turns import InTurns, check_turns
 from glorasearch.stacked.member import Member, drop_path_shares
 from glorasearch.stacked.plan import Plan, plan_of
 from glorasearch.stacked.side_by_side import SideBySide, Trial
@@ -24,7 +26,6 @@ from glorasearch.stacked.supernets import Supernets
 from glorasearch.stacked.transfer import copy_together
 from glorasearch.supernet import Supernet
 from glorasearch.tasks import Task
-from glorasearch.training.fast_step import check_covered
 from glorasearch.weights import tensor_digest
 
 _log = logging.getLogger(__name__)
@@ -32,83 +33,110 @@ _IMAGES: Final = 2
 """Images of a member in the comparison of the stack with each member alone."""
 _NOISE: Final = 0.02
 """Standard deviation of what is added to the members' starts there."""
+FILLS: Final = 5e11
+"""Multiply-adds of a member's forward pass from which its step alone fills a card, so that members take turns.
+
+Two points were measured, both on an H200: side by side a member-step of a ViT-B/16 with 64 images (1.1e12) takes
+27.7 ms, and a supernet's fused step 17.8; on the quickstart's backbone with 64 (7e8) 16 members take 2.1 times as
+long as one. Where between them the one way overtakes the other is not known; a ViT-Ti/16 with 64 has 8e10."""
 
 
-def make_engine(
-    supernets: Supernets,
-    members: Sequence[Member],
-    data: TrainSplit,
-    device: torch.device,
-    compile: Compile,
-    side_by_side: bool,
-    class_weights: Tensor | None = None,
-    *,
-    fused: bool = False,
-) -> tuple[Engine, list[str]]:
-    """The engine, and the digest of each member's adapter state at its start.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Order:
+    """What an engine is made of."""
 
-    `supernets` are on the backbone; `class_weights`, `(M, classes)`, weight images in the members' losses; `fused` as
-    `StackedTrainer` takes it.
+    supernets: Supernets
+    """On the members' backbone."""
+    members: Sequence[Member]
+    data: TrainSplit
+    device: torch.device
+    compile: Compile
+    class_weights: Tensor | None = None
+    """`(M, classes)`, of images in the members' losses."""
+
+    @cached_property
+    def shares(self) -> list[float]:
+        """For each member the factor on the probabilities of the backbone's drop paths."""
+        return drop_path_shares(self.supernets.backbone, self.members)
+
+    @property
+    def task(self) -> Task:
+        """Has the members' losses."""
+        return self.data.task.trained_by(self.members[0].config.huber_delta)
+
+
+Made = tuple[Engine, list[str]]
+"""An engine, and the digest of each member's adapter state at its start."""
+
+
+def make_engine(order: Order, *, side_by_side: bool | None, in_turns: bool | None) -> Made:
+    """The engine; which one as `StackedTrainer` takes it.
 
     Raises:
         ConfigError: if the backbone was built with another drop path than its members'.
         WeightStoreError: if a start belongs to another supernet.
         BackboneError: if the backbone bypasses an adapted layer.
     """
-    backbone = supernets.backbone
-    shares = drop_path_shares(backbone, members)
-    task = data.task.trained_by(members[0].config.huber_delta)
-    alone = partial(_one_by_one, supernets, members, data, device, shares, task, class_weights)
-    if fused and _may_be_fused(members, device):
+    if in_turns is None:
+        in_turns = side_by_side is None and takes_turns(order)
+    if side_by_side is None:
+        side_by_side = order.device.type != "cpu"
+    if in_turns:
         try:
-            return alone(compile=compile)
+            return _in_turns(order)
         except UnfusableError as error:
-            _log.info("the step of a stack of one is not fused: %s", error)
+            _log.info("the members do not take turns in one fused step: %s", error)
     if side_by_side:
-        looks = list(_look(supernets, members, data))
-        read = {name for look in looks for name in look.read}
+        looks = list(_look(order))
         try:
-            if any(member.config.dropout for member in members):
-                raise BackboneError("a member has dropout of hidden units, which a merged weight does not have")
-            if read:
-                raise BackboneError(f"it reads the weight of {min(read)}, and calls no layer that could be stacked")
-            plans, trials = [look.plan for look in looks], [look.trial for look in looks]
-            image = trials[0].images[:1]
-            engine = SideBySide(backbone, members, plans, shares, image, device, compile, task, class_weights)
-            engine.check_apart(trials)
-            return engine, [look.start for look in looks]
+            return _side_by_side(order, looks)
         except BackboneError as error:
             _log.warning("the members cannot be stacked and are trained one after the other: %s", error)
-    return alone(compile="off")
+    return _one_by_one(order)
 
 
-def _may_be_fused(members: Sequence[Member], device: torch.device) -> bool:
-    """A GPU's stack of one, whose activations a captured step can compute again if memory asks for it: not with drop
-    path."""
-    config = members[0].config
-    return len(members) == 1 and device.type != "cpu" and (not config.drop_path or config.recompute == "off")
+def takes_turns(order: Order) -> bool:
+    """Whether the members take turns where nobody says how: on a GPU that one member's step fills."""
+    if order.device.type != "cuda" or order.compile == "off":
+        return False
+    return order.supernets.multiply_adds * order.members[0].config.batch_size >= FILLS
 
 
-def _one_by_one(
-    supernets: Supernets,
-    members: Sequence[Member],
-    data: TrainSplit,
-    device: torch.device,
-    shares: Sequence[float],
-    task: Task,
-    class_weights: Tensor | None,
-    *,
-    compile: Compile,
-) -> tuple[Engine, list[str]]:
-    """Raises `UnfusableError` if steps are to be compiled and the fused step does not cover a member."""
+def _in_turns(order: Order) -> Made:
+    """Raises `UnfusableError` if one fused step does not serve all members."""
+    supernets, members, device = order.supernets, order.members, order.device
+    supernet = Supernet(supernets.backbone, members[0].space).eval()
+    supernet.check_reached(_images(order, 0))
+    check_turns(members, supernet.to(device), strict=order.compile == "on")
+    starts = (supernets.start(member) for member in members)
+    engine = InTurns(members, supernet, starts, order.task, order.compile, order.class_weights)
+    return engine, [tensor_digest(engine.member_state(number)) for number in range(len(members))]
+
+
+def _side_by_side(order: Order, looks: Sequence[_Look]) -> Made:
+    """Raises `BackboneError` if the backbone cannot be stacked."""
+    members = order.members
+    read = {name for look in looks for name in look.read}
+    if any(member.config.dropout for member in members):
+        raise BackboneError("a member has dropout of hidden units, which a merged weight does not have")
+    if read:
+        raise BackboneError(f"it reads the weight of {min(read)}, and calls no layer that could be stacked")
+    plans, trials = [look.plan for look in looks], [look.trial for look in looks]
+    engine = SideBySide(
+        order.supernets.backbone, members, plans, order.shares, trials[0].images[:1], order.device, order.compile,
+        order.task, order.class_weights,
+    )  # fmt: skip
+    engine.check_apart(trials)
+    return engine, [look.start for look in looks]
+
+
+def _one_by_one(order: Order) -> Made:
+    supernets, device = order.supernets, order.device
     if next(supernets.backbone.parameters()).device != device:  # once for all members
         supernets = Supernets(copy.deepcopy(supernets.backbone).to(device))
-    own = [supernets.own(member, _images(supernets, data, number)) for number, member in enumerate(members)]
+    own = [supernets.own(member, _images(order, number)) for number, member in enumerate(order.members)]
     starts = [tensor_digest(supernet.adapter_state()) for supernet in own]
-    if compile != "off":
-        for member, supernet in zip(members, own, strict=True):
-            check_covered(supernet.to(device), member.config, strict=compile == "on")
-    return OneByOne(members, own, shares, device, task, class_weights, compile), starts
+    return OneByOne(order.members, own, order.shares, device, order.task, order.class_weights), starts
 
 
 class _Look(NamedTuple):
@@ -122,20 +150,21 @@ class _Look(NamedTuple):
     """`Supernet.read`"""
 
 
-def _look(supernets: Supernets, members: Sequence[Member], data: TrainSplit) -> Iterator[_Look]:
+def _look(order: Order) -> Iterator[_Look]:
     """Look at the members one after the other: of all their weights only those that they use are kept."""
-    for number, member in enumerate(members):
-        supernet, images = supernets.of(member.space), _images(supernets, data, number)
+    supernets = order.supernets
+    for number, member in enumerate(order.members):
+        supernet, images = supernets.of(member.space), _images(order, number)
         supernet.check_reached(images)
         state = supernets.start(member)
         plan = plan_of(supernets.layout(member), member, state)
         yield _Look(tensor_digest(state), plan, _try(supernet, member, plan, images), supernet.read)
 
 
-def _images(supernets: Supernets, data: TrainSplit, number: int) -> Tensor:
-    """Two images, `(2, C, H, W)`, where the supernets are, that no other member has here if there are enough."""
-    positions = torch.arange(_IMAGES * number, _IMAGES * (number + 1)) % len(data)
-    images, _ = data.batch(positions, next(supernets.backbone.parameters()).device)
+def _images(order: Order, number: int) -> Tensor:
+    """Two images, `(2, C, H, W)`, where the backbone is, that no other member has here if there are enough."""
+    positions = torch.arange(_IMAGES * number, _IMAGES * (number + 1)) % len(order.data)
+    images, _ = order.data.batch(positions, next(order.supernets.backbone.parameters()).device)
     return images
 
 

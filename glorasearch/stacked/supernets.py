@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from glorasearch.adapters import frozen_tensors
+from glorasearch.data import InputSpec
 from glorasearch.space import BoundSpace, Subnet
 from glorasearch.stacked.member import Member
 from glorasearch.stacked.plan import Layout, layout_of
@@ -39,6 +43,16 @@ class Supernets:
     def backbone_digest(self) -> str:
         """`tensor_digest` of what is frozen of the backbone."""
         return tensor_digest(frozen_tensors(self.backbone))
+
+    @cached_property
+    def multiply_adds(self) -> float:
+        """Of the products in the backbone's forward pass of one image."""
+        spec, like = InputSpec.from_backbone(self.backbone), next(self.backbone.parameters())
+        image = torch.zeros(1, spec.channels, spec.height, spec.width, dtype=like.dtype, device=like.device)
+        # Attention as plain products: not all of its kernels are counted.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            self.backbone(image)
+        return float(counter.get_total_flops()) / 2
 
     def of(self, space: BoundSpace) -> Supernet:
         """The supernet of a space.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from glorasearch.config import Compile
 from glorasearch.data import TrainSplit
 from glorasearch.identity import digest, identity
-from glorasearch.stacked.build import make_engine
+from glorasearch.stacked.build import Order, make_engine
 from glorasearch.stacked.member import Member, check_members
 from glorasearch.stacked.supernets import Supernets
 from glorasearch.stacked.targets import Batches, MixedImages
@@ -56,7 +56,7 @@ class StackedResult:
 
 
 class StackedTrainer:
-    """Trains M adapted models on one frozen backbone, side by side in one step.
+    """Trains M adapted models on one frozen backbone: in every step of the stack each takes one of its own.
 
     Every member ends with the weights that `SupernetTrainer` with `Fixed(subnet)` gives it alone (to rounding): its own
     order of images, learning rates and schedule, decay, clipping, label smoothing and drop path, whatever its
@@ -76,7 +76,7 @@ class StackedTrainer:
         on_step: Callable[[int], None] | None = None,
         targets: MixedImages | None = None,
         side_by_side: bool | None = None,
-        fused: bool = False,
+        in_turns: bool | None = None,
     ) -> None:
         """Prepare a training from the members' starts.
 
@@ -96,9 +96,10 @@ class StackedTrainer:
             side_by_side: one forward pass for all members, or one after the other in every step, as it is also done
                 where a backbone cannot be stacked; if not given, the former on GPUs, the latter on CPUs, where more
                 images at once are no faster.
-            fused: on a GPU, give a stack of one the step of `SupernetTrainer` where that covers it, compiled and
-                captured unless `compile` is off. For a member of a space whose supernet was trained with the same
-                recipe: that has compiled it.
+            in_turns: let the members, which are of one space then, take turns in the fused step of `SupernetTrainer`,
+                on a GPU compiled and captured unless `compile` is off; where that does not cover them, `side_by_side`
+                says what is done. If neither is given, so it is on a GPU that the step of one member fills
+                (`build.FILLS`), unless `compile` is off.
 
         Raises:
             ConfigError: if recipes or images do not fit.
@@ -116,12 +117,15 @@ class StackedTrainer:
         self._checkpoints = FileCheckpointStore(checkpoint) if isinstance(checkpoint, Path) else checkpoint
         self._on_record = on_record or (lambda record: None)
         self._on_step = on_step or (lambda step: None)
-        if side_by_side is None:
-            side_by_side = self._device.type != "cpu"
-        self._engine, starts = make_engine(
-            self._supernets, members, data, self._device, compile, side_by_side, self._batches.class_weights,
-            fused=fused,
-        )  # fmt: skip
+        order = Order(
+            supernets=self._supernets,
+            members=members,
+            data=data,
+            device=self._device,
+            compile=compile,
+            class_weights=self._batches.class_weights,
+        )
+        self._engine, starts = make_engine(order, side_by_side=side_by_side, in_turns=in_turns)
         self._done, self._seconds = 0, 0.0
         self._unread: list[Tensor] = []
         self._loss = torch.full((len(members),), float("nan"))
@@ -250,7 +254,7 @@ class StackedTrainer:
 
     @property
     def kind(self) -> str:
-        """`side by side` or `one by one`: how the members are trained."""
+        """`side by side`, `in turns` or `one by one`: how the members are trained."""
         return self._engine.kind
 
     def _facts(self, starts: Sequence[str]) -> dict[str, Any]:

@@ -94,14 +94,7 @@ def _watched(blocks: Sequence[nn.Module], inside: list[int], inputs: dict[int, i
 
 
 def fit_step(step: Recomputes, supernet: Supernet, config: TrainingConfig, images: Tensor) -> bool:
-    """`choose` for the steps of a supernet in training mode, by its largest subnet; `images (n, C, H, W)` are like its.
-
-    Gradients, moments and their temporaries are four times what is trained; merged weights and their gradients twice
-    what is adapted.
-    """
-    trained = supernet.adapter_parameters() | supernet.head_parameters()
-    fixed = 4 * sum(value.nbytes for value in trained.values())
-    fixed += 2 * sum(layer.base.weight.nbytes for layer in supernet.adapted.values())
+    """`choose` for the steps of a supernet in training mode, by its largest subnet; `images (n, C, H, W)` as it has."""
     mixed, largest = is_mixed(config.precision, images.device.type), supernet.space.largest()
 
     def forward(count: int) -> Tensor:
@@ -110,7 +103,19 @@ def fit_step(step: Recomputes, supernet: Supernet, config: TrainingConfig, image
         return logits
 
     count = config.batch_size // config.ranks
+    fixed = fixed_bytes(supernet)
     return choose(config, images.device, step, fixed, count, lambda some: kept_by(supernet, lambda: forward(some)))
+
+
+def fixed_bytes(supernet: Supernet) -> int:
+    """Bytes of a supernet's step that no activation is.
+
+    Gradients, moments and their temporaries are four times what is trained; merged weights and their gradients twice
+    what is adapted.
+    """
+    trained = supernet.adapter_parameters() | supernet.head_parameters()
+    adapted = sum(layer.base.weight.nbytes for layer in supernet.adapted.values())
+    return 4 * sum(value.nbytes for value in trained.values()) + 2 * adapted
 
 
 def choose(

@@ -135,7 +135,8 @@ def supernets(
         qkv_bias=qkv_bias,
     ).double()  # fmt: skip
     options = {kind: {"warmup": warmup} for kind in ("dash", "tsd_init", "tsd")}
-    groups = [] if choices == CHOICES else [{"layers": ["*.qkv", "*.fc1"], "share": "input"}]
+    shares = any(choice.startswith("wegeft") for choice in choices.get("A", ()))
+    groups = [{"layers": ["*.qkv", "*.fc1"], "share": "input"}] if shares else []
     space = SearchSpace.from_dict(
         {"name": "all", "entangle": entangle, "choices": choices, "options": options, "groups": groups}
     )
@@ -188,6 +189,21 @@ def test_steps_move_what_the_plain_steps_move(
             worst(first.adapter_state(), second.adapter_state()) < 1e-6
         )  # AdamW magnifies gradients that are rounding
     assert len(fused.optimizer.state()) > 100
+
+
+@pytest.mark.parametrize("choice", ["wegeft:2", "fourier:9", "dash:2:1", "tsd_init:2", "tsd:2:2", "lora:2", "vector"])
+def test_a_space_of_one_choice_class(choice: str) -> None:
+    """Products without a spectrum, and a spectrum without products."""
+    first, second = supernets("untied", True, {"A" if "wegeft" in choice else "B": ["none", choice]}, warmup=2)
+    plain, peaks = plain_step(first), peak_rates(first.space, RECIPE)
+    config = StepConfig(weight_decay=1e-2, dtype=torch.float64)
+    fused = FusedStep(second, config, loss=partial(CLASSIFY.subnet_loss, smoothing=0.1), teacher=CLASSIFY.teacher_of)
+    images, labels = torch.randn(6, 3, 32, 32, dtype=torch.float64), torch.arange(6) % 5
+    for number in range(2):
+        plain.run(number, [SampledSubnet(first.space.largest())], images, labels, 1.0)
+        fused.run([second.space.largest()], images, labels, peaks)
+        assert worst(plain.state(), fused.optimizer.state()) < 1e-10
+    assert worst(first.adapter_state(), second.adapter_state()) < 1e-6
 
 
 def test_either_step_goes_on_with_the_others_state() -> None:

@@ -145,10 +145,17 @@ def largest_difference(
     linear = [module for module in trainer._engine._model.modules() if isinstance(module, StackedLinear)]
     for module in linear:
         module.factored = factored
+    return largest_of(trainer, backbones or [backbone] * len(members), members, data)
+
+
+def largest_of(
+    trainer: StackedTrainer, backbones: Sequence[nn.Module], members: Sequence[Member], data: TrainSplit
+) -> float:
+    """The largest difference between the members of a stack, which is trained, and each alone in its backbone."""
     starts = [trainer.state(number) for number in range(len(members))]
     assert bool(trainer.run().finite.all())
     found = 0.0
-    for number, (own, member) in enumerate(zip(backbones or [backbone] * len(members), members, strict=True)):
+    for number, (own, member) in enumerate(zip(backbones, members, strict=True)):
         state = trainer.state(number)
         assert moved(starts[number], state) >= 2  # the head, at least
         found = max(found, *differences(trained_alone(own, member, data).adapter_state(), state).values())

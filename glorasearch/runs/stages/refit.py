@@ -11,7 +11,6 @@ before it: a refit that is worse there than the inherited weights is not made.
 
 from __future__ import annotations
 
-import gc
 from typing import Final
 
 import torch
@@ -22,6 +21,7 @@ from glorasearch.evaluation import logits_on_search
 from glorasearch.evaluation.scoring import tempered_of
 from glorasearch.race import fold_of
 from glorasearch.runs.config import RunConfig
+from glorasearch.runs.memory import free_steps
 from glorasearch.runs.results import (
     Pick,
     RaceResult,
@@ -174,15 +174,14 @@ def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
             on_record=record,
             on_step=lambda step: advance(step, f"loss {latest['loss']:.3f}" if "loss" in latest else ""),
             targets=mixed,
-            fused=compiled_for(pick, session.require(TrainResult), session.config),
+            in_turns=compiled_for(pick, session.require(TrainResult), session.config, session.device) or None,
         )
         done = trainer.run()
     if not bool(done.finite.all()):
         raise NonFiniteLossError(f"refit of {pick.label} diverged: leave the highest of race.rates out")
     logits, state = trainer.logits(split, torch.arange(len(split)))[0], trainer.state(0)
     del trainer
-    if session.device.startswith("cuda"):
-        gc.collect()  # as after any training: a captured step holds gigabytes in reference cycles
+    free_steps(session.device)
     teachers, worse = _knows(teachers, logits, split, session.require(RaceResult))
     if worse:
         session.progress.say(f"{pick.label}, taught, {worse}: trained on the labels instead")
@@ -201,11 +200,11 @@ def _taught(session: Session, pick: Pick) -> RefitResult | TeacherSummary:
     )
 
 
-def compiled_for(pick: Pick, trained: TrainResult, config: RunConfig) -> bool:
-    """Whether the run's own training of its supernet has compiled the step that a taught pick can take: for as many
-    images, so not in ranks."""
-    own = pick.own_space and trained.steps > 0 and trained.from_run is None
-    return own and config.train.ranks == 1 and config.point.run is None
+def compiled_for(pick: Pick, trained: TrainResult, config: RunConfig, device: str) -> bool:
+    """Whether the run's own training of its supernet has compiled the step that a taught pick can take: on a GPU, for
+    as many images, so not in ranks."""
+    compiled = trained.steps > 0 and trained.from_run is None and config.compile != "off" and device.startswith("cuda")
+    return compiled and pick.own_space and config.train.ranks == 1 and config.point.run is None
 
 
 def _knows(

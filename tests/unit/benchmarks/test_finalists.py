@@ -12,10 +12,12 @@ def test_two_finalists_against_one(benches, tmp_path, monkeypatch) -> None:
     program = ["bench_finalists.py", "--device", "cpu", "--stacks", "quickstart:2:3", "--steps", "1"]
     monkeypatch.setattr("sys.argv", [*program, "--json", str(path)])
     bench.main()
-    row, refit = json.loads(path.read_text("utf-8"))["rows"]
+    row, turns, refit = json.loads(path.read_text("utf-8"))["rows"]
     assert refit["models"] == 1
     assert refit["flops"] == refit["reference_flops"]
-    assert row["models"] == 2
+    assert row["models"] == turns["models"] == 2
+    assert turns["reference"] == row["measured"]
+    assert turns["flops"] == turns["reference_flops"] == row["flops"]
     assert row["target"] == 3
     assert row["ratio"] == pytest.approx(row["measured"] / row["reference"])
     assert 1.5 < row["flops"] / row["reference_flops"] < 2.5

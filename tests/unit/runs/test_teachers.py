@@ -80,20 +80,22 @@ def test_teachers_share_their_orders_evenly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "trained", "section", "expected"),
+    ("kind", "trained", "changes", "device", "expected"),
     [
-        ("searched", {}, {}, True),
-        ("method", {}, {}, False),
-        ("searched", {"from_run": "earlier"}, {}, False),
-        ("searched", {"steps": 0}, {}, False),
-        ("searched", {}, {"ranks": 2}, False),
+        ("searched", {}, {}, "cuda:0", True),
+        ("searched", {}, {}, "cpu", False),
+        ("searched", {}, {"compile": "off"}, "cuda:0", False),
+        ("method", {}, {}, "cuda:0", False),
+        ("searched", {"from_run": "earlier"}, {}, "cuda:0", False),
+        ("searched", {"steps": 0}, {}, "cuda:0", False),
+        ("searched", {}, {"train": {"ranks": 2}}, "cuda:0", False),
     ],
 )
 def test_a_taught_pick_takes_the_step_that_its_own_run_compiled(
-    kind: str, trained: dict[str, Any], section: dict[str, Any], expected: bool
+    kind: str, trained: dict[str, Any], changes: dict[str, Any], device: str, expected: bool
 ) -> None:
-    """Not that of another process, of another space, or of fewer images a step."""
-    content = {"backbone": {"name": "b"}, "data": {"source": "digits"}, "train": section}
+    """Not that of another process, of another space, or of fewer images a step; a CPU compiles none."""
+    content = {"backbone": {"name": "b"}, "data": {"source": "digits"}} | changes
     found = TrainResult.from_json(result("train", **trained))
     pick = Pick.of(race(candidate("one", kind, 0.5)).winner)
-    assert compiled_for(pick, found, RunConfig.from_dict(content)) is expected
+    assert compiled_for(pick, found, RunConfig.from_dict(content), device) is expected
