@@ -15,7 +15,7 @@ from glorasearch.runs.resources import load_from_workers
 from glorasearch.runs.results import TrainResult, stage_name
 from glorasearch.runs.results.race import RaceResult
 from glorasearch.runs.session import Session
-from glorasearch.stacked import stack_size
+from glorasearch.stacked import stack_size, takes_turns
 
 RUN_TASKS: Final = "workers.tasks:run_tasks"
 TASK: Final = "glorasearch.runs.race_stacks:run_task"
@@ -37,6 +37,10 @@ class RaceBackend(Protocol):
 
     def size(self, members: Sequence[MemberSpec]) -> int:
         """How many of these models to train side by side."""
+        ...
+
+    def takes_turns(self, members: Sequence[MemberSpec]) -> bool:
+        """Whether those of one space take turns in its fused step, so that they have stacks of their own."""
         ...
 
     def train(
@@ -81,6 +85,13 @@ class LocalRace:
         made = self._maker.members(members)
         made.sort(key=lambda member: member.space.parameters(member.subnet), reverse=True)  # the first ones are asked
         return stack_size(self._maker.supernets(members), made, self._session.device)
+
+    def takes_turns(self, members: Sequence[MemberSpec]) -> bool:
+        """See `RaceBackend.takes_turns`; on workers' GPUs, too."""
+        device, compile = torch.device(self.device), self._session.config.compile
+        if not members or device.type != "cuda":  # the backbone is not built to know that
+            return False
+        return takes_turns(self._maker.supernets(members), [member.config for member in members], device, compile)
 
     def train(
         self, rung: int, stacks: Mapping[int, Stack], on_step: Callable[[int, int], None]

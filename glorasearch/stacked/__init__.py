@@ -5,19 +5,30 @@ from typing import TYPE_CHECKING
 from glorasearch.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from glorasearch.stacked.build import takes_turns
     from glorasearch.stacked.member import Member
-    from glorasearch.stacked.memory import stack_size
+    from glorasearch.stacked.memory import LARGEST, stack_size
     from glorasearch.stacked.supernets import Supernets
     from glorasearch.stacked.targets import MixedImages
     from glorasearch.stacked.trainer import StackedResult, StackedTrainer
 
-__all__ = ["Member", "MixedImages", "StackedResult", "StackedTrainer", "Supernets", "stack_size"]
+__all__ = [
+    "LARGEST",
+    "Member",
+    "MixedImages",
+    "StackedResult",
+    "StackedTrainer",
+    "Supernets",
+    "stack_size",
+    "takes_turns",
+]
 
 __getattr__ = lazy_names(
     __name__,
     {
+        "build": ("takes_turns",),
         "member": ("Member",),
-        "memory": ("stack_size",),
+        "memory": ("LARGEST", "stack_size"),
         "supernets": ("Supernets",),
         "targets": ("MixedImages",),
         "trainer": ("StackedResult", "StackedTrainer"),

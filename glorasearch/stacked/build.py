@@ -26,6 +26,7 @@ from glorasearch.stacked.supernets import Supernets
 from glorasearch.stacked.transfer import copy_together
 from glorasearch.supernet import Supernet
 from glorasearch.tasks import Task
+from glorasearch.training.config import TrainingConfig
 from glorasearch.weights import tensor_digest
 
 _log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ FILLS: Final = 5e11
 Two points were measured, both on an H200: side by side a member-step of a ViT-B/16 with 64 images (1.1e12) takes
 27.7 ms, and a supernet's fused step 17.8; on the quickstart's backbone with 64 (7e8) 16 members take 2.1 times as
 long as one. Where between them the one way overtakes the other is not known; a ViT-Ti/16 with 64 has 8e10."""
+WORTH: Final = 2_000
+"""Steps of all members from which compiling theirs pays: that takes 10 to 25 s, and each of a ViT-B/16 saves 10 ms."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +81,8 @@ def make_engine(order: Order, *, side_by_side: bool | None, in_turns: bool | Non
         BackboneError: if the backbone bypasses an adapted layer.
     """
     if in_turns is None:
-        in_turns = side_by_side is None and takes_turns(order)
+        recipes = [member.config for member in order.members]
+        in_turns = side_by_side is None and takes_turns(order.supernets, recipes, order.device, order.compile)
     if side_by_side is None:
         side_by_side = order.device.type != "cpu"
     if in_turns:
@@ -95,11 +99,14 @@ def make_engine(order: Order, *, side_by_side: bool | None, in_turns: bool | Non
     return _one_by_one(order)
 
 
-def takes_turns(order: Order) -> bool:
-    """Whether the members take turns where nobody says how: on a GPU that one member's step fills."""
-    if order.device.type != "cuda" or order.compile == "off":
+def takes_turns(
+    supernets: Supernets, recipes: Sequence[TrainingConfig], device: torch.device, compile: Compile
+) -> bool:
+    """Whether members of one space with these recipes take turns where nobody says how: on a GPU that one's step fills,
+    if there are steps enough."""
+    if device.type != "cuda" or compile == "off" or sum(recipe.steps for recipe in recipes) < WORTH:
         return False
-    return order.supernets.multiply_adds * order.members[0].config.batch_size >= FILLS
+    return supernets.multiply_adds * recipes[0].batch_size >= FILLS
 
 
 def _in_turns(order: Order) -> Made:
@@ -110,6 +117,7 @@ def _in_turns(order: Order) -> Made:
     check_turns(members, supernet.to(device), strict=order.compile == "on")
     starts = (supernets.start(member) for member in members)
     engine = InTurns(members, supernet, starts, order.task, order.compile, order.class_weights)
+    engine.check_room(members[0].config, _images(order, 0).to(device))
     return engine, [tensor_digest(engine.member_state(number)) for number in range(len(members))]
 
 

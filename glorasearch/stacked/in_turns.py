@@ -19,8 +19,9 @@ from glorasearch.stacked.member import Member
 from glorasearch.supernet import Supernet
 from glorasearch.tasks import Task
 from glorasearch.training.average import WeightAverage
+from glorasearch.training.config import TrainingConfig
 from glorasearch.training.fast_step import check_covered
-from glorasearch.training.memory import Kept, fixed_bytes, kept_by
+from glorasearch.training.memory import Kept, fits, fixed_bytes, kept_by
 from glorasearch.training.optimizer import peak_rates
 from glorasearch.training.step import drop_probabilities, model_randomness
 
@@ -93,8 +94,25 @@ class InTurns(Engine):
         return torch.stack([self._turn(member, number, *given) for member, given in each])
 
     def recompute(self) -> None:
-        """See `Engine.recompute`."""
+        """See `Engine.recompute`; of members that drop nothing (`check_room`)."""
         self._fused.recompute()
+
+    def check_room(self, config: TrainingConfig, images: Tensor) -> None:
+        """Check that activations need not be computed again if the members drop at random: a captured step cannot.
+
+        Args:
+            config: of the members.
+            images: two, `(2, C, H, W)`.
+
+        Raises:
+            UnfusableError: if they have to be.
+        """
+        if not self._drops:
+            return
+        each = len(self._members)
+        kept = lambda count: self.kept(images[:count].repeat(each, 1, 1, 1))  # noqa: E731
+        if not fits(config, images.device, self.fixed_bytes, config.batch_size, kept):
+            raise UnfusableError("what drops at random is not computed again in a captured step")
 
     def kept(self, images: Tensor) -> Kept:
         """See `Engine.kept`: of one member, since each ends its step before the next one begins; as of the largest
@@ -234,7 +252,5 @@ def check_turns(members: Sequence[Member], supernet: Supernet, *, strict: bool) 
             if own != common:
                 raise UnfusableError(f"member {number} has {name} {own}, member 0 {common}")
     check_covered(supernet, first.config, strict=strict)
-    if first.config.recompute != "off" and drop_probabilities(supernet):
-        raise UnfusableError("what drops at random is not computed again in a captured step")
     if supernet.read:
         raise UnfusableError(f"the backbone reads the weight of {supernet.read[0]}, which has no gradient there")

@@ -141,37 +141,60 @@ def choose(
     if config.recompute == "on":
         what.recompute()
         return True
-    limit = memory_of(device, config.memory_gib)
-    if limit is None:
+    lack = _lack(config, device, fixed, count, kept)
+    if lack is None:
         return False
-    one = kept(1)
-    if fixed + one.whole * count <= limit:
-        return False
-    two = kept(min(2, count))
-    need, again = (fixed + first + (second - first) * max(0, count - 1) for first, second in (
-        (one.whole, two.whole), (one.again, two.again)
-    ))  # fmt: skip
-    if need <= limit:
-        return False
-    room = f"{need / _GIB:.3g} GiB by estimate, and there are {limit / _GIB:.3g}"
-    if not two.blocks:
+    room = f"{lack.need / _GIB:.3g} GiB by estimate, and there are {lack.limit / _GIB:.3g}"
+    if not lack.blocks:
         _log.warning(
             "a training step takes %s: this model has no repeated blocks whose activations could be computed again; "
             "set a smaller batch_size if memory runs out",
             room,
         )
         return False
-    least = "" if again <= limit else "; that may not suffice: set a smaller batch_size if memory runs out"
+    least = "" if lack.again <= lack.limit else "; that may not suffice: set a smaller batch_size if memory runs out"
     _log.warning(
         "a training step takes %s: the activations of its %d blocks are computed again in the backward pass, about a "
         "third more time and %.3g GiB; the numbers are the same (train.recompute)%s",
         room,
-        two.blocks,
-        again / _GIB,
+        lack.blocks,
+        lack.again / _GIB,
         least,
     )
     what.recompute()
     return True
+
+
+def fits(config: TrainingConfig, device: torch.device, fixed: int, count: int, kept: Callable[[int], Kept]) -> bool:
+    """Whether a step keeps its activations by `choose`, whose arguments these are."""
+    return config.recompute != "on" and (config.recompute == "off" or _lack(config, device, fixed, count, kept) is None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lack:
+    """A step that does not fit: bytes."""
+
+    need: int
+    again: int
+    """If the blocks are computed again."""
+    limit: int
+    blocks: int
+
+
+def _lack(
+    config: TrainingConfig, device: torch.device, fixed: int, count: int, kept: Callable[[int], Kept]
+) -> _Lack | None:
+    limit = memory_of(device, config.memory_gib)
+    if limit is None:
+        return None
+    one = kept(1)
+    if fixed + one.whole * count <= limit:
+        return None
+    two = kept(min(2, count))
+    need, again = (fixed + first + (second - first) * max(0, count - 1) for first, second in (
+        (one.whole, two.whole), (one.again, two.again)
+    ))  # fmt: skip
+    return None if need <= limit else _Lack(need, again, limit, two.blocks)
 
 
 def memory_of(device: torch.device, given: float | None) -> int | None:

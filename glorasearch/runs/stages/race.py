@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from glorasearch.db import RaceMember, RaceStore, TrialStorage
 from glorasearch.race import (
+    OWN_SPACE,
     Candidate,
     Training,
     candidates_of,
@@ -29,6 +30,7 @@ from glorasearch.runs.results.race import RaceCandidate, RaceResult, RungScore
 from glorasearch.runs.session import Session
 from glorasearch.runs.training import keep
 from glorasearch.space.score import BETAS
+from glorasearch.stacked import LARGEST
 from glorasearch.training import TrainingConfig, TrainingRecord
 
 
@@ -85,8 +87,7 @@ class _Race:
         keys = {training: self._earlier.key(training, spec) for training, spec in specs.items()}
         known = self._taken_over(rung, keys)
         own = [training for training in trainings if training not in known]
-        size = self._backend.size([specs[training] for training in own])
-        every = dict(enumerate(stacks(own, size)))
+        every = dict(enumerate(self._stacks({training: specs[training] for training in own})))
         pending = {
             number: stack
             for number, stack in every.items()
@@ -103,6 +104,14 @@ class _Race:
         work = {number: tuple(specs[training] for training in stack) for number, stack in pending.items()}
         for number, outcome in self._backend.train(rung, work, show):
             self._record(rung, every[number], outcome, keys)
+
+    def _stacks(self, specs: Mapping[Training, MemberSpec]) -> list[tuple[Training, ...]]:
+        """Those of the run's own space apart if they take turns: in the step of its supernet, which is compiled."""
+        own = [training for training in specs if training.candidate.entrant.space_key == OWN_SPACE]
+        turns = own if self._backend.takes_turns([specs[training] for training in own]) else []
+        others = [training for training in specs if training not in turns]
+        size = self._backend.size([specs[training] for training in others])
+        return [*stacks(turns, self._config.stack or LARGEST), *stacks(others, size)]
 
     def _taken_over(self, rung: int, keys: Mapping[Training, str]) -> set[Training]:
         """The trainings of a rung that other runs have done: asked once, so that a race that goes on has its stacks."""

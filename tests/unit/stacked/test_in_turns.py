@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 from support.models import TINY_VIT, tiny_vit
-from support.stacks import CHOICES, STEPS, differences, members_of, space_of, trained_alone
+from support.stacks import CHOICES, STEPS, differences, members_of, recipe, space_of, trained_alone
 from torch import Tensor, nn
 
 from glorasearch.backbone import BackboneConfig, build_backbone
@@ -42,7 +42,7 @@ def test_killed_and_resumed_ends_with_the_same_bits(data: SearchData, tmp_path: 
     """Checkpoints are written after steps 3 and 6 of 8; warm-ups end before and after them; paths are dropped, and
     averages of the weights taken."""
     backbone = tiny_vit(drop_path_rate=0.2)
-    members = made(backbone, data, count, drop_path=0.2, recompute="off", ema_decay=0.8)
+    members = made(backbone, data, count, drop_path=0.2, ema_decay=0.8)
 
     class KilledError(Exception):
         pass
@@ -214,7 +214,8 @@ def norms(model: nn.Module) -> BoundSpace:
         (spaces, {}, "member 1 is of another search space"),
         (norms, {}, "is a norm"),
         (space_of, {"dropout": 0.1}, "no dropout of hidden units"),
-        (space_of, {"drop_path": 0.2}, "what drops at random is not computed again"),
+        (space_of, {"drop_path": 0.2, "recompute": "on"}, "what drops at random is not computed again"),
+        (space_of, {"drop_path": 0.2, "memory_gib": 1e-5}, "what drops at random is not computed again"),
     ],
 )
 def test_what_the_fused_step_does_not_cover_goes_another_way(
@@ -242,18 +243,18 @@ def test_a_backbone_that_reads_its_weights_goes_another_way(data: SearchData, ca
 @pytest.mark.parametrize(
     ("name", "expected"), [("vit_base_patch16_224", True), ("vit_tiny_patch16_224", False), ("quickstart", False)]
 )
-def test_turns_are_taken_where_one_member_fills_a_gpu(data: SearchData, name: str, expected: bool) -> None:
+def test_turns_are_taken_where_one_member_fills_a_gpu(name: str, expected: bool) -> None:
     """By the arithmetic of its step alone; on a CPU and without compilation never."""
     backbone = build_backbone(BackboneConfig(name=name, pretrained=name == "quickstart"), 10, seed=0)
-    members = members_of(backbone, space_of(backbone, {"B": ["lora:2"]}), len(data.train), 1, batch_size=64)
-    order = build.Order(supernets=Supernets(backbone), members=members, data=data.train, device=GPU, compile="auto")
-    assert build.takes_turns(order) is expected
+    supernets = Supernets(backbone)
+    recipes = [recipe(steps=400, batch_size=64)] * 5
+    assert build.takes_turns(supernets, recipes, GPU, "auto") is expected
     if expected:
-        assert order.supernets.multiply_adds * 64 == pytest.approx(1.12e12, rel=0.01)
-        assert not build.takes_turns(replace(order, compile="off"))
-        assert not build.takes_turns(replace(order, device=torch.device("cpu")))
-        few = [replace(members[0], config=members[0].config.replace(batch_size=16))]
-        assert not build.takes_turns(replace(order, members=few))
+        assert supernets.multiply_adds * 64 == pytest.approx(1.12e12, rel=0.01)
+        assert not build.takes_turns(supernets, recipes, GPU, "off")
+        assert not build.takes_turns(supernets, recipes, torch.device("cpu"), "auto")
+        assert not build.takes_turns(supernets, recipes[:4], GPU, "auto"), "too few steps to compile one for"
+        assert not build.takes_turns(supernets, [one.replace(batch_size=16) for one in recipes], GPU, "auto")
 
 
 def test_a_cpu_takes_no_turns_unasked(vit: nn.Module, data: SearchData) -> None:
