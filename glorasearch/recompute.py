@@ -61,16 +61,16 @@ def recomputing(model: nn.Module, again: Again = nullcontext, *, random: bool = 
             block.__dict__.update(own)
 
 
-def recompute_blocks(model: nn.Module) -> int:
+def recompute_blocks(model: nn.Module, *, random: bool = False) -> int:
     """Have the blocks of a model computed again from now on, compiled or not; returns how many there are.
 
-    For a model of whose blocks none draws at random, so that the generators, of which a CUDA graph allows no reading,
-    are left alone. The blocks go into modules of another name.
+    Unless the blocks draw at `random`, the generators, of which a CUDA graph allows no reading, are left alone. The
+    blocks go into modules of another name.
     """
     count = 0
     for stack in block_stacks(model).values():
         for name, block in list(stack.named_children()):
-            setattr(stack, name, _Recomputed(block))
+            setattr(stack, name, _Recomputed(block, random))
             count += 1
     return count
 
@@ -97,13 +97,13 @@ class _Twice:
 class _Recomputed(nn.Module):
     """A block whose activations are not kept; it is compiled without what is around it."""
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: nn.Module, random: bool) -> None:
         super().__init__()
-        self.block = block
+        self.block, self._random = block, random
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, *given: Any, **named: Any) -> Any:
-        return _Twice(self.block, nullcontext, random=False)(*given, **named)
+        return _Twice(self.block, nullcontext, random=self._random)(*given, **named)
 
     def compile(self, *given: Any, **named: Any) -> None:
         self.block.compile(*given, **named)

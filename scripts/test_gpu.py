@@ -97,7 +97,7 @@ def main() -> int:
     for line in lines(found, seconds, cards):
         print(line)
     if options.json is not None:
-        write(options.json, to_json(found, seconds, cards, earlier))
+        write(options.json, to_json(found, seconds, cards, earlier, some=bool(options.files)))
     if not found:
         print("no test is marked gpu", file=sys.stderr)
         return 2

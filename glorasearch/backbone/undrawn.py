@@ -47,13 +47,19 @@ class Undrawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
     def end(self, model: nn.Module) -> None:
-        """From here on everything is done: what is written to the parameters now is written over what is not."""
+        """From here on everything is done: what is written to the parameters now is written over what is not.
+
+        Raises:
+            _OthersDrawn: if something else was drawn, so that the model is of no use.
+        """
         self._on = False
+        if self._others:
+            raise _OthersDrawn
         self._versions = {id(parameter): parameter._version for parameter in model.parameters()}
 
     def is_covered(self, model: nn.Module) -> bool:
         """Whether nothing is left of what was drawn or not: every parameter was written since `end`."""
-        if self._on or self._others:
+        if self._on:
             return False
         return all(self._versions.get(id(parameter)) != parameter._version for parameter in model.parameters())
 
@@ -64,6 +70,13 @@ def build(make: Callable[[Undrawn | None], nn.Module]) -> nn.Module:
     It is called again with all draws if the file does not cover the model.
     """
     draws = Undrawn()
-    with draws:
-        model = make(draws)
+    try:
+        with draws:
+            model = make(draws)
+    except _OthersDrawn:
+        return make(None)
     return model if draws.is_covered(model) else make(None)
+
+
+class _OthersDrawn(BaseException):
+    """Ends the making of a model before its file is read; nothing that is reported."""

@@ -30,8 +30,8 @@ _VARIABLES: Final = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 """Where the compilers look for their folders, each time that they compile; in the order of `COMPILERS`."""
 _OURS: Final = "GLORASEARCH_CODE_CACHE_IN_USE"
 """Names the folder that was set here, also to the processes that this one starts."""
-FEW_PROCESSES: Final = 4
-"""That compile in a process which finds compiled code: enough if another shape is to be compiled after all."""
+FEW_PROCESSES: Final = 8
+"""That compile in a process which finds compiled code: enough if another model's is to be compiled after all."""
 _OPERATORS: Final = Path(__file__).parents[1] / "fused"
 """The package whose operators have gradients of their own: of these the compilers' keys hold no more than the names."""
 _folders: dict[Path, CodeFolder] = {}
@@ -63,6 +63,7 @@ def use_code_cache(root: Path | None, device: torch.device | str, plugins: Itera
     given = os.environ.get(_VARIABLES[0])
     if given is not None and given != os.environ.get(_OURS) and Path(given) != _of_torch():
         return f"compiled code is in {given}, as {_VARIABLES[0]} says"
+    _set_processes(compiled=False)
     if root is None:
         _set(_temporary())
         return "compiled code is not kept"

@@ -109,9 +109,10 @@ class FusedStep:
         """Peak memory allocated on the GPU during the capture of the step, everything outside it included."""
         return max(part.peak_bytes for part in (self._whole, self._first, self._second))
 
-    def recompute(self) -> None:
-        """Have the blocks' activations computed again: before the first step, of a model that drops nothing."""
-        recompute_blocks(self._model)
+    def recompute(self, *, random: bool = False) -> None:
+        """Have the blocks' activations computed again: before the first step, and not in a captured one of a model that
+        drops at `random`."""
+        recompute_blocks(self._model, random=random)
 
     def give_up_compiling(self) -> None:
         """From now on have no step compiled nor captured; after a first one that failed, whatever it has done."""

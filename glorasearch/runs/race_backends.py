@@ -15,7 +15,7 @@ from glorasearch.runs.resources import load_from_workers
 from glorasearch.runs.results import TrainResult, stage_name
 from glorasearch.runs.results.race import RaceResult
 from glorasearch.runs.session import Session
-from glorasearch.stacked import stack_size, takes_turns
+from glorasearch.stacked import LARGEST, stack_size
 
 RUN_TASKS: Final = "workers.tasks:run_tasks"
 TASK: Final = "glorasearch.runs.race_stacks:run_task"
@@ -40,7 +40,11 @@ class RaceBackend(Protocol):
         ...
 
     def takes_turns(self, members: Sequence[MemberSpec]) -> bool:
-        """Whether those of one space take turns in its fused step, so that they have stacks of their own."""
+        """Whether a stack of these, which are of one space, takes turns in its fused step."""
+        ...
+
+    def turns(self, count: int) -> int:
+        """How many of so many models to have in a stack that takes turns."""
         ...
 
     def train(
@@ -88,10 +92,12 @@ class LocalRace:
 
     def takes_turns(self, members: Sequence[MemberSpec]) -> bool:
         """See `RaceBackend.takes_turns`; on workers' GPUs, too."""
-        device, compile = torch.device(self.device), self._session.config.compile
-        if not members or device.type != "cuda":  # the backbone is not built to know that
-            return False
-        return takes_turns(self._maker.supernets(members), [member.config for member in members], device, compile)
+        # The backbone is not built to know that a CPU takes none.
+        return self.device.startswith("cuda") and self._maker.takes_turns(members, self.device)
+
+    def turns(self, count: int) -> int:
+        """See `RaceBackend.turns`: their memory is that of one, and little more for each."""
+        return LARGEST
 
     def train(
         self, rung: int, stacks: Mapping[int, Stack], on_step: Callable[[int, int], None]
@@ -121,6 +127,10 @@ class RayRace(LocalRace):
         share = min(1.0, self._session.resources.gpus_per_worker or 1.0)
         whole = super().size(members) if self._session.device.startswith("cuda") else REMOTE
         return max(1, int(share * whole))
+
+    def turns(self, count: int) -> int:
+        """See `RaceBackend.turns`: every worker has its share, since one turn comes after the other."""
+        return max(1, min(LARGEST, -(-count // self._session.resources.evaluators)))
 
     def train(
         self, rung: int, stacks: Mapping[int, Stack], on_step: Callable[[int, int], None]

@@ -27,7 +27,7 @@ from glorasearch.race import OF_CLASSES, FoldScore, Judge, fold_of
 from glorasearch.runs.memory import free_steps, in_halves
 from glorasearch.space import BoundSpace, LayerShape, SearchSpace, Subnet
 from glorasearch.space.score import BETAS
-from glorasearch.stacked import Member, StackedTrainer, Supernets
+from glorasearch.stacked import Member, Order, StackedTrainer, Supernets, takes_turns
 from glorasearch.training import TrainingConfig
 from glorasearch.training.build import prepare_process
 from glorasearch.weights import WeightStore
@@ -127,6 +127,17 @@ class StackMaker:
             )
             for spec in specs
         ]
+
+    def takes_turns(self, specs: Sequence[MemberSpec], device: str) -> bool:
+        """Whether a stack of these takes turns on such a device (`glorasearch.stacked`)."""
+        order = Order(
+            supernets=self.supernets(specs),
+            members=self.members(specs),
+            data=self.images.split,
+            device=torch.device(device),
+            compile=self._compile,
+        )
+        return takes_turns(order)
 
     def _bind(self, space: SearchSpace, backbone: nn.Module) -> BoundSpace:
         """A space on the backbone's layers, which are the same with any drop path: bound once."""

@@ -127,12 +127,13 @@ class SearchDriver:
 
         No result is looked at in between, so that the trials are those of a batch that is sampled as a whole.
         """
-        head, tail = numbers[: self._executor.capacity], numbers[self._executor.capacity :]
+        room = self._executor.capacity
+        head, tail = numbers[:room], numbers[room:]
         sampler.sample(head)
         queue = BatchQueue([history.running[number] for number in head if number in history.running], rule)
         under_way: dict[str, RunningTrial] = {}
         held: list[RunningTrial] = []
-        while len(under_way) < self._executor.capacity and (trial := queue.next()) is not None:
+        while len(under_way) < room and (trial := queue.next()) is not None:
             if trial.subnet.digest in under_way or history.evaluated(trial.subnet.digest) is not None:
                 held.append(trial)
             else:

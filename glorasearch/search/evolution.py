@@ -27,7 +27,7 @@ REMEMBERED: Final = 10_000
 
 
 class EvolutionSampler(TrialSampler):
-    """Generates trials from the best k; each is stored with its subnet at once, those of a batch in one transaction.
+    """Generates trials from the best k; each is stored with its subnet at once, those of a call in one transaction.
 
     - Generational: trial n belongs to generation n // population, so failed trials do not shift generations. The trials
       of generation 0 are random, but for those that the search starts from; the first half of a later one are mutants,

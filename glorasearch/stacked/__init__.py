@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from glorasearch.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from glorasearch.stacked.build import takes_turns
+    from glorasearch.stacked.build import Order, takes_turns
     from glorasearch.stacked.member import Member
     from glorasearch.stacked.memory import LARGEST, stack_size
     from glorasearch.stacked.supernets import Supernets
@@ -16,6 +16,7 @@ __all__ = [
     "LARGEST",
     "Member",
     "MixedImages",
+    "Order",
     "StackedResult",
     "StackedTrainer",
     "Supernets",
@@ -26,7 +27,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "build": ("takes_turns",),
+        "build": ("Order", "takes_turns"),
         "member": ("Member",),
         "memory": ("LARGEST", "stack_size"),
         "supernets": ("Supernets",),

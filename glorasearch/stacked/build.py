@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from glorasearch.errors import BackboneError
 from glorasearch.fused import UnfusableError
 from glorasearch.stacked.alone import OneByOne
 from glorasearch.stacked.engine import Engine
-from glorasearch.stacked.in_turns import InTurns, check_turns
+from glorasearch.stacked.in_turns import InTurns, check_alike, check_turns
 from glorasearch.stacked.member import Member, drop_path_shares
 from glorasearch.stacked.plan import Plan, plan_of
 from glorasearch.stacked.side_by_side import SideBySide, Trial
@@ -26,7 +27,6 @@ from glorasearch.stacked.supernets import Supernets
 from glorasearch.stacked.transfer import copy_together
 from glorasearch.supernet import Supernet
 from glorasearch.tasks import Task
-from glorasearch.training.config import TrainingConfig
 from glorasearch.weights import tensor_digest
 
 _log = logging.getLogger(__name__)
@@ -81,8 +81,7 @@ def make_engine(order: Order, *, side_by_side: bool | None, in_turns: bool | Non
         BackboneError: if the backbone bypasses an adapted layer.
     """
     if in_turns is None:
-        recipes = [member.config for member in order.members]
-        in_turns = side_by_side is None and takes_turns(order.supernets, recipes, order.device, order.compile)
+        in_turns = side_by_side is None and _fills(order)
     if side_by_side is None:
         side_by_side = order.device.type != "cpu"
     if in_turns:
@@ -90,6 +89,8 @@ def make_engine(order: Order, *, side_by_side: bool | None, in_turns: bool | Non
             return _in_turns(order)
         except UnfusableError as error:
             _log.info("the members do not take turns in one fused step: %s", error)
+        if order.device.type == "cuda":
+            gc.collect()  # a step that was refused is in a cycle, and memory is what it was refused for
     if side_by_side:
         looks = list(_look(order))
         try:
@@ -99,22 +100,39 @@ def make_engine(order: Order, *, side_by_side: bool | None, in_turns: bool | Non
     return _one_by_one(order)
 
 
-def takes_turns(
-    supernets: Supernets, recipes: Sequence[TrainingConfig], device: torch.device, compile: Compile
-) -> bool:
-    """Whether members of one space with these recipes take turns where nobody says how: on a GPU that one's step fills,
-    if there are steps enough."""
-    if device.type != "cuda" or compile == "off" or sum(recipe.steps for recipe in recipes) < WORTH:
+def takes_turns(order: Order) -> bool:
+    """Whether members take turns where nobody says how: on a GPU that one's step fills, if they are of one space that
+    the fused step covers, and have steps enough (`FILLS`, `WORTH`)."""
+    if not _fills(order):
         return False
-    return supernets.multiply_adds * recipes[0].batch_size >= FILLS
+    try:
+        check_alike(order.members)
+        _check(order, order.supernets.of(order.members[0].space))
+    except UnfusableError:
+        return False
+    return True
+
+
+def _fills(order: Order) -> bool:
+    recipes = [member.config for member in order.members]
+    if order.device.type != "cuda" or order.compile == "off" or sum(recipe.steps for recipe in recipes) < WORTH:
+        return False
+    return order.supernets.multiply_adds * recipes[0].batch_size >= FILLS
+
+
+def _check(order: Order, supernet: Supernet) -> None:
+    """Raises `UnfusableError` if one fused step of this supernet does not serve all members."""
+    like = next(supernet.parameters())
+    supernet.check_reached(_images(order, 0).to(like.device))
+    check_turns(order.members, supernet, strict=order.compile == "on")
 
 
 def _in_turns(order: Order) -> Made:
     """Raises `UnfusableError` if one fused step does not serve all members."""
     supernets, members, device = order.supernets, order.members, order.device
-    supernet = Supernet(supernets.backbone, members[0].space).eval()
-    supernet.check_reached(_images(order, 0))
-    check_turns(members, supernet.to(device), strict=order.compile == "on")
+    check_alike(members)
+    supernet = Supernet(supernets.backbone, members[0].space).eval().to(device)
+    _check(order, supernet)
     starts = (supernets.start(member) for member in members)
     engine = InTurns(members, supernet, starts, order.task, order.compile, order.class_weights)
     engine.check_room(members[0].config, _images(order, 0).to(device))

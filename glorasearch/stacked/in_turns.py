@@ -76,7 +76,8 @@ class InTurns(Engine):
             dtype=torch.bfloat16 if self._mixed else pool.flat.dtype,
             compile=compile != "off",
         )
-        loss = partial(task.subnet_loss, smoothing=config.label_smoothing, weights=self._weights)
+        smoothing = config.label_smoothing if task.right_or_wrong else 0.0
+        loss = partial(task.subnet_loss, smoothing=smoothing, weights=self._weights)
         self._fused = FusedStep(supernet, step, loss=loss, teacher=task.teacher_of)
         self._pool, self._rows = pool, Rows(pool, self._fused.optimizer, len(members))
         self._members: list[_Member] = []
@@ -94,8 +95,12 @@ class InTurns(Engine):
         return torch.stack([self._turn(member, number, *given) for member, given in each])
 
     def recompute(self) -> None:
-        """See `Engine.recompute`; of members that drop nothing (`check_room`)."""
-        self._fused.recompute()
+        """See `Engine.recompute`; if the members drop at random, though there was room (`check_room`), their steps are
+        not captured then."""
+        if self._drops:
+            _log.warning("what drops at random is not computed again in a captured step: the step runs without")
+            self._fused.give_up_compiling()
+        self._fused.recompute(random=self._drops)
 
     def check_room(self, config: TrainingConfig, images: Tensor) -> None:
         """Check that activations need not be computed again if the members drop at random: a captured step cannot.
@@ -232,16 +237,11 @@ class _Member:
         """`WarmUps.draws` at the start, and when another member took its place."""
 
 
-def check_turns(members: Sequence[Member], supernet: Supernet, *, strict: bool) -> None:
-    """Check that one fused step serves all members; `supernet` is of the first one's space, and `reached`.
-
-    Args:
-        members: of a stack.
-        supernet: on the device of the training.
-        strict: cover what `compile = "on"` does.
+def check_alike(members: Sequence[Member]) -> None:
+    """Check that members are of one space, and share what is constant in a captured step.
 
     Raises:
-        UnfusableError: if it does not, with the reason.
+        UnfusableError: if not, with the difference.
     """
     first = members[0]
     for number, member in enumerate(members):
@@ -251,6 +251,19 @@ def check_turns(members: Sequence[Member], supernet: Supernet, *, strict: bool) 
             own, common = getattr(member.config, name), getattr(first.config, name)
             if own != common:
                 raise UnfusableError(f"member {number} has {name} {own}, member 0 {common}")
-    check_covered(supernet, first.config, strict=strict)
+
+
+def check_turns(members: Sequence[Member], supernet: Supernet, *, strict: bool) -> None:
+    """Check that one fused step serves members that are alike; `supernet` is of their space, and `reached`.
+
+    Args:
+        members: of a stack.
+        supernet: on the device of the training.
+        strict: cover what `compile = "on"` does.
+
+    Raises:
+        UnfusableError: if it does not, with the reason.
+    """
+    check_covered(supernet, members[0].config, strict=strict)
     if supernet.read:
         raise UnfusableError(f"the backbone reads the weight of {supernet.read[0]}, which has no gradient there")

@@ -49,9 +49,14 @@ class Supernets:
         """Of the products in the backbone's forward pass of one image."""
         spec, like = InputSpec.from_backbone(self.backbone), next(self.backbone.parameters())
         image = torch.zeros(1, spec.channels, spec.height, spec.width, dtype=like.dtype, device=like.device)
-        # Attention as plain products: not all of its kernels are counted.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            self.backbone(image)
+        training = [module for module in self.backbone.modules() if module.training]
+        self.backbone.eval()
+        try:  # attention as plain products: not all of its kernels are counted
+            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+                self.backbone(image)
+        finally:
+            for module in training:
+                module.training = True
         return float(counter.get_total_flops()) / 2
 
     def of(self, space: BoundSpace) -> Supernet:

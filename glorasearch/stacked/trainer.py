@@ -98,8 +98,8 @@ class StackedTrainer:
                 images at once are no faster.
             in_turns: let the members, which are of one space then, take turns in the fused step of `SupernetTrainer`,
                 on a GPU compiled and captured unless `compile` is off; where that does not cover them, `side_by_side`
-                says what is done. If neither is given, so it is on a GPU that the step of one member fills
-                (`build.FILLS`), unless `compile` is off.
+                says what is done. If neither is given, so it is on a GPU that the step of one member fills, if they
+                have steps enough to compile it for (`build.FILLS`, `build.WORTH`), unless `compile` is off.
 
         Raises:
             ConfigError: if recipes or images do not fit.

@@ -167,7 +167,10 @@ def choose(
 
 def fits(config: TrainingConfig, device: torch.device, fixed: int, count: int, kept: Callable[[int], Kept]) -> bool:
     """Whether a step keeps its activations by `choose`, whose arguments these are."""
-    return config.recompute != "on" and (config.recompute == "off" or _lack(config, device, fixed, count, kept) is None)
+    if config.recompute != "auto":
+        return config.recompute == "off"
+    lack = _lack(config, device, fixed, count, kept)
+    return lack is None or not lack.blocks
 
 
 @dataclass(frozen=True, slots=True)

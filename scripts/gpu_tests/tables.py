@@ -40,17 +40,25 @@ def lines(found: Sequence[Verdict], seconds: float, cards: Sequence[str]) -> Ite
 
 
 def to_json(
-    found: Sequence[Verdict], seconds: float, cards: Sequence[str], earlier: Mapping[str, Any] | None = None
+    found: Sequence[Verdict],
+    seconds: float,
+    cards: Sequence[str],
+    earlier: Mapping[str, Any] | None = None,
+    *,
+    some: bool = False,
 ) -> dict[str, Any]:
     """All verdicts, and where they were given.
 
-    A test without a verdict has that of the `earlier` run which gave one, with the date of it.
+    A test without a verdict has that of the `earlier` run which gave one, with its date and GPU. If this is a run of
+    `some` files, so have those of the others.
     """
-    known = {
-        test["test"]: {"date": earlier["date"], **test}
-        for test in (earlier or {"tests": ()})["tests"]
-        if earlier is not None and test["verdict"] not in UNKNOWN
-    }
+    known: dict[str, dict[str, Any]] = {}
+    if earlier is not None:
+        whence = {"date": earlier["date"], "gpu": earlier["machine"]["gpu"]}
+        known = {test["test"]: whence | test for test in earlier["tests"] if test["verdict"] not in UNKNOWN}
+    tests = [known[one.test] if one.verdict in UNKNOWN and one.test in known else one.to_dict() for one in found]
+    files = {one.file for one in found}
+    others = [test for name, test in known.items() if name.partition("::")[0] not in files] if some else []
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "machine": {
@@ -60,7 +68,7 @@ def to_json(
             "python": platform.python_version(),
         },
         "seconds": round(seconds, 1),
-        "tests": [known[one.test] if one.verdict in UNKNOWN and one.test in known else one.to_dict() for one in found],
+        "tests": [*tests, *others],
     }
 
 

@@ -52,8 +52,8 @@ def test_those_of_the_runs_own_space_have_stacks_of_their_own(
             trained[-1] = trained[-1][0], self.kind
         return run(self)
 
-    monkeypatch.setattr(LocalRace, "takes_turns", lambda self, members: bool(members))
-    monkeypatch.setattr("glorasearch.stacked.build.takes_turns", lambda supernets, recipes, *_: len(recipes) > 1)
+    monkeypatch.setattr(LocalRace, "takes_turns", lambda self, members: self._maker.takes_turns(members, self.device))
+    monkeypatch.setattr("glorasearch.stacked.build._fills", lambda order: len(order.members) > 1)
     monkeypatch.setattr(StackMaker, "train", spy_train)
     monkeypatch.setattr(StackedTrainer, "run", spy_run)
     found = raced(make_bench(*RACE))

@@ -16,6 +16,7 @@ from glorasearch.stacked import Member, StackedTrainer
 from glorasearch.stacked.layers import StackedLinear
 from glorasearch.stacked.side_by_side import SideBySide
 from glorasearch.supernet import Supernet
+from glorasearch.tasks import Regress
 from glorasearch.training import Fixed, SupernetTrainer, TrainingConfig
 
 CHOICES: dict[str, list[str]] = {
@@ -100,6 +101,16 @@ def part_of(data: TrainSplit, positions: Tensor) -> TrainSplit:
     pixels = ResidentPixels(data._pixels.gather(positions))
     fingerprints = [data._fingerprints[position] for position in positions.tolist()]
     return TrainSplit(pixels, data.labels[positions], data.spec, fingerprints, data.classes)
+
+
+def numbered(data: TrainSplit, images: int, chosen: Tensor | None = None) -> TrainSplit:
+    """Images with ten numbers each, of which some are far out."""
+    targets = torch.randn(images, 10, generator=torch.Generator().manual_seed(0))
+    targets[::5] *= 20
+    positions = torch.arange(images) if chosen is None else chosen
+    prints = [data._fingerprints[place] for place in positions.tolist()]
+    pixels = ResidentPixels(data._pixels.gather(positions))
+    return TrainSplit(pixels, targets[positions], data.spec, prints, 10, task=Regress())
 
 
 def trained_alone(backbone: nn.Module, member: Member, data: TrainSplit) -> Supernet:

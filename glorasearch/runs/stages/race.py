@@ -30,7 +30,6 @@ from glorasearch.runs.results.race import RaceCandidate, RaceResult, RungScore
 from glorasearch.runs.session import Session
 from glorasearch.runs.training import keep
 from glorasearch.space.score import BETAS
-from glorasearch.stacked import LARGEST
 from glorasearch.training import TrainingConfig, TrainingRecord
 
 
@@ -106,12 +105,13 @@ class _Race:
             self._record(rung, every[number], outcome, keys)
 
     def _stacks(self, specs: Mapping[Training, MemberSpec]) -> list[tuple[Training, ...]]:
-        """Those of the run's own space apart if they take turns: in the step of its supernet, which is compiled."""
+        """Those of the run's own space apart where they take turns: in the step of its supernet, which is compiled."""
         own = [training for training in specs if training.candidate.entrant.space_key == OWN_SPACE]
-        turns = own if self._backend.takes_turns([specs[training] for training in own]) else []
-        others = [training for training in specs if training not in turns]
-        size = self._backend.size([specs[training] for training in others])
-        return [*stacks(turns, self._config.stack or LARGEST), *stacks(others, size)]
+        apart = stacks(own, self._config.stack or self._backend.turns(len(own)))
+        turns = [stack for stack in apart if self._backend.takes_turns([specs[training] for training in stack])]
+        taken = {training for stack in turns for training in stack}
+        others = [training for training in specs if training not in taken]
+        return [*turns, *stacks(others, self._backend.size([specs[training] for training in others]))]
 
     def _taken_over(self, rung: int, keys: Mapping[Training, str]) -> set[Training]:
         """The trainings of a rung that other runs have done: asked once, so that a race that goes on has its stacks."""

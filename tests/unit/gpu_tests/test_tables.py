@@ -11,7 +11,7 @@ def test_a_verdict_stays_until_a_later_run_gives_another() -> None:
     now = [Verdict(test=name, verdict="not reached") for name in "abc"]
     second = to_json(now, 9, ["0"], first)
     assert second["tests"] == [
-        {"test": "a", "verdict": "passed", "seconds": 2.0, "date": first["date"]},
+        {"test": "a", "verdict": "passed", "seconds": 2.0, "date": first["date"], "gpu": first["machine"]["gpu"]},
         {"test": "b", "verdict": "not reached"},
         {"test": "c", "verdict": "not reached"},
     ]
@@ -19,3 +19,11 @@ def test_a_verdict_stays_until_a_later_run_gives_another() -> None:
     assert third["tests"][0] == {"test": "a", "verdict": "failed", "message": "no"}
     fourth = to_json(now, 9, ["0"], second)
     assert fourth["tests"][0]["date"] == first["date"], "of the run that gave it, not of the last one"
+
+
+def test_a_run_of_some_files_leaves_the_verdicts_of_the_others() -> None:
+    first = to_json([Verdict(test=name, verdict="passed") for name in ("a::1", "a::2", "b::1")], 9, ["0"])
+    now = [Verdict(test="a::1", verdict="failed", message="no")]
+    whole, some = to_json(now, 9, ["0"], first), to_json(now, 9, ["0"], first, some=True)
+    assert [test["test"] for test in whole["tests"]] == ["a::1"], "the others are no more"
+    assert [(test["test"], test["verdict"]) for test in some["tests"]] == [("a::1", "failed"), ("b::1", "passed")]

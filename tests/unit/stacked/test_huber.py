@@ -7,11 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from support.stacks import differences, members_of, recipe, space_of
+from support.stacks import differences, members_of, numbered, recipe, space_of
 from torch import Tensor, nn
 
-from glorasearch.data import SearchData, TrainSplit
-from glorasearch.data.pixels import ResidentPixels
+from glorasearch.data import SearchData
 from glorasearch.errors import ConfigError
 from glorasearch.space.early_stopping import UNIT
 from glorasearch.stacked import StackedTrainer
@@ -21,16 +20,6 @@ from glorasearch.training import Fixed, Sandwich, SupernetTrainer, TrainingRecor
 
 OUTPUTS = 10
 DELTA = 0.7
-
-
-def numbered(data: TrainSplit, images: int, chosen: Tensor | None = None) -> TrainSplit:
-    """Images with ten numbers each, of which some are far out."""
-    targets = torch.randn(images, OUTPUTS, generator=torch.Generator().manual_seed(0))
-    targets[::5] *= 20
-    positions = torch.arange(images) if chosen is None else chosen
-    prints = [data._fingerprints[place] for place in positions.tolist()]
-    pixels = ResidentPixels(data._pixels.gather(positions))
-    return TrainSplit(pixels, targets[positions], data.spec, prints, OUTPUTS, task=Regress())
 
 
 def test_it_is_twice_that_of_torch_in_float64() -> None:
