@@ -63,3 +63,20 @@ def test_each_ends_as_it_does_alone() -> None:
     torch.testing.assert_close(result.loss[1], found.loss[1], rtol=1e-4, atol=1e-4)
     assert (row(beside, 1) - row(turns, 1)).norm() < 0.05 * (row(turns, 1) - starts[1]).norm()
     assert captured(beside) == 2 * STEPS
+
+
+def test_each_drops_what_it_drops_in_a_stack_of_its_own() -> None:
+    """A captured step draws by the seed of the member whose turn it is."""
+    data, vit = few_digits().train, tiny_vit(depth=2, drop_path_rate=0.3).cuda()
+    members = members_of(vit, space_of(vit, CHOICES), len(data), 2, **SHARED, drop_path=0.3)
+    together = StackedTrainer(vit, members, data, device="cuda", in_turns=True)
+    starts = [row(together, number) for number in range(2)]
+    found = together.run()
+    assert captured(together) == 2 * STEPS
+    for number, member in enumerate(members):
+        alone = StackedTrainer(vit, [member], data, device="cuda", in_turns=True)
+        expected = alone.run()
+        assert captured(alone) == STEPS
+        torch.testing.assert_close(found.loss[number], expected.loss[0], rtol=1e-4, atol=1e-4)
+        change = row(alone, 0) - starts[number]
+        assert (row(together, number) - row(alone, 0)).norm() < 0.05 * change.norm()
