@@ -10,7 +10,8 @@ import torch
 
 from glorasearch.errors import RunError
 from glorasearch.runs.evaluation import worker_device
-from glorasearch.runs.race_stacks import MemberSpec, RaceImages, RaceTask, StackMaker, StackOutcome, outcome_from_json
+from glorasearch.runs.race_images import RaceImages
+from glorasearch.runs.race_stacks import MemberSpec, RaceTask, StackMaker, StackOutcome, outcome_from_json
 from glorasearch.runs.resources import load_from_workers
 from glorasearch.runs.results import TrainResult, stage_name
 from glorasearch.runs.results.race import RaceResult

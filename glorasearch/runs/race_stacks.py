@@ -1,4 +1,4 @@
-"""Stacks of a race: models trained side by side, each on all images but those of its fold, and judged on these."""
+"""Stacks of a race: models trained together, each on all images but those of its fold, and judged on these."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from glorasearch.adapters import adaptable_layers
 from glorasearch.backbone import BackboneConfig, build_backbone
 from glorasearch.code_cache import keep_code
 from glorasearch.config import Compile, Config
-from glorasearch.data import DataConfig, InputSpec, SearchData, TrainSplit, load_search_data
+from glorasearch.data import DataConfig, InputSpec, TrainSplit, load_search_data
 from glorasearch.errors import RunError
 from glorasearch.evaluation.class_metrics import area_under_curve, device_counts
 from glorasearch.evaluation.scoring import PendingSums, device_sums
-from glorasearch.race import OF_CLASSES, FoldScore, Judge, fold_of
+from glorasearch.race import OF_CLASSES, FoldScore, Judge
 from glorasearch.runs.memory import free_steps, in_halves
+from glorasearch.runs.race_images import RaceImages
 from glorasearch.space import BoundSpace, LayerShape, SearchSpace, Subnet
 from glorasearch.space.score import BETAS
 from glorasearch.stacked import Member, Order, StackedTrainer, Supernets, takes_turns
@@ -42,32 +43,6 @@ class MemberSpec(Config):
     fold: int
     inherited: bool = False
     """Start from the supernet's weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RaceImages:
-    """Train + search, and which of them judge a training."""
-
-    split: TrainSplit
-    folds: NDArray[np.int64]
-    """`(n,)`: the fold of every image."""
-    judging: NDArray[np.bool_]
-    """`(n,)`: whether an image judges the models that have not seen it."""
-
-    @classmethod
-    def of(cls, data: SearchData, folds: int, seed: int, *, search_only: bool) -> RaceImages:
-        """Of a run; with `search_only` the images of the training split judge nothing."""
-        split = data.train_and_search()
-        judging = np.arange(len(split)) >= (len(data.train) if search_only else 0)
-        return cls(split=split, folds=race_folds(split, folds, seed), judging=judging)
-
-
-def race_folds(split: TrainSplit, folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of every image of train + search, `(n,)`.
-
-    Classes, or the groups of another task, are shared evenly; an image and its copies are in one fold.
-    """
-    return fold_of(split.task.strata(split.labels.numpy()), folds, seed, split.first_equals())
 
 
 @dataclass(frozen=True)

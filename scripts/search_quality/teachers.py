@@ -34,6 +34,7 @@ from suite_parts.units import Unit  # noqa: E402
 from glorasearch.data import load_splits  # noqa: E402
 from glorasearch.runs import race_stacks  # noqa: E402
 from glorasearch.runs.pipeline import run_stages  # noqa: E402
+from glorasearch.runs.race_images import race_folds  # noqa: E402
 from glorasearch.runs.results import Pick, RaceCandidate, RaceResult  # noqa: E402
 from glorasearch.runs.session import Session  # noqa: E402
 from glorasearch.runs.teachers import Mixture, Teacher, _recipe, choose_teachers, member_of, recipe_of  # noqa: E402
@@ -147,7 +148,7 @@ def main() -> None:
     session = sessions["evolution"]
     section, config = session.config.refit, session.config
     split = session.data.train_and_search()
-    labels, folds = split.labels, torch.from_numpy(race_stacks.race_folds(split, config.race.folds, config.seed))
+    labels, folds = split.labels, torch.from_numpy(race_folds(split, config.race.folds, config.seed))
     test = load_splits(config.data, split.spec).test
 
     pools = {arm: finalists(race) for arm, race in races.items()}

@@ -14,7 +14,7 @@ from glorasearch.data.sources.digits import read_digits
 from glorasearch.db import RaceStore
 from glorasearch.runs import Run, RunConfig, Workspace
 from glorasearch.runs.earlier_races import EarlierRaces
-from glorasearch.runs.race_stacks import RaceImages
+from glorasearch.runs.race_images import RaceImages
 
 Bench = Any
 SIZES = ("data.train=60", "data.search=30", "data.test=30", "race.enabled=true")

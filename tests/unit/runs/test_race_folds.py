@@ -10,7 +10,7 @@ from support.data import few_digits
 from glorasearch.data import TrainSplit
 from glorasearch.data.pixels import ResidentPixels
 from glorasearch.race import fold_of
-from glorasearch.runs.race_stacks import race_folds
+from glorasearch.runs.race_images import race_folds
 from glorasearch.tasks import CLASSIFY, MULTILABEL, Regress, Standard, Task
 
 FOLDS, COPIED = 5, 23

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from glorasearch.data import SearchData, TrainSplit
 from glorasearch.data.pixels import ResidentPixels
 from glorasearch.errors import ConfigError
-from glorasearch.runs.race_stacks import race_folds
+from glorasearch.runs.race_images import race_folds
 from glorasearch.stacked import Member, MixedImages, StackedTrainer
 from glorasearch.supernet import Supernet
 from glorasearch.tasks import CLASSIFY, MULTILABEL
