@@ -19,8 +19,8 @@ _OF_DRAWN: Final = frozenset({"erfinv_"})
 class Undrawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is open, and until `end`, large parameters are not drawn.
 
-    timm draws all weights twice, by torch's rule and by its own, before it loads a file over them: most of the time in
-    which a ViT-B/16 is built.
+    timm draws all weights twice, by torch's rule and by its own, before it loads a file over them: more than a third of
+    the time in which a ViT-B/16 is built.
     """
 
     def __init__(self) -> None:

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from support.models import Layers
+from support.data import few_digits
+from support.models import Layers, tiny_vit
+from support.stacks import double
 from torch import Tensor, nn
 
 from glorasearch.adapters import AdaptedLayer
 from glorasearch.choices.fourier import entries
+from glorasearch.data import TrainSplit
 from glorasearch.space import SUPPORT_TENSORS, SearchSpace, Subnet
 from glorasearch.supernet import Supernet
 
@@ -265,3 +268,15 @@ def convolve(base: nn.Conv2d, W: Tensor, b: Tensor, x: Tensor) -> Tensor:
 @pytest.fixture(scope="session")
 def bench() -> Bench:
     return Bench()
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainSplit:
+    """A few digits."""
+    return few_digits().train
+
+
+@pytest.fixture(scope="module")
+def vit() -> nn.Module:
+    """A small transformer in float64."""
+    return double(tiny_vit())

@@ -47,16 +47,6 @@ SMALL = {
 """Every choice class, for layers with few inputs."""
 
 
-@pytest.fixture(scope="module")
-def data() -> TrainSplit:
-    return few_digits().train
-
-
-@pytest.fixture(scope="module")
-def vit() -> nn.Module:
-    return double(tiny_vit())
-
-
 def test_members_end_as_they_do_alone(vit: nn.Module, data: TrainSplit) -> None:
     assert largest_difference(vit, members_of(vit, space_of(vit), len(data)), data) < 1e-7
 

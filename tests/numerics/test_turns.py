@@ -5,7 +5,6 @@ As in `test_stacked_training`, whose bound holds here, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,24 +12,11 @@ import timm
 import torch
 from support.data import few_digits
 from support.models import tiny_vit
-from support.stacks import CHOICES, double, largest_of, members_of, space_of
+from support.stacks import CHOICES, SHARED, double, largest_of, members_of, space_of
 from torch import nn
 
 from glorasearch.data import TrainSplit
 from glorasearch.stacked import Member, StackedTrainer
-
-SHARED: Mapping[str, Any] = {"clip_norm": 0.5, "weight_decay": 0.05, "label_smoothing": 0.1}
-"""What members that take turns have in common; rates, seeds, warm-ups, subnets, images and starts are their own."""
-
-
-@pytest.fixture(scope="module")
-def data() -> TrainSplit:
-    return few_digits().train
-
-
-@pytest.fixture(scope="module")
-def vit() -> nn.Module:
-    return double(tiny_vit())
 
 
 def difference(backbone: nn.Module, members: list[Member], data: TrainSplit, **given: Any) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +35,8 @@ CHOICES: dict[str, list[str]] = {
 OPTIONS = {"dash": {"warmup": 3}, "tsd_init": {"warmup": 2}, "tsd": {"warmup": 3}}
 """All warm-ups end during the training."""
 STEPS = 8
+SHARED: Mapping[str, Any] = {"clip_norm": 0.5, "weight_decay": 0.05, "label_smoothing": 0.1}
+"""What members that take turns have in common; rates, seeds, warm-ups, subnets, images and starts are their own."""
 
 
 def double(model: nn.Module) -> nn.Module:
@@ -111,6 +115,40 @@ def numbered(data: TrainSplit, images: int, chosen: Tensor | None = None) -> Tra
     prints = [data._fingerprints[place] for place in positions.tolist()]
     pixels = ResidentPixels(data._pixels.gather(positions))
     return TrainSplit(pixels, targets[positions], data.spec, prints, 10, task=Regress())
+
+
+def norms_of(model: nn.Module) -> BoundSpace:
+    """Scales and shifts of norms, which no fused step covers."""
+    return space_of(model, {"D": ["vector"], "E": ["vector"]}, layers={"include": ["*norm*"], "types": ["norm"]})
+
+
+class KilledError(Exception):
+    """Ends a training in the middle of it."""
+
+
+def killed_and_resumed(trainer: Callable[..., StackedTrainer], folder: Path) -> tuple[StackedTrainer, StackedTrainer]:
+    """One that trained without an interruption, and one that goes on with what another left when it was killed after
+    step 7; it begins again after step 6. Both have the same losses.
+
+    Args:
+        trainer: makes one, with these arguments besides its own.
+        folder: for the checkpoint.
+    """
+
+    def kill(step: int) -> None:
+        if step == 7:
+            raise KilledError
+
+    whole = trainer()
+    expected = whole.run()
+    with pytest.raises(KilledError):
+        trainer(checkpoint=folder / "stack", on_step=kill).run()
+    steps: list[int] = []
+    resumed = trainer(checkpoint=folder / "stack", on_step=steps.append)
+    result = resumed.run()
+    assert steps == [6, 7, 8]
+    assert torch.equal(result.loss, expected.loss)
+    return whole, resumed
 
 
 def trained_alone(backbone: nn.Module, member: Member, data: TrainSplit) -> Supernet:

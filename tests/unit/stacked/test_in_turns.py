@@ -12,7 +12,19 @@ import pytest
 import timm
 import torch
 from support.models import TINY_VIT, tiny_vit
-from support.stacks import CHOICES, STEPS, differences, double, members_of, numbered, space_of, trained_alone
+from support.stacks import (
+    CHOICES,
+    SHARED,
+    STEPS,
+    differences,
+    double,
+    killed_and_resumed,
+    members_of,
+    norms_of,
+    numbered,
+    space_of,
+    trained_alone,
+)
 from torch import Tensor, nn
 
 from glorasearch.data import SearchData
@@ -21,8 +33,6 @@ from glorasearch.stacked import Member, MixedImages, StackedTrainer, Supernets
 from glorasearch.stacked.in_turns import InTurns
 from glorasearch.supernet import Supernet
 from glorasearch.weights import tensor_digest
-
-SHARED: Mapping[str, Any] = {"clip_norm": 0.5, "weight_decay": 0.05, "label_smoothing": 0.1}
 
 
 def made(backbone: nn.Module | Supernets, data: SearchData, count: int = 3, **changes: Any) -> list[Member]:
@@ -42,25 +52,10 @@ def test_killed_and_resumed_ends_with_the_same_bits(data: SearchData, tmp_path: 
     backbone = tiny_vit(drop_path_rate=0.2)
     members = made(backbone, data, count, drop_path=0.2, ema_decay=0.8)
 
-    class KilledError(Exception):
-        pass
-
-    def kill(step: int) -> None:
-        if step == 7:
-            raise KilledError
-
     def trainer(**given: Any) -> StackedTrainer:
         return StackedTrainer(backbone, members, data.train, in_turns=True, **given)
 
-    whole = trainer()
-    expected = whole.run()
-    with pytest.raises(KilledError):
-        trainer(checkpoint=tmp_path / "stack", on_step=kill).run()
-    steps: list[int] = []
-    resumed = trainer(checkpoint=tmp_path / "stack", on_step=steps.append)
-    result = resumed.run()
-    assert steps == [6, 7, 8]
-    assert torch.equal(result.loss, expected.loss)
+    whole, resumed = killed_and_resumed(trainer, tmp_path)
     images = torch.arange(5)
     assert torch.equal(resumed.logits(data.search, images), whole.logits(data.search, images))
     assert all(bits(resumed.state(number), whole.state(number)) for number in range(count))
@@ -202,15 +197,11 @@ def spaces(model: nn.Module) -> list[BoundSpace]:
     return [space_of(model, {"B": ["lora:2"]}), space_of(model, {"B": ["lora:3"]})]
 
 
-def norms(model: nn.Module) -> BoundSpace:
-    return space_of(model, {"D": ["vector"], "E": ["vector"]}, layers={"include": ["*norm*"], "types": ["norm"]})
-
-
 @pytest.mark.parametrize(
     ("space", "changes", "reason"),
     [
         (spaces, {}, "member 1 is of another search space"),
-        (norms, {}, "is a norm"),
+        (norms_of, {}, "is a norm"),
         (space_of, {"dropout": 0.1}, "no dropout of hidden units"),
         (space_of, {"drop_path": 0.2, "recompute": "on"}, "what drops at random is not computed again"),
         (space_of, {"drop_path": 0.2, "memory_gib": 1e-5}, "what drops at random is not computed again"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.models import tiny_vit
-from support.stacks import CHOICES, differences, members_of, recipe, space_of, trained_alone
+from support.stacks import CHOICES, differences, killed_and_resumed, members_of, recipe, space_of, trained_alone
 from torch import Tensor, nn
 
 from glorasearch.data import SearchData
@@ -36,25 +36,10 @@ def test_killed_and_resumed_ends_with_the_same_bits(data: SearchData, tmp_path: 
     backbone = tiny_vit(drop_path_rate=0.2)
     members = members_of(backbone, space_of(backbone, CHOICES), len(data.train), 3, drop_path=0.2)
 
-    class KilledError(Exception):
-        pass
-
-    def kill(step: int) -> None:
-        if step == 7:
-            raise KilledError
-
     def trainer(**given: Any) -> StackedTrainer:
         return StackedTrainer(backbone, members, data.train, side_by_side=side_by_side, **given)
 
-    whole = trainer()
-    expected = whole.run()
-    with pytest.raises(KilledError):
-        trainer(checkpoint=tmp_path / "stack", on_step=kill).run()
-    steps: list[int] = []
-    resumed = trainer(checkpoint=tmp_path / "stack", on_step=steps.append)
-    result = resumed.run()
-    assert steps == [6, 7, 8]
-    assert torch.equal(result.loss, expected.loss)
+    whole, resumed = killed_and_resumed(trainer, tmp_path)
     for number in range(len(members)):
         assert equal(resumed.state(number), whole.state(number))
 

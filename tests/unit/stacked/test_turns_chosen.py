@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import timm
 import torch
-from support.stacks import members_of, space_of
+from support.stacks import SHARED, members_of, norms_of, space_of
 from torch import nn
 
 from glorasearch.backbone import BackboneConfig, build_backbone
@@ -17,12 +16,7 @@ from glorasearch.data import SearchData
 from glorasearch.space import BoundSpace
 from glorasearch.stacked import Supernets, build
 
-SHARED: Mapping[str, Any] = {"clip_norm": 0.5, "weight_decay": 0.05, "label_smoothing": 0.1}
 GPU = torch.device("cuda")
-
-
-def norms(model: nn.Module) -> BoundSpace:
-    return space_of(model, {"D": ["vector"], "E": ["vector"]}, layers={"include": ["*norm*"], "types": ["norm"]})
 
 
 def order_of(model: nn.Module, space: BoundSpace, data: SearchData, count: int = 5, **changes: Any) -> build.Order:
@@ -55,7 +49,7 @@ def test_a_race_asks_for_what_its_stacks_will_do(
     """Also whether the step covers them; only the size of the backbone is made up."""
     monkeypatch.setattr(build, "FILLS", 1.0)
     assert build.takes_turns(order_of(vit, space_of(vit), data))
-    assert not build.takes_turns(order_of(vit, norms(vit), data))
+    assert not build.takes_turns(order_of(vit, norms_of(vit), data))
     assert not build.takes_turns(order_of(vit, space_of(vit), data, dropout=0.1))
     several = [space_of(vit, {"B": ["lora:2"]}), space_of(vit, {"B": ["lora:3"]})]
     mixed = members_of(vit, several, len(data.train), 2, **SHARED | {"steps": 2000})
