@@ -25,8 +25,8 @@ def make_merged_model(
         supernet: on that device already.
         device: where to evaluate.
         example: a batch `(n, C, H, W)` of the shape to be scored.
-        compile: `auto` falls back to the eager model, with a warning, if the backbone cannot be compiled, or if
-            convolutions are adapted; `on` raises if it cannot be; `off` always takes the eager one.
+        compile: `auto` falls back to the eager model, with a warning, if the backbone cannot be compiled;
+            `on` raises if it cannot be; `off` always takes the eager one.
         precision: of the forward pass; `auto` is bfloat16 on GPUs.
     """
     kind = torch.device(device).type
@@ -34,11 +34,9 @@ def make_merged_model(
     if compile == "off" or kind != "cuda" or not mixed:
         return EagerModel(supernet, device, mixed=mixed)
     from glorasearch.evaluation.captured_model import CapturedModel
-    from glorasearch.fused import UnfusableError, check_measured
+    from glorasearch.fused import UnfusableError
 
     try:
-        if compile != "on":
-            check_measured(supernet)
         model = CapturedModel(supernet, device)
         model.prove(example)
     except (GlorasearchError, torch.OutOfMemoryError):

@@ -13,7 +13,7 @@ all choices.
 from glorasearch.fused.compiling import compile_blocks
 from glorasearch.fused.layout import CODE_WIDTH
 from glorasearch.fused.merged import MergedLinear, MergedWeights, static_model
-from glorasearch.fused.pool import Pool, UnfusableError, check_measured, pool_of
+from glorasearch.fused.pool import Pool, UnfusableError, pool_of
 from glorasearch.fused.rows import Rows
 from glorasearch.fused.step import FusedStep, StepConfig
 
@@ -26,7 +26,6 @@ __all__ = [
     "Rows",
     "StepConfig",
     "UnfusableError",
-    "check_measured",
     "compile_blocks",
     "pool_of",
     "static_model",

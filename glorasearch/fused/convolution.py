@@ -17,7 +17,6 @@ from glorasearch.fused.linear import fused_linear
 def fused_convolution(
     x: Tensor,
     filters: Tensor,
-    bias: Tensor,
     factors: Tensor,
     base: Tensor,
     plan: Tensor,
@@ -29,16 +28,17 @@ def fused_convolution(
 ) -> Tensor:
     """A convolution of `x (N, in, H, W)` with merged `filters (out, in / groups, height, width)`; channels last.
 
-    As `fused_linear`; `base (out, in / groups · height · width)` is W0 and `geometry` the numbers of a `Geometry`.
+    As `fused_linear`, but for the bias, which a compiler adds together with what follows, while cuDNN's convolution
+    takes another launch for it; the gradient of the factors has that of the bias all the same. `base (out, in / groups
+    · height · width)` is W0 and `geometry` the numbers of a `Geometry`.
     """
-    return Geometry.from_numbers(geometry).convolve(x, filters, bias)
+    return Geometry.from_numbers(geometry).convolve(x, filters, None)
 
 
 @fused_convolution.register_fake
 def _(
     x: Tensor,
     filters: Tensor,
-    bias: Tensor,
     factors: Tensor,
     base: Tensor,
     plan: Tensor,
@@ -96,8 +96,8 @@ def _(
 
 
 def _setup(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: Tensor) -> None:
-    x, filters, _, factors, base, plan, left, right, ra, rb, geometry = cast(
-        tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int, int, list[int]], inputs
+    x, filters, factors, base, plan, left, right, ra, rb, geometry = cast(
+        tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int, int, list[int]], inputs
     )
     ctx.save_for_backward(x, filters, factors, base, plan, left, right)
     ctx.numbers = ra, rb, geometry  # type: ignore[attr-defined]
@@ -110,7 +110,7 @@ def _backward(ctx: torch.autograd.function.FunctionCtx, dy: Tensor) -> tuple[Ten
     dx = None
     if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
         dx = Geometry.from_numbers(geometry).input_gradient(dy, x, filters)
-    return dx, None, None, grad, None, None, None, None, None, None, None
+    return dx, None, grad, None, None, None, None, None, None, None
 
 
 fused_convolution.register_autograd(_backward, setup_context=_setup)
@@ -162,11 +162,11 @@ class FusedConv2d(nn.Module):
         """`(N, in, H, W)` to `(N, out, H', W')`, channels last, in the merged filters' dtype."""
         geometry = self._geometry
         x = geometry.padded(x.to(self._weight.dtype))
-        rest = self._bias, self.factors, self.base, self.plan, self.left, self.right
+        rest = self.factors, self.base, self.plan, self.left, self.right
         y: Tensor
         if geometry.by_tokens:
-            y = fused_linear(geometry.tokens(x), self._weight, *rest, *self._ranks)
+            y = fused_linear(geometry.tokens(x), self._weight, self._bias, *rest, *self._ranks)
             return y.permute(0, 3, 1, 2)
         x = x.contiguous(memory_format=torch.channels_last)
         y = fused_convolution(x, self._filters, *rest, *self._ranks, geometry.numbers)
-        return y
+        return y + self._bias[:, None, None]

@@ -79,11 +79,12 @@ class Geometry:
         """`(N, in, H, W)` as `(N, H', W', in · height · width)`, contiguous: a product's input, if `by_tokens`."""
         high, wide = self.kernel
         down, right = (stride if length == 1 else 1 for length, stride in zip(self.kernel, self.stride, strict=True))
-        x = x[:, :, ::down, ::right]
-        count, channels, rows, columns = x.shape
+        # cut with the channels last, or the gradient has them first, and is copied by whoever takes it on
+        x = x.permute(0, 2, 3, 1)[:, ::down, ::right]
+        count, rows, columns, channels = x.shape
         rows, columns = rows // high, columns // wide
-        x = x[:, :, : rows * high, : columns * wide].reshape(count, channels, rows, high, columns, wide)
-        return x.permute(0, 2, 4, 1, 3, 5).reshape(count, rows, columns, -1).contiguous()
+        x = x[:, : rows * high, : columns * wide].reshape(count, rows, high, columns, wide, channels)
+        return x.permute(0, 1, 3, 5, 2, 4).reshape(count, rows, columns, -1).contiguous()
 
     def size_out(self, height: int, width: int) -> Pair:
         """Rows and columns of the output for an input of this size, which was padded ahead."""
@@ -91,7 +92,7 @@ class Geometry:
         rows, columns = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, k, s, d in axes)
         return rows, columns
 
-    def convolve(self, x: Tensor, filters: Tensor, bias: Tensor) -> Tensor:
+    def convolve(self, x: Tensor, filters: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution of an input that was padded ahead, channels last."""
         y = F.conv2d(x, filters, bias, self.stride, self.padding, self.dilation, self.groups)
         return y.contiguous(memory_format=torch.channels_last)

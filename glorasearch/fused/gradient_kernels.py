@@ -126,14 +126,18 @@ def _reduce(
 
 
 @triton.jit
-def _token_sums_kernel(dy, y, sums, plan, grad, tokens, outs, span, TO: tl.constexpr, TN: tl.constexpr):
+def _token_sums_kernel(
+    dy, y, sums, plan, grad, tokens, outs, span, PLANNED: tl.constexpr, TO: tl.constexpr, TN: tl.constexpr
+):
     """Over `span` tokens: the sum of dy; the sum of dy ⊙ y where A scales rows; dyᵀ·(x·1ᵀ) where B shifts them.
 
-    Does nothing for a layer that needs G: there the dense kernel sums dy.
+    Does nothing for a layer that needs G: there the dense kernel sums dy. Without a plan, dy alone is summed.
     """
-    if tl.load(plan + DENSE) != 0:
-        return
-    scaled, shifted = tl.load(plan + SCALED) != 0, tl.load(plan + SHIFTED) != 0
+    scaled, shifted = False, False
+    if PLANNED:
+        if tl.load(plan + DENSE) != 0:
+            return
+        scaled, shifted = tl.load(plan + SCALED) != 0, tl.load(plan + SHIFTED) != 0
     o = tl.program_id(0) * TO + tl.arange(0, TO)
     om = o < outs
     first = tl.program_id(1) * span
@@ -194,14 +198,15 @@ def factor_gradient(
     return grad
 
 
-def sum_tokens(dy: Tensor, y: Tensor, sums: Tensor, plan: Tensor, grad: Tensor) -> None:
-    """Add what `_token_sums_kernel` gives to `grad`."""
+def sum_tokens(dy: Tensor, y: Tensor, sums: Tensor, plan: Tensor | None, grad: Tensor) -> None:
+    """Add what `_token_sums_kernel` gives to `grad`; without a plan, the sum of dy."""
     tokens, outs = dy.shape
     columns, rows = THIN_TILE
     blocks = triton.cdiv(outs, columns)
     span = triton.cdiv(triton.cdiv(tokens, max(1, THIN_WAVES * processors(dy.device) // blocks)), rows) * rows
+    given = grad if plan is None else plan
     _token_sums_kernel[(blocks, triton.cdiv(tokens, span))](
-        dy, y, sums, plan, grad, tokens, outs, span, TO=columns, TN=rows, num_warps=8
+        dy, y, sums, given, grad, tokens, outs, span, PLANNED=plan is not None, TO=columns, TN=rows, num_warps=8
     )
 
 

@@ -15,6 +15,7 @@ from glorasearch.fused.bank import Bank
 from glorasearch.fused.convolution import MergedConv2d
 from glorasearch.fused.gradients import merge
 from glorasearch.fused.layout import BIAS, CODE_WIDTH, PLAN
+from glorasearch.fused.norms import fixed_norms, keep_dtype
 from glorasearch.fused.pool import Pool
 from glorasearch.fused.streams import Streams
 from glorasearch.supernet import Supernet
@@ -120,10 +121,11 @@ def static_model(
 ) -> nn.Module:
     """The supernet's model with its adapted layers replaced and its frozen parameters copied in another dtype.
 
-    The head is the supernet's own with `share_head`, otherwise a copy in that dtype. Batch norms keep theirs, which is
-    that of their statistics; they compute in it anyway.
+    The head is the supernet's own with `share_head`, otherwise a copy in that dtype. Norms: `fused.norms`; a batch norm
+    computes in the dtype of its statistics.
     """
     memo: dict[int, Any] = {id(layer): layers[name] for name, layer in supernet.adapted.items()}
+    memo |= {id(norm): fixed for norm, fixed in fixed_norms(supernet.model)}
     skipped = {id(parameter) for layer in supernet.adapted.values() for parameter in layer.parameters()}
     head = {id(parameter) for parameter in supernet.head_parameters().values()} if share_head else set()
     norms = (module for module in supernet.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
@@ -134,4 +136,6 @@ def static_model(
         elif id(parameter) not in skipped:
             own = parameter.detach().to(parameter.dtype if id(parameter) in kept else dtype, copy=True)
             memo[id(parameter)] = nn.Parameter(own, requires_grad=False)
-    return copy.deepcopy(supernet.model, memo)
+    model = copy.deepcopy(supernet.model, memo)
+    keep_dtype(model)
+    return model

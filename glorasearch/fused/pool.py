@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glorasearch.fused.bank import Bank, banks_of, storages, what_cannot_be_fused
 from glorasearch.fused.extras import Key, codes_of
@@ -194,16 +194,6 @@ def active(table: tuple[Tensor, Tensor, Tensor, Tensor], codes: Tensor, count: i
     drawn = codes[rows, columns, 0].long()
     hits = torch.bitwise_right_shift(masks, drawn) & 1
     return torch.zeros(count, dtype=hits.dtype, device=hits.device).index_add(0, owners, hits) > 0
-
-
-def check_measured(supernet: Supernet) -> None:
-    """Raise `UnfusableError` for a convolution: on the fused paths they wait for their verdict on a GPU."""
-    for name, layer in supernet.adapted.items():
-        if isinstance(layer.base, nn.Conv2d):
-            raise UnfusableError(
-                f'{name} is a convolution, which is compiled and captured with compile = "on" only, until that was '
-                "measured"
-            )
 
 
 def pool_of(supernet: Supernet) -> Pool:

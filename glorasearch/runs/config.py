@@ -57,8 +57,7 @@ class RunConfig(Config):
     """Threads of torch on the CPU, here and in each worker; torch's own choice if not given."""
     compile: Annotated[Compile, Role.BOOKKEEPING] = "auto"
     """On GPUs, compile and capture training step and candidates. `auto` runs the plain ones, with a warning, where a
-    model cannot be compiled or convolutions are adapted; `on` fails where it cannot be, and compiles convolutions, too,
-    which was not measured yet; `off` always runs the plain ones, as CPUs and candidates in float32 do.
+    model cannot be compiled; `on` fails there; `off` always runs the plain ones, as CPUs and candidates in float32 do.
     A run may be continued with another value: results are the same but for rounding."""
     backbone: BackboneConfig
     """The frozen pretrained model."""

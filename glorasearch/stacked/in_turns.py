@@ -253,17 +253,16 @@ def check_alike(members: Sequence[Member]) -> None:
                 raise UnfusableError(f"member {number} has {name} {own}, member 0 {common}")
 
 
-def check_turns(members: Sequence[Member], supernet: Supernet, *, strict: bool) -> None:
+def check_turns(members: Sequence[Member], supernet: Supernet) -> None:
     """Check that one fused step serves members that are alike; `supernet` is of their space, and `reached`.
 
     Args:
         members: of a stack.
         supernet: on the device of the training.
-        strict: cover what `compile = "on"` does.
 
     Raises:
         UnfusableError: if it does not, with the reason.
     """
-    check_covered(supernet, members[0].config, strict=strict)
+    check_covered(supernet, members[0].config)
     if supernet.read:
         raise UnfusableError(f"the backbone reads the weight of {supernet.read[0]}, which has no gradient there")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from glorasearch.errors import ConfigError, GlorasearchError, RunError, first_line
-from glorasearch.fused import FusedStep, StepConfig, UnfusableError, check_measured, pool_of
+from glorasearch.fused import FusedStep, StepConfig, UnfusableError, pool_of
 from glorasearch.supernet import Supernet
 from glorasearch.training.communicator import Communicator
 from glorasearch.training.config import TrainingConfig
@@ -21,12 +21,10 @@ from glorasearch.training.step import RankBatch, Step, drop_probabilities, model
 _log = logging.getLogger(__name__)
 
 
-def check_covered(supernet: Supernet, config: TrainingConfig, *, strict: bool) -> None:
-    """Raise `UnfusableError` unless the fused step covers model, space and recipe; `strict` as `FastStep` takes it."""
+def check_covered(supernet: Supernet, config: TrainingConfig) -> None:
+    """Raise `UnfusableError` unless the fused step covers model, space and recipe."""
     if config.dropout:
         raise UnfusableError("the fused step has no dropout of hidden units")
-    if not strict:
-        check_measured(supernet)
     pool_of(supernet)
 
 
@@ -51,7 +49,7 @@ class FastStep(Step):
             peaks: the peak learning rates by group.
             strategy: how many subnets a step has, and which of them are distilled.
             config: the recipe.
-            strict: raise if the model cannot be compiled, in place of falling back; compile convolutions, too.
+            strict: raise if the model cannot be compiled, in place of falling back.
 
         Raises:
             ConfigError: if `strict` and the fused step does not cover the model or the space.
@@ -68,7 +66,7 @@ class FastStep(Step):
             dtype=torch.bfloat16 if plain.mixed else torch.float32,
         )
         try:
-            check_covered(supernet, config, strict=strict)
+            check_covered(supernet, config)
             loss = partial(plain.task.subnet_loss, smoothing=config.label_smoothing, weights=plain.class_weights)
             self._fused = FusedStep(supernet, fused, loss=loss, teacher=plain.task.teacher_of)
         except UnfusableError as error:

@@ -78,9 +78,8 @@ class SupernetTrainer:
             strategy: which subnets a step samples.
             config: the recipe.
             device: where to train.
-            compile: on GPUs, compile and capture the step: `auto` falls back to the plain step if a model cannot be,
-                or if convolutions are adapted; `on` fails if it cannot be; `off` is the plain step. Either step
-                continues from the other's state.
+            compile: on GPUs, compile and capture the step: `auto` falls back to the plain step if a model cannot be;
+                `on` fails then; `off` is the plain step. Either step continues from the other's state.
             communicator: the processes that share the ranks; this one alone if not given.
             checkpoint: where to keep the state, by process 0; nowhere if not given.
             probe: measures fixed subnets of the supernet, in process 0.

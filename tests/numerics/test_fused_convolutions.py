@@ -167,14 +167,26 @@ def test_a_compiler_is_told_the_truth(form: str) -> None:
     leaf = merged.factors[0][0].detach().requires_grad_()
     rest = bank.base[0], merged.plans[0][0], bank.extras.left, bank.extras.right
     numbers = bank.shape.scale_rank, bank.shape.shift_rank, Geometry.of(conv).numbers
-    given = x, merged.filters[0][0], merged.biases[0][0], leaf, *rest, *numbers
+    given = x, merged.filters[0][0], leaf, *rest, *numbers
     torch.library.opcheck(fused_convolution, given)
     compiled = torch.compile(fused_layers(merged, [[leaf]])["layer0"], backend="aot_eager", fullgraph=True)
-    wanted, found = fused_convolution(*given), compiled(x)
+    wanted, found = fused_convolution(*given) + merged.biases[0][0][:, None, None], compiled(x)
     assert found.stride() == wanted.stride()
     dy = torch.randn_like(wanted)
     for one, other in zip(*(torch.autograd.grad(y, [x, leaf], dy) for y in (wanted, found)), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "circular"])  # torch pads that its own way
+def test_gradients_have_their_channels_last(form: str) -> None:
+    """Or whoever takes one on copies it: 160 us for each of the larger ones of a ResNet-50, with 64 images."""
+    conv = convolution(form).double()
+    x = input_of(conv).contiguous(memory_format=torch.channels_last).requires_grad_()
+    merged = MergedWeights(pool_of(supernet_of([conv])), torch.float64, training=True)
+    y = fused_layers(merged, [[merged.factors[0][0].detach().requires_grad_()]])["layer0"](x)
+    (found,) = torch.autograd.grad(y, x, torch.randn_like(y))
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_compiler_traces_every_form_and_compiles_equal_layers_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -42,7 +43,13 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 LAST_PLACE = 2.0**-7
-"""Of bfloat16, relative: torch's own kernels, which sum the gradient of grouped filters, round to it between sums."""
+"""Of bfloat16, relative: cuDNN's gradient of filters is rounded to it."""
+
+
+def exactly() -> AbstractContextManager[Any]:
+    """cuDNN, float32 with all its digits."""
+    manager: AbstractContextManager[Any] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return manager
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -53,7 +60,7 @@ def test_gradients(name: str, dense: bool, dtype: torch.dtype) -> None:
 
     given, options, size = LAYERS[name]
     conv = nn.Conv2d(*given, **options).cuda()  # type: ignore[arg-type]
-    close = 1e-4 if dtype is torch.float32 else 5e-3 if conv.groups == 1 else LAST_PLACE
+    close = 1e-4 if dtype is torch.float32 else LAST_PLACE
     outs, ins = conv.weight.flatten(1).shape
     shape, geometry = Shape(outs, ins, 4, 4, spatial=True), Geometry.of(conv)
     generator = torch.Generator("cuda").manual_seed(0)
@@ -65,7 +72,7 @@ def test_gradients(name: str, dense: bool, dtype: torch.dtype) -> None:
     row = torch.tensor([dense, 0, 0, 0, 0], dtype=torch.int32, device="cuda")
     wide = (tensor.double() for tensor in (dy, x, filters, base, factors))
     wanted = convolution_gradient(*wide, row, shape, geometry)
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with exactly():
         found = convolution_factor_gradient(dy, x, filters.to(dtype), base, factors, row, shape, geometry)
     for part, got, expected in zip(PARTS, shape.split(found), shape.split(wanted), strict=True):
         if part != "spectrum" and (dense or part == "bias"):
@@ -73,9 +80,9 @@ def test_gradients(name: str, dense: bool, dtype: torch.dtype) -> None:
             assert error < close, f"{part}: {error}"
 
 
-def supernets(name: str, count: int) -> list[Supernet]:
+def supernets(name: str, count: int, **more: Any) -> list[Supernet]:
     torch.manual_seed(0)
-    backbone = timm.create_model(name, num_classes=5, **MODELS[name]).cuda()
+    backbone = timm.create_model(name, num_classes=5, **MODELS[name], **more).cuda()
     space = SearchSpace.load("convnext_glora" if name.startswith("convnext") else "resnet_glora")
     return [Supernet(backbone, space, seed=3).train() for _ in range(count)]
 
@@ -123,16 +130,17 @@ def off_by(what: str, found: Tensor, wanted: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_captured_step_learns_as_the_plain_one(name: str) -> None:
-    """A unit of a ResNet that rounding switches on or off changes the gradient at once: a step in 30, by a percent."""
-    exact, second = supernets(name, 2)
+    """With smooth units in all: of a ResNet's own, rounding switches some on or off, which changes the gradient at
+    once, in one step of three of a ResNeXt by more than a thousandth."""
+    exact, second = supernets(name, 2, act_layer=nn.GELU)
     subnets = drawn(exact)
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with exactly():
         wanted = plain_steps(exact, subnets, mixed=False)
         found = fused_steps(second, subnets, torch.float32)
     losses, norms = off_by("float32", found, wanted).T
     assert losses.max() < 2e-3
     assert norms.median() < 1e-4
-    assert norms.max() < 5e-2
+    assert norms.max() < 1e-2
     assert wanted[-1, 0] < wanted[0, 0] - 0.1, "it has learned"
 
 
@@ -142,7 +150,7 @@ def test_in_bfloat16_it_is_off_by_no_more_than_the_plain_one(name: str) -> None:
     11 percent in bfloat16 (on a CPU), and by 9 where each pixel is off by 0.4."""
     exact, mixed, second = supernets(name, 3)
     subnets = drawn(exact)
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with exactly():
         wanted = plain_steps(exact, subnets, mixed=False)
         plain = off_by("plain", plain_steps(mixed, subnets, mixed=True), wanted)
         fused = off_by("fused", fused_steps(second, subnets, torch.bfloat16), wanted)
@@ -167,7 +175,7 @@ def test_scores_repeat_to_the_bit_in_any_order(name: str) -> None:
         fast.write(subnets[index])
         return fast.forward(images.bfloat16()).clone()
 
-    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.inference_mode(), exactly():
         once = [logits(index) for index in range(len(subnets))]
         for index in rng.permutation(len(subnets)).tolist():
             assert torch.equal(logits(index), once[index])
