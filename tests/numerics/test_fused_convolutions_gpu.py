@@ -132,7 +132,7 @@ def off_by(what: str, found: Tensor, wanted: Tensor) -> Tensor:
 def test_the_captured_step_learns_as_the_plain_one(name: str) -> None:
     """With smooth units in all: of a ResNet's own, rounding switches some on or off, which changes the gradient at
     once, in one step of three of a ResNeXt by more than a thousandth."""
-    exact, second = supernets(name, 2, act_layer=nn.GELU)
+    exact, second = supernets(name, 2, act_layer="gelu")
     subnets = drawn(exact)
     with exactly():
         wanted = plain_steps(exact, subnets, mixed=False)
@@ -141,7 +141,7 @@ def test_the_captured_step_learns_as_the_plain_one(name: str) -> None:
     assert losses.max() < 2e-3
     assert norms.median() < 1e-4
     assert norms.max() < 1e-2
-    assert wanted[-1, 0] < wanted[0, 0] - 0.1, "it has learned"
+    assert wanted[-1, 0] < wanted[0, 0] - 0.05, "it has learned"
 
 
 @pytest.mark.parametrize("name", MODELS)
