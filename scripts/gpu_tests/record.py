@@ -32,9 +32,17 @@ class Verdict:
         """The file it stands in."""
         return self.test.partition("::")[0]
 
+    @property
+    def reason(self) -> str:
+        """The message without the source that a traceback quotes: what was raised, and where."""
+        lines = self.message.strip().splitlines()
+        raised = [line for line in lines if line.startswith("E ")]
+        return "\n".join([*raised, lines[-1]]) if raised else self.message
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""
-        return {key: value for key, value in asdict(self).items() if value not in (None, "")}
+        own = asdict(self) | {"message": self.reason}
+        return {key: value for key, value in own.items() if value not in (None, "")}
 
 
 def append(record: Path | str, event: str, test: str, **more: Any) -> None:

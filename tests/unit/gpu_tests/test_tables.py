@@ -6,6 +6,13 @@ from gpu_tests.record import Verdict
 from gpu_tests.tables import to_json
 
 
+def test_of_a_traceback_what_was_raised_and_where_is_kept() -> None:
+    said = "def f():\n    x = 1\n>   g(x)\nE   TypeError: no\nE   at all\n\nfile.py:3: TypeError"
+    kept = Verdict(test="a", verdict="failed", message=said).to_dict()["message"]
+    assert kept == "E   TypeError: no\nE   at all\nfile.py:3: TypeError"
+    assert Verdict(test="a", verdict="died", message="by itself").to_dict()["message"] == "by itself"
+
+
 def test_a_verdict_stays_until_a_later_run_gives_another() -> None:
     first = to_json([Verdict(test="a", verdict="passed", seconds=2.0), Verdict(test="b", verdict="cut off")], 9, ["0"])
     now = [Verdict(test=name, verdict="not reached") for name in "abc"]
