@@ -24,9 +24,10 @@ from glorasearch.space.score import BETAS, ScoreSums
 from glorasearch.tasks import CLASSIFY, Task
 
 DEVICE_BYTES: Final = 2**30
-"""Images that take at most this many bytes as float32 are kept on the device, so that a chunk is a slice. A CPU does
-not keep a second copy if the split holds them as float32 itself: extracting a chunk costs nothing next to its
-forward."""
+"""Images that take at most this many bytes as float32 are kept on the device, so that a chunk is a slice."""
+COPY_BYTES: Final = 2**26
+"""The same on a CPU if the split holds them as float32 itself. Small images cost 2 % of a candidate to extract; of more
+than this there is no second copy, since extracting a chunk costs nothing next to its forward."""
 REFERENCES: Final = 4
 """Random subnets by which the hardness of images is judged. More cost more than they save
 (`benchmarks/bench_early_stopping.py`)."""
@@ -56,8 +57,8 @@ class Chunks:
         self._split, self._device, self._dtype = split, device, dtype
         self._positions = torch.split(padded, self.size)
         self._kept: list[Tensor] | None = None
-        small = 4 * self.images * split.spec.image_bytes <= DEVICE_BYTES
-        if small and not (device.type == "cpu" and split.keeps_normalised):
+        most = COPY_BYTES if device.type == "cpu" and split.keeps_normalised else DEVICE_BYTES
+        if 4 * self.images * split.spec.image_bytes <= most:
             first = self._batch(self._positions[0])
             whole = first.new_empty(len(padded), *first.shape[1:])
             self._kept = list(torch.split(whole, self.size))
