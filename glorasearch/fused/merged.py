@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glorasearch.fused.bank import Bank
-from glorasearch.fused.convolution import MergedConv2d
+from glorasearch.fused.convolution import FusedConv2d, MergedConv2d
 from glorasearch.fused.gradients import merge
 from glorasearch.fused.layout import BIAS, CODE_WIDTH, PLAN
+from glorasearch.fused.linear import FusedLinear
 from glorasearch.fused.norms import fixed_norms, keep_dtype
 from glorasearch.fused.pool import Pool
 from glorasearch.fused.streams import Streams
@@ -103,6 +104,21 @@ class MergedWeights:
         self.plans[index].copy_(bank.plan(factors, codes))
 
 
+def fused_layers(merged: MergedWeights, leaves: Sequence[Sequence[Tensor]]) -> dict[str, nn.Module]:
+    """The layers of a step's model by name; `leaves` has the rows of `merged.factors`, bank by bank, as leaves."""
+    layers: dict[str, nn.Module] = {}
+    for number, bank in enumerate(merged.banks):
+        own = merged.weights[number], merged.filters[number], merged.biases[number], leaves[number]
+        rows = zip(bank.names, bank.geometries, *own, bank.base, merged.plans[number], strict=True)
+        more = bank.shape, (bank.extras.left, bank.extras.right)
+        for name, geometry, weight, filters, bias, leaf, base, plan in rows:
+            if geometry is None:
+                layers[name] = FusedLinear(weight, bias, leaf, base, plan, *more)
+            else:
+                layers[name] = FusedConv2d(weight, filters, bias, leaf, base, plan, *more, geometry)
+    return layers
+
+
 class MergedLinear(nn.Module):
     """A linear layer whose weight `(out, in)` and bias `(out,)` lie where subnets are merged."""
 
@@ -122,7 +138,8 @@ def static_model(
     """The supernet's model with its adapted layers replaced and its frozen parameters copied in another dtype.
 
     The head is the supernet's own with `share_head`, otherwise a copy in that dtype. Norms: `fused.norms`; a batch norm
-    computes in the dtype of its statistics.
+    computes in the dtype of its statistics. Activations change nothing in place, since what a layer gives may be kept
+    for its gradient, or be seen through a view, of which autograd allows no change.
     """
     memo: dict[int, Any] = {id(layer): layers[name] for name, layer in supernet.adapted.items()}
     memo |= {id(norm): fixed for norm, fixed in fixed_norms(supernet.model)}
@@ -137,5 +154,9 @@ def static_model(
             own = parameter.detach().to(parameter.dtype if id(parameter) in kept else dtype, copy=True)
             memo[id(parameter)] = nn.Parameter(own, requires_grad=False)
     model = copy.deepcopy(supernet.model, memo)
-    keep_dtype(model)
+    if any(isinstance(layer.base, nn.Conv2d) for layer in supernet.adapted.values()):
+        keep_dtype(model)
+    for module in model.modules():
+        if getattr(module, "inplace", False) is True:
+            setattr(module, "inplace", False)  # noqa: B010 - whichever class it is
     return model

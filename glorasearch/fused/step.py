@@ -7,14 +7,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glorasearch.fused.compiling import Captured, compile_blocks
-from glorasearch.fused.convolution import FusedConv2d
 from glorasearch.fused.gradients import settle
 from glorasearch.fused.layout import CODE_WIDTH
-from glorasearch.fused.linear import FusedLinear
-from glorasearch.fused.merged import MergedWeights, static_model
+from glorasearch.fused.merged import MergedWeights, fused_layers, static_model
 from glorasearch.fused.optimizer import FlatAdamW, adamw, clip_factor
 from glorasearch.fused.pool import active, active_table, pool_of
 from glorasearch.recompute import recompute_blocks
@@ -117,6 +115,16 @@ class FusedStep:
     def give_up_compiling(self) -> None:
         """From now on have no step compiled nor captured; after a first one that failed, whatever it has done."""
         self._captures, self._eager = False, True
+
+    def prove(self, subnet: Subnet, images: Tensor, labels: Tensor) -> None:
+        """Compute a gradient with a few images, neither compiled nor captured, and forget it; raises whatever error
+        prevents it."""
+        self._fill([subnet] * len(self._config.paths), images, labels)
+        try:
+            with torch.compiler.set_stance("force_eager"):
+                self._gradient()
+        finally:
+            self.images = self._labels = None
 
     def run(self, subnets: Sequence[Subnet], images: Tensor, labels: Tensor, rates: dict[str, float]) -> Tensor:
         """One step on `images (N, C, H, W)` and their targets, of one shape and kind in every step.
@@ -271,21 +279,6 @@ class FusedStep:
             config.weight_decay,
         )  # fmt: skip
         return norm
-
-
-def fused_layers(merged: MergedWeights, leaves: Sequence[Sequence[Tensor]]) -> dict[str, nn.Module]:
-    """The layers of a step's model by name; `leaves` has the rows of `merged.factors`, bank by bank, as leaves."""
-    layers: dict[str, nn.Module] = {}
-    for number, bank in enumerate(merged.banks):
-        own = merged.weights[number], merged.filters[number], merged.biases[number], leaves[number]
-        rows = zip(bank.names, bank.geometries, *own, bank.base, merged.plans[number], strict=True)
-        more = bank.shape, (bank.extras.left, bank.extras.right)
-        for name, geometry, weight, filters, bias, leaf, base, plan in rows:
-            if geometry is None:
-                layers[name] = FusedLinear(weight, bias, leaf, base, plan, *more)
-            else:
-                layers[name] = FusedConv2d(weight, filters, bias, leaf, base, plan, *more, geometry)
-    return layers
 
 
 def _pinned(tensor: Tensor, device: torch.device) -> Tensor:

@@ -136,6 +136,7 @@ def _in_turns(order: Order) -> Made:
     starts = (supernets.start(member) for member in members)
     engine = InTurns(members, supernet, starts, order.task, order.compile, order.class_weights)
     engine.check_room(members[0].config, _images(order, 0).to(device))
+    engine.prove(*(value.to(device) for value in _batch(order, 0)))
     return engine, [tensor_digest(engine.member_state(number)) for number in range(len(members))]
 
 
@@ -189,9 +190,13 @@ def _look(order: Order) -> Iterator[_Look]:
 
 def _images(order: Order, number: int) -> Tensor:
     """Two images, `(2, C, H, W)`, where the backbone is, that no other member has here if there are enough."""
+    return _batch(order, number)[0]
+
+
+def _batch(order: Order, number: int) -> tuple[Tensor, Tensor]:
+    """The same with their targets."""
     positions = torch.arange(_IMAGES * number, _IMAGES * (number + 1)) % len(order.data)
-    images, _ = order.data.batch(positions, next(order.supernets.backbone.parameters()).device)
-    return images
+    return order.data.batch(positions, next(order.supernets.backbone.parameters()).device)
 
 
 @torch.no_grad()

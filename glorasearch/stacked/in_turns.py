@@ -119,6 +119,21 @@ class InTurns(Engine):
         if not fits(config, images.device, self.fixed_bytes, config.batch_size, kept):
             raise UnfusableError("what drops at random is not computed again in a captured step")
 
+    def prove(self, images: Tensor, targets: Tensor) -> None:
+        """Compute a gradient of a few images and their targets, so that a step without compilation is certain to run.
+
+        Raises:
+            UnfusableError: if it cannot be computed, with the reason.
+        """
+        one = self._enter(0)
+        try:
+            with model_randomness(self._drops, one.seed, 0, 0, images.device):
+                self._fused.prove(one.subnet, images, targets)
+        except (GlorasearchError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # of whatever the backbone does that the fused step has no gradient for
+            raise UnfusableError(f"the fused step has no gradient of this model ({first_line(error)})") from error
+
     def kept(self, images: Tensor) -> Kept:
         """See `Engine.kept`: of one member, since each ends its step before the next one begins; as of the largest
         subnet, since the step is the same for all."""

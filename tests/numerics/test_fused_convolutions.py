@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,17 +12,15 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.conv_models import MODELS, build
-from support.models import Layers
+from support.convolutions import CHOICES, FORMS, convolution, input_of, supernet_of
 from torch import Tensor, nn
-from torch._dynamo.testing import CompileCounter
 
 from glorasearch.fused import FusedStep, MergedWeights, StepConfig, pool_of, static_model
 from glorasearch.fused.bank import storages
-from glorasearch.fused.convolution import fused_convolution
 from glorasearch.fused.geometry import Geometry
 from glorasearch.fused.gradients import settle
 from glorasearch.fused.layout import DENSE
-from glorasearch.fused.step import fused_layers
+from glorasearch.fused.merged import fused_layers
 from glorasearch.space import SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
 from glorasearch.tasks import CLASSIFY
@@ -31,13 +28,6 @@ from glorasearch.training import SampledSubnet, TrainingConfig
 from glorasearch.training.optimizer import SupernetOptimizer, peak_rates
 from glorasearch.training.plain_step import PlainStep
 
-CHOICES = {
-    "A": ["none", "constant", "vector", "lora:1", "lora:2"],
-    "B": ["none", "constant", "vector", "lora:2"],
-    "C": ["none", "vector", "lora:1"],
-    "D": ["none", "constant", "vector"],
-    "E": ["none", "constant", "vector"],
-}
 MORE = {
     "A": ["none", "vector", "wegeft:1", "wegeft:2"],
     "B": ["none", "vector", "lora:1", "fourier:5", "dash:1:2", "tsd_init:1", "tsd:1:1"],
@@ -46,43 +36,8 @@ MORE = {
     "E": ["none", "vector"],
 }
 """Choices that are extras on the fused paths."""
-FORMS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
-    "pointwise": ((6, 4, 1), {}),
-    "pointwise, strided": ((4, 6, 1), {"stride": 2}),
-    "pointwise, padded": ((4, 5, 1), {"padding": 1}),
-    "patches": ((3, 8, 2), {"stride": 2}),
-    "oblong patches": ((3, 5, (1, 3)), {"stride": (2, 3), "bias": False}),
-    "strided": ((4, 6, 3), {"stride": 2, "padding": 1}),
-    "dilated": ((4, 4, (2, 3)), {"dilation": 2, "padding": (1, 2), "bias": False}),
-    "groups": ((4, 6, 3), {"groups": 2, "padding": 1, "bias": False}),
-    "depthwise": ((5, 5, 3), {"groups": 5, "padding": 1}),
-    "depthwise, doubled": ((4, 8, (3, 5)), {"groups": 4, "padding": 2, "stride": (1, 2)}),
-    "circular": ((3, 7, (2, 3)), {"padding": (1, 2), "padding_mode": "circular", "stride": (1, 2)}),
-    "same": ((2, 5, (2, 3)), {"padding": "same", "dilation": (3, 1)}),
-    "overlapping patches": ((3, 6, 3), {"stride": 2}),
-}
-"""Arguments of a convolution."""
 BY_TOKENS = ["pointwise", "pointwise, strided", "patches", "oblong patches"]
 RECIPE = TrainingConfig(lr=1e-2, vector_lr=2e-2, spectrum_lr=1e-1, head_lr=3e-3)
-
-
-def supernet_of(
-    convolutions: Sequence[nn.Conv2d], choices: dict[str, list[str]] = CHOICES, entangle: str = "untied", seed: int = 1
-) -> Supernet:
-    """A chain of convolutions, all that choices store random."""
-    named = {f"layer{number}": conv.double() for number, conv in enumerate(convolutions)}
-    layers = {"include": ["layer*"], "types": ["conv2d", "linear"]}
-    content = {"name": "all", "layers": layers, "choices": choices, "entangle": entangle}
-    net = Supernet(Layers(named, nn.Linear(2, 2)).double(), SearchSpace.from_dict(content))
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in net.adapter_parameters().values():
-        parameter.data.normal_(std=0.3, generator=generator)
-    return net
-
-
-def input_of(convolution: nn.Conv2d, height: int = 9, width: int = 8, seed: int = 3) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(2, convolution.in_channels, height, width, generator=generator, dtype=torch.float64)
 
 
 class Both:
@@ -133,12 +88,6 @@ class Both:
         return bool(self.merged.plans[0][0, DENSE])
 
 
-def convolution(form: str) -> nn.Conv2d:
-    given, options = FORMS[form]
-    torch.manual_seed(0)
-    return nn.Conv2d(*given, **options)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("choices", [CHOICES, MORE], ids=["glora", "more"])
 @pytest.mark.parametrize("form", FORMS)
 def test_every_choice_computes_and_learns_as_the_plain_convolution(form: str, choices: dict[str, list[str]]) -> None:
@@ -153,58 +102,6 @@ def test_every_choice_computes_and_learns_as_the_plain_convolution(form: str, ch
         both.compare(net.space.subnet([*next(pairs), *next(rest)]))
         seen.add(both.dense)
     assert seen == {False, True}, "both ways to the gradient were taken"
-
-
-@pytest.mark.parametrize("form", ["groups", "depthwise, doubled", "strided"])
-def test_a_compiler_is_told_the_truth(form: str) -> None:
-    """Shapes, strides, gradients and aliases of the operators are what they are registered with."""
-    conv = convolution(form).double()
-    x = input_of(conv).contiguous(memory_format=torch.channels_last).requires_grad_()
-    pool = pool_of(net := supernet_of([conv]))
-    merged = MergedWeights(pool, torch.float64, training=True)
-    merged.fill(torch.tensor(pool.codes(net.space.largest()), dtype=torch.int32))
-    (bank,) = pool.banks
-    leaf = merged.factors[0][0].detach().requires_grad_()
-    rest = bank.base[0], merged.plans[0][0], bank.extras.left, bank.extras.right
-    numbers = bank.shape.scale_rank, bank.shape.shift_rank, Geometry.of(conv).numbers
-    given = x, merged.filters[0][0], leaf, *rest, *numbers
-    torch.library.opcheck(fused_convolution, given)
-    compiled = torch.compile(fused_layers(merged, [[leaf]])["layer0"], backend="aot_eager", fullgraph=True)
-    wanted, found = fused_convolution(*given) + merged.biases[0][0][:, None, None], compiled(x)
-    assert found.stride() == wanted.stride()
-    dy = torch.randn_like(wanted)
-    for one, other in zip(*(torch.autograd.grad(y, [x, leaf], dy) for y in (wanted, found)), strict=True):
-        torch.testing.assert_close(one, other)
-
-
-@pytest.mark.parametrize("form", [form for form in FORMS if form != "circular"])  # torch pads that its own way
-def test_gradients_have_their_channels_last(form: str) -> None:
-    """Or whoever takes one on copies it: 160 us for each of the larger ones of a ResNet-50, with 64 images."""
-    conv = convolution(form).double()
-    x = input_of(conv).contiguous(memory_format=torch.channels_last).requires_grad_()
-    merged = MergedWeights(pool_of(supernet_of([conv])), torch.float64, training=True)
-    y = fused_layers(merged, [[merged.factors[0][0].detach().requires_grad_()]])["layer0"](x)
-    (found,) = torch.autograd.grad(y, x, torch.randn_like(y))
-    assert y.is_contiguous(memory_format=torch.channels_last)
-    assert found.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_a_compiler_traces_every_form_and_compiles_equal_layers_once() -> None:
-    """Blocks of equal layers share one compilation; in a step, and in a candidate."""
-    for form in FORMS:
-        net = supernet_of([convolution(form), convolution(form)])
-        pool = pool_of(net)
-        merged = MergedWeights(pool, torch.float64, training=True)
-        merged.fill(torch.tensor(pool.codes(net.space.largest()), dtype=torch.int32))
-        fused = fused_layers(merged, [[row.detach().requires_grad_() for row in rows] for rows in merged.factors])
-        x = input_of(convolution(form)).requires_grad_()
-        for layers in (fused, merged.layers()):
-            torch._dynamo.reset()
-            counter = CompileCounter()
-            for name, layer in layers.items():
-                layer.compile(backend=counter, fullgraph=True, dynamic=False)
-                torch.testing.assert_close(layer(x), net.merged(net.space.largest()).get_submodule(name)(x))
-            assert counter.frame_count == 1, form
 
 
 @pytest.mark.parametrize("form", FORMS)

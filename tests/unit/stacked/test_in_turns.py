@@ -27,6 +27,7 @@ from support.stacks import (
 )
 from torch import Tensor, nn
 
+from glorasearch.config import Compile
 from glorasearch.data import SearchData
 from glorasearch.space import BoundSpace
 from glorasearch.stacked import Member, MixedImages, StackedTrainer, Supernets
@@ -256,3 +257,42 @@ def test_numbers_have_no_label_smoothing(vit: nn.Module, data: SearchData) -> No
 
 def test_a_cpu_takes_no_turns_unasked(vit: nn.Module, data: SearchData) -> None:
     assert StackedTrainer(vit, made(vit, data), data.train).kind == "one by one"
+
+
+class Changing(nn.Module):
+    """A backbone that changes the output of a layer in place, of which the fused step has no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 6, 1), nn.Conv2d(6, 6, 1)
+        self.head = nn.Linear(6, 10)
+
+    def get_classifier(self) -> nn.Module:
+        """The head."""
+        return self.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, 1, H, W)` to `(N, 10)`."""
+        logits: Tensor = self.head(self.second(self.first(x).relu_()).mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("compile", ["auto", "on"])
+def test_a_step_without_a_gradient_is_found_out_before_the_first_one(
+    data: SearchData, caplog: pytest.LogCaptureFixture, compile: Compile
+) -> None:
+    torch.manual_seed(0)
+    backbone = double(Changing().eval())
+    choices = {"B": ["none", "vector"], "E": ["none", "vector"]}
+    space = space_of(backbone, choices, layers={"include": ["first", "second"], "types": ["conv2d"]})
+    members = members_of(backbone, space, len(data.train), 2, **SHARED)
+    with caplog.at_level(logging.INFO):
+        trainer = StackedTrainer(backbone, members, data.train, in_turns=True, compile=compile)
+    assert trainer.kind == "one by one"
+    assert (
+        "the members do not take turns in one fused step: the fused step has no gradient of this model" in caplog.text
+    )
+    trainer.run()
+    for number, member in enumerate(members):
+        alone = trained_alone(backbone, member, data.train).adapter_state()
+        assert max(differences(alone, trainer.state(number)).values()) == 0
