@@ -111,8 +111,8 @@ def build_skeleton(config: BackboneConfig, classes: int) -> nn.Module:
 
 
 def _from_file(path: str) -> dict[str, Any]:
-    """What makes timm load a file, whatever the source of the name's own weights is."""
-    return {"file": path, "source": "", "custom_load": path.endswith(NUMPY)}
+    """What makes timm load a file, whatever the source of the name's own weights, whose licence is not the file's."""
+    return {"file": path, "source": "", "custom_load": path.endswith(NUMPY), "license": None}
 
 
 def _explain(config: BackboneConfig, error: Exception) -> str:

@@ -67,7 +67,9 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "status": Command("job_commands:status", "Show the jobs of a Ray cluster, or those of one run."),
     "stop": Command("job_commands:stop", "Stop a run's job on a Ray cluster."),
     "init": Command("init_command:command", "Write a commented run file."),
-    "dashboard": Command("dashboard_command:command", "Serve the Optuna dashboard over the workspace's database."),
+    "dashboard": Command(
+        "dashboard_command:command", "Serve pages of the workspace's runs, and Optuna's dashboard of their studies."
+    ),
 }
 
 

@@ -127,9 +127,12 @@ def _front(report: Report) -> str:
     shown = report.front[::-1][::every][::-1]  # the best one is always among them
     points = "; ".join(f"{one.trial}: {', '.join((count(one.parameters), *_worth(one)))}" for one in shown)
     some = f"{len(shown)} of {len(report.front)} points on the " if every > 1 else ""
-    names = [_UNITS.get(name, fitness_name(name)) for name in report.front[0].objectives] or ["accuracy"]
+    objectives = list(report.front[0].objectives) or ["accuracy"]
+    names = [_UNITS.get(name, fitness_name(name)) for name in objectives]
+    fitness = report.search.fitness
+    other = "" if fitness in objectives else f"; the winner is the best by {fitness_name(fitness)}"
     return (
-        f"{some}front of the search (trial: parameters, {', '.join(names)} on the search split): {points}. "
+        f"{some}front of the search (trial: parameters, {', '.join(names)} on the search split{other}): {points}. "
         f"`glorasearch export {run} --trial N` refits and exports one"
     )
 

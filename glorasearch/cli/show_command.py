@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import asdict
-from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -71,10 +69,7 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
         say(f"curves: {opening(curves)}")
     report = Results(record.stages, record.name).report
     if report is not None:
-        written = StringIO()
-        with redirect_stdout(written):
-            print_report(report)
-        say(wrapped(written.getvalue()))
+        print_report(report)
 
 
 def _standing(record: RunRecord) -> str:

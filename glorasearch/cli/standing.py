@@ -23,7 +23,7 @@ def age(changed: str | None) -> str:
 
 
 def wrapped(text: str, indent: str = "") -> str:
-    """A text in lines of at most `WIDTH` columns, as far as its words allow; lines of tables stay."""
+    """A text in lines of at most `WIDTH` columns, as far as its words allow."""
     return "\n".join(
         textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
         if len(line) > WIDTH

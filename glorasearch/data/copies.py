@@ -42,7 +42,8 @@ def describe_copies(
         f"{len(pairs)} of {len(drawn)} images are copies of others, {example(pairs[0])}; copies are kept in one split"
     )
     other = [pair for pair in pairs if (labels[pair[0]] != labels[pair[1]]).any()]
-    return f"{text}; {len(other)} of them have another label, {example(other[0])}" if other else text
+    has = "has" if len(other) == 1 else "have"
+    return f"{text}; {len(other)} of them {has} another label, {example(other[0])}" if other else text
 
 
 def keep_together(

@@ -46,7 +46,8 @@ def check_scale(subject: str, images: Iterable[tuple[str, Examined]], reading: R
     for depth, one in found.items():
         _check(subject, depth, one, reading)
         low, high = FULL_SCALE if depth == "16 bits a colour" else reading.pixel_range or FULL_SCALE
-        said.append(f"{one.images} images have pixels of {depth}: {low:g} is black and {high:g} white in all of them")
+        whose = f"{one.images} images have" if one.images > 1 else "1 image has"
+        said.append(f"{whose} pixels of {depth}: {low:g} is black and {high:g} white in all of them")
     return "; ".join(said)
 
 

@@ -79,6 +79,8 @@ class BackboneFacts:
     def export_cfg(self, input_size: tuple[int, int, int]) -> dict[str, Any]:
         """The entries of `pretrained_cfg` for the exported model, which takes images of `(C, H, W)`."""
         cfg = {key: self.pretrained_cfg[key] for key in _KEPT_CFG if key in self.pretrained_cfg}
+        if cfg.get("license") is None:
+            cfg.pop("license", None)
         if tuple(cfg.get("input_size", ())) != input_size:
             cfg["pool_size"] = None
         for key in ("mean", "std"):

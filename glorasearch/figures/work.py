@@ -17,8 +17,9 @@ def cost(facts: RunFacts) -> Figure | None:
     seconds: dict[str, float] = {}
     others = taken_over(facts.record, facts.origins[-1] if facts.origins else None)
     for stage in facts.watched.stages:
-        result = facts.record.stages.get(stage.stage, {}).get("seconds")
-        own = result if isinstance(result, (int, float)) else stage.seconds
+        result = facts.record.stages.get(stage.stage, {})
+        own = result["seconds"] if isinstance(result.get("seconds"), (int, float)) else stage.seconds
+        own += (result.get("teachers") or {}).get("seconds", 0.0)  # of a refit, beside its own
         if own > 0 and stage.stage not in others and not is_part(stage.stage):
             seconds[stage.stage] = float(own)
     total = sum(seconds.values())

@@ -97,11 +97,12 @@ def needed_room(session: Session, supernet: Supernet, only: str | None) -> dict[
 def _database(session: Session, only: str | None) -> int:
     """Bytes of the rows that are still to be written: trials, metrics, trainings of the race."""
     results, config = session.stored.results, session.config
+    taken = config.point.run is not None  # supernet and search are those of another run
     size = 0
-    if "search" not in results and only in (None, "search"):
+    if "search" not in results and only in (None, "search") and not taken:
         genes = len(session.bound_space.genes)
         size += config.search.trials * (_TRIAL + _GENE * genes)
-    if "train" not in results and only in (None, "train"):
+    if "train" not in results and only in (None, "train") and not taken:
         size += config.train.steps // config.train.record_every * _RECORD
     if config.race.enabled and "race" not in results and only in (None, "race"):
         found, _ = methods(session) if session.only_subnet is None else ([], {})

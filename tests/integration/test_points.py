@@ -43,6 +43,8 @@ def test_a_trial_is_refitted_and_exported_as_a_run_of_its_own(copied: Bench, sea
     code, out, err = call("export", "tiny", "--trial", str(number), "--json", *copied.place)
 
     assert code == 0, err
+    (room,) = [line for line in err.splitlines() if line.startswith("writes about")]
+    assert "database" not in room, "the search's trials are written already"
     report, run = json.loads(out), Run(searched.config_of(number), searched.workspace)
     assert report["run"] == run.name == name
     assert (report["point"]["run"], report["point"]["trial"]) == ("tiny", number)

@@ -76,6 +76,9 @@ def test_everybody_races_and_the_best_is_refitted(raced: Bench) -> None:
     assert refit.teachers.own_accuracy is not None
     assert refit.teachers.own_accuracy >= race.winner.last.accuracy
     assert len(refit.teachers.names) == 2
+    (cost,) = (one for one in figures_of(RunFacts.read(raced.database_url, "tiny")) if one.key == "cost")
+    took = {row["stage"]: row["seconds"] for row in cost.spec["data"]["values"]}
+    assert took["refit"] == pytest.approx(refit.seconds + refit.teachers.seconds), "with its teachers"
     assert refit.lr == race.pick.rate
     stored = RaceStore(raced.database_url).list("tiny")
     assert len(stored) == TRAININGS
@@ -102,10 +105,14 @@ def test_the_export_is_the_pick_and_the_report_says_who_won(
     model = timm.create_model(f"local-dir:{raced.folder / 'export'}", pretrained=True)
     with torch.no_grad():
         assert model(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+    monkeypatch.setenv("COLUMNS", "120")
     assert command_line(["show", "tiny", *raced.place]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
+    table, shown = (own := capsys.readouterr().out).splitlines(), " ".join(own.split())
     assert race.verdict() in shown
     assert f"winner, {race.winner.label}, taught" in shown
+    edges = [line for line in table if line[:1] in tuple("┃│")]
+    assert max(map(len, edges)) > 80
+    assert all(line[0] == line[-1] for line in edges), "no row of a table is broken"
     assert command_line(["show", "tiny", "--json", *raced.place]) == 0
     content = json.loads(capsys.readouterr().out)
     assert len(content["race_members"]) == TRAININGS

@@ -92,7 +92,7 @@ def test_copies_in_a_folder(
     assert [len(one) for one in (splits.train, splits.search, splits.test)] == [49, 16, 16]
     text = "21 of 81 images are copies of others, such as "
     assert text in splits.describe()["copies"]
-    assert "; 1 of them have another label, such as " in caplog.text
+    assert "; 1 of them has another label, such as " in caplog.text
     assert text in caplog.text
     other = config(folder)
     assert load_splits(other, spec).test.digest == load_test_split(other, spec).digest == splits.test.digest
