@@ -168,8 +168,8 @@ def run_one(
     if isinstance(found, RaceResult):
         print_race(found)
     for key, value in result.items():
-        if not isinstance(value, (dict, list)):
-            say(f"{key:<22} {value}")
+        if not isinstance(value, (dict, list)) and value is not None:
+            say(f"{key.replace('_', ' '):<22} {f'{value:.4g}' if isinstance(value, float) else value}")
 
 
 def make_run(

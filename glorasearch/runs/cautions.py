@@ -127,6 +127,15 @@ def cautions(results: Results) -> tuple[str, ...]:
                 f"The winner is right on {right.count} of {right.images} test images: its accuracy lies between "
                 f"{100 * low:.0f} and {100 * high:.0f} % (95 %)."
             )
+        if splits.task == "classify" and (counted := splits.test.class_images):
+            most = max(counted)
+            if low <= most / right.images:
+                name = splits.class_names[counted.index(most)]
+                found.append(
+                    f"The winner is not better than guessing, as far as {right.images} test images can tell: always "
+                    f"saying {name!r}, the most frequent class, is right on {most} of them, the winner on "
+                    f"{right.count}."
+                )
     return tuple(found)
 
 

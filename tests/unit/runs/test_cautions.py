@@ -68,7 +68,11 @@ def test_what_was_tested_is_said_with_its_interval() -> None:
 
     eight = Correct.pack([True] * 5 + [False] * 3).to_json()
     assert said(eight) == ("The winner is right on 5 of 8 test images: its accuracy lies between 31 and 86 % (95 %).",)
-    assert said(BITS[50], train=[40, 40], search=[9, 9], test=[50, 50]) == ()
+    assert said(BITS[60], train=[40, 40], search=[9, 9], test=[50, 50]) == ()
+    assert said(BITS[60], train=[40, 40], search=[9, 9], test=[45, 55]) == (
+        "The winner is not better than guessing, as far as 100 test images can tell: always saying 'b', the most "
+        "frequent class, is right on 55 of them, the winner on 60.",
+    )
     first, *_ = said(eight, train=[40, 1], search=[9, 0], test=[7, 1])
     assert first == "One image alone (train + search) teaches class 'b'."
 
