@@ -158,7 +158,7 @@ def float8(*, backward: bool = True) -> Iterator[None]:
     with ExitStack() as stack:
         for place, name, value in (
             (step, "MergedWeights", Float8Weights),
-            (step, "FusedLinear", Float8FusedLinear if backward else _ForwardOnly),
+            (merged, "FusedLinear", Float8FusedLinear if backward else _ForwardOnly),
             (captured_model, "MergedWeights", Float8Weights),
             (merged, "MergedLinear", Float8MergedLinear),
         ):

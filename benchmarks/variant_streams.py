@@ -11,36 +11,14 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from glorasearch.evaluation import captured_model
-from glorasearch.fused import FusedStep, MergedWeights, step
+from glorasearch.fused import FusedStep, step, streams
 from glorasearch.space import Subnet
-
-
-class BanksApart(MergedWeights):
-    """Merges each bank on a stream of its own: banks read and write different places, so the results are the same."""
-
-    @torch.no_grad()
-    def fill(self, codes: Tensor) -> None:
-        """Merge, all banks at once."""
-        if not codes.is_cuda:
-            super().fill(codes)
-            return
-        if not hasattr(self, "_streams"):
-            self._streams = [torch.cuda.Stream() for _ in self.banks]
-        current = torch.cuda.current_stream()
-        for index, stream in enumerate(self._streams):
-            stream.wait_stream(current)
-            with torch.cuda.stream(stream):
-                self._launch(index, codes)
-        for stream in self._streams:
-            current.wait_stream(stream)
-        self._last.copy_(codes)
 
 
 @contextmanager
 def banks_apart() -> Iterator[None]:
-    """Steps and candidates that are made here merge their banks side by side."""
-    with patch.object(step, "MergedWeights", BanksApart), patch.object(captured_model, "MergedWeights", BanksApart):
+    """Steps and candidates that are made here merge few banks side by side, too, as the product does from eight on."""
+    with patch.object(streams, "FEWEST", 1):
         yield
 
 

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import torch
 import variant_float8
+import variant_grouped
 import variant_streams
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -105,6 +106,7 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("attention by cuDNN", partial(attention, CUDNN), 1.2, 1.0),
     Variant("float8 with frozen weights", float8, 1.8, 3.5),
     Variant("dense gradients beside the backward pass", variant_streams.dense_beside, 1.0, None, exact=True),
+    Variant("dense gradients by grouped products", variant_grouped.grouped, 0.8, None),
     Variant("float8 and cuDNN", lambda: both(float8(), attention(CUDNN)), 3.0, 4.5),
     Variant("float8 forward only", partial(float8, backward=False), 0.9, None),
     Variant("patches as a product", nullcontext, 0.15, 0.3, surgery=patches_as_product),

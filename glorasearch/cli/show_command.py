@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from glorasearch.cli.options import json_option, workspace_options
-from glorasearch.cli.standing import age, wrapped
+from glorasearch.cli.standing import WIDTH, age, wrapped
 from glorasearch.runs.scores import scores
 from glorasearch.terminal import say
 
@@ -30,6 +32,7 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
     from glorasearch.cli.output import echo_json
     from glorasearch.cli.report_table import print_report
     from glorasearch.db import NoteStore, RaceStore
+    from glorasearch.plain_console import PlainConsole
     from glorasearch.runs.curves import opening
     from glorasearch.runs.results import Results
     from glorasearch.runs.watched import stage_label
@@ -69,7 +72,10 @@ def command(run: str, workspace: str, database: str | None, as_json: bool) -> No
         say(f"curves: {opening(curves)}")
     report = Results(record.stages, record.name).report
     if report is not None:
-        print_report(report)
+        written = StringIO()
+        with redirect_stdout(written):
+            print_report(report)
+        say(wrapped(written.getvalue(), width=max(WIDTH, PlainConsole().width)))
 
 
 def _standing(record: RunRecord) -> str:

@@ -22,11 +22,11 @@ def age(changed: str | None) -> str:
     return f"{seconds:.0f} s"
 
 
-def wrapped(text: str, indent: str = "") -> str:
-    """A text in lines of at most `WIDTH` columns, as far as its words allow."""
+def wrapped(text: str, indent: str = "", width: int = WIDTH) -> str:
+    """A text in lines of at most so many columns, as far as its words allow; tables have to be no wider."""
     return "\n".join(
-        textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-        if len(line) > WIDTH
+        textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        if len(line) > width
         else line
         for line in text.splitlines()
     )
