@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from glorasearch.adapters import AdaptedLayer
@@ -90,6 +89,8 @@ def milliseconds(module: nn.Module, work: Work, *, mixed: bool = False) -> float
 
     `mixed` runs it under bfloat16 autocast.
     """
+    from torch.utils.benchmark import Timer  # which says so where it finds a CUDA compiler and no GPU
+
     device = next(module.parameters()).device.type
     with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=mixed):
         timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())

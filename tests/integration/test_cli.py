@@ -38,6 +38,13 @@ def test_help_lists_every_command_and_imports_nothing() -> None:
     assert not {"torch", "timm", "optuna", "sqlalchemy", "ray", "pydantic"} & set(modules.strip("]\n").split("', '"))
 
 
+def test_a_run_looks_for_no_compiler_before_it_needs_one() -> None:
+    """torch does where it could build extensions, and tells of a CUDA compiler without a GPU."""
+    script = "import sys, glorasearch.runs.pipeline; print('torch.utils.cpp_extension' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (found.stdout, found.stderr) == ("False\n", "")
+
+
 @pytest.mark.parametrize("command", ["run", "space", "show", "init"])
 def test_help_of_a_command_needs_no_torch(command: str) -> None:
     script = (
