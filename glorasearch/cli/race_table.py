@@ -16,6 +16,8 @@ from glorasearch.space import fitness_name
 
 SHOWN: Final = 12
 """Candidates in the table; the best of either kind are added."""
+NARROW: Final = 100
+"""Columns of a terminal below which the table leaves out steps and seconds, so that the candidates can be read."""
 
 
 def print_race(race: RaceSummary, *, verdict: bool = True) -> None:
@@ -26,14 +28,16 @@ def print_race(race: RaceSummary, *, verdict: bool = True) -> None:
     table.add_column("", justify="right")
     table.add_column("candidate", overflow="fold")
     tempered = [] if race.judge == "squared_error" else ["tempered"]
-    for head in ("parameters", *(folds_text(_folds(race, rung)) for rung in range(rungs)), *tempered, "steps", "s"):
+    spent = ["steps", "s"] if console.width >= NARROW else []
+    for head in ("parameters", *(folds_text(_folds(race, rung)) for rung in range(rungs)), *tempered, *spent):
         table.add_column(head, justify="right", no_wrap=True)
     best = [race.best("method"), race.best("searched"), race.best_own]
     shown = 0
     for place, candidate in enumerate(race.candidates, 1):
         if place <= SHOWN or candidate in best:
             shown += 1
-            table.add_row(str(place), *_cells(candidate, rungs, race.judge), style="bold" if place == 1 else None)
+            cells = str(place), *_cells(candidate, rungs, race.judge), *_spent(candidate)
+            table.add_row(*cells[: len(table.columns)], style="bold" if place == 1 else None)
     console.print(table)
     left = len(race.candidates) - shown
     more = f"; {left} more candidates with --json" if left > 0 else ""
@@ -62,6 +66,8 @@ def _cells(candidate: RaceRow, rungs: int, judge: Judge) -> list[str]:
         *scores,
         *[""] * (rungs - len(scores)),
         *([] if judge == "squared_error" else ["diverged" if last.diverged else score(None, last.tempered)]),
-        f"{candidate.steps:,}",
-        f"{candidate.seconds:.0f}",
     ]
+
+
+def _spent(candidate: RaceRow) -> tuple[str, str]:
+    return f"{candidate.steps:,}", f"{candidate.seconds:.0f}"

@@ -76,3 +76,14 @@ def test_a_training_that_diverged_has_no_temperature(capsys: pytest.CaptureFixtu
 def test_what_judges_is_named_in_words(judge: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     print_race(RaceSummary.from_json(RACE_SUMMARY | {"judge": judge}))
     assert capsys.readouterr().out.splitlines()[0].rstrip() == f"race: accuracy out of fold, judged by {said}"
+
+
+@pytest.mark.parametrize(("columns", "spent"), [(80, False), (120, True)])
+def test_a_narrow_terminal_shows_who_raced_before_what_it_took(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int, spent: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_race(race(candidate("lora:8 everywhere", "named", 0.75), candidate("linear_probe", "method", 0.5)))
+    text = capsys.readouterr().out
+    assert "lora:8 everywhere at 0.003 │" in text
+    assert ("steps ┃" in text) is spent
