@@ -153,6 +153,7 @@ def run_one(
     begin(config, **options)
     from glorasearch.cli.output import echo_json
     from glorasearch.cli.race_table import print_race
+    from glorasearch.quantities import three_digits
     from glorasearch.runs.results import RaceResult
 
     made = make_run(config_of(config, overrides, **options), **options)
@@ -169,7 +170,7 @@ def run_one(
         print_race(found)
     for key, value in result.items():
         if not isinstance(value, (dict, list)) and value is not None:
-            say(f"{key.replace('_', ' '):<22} {f'{value:.4g}' if isinstance(value, float) else value}")
+            say(f"{key.replace('_', ' '):<22} {three_digits(value) if isinstance(value, float) else value}")
 
 
 def make_run(

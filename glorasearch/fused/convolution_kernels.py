@@ -56,17 +56,34 @@ def convolution_factor_gradient(
     dy, x, filters = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (dy, x, filters))
     found = geometry.weight_gradient(dy, x, filters).contiguous(memory_format=torch.channels_last)
     grad = torch.zeros_like(factors)
+    reduce_stored(found, geometry.taps, base, factors, plan, grad, shape, bases)
+    rows = dy.permute(0, 2, 3, 1).reshape(-1, shape.out_features)
+    sum_tokens(rows, rows, rows, None, grad)
+    return grad
+
+
+def reduce_stored(
+    found: Tensor,
+    taps: int,
+    base: Tensor,
+    factors: Tensor,
+    plan: Tensor,
+    grad: Tensor,
+    shape: Shape,
+    bases: Bases | None,
+) -> None:
+    """Add what a stored G gives to `grad`, if the plan asks for it.
+
+    `found`, in the activations' dtype, is `(out, taps, in / taps)` in memory, as filters with their channels last are.
+    """
     outs, ins = base.shape
     left, right = bases or (base, base)
     tile_o, tile_i = (at_most(size, length) for size, length in zip(REDUCE_TILE, (outs, ins), strict=True))
     _reduce_kernel[(triton.cdiv(outs, tile_o), triton.cdiv(ins, tile_i))](
-        found, base, factors, plan, grad, left, right, outs, ins, dtype=_TYPES[x.dtype], TAPS=geometry.taps,
+        found, base, factors, plan, grad, left, right, outs, ins, dtype=_TYPES[found.dtype], TAPS=taps,
         RA=shape.scale_rank, RB=shape.shift_rank, ENTRIES=shape.entries, BO=tile_o, BI=tile_i, BN=DENSE_TILE[2],
         num_warps=4, **columns_of(shape),
     )  # fmt: skip
-    rows = dy.permute(0, 2, 3, 1).reshape(-1, outs)
-    sum_tokens(rows, rows, rows, None, grad)
-    return grad
 
 
 _TYPES = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}

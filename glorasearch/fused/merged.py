@@ -17,7 +17,7 @@ from glorasearch.fused.gradients import merge
 from glorasearch.fused.layout import BIAS, CODE_WIDTH, PLAN
 from glorasearch.fused.linear import FusedLinear
 from glorasearch.fused.norms import fixed_norms, keep_dtype
-from glorasearch.fused.pool import Pool
+from glorasearch.fused.pool import Pool, pool_of
 from glorasearch.fused.streams import Streams
 from glorasearch.supernet import Supernet
 
@@ -154,7 +154,7 @@ def static_model(
             own = parameter.detach().to(parameter.dtype if id(parameter) in kept else dtype, copy=True)
             memo[id(parameter)] = nn.Parameter(own, requires_grad=False)
     model = copy.deepcopy(supernet.model, memo)
-    if any(isinstance(layer.base, nn.Conv2d) for layer in supernet.adapted.values()):
+    if pool_of(supernet).convolves:
         keep_dtype(model)
     for module in model.modules():
         if getattr(module, "inplace", False) is True:

@@ -135,8 +135,9 @@ def _in_turns(order: Order) -> Made:
     _check(order, supernet)
     starts = (supernets.start(member) for member in members)
     engine = InTurns(members, supernet, starts, order.task, order.compile, order.class_weights)
-    engine.check_room(members[0].config, _images(order, 0).to(device))
-    engine.prove(*(value.to(device) for value in _batch(order, 0)))
+    images, targets = (value.to(device) for value in _batch(order, 0))
+    engine.check_room(members[0].config, images)
+    engine.prove(images, targets)
     return engine, [tensor_digest(engine.member_state(number)) for number in range(len(members))]
 
 

@@ -43,7 +43,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 LAST_PLACE = 2.0**-7
-"""Of bfloat16, relative: cuDNN's gradient of filters is rounded to it."""
+"""Of bfloat16, relative: torch's own kernels, which sum the gradient of grouped filters, round to it between sums."""
 
 
 def exactly() -> AbstractContextManager[Any]:
@@ -60,7 +60,7 @@ def test_gradients(name: str, dense: bool, dtype: torch.dtype) -> None:
 
     given, options, size = LAYERS[name]
     conv = nn.Conv2d(*given, **options).cuda()  # type: ignore[arg-type]
-    close = 1e-4 if dtype is torch.float32 else LAST_PLACE
+    close = 1e-4 if dtype is torch.float32 else 5e-3 if conv.groups == 1 else LAST_PLACE
     outs, ins = conv.weight.flatten(1).shape
     shape, geometry = Shape(outs, ins, 4, 4, spatial=True), Geometry.of(conv)
     generator = torch.Generator("cuda").manual_seed(0)
@@ -133,7 +133,7 @@ def test_the_captured_step_learns_as_the_plain_one(name: str) -> None:
     """With smooth units in all: of a ResNet's own, rounding switches some on or off, which changes the gradient at
     once, in one step of three of a ResNeXt by more than a thousandth."""
     exact, second = supernets(name, 2, act_layer="gelu")
-    subnets = drawn(exact)
+    subnets = drawn(exact) * 2
     with exactly():
         wanted = plain_steps(exact, subnets, mixed=False)
         found = fused_steps(second, subnets, torch.float32)
@@ -141,7 +141,7 @@ def test_the_captured_step_learns_as_the_plain_one(name: str) -> None:
     assert losses.max() < 2e-3
     assert norms.median() < 1e-4
     assert norms.max() < 1e-2
-    assert wanted[-1, 0] < wanted[0, 0] - 0.05, "it has learned"
+    assert wanted[-1, 0] < wanted[0, 0] - 0.1, "it has learned"
 
 
 @pytest.mark.parametrize("name", MODELS)
