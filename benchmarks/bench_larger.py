@@ -1,7 +1,8 @@
 """Larger and other models: a supernet step, PEFT's LoRA and full fine-tuning, each on the same model in one run.
 
-    python benchmarks/bench_larger.py [--json PATH] [--models dinov2,eva02,siglip,convnext] [--gib 80]
-                                      [--device cuda] [--size large|tiny] [--repeats 20]
+    python benchmarks/bench_larger.py [--json PATH] [--models dinov2,eva02,siglip,convnext]
+                                      [--peers glorasearch,lora,full] [--gib 80] [--device cuda] [--size large|tiny]
+                                      [--repeats 20]
 
 ViT-L/14 at 518 px as DINOv2 has it, EVA-02-L, SigLIP's so400m and ConvNeXt-L, all with random weights, which change
 nothing of what a step costs. A process may have `--gib` of the card, and every training says how it fits: a step whose
@@ -123,10 +124,11 @@ class Bench:
         return PlainStep(model, setting, images.to(self.device), labels.to(self.device))
 
 
-def rows(name: str, size: str, device: str, gib: float | None, repeats: int) -> Iterator[Row]:
+def rows(name: str, peers: list[str], size: str, device: str, gib: float | None, repeats: int) -> Iterator[Row]:
     """A row for each way to train one model; one that does not fit, or breaks, has none and is told of."""
     bench, ours = Bench(CASES[name], size, device, gib), None
-    for peer, title in PEERS.items():
+    for peer in peers:
+        title = PEERS[peer]
         found = None
         for again in (False, True) if peer != "glorasearch" else (False,):
             try:
@@ -178,20 +180,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     json_option(parser)
     parser.add_argument("--models", type=lambda text: text.split(","), default=list(CASES), help=", ".join(CASES))
+    parser.add_argument("--peers", type=lambda text: text.split(","), default=list(PEERS), help=", ".join(PEERS))
     parser.add_argument("--gib", type=float, default=80.0, help="of the card for this process (80)")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--size", choices=("large", "tiny"), default="large")
     parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args()
-    unknown = [name for name in options.models if name not in CASES]
-    if unknown or options.gib <= 0 or options.repeats < 1:
-        parser.error(f"no model {unknown[0]!r}; there are {', '.join(CASES)}" if unknown else "numbers are above 0")
+    for given, there in ((options.models, CASES), (options.peers, PEERS)):
+        unknown = [name for name in given if name not in there]
+        if unknown:
+            parser.error(f"no {unknown[0]!r}; there are {', '.join(there)}")
+    if options.gib <= 0 or options.repeats < 1:
+        parser.error("numbers are above 0")
     gib: float | None = None
     if options.device == "cuda":
         whole = torch.cuda.get_device_properties(0).total_memory / 2**30
         gib = min(options.gib, whole)
         torch.cuda.set_per_process_memory_fraction(gib / whole)
-    each = (rows(name, options.size, options.device, gib, options.repeats) for name in options.models)
+    rest = options.peers, options.size, options.device, gib, options.repeats
+    each = (rows(name, *rest) for name in options.models)
     finish(chain.from_iterable(each), options)
 
 

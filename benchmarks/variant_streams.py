@@ -77,11 +77,11 @@ def dense_beside() -> Iterator[Any]:
     if not torch.cuda.is_available():
         yield lambda *given, **named: _Joining(*given, beside=None, **named)
         return
-    from glorasearch.fused import gradient_kernels
+    from glorasearch.fused import factor_gradients
 
-    beside = _Beside(gradient_kernels.factor_gradient)
+    beside = _Beside(factor_gradients.factor_gradient)
     with ExitStack() as stack:
-        stack.enter_context(patch.object(gradient_kernels, "factor_gradient", beside))
+        stack.enter_context(patch.object(factor_gradients, "factor_gradient", beside))
         kept = {"allow_buffer_reuse": False, "inplace_buffers": False}
         stack.enter_context(torch._inductor.config.patch(kept))  # type: ignore[attr-defined]
         yield lambda *given, **named: _Joining(*given, beside=beside, **named)

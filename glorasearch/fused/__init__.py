@@ -4,10 +4,10 @@ The equations of a layer and of its gradient are in `gradients`, in plain torch;
 `layout` says how choices, factors, plans and storages are laid out. `bank` stacks layers of one shape and turns the
 drawn choices into factors, `pool` keeps everything that is trained in one flat buffer, `linear` and `convolution` have
 the layers of a fused model (`geometry`: where a convolution reads its input), `extras` has the choices beyond GLoRA's
-own forms, `merge_kernels` and `gradient_kernels` are the Triton kernels of the equations (imported on a GPU only;
-`kernel_layout` is their side of the layout), `optimizer` is AdamW on the flat buffer, and `rows` has the states of
-several trainings that take turns in it. `tests/numerics/test_fused_*` compare all of it with `Supernet.activate` over
-all choices.
+own forms, `merge_kernels` and `factor_gradients` (with `gradient_kernels`) are the equations in kernels of Triton
+(imported on a GPU only; `kernel_layout` is their side of the layout), `parts` leaves out of a captured step what a
+subnet does not need, `optimizer` is AdamW on the flat buffer, and `rows` has the states of several trainings that take
+turns in it. `tests/numerics/test_fused_*` compare all of it with `Supernet.activate` over all choices.
 """
 
 from glorasearch.fused.compiling import compile_blocks

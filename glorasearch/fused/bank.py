@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from glorasearch.adapters import AdaptedLayer
 from glorasearch.fused.extras import Extras, Key, spectral_choices, what_is_not_covered
 from glorasearch.fused.geometry import Geometry
-from glorasearch.fused.layout import CONSTANT, LEAST_SCALE, LORA, PARTS, VECTOR, Shape
+from glorasearch.fused.layout import CONSTANT, LORA, PARTS, VECTOR, Shape
 from glorasearch.space import SUPPORT_TENSORS
 
 
@@ -52,6 +52,7 @@ class Bank:
         if first.base.bias is not None:
             self.base_bias = torch.stack([layer.base.bias.detach() for layer in layers if layer.base.bias is not None])
         self.positions = torch.tensor(positions, device=self.base.device)
+        self._needs: dict[tuple[tuple[int, ...], ...], tuple[int, ...]] = {}
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -72,22 +73,30 @@ class Bank:
         bias = self._bias(parts, own)
         return torch.cat([scale, shift, bias, left.flatten(1), right.flatten(1), spectrum], dim=-1)
 
-    def plan(self, factors: Tensor, codes: Tensor) -> Tensor:
+    def plan(self, codes: Tensor) -> Tensor:
         """`(L, 5)` int32, columns `PLAN`: what each layer's gradient has to compute and its merge to add.
 
         Products need the dense weight gradient: A's always, B's because reading inputs and output gradients two more
         times costs a GPU as much. So does a scale whose gradient cannot be derived from the layer's outputs, because
-        these are not kept or because 1 + scale is near zero. In a spatial convolution so does a shift, whose gradient
-        would otherwise want the sum of every patch.
+        these are not kept. In a spatial convolution so does a shift, whose gradient would otherwise want the sum of
+        every patch.
         """
-        drawn = codes[self.positions][..., 0]
-        a, b = drawn[:, 0], drawn[:, 1]
-        scale = factors[:, : self.shape.out_features]
-        scaled = (a == CONSTANT) | (a == VECTOR)
-        hidden = (1 + scale).abs().amin(dim=1) < LEAST_SCALE if self.shape.keeps_output else torch.ones_like(scaled)
-        products, spectra = self.extras.drawn(codes[self.positions])
-        shifted = (b == CONSTANT) | (b == VECTOR)
-        dense = (a == LORA) | (b == LORA) | (scaled & hidden) | products | spectra
+        return self._plan(codes[self.positions])
+
+    def needs(self, choices: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """The row of the plan of a layer with the codes `(5, 3)`, known to the host without asking the device."""
+        key = tuple(choices)
+        if key not in self._needs:
+            self._needs[key] = tuple(self._plan(torch.tensor([choices]))[0].tolist())
+        return self._needs[key]
+
+    def _plan(self, own: Tensor) -> Tensor:
+        a, b = own[:, 0, 0], own[:, 1, 0]
+        scaled, shifted = (a == CONSTANT) | (a == VECTOR), (b == CONSTANT) | (b == VECTOR)
+        products, spectra = self.extras.drawn(own)
+        dense = (a == LORA) | (b == LORA) | products | spectra
+        if not self.shape.keeps_output:
+            dense = dense | scaled
         if self.shape.spatial:
             dense = dense | shifted
         return torch.stack([dense, scaled, shifted, products * self.extras.rank, spectra], dim=1).int()

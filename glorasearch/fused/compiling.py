@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import torch
 from torch import nn
 
 from glorasearch.code_cache import seal_code
+from glorasearch.fused.parts import Key, Recorder, Switches
 from glorasearch.recompute import block_stacks
 
 LIMIT: Final = 64
@@ -62,18 +63,27 @@ class Captured:
     def __init__(self, compute: Callable[[], None], device: torch.device) -> None:
         self._compute, self._device = compute, device
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._switches: Switches | None = None
         self.done = 0
         """How often it has run."""
         self.peak_bytes = 0
         """Peak memory allocated on the GPU during the capture, everything outside it included."""
 
-    def __call__(self) -> None:
-        """Run it; after the first time, by a replay."""
+    @property
+    def left_out(self) -> int:
+        """How many of its parts the last run did without."""
+        return 0 if self._switches is None else self._switches.off
+
+    def __call__(self, needed: Mapping[Key, Sequence[bool]] | None = None) -> None:
+        """Run it; after the first time, by a replay without the parts that are not `needed` (`parts`), each as often as
+        it was captured; None: with all."""
         if self._graph is None:
             self._capture()
-        else:
-            self._graph.replay()
-            self.done += 1
+            return
+        if self._switches is not None and needed is not None:
+            self._switches.set(needed)
+        self._graph.replay()
+        self.done += 1
 
     def _capture(self) -> None:
         """Run it once outside a graph, as the warm-up that compilation needs, then capture it.
@@ -91,10 +101,11 @@ class Captured:
         self.done += 1
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self._device)
-        graph = torch.cuda.CUDAGraph()
+        graph, recorder = torch.cuda.CUDAGraph(keep_graph=True), Recorder()
         # Other threads (NCCL's, which polls its events) must not invalidate the capture.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with recorder(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._compute()
-        self._graph = graph
+        graph.instantiate()
+        self._graph, self._switches = graph, Switches.of(graph, recorder)
         seal_code()
         self.peak_bytes = torch.cuda.max_memory_allocated(self._device)

@@ -72,7 +72,7 @@ def fused_convolution_gradient(
     bases = (left, right) if shape.entries else None
     gradient = convolution_gradient
     if dy.is_cuda:
-        from glorasearch.fused.convolution_kernels import convolution_factor_gradient  # Triton is there where CUDA is
+        from glorasearch.fused.factor_gradients import convolution_factor_gradient  # Triton is there where CUDA is
 
         gradient = convolution_factor_gradient
     return gradient(dy, x, filters, base, factors, plan, shape, Geometry.from_numbers(geometry), bases)

@@ -11,9 +11,10 @@ tokens:
 
     d shift = dyᵀ·(x·1ᵀ)    d scale = (Σ dy ⊙ y − bias ⊙ d bias − shift ⊙ d shift) / (1 + scale)
 
-the latter from `y = (1 + scale) ⊙ x·W0ᵀ + shift·(x·1ᵀ) + bias`. What is computed for a layer is given by its row of the
-plan (`Bank.plan`). The gradient is first raw: where A scales rows, the slot of `d scale` holds `Σ dy ⊙ y`, from which
-`settle` computes `d scale` for all layers of a bank at once.
+the latter from `y = (1 + scale) ⊙ x·W0ᵀ + shift·(x·1ᵀ) + bias`, but for rows in which `1 + scale` is near zero: these
+are `hidden` and have their `H·1ᵀ` computed. What is computed for a layer is given by its row of the plan (`Bank.plan`).
+The gradient is first raw: where A scales rows, the slot of `d scale` holds `Σ dy ⊙ y`, from which `settle` computes `d
+scale` for all layers of a bank at once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from glorasearch.fused.geometry import Geometry
-from glorasearch.fused.layout import DENSE, SCALED, SHIFTED, Shape
+from glorasearch.fused.layout import DENSE, LEAST_SCALE, SCALED, SHIFTED, Shape
 
 Bases = tuple[Tensor, Tensor]
 """S `(out, n)` and T `(n, in)`."""
@@ -82,9 +83,16 @@ def raw_gradient(
     if plan[SCALED]:
         assert y is not None, "a layer that keeps no outputs needs the dense gradient"
         seen = (dy * y).sum(0)
+        rows = hidden(factors[: shape.out_features]).nonzero().squeeze(1)
+        seen[rows] = ((dy[:, rows].T @ x) * base[rows]).sum(1)
     d_shift = dy.T @ x.sum(1) if plan[SHIFTED] else zero
     products = dy.new_zeros(shape.rank * (shape.out_features + shape.in_features) + shape.entries)
     return torch.cat([seen, d_shift, dy.sum(0), products])
+
+
+def hidden(scale: Tensor) -> Tensor:
+    """Rows whose outputs do not show what `x·W0ᵀ` was, because they are scaled by next to nothing."""
+    return (1 + scale).abs() < LEAST_SCALE
 
 
 def convolution_gradient(
@@ -115,6 +123,6 @@ def settle(raw: Tensor, factors: Tensor, plan: Tensor, shape: Shape) -> Tensor:
     scale, shift, bias, *_ = shape.split(factors)
     seen, d_shift, d_bias, *_ = shape.split(raw)
     d_scale = (seen - bias * d_bias - shift * d_shift) / (1 + scale)
-    thin = (plan[:, SCALED] != 0) & (plan[:, DENSE] == 0)
-    d_scale = torch.where(thin[:, None], d_scale, seen)
+    thin = ((plan[:, SCALED] != 0) & (plan[:, DENSE] == 0))[:, None] & ~hidden(scale)
+    d_scale = torch.where(thin, d_scale, seen)
     return torch.cat([d_scale, raw[:, shape.out_features :]], dim=1)

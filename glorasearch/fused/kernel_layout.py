@@ -19,7 +19,7 @@ CODE_WIDTH = tl.constexpr(layout.CODE_WIDTH)
 LAYER_CODES = tl.constexpr(len(SUPPORT_TENSORS) * layout.CODE_WIDTH)
 """Codes of one layer."""
 LAYER_CODES_PADDED = tl.constexpr(triton.next_power_of_2(LAYER_CODES.value))
-PLAN_WIDTH = tl.constexpr(len(layout.PLAN))
+PLAN_STRIDE = tl.constexpr(layout.PLAN_STRIDE)
 DENSE, SCALED, SHIFTED = (tl.constexpr(column) for column in (layout.DENSE, layout.SCALED, layout.SHIFTED))
 EXTRA, SPECTRAL = tl.constexpr(layout.EXTRA), tl.constexpr(layout.SPECTRAL)
 SHIFT, BIAS, LINES = tl.constexpr(layout.SHIFT), tl.constexpr(layout.BIAS), tl.constexpr(layout.LINES)

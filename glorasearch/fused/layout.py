@@ -38,13 +38,20 @@ DENSE, SCALED, SHIFTED, EXTRA, SPECTRAL = range(5)
 PLAN: Final = ("dense", "scaled", "shifted", "extra", "spectral")
 """Columns of a plan: whether the dense weight gradient is needed; whether A scales rows and B shifts rows, which
 matters only without it; how many columns of extras are in use; whether the spectrum is."""
+PLAN_STRIDE: Final = 8
+"""Numbers from one row of a plan to the next: so all rows are aligned, and compiled code copies none."""
 LEAST_SCALE: Final = 0.05
-"""If a row is scaled by less than this, its gradient is computed from the dense weight gradient."""
+"""If a row is scaled by less than this, the gradient of its scale is computed from its weights' (`gradients`)."""
 
 SCALE, SHIFT, BIAS = range(3)
 """The vectors `(out,)` with which a layer's factors begin; `left`, `right` and `spectrum` follow."""
 LINES: Final = 3
 """How many there are."""
+
+
+def blank_plan(layers: int, device: torch.device | str) -> Tensor:
+    """`(layers, len(PLAN))` int32 of zeros."""
+    return torch.zeros(layers, PLAN_STRIDE, dtype=torch.int32, device=device)[:, : len(PLAN)]
 
 
 @dataclass(frozen=True, slots=True)

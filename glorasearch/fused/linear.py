@@ -72,7 +72,7 @@ def fused_linear_gradient(
     flat_dy, flat_x = dy.reshape(-1, shape.out_features), x.reshape(-1, shape.in_features)
     flat_y = None if y is None else y.reshape(-1, shape.out_features)
     if dy.is_cuda:
-        from glorasearch.fused.gradient_kernels import factor_gradient  # Triton is installed where CUDA is
+        from glorasearch.fused.factor_gradients import factor_gradient  # Triton is installed where CUDA is
 
         return factor_gradient(flat_dy, flat_x, flat_y, base, factors, plan, shape, bases)
     wide = factors.dtype

@@ -29,7 +29,7 @@ from glorasearch.fused.kernel_layout import (
     LAYER_CODES_PADDED,
     LINE,
     LORA,
-    PLAN_WIDTH,
+    PLAN_STRIDE,
     SCALED,
     SHIFT,
     SHIFTED,
@@ -72,7 +72,7 @@ def _unchanged(codes, last, row):
 
 @triton.jit
 def _factors_kernel(
-    flat, table, base_bias, codes, last, positions, factors, prompts, plan, outs, ins, width, least,
+    flat, table, base_bias, codes, last, positions, factors, prompts, plan, outs, ins, width,
     RA: tl.constexpr, RB: tl.constexpr, RX: tl.constexpr, RC: tl.constexpr, HAS_BIAS: tl.constexpr,
     HAS_PROMPT: tl.constexpr, ALL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -121,14 +121,11 @@ def _factors_kernel(
             up = tl.load(storage(flat, table, layer, C, UP) + k)
             c += tl.load(down, mask=im & (0 * i + k < c_rank), other=0.0) * up
         tl.store(prompts + layer * ins + i, c, mask=im)
-    own_plan = plan + layer * PLAN_WIDTH
-    scaled = (a == CONSTANT) | (a == VECTOR)
-    if scaled & (tl.min(tl.where(om, tl.abs(1.0 + scale), 1.0), 0) < least):
-        tl.store(own_plan + DENSE, 1)
+    own_plan = plan + layer * PLAN_STRIDE
     if tl.program_id(1) == 0:
         if (a == LORA) | (b == LORA):
             tl.store(own_plan + DENSE, 1)
-        tl.store(own_plan + SCALED, scaled.to(tl.int32))
+        tl.store(own_plan + SCALED, ((a == CONSTANT) | (a == VECTOR)).to(tl.int32))
         tl.store(own_plan + SHIFTED, ((b == CONSTANT) | (b == VECTOR)).to(tl.int32))
 
 
@@ -176,11 +173,11 @@ def _merge_kernel(
     for k in tl.static_range(RA, RA + RB):
         w += tl.load(left + k, mask=om, other=0.0)[:, None] * tl.load(right + k * ins, mask=im, other=0.0)[None, :]
     if RX > 0:
-        for k in range(RA + RB, RA + RB + tl.load(plan + layer * PLAN_WIDTH + EXTRA)):
+        for k in range(RA + RB, RA + RB + tl.load(plan + layer * PLAN_STRIDE + EXTRA)):
             rows = tl.load(left + k, mask=om, other=0.0)
             w += rows[:, None] * tl.load(right + k * ins, mask=im, other=0.0)[None, :]
     if ENTRIES > 0:  # noqa: SIM102
-        if tl.load(plan + layer * PLAN_WIDTH + SPECTRAL) != 0:
+        if tl.load(plan + layer * PLAN_STRIDE + SPECTRAL) != 0:
             w += _spectral(own + width - ENTRIES, bases_left, bases_right, o, i, om, im, ins, ENTRIES, BO, BI, BK)
     tl.store(weight + place, w.to(weight.dtype.element_ty), mask=both)
     if HAS_PROMPT:
@@ -205,8 +202,8 @@ def merge_into(
     """Write W and b of every layer of a bank, `weight (L, out, in)` and `bias (L, out)`, its factors and its plan.
 
     `flat` holds the storages at the places of `table` (`Pool.tables`); `codes (layers, 5, 3)` are the choices; `factors
-    (L, width)` and `plan (L, 5)` are those of `Bank.factors` and `Bank.plan`. Layers whose codes are those of `last`
-    are left unchanged. The extras are computed from the stacked storages `parts`, by torch operations.
+    (L, width)` and `plan (L, 5)`, a `blank_plan`, are those of `Bank.factors` and `Bank.plan`. Layers whose codes are
+    those of `last` are left unchanged. The extras are computed from the stacked storages `parts`, by torch operations.
     """
     layers, outs, ins = bank.base.shape
     shape, extras = bank.shape, bank.extras
@@ -231,7 +228,7 @@ def merge_into(
     }  # fmt: skip
     _factors_kernel[(layers, triton.cdiv(max(outs, ins), 128))](
         flat, table, flat if bank.base_bias is None else bank.base_bias, codes, before, bank.positions, factors,
-        prompts, plan, outs, ins, bank.width, layout.LEAST_SCALE, RC=bank.prompt_rank,
+        prompts, plan, outs, ins, bank.width, RC=bank.prompt_rank,
         HAS_BIAS=bank.base_bias is not None, BLOCK=128, **common,
     )  # fmt: skip
     rows, columns = SPECTRAL_TILE if shape.entries else MERGE_TILE

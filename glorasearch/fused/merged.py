@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from glorasearch.fused.bank import Bank
 from glorasearch.fused.convolution import FusedConv2d, MergedConv2d
 from glorasearch.fused.gradients import merge
-from glorasearch.fused.layout import BIAS, CODE_WIDTH, PLAN
+from glorasearch.fused.layout import BIAS, CODE_WIDTH, DENSE, SCALED, SHIFTED, blank_plan
 from glorasearch.fused.linear import FusedLinear
 from glorasearch.fused.norms import fixed_norms, keep_dtype
+from glorasearch.fused.parts import Key, key_of
+from glorasearch.fused.patches import embed_by_products
 from glorasearch.fused.pool import Pool, pool_of
 from glorasearch.fused.streams import Streams
 from glorasearch.supernet import Supernet
@@ -35,7 +37,11 @@ class MergedWeights:
         """Of convolutions, the merged weights again, `(L, out, in / groups, height, width)`, with channels last."""
         self.biases = [like.new_zeros(len(bank), bank.shape.out_features, dtype=dtype) for bank in self.banks]
         self.factors = [like.new_zeros(len(bank), bank.width) for bank in self.banks]
-        self.plans = [torch.zeros(len(bank), len(PLAN), dtype=torch.int32, device=like.device) for bank in self.banks]
+        self.plans = [blank_plan(len(bank), like.device) for bank in self.banks]
+        self._parts_of = [
+            [(position, *(key_of(row, column) for column in (DENSE, SCALED, SHIFTED))) for position, row in rows]
+            for rows in map(zip, (bank.positions.tolist() for bank in self.banks), self.plans)
+        ]
         self._parts, self._tables = pool.parts(pool.flat), pool.tables()
         self._last = torch.full((len(pool.layer_names), 5, CODE_WIDTH), -1, dtype=torch.int32, device=like.device)
         self._streams = Streams()
@@ -48,6 +54,18 @@ class MergedWeights:
         """
         self._streams.run([partial(self._fill, index, codes) for index in range(len(self.banks))], codes.device)
         self._last.copy_(codes)
+
+    def needed(self, codes: Sequence[Sequence[Sequence[tuple[int, ...]]]]) -> dict[Key, list[bool]]:
+        """For every part of the layers' gradients, whether each of several subnets needs it; `codes` as lists
+        `(subnets, layers, 5, 3)`. Sums over tokens are needed only without a dense gradient."""
+        found: dict[Key, list[bool]] = {}
+        for bank, places in zip(self.banks, self._parts_of, strict=True):
+            for position, dense, scaled, shifted in places:
+                plans = [bank.needs(subnet[position]) for subnet in codes]
+                found[dense] = [plan[DENSE] != 0 for plan in plans]
+                found[scaled] = [plan[SCALED] > plan[DENSE] for plan in plans]
+                found[shifted] = [plan[SHIFTED] > plan[DENSE] for plan in plans]
+        return found
 
     def layers(self) -> dict[str, nn.Module]:
         """The layers that run with the merged weights, by the names of those of which they take the places."""
@@ -101,7 +119,7 @@ class MergedWeights:
         self.weights[index].copy_(merge(bank.base, factors, bank.shape, (bank.extras.left, bank.extras.right)))
         self.biases[index].copy_(bank.shape.split(factors)[BIAS])
         self.factors[index].copy_(factors)
-        self.plans[index].copy_(bank.plan(factors, codes))
+        self.plans[index].copy_(bank.plan(codes))
 
 
 def fused_layers(merged: MergedWeights, leaves: Sequence[Sequence[Tensor]]) -> dict[str, nn.Module]:
@@ -137,7 +155,8 @@ def static_model(
 ) -> nn.Module:
     """The supernet's model with its adapted layers replaced and its frozen parameters copied in another dtype.
 
-    The head is the supernet's own with `share_head`, otherwise a copy in that dtype. Norms: `fused.norms`; a batch norm
+    The head is the supernet's own with `share_head`, otherwise a copy in that dtype. Patch embeddings: on a GPU
+    `fused.patches`. Norms: `fused.norms`; a batch norm
     computes in the dtype of its statistics. Activations change nothing in place, since what a layer gives may be kept
     for its gradient, or be seen through a view, of which autograd allows no change.
     """
@@ -154,8 +173,11 @@ def static_model(
             own = parameter.detach().to(parameter.dtype if id(parameter) in kept else dtype, copy=True)
             memo[id(parameter)] = nn.Parameter(own, requires_grad=False)
     model = copy.deepcopy(supernet.model, memo)
-    if pool_of(supernet).convolves:
+    pool = pool_of(supernet)
+    if pool.convolves:
         keep_dtype(model)
+    elif pool.flat.is_cuda:
+        embed_by_products(model)
     for module in model.modules():
         if getattr(module, "inplace", False) is True:
             setattr(module, "inplace", False)  # noqa: B010 - whichever class it is

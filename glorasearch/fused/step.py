@@ -14,6 +14,7 @@ from glorasearch.fused.gradients import settle
 from glorasearch.fused.layout import CODE_WIDTH
 from glorasearch.fused.merged import MergedWeights, fused_layers, static_model
 from glorasearch.fused.optimizer import FlatAdamW, adamw, clip_factor
+from glorasearch.fused.parts import Key
 from glorasearch.fused.pool import active, active_table, pool_of
 from glorasearch.recompute import recompute_blocks
 from glorasearch.space import Subnet
@@ -90,6 +91,7 @@ class FusedStep:
         self.steps_done = 0
         """Steps that have updated the weights since this object was made (counted if they are captured)."""
         self._captures = config.compile and device.type == "cuda"
+        self._needed: dict[Key, list[bool]] = {}
         self._eager = False
         if self._captures:
             compile_blocks(self._model)
@@ -106,6 +108,11 @@ class FusedStep:
     def peak_bytes(self) -> int:
         """Peak memory allocated on the GPU during the capture of the step, everything outside it included."""
         return max(part.peak_bytes for part in (self._whole, self._first, self._second))
+
+    @property
+    def left_out(self) -> int:
+        """How many parts of the captured step the last one did without (`parts`)."""
+        return self._whole.left_out + self._first.left_out
 
     def recompute(self, *, random: bool = False) -> None:
         """Have the blocks' activations computed again: before the first step, and not in a captured one of a model that
@@ -169,10 +176,9 @@ class FusedStep:
             self._labels = labels.clone()
         else:
             self._labels.copy_(labels)
-        self._codes.copy_(
-            _pinned(torch.tensor([self._pool.codes(subnet) for subnet in subnets], dtype=torch.int32), self.device),
-            non_blocking=True,
-        )
+        codes = [self._pool.codes(subnet) for subnet in subnets]
+        self._codes.copy_(_pinned(torch.tensor(codes, dtype=torch.int32), self.device), non_blocking=True)
+        self._needed = self._merged.needed(codes) if self._captures else {}
         self._follow_mode()
 
     def _set_rates(self, rates: dict[str, float]) -> None:
@@ -185,7 +191,7 @@ class FusedStep:
                 compute()
             return
         try:
-            captured()
+            captured(self._needed)
         finally:  # the first capture may fail after the step was done
             self.steps_done = self._whole.done + self._second.done
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from glorasearch.fused.geometry import Geometry
 from glorasearch.fused.gradients import convolution_gradient, merge
-from glorasearch.fused.layout import Shape
+from glorasearch.fused.layout import Shape, blank_plan
 from glorasearch.fused.pool import pool_of
 from glorasearch.space import SearchSpace, sample
 from glorasearch.supernet import Supernet
 
 pytest.importorskip("triton")
-kernels = pytest.importorskip("glorasearch.fused.convolution_kernels")
+kernels = pytest.importorskip("glorasearch.fused.factor_gradients")
 merge_kernels = pytest.importorskip("glorasearch.fused.merge_kernels")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # without a GPU, conftest.py has turned the interpreter on
 
@@ -94,8 +94,8 @@ def test_merge(spatial: bool) -> None:
         wanted = bank.factors(parts, codes)
         weight, b = torch.full_like(bank.base, torch.nan), torch.full((2, 9), torch.nan, device=DEVICE)
         factors = torch.full_like(wanted, torch.nan)
-        plan = torch.full((2, 5), 7, dtype=torch.int32, device=DEVICE)
+        plan = blank_plan(2, DEVICE).fill_(7)
         merge_kernels.merge_into(bank, pool.flat, table, codes, weight, b, factors, plan, parts=parts)
         torch.testing.assert_close(weight, merge(bank.base, wanted, bank.shape))
         torch.testing.assert_close(b, bank.shape.split(wanted)[2])
-        assert plan.tolist() == bank.plan(wanted, codes).tolist()
+        assert plan.tolist() == bank.plan(codes).tolist()

@@ -56,7 +56,7 @@ def exactly() -> AbstractContextManager[Any]:
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients(name: str, dense: bool, dtype: torch.dtype) -> None:
-    from glorasearch.fused.convolution_kernels import convolution_factor_gradient
+    from glorasearch.fused.factor_gradients import convolution_factor_gradient
 
     given, options, size = LAYERS[name]
     conv = nn.Conv2d(*given, **options).cuda()  # type: ignore[arg-type]
@@ -115,6 +115,7 @@ def fused_steps(supernet: Supernet, subnets: list[Subnet], dtype: torch.dtype) -
     images, labels = batch()
     found = torch.stack([fused.run([subnet], images, labels, PEAKS) for subnet in subnets])
     assert fused.steps_done == len(subnets), "it was captured"
+    assert fused.left_out > 0, "dense gradients that the last subnet does not need"
     return found
 
 
@@ -141,7 +142,7 @@ def test_the_captured_step_learns_as_the_plain_one(name: str) -> None:
     assert losses.max() < 2e-3
     assert norms.median() < 1e-4
     assert norms.max() < 1e-2
-    assert wanted[-1, 0] < wanted[0, 0] - 0.1, "it has learned"
+    assert wanted[-1, 0] < wanted[0, 0] - 0.02, "it has learned"
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -12,7 +12,8 @@ import torch
 from glorasearch.fused import FusedStep, StepConfig
 from glorasearch.fused.gradients import merge, raw_gradient
 from glorasearch.fused.layout import Shape
-from glorasearch.space import SearchSpace, sample
+from glorasearch.fused.pool import pool_of
+from glorasearch.space import SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
 from glorasearch.tasks import CLASSIFY
 from glorasearch.training import SampledSubnet
@@ -26,9 +27,10 @@ PEAKS = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.bfloat16, 5e-3), (torch.float32, 1e-4)])
 @pytest.mark.parametrize(("outs", "ins"), [(2304, 768), (768, 768), (3072, 768), (768, 3072)])
+@pytest.mark.parametrize("hide", [False, True])
 @pytest.mark.parametrize("plan", [[1, 0, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0]])
-def test_gradients(outs: int, ins: int, plan: list[int], dtype: torch.dtype, close: float) -> None:
-    from glorasearch.fused import gradient_kernels
+def test_gradients(outs: int, ins: int, plan: list[int], hide: bool, dtype: torch.dtype, close: float) -> None:
+    from glorasearch.fused.factor_gradients import factor_gradient
 
     generator = torch.Generator("cuda").manual_seed(0)
     shape = Shape(outs, ins, 4, 4)
@@ -44,12 +46,14 @@ def test_gradients(outs: int, ins: int, plan: list[int], dtype: torch.dtype, clo
         scale.zero_()
     if not (plan[0] or plan[2]):
         shift.zero_()
+    if hide and plan[1]:
+        scale[5:90] = -0.99
     base, x, dy = normal(outs, ins, scale=0.02), normal(TOKENS, ins).to(dtype), normal(TOKENS, outs).to(dtype)
     weight = merge(base[None], factors[None], shape)[0].to(dtype)
     y = torch.nn.functional.linear(x, weight, bias.to(dtype))
     row = torch.tensor(plan, dtype=torch.int32, device="cuda")
     wanted = raw_gradient(*(tensor.double() for tensor in (dy, x, y, base, factors)), row, shape)
-    found = gradient_kernels.factor_gradient(dy, x, y, base, factors, row, shape)
+    found = factor_gradient(dy, x, y, base, factors, row, shape)
     for part, got, expected in zip(PARTS, shape.split(found), shape.split(wanted), strict=True):
         error = (got - expected).norm() / expected.norm().clamp_min(1e-12)
         assert error < close, f"{part}: {error}"
@@ -82,7 +86,20 @@ def test_the_captured_step_learns_as_the_plain_one(dtype: torch.dtype, tolerance
         expected = plain.run(number, [SampledSubnet(subnet)], images, labels, 1.0)
         found = fused.run([subnet], images, labels, PEAKS)
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+        assert fused.left_out == (what_is_not_needed(second, subnet) if number else 0)
     assert found[0] < 0.5, "it has learned"
+
+
+def what_is_not_needed(supernet: Supernet, subnet: Subnet) -> int:
+    """Parts of a captured step: for each layer its dense gradient, the sums of its inputs, and where outputs are kept
+    the rows that hardly scale."""
+    pool, count = pool_of(supernet), 0
+    codes = torch.tensor(pool.codes(subnet), dtype=torch.int32, device="cuda")
+    for bank in pool.banks:
+        dense, scaled, shifted = bank.plan(codes)[:, :3].bool().T
+        parts = [dense, shifted & ~dense] + ([scaled & ~dense] if bank.shape.keeps_output else [])
+        count += int(sum((~part).sum() for part in parts))
+    return count
 
 
 def test_a_capture_draws_new_noise_for_every_step() -> None:

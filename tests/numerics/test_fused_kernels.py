@@ -9,13 +9,13 @@ from support.models import Layers
 from torch import Tensor, nn
 
 from glorasearch.fused.gradients import merge, raw_gradient
-from glorasearch.fused.layout import Shape
+from glorasearch.fused.layout import Shape, blank_plan
 from glorasearch.fused.pool import pool_of
 from glorasearch.space import SearchSpace, sample
 from glorasearch.supernet import Supernet
 
 pytest.importorskip("triton")
-gradient_kernels = pytest.importorskip("glorasearch.fused.gradient_kernels")
+factor_gradients = pytest.importorskip("glorasearch.fused.factor_gradients")
 merge_kernels = pytest.importorskip("glorasearch.fused.merge_kernels")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # without a GPU, conftest.py has turned the interpreter on
 
@@ -37,6 +37,7 @@ PLANS = {
     "scaled": [0, 1, 0],
     "shifted": [0, 0, 1],
     "scaled, shifted": [0, 1, 1],
+    "rows hidden": [0, 1, 1],
     "bias only": [0, 0, 0],
 }
 
@@ -55,6 +56,12 @@ def factors_of(shape: Shape, plan: list[int], generator: torch.Generator) -> Ten
     return factors
 
 
+def hide(factors: Tensor, shape: Shape) -> None:
+    """Scale rows of the first and of the last block by next to nothing, one of them by zero."""
+    scale = shape.split(factors)[0]
+    scale[:2], scale[-1] = torch.tensor([-1.0, -1.04]), -0.97
+
+
 @pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize("processors", [3, 132])
 @pytest.mark.parametrize(
@@ -65,11 +72,13 @@ def test_gradients(
     monkeypatch: pytest.MonkeyPatch, name: str, processors: int,
     tokens: int, outs: int, ins: int, ra: int, rb: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(gradient_kernels, "processors", lambda _: processors)
+    monkeypatch.setattr(factor_gradients, "processors", lambda _: processors)
     plan = PLANS[name]
     shape = Shape(outs, ins, ra, rb, 70 if name == "spectral" else 0)
     generator = torch.Generator().manual_seed(0)
     factors = factors_of(shape, plan, generator)
+    if name == "rows hidden":
+        hide(factors, shape)
     base, x, dy = (torch.randn(*size, generator=generator) for size in ((outs, ins), (tokens, ins), (tokens, outs)))
     bases = torch.randn(outs, shape.entries, generator=generator), torch.randn(shape.entries, ins, generator=generator)
     y = x @ merge(base[None], factors[None], shape, bases)[0].T + shape.split(factors)[2]
@@ -77,7 +86,7 @@ def test_gradients(
     wide = bases[0].double(), bases[1].double()
     wanted = raw_gradient(*(t.double() for t in (dy, x, y, base, factors)), row, shape, wide)
     tensors = [tensor.to(DEVICE) for tensor in (dy, x, y, base, factors, row)]
-    found = gradient_kernels.factor_gradient(*tensors, shape, (bases[0].to(DEVICE), bases[1].to(DEVICE))).cpu()
+    found = factor_gradients.factor_gradient(*tensors, shape, (bases[0].to(DEVICE), bases[1].to(DEVICE))).cpu()
     parts = ("scale", "shift", "bias", "left", "right", "spectrum")
     for part, got, expected in zip(parts, shape.split(found), shape.split(wanted), strict=True):
         torch.testing.assert_close(got, expected.float(), rtol=1e-4, atol=1e-3, msg=lambda m, part=part: f"{part}: {m}")
@@ -109,12 +118,12 @@ def test_merge(entangle: str, outs: int, ins: int, bias: bool, choices: dict[str
         wanted = bank.factors(parts, codes)
         weight, b = torch.full_like(bank.base, torch.nan), torch.full((2, outs), torch.nan, device=DEVICE)
         factors = torch.full_like(wanted, torch.nan)
-        plan = torch.full((2, 5), 7, dtype=torch.int32, device=DEVICE)
+        plan = blank_plan(2, DEVICE).fill_(7)
         merge_kernels.merge_into(bank, pool.flat, table, codes, weight, b, factors, plan, parts=parts)
         torch.testing.assert_close(factors, wanted)
         torch.testing.assert_close(weight, merge(bank.base, wanted, bank.shape, bases))
         torch.testing.assert_close(b, bank.shape.split(wanted)[2])
-        assert plan.tolist() == bank.plan(wanted, codes).tolist()
+        assert plan.tolist() == bank.plan(codes).tolist()
 
 
 def test_only_layers_whose_choices_changed_are_merged() -> None:
@@ -126,7 +135,7 @@ def test_only_layers_whose_choices_changed_are_merged() -> None:
     codes = torch.tensor(pool.codes(net.space.largest()), dtype=torch.int32, device=DEVICE)
     last = codes.clone()
     last[1, 4, 0] += 1
-    factors, plan = torch.zeros(2, bank.width, device=DEVICE), torch.zeros(2, 5, dtype=torch.int32, device=DEVICE)
+    factors, plan = torch.zeros(2, bank.width, device=DEVICE), blank_plan(2, DEVICE)
     parts = pool.stacked(pool.flat)[0]
     merge_kernels.merge_into(bank, pool.flat, table, codes, weight, bias, factors, plan, parts=parts, last=last)
     assert weight[0].count_nonzero() == 0
@@ -134,25 +143,7 @@ def test_only_layers_whose_choices_changed_are_merged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "outs", "ins", "parts"),
-    [
-        (12_608, 2304, 768, 2), (12_608, 768, 768, 6), (12_608, 3072, 768, 3),  # ViT-B/16, 64 images: as was tuned
-        (200_704, 64, 64, 224), (200_704, 384, 96, 75), (50_176, 128, 512, 56),  # ResNet-50, ConvNeXt-T
-        (100, 64, 64, 1),
-    ],
-)  # fmt: skip
-def test_tokens_are_cut_until_the_card_is_full(tokens: int, outs: int, ins: int, parts: int) -> None:
-    places, block = gradient_kernels.PROGRAMS * 132, gradient_kernels.DENSE_TILE[2]
-    tiles = -(-outs // 128) * -(-ins // 128)
-    found, span = gradient_kernels.splits_of(tokens, tiles, block, places)
-    assert span % block == 0
-    assert (found - 1) * span < tokens <= found * span, "all tokens, and no part without any"
-    assert parts * 0.85 <= found <= parts, "parts are whole blocks, so there may be some less"
-    assert tokens < 1000 or found * tiles > 0.7 * places * -(-found * tiles // places)
-
-
-@pytest.mark.parametrize(
     ("tile", "length", "found"), [(128, 768, 128), (128, 96, 128), (128, 64, 64), (128, 10, 16), (32, 40, 32)]
 )
 def test_a_tile_is_as_small_as_its_layer(tile: int, length: int, found: int) -> None:
-    assert gradient_kernels.at_most(tile, length) == found
+    assert factor_gradients.at_most(tile, length) == found

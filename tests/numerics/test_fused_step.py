@@ -16,7 +16,8 @@ from glorasearch.adapters import AdaptedLinear, offered_choices
 from glorasearch.fused import FusedStep, MergedWeights, StepConfig
 from glorasearch.fused.bank import banks_of, storages
 from glorasearch.fused.gradients import dense_gradient, merge, raw_gradient, settle
-from glorasearch.fused.layout import DENSE, EXTRA, SPECTRAL, Shape, encode
+from glorasearch.fused.layout import DENSE, EXTRA, SCALED, SHIFTED, SPECTRAL, Shape, encode
+from glorasearch.fused.parts import key_of
 from glorasearch.fused.pool import pool_of
 from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
@@ -90,7 +91,7 @@ def test_every_choice_merges_and_learns_as_the_plain_layer(
         y = nn.functional.linear(x, weight, b)
         torch.testing.assert_close(y, expected_y, rtol=0, atol=1e-12)
 
-        plan = bank.plan(factors, codes)[0]
+        plan = bank.plan(codes)[0]
         seen_plans.add(tuple(plan.tolist()))
         grad = raw_gradient(dy, x, y.detach(), bank.base[0], factors[0].detach(), plan, bank.shape, bases)
         grad = settle(grad[None], factors.detach(), plan[None], bank.shape)
@@ -106,13 +107,45 @@ def test_every_choice_merges_and_learns_as_the_plain_layer(
     assert any(plan[EXTRA] for plan in seen_plans) == (offered == MORE)
 
 
-def test_a_scale_that_vanishes_takes_the_dense_way() -> None:
+@pytest.mark.parametrize("value", [-1.0, -0.97])
+def test_a_scale_that_vanishes_learns_as_the_plain_layer(value: float) -> None:
+    """Its outputs do not show what it was multiplied with."""
     layer, _ = layer_of("untied", True, 7, 5)
     (bank,) = banks_of({"layer": layer})
-    storages(layer)["A", "vector"].data[3] = -1.0
-    codes = torch.tensor([encode(("vector", "none", "none", "none", "none"))])
-    factors = bank.factors({key: p[None] for key, p in storages(layer).items()}, codes)
-    assert bank.plan(factors, codes)[0].tolist() == [1, 1, 0, 0, 0]
+    choices = "vector", "vector", "none", "none", "none"
+    parameters = storages(layer)
+    parameters["A", "vector"].data[3] = value
+    x, dy = torch.randn(9, 5, dtype=torch.float64), torch.randn(9, 7, dtype=torch.float64)
+    y = nn.functional.linear(x, layer.merged_weight(choices), layer.merged_bias(choices))
+    (wanted,) = torch.autograd.grad(y, parameters["A", "vector"], dy)
+    codes = torch.tensor([encode(choices)])
+    factors = bank.factors({key: p[None] for key, p in parameters.items()}, codes).detach()
+    plan = bank.plan(codes)
+    assert plan[0].tolist() == [0, 1, 1, 0, 0]
+    raw = raw_gradient(dy, x, y.detach(), bank.base[0], factors[0], plan[0], bank.shape)
+    found = bank.shape.split(settle(raw[None], factors, plan, bank.shape))[0][0]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
+def test_the_host_knows_what_a_subnet_needs() -> None:
+    """The plan of each layer without the device: what a step may leave out follows from it."""
+    net, _ = supernets("untied", True)
+    pool = pool_of(net)
+    merged = MergedWeights(pool, torch.float64, training=True)
+    rng = np.random.default_rng(0)
+    several = [pool.codes(sample(net.space, rng)) for _ in range(3)]
+    needed = merged.needed(several)
+    for number, codes in enumerate(several):
+        merged.fill(torch.tensor(codes, dtype=torch.int32))
+        for bank, plans in zip(merged.banks, merged.plans, strict=True):
+            rows = [bank.needs(codes[position]) for position in bank.positions.tolist()]
+            assert [list(row) for row in rows] == plans.tolist()
+            for plan in plans:
+                dense, scaled, shifted = (plan[column].item() == 1 for column in (DENSE, SCALED, SHIFTED))
+                found = [needed[key_of(plan, column)][number] for column in (DENSE, SCALED, SHIFTED)]
+                assert found == [dense, scaled and not dense, shifted and not dense]
+    assert {len(flags) for flags in needed.values()} == {3}
+    assert {flag for flags in needed.values() for flag in flags} == {False, True}
 
 
 def test_dense_gradient_is_autograds() -> None:

@@ -1,0 +1,155 @@
+"""The gradient of a layer's factors on a GPU: `gradients` in cuBLAS's and cuDNN's products and kernels of Triton.
+
+The dense gradient G of a layer is stored, in the activations' dtype, and reduced into the factors' gradients at once. A
+captured step leaves out what the drawn choices do not need (`parts`).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from glorasearch.fused.geometry import Geometry
+from glorasearch.fused.gradient_kernels import hidden_rows_kernel, reduce_kernel, row_sums_kernel, token_sums_kernel
+from glorasearch.fused.gradients import Bases
+from glorasearch.fused.layout import DENSE, LEAST_SCALE, SCALED, SHIFTED, Shape
+from glorasearch.fused.parts import part
+
+
+def factor_gradient(
+    dy: Tensor,
+    x: Tensor,
+    y: Tensor | None,
+    base: Tensor,
+    factors: Tensor,
+    plan: Tensor,
+    shape: Shape,
+    bases: Bases | None = None,
+) -> Tensor:
+    """The raw gradient `(width,)` of the factors: `gradients.raw_gradient`, with its arguments.
+
+    `dy (N, out)`, `x (N, in)` and, if it is kept, `y (N, out)` in one dtype; `base`, `factors` float32. Partial sums
+    are added in no fixed order, as in cuDNN's attention, so runs on a GPU are not reproducible to the last bit.
+    """
+    dy, x = dy.contiguous(), x.contiguous()
+    tokens, outs, ins = len(dy), shape.out_features, shape.in_features
+    grad = torch.zeros_like(factors)
+    sums = torch.empty(tokens, dtype=torch.float32, device=dy.device)
+    with part(plan, DENSE):
+        _reduce(dy.T @ x, 1, base, factors, plan, grad, shape, bases)
+    with part(plan, SHIFTED):
+        rows, columns = ROW_TILE
+        row_sums_kernel[(triton.cdiv(tokens, rows),)](x, sums, plan, tokens, ins, BN=rows, BI=columns)
+    if y is not None:
+        with part(plan, SCALED):
+            tile_o, tile_i, tile_n = HIDDEN_TILE
+            blocks, span = _blocks(outs, tile_o, tokens, tile_n, dy.device)
+            hidden_rows_kernel[blocks](
+                dy, x, base, factors, plan, grad, tokens, outs, ins, span, LEAST_SCALE, BO=tile_o, BI=tile_i, BN=tile_n
+            )
+    _sum_tokens(dy, dy if y is None else y.contiguous(), sums, factors, plan, grad)
+    return grad
+
+
+def convolution_factor_gradient(
+    dy: Tensor,
+    x: Tensor,
+    filters: Tensor,
+    base: Tensor,
+    factors: Tensor,
+    plan: Tensor,
+    shape: Shape,
+    geometry: Geometry,
+    bases: Bases | None = None,
+) -> Tensor:
+    """The raw gradient `(width,)` of a spatial convolution's factors: `gradients.convolution_gradient`, with its
+    arguments, in the dtypes of `factor_gradient`.
+
+    Activations have their channels last, so they are tokens: `dy (tokens, out)`. The gradient of the filters is
+    cuDNN's; kernels of our own that never stored it took two to six times as long (docs/speed-notes.md).
+    """
+    dy, x, filters = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (dy, x, filters))
+    grad = torch.zeros_like(factors)
+    with part(plan, DENSE):
+        found = geometry.weight_gradient(dy, x, filters).contiguous(memory_format=torch.channels_last)
+        _reduce(found, geometry.taps, base, factors, plan, grad, shape, bases)
+    rows = dy.permute(0, 2, 3, 1).reshape(-1, shape.out_features)
+    _sum_tokens(rows, rows, rows, factors, None, grad)
+    return grad
+
+
+def _sum_tokens(dy: Tensor, y: Tensor, sums: Tensor, factors: Tensor, plan: Tensor | None, grad: Tensor) -> None:
+    """Add what `token_sums_kernel` gives to `grad`; without a plan, the sum of dy."""
+    tokens, outs = dy.shape
+    columns, rows = THIN_TILE
+    blocks, span = _blocks(outs, columns, tokens, rows, dy.device)
+    given = grad if plan is None else plan
+    token_sums_kernel[blocks](
+        dy, y, sums, factors, given, grad, tokens, outs, span, LEAST_SCALE, PLANNED=plan is not None, TO=columns,
+        TN=rows, num_warps=8,
+    )  # fmt: skip
+
+
+def _blocks(outs: int, columns: int, tokens: int, rows: int, device: torch.device) -> tuple[tuple[int, int], int]:
+    """Blocks of outputs, parts of the tokens, and the tokens of a part, with which a sum over tokens fills the card."""
+    blocks = triton.cdiv(outs, columns)
+    span = triton.cdiv(triton.cdiv(tokens, max(1, THIN_WAVES * processors(device) // blocks)), rows) * rows
+    return (blocks, triton.cdiv(tokens, span)), span
+
+
+def _reduce(
+    found: Tensor,
+    taps: int,
+    base: Tensor,
+    factors: Tensor,
+    plan: Tensor,
+    grad: Tensor,
+    shape: Shape,
+    bases: Bases | None,
+) -> None:
+    """Add what a stored G gives to `grad`, if the plan asks for it.
+
+    `found`, in the activations' dtype, is `(out, taps, in / taps)` in memory, as filters with their channels last are.
+    """
+    outs, ins = base.shape
+    left, right = bases or (base, base)
+    tile_o, tile_i = (at_most(size, length) for size, length in zip(REDUCE_TILE, (outs, ins), strict=True))
+    reduce_kernel[(triton.cdiv(outs, tile_o), triton.cdiv(ins, tile_i))](
+        found, base, factors, plan, grad, left, right, outs, ins, dtype=_TYPES[found.dtype], TAPS=taps,
+        RA=shape.scale_rank, RB=shape.shift_rank, ENTRIES=shape.entries, BO=tile_o, BI=tile_i, BN=SPECTRAL_STEP,
+        num_warps=4, **_columns_of(shape),
+    )  # fmt: skip
+
+
+def _columns_of(shape: Shape) -> dict[str, int]:
+    """Columns of `product`'s operands for A and for the shift, padded to what tensor cores take."""
+    ranks = {"TA": shape.scale_rank, "TB": shape.shift_rank}
+    return {name: max(LEAST_COLUMNS, triton.next_power_of_2(rank + 1)) for name, rank in ranks.items()}
+
+
+REDUCE_TILE, SPECTRAL_STEP = (64, 128), 32
+"""Outputs and inputs of a tile of a stored gradient, and coefficients of a spectrum per step."""
+THIN_TILE, THIN_WAVES = (64, 64), 4
+"""Outputs and tokens of a tile of the sums over tokens, and programs per multiprocessor."""
+HIDDEN_TILE = 64, 64, 32
+"""Outputs, inputs and tokens of a tile of the hidden rows."""
+ROW_TILE = 32, 128
+"""Tokens and inputs of a tile of the sums over inputs."""
+LEAST_COLUMNS = 16
+"""The fewest columns of a tensor core's operand: the ranks and a column of ones are padded to it."""
+_TYPES = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
+
+
+@functools.cache
+def processors(device: torch.device) -> int:
+    """Multiprocessors of a GPU; on a CPU, where Triton interprets the kernels, those of an H100."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
+
+
+def at_most(tile: int, length: int) -> int:
+    """A tile no larger than it has to be, and no smaller than tensor cores take."""
+    return min(tile, max(LEAST_COLUMNS, int(triton.next_power_of_2(length))))
