@@ -43,7 +43,9 @@ def factor_gradient(
         _reduce(dy.T @ x, 1, base, factors, plan, grad, shape, bases)
     with part(plan, SHIFTED):
         rows, columns = ROW_TILE
-        row_sums_kernel[(triton.cdiv(tokens, rows),)](x, sums, plan, tokens, ins, BN=rows, BI=columns)
+        row_sums_kernel[(triton.cdiv(tokens, rows),)](
+            x, sums, plan, tokens, ins, BN=rows, BI=columns, num_warps=ROW_WARPS
+        )
     if y is not None:
         with part(plan, SCALED):
             tile_o, tile_i, tile_n = HIDDEN_TILE
@@ -90,7 +92,7 @@ def _sum_tokens(dy: Tensor, y: Tensor, sums: Tensor, factors: Tensor, plan: Tens
     given = grad if plan is None else plan
     token_sums_kernel[blocks](
         dy, y, sums, factors, given, grad, tokens, outs, span, LEAST_SCALE, PLANNED=plan is not None, TO=columns,
-        TN=rows, num_warps=8,
+        TN=rows, num_warps=THIN_WARPS,
     )  # fmt: skip
 
 
@@ -121,7 +123,7 @@ def _reduce(
     reduce_kernel[(triton.cdiv(outs, tile_o), triton.cdiv(ins, tile_i))](
         found, base, factors, plan, grad, left, right, outs, ins, dtype=_TYPES[found.dtype], TAPS=taps,
         RA=shape.scale_rank, RB=shape.shift_rank, ENTRIES=shape.entries, BO=tile_o, BI=tile_i, BN=SPECTRAL_STEP,
-        num_warps=4, **_columns_of(shape),
+        num_warps=REDUCE_WARPS, **_columns_of(shape),
     )  # fmt: skip
 
 
@@ -131,13 +133,15 @@ def _columns_of(shape: Shape) -> dict[str, int]:
     return {name: max(LEAST_COLUMNS, triton.next_power_of_2(rank + 1)) for name, rank in ranks.items()}
 
 
-REDUCE_TILE, SPECTRAL_STEP = (64, 128), 32
-"""Outputs and inputs of a tile of a stored gradient, and coefficients of a spectrum per step."""
-THIN_TILE, THIN_WAVES = (64, 64), 4
+REDUCE_TILE, REDUCE_WARPS = (64, 128), 4
+"""Outputs and inputs of a tile of a stored gradient."""
+SPECTRAL_STEP = 32
+"""Coefficients of a spectrum per step."""
+THIN_TILE, THIN_WAVES, THIN_WARPS = (64, 64), 4, 8
 """Outputs and tokens of a tile of the sums over tokens, and programs per multiprocessor."""
 HIDDEN_TILE = 64, 64, 32
 """Outputs, inputs and tokens of a tile of the hidden rows."""
-ROW_TILE = 32, 128
+ROW_TILE, ROW_WARPS = (32, 128), 4
 """Tokens and inputs of a tile of the sums over inputs."""
 LEAST_COLUMNS = 16
 """The fewest columns of a tensor core's operand: the ranks and a column of ones are padded to it."""
