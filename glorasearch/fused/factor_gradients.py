@@ -16,7 +16,7 @@ from torch import Tensor
 from glorasearch.fused.geometry import Geometry
 from glorasearch.fused.gradient_kernels import hidden_rows_kernel, reduce_kernel, row_sums_kernel, token_sums_kernel
 from glorasearch.fused.gradients import Bases
-from glorasearch.fused.layout import DENSE, LEAST_SCALE, SCALED, SHIFTED, Shape
+from glorasearch.fused.layout import DENSE, LEAST_SCALE, SCALED, SHIFTED, THIN, Shape
 from glorasearch.fused.parts import part
 
 
@@ -41,6 +41,7 @@ def factor_gradient(
     sums = torch.empty(tokens, dtype=torch.float32, device=dy.device)
     with part(plan, DENSE):
         _reduce(dy.T @ x, 1, base, factors, plan, grad, shape, bases)
+        _sum_tokens(dy, dy, sums, factors, plan, grad, thin=False)
     with part(plan, SHIFTED):
         rows, columns = ROW_TILE
         row_sums_kernel[(triton.cdiv(tokens, rows),)](
@@ -53,7 +54,8 @@ def factor_gradient(
             hidden_rows_kernel[blocks](
                 dy, x, base, factors, plan, grad, tokens, outs, ins, span, LEAST_SCALE, BO=tile_o, BI=tile_i, BN=tile_n
             )
-    _sum_tokens(dy, dy if y is None else y.contiguous(), sums, factors, plan, grad)
+    with part(plan, THIN):
+        _sum_tokens(dy, dy if y is None else y.contiguous(), sums, factors, plan, grad, thin=True)
     return grad
 
 
@@ -80,19 +82,21 @@ def convolution_factor_gradient(
         found = geometry.weight_gradient(dy, x, filters).contiguous(memory_format=torch.channels_last)
         _reduce(found, geometry.taps, base, factors, plan, grad, shape, bases)
     rows = dy.permute(0, 2, 3, 1).reshape(-1, shape.out_features)
-    _sum_tokens(rows, rows, rows, factors, None, grad)
+    _sum_tokens(rows, rows, rows, factors, None, grad, thin=False)
     return grad
 
 
-def _sum_tokens(dy: Tensor, y: Tensor, sums: Tensor, factors: Tensor, plan: Tensor | None, grad: Tensor) -> None:
+def _sum_tokens(
+    dy: Tensor, y: Tensor, sums: Tensor, factors: Tensor, plan: Tensor | None, grad: Tensor, *, thin: bool
+) -> None:
     """Add what `token_sums_kernel` gives to `grad`; without a plan, the sum of dy."""
     tokens, outs = dy.shape
     columns, rows = THIN_TILE
     blocks, span = _blocks(outs, columns, tokens, rows, dy.device)
     given = grad if plan is None else plan
     token_sums_kernel[blocks](
-        dy, y, sums, factors, given, grad, tokens, outs, span, LEAST_SCALE, PLANNED=plan is not None, TO=columns,
-        TN=rows, num_warps=THIN_WARPS,
+        dy, y, sums, factors, given, grad, tokens, outs, span, LEAST_SCALE, PLANNED=plan is not None, THIN=thin,
+        TO=columns, TN=rows, num_warps=THIN_WARPS,
     )  # fmt: skip
 
 
@@ -141,7 +145,7 @@ THIN_TILE, THIN_WAVES, THIN_WARPS = (64, 64), 4, 8
 """Outputs and tokens of a tile of the sums over tokens, and programs per multiprocessor."""
 HIDDEN_TILE = 64, 64, 32
 """Outputs, inputs and tokens of a tile of the hidden rows."""
-ROW_TILE, ROW_WARPS = (32, 128), 4
+ROW_TILE, ROW_WARPS = (8, 256), 4
 """Tokens and inputs of a tile of the sums over inputs."""
 LEAST_COLUMNS = 16
 """The fewest columns of a tensor core's operand: the ranks and a column of ones are padded to it."""

@@ -38,6 +38,8 @@ DENSE, SCALED, SHIFTED, EXTRA, SPECTRAL = range(5)
 PLAN: Final = ("dense", "scaled", "shifted", "extra", "spectral")
 """Columns of a plan: whether the dense weight gradient is needed; whether A scales rows and B shifts rows, which
 matters only without it; how many columns of extras are in use; whether the spectrum is."""
+THIN: Final = len(PLAN)
+"""No column, but the part of a gradient that is needed where the dense one is not."""
 PLAN_STRIDE: Final = 8
 """Numbers from one row of a plan to the next: so all rows are aligned, and compiled code copies none."""
 LEAST_SCALE: Final = 0.05

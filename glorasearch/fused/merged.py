@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from glorasearch.fused.bank import Bank
 from glorasearch.fused.convolution import FusedConv2d, MergedConv2d
 from glorasearch.fused.gradients import merge
-from glorasearch.fused.layout import BIAS, CODE_WIDTH, DENSE, SCALED, SHIFTED, blank_plan
+from glorasearch.fused.layout import BIAS, CODE_WIDTH, DENSE, SCALED, SHIFTED, THIN, blank_plan
 from glorasearch.fused.linear import FusedLinear
 from glorasearch.fused.norms import fixed_norms, keep_dtype
 from glorasearch.fused.parts import Key, key_of
@@ -39,7 +39,7 @@ class MergedWeights:
         self.factors = [like.new_zeros(len(bank), bank.width) for bank in self.banks]
         self.plans = [blank_plan(len(bank), like.device) for bank in self.banks]
         self._parts_of = [
-            [(position, *(key_of(row, column) for column in (DENSE, SCALED, SHIFTED))) for position, row in rows]
+            [(position, *(key_of(row, column) for column in (DENSE, THIN, SCALED, SHIFTED))) for position, row in rows]
             for rows in map(zip, (bank.positions.tolist() for bank in self.banks), self.plans)
         ]
         self._parts, self._tables = pool.parts(pool.flat), pool.tables()
@@ -57,12 +57,13 @@ class MergedWeights:
 
     def needed(self, codes: Sequence[Sequence[Sequence[tuple[int, ...]]]]) -> dict[Key, list[bool]]:
         """For every part of the layers' gradients, whether each of several subnets needs it; `codes` as lists
-        `(subnets, layers, 5, 3)`. Sums over tokens are needed only without a dense gradient."""
+        `(subnets, layers, 5, 3)`. Sums over tokens and inputs are needed only without a dense gradient."""
         found: dict[Key, list[bool]] = {}
         for bank, places in zip(self.banks, self._parts_of, strict=True):
-            for position, dense, scaled, shifted in places:
+            for position, dense, thin, scaled, shifted in places:
                 plans = [bank.needs(subnet[position]) for subnet in codes]
                 found[dense] = [plan[DENSE] != 0 for plan in plans]
+                found[thin] = [plan[DENSE] == 0 for plan in plans]
                 found[scaled] = [plan[SCALED] > plan[DENSE] for plan in plans]
                 found[shifted] = [plan[SHIFTED] > plan[DENSE] for plan in plans]
         return found

@@ -91,13 +91,13 @@ def test_the_captured_step_learns_as_the_plain_one(dtype: torch.dtype, tolerance
 
 
 def what_is_not_needed(supernet: Supernet, subnet: Subnet) -> int:
-    """Parts of a captured step: for each layer its dense gradient, the sums of its inputs, and where outputs are kept
-    the rows that hardly scale."""
+    """Parts of a captured step: for each layer its dense gradient or what is there in place of it, the sums of its
+    inputs, and where outputs are kept the rows that hardly scale."""
     pool, count = pool_of(supernet), 0
     codes = torch.tensor(pool.codes(subnet), dtype=torch.int32, device="cuda")
     for bank in pool.banks:
         dense, scaled, shifted = bank.plan(codes)[:, :3].bool().T
-        parts = [dense, shifted & ~dense] + ([scaled & ~dense] if bank.shape.keeps_output else [])
+        parts = [dense, ~dense, shifted & ~dense] + ([scaled & ~dense] if bank.shape.keeps_output else [])
         count += int(sum((~part).sum() for part in parts))
     return count
 

@@ -16,7 +16,7 @@ from glorasearch.adapters import AdaptedLinear, offered_choices
 from glorasearch.fused import FusedStep, MergedWeights, StepConfig
 from glorasearch.fused.bank import banks_of, storages
 from glorasearch.fused.gradients import dense_gradient, merge, raw_gradient, settle
-from glorasearch.fused.layout import DENSE, EXTRA, SCALED, SHIFTED, SPECTRAL, Shape, encode
+from glorasearch.fused.layout import DENSE, EXTRA, SCALED, SHIFTED, SPECTRAL, THIN, Shape, encode
 from glorasearch.fused.parts import key_of
 from glorasearch.fused.pool import pool_of
 from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, Subnet, sample
@@ -142,8 +142,8 @@ def test_the_host_knows_what_a_subnet_needs() -> None:
             assert [list(row) for row in rows] == plans.tolist()
             for plan in plans:
                 dense, scaled, shifted = (plan[column].item() == 1 for column in (DENSE, SCALED, SHIFTED))
-                found = [needed[key_of(plan, column)][number] for column in (DENSE, SCALED, SHIFTED)]
-                assert found == [dense, scaled and not dense, shifted and not dense]
+                found = [needed[key_of(plan, column)][number] for column in (DENSE, THIN, SCALED, SHIFTED)]
+                assert found == [dense, not dense, scaled and not dense, shifted and not dense]
     assert {len(flags) for flags in needed.values()} == {3}
     assert {flag for flags in needed.values() for flag in flags} == {False, True}
 
