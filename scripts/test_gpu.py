@@ -29,7 +29,7 @@ from types import FrameType
 SCRIPTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(SCRIPTS)]
 
-from gpu_tests.cards import cards_here  # noqa: E402
+from gpu_tests.cards import cards_here, gpu_name  # noqa: E402
 from gpu_tests.lanes import Lanes  # noqa: E402
 from gpu_tests.record import append, exit_status, read, seconds_of, verdicts  # noqa: E402
 from gpu_tests.tables import lines, to_json, write  # noqa: E402
@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=SCRIPTS.parent, help="the checkout; that of this script")
     options = parser.parse_args()
     began = time.monotonic()
-    cards = options.cards or cards_here()
+    cards, gpu = options.cards or cards_here(), gpu_name()
     if not cards:
         parser.error("there is no CUDA device here; without one, `make test` runs what does not need it")
     usual = max(1, min(MOST, (os.cpu_count() or 1) // (CORES * len(cards))))
@@ -97,7 +97,7 @@ def main() -> int:
     for line in lines(found, seconds, cards):
         print(line)
     if options.json is not None:
-        write(options.json, to_json(found, seconds, cards, earlier, some=bool(options.files)))
+        write(options.json, to_json(found, seconds, cards, earlier, gpu=gpu, some=bool(options.files)))
     if not found:
         print("no test is marked gpu", file=sys.stderr)
         return 2

@@ -15,3 +15,10 @@ def cards_here() -> list[str]:
     allowed = os.environ.get(VISIBLE)
     count = torch.cuda.device_count()
     return allowed.split(",")[:count] if allowed else [str(number) for number in range(count)]
+
+
+def gpu_name() -> str | None:
+    """Of the first card; imports torch."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -45,9 +45,10 @@ def to_json(
     cards: Sequence[str],
     earlier: Mapping[str, Any] | None = None,
     *,
+    gpu: str | None = None,
     some: bool = False,
 ) -> dict[str, Any]:
-    """All verdicts, and where they were given.
+    """All verdicts, and where they were given, on cards called `gpu`.
 
     A test without a verdict has that of the `earlier` run which gave one, with its date and GPU. If this is a run of
     `some` files, so have those of the others.
@@ -63,7 +64,7 @@ def to_json(
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "machine": {
             "cards": list(cards),
-            "gpu": _gpu_name(),
+            "gpu": gpu,
             "cores": os.cpu_count(),
             "python": platform.python_version(),
         },
@@ -82,9 +83,3 @@ def write(path: Path, content: Any) -> None:
 
 def _words(cards: Sequence[str]) -> str:
     return f"card {cards[0]}" if len(cards) == 1 else f"cards {', '.join(cards)}"
-
-
-def _gpu_name() -> str | None:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

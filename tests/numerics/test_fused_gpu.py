@@ -27,8 +27,16 @@ PEAKS = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.bfloat16, 5e-3), (torch.float32, 1e-4)])
 @pytest.mark.parametrize(("outs", "ins"), [(2304, 768), (768, 768), (3072, 768), (768, 3072)])
-@pytest.mark.parametrize("hide", [False, True])
-@pytest.mark.parametrize("plan", [[1, 0, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0]])
+@pytest.mark.parametrize(
+    ("plan", "hide"),
+    [
+        ([1, 0, 0], False),
+        ([0, 1, 1], False),
+        ([0, 0, 1], False),
+        ([0, 0, 0], False),
+        pytest.param([0, 1, 1], True, id="plan1-True"),
+    ],
+)
 def test_gradients(outs: int, ins: int, plan: list[int], hide: bool, dtype: torch.dtype, close: float) -> None:
     from glorasearch.fused.factor_gradients import factor_gradient
 
@@ -46,7 +54,7 @@ def test_gradients(outs: int, ins: int, plan: list[int], hide: bool, dtype: torc
         scale.zero_()
     if not (plan[0] or plan[2]):
         shift.zero_()
-    if hide and plan[1]:
+    if hide:
         scale[5:90] = -0.99
     base, x, dy = normal(outs, ins, scale=0.02), normal(TOKENS, ins).to(dtype), normal(TOKENS, outs).to(dtype)
     weight = merge(base[None], factors[None], shape)[0].to(dtype)
