@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from glorasearch.code_cache import seal_code
-from glorasearch.fused.parts import Key, Recorder, Switches
+from glorasearch.fused.parts import Key, Recorder, Switches, new_graph
 from glorasearch.recompute import block_stacks
 
 LIMIT: Final = 64
@@ -101,11 +101,10 @@ class Captured:
         self.done += 1
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self._device)
-        graph, recorder = torch.cuda.CUDAGraph(keep_graph=True), Recorder()
+        graph, recorder = new_graph(), Recorder()
         # Other threads (NCCL's, which polls its events) must not invalidate the capture.
         with recorder(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._compute()
-        graph.instantiate()
         self._graph, self._switches = graph, Switches.of(graph, recorder)
         seal_code()
         self.peak_bytes = torch.cuda.max_memory_allocated(self._device)

@@ -3,7 +3,8 @@
 A CUDA graph is one sequence of launches for every subnet, but a node of it can be switched off for the replays to come
 (`cudaGraphNodeSetEnabled`), which takes the host about a microsecond and no wait. So the dense gradient of a layer may
 be cuBLAS's or cuDNN's, which know of no plan, and still costs nothing where the drawn choices do not need it. Outside a
-capture, and where CUDA's bindings are missing, every part is computed; what follows asks the plan on the device.
+capture, and where CUDA's bindings are missing or torch is older than 2.10, every part is computed; the kernels ask the
+plan on the device.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 Key = tuple[int, int]
 """A row of a plan, by its address, and a column of it."""
+
+SWITCHABLE: Final = hasattr(torch.cuda.CUDAGraph, "raw_cuda_graph_exec")
+"""Whether torch hands out an instantiated graph."""
 
 _log = logging.getLogger(__name__)
 _recorder: Recorder | None = None
@@ -37,7 +41,7 @@ def part(plan: Tensor, column: int) -> Iterator[None]:
         return
     before = recorder.nodes()
     yield
-    recorder.parts.setdefault(key_of(plan, column), []).append(sorted(recorder.nodes() - before))
+    recorder.add(key_of(plan, column), before)
 
 
 class Recorder:
@@ -45,32 +49,49 @@ class Recorder:
 
     def __init__(self) -> None:
         self.parts: dict[Key, list[list[int]]] = {}
-        """For every part the handles of its nodes, each time that it was captured."""
+        """For every part the handles of its nodes, each time that it was captured; none if CUDA does not tell."""
+        self._tells = _cudart() is not None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Record what is captured inside; by whichever thread, as gradients are computed by threads of torch."""
         global _recorder
-        _recorder = self if _cudart() is not None else None
+        _recorder = self if self._tells else None
         try:
             yield
         finally:
             _recorder = None
+        if not self._tells:
+            self.parts.clear()
+
+    def add(self, key: Key, before: set[int]) -> None:
+        """A part has been captured, with the nodes that were not there `before`."""
+        self.parts.setdefault(key, []).append(sorted(self.nodes() - before))
 
     def nodes(self) -> set[int]:
         """The handles of the nodes of the graph that the current stream is being captured in."""
         cudart = _cudart()
-        graph = _checked(cudart.cudaStreamGetCaptureInfo(torch.cuda.current_stream().cuda_stream))[2]
-        _, count = _checked(cudart.cudaGraphGetNodes(graph))
-        found, _ = _checked(cudart.cudaGraphGetNodes(graph, count))
+        try:
+            graph = _checked(cudart.cudaStreamGetCaptureInfo(torch.cuda.current_stream().cuda_stream))[2]
+            _, count = _checked(cudart.cudaGraphGetNodes(graph))
+            found, _ = _checked(cudart.cudaGraphGetNodes(graph, count))
+        except RuntimeError as error:  # an error must not break the capture
+            _log.debug("the nodes of a graph that is being captured are not known: %s", error)
+            self._tells = False
+            return set()
         return {int(node) for node in found}
+
+
+def new_graph() -> torch.cuda.CUDAGraph:
+    """A graph that keeps what its nodes are known by, where torch can; then it has to be instantiated."""
+    return torch.cuda.CUDAGraph(keep_graph=True) if SWITCHABLE else torch.cuda.CUDAGraph()
 
 
 class Switches:
     """Switches parts of an instantiated graph on and off."""
 
     def __init__(self, graph: torch.cuda.CUDAGraph, parts: Mapping[Key, Sequence[Sequence[int]]]) -> None:
-        """`graph` was captured with `keep_graph`, or its nodes would be gone; all parts are on.
+        """`graph` is instantiated; all parts are on.
 
         Raises: RuntimeError if CUDA refuses to switch one.
         """
@@ -82,12 +103,16 @@ class Switches:
 
     @classmethod
     def of(cls, graph: torch.cuda.CUDAGraph, recorder: Recorder) -> Switches | None:
-        """Those of a graph; None if there is nothing to switch, or CUDA does not let us."""
+        """Those of a graph from `new_graph`, which is instantiated here; None if there is nothing to switch, or CUDA
+        does not let us."""
+        if not SWITCHABLE:
+            return None
+        graph.instantiate()
         if not recorder.parts:
             return None
         try:
             return cls(graph, recorder.parts)
-        except (RuntimeError, AttributeError) as error:
+        except RuntimeError as error:
             _log.debug("every layer's dense gradient is computed in every step: %s", error)
             return None
 
@@ -97,11 +122,14 @@ class Switches:
         return sum(times.count(False) for times in self._on.values())
 
     def set(self, needed: Mapping[Key, Sequence[bool]]) -> None:
-        """Switch every part, each time that it was captured, for the replays that are started from now on."""
+        """Switch every part, each time that it was captured, for the replays that are started from now on.
+
+        A part of a layer that nobody knows is always on.
+        """
         cudart, handle = _cudart(), self._graph.raw_cuda_graph_exec()
         for key, times in self._parts.items():
             now = self._on[key]
-            for number, (nodes, wanted) in enumerate(zip(times, needed[key], strict=True)):
+            for number, (nodes, wanted) in enumerate(zip(times, needed.get(key, now), strict=True)):
                 if now[number] != wanted:
                     for node in nodes:
                         _checked(cudart.cudaGraphNodeSetEnabled(handle, node, wanted))

@@ -98,6 +98,24 @@ def test_the_captured_step_learns_as_the_plain_one(dtype: torch.dtype, tolerance
     assert found[0] < 0.5, "it has learned"
 
 
+def test_a_captured_step_of_several_subnets_learns_as_the_plain_one() -> None:
+    """Each of them leaves out parts of its own."""
+    first, second = supernets(2)
+    optimizer = SupernetOptimizer(first, PEAKS, weight_decay=1e-4)
+    plain = PlainStep(first, optimizer, mixed=False, label_smoothing=0.0, clip_norm=1.0, seed=0)
+    config = StepConfig(paths=(False, True, True), dtype=torch.float32)
+    loss = partial(CLASSIFY.subnet_loss, smoothing=0.0)
+    fused = FusedStep(second, config, loss=loss, teacher=CLASSIFY.teacher_of)
+    rng = np.random.default_rng(0)
+    images, labels = torch.randn(16, 3, 64, 64, device="cuda"), torch.randint(0, 5, (16,), device="cuda")
+    for number in range(10):
+        subnets = [sample(first.space, rng) for _ in config.paths]
+        drawn = [SampledSubnet(subnet, distill) for subnet, distill in zip(subnets, config.paths, strict=True)]
+        expected = plain.run(number, drawn, images, labels, 1.0)
+        torch.testing.assert_close(fused.run(subnets, images, labels, PEAKS), expected, rtol=2e-3, atol=2e-3)
+        assert fused.left_out == (sum(what_is_not_needed(second, subnet) for subnet in subnets) if number else 0)
+
+
 def what_is_not_needed(supernet: Supernet, subnet: Subnet) -> int:
     """Parts of a captured step: for each layer its dense gradient or what is there in place of it, the sums of its
     inputs, and where outputs are kept the rows that hardly scale."""
