@@ -93,7 +93,7 @@ class Switches:
     def __init__(self, graph: torch.cuda.CUDAGraph, parts: Mapping[Key, Sequence[Sequence[int]]]) -> None:
         """`graph` is instantiated; all parts are on.
 
-        Raises: RuntimeError if CUDA refuses to switch one.
+        Raises: RuntimeError if CUDA refuses to switch one; others may be off then.
         """
         self._graph = graph
         self._parts = {key: [self._switchable(nodes) for nodes in times] for key, times in parts.items()}
@@ -113,6 +113,7 @@ class Switches:
         try:
             return cls(graph, recorder.parts)
         except RuntimeError as error:
+            graph.instantiate()  # with all parts on
             _log.debug("every layer's dense gradient is computed in every step: %s", error)
             return None
 
