@@ -31,7 +31,6 @@ from cuda_floors import milliseconds
 from leaving import clean
 from table import Row, finish
 from torch import Tensor
-from variant_streams import SeveralSteps
 from variants import VARIANTS, Variant
 
 from glorasearch.evaluation import captured_model
@@ -41,7 +40,7 @@ from glorasearch.supernet import Supernet
 from glorasearch.tasks import CLASSIFY
 
 COMPARED, CANDIDATES, IMAGES = 4, 8, 200
-"""Steps whose losses are compared, a multiple of the steps of a replay; candidates whose logits are; their images."""
+"""Steps after the first whose losses are compared; candidates whose logits are; their images."""
 PLAIN = VARIANTS[0]
 
 
@@ -51,7 +50,7 @@ class StepOf:
     def __init__(self, bench: Bench, variant: Variant, make: Callable[..., FusedStep]) -> None:
         supernet, self._subnets = supernet_of(bench)
         dtype = torch.bfloat16 if bench.device == "cuda" else torch.float32
-        self._count, self._bench = variant.steps, bench
+        self._bench = bench
         config = StepConfig(dtype=dtype)
         loss = partial(CLASSIFY.subnet_loss, smoothing=0.0)
         self._one = make(supernet.train(), config, loss=loss, teacher=CLASSIFY.teacher_of)
@@ -60,22 +59,14 @@ class StepOf:
             self._images = self._images.to(memory_format=torch.channels_last)
         self.flops = bench.batch * (bench.work.biases + 2 * bench.work.tokens * dense_elements(supernet, self._subnets))
         self._turn = 0
-        first = self._one.run(self._next(1), self._images, bench.labels, RATES)
-        self._several = SeveralSteps(self._one, variant.steps) if variant.steps > 1 else None
-        rest = [self.run() for _ in range(COMPARED // variant.steps)]
-        self.found = torch.cat([first[:1], *(each.reshape(-1, 2)[:, 0] for each in rest)]).float().cpu()
+        self.found = torch.stack([self.run()[0].clone() for _ in range(1 + COMPARED)]).float().cpu()
         """Losses of the first steps."""
 
-    def _next(self, count: int) -> list[Subnet]:
-        found = [self._subnets[(self._turn + n) % len(self._subnets)] for n in range(count)]
-        self._turn += count
-        return found
-
     def run(self) -> Tensor:
-        """As many steps as a replay has; their losses and norms."""
-        if self._several is not None:
-            return self._several(self._next(self._count), RATES)
-        return self._one.run(self._next(1), self._images, self._bench.labels, RATES)
+        """A step; its loss and norm."""
+        subnet = self._subnets[self._turn % len(self._subnets)]
+        self._turn += 1
+        return self._one.run([subnet], self._images, self._bench.labels, RATES)
 
     @property
     def peak_bytes(self) -> int:
@@ -151,14 +142,14 @@ def made(kind: str, bench: Bench, variant: Variant) -> StepOf | CandidateOf:
         return KINDS[kind](bench, variant, own if callable(own) else FusedStep)
 
 
-def timed(bench: Bench, thing: StepOf | CandidateOf, steps: int, repeats: int) -> float:
+def timed(bench: Bench, thing: StepOf | CandidateOf, repeats: int) -> float:
     """Milliseconds of one step or candidate."""
     if bench.device == "cuda":
-        return milliseconds(thing.run, max(1, repeats // steps)) / steps
+        return milliseconds(thing.run, repeats)
     began = time.perf_counter()
     for _ in range(2):
         thing.run()
-    return (time.perf_counter() - began) / 2 / steps * 1e3
+    return (time.perf_counter() - began) / 2 * 1e3
 
 
 def difference(kind: str, found: Tensor, expected: Tensor) -> str:
@@ -201,7 +192,7 @@ def row(bench: Bench, kind: str, variant: Variant, own: StepOf | CandidateOf, pr
     base = torch.cuda.memory_allocated() if bench.device == "cuda" else 0
     thing = made(kind, bench, variant)
     start = time.perf_counter() - began
-    pairs = [(timed(bench, own, 1, repeats), timed(bench, thing, variant.steps, repeats)) for _ in range(3)]
+    pairs = [(timed(bench, own, repeats), timed(bench, thing, repeats)) for _ in range(3)]
     reference, measured = (statistics.median(values) for values in zip(*pairs, strict=True))
     changes = difference(kind, thing.found, own.found)
     repeats_exactly = kind == "candidate" or bench.device == "cpu"  # a GPU adds up gradients in no fixed order

@@ -1,9 +1,9 @@
-"""What runs beside what: merges of several banks, dense gradients beside the backward pass, several steps a replay."""
+"""What runs beside what: merges of several banks, dense gradients beside the backward pass."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -11,8 +11,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from glorasearch.fused import FusedStep, step, streams
-from glorasearch.space import Subnet
+from glorasearch.fused import FusedStep, streams
 
 
 @contextmanager
@@ -85,48 +84,3 @@ def dense_beside() -> Iterator[Any]:
         kept = {"allow_buffer_reuse": False, "inplace_buffers": False}
         stack.enter_context(torch._inductor.config.patch(kept))  # type: ignore[attr-defined]
         yield lambda *given, **named: _Joining(*given, beside=beside, **named)
-
-
-class SeveralSteps:
-    """K steps of a fused step in one replay; each step has subnet, images, labels and rates of its own."""
-
-    def __init__(self, one: FusedStep, count: int) -> None:
-        """`one` has run once."""
-        assert one.images is not None
-        assert one._labels is not None
-        self._one = one
-        self._codes = torch.stack([one._codes] * count)
-        self._rates = torch.stack([one._rates] * count)
-        self.images = torch.stack([one.images] * count)
-        self.labels = torch.stack([one._labels] * count)
-        self.results = torch.stack([one.result] * count)
-        self._graph: torch.cuda.CUDAGraph | None = None
-
-    def __call__(self, subnets: Sequence[Subnet], rates: dict[str, float]) -> Tensor:
-        """A subnet for each step; `images` and `labels` hold theirs. Returns `(K, 2)`."""
-        one = self._one
-        table = torch.tensor([one._pool.codes(subnet) for subnet in subnets], dtype=torch.int32)
-        given = torch.tensor([rates.get(group, 0.0) for group in one._groups], dtype=self._rates.dtype)[one._group_of]
-        self._codes.copy_(step._pinned(table[:, None], one.device), non_blocking=True)
-        self._rates.copy_(step._pinned(given, one.device), non_blocking=True)
-        if one.device.type != "cuda":
-            self._compute()
-        elif self._graph is None:
-            torch.cuda.synchronize()
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._compute()
-            self._graph.replay()
-        else:
-            self._graph.replay()
-        return self.results.clone()
-
-    def _compute(self) -> None:
-        one = self._one
-        for number in range(len(self.results)):
-            one._codes.copy_(self._codes[number])
-            one._rates.copy_(self._rates[number])
-            one.images.copy_(self.images[number])  # type: ignore[union-attr]
-            one._labels.copy_(self.labels[number])  # type: ignore[union-attr]
-            one._step()
-            self.results[number].copy_(one.result)

@@ -34,8 +34,6 @@ class Variant:
     """The same of a candidate of 200 images (of 18.8)."""
     exact: bool = False
     """Whether its results have to be the same to the bit."""
-    steps: int = 1
-    """Steps in one replay."""
     channels_last: bool = False
     """Whether images lie channel by channel for each pixel."""
 
@@ -91,7 +89,6 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("patches by a convolution", patches_by_a_convolution, -0.4, -1.3),
     Variant("compiled whole", compiled_whole, 0.3, 0.1),
     Variant("banks merged side by side", variant_streams.banks_apart, 0.1, 0.1, exact=True),
-    Variant("four steps a replay", nullcontext, 0.1, None, exact=True, steps=4),
     Variant("images with channels last", nullcontext, 0.1, 0.1, channels_last=True),
     Variant("attention by flash", partial(attention, FLASH), 0.0, 0.0),
     Variant("attention by memory-efficient kernels", partial(attention, EFFICIENT), -0.5, -0.3),

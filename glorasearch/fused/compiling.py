@@ -74,13 +74,12 @@ class Captured:
         """How many of its parts the last run did without."""
         return 0 if self._switches is None else self._switches.off
 
-    def __call__(self, needed: Mapping[Key, Sequence[bool]] | None = None) -> None:
-        """Run it; after the first time, by a replay without the parts that are not `needed` (`parts`), each as often as
-        it was captured; None: with all."""
+    def __call__(self, needed: Mapping[Key, Sequence[bool]]) -> None:
+        """Run it; after the first time, by a replay without the parts that are not `needed` (`parts`)."""
         if self._graph is None:
             self._capture()
             return
-        if self._switches is not None and needed is not None:
+        if self._switches is not None:
             self._switches.set(needed)
         self._graph.replay()
         self.done += 1

@@ -156,10 +156,10 @@ def static_model(
 ) -> nn.Module:
     """The supernet's model with its adapted layers replaced and its frozen parameters copied in another dtype.
 
-    The head is the supernet's own with `share_head`, otherwise a copy in that dtype. Patch embeddings: on a GPU
-    `fused.patches`. Norms: `fused.norms`; a batch norm
-    computes in the dtype of its statistics. Activations change nothing in place, since what a layer gives may be kept
-    for its gradient, or be seen through a view, of which autograd allows no change.
+    The head is the supernet's own with `share_head`, otherwise a copy in that dtype. Patch embeddings on a GPU:
+    `fused.patches`. Norms: `fused.norms`; a batch norm computes in the dtype of its statistics. Activations change
+    nothing in place, since what a layer gives may be kept for its gradient, or be seen through a view, of which
+    autograd allows no change.
     """
     memo: dict[int, Any] = {id(layer): layers[name] for name, layer in supernet.adapted.items()}
     memo |= {id(norm): fixed for norm, fixed in fixed_norms(supernet.model)}

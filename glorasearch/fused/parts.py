@@ -34,7 +34,10 @@ def key_of(plan: Tensor, column: int) -> Key:
 
 @contextmanager
 def part(plan: Tensor, column: int) -> Iterator[None]:
-    """What is launched inside is needed only by subnets whose plan has a 1 there."""
+    """What is launched inside is needed only by some subnets, for the layer with this row of the plan.
+
+    `column` is one of the plan or `THIN`; `MergedWeights.needed` says which subnets need it.
+    """
     recorder = _recorder
     if recorder is None or not torch.cuda.is_current_stream_capturing():
         yield
@@ -50,7 +53,7 @@ class Recorder:
     def __init__(self) -> None:
         self.parts: dict[Key, list[list[int]]] = {}
         """For every part the handles of its nodes, each time that it was captured; none if CUDA does not tell."""
-        self._tells = _cudart() is not None
+        self._tells = SWITCHABLE and _cudart() is not None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -99,7 +102,7 @@ class Switches:
         self._parts = {key: [self._switchable(nodes) for nodes in times] for key, times in parts.items()}
         self._on = {key: [True] * len(times) for key, times in parts.items()}
         for on in (False, True):
-            self.set({key: [on] * len(times) for key, times in parts.items()})
+            self.set({key: [on] for key in parts})
 
     @classmethod
     def of(cls, graph: torch.cuda.CUDAGraph, recorder: Recorder) -> Switches | None:
@@ -123,14 +126,18 @@ class Switches:
         return sum(times.count(False) for times in self._on.values())
 
     def set(self, needed: Mapping[Key, Sequence[bool]]) -> None:
-        """Switch every part, each time that it was captured, for the replays that are started from now on.
+        """Switch every part for the replays that are started from now on; `needed` has a flag for each of a step's
+        subnets.
 
-        A part of a layer that nobody knows is always on.
+        A layer that the model uses several times has a part for each, those of the first subnet first. A part of which
+        nothing is said, or not as much as there is of it, is on.
         """
         cudart, handle = _cudart(), self._graph.raw_cuda_graph_exec()
         for key, times in self._parts.items():
-            now = self._on[key]
-            for number, (nodes, wanted) in enumerate(zip(times, needed.get(key, now), strict=True)):
+            now, flags = self._on[key], needed.get(key, ())
+            uses, rest = divmod(len(times), max(1, len(flags)))
+            for number, nodes in enumerate(times):
+                wanted = flags[number // uses] if flags and not rest else True
                 if now[number] != wanted:
                     for node in nodes:
                         _checked(cudart.cudaGraphNodeSetEnabled(handle, node, wanted))

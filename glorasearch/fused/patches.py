@@ -16,7 +16,7 @@ FEW: Final = 4
 class PatchProduct(nn.Conv2d):
     """A convolution whose patches do not overlap, computed as one product with the patches as tokens.
 
-    For ViT-B/16 it takes a tenth off a candidate's time on an H200 (docs/speed-notes.md).
+    A candidate of ViT-B/16 takes 16.4 ms on an H200 with it and 17.7 without (docs/speed-notes.md).
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ class PatchProduct(nn.Conv2d):
 
 
 def embed_by_products(model: nn.Module) -> None:
-    """Turn the frozen patch embeddings of a model into products, unless it has other convolutions, whose layout in
+    """Turn the patch embeddings of a model into products, unless it has other convolutions, whose layout in
     memory would change with it."""
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     if all(type(one) is nn.Conv2d and one.in_channels <= FEW and Geometry.of(one).by_tokens for one in convolutions):

@@ -111,7 +111,7 @@ class FusedStep:
 
     @property
     def left_out(self) -> int:
-        """How many parts of the captured step the last one did without (`parts`)."""
+        """How many parts the last run of what is captured did without (`parts`)."""
         return self._whole.left_out + self._first.left_out
 
     def recompute(self, *, random: bool = False) -> None:

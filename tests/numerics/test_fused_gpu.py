@@ -116,6 +116,24 @@ def test_a_captured_step_of_several_subnets_learns_as_the_plain_one() -> None:
         assert fused.left_out == (sum(what_is_not_needed(second, subnet) for subnet in subnets) if number else 0)
 
 
+def test_a_captured_step_of_a_model_that_uses_layers_several_times_learns_as_the_plain_one() -> None:
+    """CoaT's parallel blocks share their MLPs: one flag of the plan for three uses."""
+    torch.manual_seed(0)
+    backbone = timm.create_model("coat_tiny", img_size=64, num_classes=5).cuda()
+    first, second = (Supernet(backbone, SearchSpace.load("glora_medium"), seed=3).train() for _ in range(2))
+    plain = PlainStep(
+        first, SupernetOptimizer(first, PEAKS, weight_decay=1e-4), mixed=False, label_smoothing=0.0, clip_norm=1.0, seed=0
+    )  # fmt: skip
+    fused = fused_step(second, torch.float32)
+    rng = np.random.default_rng(0)
+    images, labels = torch.randn(16, 3, 64, 64, device="cuda"), torch.randint(0, 5, (16,), device="cuda")
+    for number in range(5):
+        subnet = sample(first.space, rng)
+        expected = plain.run(number, [SampledSubnet(subnet)], images, labels, 1.0)
+        torch.testing.assert_close(fused.run([subnet], images, labels, PEAKS), expected, rtol=2e-3, atol=2e-3)
+    assert fused.left_out > what_is_not_needed(second, subnet), "there are more parts than layers"
+
+
 def what_is_not_needed(supernet: Supernet, subnet: Subnet) -> int:
     """Parts of a captured step: for each layer its dense gradient or what is there in place of it, the sums of its
     inputs, and where outputs are kept the rows that hardly scale."""

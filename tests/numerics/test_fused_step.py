@@ -16,8 +16,7 @@ from glorasearch.adapters import AdaptedLinear, offered_choices
 from glorasearch.fused import FusedStep, MergedWeights, StepConfig
 from glorasearch.fused.bank import banks_of, storages
 from glorasearch.fused.gradients import dense_gradient, merge, raw_gradient, settle
-from glorasearch.fused.layout import DENSE, EXTRA, SCALED, SHIFTED, SPECTRAL, THIN, Shape, encode
-from glorasearch.fused.parts import key_of
+from glorasearch.fused.layout import DENSE, EXTRA, SPECTRAL, Shape, encode
 from glorasearch.fused.pool import pool_of
 from glorasearch.space import SUPPORT_TENSORS, BoundSpace, LayerShape, SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
@@ -125,27 +124,6 @@ def test_a_scale_that_vanishes_learns_as_the_plain_layer(value: float) -> None:
     raw = raw_gradient(dy, x, y.detach(), bank.base[0], factors[0], plan[0], bank.shape)
     found = bank.shape.split(settle(raw[None], factors, plan, bank.shape))[0][0]
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
-
-
-def test_the_host_knows_what_a_subnet_needs() -> None:
-    """The plan of each layer without the device: what a step may leave out follows from it."""
-    net, _ = supernets("untied", True)
-    pool = pool_of(net)
-    merged = MergedWeights(pool, torch.float64, training=True)
-    rng = np.random.default_rng(0)
-    several = [pool.codes(sample(net.space, rng)) for _ in range(3)]
-    needed = merged.needed(several)
-    for number, codes in enumerate(several):
-        merged.fill(torch.tensor(codes, dtype=torch.int32))
-        for bank, plans in zip(merged.banks, merged.plans, strict=True):
-            rows = [bank.needs(codes[position]) for position in bank.positions.tolist()]
-            assert [list(row) for row in rows] == plans.tolist()
-            for plan in plans:
-                dense, scaled, shifted = (plan[column].item() == 1 for column in (DENSE, SCALED, SHIFTED))
-                found = [needed[key_of(plan, column)][number] for column in (DENSE, THIN, SCALED, SHIFTED)]
-                assert found == [dense, not dense, scaled and not dense, shifted and not dense]
-    assert {len(flags) for flags in needed.values()} == {3}
-    assert {flag for flags in needed.values() for flag in flags} == {False, True}
 
 
 def test_dense_gradient_is_autograds() -> None:

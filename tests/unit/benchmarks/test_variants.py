@@ -36,7 +36,7 @@ def test_a_run_says_what_each_variant_changes(benches, tmp_path, monkeypatch) ->
     """On a CPU: exact ones are the same to the bit, float8's losses and logits near the product's, classes the same."""
     bench, path = benches("bench_variants"), tmp_path / "variants.json"
     names = ["once more as it is", "float8 with frozen weights", "float8 forward only", "patches by a convolution"]
-    names += ["dense gradients beside the backward pass", "banks merged side by side", "four steps a replay"]
+    names += ["dense gradients beside the backward pass", "banks merged side by side"]
     program = ["bench_variants.py", "--device", "cpu", "--size", "tiny", "--json", str(path), "--variants", *names]
     monkeypatch.setattr("sys.argv", program)
     bench.main()
