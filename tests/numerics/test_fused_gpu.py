@@ -121,9 +121,8 @@ def test_a_captured_step_of_a_model_that_uses_layers_several_times_learns_as_the
     torch.manual_seed(0)
     backbone = timm.create_model("coat_tiny", img_size=64, num_classes=5).cuda()
     first, second = (Supernet(backbone, SearchSpace.load("glora_medium"), seed=3).train() for _ in range(2))
-    plain = PlainStep(
-        first, SupernetOptimizer(first, PEAKS, weight_decay=1e-4), mixed=False, label_smoothing=0.0, clip_norm=1.0, seed=0
-    )  # fmt: skip
+    optimizer = SupernetOptimizer(first, PEAKS, weight_decay=1e-4)
+    plain = PlainStep(first, optimizer, mixed=False, label_smoothing=0.0, clip_norm=1.0, seed=0)
     fused = fused_step(second, torch.float32)
     rng = np.random.default_rng(0)
     images, labels = torch.randn(16, 3, 64, 64, device="cuda"), torch.randint(0, 5, (16,), device="cuda")
