@@ -39,8 +39,9 @@ class Variant:
 
 
 def attention(*backends: SDPBackend) -> AbstractContextManager[Any]:
-    """Only these backends of `scaled_dot_product_attention`."""
-    return sdpa_kernel(list(backends))
+    """Only these backends of `scaled_dot_product_attention`, compiled anew: what was compiled before is found by its
+    graph, which does not say by which backend."""
+    return both(sdpa_kernel(list(backends)), torch._inductor.config.patch({"force_disable_caches": True}))  # type: ignore[attr-defined]
 
 
 @contextmanager
