@@ -59,7 +59,7 @@ class StepOf:
             self._images = self._images.to(memory_format=torch.channels_last)
         self.flops = bench.batch * (bench.work.biases + 2 * bench.work.tokens * dense_elements(supernet, self._subnets))
         self._turn = 0
-        self.found = torch.stack([self.run()[0].clone() for _ in range(1 + COMPARED)]).float().cpu()
+        self.found = torch.stack([self.run()[0] for _ in range(1 + COMPARED)]).float().cpu()
         """Losses of the first steps."""
 
     def run(self) -> Tensor:

@@ -52,7 +52,9 @@ class Bank:
         if first.base.bias is not None:
             self.base_bias = torch.stack([layer.base.bias.detach() for layer in layers if layer.base.bias is not None])
         self.positions = torch.tensor(positions, device=self.base.device)
-        self._needs: dict[tuple[tuple[int, ...], ...], tuple[int, ...]] = {}
+        tensors = {"A", "B", *(extra.tensor for extra in extras.all)}
+        self._decisive = [place for place, tensor in enumerate(SUPPORT_TENSORS) if tensor in tensors]
+        self._needs: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -84,11 +86,14 @@ class Bank:
         return self._plan(codes[self.positions])
 
     def needs(self, choices: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        """The row of the plan of a layer with the codes `(5, 3)`, known to the host without asking the device."""
-        key = tuple(choices)
-        if key not in self._needs:
-            self._needs[key] = tuple(self._plan(torch.tensor([choices]))[0].tolist())
-        return self._needs[key]
+        """The row of the plan of a layer with the codes `(5, 3)`, known to the host without asking the device.
+
+        It follows from the classes of A's, B's and the extras' choices alone, so there are few to remember.
+        """
+        classes = tuple([choices[tensor][0] for tensor in self._decisive])
+        if classes not in self._needs:
+            self._needs[classes] = tuple(self._plan(torch.tensor([choices]))[0].tolist())
+        return self._needs[classes]
 
     def _plan(self, own: Tensor) -> Tensor:
         a, b = own[:, 0, 0], own[:, 1, 0]

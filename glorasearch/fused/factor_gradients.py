@@ -132,7 +132,7 @@ def _reduce(
 
 
 def _columns_of(shape: Shape) -> dict[str, int]:
-    """Columns of `product`'s operands for A and for the shift, padded to what tensor cores take."""
+    """Columns of the reduction's products for A and for the shift, padded to what tensor cores take."""
     ranks = {"TA": shape.scale_rank, "TB": shape.shift_rank}
     return {name: max(LEAST_COLUMNS, triton.next_power_of_2(rank + 1)) for name, rank in ranks.items()}
 

@@ -46,9 +46,9 @@ def _into_factors(
     left = left_row(outs, o[:, None], columns)
     right = right_start(outs, columns)
     scaled, plain = (acc * w).to(dtype), acc.to(dtype)
-    product(scaled, factors, grad, grad, left + ta[None, :], right, o, i, ta, outs, ins, dtype, RA, TA)
+    _product(scaled, factors, grad, grad, left + ta[None, :], right, o, i, ta, outs, ins, dtype, RA, TA)
     left_b, right_b = left + RA + tb[None, :], right + RA * ins
-    product(plain, factors, grad, grad + outs * SHIFT, left_b, right_b, o, i, tb, outs, ins, dtype, RB, TB)
+    _product(plain, factors, grad, grad + outs * SHIFT, left_b, right_b, o, i, tb, outs, ins, dtype, RB, TB)
     if ENTRIES > 0:  # noqa: SIM102 - compiled only where there is a spectrum
         if tl.load(plan + SPECTRAL) != 0:
             at = grad + right + columns * ins
@@ -62,7 +62,7 @@ def _into_factors(
 
 
 @triton.jit
-def product(
+def _product(
     g, factors, grad, total, left, right, o, i, t, outs, ins, dtype: tl.constexpr, R: tl.constexpr, T: tl.constexpr
 ):
     """Multiply `g (BO, BI)` by `[right; 1]ᵀ` and by `leftᵀ`: the gradients of `left`, of the rows' sums, of `right`."""

@@ -3,8 +3,8 @@
 A CUDA graph is one sequence of launches for every subnet, but a node of it can be switched off for the replays to come
 (`cudaGraphNodeSetEnabled`), which takes the host about a microsecond and no wait. So the dense gradient of a layer may
 be cuBLAS's or cuDNN's, which know of no plan, and still costs nothing where the drawn choices do not need it. Outside a
-capture, and where CUDA's bindings are missing or torch is older than 2.10, every part is computed; the kernels ask the
-plan on the device.
+capture, and where CUDA's bindings are missing or torch does not hand out a graph (2.11 does), every part is computed;
+the kernels ask the plan on the device.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def test_the_captured_step_learns_as_the_plain_one(name: str) -> None:
     assert losses.max() < 2e-3
     assert norms.median() < 1e-4
     assert norms.max() < 1e-2
-    assert wanted[-1, 0] < wanted[0, 0] - 0.02, "it has learned"
+    assert wanted[-1, 0] < wanted[0, 0] - 0.05, "it has learned"
 
 
 @pytest.mark.parametrize("name", MODELS)
