@@ -91,19 +91,19 @@ def _sum_tokens(
 ) -> None:
     """Add what `token_sums_kernel` gives to `grad`; without a plan, the sum of dy."""
     tokens, outs = dy.shape
-    columns, rows = THIN_TILE
+    (columns, rows), warps = (THIN_TILE, THIN_WARPS) if thin else (TOTAL_TILE, TOTAL_WARPS)
     blocks, span = _blocks(outs, columns, tokens, rows, dy.device)
     given = grad if plan is None else plan
     token_sums_kernel[blocks](
         dy, y, sums, factors, given, grad, tokens, outs, span, LEAST_SCALE, PLANNED=plan is not None, THIN=thin,
-        TO=columns, TN=rows, num_warps=THIN_WARPS,
+        TO=columns, TN=rows, num_warps=warps,
     )  # fmt: skip
 
 
 def _blocks(outs: int, columns: int, tokens: int, rows: int, device: torch.device) -> tuple[tuple[int, int], int]:
     """Blocks of outputs, parts of the tokens, and the tokens of a part, with which a sum over tokens fills the card."""
     blocks = triton.cdiv(outs, columns)
-    span = triton.cdiv(triton.cdiv(tokens, max(1, THIN_WAVES * processors(device) // blocks)), rows) * rows
+    span = triton.cdiv(triton.cdiv(tokens, max(1, SUM_WAVES * processors(device) // blocks)), rows) * rows
     return (blocks, triton.cdiv(tokens, span)), span
 
 
@@ -141,8 +141,12 @@ REDUCE_TILE, REDUCE_WARPS = (64, 128), 4
 """Outputs and inputs of a tile of a stored gradient."""
 SPECTRAL_STEP = 32
 """Coefficients of a spectrum per step."""
-THIN_TILE, THIN_WAVES, THIN_WARPS = (64, 64), 4, 8
-"""Outputs and tokens of a tile of the sums over tokens, and programs per multiprocessor."""
+TOTAL_TILE, TOTAL_WARPS = (64, 64), 8
+"""Outputs and tokens of a tile of the sum of dy alone."""
+THIN_TILE, THIN_WARPS = (64, 32), 4
+"""The same of all sums over tokens; these take more registers."""
+SUM_WAVES = 4
+"""Programs per multiprocessor of both."""
 HIDDEN_TILE = 64, 64, 32
 """Outputs, inputs and tokens of a tile of the hidden rows."""
 ROW_TILE, ROW_WARPS = (8, 256), 4

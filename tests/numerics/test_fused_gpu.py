@@ -25,6 +25,13 @@ TOKENS = 64 * 197
 PEAKS = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
 
 
+@pytest.fixture(autouse=True)
+def exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plain step's patch embedding, too, computes in float32: torch lets cuDNN round to TF32 by default, which
+    moves the gradient's norm by 2 % from the second step on."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.mark.parametrize(("dtype", "close"), [(torch.bfloat16, 5e-3), (torch.float32, 1e-4)])
 @pytest.mark.parametrize(("outs", "ins"), [(2304, 768), (768, 768), (3072, 768), (768, 3072)])
 @pytest.mark.parametrize(
@@ -119,7 +126,8 @@ def test_a_captured_step_of_several_subnets_learns_as_the_plain_one() -> None:
 def test_a_captured_step_of_a_model_that_uses_layers_several_times_learns_as_the_plain_one() -> None:
     """CoaT's parallel blocks share their MLPs: one flag of the plan for three uses."""
     torch.manual_seed(0)
-    backbone = timm.create_model("coat_tiny", img_size=64, num_classes=5).cuda()
+    depths = {"serial_depths": (1, 1, 1, 1), "parallel_depth": 2}
+    backbone = timm.create_model("coat_tiny", img_size=64, num_classes=5, **depths).cuda()
     first, second = (Supernet(backbone, SearchSpace.load("glora_medium"), seed=3).train() for _ in range(2))
     optimizer = SupernetOptimizer(first, PEAKS, weight_decay=1e-4)
     plain = PlainStep(first, optimizer, mixed=False, label_smoothing=0.0, clip_norm=1.0, seed=0)
