@@ -25,13 +25,6 @@ TOKENS = 64 * 197
 PEAKS = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
 
 
-@pytest.fixture(autouse=True)
-def exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plain step's patch embedding, too, computes in float32: torch lets cuDNN round to TF32 by default, which
-    moves the gradient's norm by 2 % from the second step on."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-
-
 @pytest.mark.parametrize(("dtype", "close"), [(torch.bfloat16, 5e-3), (torch.float32, 1e-4)])
 @pytest.mark.parametrize(("outs", "ins"), [(2304, 768), (768, 768), (3072, 768), (768, 3072)])
 @pytest.mark.parametrize(
@@ -106,8 +99,19 @@ def test_the_captured_step_learns_as_the_plain_one(dtype: torch.dtype, tolerance
 
 
 def test_a_captured_step_of_several_subnets_learns_as_the_plain_one() -> None:
-    """Each of them leaves out parts of its own."""
+    """Each of them leaves out parts of its own.
+
+    A new supernet is the same function for every subnet, so that those which are distilled from the first learn nothing
+    but rounding errors, whose signs AdamW follows: it starts with parameters that are none of the initial ones.
+    """
     first, second = supernets(2)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for one, other in zip(first.parameters(), second.parameters(), strict=True):
+            if one.requires_grad:
+                moved = torch.randn(one.shape, generator=generator).mul_(0.02).cuda()
+                one.add_(moved)
+                other.add_(moved)
     optimizer = SupernetOptimizer(first, PEAKS, weight_decay=1e-4)
     plain = PlainStep(first, optimizer, mixed=False, label_smoothing=0.0, clip_norm=1.0, seed=0)
     config = StepConfig(paths=(False, True, True), dtype=torch.float32)
