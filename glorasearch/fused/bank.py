@@ -76,12 +76,12 @@ class Bank:
         return torch.cat([scale, shift, bias, left.flatten(1), right.flatten(1), spectrum], dim=-1)
 
     def plan(self, codes: Tensor) -> Tensor:
-        """`(L, 5)` int32, columns `PLAN`: what each layer's gradient has to compute and its merge to add.
+        """`(L, 6)` int32, columns `PLAN`: what each layer's gradient has to compute and its merge to add.
 
-        Products need the dense weight gradient: A's always, B's because reading inputs and output gradients two more
-        times costs a GPU as much. So does a scale whose gradient cannot be derived from the layer's outputs, because
-        these are not kept. In a spatial convolution so does a shift, whose gradient would otherwise want the sum of
-        every patch.
+        A's products need the dense weight gradient, and so do those that shift the weight in a small layer, where
+        reading inputs and output gradients once more takes longer (`Shape.thin_products`). So does a scale whose
+        gradient cannot be derived from the layer's outputs, because these are not kept. In a spatial convolution so
+        does a shift, whose gradient would otherwise want the sum of every patch.
         """
         return self._plan(codes[self.positions])
 
@@ -99,12 +99,15 @@ class Bank:
         a, b = own[:, 0, 0], own[:, 1, 0]
         scaled, shifted = (a == CONSTANT) | (a == VECTOR), (b == CONSTANT) | (b == VECTOR)
         products, spectra = self.extras.drawn(own)
-        dense = (a == LORA) | (b == LORA) | products | spectra
+        shifts = (b == LORA) | products
+        dense = (a == LORA) | spectra
+        if not self.shape.thin_products:
+            dense = dense | shifts
         if not self.shape.keeps_output:
             dense = dense | scaled
         if self.shape.spatial:
             dense = dense | shifted
-        return torch.stack([dense, scaled, shifted, products * self.extras.rank, spectra], dim=1).int()
+        return torch.stack([dense, scaled, shifted, products * self.extras.rank, spectra, shifts], dim=1).int()
 
     def _vector(self, tensor: str, parts: Mapping[Key, Tensor], own: Tensor) -> Tensor:
         """A choice `vector` or `constant` as `(L, rows)`, zeros where another one is drawn."""

@@ -14,9 +14,15 @@ import triton.language as tl
 from torch import Tensor
 
 from glorasearch.fused.geometry import Geometry
-from glorasearch.fused.gradient_kernels import hidden_rows_kernel, reduce_kernel, row_sums_kernel, token_sums_kernel
+from glorasearch.fused.gradient_kernels import (
+    hidden_rows_kernel,
+    input_products_kernel,
+    reduce_kernel,
+    right_products_kernel,
+    token_sums_kernel,
+)
 from glorasearch.fused.gradients import Bases
-from glorasearch.fused.layout import DENSE, LEAST_SCALE, SCALED, SHIFTED, THIN, Shape
+from glorasearch.fused.layout import DENSE, LEAST_SCALE, PRODUCTS, SCALED, SHIFTED, THIN, Shape
 from glorasearch.fused.parts import part
 
 
@@ -38,15 +44,23 @@ def factor_gradient(
     dy, x = dy.contiguous(), x.contiguous()
     tokens, outs, ins = len(dy), shape.out_features, shape.in_features
     grad = torch.zeros_like(factors)
-    sums = torch.empty(tokens, dtype=torch.float32, device=dy.device)
+    columns = _columns_of(shape)
+    widths = {"RA": shape.scale_rank, "RB": shape.shift_rank, "TB": columns["TB"]}
+    seen_inputs = torch.empty(tokens, columns["TB"], dtype=torch.float32, device=dy.device)
     with part(plan, DENSE):
         _reduce(dy.T @ x, 1, base, factors, plan, grad, shape, bases)
-        _sum_tokens(dy, dy, sums, factors, plan, grad, thin=False)
+        _sum_tokens(dy, dy, seen_inputs, factors, plan, grad, shape, thin=False)
     with part(plan, SHIFTED):
-        rows, columns = ROW_TILE
-        row_sums_kernel[(triton.cdiv(tokens, rows),)](
-            x, sums, plan, tokens, ins, BN=rows, BI=columns, num_warps=ROW_WARPS
+        tile_n, tile_i = INPUT_TILE
+        input_products_kernel[(triton.cdiv(tokens, tile_n),)](
+            x, factors, seen_inputs, plan, tokens, outs, ins, BN=tile_n, BI=tile_i, num_warps=4, **widths
         )
+    if shape.thin_products:
+        with part(plan, PRODUCTS):
+            tile_n, tile_o, tile_i = RIGHT_TILE
+            right_products_kernel[(triton.cdiv(tokens, tile_n),)](
+                dy, x, factors, plan, grad, tokens, outs, ins, BN=tile_n, BO=tile_o, BI=tile_i, num_warps=4, **widths
+            )
     if y is not None:
         with part(plan, SCALED):
             tile_o, tile_i, tile_n = HIDDEN_TILE
@@ -55,7 +69,7 @@ def factor_gradient(
                 dy, x, base, factors, plan, grad, tokens, outs, ins, span, LEAST_SCALE, BO=tile_o, BI=tile_i, BN=tile_n
             )
     with part(plan, THIN):
-        _sum_tokens(dy, dy if y is None else y.contiguous(), sums, factors, plan, grad, thin=True)
+        _sum_tokens(dy, dy if y is None else y.contiguous(), seen_inputs, factors, plan, grad, shape, thin=True)
     return grad
 
 
@@ -82,12 +96,20 @@ def convolution_factor_gradient(
         found = geometry.weight_gradient(dy, x, filters).contiguous(memory_format=torch.channels_last)
         _reduce(found, geometry.taps, base, factors, plan, grad, shape, bases)
     rows = dy.permute(0, 2, 3, 1).reshape(-1, shape.out_features)
-    _sum_tokens(rows, rows, rows, factors, None, grad, thin=False)
+    _sum_tokens(rows, rows, rows, factors, None, grad, shape, thin=False)
     return grad
 
 
 def _sum_tokens(
-    dy: Tensor, y: Tensor, sums: Tensor, factors: Tensor, plan: Tensor | None, grad: Tensor, *, thin: bool
+    dy: Tensor,
+    y: Tensor,
+    seen_inputs: Tensor,
+    factors: Tensor,
+    plan: Tensor | None,
+    grad: Tensor,
+    shape: Shape,
+    *,
+    thin: bool,
 ) -> None:
     """Add what `token_sums_kernel` gives to `grad`; without a plan, the sum of dy."""
     tokens, outs = dy.shape
@@ -95,8 +117,9 @@ def _sum_tokens(
     blocks, span = _blocks(outs, columns, tokens, rows, dy.device)
     given = grad if plan is None else plan
     token_sums_kernel[blocks](
-        dy, y, sums, factors, given, grad, tokens, outs, span, LEAST_SCALE, PLANNED=plan is not None, THIN=thin,
-        TO=columns, TN=rows, num_warps=warps,
+        dy, y, seen_inputs, factors, given, grad, tokens, outs, span, LEAST_SCALE, PLANNED=plan is not None, THIN=thin,
+        RA=shape.scale_rank, RB=shape.shift_rank, TB=_columns_of(shape)["TB"], TO=columns, TN=rows,
+        num_warps=warps,
     )  # fmt: skip
 
 
@@ -149,8 +172,10 @@ SUM_WAVES = 4
 """Programs per multiprocessor of both."""
 HIDDEN_TILE = 64, 64, 32
 """Outputs, inputs and tokens of a tile of the hidden rows."""
-ROW_TILE, ROW_WARPS = (8, 256), 4
-"""Tokens and inputs of a tile of the sums over inputs."""
+INPUT_TILE = 64, 128
+"""Tokens and inputs of a tile of x·[Uᵀ, 1]."""
+RIGHT_TILE = 64, 128, 128
+"""Tokens, outputs and inputs of the tiles of (dy·D)ᵀ·x."""
 LEAST_COLUMNS = 16
 """The fewest columns of a tensor core's operand: the ranks and a column of ones are padded to it."""
 _TYPES = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}

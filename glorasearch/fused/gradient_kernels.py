@@ -8,7 +8,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from glorasearch.fused.kernel_layout import BIAS, DENSE, SCALED, SHIFT, SHIFTED, SPECTRAL, left_row, right_start
+from glorasearch.fused.kernel_layout import (
+    BIAS,
+    DENSE,
+    PRODUCTS,
+    SCALED,
+    SHIFT,
+    SHIFTED,
+    SPECTRAL,
+    left_row,
+    right_start,
+)
 
 COUNTS = ["tokens", "span"]
 """Arguments that are no strides: a kernel is not compiled again for each kind of them (1, or divisible by 16)."""
@@ -83,43 +93,106 @@ def _product(
 
 @triton.jit
 def token_sums_kernel(
-    dy, y, sums, factors, plan, grad, tokens, outs, span, least, PLANNED: tl.constexpr, THIN: tl.constexpr,
-    TO: tl.constexpr, TN: tl.constexpr,
+    dy, y, seen_inputs, factors, plan, grad, tokens, outs, span, least, PLANNED: tl.constexpr, THIN: tl.constexpr,
+    RA: tl.constexpr, RB: tl.constexpr, TB: tl.constexpr, TO: tl.constexpr, TN: tl.constexpr,
 ):  # fmt: skip
     """Over `span` tokens the sum of dy, of a layer that needs G.
 
-    `THIN`: of one that does not, and the sum of dy ⊙ y where A scales rows and these are not hidden, and dyᵀ·(x·1ᵀ)
-    where B shifts them; that takes more registers, and so half as long again. Without a plan, of any layer.
+    `THIN`: of one that does not, and the sum of dy ⊙ y where A scales rows and these are not hidden, and dyᵀ·(x·[Uᵀ,
+    1]) where products or B shift them, from what `input_products_kernel` gives; that takes more registers, and so
+    longer. Without a plan, of any layer.
     """
-    scaled, shifted = False, False
+    scaled, shifted, products = False, False, False
     if PLANNED:  # noqa: SIM102 - the other test is compiled only where this one says so
         if (tl.load(plan + DENSE) != 0) == THIN:
             return
     if THIN:
         scaled, shifted = tl.load(plan + SCALED) != 0, tl.load(plan + SHIFTED) != 0
+        products = tl.load(plan + PRODUCTS) != 0
     o = tl.program_id(0) * TO + tl.arange(0, TO)
     om = o < outs
+    t = tl.arange(0, TB)
     first = tl.program_id(1) * span
     last = tl.minimum(first + span, tokens)
     total = tl.zeros((TN, TO), tl.float32)
     seen = tl.zeros((TN, TO), tl.float32)
-    moved = tl.zeros((TN, TO), tl.float32)
+    moved = tl.zeros((TO, TB), tl.float32)
     for start in range(first, last, TN):
         n = start + tl.arange(0, TN)
         nm = n < last
         place = n[:, None].to(tl.int64) * outs + o[None, :]
-        a = tl.load(dy + place, mask=nm[:, None] & om[None, :], other=0.0).to(tl.float32)
+        given = tl.load(dy + place, mask=nm[:, None] & om[None, :], other=0.0)
+        a = given.to(tl.float32)
         total += a
-        if scaled:
-            seen += a * tl.load(y + place, mask=nm[:, None] & om[None, :], other=0.0).to(tl.float32)
-        if shifted:
-            moved += a * tl.load(sums + n, mask=nm, other=0.0)[:, None]
+        if THIN:
+            if scaled:
+                seen += a * tl.load(y + place, mask=nm[:, None] & om[None, :], other=0.0).to(tl.float32)
+            if shifted | products:
+                z = tl.load(seen_inputs + n[:, None] * TB + t[None, :], mask=nm[:, None], other=0.0)
+                moved = tl.dot(tl.trans(given), z.to(given.dtype), moved, input_precision="ieee")
     tl.atomic_add(grad + outs * BIAS + o, tl.sum(total, 0), mask=om, sem="relaxed")
-    if scaled:
-        shown = om & (tl.abs(1.0 + tl.load(factors + o, mask=om, other=0.0)) >= least)
-        tl.atomic_add(grad + o, tl.sum(seen, 0), mask=shown, sem="relaxed")
-    if shifted:
-        tl.atomic_add(grad + outs * SHIFT + o, tl.sum(moved, 0), mask=om, sem="relaxed")
+    if THIN:
+        if scaled:
+            shown = om & (tl.abs(1.0 + tl.load(factors + o, mask=om, other=0.0)) >= least)
+            tl.atomic_add(grad + o, tl.sum(seen, 0), mask=shown, sem="relaxed")
+        if shifted:
+            at = grad + outs * SHIFT + o[:, None] + 0 * t[None, :]
+            tl.atomic_add(at, moved, mask=om[:, None] & (t == RB)[None, :], sem="relaxed")
+        if products:
+            at = grad + left_row(outs, o[:, None], RA + RB) + RA + t[None, :]
+            tl.atomic_add(at, moved, mask=om[:, None] & (t < RB)[None, :], sem="relaxed")
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def input_products_kernel(
+    x, factors, found, plan, tokens, outs, ins, RA: tl.constexpr, RB: tl.constexpr, TB: tl.constexpr,
+    BN: tl.constexpr, BI: tl.constexpr,
+):  # fmt: skip
+    """`found (tokens, TB)`, x·[Uᵀ, 1], for a layer that does not need G and whose weight products or B shift."""
+    if (tl.load(plan + DENSE) != 0) | ((tl.load(plan + SHIFTED) == 0) & (tl.load(plan + PRODUCTS) == 0)):
+        return
+    n = tl.program_id(0) * BN + tl.arange(0, BN)
+    t = tl.arange(0, TB)
+    nm = n < tokens
+    right = factors + right_start(outs, RA + RB) + RA * ins
+    acc = tl.zeros((BN, TB), tl.float32)
+    for start in range(0, ins, BI):
+        i = start + tl.arange(0, BI)
+        im = i < ins
+        z = tl.load(x + n[:, None].to(tl.int64) * ins + i[None, :], mask=nm[:, None] & im[None, :], other=0.0)
+        q = tl.load(right + t[None, :] * ins + i[:, None], mask=(t < RB)[None, :] & im[:, None], other=0.0)
+        q = tl.where((t == RB)[None, :] & im[:, None], 1.0, q)
+        acc = tl.dot(z, q.to(z.dtype), acc, input_precision="ieee")
+    tl.store(found + n[:, None] * TB + t[None, :], acc, mask=nm[:, None])
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def right_products_kernel(
+    dy, x, factors, plan, grad, tokens, outs, ins, RA: tl.constexpr, RB: tl.constexpr, TB: tl.constexpr,
+    BN: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr,
+):  # fmt: skip
+    """dU = (dy·D)ᵀ·x over `BN` tokens, for a layer that does not need G and whose weight products shift."""
+    if (tl.load(plan + DENSE) != 0) | (tl.load(plan + PRODUCTS) == 0):
+        return
+    n = tl.program_id(0) * BN + tl.arange(0, BN)
+    t = tl.arange(0, TB)
+    nm = n < tokens
+    s = tl.zeros((BN, TB), tl.float32)
+    for start in range(0, outs, BO):
+        o = start + tl.arange(0, BO)
+        om = o < outs
+        a = tl.load(dy + n[:, None].to(tl.int64) * outs + o[None, :], mask=nm[:, None] & om[None, :], other=0.0)
+        at = factors + left_row(outs, o[:, None], RA + RB) + RA + t[None, :]
+        p = tl.load(at, mask=om[:, None] & (t < RB)[None, :], other=0.0)
+        s = tl.dot(a, p.to(a.dtype), s, input_precision="ieee")
+    right = grad + right_start(outs, RA + RB) + RA * ins
+    for start in range(0, ins, BI):
+        i = start + tl.arange(0, BI)
+        im = i < ins
+        z = tl.load(x + n[:, None].to(tl.int64) * ins + i[None, :], mask=nm[:, None] & im[None, :], other=0.0)
+        found = tl.dot(tl.trans(s.to(z.dtype)), z, input_precision="ieee")
+        at = right + t[:, None] * ins + i[None, :]
+        tl.atomic_add(at, found, mask=(t < RB)[:, None] & im[None, :], sem="relaxed")
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -151,17 +224,3 @@ def hidden_rows_kernel(
         w = tl.load(base + o[:, None].to(tl.int64) * ins + i[None, :], mask=hidden[:, None] & im[None, :], other=0.0)
         total += tl.sum(acc * w, 1)
     tl.atomic_add(grad + o, total, mask=hidden, sem="relaxed")
-
-
-@triton.jit(do_not_specialize=COUNTS)
-def row_sums_kernel(x, sums, plan, tokens, ins, BN: tl.constexpr, BI: tl.constexpr):
-    """`sums (tokens,)` of the rows of x, for a layer that does not need G and whose rows B shifts."""
-    if (tl.load(plan + DENSE) != 0) | (tl.load(plan + SHIFTED) == 0):
-        return
-    n = tl.program_id(0) * BN + tl.arange(0, BN)
-    acc = tl.zeros((BN, BI), tl.float32)
-    for start in range(0, ins, BI):
-        i = start + tl.arange(0, BI)
-        mask = (n < tokens)[:, None] & (i < ins)[None, :]
-        acc += tl.load(x + n[:, None].to(tl.int64) * ins + i[None, :], mask=mask, other=0.0).to(tl.float32)
-    tl.store(sums + n, tl.sum(acc, 1), mask=n < tokens)

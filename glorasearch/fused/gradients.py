@@ -6,15 +6,16 @@ With `W = W0 ⊙ (1 + scale·1 + P·Q) + shift·1 + D·U + S·diag(c)·T` and `y
     d scale = H·1ᵀ    d shift = G·1ᵀ    d bias = Σ dy    dP = H·Qᵀ    dQ = Pᵀ·H    dD = G·Uᵀ    dU = Dᵀ·G    dx = dy·W
     dc = diag(Sᵀ·G·Tᵀ)
 
-A layer without products and spectrum (P, Q, D, U, c are zero) does not need the dense G; by associativity, summed over
+A layer without spectrum and products of A (P, Q, c are zero) does not need the dense G; by associativity, summed over
 tokens:
 
-    d shift = dyᵀ·(x·1ᵀ)    d scale = (Σ dy ⊙ y − bias ⊙ d bias − shift ⊙ d shift) / (1 + scale)
+    d shift = dyᵀ·(x·1ᵀ)    d scale = (Σ dy ⊙ y − bias ⊙ d bias − shift ⊙ d shift − (D ⊙ dD)·1ᵀ) / (1 + scale)
+    dD = dyᵀ·(x·Uᵀ)         dU = (dy·D)ᵀ·x
 
-the latter from `y = (1 + scale) ⊙ x·W0ᵀ + shift·(x·1ᵀ) + bias`, but for rows in which `1 + scale` is near zero: these
-are `hidden` and have their `H·1ᵀ` computed. What is computed for a layer is given by its row of the plan (`Bank.plan`).
-The gradient is first raw: where A scales rows, the slot of `d scale` holds `Σ dy ⊙ y`, from which `settle` computes `d
-scale` for all layers of a bank at once.
+that of the scale from `y = (1 + scale) ⊙ x·W0ᵀ + shift·(x·1ᵀ) + x·(D·U)ᵀ + bias`, but for rows in which `1 + scale` is
+near zero: these are `hidden` and have their `H·1ᵀ` computed. What is computed for a layer is given by its row of the
+plan (`Bank.plan`). The gradient is first raw: where A scales rows, the slot of `d scale` holds `Σ dy ⊙ y`, from which
+`settle` computes `d scale` for all layers of a bank at once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 from glorasearch.fused.geometry import Geometry
-from glorasearch.fused.layout import DENSE, LEAST_SCALE, SCALED, SHIFTED, Shape
+from glorasearch.fused.layout import DENSE, LEAST_SCALE, PRODUCTS, SCALED, SHIFTED, Shape
 
 Bases = tuple[Tensor, Tensor]
 """S `(out, n)` and T `(n, in)`."""
@@ -72,7 +73,7 @@ def raw_gradient(
     shape: Shape,
     bases: Bases | None = None,
 ) -> Tensor:
-    """The raw gradient `(width,)` of one layer's factors according to its row of the plan, `(5,)`.
+    """The raw gradient `(width,)` of one layer's factors according to its row of the plan, `(6,)`.
 
     What the plan leaves out is zero: it does not belong to any drawn choice.
     """
@@ -86,8 +87,14 @@ def raw_gradient(
         rows = hidden(factors[: shape.out_features]).nonzero().squeeze(1)
         seen[rows] = ((dy[:, rows].T @ x) * base[rows]).sum(1)
     d_shift = dy.T @ x.sum(1) if plan[SHIFTED] else zero
-    products = dy.new_zeros(shape.rank * (shape.out_features + shape.in_features) + shape.entries)
-    return torch.cat([seen, d_shift, dy.sum(0), products])
+    _, _, _, left, right, spectrum = shape.split(factors)
+    d_left, d_right = torch.zeros_like(left), torch.zeros_like(right)
+    if plan[PRODUCTS]:
+        ra = shape.scale_rank
+        d_left[:, ra:] = dy.T @ (x @ right[ra:].T)
+        d_right[ra:] = (dy @ left[:, ra:]).T @ x
+    rest = d_left.flatten(), d_right.flatten(), torch.zeros_like(spectrum)
+    return torch.cat([seen, d_shift, dy.sum(0), *rest])
 
 
 def hidden(scale: Tensor) -> Tensor:
@@ -119,10 +126,11 @@ def convolution_gradient(
 
 
 def settle(raw: Tensor, factors: Tensor, plan: Tensor, shape: Shape) -> Tensor:
-    """The gradients `(L, width)` of a bank's factors from raw ones; `factors (L, width)`, `plan (L, 5)`."""
-    scale, shift, bias, *_ = shape.split(factors)
-    seen, d_shift, d_bias, *_ = shape.split(raw)
-    d_scale = (seen - bias * d_bias - shift * d_shift) / (1 + scale)
+    """The gradients `(L, width)` of a bank's factors from raw ones; `factors (L, width)`, `plan (L, 6)`."""
+    scale, shift, bias, left, *_ = shape.split(factors)
+    seen, d_shift, d_bias, d_left, *_ = shape.split(raw)
+    moved = (left * d_left)[..., shape.scale_rank :].sum(-1)
+    d_scale = (seen - bias * d_bias - shift * d_shift - moved) / (1 + scale)
     thin = ((plan[:, SCALED] != 0) & (plan[:, DENSE] == 0))[:, None] & ~hidden(scale)
     d_scale = torch.where(thin, d_scale, seen)
     return torch.cat([d_scale, raw[:, shape.out_features :]], dim=1)

@@ -22,6 +22,7 @@ LAYER_CODES_PADDED = tl.constexpr(triton.next_power_of_2(LAYER_CODES.value))
 PLAN_STRIDE = tl.constexpr(layout.PLAN_STRIDE)
 DENSE, SCALED, SHIFTED = (tl.constexpr(column) for column in (layout.DENSE, layout.SCALED, layout.SHIFTED))
 EXTRA, SPECTRAL = tl.constexpr(layout.EXTRA), tl.constexpr(layout.SPECTRAL)
+PRODUCTS = tl.constexpr(layout.PRODUCTS)
 SHIFT, BIAS, LINES = tl.constexpr(layout.SHIFT), tl.constexpr(layout.BIAS), tl.constexpr(layout.LINES)
 
 

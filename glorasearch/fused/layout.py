@@ -34,14 +34,17 @@ DOWN, UP, LINE, VALUE = range(len(PARTS))
 ENTRY_WIDTH: Final = 3
 """Numbers per table entry: the first element in the flat buffer, the strides of layers and of elements."""
 
-DENSE, SCALED, SHIFTED, EXTRA, SPECTRAL = range(5)
-PLAN: Final = ("dense", "scaled", "shifted", "extra", "spectral")
+DENSE, SCALED, SHIFTED, EXTRA, SPECTRAL, PRODUCTS = range(6)
+PLAN: Final = ("dense", "scaled", "shifted", "extra", "spectral", "products")
 """Columns of a plan: whether the dense weight gradient is needed; whether A scales rows and B shifts rows, which
-matters only without it; how many columns of extras are in use; whether the spectrum is."""
+matters only without it; how many columns of extras are in use; whether the spectrum is; whether products shift the
+weight."""
 THIN: Final = len(PLAN)
 """No column, but the part of a gradient that is needed where the dense one is not."""
 PLAN_STRIDE: Final = 8
 """Numbers from one row of a plan to the next: so all rows are aligned, and compiled code copies none."""
+THIN_FROM = 217
+"""Operations of dense products that a GPU does in the time that it takes to move a byte (650 TFLOP/s, 3 TB/s)."""
 LEAST_SCALE: Final = 0.05
 """If a row is scaled by less than this, the gradient of its scale is computed from its weights' (`gradients`)."""
 
@@ -84,6 +87,17 @@ class Shape:
         they are small compared with the dense gradient that they save.
         """
         return self.out_features != self.in_features and not self.spatial
+
+    @property
+    def thin_products(self) -> bool:
+        """Whether the gradient of products that shift the weight does without the dense one.
+
+        It reads inputs and output gradients once more each. That is faster where the dense product is bound by
+        arithmetic: where its `2·N·out·in` operations take longer than moving `2·N·(2·in + out)` bytes.
+        """
+        return not self.spatial and self.out_features * self.in_features > THIN_FROM * (
+            2 * self.in_features + self.out_features
+        )
 
     @property
     def sizes(self) -> tuple[int, int, int, int, int, int]:

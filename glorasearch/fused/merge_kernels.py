@@ -30,6 +30,7 @@ from glorasearch.fused.kernel_layout import (
     LINE,
     LORA,
     PLAN_STRIDE,
+    PRODUCTS,
     SCALED,
     SHIFT,
     SHIFTED,
@@ -74,7 +75,7 @@ def _unchanged(codes, last, row):
 def _factors_kernel(
     flat, table, base_bias, codes, last, positions, factors, prompts, plan, outs, ins, width,
     RA: tl.constexpr, RB: tl.constexpr, RX: tl.constexpr, RC: tl.constexpr, HAS_BIAS: tl.constexpr,
-    HAS_PROMPT: tl.constexpr, ALL: tl.constexpr, BLOCK: tl.constexpr,
+    HAS_PROMPT: tl.constexpr, THIN: tl.constexpr, ALL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The factors `(L, width)` of a subnet from the storages, without W0·C in the bias and without the `RX` columns and
     the spectrum of extras; the prompts `(L, in)`; and the plan.
@@ -123,8 +124,10 @@ def _factors_kernel(
         tl.store(prompts + layer * ins + i, c, mask=im)
     own_plan = plan + layer * PLAN_STRIDE
     if tl.program_id(1) == 0:
-        if (a == LORA) | (b == LORA):
+        if (a == LORA) | ((b == LORA) & (not THIN)):
             tl.store(own_plan + DENSE, 1)
+        if b == LORA:
+            tl.store(own_plan + PRODUCTS, 1)
         tl.store(own_plan + SCALED, ((a == CONSTANT) | (a == VECTOR)).to(tl.int32))
         tl.store(own_plan + SHIFTED, ((b == CONSTANT) | (b == VECTOR)).to(tl.int32))
 
@@ -202,7 +205,7 @@ def merge_into(
     """Write W and b of every layer of a bank, `weight (L, out, in)` and `bias (L, out)`, its factors and its plan.
 
     `flat` holds the storages at the places of `table` (`Pool.tables`); `codes (layers, 5, 3)` are the choices; `factors
-    (L, width)` and `plan (L, 5)`, a `blank_plan`, are those of `Bank.factors` and `Bank.plan`. Layers whose codes are
+    (L, width)` and `plan (L, 6)`, a `blank_plan`, are those of `Bank.factors` and `Bank.plan`. Layers whose codes are
     those of `last` are left unchanged. The extras are computed from the stacked storages `parts`, by torch operations.
     """
     layers, outs, ins = bank.base.shape
@@ -218,7 +221,8 @@ def merge_into(
         own = codes[bank.positions]
         _write_extras(bank, extras.columns(parts, own), factors)
         products, spectra = extras.drawn(own)
-        plan[:, layout.DENSE] |= products | spectra
+        plan[:, layout.DENSE] |= spectra if shape.thin_products else products | spectra
+        plan[:, layout.PRODUCTS] = products
         plan[:, layout.EXTRA], plan[:, layout.SPECTRAL] = products * extras.rank, spectra
     prompts = torch.empty(layers, ins if bank.has_prompt else 0, device=flat.device)
     before = codes if last is None else last
@@ -229,7 +233,7 @@ def merge_into(
     _factors_kernel[(layers, triton.cdiv(max(outs, ins), 128))](
         flat, table, flat if bank.base_bias is None else bank.base_bias, codes, before, bank.positions, factors,
         prompts, plan, outs, ins, bank.width, RC=bank.prompt_rank,
-        HAS_BIAS=bank.base_bias is not None, BLOCK=128, **common,
+        HAS_BIAS=bank.base_bias is not None, THIN=shape.thin_products, BLOCK=128, **common,
     )  # fmt: skip
     rows, columns = SPECTRAL_TILE if shape.entries else MERGE_TILE
     tiles = triton.cdiv(ins, columns)

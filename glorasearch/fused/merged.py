@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from glorasearch.fused.bank import Bank
 from glorasearch.fused.convolution import FusedConv2d, MergedConv2d
 from glorasearch.fused.gradients import merge
-from glorasearch.fused.layout import BIAS, CODE_WIDTH, DENSE, SCALED, SHIFTED, THIN, blank_plan
+from glorasearch.fused.layout import BIAS, CODE_WIDTH, DENSE, PRODUCTS, SCALED, SHIFTED, THIN, blank_plan
 from glorasearch.fused.linear import FusedLinear
 from glorasearch.fused.norms import fixed_norms, keep_dtype
 from glorasearch.fused.parts import Key, key_of
@@ -25,7 +25,7 @@ from glorasearch.supernet import Supernet
 
 
 class MergedWeights:
-    """For every bank the merged weights `(L, out, in)` and biases `(L, out)`, factors `(L, width)` and plan `(L, 5)` of
+    """For every bank the merged weights `(L, out, in)` and biases `(L, out)`, factors `(L, width)` and plan `(L, 6)` of
     one subnet."""
 
     def __init__(self, pool: Pool, dtype: torch.dtype, *, training: bool) -> None:
@@ -38,8 +38,9 @@ class MergedWeights:
         self.biases = [like.new_zeros(len(bank), bank.shape.out_features, dtype=dtype) for bank in self.banks]
         self.factors = [like.new_zeros(len(bank), bank.width) for bank in self.banks]
         self.plans = [blank_plan(len(bank), like.device) for bank in self.banks]
+        parts = DENSE, THIN, SCALED, SHIFTED, PRODUCTS
         self._parts_of = [
-            [(position, *(key_of(row, column) for column in (DENSE, THIN, SCALED, SHIFTED))) for position, row in rows]
+            [(position, *(key_of(row, column) for column in parts)) for position, row in rows]
             for rows in map(zip, (bank.positions.tolist() for bank in self.banks), self.plans)
         ]
         self._parts, self._tables = pool.parts(pool.flat), pool.tables()
@@ -60,12 +61,13 @@ class MergedWeights:
         `(subnets, layers, 5, 3)`. Sums over tokens and inputs are needed only without a dense gradient."""
         found: dict[Key, list[bool]] = {}
         for bank, places in zip(self.banks, self._parts_of, strict=True):
-            for position, dense, thin, scaled, shifted in places:
+            for position, dense, thin, scaled, shifted, products in places:
                 plans = [bank.needs(subnet[position]) for subnet in codes]
                 found[dense] = [plan[DENSE] != 0 for plan in plans]
                 found[thin] = [plan[DENSE] == 0 for plan in plans]
                 found[scaled] = [plan[SCALED] > plan[DENSE] for plan in plans]
-                found[shifted] = [plan[SHIFTED] > plan[DENSE] for plan in plans]
+                found[shifted] = [max(plan[SHIFTED], plan[PRODUCTS]) > plan[DENSE] for plan in plans]
+                found[products] = [plan[PRODUCTS] > plan[DENSE] for plan in plans]
         return found
 
     def layers(self) -> dict[str, nn.Module]:

@@ -69,7 +69,7 @@ def test_gradients(name: str, dense: bool, dtype: torch.dtype) -> None:
     x = normal(16, conv.in_channels, size, size).to(dtype)
     dy = normal(16, outs, *geometry.size_out(size, size)).to(dtype)
     filters = merge(base[None], factors[None], shape)[0].view_as(conv.weight)
-    row = torch.tensor([dense, 0, 0, 0, 0], dtype=torch.int32, device="cuda")
+    row = torch.tensor([dense, 0, 0, 0, 0, 0], dtype=torch.int32, device="cuda")
     wide = (tensor.double() for tensor in (dy, x, filters, base, factors))
     wanted = convolution_gradient(*wide, row, shape, geometry)
     with exactly():

@@ -35,6 +35,7 @@ PEAKS = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
         ([0, 0, 1], False),
         ([0, 0, 0], False),
         pytest.param([0, 1, 1], True, id="plan1-True"),
+        ([0, 1, 0, 0, 0, 1], False),
     ],
 )
 def test_gradients(outs: int, ins: int, plan: list[int], hide: bool, dtype: torch.dtype, close: float) -> None:
@@ -48,8 +49,9 @@ def test_gradients(outs: int, ins: int, plan: list[int], hide: bool, dtype: torc
 
     factors = normal(sum(shape.sizes), scale=0.02)
     scale, shift, bias, left, *_ = shape.split(factors)
+    plan = [*plan, 0, 0, 0][:6]
     if not plan[0]:
-        left.zero_()
+        left[:, : 4 if plan[5] else 8].zero_()
     if not (plan[0] or plan[1]):
         scale.zero_()
     if not (plan[0] or plan[2]):
@@ -151,8 +153,9 @@ def what_is_not_needed(supernet: Supernet, subnet: Subnet) -> int:
     pool, count = pool_of(supernet), 0
     codes = torch.tensor(pool.codes(subnet), dtype=torch.int32, device="cuda")
     for bank in pool.banks:
-        dense, scaled, shifted = bank.plan(codes)[:, :3].bool().T
-        parts = [dense, ~dense, shifted & ~dense] + ([scaled & ~dense] if bank.shape.keeps_output else [])
+        dense, scaled, shifted, _, _, products = bank.plan(codes).bool().T
+        parts = [dense, ~dense, (shifted | products) & ~dense] + ([scaled & ~dense] if bank.shape.keeps_output else [])
+        parts += [products & ~dense] if bank.shape.thin_products else []
         count += int(sum((~part).sum() for part in parts))
     return count
 

@@ -8,6 +8,7 @@ import torch
 from support.models import Layers
 from torch import Tensor, nn
 
+from glorasearch.fused import layout
 from glorasearch.fused.gradients import merge, raw_gradient
 from glorasearch.fused.layout import Shape, blank_plan
 from glorasearch.fused.pool import pool_of
@@ -38,6 +39,8 @@ PLANS = {
     "shifted": [0, 0, 1],
     "scaled, shifted": [0, 1, 1],
     "rows hidden": [0, 1, 1],
+    "products": [0, 0, 0, 0, 0, 1],
+    "scaled, products": [0, 1, 0, 4, 0, 1],
     "bias only": [0, 0, 0],
 }
 
@@ -48,7 +51,7 @@ def factors_of(shape: Shape, plan: list[int], generator: torch.Generator) -> Ten
     scale, shift, _, left, *_ = shape.split(factors)
     if plan[0]:
         return factors
-    left.zero_()
+    left[:, : shape.scale_rank if len(plan) > 5 else None].zero_()
     if not plan[1]:
         scale.zero_()
     if not plan[2]:
@@ -73,6 +76,7 @@ def test_gradients(
     tokens: int, outs: int, ins: int, ra: int, rb: int,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(factor_gradients, "processors", lambda _: processors)
+    monkeypatch.setattr(layout, "THIN_FROM", 0)
     plan = PLANS[name]
     shape = Shape(outs, ins, ra, rb, 70 if name == "spectral" else 0)
     generator = torch.Generator().manual_seed(0)
@@ -82,7 +86,7 @@ def test_gradients(
     base, x, dy = (torch.randn(*size, generator=generator) for size in ((outs, ins), (tokens, ins), (tokens, outs)))
     bases = torch.randn(outs, shape.entries, generator=generator), torch.randn(shape.entries, ins, generator=generator)
     y = x @ merge(base[None], factors[None], shape, bases)[0].T + shape.split(factors)[2]
-    row = torch.tensor([*plan, 0, 0][:5], dtype=torch.int32)
+    row = torch.tensor([*plan, 0, 0, 0][:6], dtype=torch.int32)
     wide = bases[0].double(), bases[1].double()
     wanted = raw_gradient(*(t.double() for t in (dy, x, y, base, factors)), row, shape, wide)
     tensors = [tensor.to(DEVICE) for tensor in (dy, x, y, base, factors, row)]
@@ -99,8 +103,13 @@ def two_layers(outs: int, ins: int, bias: bool) -> Layers:
 
 @pytest.mark.parametrize("entangle", ["untied", "reference"])
 @pytest.mark.parametrize(("outs", "ins", "bias"), [(20, 270, True), (9, 17, False), (12, 12, True)])
+@pytest.mark.parametrize("thin_from", [0, 217])
 @pytest.mark.parametrize("choices", [CHOICES, {"A": ["vector", "none"], "E": ["constant", "vector"]}, MORE])
-def test_merge(entangle: str, outs: int, ins: int, bias: bool, choices: dict[str, list[str]]) -> None:
+def test_merge(
+    monkeypatch: pytest.MonkeyPatch, entangle: str, outs: int, ins: int, bias: bool, choices: dict[str, list[str]],
+    thin_from: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(layout, "THIN_FROM", thin_from)
     space = SearchSpace.from_dict(
         {"name": "all", "entangle": entangle, "layers": {"include": ["*"]}, "choices": choices}
     )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from glorasearch.adapters import AdaptedLinear, offered_choices
-from glorasearch.fused import FusedStep, MergedWeights, StepConfig
+from glorasearch.fused import FusedStep, MergedWeights, StepConfig, layout
 from glorasearch.fused.bank import banks_of, storages
 from glorasearch.fused.gradients import dense_gradient, merge, raw_gradient, settle
 from glorasearch.fused.layout import DENSE, EXTRA, SPECTRAL, Shape, encode
@@ -63,13 +63,16 @@ def all_choices(space: BoundSpace) -> Iterator[tuple[str, ...]]:
     return itertools.product(*(genes.get(tensor, ("none",)) for tensor in SUPPORT_TENSORS))
 
 
+@pytest.mark.parametrize("thin_from", [0, 217])
 @pytest.mark.parametrize("offered", [CHOICES, MORE])
 @pytest.mark.parametrize("entangle", ["untied", "reference"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("outs", "ins"), [(7, 5), (4, 6)])
 def test_every_choice_merges_and_learns_as_the_plain_layer(
-    offered: dict[str, list[str]], entangle: str, bias: bool, outs: int, ins: int
-) -> None:
+    monkeypatch: pytest.MonkeyPatch, offered: dict[str, list[str]], entangle: str, bias: bool, outs: int, ins: int,
+    thin_from: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(layout, "THIN_FROM", thin_from)
     layer, space = layer_of(entangle, bias, outs, ins, offered)
     (bank,) = banks_of({"layer": layer})
     x = torch.randn(9, ins, dtype=torch.float64)
@@ -120,7 +123,7 @@ def test_a_scale_that_vanishes_learns_as_the_plain_layer(value: float) -> None:
     codes = torch.tensor([encode(choices)])
     factors = bank.factors({key: p[None] for key, p in parameters.items()}, codes).detach()
     plan = bank.plan(codes)
-    assert plan[0].tolist() == [0, 1, 1, 0, 0]
+    assert plan[0].tolist() == [0, 1, 1, 0, 0, 0]
     raw = raw_gradient(dy, x, y.detach(), bank.base[0], factors[0], plan[0], bank.shape)
     found = bank.shape.split(settle(raw[None], factors, plan, bank.shape))[0][0]
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
