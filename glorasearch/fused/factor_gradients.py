@@ -53,14 +53,15 @@ def factor_gradient(
     with part(plan, SHIFTED):
         tile_n, tile_i = INPUT_TILE
         input_products_kernel[(triton.cdiv(tokens, tile_n),)](
-            x, factors, seen_inputs, plan, tokens, outs, ins, BN=tile_n, BI=tile_i, num_warps=4, **widths
+            x, factors, seen_inputs, plan, tokens, outs, ins, BN=tile_n, BI=tile_i, num_warps=INPUT_WARPS, **widths
         )
     if shape.thin_products:
         with part(plan, PRODUCTS):
             tile_n, tile_o, tile_i = RIGHT_TILE
             right_products_kernel[(triton.cdiv(tokens, tile_n),)](
-                dy, x, factors, plan, grad, tokens, outs, ins, BN=tile_n, BO=tile_o, BI=tile_i, num_warps=4, **widths
-            )
+                dy, x, factors, plan, grad, tokens, outs, ins, BN=tile_n, BO=tile_o, BI=tile_i, num_warps=RIGHT_WARPS,
+                **widths,
+            )  # fmt: skip
     if y is not None:
         with part(plan, SCALED):
             tile_o, tile_i, tile_n = HIDDEN_TILE
@@ -172,9 +173,9 @@ SUM_WAVES = 4
 """Programs per multiprocessor of both."""
 HIDDEN_TILE = 64, 64, 32
 """Outputs, inputs and tokens of a tile of the hidden rows."""
-INPUT_TILE = 64, 128
+INPUT_TILE, INPUT_WARPS = (64, 128), 4
 """Tokens and inputs of a tile of x·[Uᵀ, 1]."""
-RIGHT_TILE = 64, 128, 128
+RIGHT_TILE, RIGHT_WARPS = (128, 128, 128), 8
 """Tokens, outputs and inputs of the tiles of (dy·D)ᵀ·x."""
 LEAST_COLUMNS = 16
 """The fewest columns of a tensor core's operand: the ranks and a column of ones are padded to it."""
