@@ -43,7 +43,7 @@ THIN: Final = len(PLAN)
 """No column, but the part of a gradient that is needed where the dense one is not."""
 PLAN_STRIDE: Final = 8
 """Numbers from one row of a plan to the next: so all rows are aligned, and compiled code copies none."""
-THIN_FROM = 217
+THIN_FROM: Final = 217
 """Operations of dense products that a GPU does in the time that it takes to move a byte (650 TFLOP/s, 3 TB/s)."""
 LEAST_SCALE: Final = 0.05
 """If a row is scaled by less than this, the gradient of its scale is computed from its weights' (`gradients`)."""
