@@ -1,7 +1,8 @@
 """The gradient of a layer's factors on a GPU: `gradients` in cuBLAS's and cuDNN's products and kernels of Triton.
 
-The dense gradient G of a layer is stored, in the activations' dtype, and reduced into the factors' gradients at once. A
-captured step leaves out what the drawn choices do not need (`parts`).
+The dense gradient G of a layer is stored, in the activations' dtype, and reduced into the factors' gradients at once;
+that of a narrow one (`Shape.narrow`) is not even stored. A captured step leaves out what the drawn choices do not need
+(`parts`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from glorasearch.fused.geometry import Geometry
 from glorasearch.fused.gradient_kernels import (
     hidden_rows_kernel,
     input_products_kernel,
+    narrow_kernel,
     reduce_kernel,
     right_products_kernel,
     token_sums_kernel,
@@ -48,8 +50,11 @@ def factor_gradient(
     widths = {"RA": shape.scale_rank, "RB": shape.shift_rank, "TB": columns["TB"]}
     seen_inputs = torch.empty(tokens, columns["TB"], dtype=torch.float32, device=dy.device)
     with part(plan, DENSE):
-        _reduce(dy.T @ x, 1, base, factors, plan, grad, shape, bases)
-        _sum_tokens(dy, dy, seen_inputs, factors, plan, grad, shape, thin=False)
+        if shape.narrow:
+            _narrow(dy, x, base, factors, plan, grad, shape, bases)
+        else:
+            _reduce(dy.T @ x, 1, base, factors, plan, grad, shape, bases)
+            _sum_tokens(dy, dy, seen_inputs, factors, plan, grad, shape, thin=False)
     with part(plan, SHIFTED):
         tile_n, tile_i = INPUT_TILE
         input_products_kernel[(triton.cdiv(tokens, tile_n),)](
@@ -155,6 +160,31 @@ def _reduce(
     )  # fmt: skip
 
 
+def _narrow(
+    dy: Tensor,
+    x: Tensor,
+    base: Tensor,
+    factors: Tensor,
+    plan: Tensor,
+    grad: Tensor,
+    shape: Shape,
+    bases: Bases | None,
+) -> None:
+    """Add what G and the sum of dy give to `grad`, if the plan asks for them; as many parts of the tokens as fill the
+    card, of `NARROW_BLOCKS` blocks at least."""
+    tokens, outs, ins = len(dy), shape.out_features, shape.in_features
+    tile_o, tile_i, block = at_most(NARROW_TILE[0], outs), at_most(NARROW_TILE[1], ins), NARROW_TILE[2]
+    tiles = triton.cdiv(outs, tile_o), triton.cdiv(ins, tile_i)
+    parts = min(NARROW_WAVES * processors(dy.device) // (tiles[0] * tiles[1]), tokens // (NARROW_BLOCKS * block))
+    span = triton.cdiv(triton.cdiv(tokens, max(1, parts)), block) * block
+    left, right = bases or (base, base)
+    narrow_kernel[(*tiles, triton.cdiv(tokens, span))](
+        dy, x, base, factors, plan, grad, left, right, tokens, outs, ins, span, dtype=_TYPES[dy.dtype],
+        RA=shape.scale_rank, RB=shape.shift_rank, ENTRIES=shape.entries, BO=tile_o, BI=tile_i, BT=block,
+        BN=SPECTRAL_STEP, LEAST=LEAST_COLUMNS, num_warps=NARROW_WARPS, num_stages=NARROW_STAGES, **_columns_of(shape),
+    )  # fmt: skip
+
+
 def _columns_of(shape: Shape) -> dict[str, int]:
     """Columns of the reduction's products for A and for the shift, padded to what tensor cores take."""
     ranks = {"TA": shape.scale_rank, "TB": shape.shift_rank}
@@ -163,6 +193,10 @@ def _columns_of(shape: Shape) -> dict[str, int]:
 
 REDUCE_TILE, REDUCE_WARPS = (64, 128), 4
 """Outputs and inputs of a tile of a stored gradient."""
+NARROW_TILE, NARROW_WARPS, NARROW_STAGES = (128, 128, 32), 4, 5
+"""Outputs, inputs and tokens of a tile of a gradient that is reduced where it is formed."""
+NARROW_WAVES, NARROW_BLOCKS = 2, 4
+"""Programs per multiprocessor of these, and blocks of tokens that one multiplies, if there are as many."""
 SPECTRAL_STEP = 32
 """Coefficients of a spectrum per step."""
 TOTAL_TILE, TOTAL_WARPS = (64, 64), 8

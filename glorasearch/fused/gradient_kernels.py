@@ -43,6 +43,55 @@ def reduce_kernel(
     )
 
 
+@triton.jit(do_not_specialize=COUNTS)
+def narrow_kernel(
+    dy, x, base, factors, plan, grad, bases_left, bases_right, tokens, outs, ins, span, dtype: tl.constexpr,
+    RA: tl.constexpr, RB: tl.constexpr, TA: tl.constexpr, TB: tl.constexpr, ENTRIES: tl.constexpr, BO: tl.constexpr,
+    BI: tl.constexpr, BT: tl.constexpr, BN: tl.constexpr, LEAST: tl.constexpr,
+):  # fmt: skip
+    """A tile of G over `span` tokens, reduced into the factors' gradients at once; G is never stored.
+
+    Programs that run together process the same tokens, so that these are read from memory once. The first tile of every
+    row of tiles also sums dy.
+    """
+    if tl.load(plan + DENSE) == 0:
+        return
+    o = tl.program_id(0) * BO + tl.arange(0, BO)
+    i = tl.program_id(1) * BI + tl.arange(0, BI)
+    first = tl.program_id(2) * span
+    last = tl.minimum(first + span, tokens)
+    if tl.program_id(1) == 0:
+        g, total = _tile(dy, x, o, i, first, last, outs, ins, True, BO, BI, BT, LEAST)
+        column = tl.arange(0, LEAST)[None, :]
+        at = grad + outs * BIAS + o[:, None] + 0 * column
+        tl.atomic_add(at, total, mask=(o < outs)[:, None] & (column == 0), sem="relaxed")
+    else:
+        g, total = _tile(dy, x, o, i, first, last, outs, ins, False, BO, BI, BT, LEAST)
+    _into_factors(
+        g, base, factors, plan, grad, bases_left, bases_right, o, i, outs, ins, dtype, RA, RB, TA, TB, ENTRIES, BN
+    )
+
+
+@triton.jit
+def _tile(
+    dy, x, o, i, first, last, outs, ins, SUMS: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr, BT: tl.constexpr,
+    LEAST: tl.constexpr,
+):  # fmt: skip
+    """A tile `(BO, BI)` of dyᵀ·x over some tokens, and the sum of dy as the columns `(BO, LEAST)` of a product."""
+    om, im = o < outs, i < ins
+    g = tl.zeros((BO, BI), tl.float32)
+    total = tl.zeros((BO, LEAST), tl.float32)
+    for start in range(first, last, BT):
+        n = start + tl.arange(0, BT)
+        nm = n < last
+        a = tl.load(dy + n[:, None].to(tl.int64) * outs + o[None, :], mask=nm[:, None] & om[None, :], other=0.0)
+        b = tl.load(x + n[:, None].to(tl.int64) * ins + i[None, :], mask=nm[:, None] & im[None, :], other=0.0)
+        g = tl.dot(tl.trans(a), b, g, input_precision="ieee")
+        if SUMS:
+            total = tl.dot(tl.trans(a), tl.full((BT, LEAST), 1.0, a.dtype), total, input_precision="ieee")
+    return g, total
+
+
 @triton.jit
 def _into_factors(
     acc, base, factors, plan, grad, bases_left, bases_right, o, i, outs, ins, dtype: tl.constexpr, RA: tl.constexpr,

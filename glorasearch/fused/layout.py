@@ -89,6 +89,15 @@ class Shape:
         return self.out_features != self.in_features and not self.spatial
 
     @property
+    def narrow(self) -> bool:
+        """Whether a GPU forms the dense gradient sooner than it reads inputs and output gradients once.
+
+        Then one launch of our own, which reads them once and stores nothing, is faster than a library's product and the
+        launches for its sums; else the arithmetic decides, at which the library is better.
+        """
+        return self.out_features * self.in_features <= THIN_FROM * (self.in_features + self.out_features)
+
+    @property
     def thin_products(self) -> bool:
         """Whether the gradient of products that shift the weight does without the dense one.
 

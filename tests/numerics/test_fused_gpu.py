@@ -26,7 +26,7 @@ PEAKS = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.bfloat16, 5e-3), (torch.float32, 1e-4)])
-@pytest.mark.parametrize(("outs", "ins"), [(2304, 768), (768, 768), (3072, 768), (768, 3072)])
+@pytest.mark.parametrize(("outs", "ins"), [(2304, 768), (768, 768), (3072, 768), (768, 3072), (256, 64)])
 @pytest.mark.parametrize(
     ("plan", "hide"),
     [

@@ -65,7 +65,10 @@ def hide(factors: Tensor, shape: Shape) -> None:
     scale[:2], scale[-1] = torch.tensor([-1.0, -1.04]), -0.97
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize(
+    ("name", "narrow"),
+    [*((name, False) for name in PLANS), *((name, True) for name in ("spectral", "dense", "scaled"))],
+)
 @pytest.mark.parametrize("processors", [3, 132])
 @pytest.mark.parametrize(
     ("tokens", "outs", "ins", "ra", "rb"),
@@ -73,10 +76,10 @@ def hide(factors: Tensor, shape: Shape) -> None:
 )
 def test_gradients(
     monkeypatch: pytest.MonkeyPatch, name: str, processors: int,
-    tokens: int, outs: int, ins: int, ra: int, rb: int,
+    tokens: int, outs: int, ins: int, ra: int, rb: int, narrow: bool,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(factor_gradients, "processors", lambda _: processors)
-    monkeypatch.setattr(layout, "THIN_FROM", 0)
+    monkeypatch.setattr(layout, "THIN_FROM", 1e9 if narrow else 0)
     plan = PLANS[name]
     shape = Shape(outs, ins, ra, rb, 70 if name == "spectral" else 0)
     generator = torch.Generator().manual_seed(0)
