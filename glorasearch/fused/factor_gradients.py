@@ -46,26 +46,25 @@ def factor_gradient(
     dy, x = dy.contiguous(), x.contiguous()
     tokens, outs, ins = len(dy), shape.out_features, shape.in_features
     grad = torch.zeros_like(factors)
-    columns = _columns_of(shape)
-    widths = {"RA": shape.scale_rank, "RB": shape.shift_rank, "TB": columns["TB"]}
-    seen_inputs = torch.empty(tokens, columns["TB"], dtype=torch.float32, device=dy.device)
+    widths = _thin_widths(shape)
+    seen_inputs = torch.empty(tokens, widths["TB"], dtype=torch.float32, device=dy.device)
     with part(plan, DENSE):
         if shape.narrow:
             _narrow(dy, x, base, factors, plan, grad, shape, bases)
         else:
             _reduce(dy.T @ x, 1, base, factors, plan, grad, shape, bases)
-            _sum_tokens(dy, dy, seen_inputs, factors, plan, grad, shape, thin=False)
+            _sum_tokens(dy, dy, dy, factors, plan, grad)
     with part(plan, SHIFTED):
-        tile_n, tile_i = INPUT_TILE
+        tile_n, tile_i = _tile(INPUT_TILE, x.dtype)
         input_products_kernel[(triton.cdiv(tokens, tile_n),)](
             x, factors, seen_inputs, plan, tokens, outs, ins, BN=tile_n, BI=tile_i, num_warps=INPUT_WARPS, **widths
         )
     if shape.thin_products:
         with part(plan, PRODUCTS):
-            tile_n, tile_o, tile_i = RIGHT_TILE
+            tile_n, tile_o, tile_i = _tile(RIGHT_TILE, dy.dtype)
             right_products_kernel[(triton.cdiv(tokens, tile_n),)](
-                dy, x, factors, plan, grad, tokens, outs, ins, BN=tile_n, BO=tile_o, BI=tile_i, num_warps=RIGHT_WARPS,
-                **widths,
+                dy, x, factors, plan, grad, tokens, outs, ins, RA=shape.scale_rank, RB=shape.shift_rank,
+                TB=_columns(shape.shift_rank), BN=tile_n, BO=tile_o, BI=tile_i, num_warps=RIGHT_WARPS,
             )  # fmt: skip
     if y is not None:
         with part(plan, SCALED):
@@ -75,7 +74,7 @@ def factor_gradient(
                 dy, x, base, factors, plan, grad, tokens, outs, ins, span, LEAST_SCALE, BO=tile_o, BI=tile_i, BN=tile_n
             )
     with part(plan, THIN):
-        _sum_tokens(dy, dy if y is None else y.contiguous(), seen_inputs, factors, plan, grad, shape, thin=True)
+        _sum_tokens(dy, dy if y is None else y.contiguous(), seen_inputs, factors, plan, grad, widths)
     return grad
 
 
@@ -102,7 +101,7 @@ def convolution_factor_gradient(
         found = geometry.weight_gradient(dy, x, filters).contiguous(memory_format=torch.channels_last)
         _reduce(found, geometry.taps, base, factors, plan, grad, shape, bases)
     rows = dy.permute(0, 2, 3, 1).reshape(-1, shape.out_features)
-    _sum_tokens(rows, rows, rows, factors, None, grad, shape, thin=False)
+    _sum_tokens(rows, rows, rows, factors, None, grad)
     return grad
 
 
@@ -113,19 +112,16 @@ def _sum_tokens(
     factors: Tensor,
     plan: Tensor | None,
     grad: Tensor,
-    shape: Shape,
-    *,
-    thin: bool,
+    thin: dict[str, int] | None = None,
 ) -> None:
-    """Add what `token_sums_kernel` gives to `grad`; without a plan, the sum of dy."""
+    """Add what `token_sums_kernel` gives to `grad`: the sum of dy without `thin` widths, of any without a plan."""
     tokens, outs = dy.shape
-    (columns, rows), warps = (THIN_TILE, THIN_WARPS) if thin else (TOTAL_TILE, TOTAL_WARPS)
+    (columns, rows), warps = (TOTAL_TILE, TOTAL_WARPS) if thin is None else (THIN_TILE, THIN_WARPS)
     blocks, span = _blocks(outs, columns, tokens, rows, dy.device)
     given = grad if plan is None else plan
     token_sums_kernel[blocks](
-        dy, y, seen_inputs, factors, given, grad, tokens, outs, span, LEAST_SCALE, PLANNED=plan is not None, THIN=thin,
-        RA=shape.scale_rank, RB=shape.shift_rank, TB=_columns_of(shape)["TB"], TO=columns, TN=rows,
-        num_warps=warps,
+        dy, y, seen_inputs, factors, given, grad, tokens, outs, span, LEAST_SCALE, PLANNED=plan is not None,
+        THIN=thin is not None, TO=columns, TN=rows, num_warps=warps, **(thin or NOTHING_THIN),
     )  # fmt: skip
 
 
@@ -173,7 +169,8 @@ def _narrow(
     """Add what G and the sum of dy give to `grad`, if the plan asks for them; as many parts of the tokens as fill the
     card, of `NARROW_BLOCKS` blocks at least."""
     tokens, outs, ins = len(dy), shape.out_features, shape.in_features
-    tile_o, tile_i, block = at_most(NARROW_TILE[0], outs), at_most(NARROW_TILE[1], ins), NARROW_TILE[2]
+    tile_o, tile_i, block = _tile(NARROW_TILE, dy.dtype)
+    tile_o, tile_i = at_most(tile_o, outs), at_most(tile_i, ins)
     tiles = triton.cdiv(outs, tile_o), triton.cdiv(ins, tile_i)
     parts = min(NARROW_WAVES * processors(dy.device) // (tiles[0] * tiles[1]), tokens // (NARROW_BLOCKS * block))
     span = triton.cdiv(triton.cdiv(tokens, max(1, parts)), block) * block
@@ -186,9 +183,28 @@ def _narrow(
 
 
 def _columns_of(shape: Shape) -> dict[str, int]:
-    """Columns of the reduction's products for A and for the shift, padded to what tensor cores take."""
-    ranks = {"TA": shape.scale_rank, "TB": shape.shift_rank}
-    return {name: max(LEAST_COLUMNS, triton.next_power_of_2(rank + 1)) for name, rank in ranks.items()}
+    """Columns of the reduction's products for A and for the shift, and one of ones each."""
+    return {"TA": _columns(shape.scale_rank + 1), "TB": _columns(shape.shift_rank + 1)}
+
+
+def _thin_widths(shape: Shape) -> dict[str, int]:
+    """Ranks of the products that a layer without G has, and the columns of `x·[Uᵀ, 1]` in its two parts."""
+    if not shape.thin_products:
+        return NOTHING_THIN
+    return {"RA": shape.scale_rank, "RB": shape.shift_rank, "TB": _columns(2 * (shape.shift_rank + 1))}
+
+
+def _columns(count: int) -> int:
+    """So many, padded to what tensor cores take."""
+    return max(LEAST_COLUMNS, int(triton.next_power_of_2(count)))
+
+
+def _tile(tile: tuple[int, ...], dtype: torch.dtype) -> tuple[int, ...]:
+    """The tile in this dtype of one that was chosen in bfloat16: in float32 it is half as long each way.
+
+    It would not fit into the shared memory of every card otherwise.
+    """
+    return tile if dtype.itemsize == 2 else tuple(size // 2 for size in tile)
 
 
 REDUCE_TILE, REDUCE_WARPS = (64, 128), 4
@@ -213,6 +229,8 @@ RIGHT_TILE, RIGHT_WARPS = (128, 128, 128), 8
 """Tokens, outputs and inputs of the tiles of (dy·D)ᵀ·x."""
 LEAST_COLUMNS = 16
 """The fewest columns of a tensor core's operand: the ranks and a column of ones are padded to it."""
+NOTHING_THIN = {"RA": 0, "RB": 0, "TB": LEAST_COLUMNS}
+"""`_thin_widths` of a layer all of whose products want G."""
 _TYPES = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
 
 

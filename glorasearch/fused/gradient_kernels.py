@@ -184,12 +184,14 @@ def token_sums_kernel(
         if scaled:
             shown = om & (tl.abs(1.0 + tl.load(factors + o, mask=om, other=0.0)) >= least)
             tl.atomic_add(grad + o, tl.sum(seen, 0), mask=shown, sem="relaxed")
+        column = t % (RB + 1)
+        own = t < 2 * (RB + 1)
         if shifted:
             at = grad + outs * SHIFT + o[:, None] + 0 * t[None, :]
-            tl.atomic_add(at, moved, mask=om[:, None] & (t == RB)[None, :], sem="relaxed")
+            tl.atomic_add(at, moved, mask=om[:, None] & (own & (column == RB))[None, :], sem="relaxed")
         if products:
-            at = grad + left_row(outs, o[:, None], RA + RB) + RA + t[None, :]
-            tl.atomic_add(at, moved, mask=om[:, None] & (t < RB)[None, :], sem="relaxed")
+            at = grad + left_row(outs, o[:, None], RA + RB) + RA + column[None, :]
+            tl.atomic_add(at, moved, mask=om[:, None] & (own & (column < RB))[None, :], sem="relaxed")
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -197,22 +199,32 @@ def input_products_kernel(
     x, factors, found, plan, tokens, outs, ins, RA: tl.constexpr, RB: tl.constexpr, TB: tl.constexpr,
     BN: tl.constexpr, BI: tl.constexpr,
 ):  # fmt: skip
-    """`found (tokens, TB)`, x·[Uᵀ, 1], for a layer that does not need G and whose weight products or B shift."""
+    """`found (tokens, TB)`, x·[Uᵀ, 1], for a layer that does not need G and whose weight products or B shift.
+
+    In the first `RB + 1` columns as rounded to the dtype of x, in the next ones what that left: a sum over tokens that
+    nearly cancel would show the rounding.
+    """
     if (tl.load(plan + DENSE) != 0) | ((tl.load(plan + SHIFTED) == 0) & (tl.load(plan + PRODUCTS) == 0)):
         return
     n = tl.program_id(0) * BN + tl.arange(0, BN)
     t = tl.arange(0, TB)
     nm = n < tokens
     right = factors + right_start(outs, RA + RB) + RA * ins
+    column = t % (RB + 1)
+    own = t < 2 * (RB + 1)
     acc = tl.zeros((BN, TB), tl.float32)
     for start in range(0, ins, BI):
         i = start + tl.arange(0, BI)
         im = i < ins
         z = tl.load(x + n[:, None].to(tl.int64) * ins + i[None, :], mask=nm[:, None] & im[None, :], other=0.0)
-        q = tl.load(right + t[None, :] * ins + i[:, None], mask=(t < RB)[None, :] & im[:, None], other=0.0)
-        q = tl.where((t == RB)[None, :] & im[:, None], 1.0, q)
+        product = (own & (column < RB))[None, :] & im[:, None]
+        q = tl.load(right + column[None, :] * ins + i[:, None], mask=product, other=0.0)
+        q = tl.where((own & (column == RB))[None, :] & im[:, None], 1.0, q)
         acc = tl.dot(z, q.to(z.dtype), acc, input_precision="ieee")
-    tl.store(found + n[:, None] * TB + t[None, :], acc, mask=nm[:, None])
+    rounded = acc.to(x.dtype.element_ty).to(tl.float32)
+    tl.store(
+        found + n[:, None] * TB + t[None, :], tl.where((t > RB)[None, :], acc - rounded, rounded), mask=nm[:, None]
+    )
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -234,12 +246,15 @@ def right_products_kernel(
         at = factors + left_row(outs, o[:, None], RA + RB) + RA + t[None, :]
         p = tl.load(at, mask=om[:, None] & (t < RB)[None, :], other=0.0)
         s = tl.dot(a, p.to(a.dtype), s, input_precision="ieee")
+    rounded = s.to(dy.dtype.element_ty)
+    rest = (s - rounded.to(tl.float32)).to(dy.dtype.element_ty)
     right = grad + right_start(outs, RA + RB) + RA * ins
     for start in range(0, ins, BI):
         i = start + tl.arange(0, BI)
         im = i < ins
         z = tl.load(x + n[:, None].to(tl.int64) * ins + i[None, :], mask=nm[:, None] & im[None, :], other=0.0)
-        found = tl.dot(tl.trans(s.to(z.dtype)), z, input_precision="ieee")
+        found = tl.dot(tl.trans(rounded), z, input_precision="ieee")
+        found = tl.dot(tl.trans(rest), z, found, input_precision="ieee")
         at = right + t[:, None] * ins + i[None, :]
         tl.atomic_add(at, found, mask=(t < RB)[:, None] & im[None, :], sem="relaxed")
 

@@ -15,7 +15,8 @@ tokens:
 that of the scale from `y = (1 + scale) ⊙ x·W0ᵀ + shift·(x·1ᵀ) + x·(D·U)ᵀ + bias`, but for rows in which `1 + scale` is
 near zero: these are `hidden` and have their `H·1ᵀ` computed. What is computed for a layer is given by its row of the
 plan (`Bank.plan`). The gradient is first raw: where A scales rows, the slot of `d scale` holds `Σ dy ⊙ y`, from which
-`settle` computes `d scale` for all layers of a bank at once.
+`settle` computes `d scale` for all layers of a bank at once. With a y in bfloat16 it is as exact as the dense way while
+what B adds to a row is not much larger than the scaled row of W0 itself; at thrice its size the error is 1 %, not 0.25.
 """
 
 from __future__ import annotations

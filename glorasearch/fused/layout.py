@@ -45,6 +45,9 @@ PLAN_STRIDE: Final = 8
 """Numbers from one row of a plan to the next: so all rows are aligned, and compiled code copies none."""
 THIN_FROM: Final = 217
 """Operations of dense products that a GPU does in the time that it takes to move a byte (650 TFLOP/s, 3 TB/s)."""
+THIN_RANK: Final = 15
+NARROW_RANK: Final = 31
+"""Columns of products for which the tiles of `Shape.thin_products` and `Shape.narrow` fit into any card's memory."""
 LEAST_SCALE: Final = 0.05
 """If a row is scaled by less than this, the gradient of its scale is computed from its weights' (`gradients`)."""
 
@@ -95,17 +98,21 @@ class Shape:
         Then one launch of our own, which reads them once and stores nothing, is faster than a library's product and the
         launches for its sums; else the arithmetic decides, at which the library is better.
         """
-        return self.out_features * self.in_features <= THIN_FROM * (self.in_features + self.out_features)
+        few = max(self.scale_rank, self.shift_rank) <= NARROW_RANK
+        return few and self.out_features * self.in_features <= THIN_FROM * (self.in_features + self.out_features)
 
     @property
     def thin_products(self) -> bool:
         """Whether the gradient of products that shift the weight does without the dense one.
 
-        It reads inputs and output gradients once more each. That is faster where the dense product is bound by
-        arithmetic: where its `2·N·out·in` operations take longer than moving `2·N·(2·in + out)` bytes.
+        It reads the inputs twice and the output gradients once, beside the sums over tokens. That is faster where the
+        dense product is bound by arithmetic: where its `2·N·out·in` operations take longer than moving
+        `2·N·(2·in + out)` bytes. More than `THIN_RANK` columns are left to the dense one.
         """
-        return not self.spatial and self.out_features * self.in_features > THIN_FROM * (
-            2 * self.in_features + self.out_features
+        return (
+            not self.spatial
+            and 0 < self.shift_rank <= THIN_RANK
+            and self.out_features * self.in_features > THIN_FROM * (2 * self.in_features + self.out_features)
         )
 
     @property
