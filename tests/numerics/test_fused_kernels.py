@@ -125,9 +125,8 @@ def two_layers(outs: int, ins: int, bias: bool) -> Layers:
     return Layers({name: nn.Linear(ins, outs, bias) for name in ("first", "second")}, nn.Linear(outs, 3))
 
 
-@pytest.mark.parametrize("entangle", ["untied", "reference"])
+@pytest.mark.parametrize(("entangle", "thin_from"), [("untied", 0), ("reference", 217)])
 @pytest.mark.parametrize(("outs", "ins", "bias"), [(20, 270, True), (9, 17, False), (12, 12, True)])
-@pytest.mark.parametrize("thin_from", [0, 217])
 @pytest.mark.parametrize("choices", [CHOICES, {"A": ["vector", "none"], "E": ["constant", "vector"]}, MORE])
 def test_merge(
     monkeypatch: pytest.MonkeyPatch, entangle: str, outs: int, ins: int, bias: bool, choices: dict[str, list[str]],
