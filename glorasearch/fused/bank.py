@@ -78,10 +78,10 @@ class Bank:
     def plan(self, codes: Tensor) -> Tensor:
         """`(L, 6)` int32, columns `PLAN`: what each layer's gradient has to compute and its merge to add.
 
-        A's products need the dense weight gradient, and so do those that shift the weight in a small layer, where
-        reading inputs and output gradients once more takes longer (`Shape.thin_products`). So does a scale whose
-        gradient cannot be derived from the layer's outputs, because these are not kept. In a spatial convolution so
-        does a shift, whose gradient would otherwise want the sum of every patch.
+        A's products need the dense weight gradient, and so do those that shift the weight where `Shape.thin_products`
+        says so: in a small layer, or with many columns. So does a scale whose gradient cannot be derived from the
+        layer's outputs, because these are not kept. In a spatial convolution so does a shift, whose gradient would
+        otherwise want the sum of every patch.
         """
         return self._plan(codes[self.positions])
 

@@ -8,6 +8,7 @@ that of a narrow one (`Shape.narrow`) is not even stored. A captured step leaves
 from __future__ import annotations
 
 import functools
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -46,13 +47,13 @@ def factor_gradient(
     dy, x = dy.contiguous(), x.contiguous()
     tokens, outs, ins = len(dy), shape.out_features, shape.in_features
     grad = torch.zeros_like(factors)
-    widths = _thin_widths(shape)
+    layer, widths = _Layer(base, factors, plan, grad, shape, bases), _thin_widths(shape)
     seen_inputs = torch.empty(tokens, widths["TB"], dtype=torch.float32, device=dy.device)
     with part(plan, DENSE):
         if shape.narrow:
-            _narrow(dy, x, base, factors, plan, grad, shape, bases)
+            _narrow(dy, x, layer)
         else:
-            _reduce(dy.T @ x, 1, base, factors, plan, grad, shape, bases)
+            _reduce(dy.T @ x, 1, layer)
             _sum_tokens(dy, dy, dy, factors, plan, grad)
     with part(plan, SHIFTED):
         tile_n, tile_i = _tile(INPUT_TILE, x.dtype)
@@ -99,7 +100,7 @@ def convolution_factor_gradient(
     grad = torch.zeros_like(factors)
     with part(plan, DENSE):
         found = geometry.weight_gradient(dy, x, filters).contiguous(memory_format=torch.channels_last)
-        _reduce(found, geometry.taps, base, factors, plan, grad, shape, bases)
+        _reduce(found, geometry.taps, _Layer(base, factors, plan, grad, shape, bases))
     rows = dy.permute(0, 2, 3, 1).reshape(-1, shape.out_features)
     _sum_tokens(rows, rows, rows, factors, None, grad)
     return grad
@@ -114,7 +115,8 @@ def _sum_tokens(
     grad: Tensor,
     thin: dict[str, int] | None = None,
 ) -> None:
-    """Add what `token_sums_kernel` gives to `grad`: the sum of dy without `thin` widths, of any without a plan."""
+    """Add what `token_sums_kernel` gives to `grad`; without `thin` widths that is the sum of dy, of a layer that needs
+    G, and without a plan of any layer."""
     tokens, outs = dy.shape
     (columns, rows), warps = (TOTAL_TILE, TOTAL_WARPS) if thin is None else (THIN_TILE, THIN_WARPS)
     blocks, span = _blocks(outs, columns, tokens, rows, dy.device)
@@ -132,59 +134,63 @@ def _blocks(outs: int, columns: int, tokens: int, rows: int, device: torch.devic
     return (blocks, triton.cdiv(tokens, span)), span
 
 
-def _reduce(
-    found: Tensor,
-    taps: int,
-    base: Tensor,
-    factors: Tensor,
-    plan: Tensor,
-    grad: Tensor,
-    shape: Shape,
-    bases: Bases | None,
-) -> None:
-    """Add what a stored G gives to `grad`, if the plan asks for it.
+def _reduce(found: Tensor, taps: int, layer: _Layer) -> None:
+    """Add what a stored G gives to the layer's gradient, if its plan asks for it.
 
     `found`, in the activations' dtype, is `(out, taps, in / taps)` in memory, as filters with their channels last are.
     """
-    outs, ins = base.shape
-    left, right = bases or (base, base)
+    outs, ins = layer.base.shape
     tile_o, tile_i = (at_most(size, length) for size, length in zip(REDUCE_TILE, (outs, ins), strict=True))
     reduce_kernel[(triton.cdiv(outs, tile_o), triton.cdiv(ins, tile_i))](
-        found, base, factors, plan, grad, left, right, outs, ins, dtype=_TYPES[found.dtype], TAPS=taps,
-        RA=shape.scale_rank, RB=shape.shift_rank, ENTRIES=shape.entries, BO=tile_o, BI=tile_i, BN=SPECTRAL_STEP,
-        num_warps=REDUCE_WARPS, **_columns_of(shape),
+        found, *layer.tensors, outs, ins, TAPS=taps, BO=tile_o, BI=tile_i, num_warps=REDUCE_WARPS,
+        **layer.constants(found.dtype),
     )  # fmt: skip
 
 
-def _narrow(
-    dy: Tensor,
-    x: Tensor,
-    base: Tensor,
-    factors: Tensor,
-    plan: Tensor,
-    grad: Tensor,
-    shape: Shape,
-    bases: Bases | None,
-) -> None:
-    """Add what G and the sum of dy give to `grad`, if the plan asks for them; as many parts of the tokens as fill the
-    card, of `NARROW_BLOCKS` blocks at least."""
-    tokens, outs, ins = len(dy), shape.out_features, shape.in_features
+def _narrow(dy: Tensor, x: Tensor, layer: _Layer) -> None:
+    """Add what G and the sum of dy give to the layer's gradient, if its plan asks for them.
+
+    The tokens are cut into as many parts as fill the card, of `NARROW_BLOCKS` blocks at least.
+    """
+    tokens, (outs, ins) = len(dy), layer.base.shape
     tile_o, tile_i, block = _tile(NARROW_TILE, dy.dtype)
     tile_o, tile_i = at_most(tile_o, outs), at_most(tile_i, ins)
     tiles = triton.cdiv(outs, tile_o), triton.cdiv(ins, tile_i)
     parts = min(NARROW_WAVES * processors(dy.device) // (tiles[0] * tiles[1]), tokens // (NARROW_BLOCKS * block))
     span = triton.cdiv(triton.cdiv(tokens, max(1, parts)), block) * block
-    left, right = bases or (base, base)
     narrow_kernel[(*tiles, triton.cdiv(tokens, span))](
-        dy, x, base, factors, plan, grad, left, right, tokens, outs, ins, span, dtype=_TYPES[dy.dtype],
-        RA=shape.scale_rank, RB=shape.shift_rank, ENTRIES=shape.entries, BO=tile_o, BI=tile_i, BT=block,
-        BN=SPECTRAL_STEP, LEAST=LEAST_COLUMNS, num_warps=NARROW_WARPS, num_stages=NARROW_STAGES, **_columns_of(shape),
+        dy, x, *layer.tensors, tokens, outs, ins, span, BO=tile_o, BI=tile_i, BT=block, LEAST=LEAST_COLUMNS,
+        num_warps=NARROW_WARPS, num_stages=NARROW_STAGES, **layer.constants(dy.dtype),
     )  # fmt: skip
 
 
-def _columns_of(shape: Shape) -> dict[str, int]:
-    """Columns of the reduction's products for A and for the shift, and one of ones each."""
-    return {"TA": _columns(shape.scale_rank + 1), "TB": _columns(shape.shift_rank + 1)}
+class _Layer(NamedTuple):
+    """What G is reduced with, and the gradient that it is added to."""
+
+    base: Tensor
+    factors: Tensor
+    plan: Tensor
+    grad: Tensor
+    shape: Shape
+    bases: Bases | None
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """For a kernel that ends in `_into_factors`; without a spectrum its matrices are not read."""
+        return self.base, self.factors, self.plan, self.grad, *(self.bases or (self.base, self.base))
+
+    def constants(self, dtype: torch.dtype) -> dict[str, Any]:
+        """For such a kernel, with activations of this dtype."""
+        shape = self.shape
+        return {
+            "dtype": _TYPES[dtype],
+            "RA": shape.scale_rank,
+            "RB": shape.shift_rank,
+            "TA": _columns(shape.scale_rank + 1),
+            "TB": _columns(shape.shift_rank + 1),
+            "ENTRIES": shape.entries,
+            "BN": SPECTRAL_STEP,
+        }
 
 
 def _thin_widths(shape: Shape) -> dict[str, int]:
@@ -202,7 +208,7 @@ def _columns(count: int) -> int:
 def _tile(tile: tuple[int, ...], dtype: torch.dtype) -> tuple[int, ...]:
     """The tile in this dtype of one that was chosen in bfloat16: in float32 it is half as long each way.
 
-    It would not fit into the shared memory of every card otherwise.
+    Otherwise it would not fit into the 99 KiB of shared memory that some cards have (`layout.THIN_RANK`).
     """
     return tile if dtype.itemsize == 2 else tuple(size // 2 for size in tile)
 
@@ -242,4 +248,4 @@ def processors(device: torch.device) -> int:
 
 def at_most(tile: int, length: int) -> int:
     """A tile no larger than it has to be, and no smaller than tensor cores take."""
-    return min(tile, max(LEAST_COLUMNS, int(triton.next_power_of_2(length))))
+    return min(tile, _columns(length))

@@ -47,7 +47,8 @@ THIN_FROM: Final = 217
 """Operations of dense products that a GPU does in the time that it takes to move a byte (650 TFLOP/s, 3 TB/s)."""
 THIN_RANK: Final = 15
 NARROW_RANK: Final = 31
-"""Columns of products for which the tiles of `Shape.thin_products` and `Shape.narrow` fit into any card's memory."""
+"""Columns of products for which the tiles of `Shape.thin_products` and `Shape.narrow` fit into 99 KiB of shared memory,
+which cards from compute capability 8.0 on have (as compiled for 8.0, 8.9 and 9.0)."""
 LEAST_SCALE: Final = 0.05
 """If a row is scaled by less than this, the gradient of its scale is computed from its weights' (`gradients`)."""
 
@@ -96,10 +97,11 @@ class Shape:
         """Whether a GPU forms the dense gradient sooner than it reads inputs and output gradients once.
 
         Then one launch of our own, which reads them once and stores nothing, is faster than a library's product and the
-        launches for its sums; else the arithmetic decides, at which the library is better.
+        launches for its sums; else the arithmetic decides, at which the library is better. With more than `NARROW_RANK`
+        columns or a spectrum that launch would want too much shared memory.
         """
-        few = max(self.scale_rank, self.shift_rank) <= NARROW_RANK
-        return few and self.out_features * self.in_features <= THIN_FROM * (self.in_features + self.out_features)
+        fits = max(self.scale_rank, self.shift_rank) <= NARROW_RANK and not self.entries
+        return fits and self.out_features * self.in_features <= THIN_FROM * (self.in_features + self.out_features)
 
     @property
     def thin_products(self) -> bool:

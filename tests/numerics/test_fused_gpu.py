@@ -75,7 +75,7 @@ PARTS = "scale", "shift", "bias", "left", "right", "spectrum"
 
 
 def test_sums_over_tokens_that_nearly_cancel() -> None:
-    """Rounding of what is seen of the inputs would be 0.026 of the shift's gradient."""
+    """What is seen of the inputs is rounded for a product; what that leaves is multiplied, too."""
     from glorasearch.fused.factor_gradients import factor_gradient
 
     generator, shape = torch.Generator("cuda").manual_seed(0), Shape(2304, 768, 4, 4)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +15,8 @@ from torch import Tensor, nn
 from glorasearch.fused import layout
 from glorasearch.fused.gradients import merge, raw_gradient
 from glorasearch.fused.layout import Shape, blank_plan
+from glorasearch.fused.merged import MergedWeights
+from glorasearch.fused.parts import Key, key_of
 from glorasearch.fused.pool import pool_of
 from glorasearch.space import SearchSpace, sample
 from glorasearch.supernet import Supernet
@@ -118,6 +124,70 @@ def test_sums_over_tokens_that_nearly_cancel(monkeypatch: pytest.MonkeyPatch) ->
         got, expected = shape.split(found)[place], shape.split(wanted)[place]
         error = float((got - expected).norm() / expected.norm())
         assert error < 2e-5, f"{part}: {error}"
+
+
+class Switchable:
+    """A kernel that is not launched within a part that is switched off, as a replay leaves it out."""
+
+    needed: ClassVar[dict[Key, list[bool]]] = {}
+    inside: ClassVar[list[Key]] = []
+    left_out: ClassVar[list[int]] = []
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+
+    def __getitem__(self, grid: Any) -> Any:
+        if all(self.needed[key][0] for key in self.inside):
+            return self._kernel[grid]
+        self.left_out.append(self.inside[-1][1])
+        return lambda *_, **__: None
+
+    @classmethod
+    @contextmanager
+    def part(cls, plan: Tensor, column: int) -> Iterator[None]:
+        cls.inside.append(key_of(plan, column))
+        yield
+        cls.inside.pop()
+
+
+@pytest.mark.parametrize("thin_from", [0, 217])
+def test_what_a_replay_leaves_out_changes_nothing(monkeypatch: pytest.MonkeyPatch, thin_from: int) -> None:
+    """Of 25 subnets; memory that nothing was written to is NaN."""
+    monkeypatch.setattr(layout, "THIN_FROM", thin_from)
+    space = SearchSpace.from_dict({"name": "all", "layers": {"include": ["*"]}, "choices": CHOICES | {"B": MORE["B"]}})
+    net = Supernet(two_layers(20, 30, True).to(DEVICE), space)
+    for parameter in net.adapter_parameters().values():
+        parameter.data.normal_(std=0.1)
+    pool = pool_of(net)
+    merged = MergedWeights(pool, torch.float32, training=True)
+    ((bank, factors, plans),) = zip(pool.banks, merged.factors, merged.plans, strict=True)
+    kernels = [name for name in vars(factor_gradients) if name.endswith("_kernel")]
+    assert len(kernels) == 6
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    x, dy, y = (torch.randn(50, size, generator=generator).to(DEVICE) for size in (30, 20, 20))
+    bases = bank.extras.left, bank.extras.right
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        for _ in range(25):
+            codes = pool.codes(sample(net.space, rng))
+            merged.fill(torch.tensor(codes, dtype=torch.int32, device=DEVICE))
+            monkeypatch.setattr(Switchable, "needed", merged.needed([codes]))
+            for base, row, plan in zip(bank.base, factors, plans, strict=True):
+                arguments = dy, x, y, base, row, plan, bank.shape, bases
+                whole = factor_gradients.factor_gradient(*arguments)
+                with monkeypatch.context() as replay:
+                    replay.setattr(factor_gradients, "part", Switchable.part)
+                    for name in kernels:
+                        replay.setattr(factor_gradients, name, Switchable(getattr(factor_gradients, name)))
+                    found = factor_gradients.factor_gradient(*arguments)
+                assert torch.isfinite(whole).all()
+                torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-5)
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+    assert set(Switchable.left_out) >= {layout.DENSE, layout.SCALED, layout.SHIFTED, layout.THIN}
+    assert (layout.PRODUCTS in Switchable.left_out) == (thin_from == 0)
+    Switchable.left_out.clear()
 
 
 def two_layers(outs: int, ins: int, bias: bool) -> Layers:

@@ -27,7 +27,7 @@ def test_the_way_follows_from_the_size(outs: int, ins: int, narrow: bool, thin: 
     assert (shape.narrow, shape.thin_products) == (narrow, thin)
 
 
-def test_many_columns_take_the_dense_way() -> None:
+def test_many_columns_and_spectra_take_the_stored_way() -> None:
     """Their tiles would not fit into a multiprocessor's memory."""
     assert Shape(3072, 768, 64, THIN_RANK).thin_products
     assert not Shape(3072, 768, 4, THIN_RANK + 1).thin_products
@@ -35,3 +35,4 @@ def test_many_columns_take_the_dense_way() -> None:
     assert Shape(256, 64, NARROW_RANK, NARROW_RANK).narrow
     assert not Shape(256, 64, NARROW_RANK + 1, 0).narrow
     assert not Shape(256, 64, 0, NARROW_RANK + 1).narrow
+    assert not Shape(256, 64, 4, 4, entries=100).narrow
