@@ -61,7 +61,7 @@ PARTS: dict[str, dict[str, Part]] = {
         "bf16": cuda("bf16"),
         "float8": cuda("float8"),
         "race": cuda("race"),
-        "convs": cuda("convs"),
+        "families": part("bench_families"),
         "serving": part("bench_serving", device="cuda"),
     },
 }

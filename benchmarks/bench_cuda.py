@@ -6,8 +6,8 @@ ViT-B/16 at 224 px, search space `glora_medium`, bfloat16; with random weights w
 anything costs. The whole run adapts one that was pretrained for a minute (`cuda_backbone.py`) to 800 + 200 of
 scikit-learn's digits; the search with and without early stopping, and the comparison of bfloat16 with float32, use the
 supernet that the job has trained. Beside each figure stands what share of the card's dense bfloat16 peak its useful
-arithmetic (`arithmetic.py`) reaches, and in a row of its own what a large product of matrices reaches. `convs` is step
-and candidate of two convolutional backbones (`cuda_convs.py`). Rows are written as they come.
+arithmetic (`arithmetic.py`) reaches, and in a row of its own what a large product of matrices reaches. Other
+backbones have `bench_families.py`. Rows are written as they come.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from arithmetic import dense_elements, work_of
 from cuda_candidates import IMAGES, random_split, run_all
-from cuda_convs import conv_rows
 from cuda_floors import CLASSES, ForwardFloor, StepFloor, backbone, milliseconds
 from cuda_run import bf16_rows, job_rows, search_rows
 from leaving import clean
@@ -39,7 +38,7 @@ from glorasearch.supernet import Supernet
 from glorasearch.tasks import CLASSIFY
 
 BATCH = 64
-PARTS = ("peak", "step", "everything", "candidate", "job", "search", "bf16", "float8", "race", "convs")
+PARTS = ("peak", "step", "everything", "candidate", "job", "search", "bf16", "float8", "race")
 RATES = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
 
 
@@ -178,7 +177,6 @@ def rows(parts: list[str], folder: Path) -> Iterator[Row]:
         ("bf16", lambda: bf16_rows(folder)),
         ("float8", lambda: bf16_rows(folder, "float8")),
         ("race", lambda: job_rows(folder / "race", race=True)),
-        ("convs", conv_rows),
     ):
         if part in parts:
             yield from make()

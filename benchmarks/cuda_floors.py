@@ -51,11 +51,19 @@ class StepFloor:
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, model: nn.Module | None = None, layers: Collection[str] | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        model: nn.Module | None = None,
+        layers: Collection[str] | None = None,
+        *,
+        convolves: bool = False,
     ) -> None:
-        """Of `backbone` and its linear layers, compiled whole; or of a model, whose head is a linear layer, and of some
-        of its layers, with channels last and compiled block by block as `glorasearch.fused` does."""
-        convolves = model is not None
+        """Of a model (`backbone`), whose head is a linear layer, and of some of its layers (the linear ones).
+
+        It is compiled whole; one that `convolves` has its channels last and is compiled block by block, as
+        `glorasearch.fused` does.
+        """
         model = (backbone() if model is None else model).cuda().requires_grad_(False).to(torch.bfloat16)
         heads = head_names(model)
         for name, module in list(model.named_modules()):
@@ -87,9 +95,8 @@ class StepFloor:
 class ForwardFloor:
     """The plain forward of some images in one batch; bfloat16, compiled, captured."""
 
-    def __init__(self, images: Tensor, model: nn.Module | None = None) -> None:
-        """Of `backbone`, compiled whole; or of a model, with channels last and compiled block by block."""
-        convolves = model is not None
+    def __init__(self, images: Tensor, model: nn.Module | None = None, *, convolves: bool = False) -> None:
+        """Of a model (`backbone`), compiled whole; one that `convolves`, with channels last and block by block."""
         model = (backbone() if model is None else model).cuda().requires_grad_(False).to(torch.bfloat16)
         self._images = images.to(torch.bfloat16)
         self._model = model
