@@ -140,6 +140,17 @@ def share(
     return seen / images / config.trials
 
 
+def least_share(scores: Scores, fitness: Fitness, config: SearchConfig, lag: Callable[[int], int], size: int) -> float:
+    """What no order and no bound could do with less: all images of those that are not worse, a chunk of the others."""
+    values, images = scores.fitness(fitness), scores.nats.shape[-1]
+    seen = 0
+    for number in range(config.trials):
+        below = max(0, lag(number))
+        threshold = np.inf if below < config.parents else np.sort(values[:below])[config.parents - 1]
+        seen += images if values[number] <= threshold else min(size, images)
+    return seen / images / config.trials
+
+
 def simulate(scores: Scores, references: Scores, fitness: Fitness, config: SearchConfig) -> dict[str, dict[int, float]]:
     """Way of doing it → images of a chunk → share of images forwarded."""
     used, lag = REFERENCES_USED, IN_ORDER_LAG
@@ -168,10 +179,12 @@ def simulate(scores: Scores, references: Scores, fitness: Fitness, config: Searc
         f"the parents' mean, lag {lag}": (after(lag), parents),
         f"oracle: the candidate's own, lag {lag}": (after(lag), lambda n: np.argsort(-scores.plain[n])),
     }
-    return {
+    found = {
         name: {size: share(scores, fitness, config, lag, order, size) for size in CHUNKS}
         for name, (lag, order) in ways.items()
     }
+    least = {size: least_share(scores, fitness, config, after(lag), size) for size in CHUNKS}
+    return {**found, f"one chunk of what is worse, lag {lag}": least}
 
 
 def search(
