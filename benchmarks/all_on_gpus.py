@@ -56,7 +56,7 @@ PROGRAMS: dict[str, Program] = {
     "finalists": Program("bench_finalists.py", 300),
     "start": Program("bench_start.py --device cuda --repeats 3 --phases", 240),
     "augment": Program("bench_augment.py", 120),
-    "families": Program("bench_families.py", 400),
+    "families": Program("bench_families.py", 600),
     "stacks": Program("bench_stacks.py", 150),
     "serving": Program("bench_serving.py --device cuda", 90),
     "dinov2": Program("bench_larger.py --models dinov2", 300),

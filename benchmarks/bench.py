@@ -66,7 +66,7 @@ PARTS: dict[str, dict[str, Part]] = {
     },
 }
 
-LONG = ("utilisation", "scale", "float8", "race")
+LONG = ("utilisation", "scale", "float8", "race", "families")
 """Parts that take more than five minutes each, and are measured only if they are named."""
 
 

@@ -15,8 +15,8 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,12 @@ import torch
 from numpy.random import default_rng
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
+from stopping_ways import CHUNKS, REFERENCES, Numbers, Scores, simulate
 from table import Row, finish, json_option
 
 from glorasearch.assets import quickstart_run_file
 from glorasearch.db import TrialStorage, sqlite_url
 from glorasearch.evaluation import CandidateEvaluator
-from glorasearch.evaluation.scoring import REFERENCES as REFERENCES_USED
 from glorasearch.evaluation.scoring import score_sums
 from glorasearch.runs import Run
 from glorasearch.runs.config import RunConfig
@@ -37,7 +37,6 @@ from glorasearch.runs.results import TrainResult
 from glorasearch.runs.session import Session
 from glorasearch.runs.workspace import Workspace
 from glorasearch.search import InProcessExecutor, SearchConfig, SearchDriver, SearchOutcome
-from glorasearch.search.config import IN_ORDER_LAG
 from glorasearch.space import (
     BETAS,
     FITNESSES,
@@ -54,41 +53,6 @@ from glorasearch.supernet import Supernet
 from glorasearch.tasks import CLASSIFY
 
 TARGET = 0.6
-CHUNKS = (10, 20, 25, 50, 100)
-REFERENCES = (1, 2, 4, 8, 16)
-LAGS = (1, 8, 16, 32)
-
-Numbers = NDArray[np.float64]
-OrderOf = Callable[[int], NDArray[np.int64]]
-"""Trial number → the order of its images."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Cross-entropies and errors of candidates on images in the order of the split."""
-
-    nats: Numbers
-    """`(candidates, temperatures, images)`."""
-    wrong: NDArray[np.bool_]
-    """`(candidates, images)`."""
-
-    @property
-    def plain(self) -> Numbers:
-        """`(candidates, images)`: cross-entropies of the logits as they are."""
-        return self.nats[:, BETAS.index(1.0)]
-
-    def order(self, rows: slice | Sequence[int]) -> NDArray[np.int64]:
-        """The images by their mean cross-entropy over these candidates, the hardest first."""
-        return np.argsort(-self.plain[rows].mean(0), kind="stable")
-
-    def terms(self, fitness: Fitness, number: int | slice = slice(None)) -> Numbers:
-        """`(..., temperatures, images)`: the least of their sums over the images is the fitness; less is better."""
-        kept = {"tempered": self.nats, "cross_entropy": self.plain[:, None], "accuracy": self.wrong[:, None]}[fitness]
-        return np.asarray(kept[number], np.float64)
-
-    def fitness(self, fitness: Fitness) -> Numbers:
-        """Of each candidate; less is better."""
-        return self.terms(fitness).mean(-1).min(-1)
 
 
 def trained(workspace: Path) -> tuple[Session, Supernet]:
@@ -120,71 +84,6 @@ class Recorder:
     def scores(self) -> Scores:
         """Of everything that was evaluated, in order."""
         return Scores(np.stack([nats for nats, _ in self.rows]), np.stack([wrong for _, wrong in self.rows]))
-
-
-def share(
-    scores: Scores, fitness: Fitness, config: SearchConfig, lag: Callable[[int], int], order: OrderOf, size: int
-) -> float:
-    """Images forwarded, as a share of all, when trial n is stopped by a threshold from the trials below `lag(n)`."""
-    values, images = scores.fitness(fitness), scores.nats.shape[-1]
-    ends = [*range(size, images, size), images]
-    seen = 0
-    for number in range(config.trials):
-        below = max(0, lag(number))
-        if below < config.parents:
-            seen += images
-            continue
-        threshold = np.sort(values[:below])[config.parents - 1]
-        bounds = np.cumsum(scores.terms(fitness, number)[:, order(number)], -1).min(0) / images
-        seen += next((end for end in ends if bounds[end - 1] > threshold), images)
-    return seen / images / config.trials
-
-
-def least_share(scores: Scores, fitness: Fitness, config: SearchConfig, lag: Callable[[int], int], size: int) -> float:
-    """What no order and no bound could do with less: all images of those that are not worse, a chunk of the others."""
-    values, images = scores.fitness(fitness), scores.nats.shape[-1]
-    seen = 0
-    for number in range(config.trials):
-        below = max(0, lag(number))
-        threshold = np.inf if below < config.parents else np.sort(values[:below])[config.parents - 1]
-        seen += images if values[number] <= threshold else min(size, images)
-    return seen / images / config.trials
-
-
-def simulate(scores: Scores, references: Scores, fitness: Fitness, config: SearchConfig) -> dict[str, dict[int, float]]:
-    """Way of doing it → images of a chunk → share of images forwarded."""
-    used, lag = REFERENCES_USED, IN_ORDER_LAG
-    population, default = config.population, references.order(slice(REFERENCES_USED))
-    values = scores.fitness(fitness)
-    last: dict[int, NDArray[np.int64]] = {}
-
-    def parents(number: int) -> NDArray[np.int64]:
-        first = number // population * population
-        if first not in last:
-            best = np.argsort(values[:first], kind="stable")[: config.parents].tolist()
-            last[first] = scores.order(best) if best else default
-        return last[first]
-
-    def after(lag: int) -> Callable[[int], int]:
-        return lambda number: number - lag + 1
-
-    ways: dict[str, tuple[Callable[[int], int], OrderOf]] = {
-        f"order of the split, lag {lag}": (after(lag), lambda n: np.arange(scores.nats.shape[-1])),
-        **{
-            f"{m} random subnets, lag {lag}": (after(lag), lambda n, m=m: references.order(slice(m)))
-            for m in REFERENCES
-        },  # type: ignore[misc]
-        **{f"{used} random subnets, lag {other}": (after(other), lambda n: default) for other in LAGS},
-        f"{used} random subnets, threshold a generation": (lambda n: n // population * population, lambda n: default),
-        f"the parents' mean, lag {lag}": (after(lag), parents),
-        f"oracle: the candidate's own, lag {lag}": (after(lag), lambda n: np.argsort(-scores.plain[n])),
-    }
-    found = {
-        name: {size: share(scores, fitness, config, lag, order, size) for size in CHUNKS}
-        for name, (lag, order) in ways.items()
-    }
-    least = {size: least_share(scores, fitness, config, after(lag), size) for size in CHUNKS}
-    return {**found, f"one chunk of what is worse, lag {lag}": least}
 
 
 def search(

@@ -214,7 +214,7 @@ def table(content: dict[str, Any]) -> str:
         f"{about['gpu'] or about['cpu']}, torch {about['versions']['torch']}, {about['date'][:10]}, `{about['commit']}`"
     )
     lines = [
-        f"{where}; each peer at the fastest of its settings:",
+        f"{where}; each peer at the fastest of the settings that were tried:",
         "",
         "| | step | against ours | memory | images/s | of bf16 peak | setting | settings tried |",
         "|---|---:|---:|---:|---:|---:|---|---:|",

@@ -190,6 +190,7 @@ def row(bench: Bench, kind: str, variant: Variant, own: StepOf | CandidateOf, pr
     """What a variant takes, and what it changes."""
     began = time.perf_counter()
     base = torch.cuda.memory_allocated() if bench.device == "cuda" else 0
+    torch._dynamo.reset()  # or the code of the product's own path, compiled before, is taken for the variant's
     thing = made(kind, bench, variant)
     start = time.perf_counter() - began
     pairs = [(timed(bench, own, repeats), timed(bench, thing, repeats)) for _ in range(3)]
