@@ -147,23 +147,24 @@ def test_few_processes_compile_where_most_is_compiled(tmp_path: Path, monkeypatc
         monkeypatch.setenv(name, "")  # so that what is set below is taken back
         monkeypatch.delenv(name)
     monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS", raising=False)
-    monkeypatch.setattr("torch._inductor.config.compile_threads", 24)
     monkeypatch.setattr(process, "_current", [])
     process._usual_processes.cache_clear()
     try:
-        counts = []
-        for _ in range(2):
-            said = use_code_cache(tmp_path / "compiled", "cpu")
-            counts.append((said.partition(":")[0], torch._inductor.config.compile_threads))
-            Path(os.environ["TORCHINDUCTOR_CACHE_DIR"], "graph").write_bytes(b"x" * 2_000_000)
-        assert counts == [(f"compiled code is kept in {tmp_path / 'compiled'}", 24), ("compiled code", 8)]
-        assert use_code_cache(None, "cpu") == "compiled code is not kept"
-        assert torch._inductor.config.compile_threads == 24
-        use_code_cache(tmp_path / "compiled", "cpu")
-        assert use_code_cache(tmp_path / "other", "cpu").endswith("longer")
-        assert torch._inductor.config.compile_threads == 24
-        monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "24")
-        use_code_cache(tmp_path / "compiled", "cpu")
-        assert torch._inductor.config.compile_threads == 24
+        # Not by monkeypatch, which would delete it at the end: torch has it in no `__dict__`.
+        with torch._inductor.config.patch(compile_threads=24):
+            counts = []
+            for _ in range(2):
+                said = use_code_cache(tmp_path / "compiled", "cpu")
+                counts.append((said.partition(":")[0], torch._inductor.config.compile_threads))
+                Path(os.environ["TORCHINDUCTOR_CACHE_DIR"], "graph").write_bytes(b"x" * 2_000_000)
+            assert counts == [(f"compiled code is kept in {tmp_path / 'compiled'}", 24), ("compiled code", 8)]
+            assert use_code_cache(None, "cpu") == "compiled code is not kept"
+            assert torch._inductor.config.compile_threads == 24
+            use_code_cache(tmp_path / "compiled", "cpu")
+            assert use_code_cache(tmp_path / "other", "cpu").endswith("longer")
+            assert torch._inductor.config.compile_threads == 24
+            monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "24")
+            use_code_cache(tmp_path / "compiled", "cpu")
+            assert torch._inductor.config.compile_threads == 24
     finally:
         process._usual_processes.cache_clear()
