@@ -93,3 +93,9 @@ def dense_elements(supernet: Supernet, subnets: Iterable[Subnet]) -> float:
             )
         )
     return sum(found) / len(found)
+
+
+def step_flops(supernet: Supernet, subnets: Iterable[Subnet], batch: int) -> float:
+    """Useful arithmetic of a step, the mean over subnets: that of the floor, and the dense gradients they need."""
+    work = work_of(supernet.model)
+    return batch * (work.biases + 2 * work.tokens * dense_elements(supernet, subnets))

@@ -15,31 +15,27 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from arithmetic import dense_elements, work_of
-from cuda_candidates import IMAGES, random_split, run_all
-from cuda_floors import CLASSES, ForwardFloor, StepFloor, backbone, milliseconds
+from arithmetic import step_flops
+from cuda_candidates import IMAGES
+from cuda_families import BATCH, RATES, Measured
+from cuda_floors import CLASSES, backbone, milliseconds
 from cuda_run import bf16_rows, job_rows, search_rows
 from leaving import clean
 from peaks import TERA, current_peak, product_rate
 from table import Row, finish, json_option
 
-from glorasearch.evaluation import CandidateEvaluator
 from glorasearch.fused import FusedStep, StepConfig
-from glorasearch.search import InProcessExecutor
-from glorasearch.space import EvaluationTask, SearchSpace, Subnet, sample
+from glorasearch.space import SearchSpace, Subnet, sample
 from glorasearch.supernet import Supernet
 from glorasearch.tasks import CLASSIFY
 
-BATCH = 64
 PARTS = ("peak", "step", "everything", "candidate", "job", "search", "bf16", "float8", "race")
-RATES = {"factor": 1e-3, "vector": 1e-3, "head": 1e-3}
 
 
 def peak_rows() -> list[Row]:
@@ -52,56 +48,9 @@ def peak_rows() -> list[Row]:
     ]
 
 
-def step_flops(supernet: Supernet, subnets: list[Subnet]) -> float:
-    """Useful arithmetic of a step, the mean over subnets: that of the floor, and the dense gradients they need."""
-    work = work_of(supernet.model)
-    return BATCH * (work.biases + 2 * work.tokens * dense_elements(supernet, subnets))
-
-
-def step_rows() -> list[Row]:
+def step_rows() -> Iterator[Row]:
     """One supernet step, and its memory, against the floor; the paths are drawn anew for every step."""
-    images = torch.randn(BATCH, 3, 224, 224, device="cuda").to(torch.bfloat16)
-    labels = torch.randint(0, CLASSES, (BATCH,), device="cuda")
-    elsewhere = torch.cuda.memory_allocated() - images.nbytes
-    floor = StepFloor(images, labels)
-    floor_bytes = floor.peak - elsewhere
-    torch.cuda.empty_cache()
-    elsewhere = torch.cuda.memory_allocated()  # the batch as well: the step has a copy of its own
-    supernet = Supernet(backbone().cuda(), SearchSpace.load("glora_medium")).train()
-    rng = np.random.default_rng(0)
-    subnets = [sample(supernet.space, rng) for _ in range(100)]
-    step = FusedStep(
-        supernet, StepConfig(), loss=partial(CLASSIFY.subnet_loss, smoothing=0.0), teacher=CLASSIFY.teacher_of
-    )
-    started = time.perf_counter()
-    step.run(subnets[:1], images, labels, RATES)
-    torch.cuda.synchronize()
-    compiled = time.perf_counter() - started
-    ours: list[float] = []
-    floors: list[float] = []
-    for _ in range(3):  # interleaved: the clock of a GPU is not the same all the time
-        floors.append(milliseconds(floor.graph.replay, 100))
-        paths = iter(subnets * 2)
-        ours.append(milliseconds(lambda paths=paths: step.run([next(paths)], images, labels, RATES), 100))
-    return [
-        Row(
-            what="supernet step, batch 64, against biases and head only",
-            measured=statistics.median(ours),
-            reference=statistics.median(floors),
-            unit="ms",
-            target=1.35,
-            note=f"first step with compilation {compiled:.0f} s",
-            flops=step_flops(supernet, subnets),
-            reference_flops=BATCH * work_of(supernet.model).biases,
-        ),
-        Row(
-            what="peak memory of that step",
-            measured=(step.peak_bytes - elsewhere) / 1e9,
-            reference=floor_bytes / 1e9,
-            unit="GB",
-            target=1.25,
-        ),
-    ]
+    yield from Measured("vit_base", 100).step()
 
 
 def everything_rows() -> list[Row]:
@@ -119,7 +68,7 @@ def everything_rows() -> list[Row]:
         subnets = [sample(supernet.space, rng) for _ in range(50)]
         step.run(subnets[:1], images, labels, RATES)
         steps[name] = step, subnets
-        flops[name] = step_flops(supernet, subnets)
+        flops[name] = step_flops(supernet, subnets, BATCH)
     found: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(3):
         for name, (step, subnets) in steps.items():
@@ -132,37 +81,9 @@ def everything_rows() -> list[Row]:
     return [Row(what=what, measured=everything, reference=medium, unit="ms", target=2.0, **own)]
 
 
-def candidate_rows() -> list[Row]:
-    """One candidate with all its images, through the executor, against the plain forward of as many images."""
-    split = random_split(backbone())
-    floor = ForwardFloor(split.batch(slice(0, IMAGES), "cuda")[0])
-    supernet = Supernet(backbone().cuda(), SearchSpace.load("glora_medium"))
-    rng = np.random.default_rng(0)
-    tasks = [EvaluationTask(net.to_json(), net.digest, "") for net in (sample(supernet.space, rng) for _ in range(60))]
-    rows = []
-    for size, target in ((IMAGES, 1.03), (25, None)):
-        evaluator = CandidateEvaluator(supernet, split, device="cuda", batch_size=size)
-        with InProcessExecutor(evaluator) as executor:
-            run_all(executor, tasks[:10])
-            ours, floors = [], []
-            for _ in range(3):
-                floors.append(milliseconds(floor.graph.replay, 60))
-                started = time.perf_counter()
-                run_all(executor, tasks)
-                ours.append((time.perf_counter() - started) / len(tasks) * 1e3)
-        rows.append(
-            Row(
-                what="candidate, all 200 images, against the plain forward",
-                measured=statistics.median(ours),
-                reference=statistics.median(floors),
-                unit="ms",
-                target=target,
-                note=f"in chunks of {size}",
-                flops=IMAGES * work_of(supernet.model).forward,
-                reference_flops=IMAGES * work_of(supernet.model).forward,
-            )
-        )
-    return rows
+def candidate_rows() -> Iterator[Row]:
+    """One candidate in one batch and in chunks of 25, through the executor, against the plain forward."""
+    yield from Measured("vit_base", 60).candidate((IMAGES, 25))
 
 
 def rows(parts: list[str], folder: Path) -> Iterator[Row]:

@@ -172,9 +172,9 @@ def _real(
 
 def _print(shares: dict[str, dict[int, float]], fitness: Fitness, trials: int) -> None:
     print(f"\nshare of images forwarded, {fitness}, {trials:,} trials; by images of a chunk")
-    print(f"{'':<36}" + "".join(f"{size:>8}" for size in CHUNKS))
+    print(f"{'':<64}" + "".join(f"{size:>8}" for size in CHUNKS))
     for name, row in shares.items():
-        print(f"{name:<36}" + "".join(f"{value:>8.3f}" for value in row.values()), flush=True)
+        print(f"{name:<64}" + "".join(f"{value:>8.3f}" for value in row.values()), flush=True)
     print()
 
 

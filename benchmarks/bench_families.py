@@ -5,8 +5,8 @@
 
 A change to a kernel that several families share is judged by all of them: `--parts step` is the short form. Each
 backbone has a process of its own. All of them compile at the same time first, into torch's cache of compiled code; then
-one after another measures. Rows are written as they come; a backbone that breaks does not stop those after it. The
-exit status is 1 if one broke.
+one after another measures. Rows are written as they come; a backbone that breaks does not stop those after it, and
+fails the program at its end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 
 import torch
 from cuda_families import FAMILIES, PARTS, Measured
-from table import Row, finish, json_option
+from table import Row, finish, json_option, names_option
 
 COMPILING = ("step", "candidate")
 
@@ -58,17 +58,14 @@ class Backbone:
 
 
 def rows(
-    models: Sequence[str] = tuple(FAMILIES),
-    parts: Sequence[str] = tuple(PARTS),
-    repeats: int = 100,
-    broken: dict[str, str] | None = None,
+    models: Sequence[str] = tuple(FAMILIES), parts: Sequence[str] = tuple(PARTS), repeats: int = 100
 ) -> Iterator[Row]:
-    """All rows of all models, in that order; see the module. What broke is printed, and put into `broken`.
+    """All rows of all models, in that order; see the module.
 
     Raises:
-        RuntimeError: after the last row, if something broke and `broken` is not given.
+        RuntimeError: after the last row, if a model broke; what breaks is also printed at once.
     """
-    told, broken = broken is not None, {} if broken is None else broken
+    broken: dict[str, str] = {}
     parts = [part for part in PARTS if part in parts]
     began, compiled = time.perf_counter(), [part for part in parts if part in COMPILING]
     started = [Backbone(name, compiled, 1) for name in models if compiled]
@@ -93,7 +90,7 @@ def rows(
             print(f"{name} broke: {error}", file=sys.stderr, flush=True)
         finally:
             backbone.stop()
-    if broken and not told:
+    if broken:
         raise RuntimeError("; ".join(f"{name}: {error}" for name, error in broken.items()))
 
 
@@ -107,26 +104,20 @@ def _measure(to: Connection, name: str, parts: Sequence[str], repeats: int) -> N
         to.send(traceback.format_exc())
 
 
-def main() -> int:
+def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     json_option(parser)
-    parser.add_argument("--models", type=lambda text: text.split(","), default=list(FAMILIES), help=", ".join(FAMILIES))
-    parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS), help=", ".join(PARTS))
+    names_option(parser, "--models", FAMILIES)
+    names_option(parser, "--parts", PARTS)
     parser.add_argument("--repeats", type=int, default=100)
     options = parser.parse_args()
-    for given, there in ((options.models, FAMILIES), (options.parts, PARTS)):
-        unknown = [name for name in given if name not in there]
-        if unknown:
-            parser.error(f"no {unknown[0]!r}; there are {', '.join(there)}")
     if options.repeats < 1:
         parser.error("--repeats is above 0")
     if not torch.cuda.is_available():
         parser.error("needs a CUDA device")
-    broken: dict[str, str] = {}
-    finish(rows(options.models, options.parts, options.repeats, broken), options)
-    return 1 if broken else 0
+    finish(rows(options.models, options.parts, options.repeats), options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

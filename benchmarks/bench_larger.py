@@ -29,7 +29,7 @@ from bench_augment import split_of
 from cuda_floors import milliseconds
 from leaving import clean
 from peer_steps import PlainStep, Setting
-from table import Row, finish, json_option
+from table import Row, finish, json_option, names_option
 from torch import nn
 
 from glorasearch.adapters import adaptable_layers
@@ -179,17 +179,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     json_option(parser)
-    parser.add_argument("--models", type=lambda text: text.split(","), default=list(CASES), help=", ".join(CASES))
-    parser.add_argument("--peers", type=lambda text: text.split(","), default=list(PEERS), help=", ".join(PEERS))
+    names_option(parser, "--models", CASES)
+    names_option(parser, "--peers", PEERS)
     parser.add_argument("--gib", type=float, default=80.0, help="of the card for this process (80)")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--size", choices=("large", "tiny"), default="large")
     parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args()
-    for given, there in ((options.models, CASES), (options.peers, PEERS)):
-        unknown = [name for name in given if name not in there]
-        if unknown:
-            parser.error(f"no {unknown[0]!r}; there are {', '.join(there)}")
     if options.gib <= 0 or options.repeats < 1:
         parser.error("numbers are above 0")
     gib: float | None = None

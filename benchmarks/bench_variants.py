@@ -169,6 +169,7 @@ def rows(bench: Bench, kinds: list[str], names: list[str], seconds: float, repea
     began = time.perf_counter()
     chosen = [variant for variant in VARIANTS if not names or variant.name in names]
     own = {kind: made(kind, bench, PLAIN) for kind in kinds}
+    clean(bench.device)  # or the first variant would be given this code; after each variant it is done again
     for variant in chosen:
         for kind in kinds:
             predicted = getattr(variant, kind)
@@ -190,7 +191,6 @@ def row(bench: Bench, kind: str, variant: Variant, own: StepOf | CandidateOf, pr
     """What a variant takes, and what it changes."""
     began = time.perf_counter()
     base = torch.cuda.memory_allocated() if bench.device == "cuda" else 0
-    torch._dynamo.reset()  # or the code of the product's own path, compiled before, is taken for the variant's
     thing = made(kind, bench, variant)
     start = time.perf_counter() - began
     pairs = [(timed(bench, own, repeats), timed(bench, thing, repeats)) for _ in range(3)]

@@ -18,10 +18,10 @@ BACKBONE = "vit_base_patch16_224"
 CLASSES = 10
 
 
-def backbone(classes: int = CLASSES) -> nn.Module:
-    """ViT-B/16 at 224 px with random weights, on the CPU, the same at every call."""
+def backbone(classes: int = CLASSES, name: str = BACKBONE) -> nn.Module:
+    """ViT-B/16 at 224 px, or another one, with random weights, on the CPU, the same at every call."""
     torch.manual_seed(0)
-    model: nn.Module = timm.create_model(BACKBONE, num_classes=classes)
+    model: nn.Module = timm.create_model(name, num_classes=classes)
     return model.eval()
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,88 +50,85 @@ class Scores:
         """Of each candidate; less is better."""
         return self.terms(fitness).mean(-1).min(-1)
 
+    def bounds(self, fitness: Fitness, number: int, order: NDArray[np.int64]) -> Numbers:
+        """`(images,)`: the best that the fitness of a candidate can be once so many images, and one, are seen."""
+        return np.asarray(np.cumsum(self.terms(fitness, number)[:, order], -1).min(0) / self.images)
+
+    @property
+    def images(self) -> int:
+        """How many each candidate was scored on."""
+        return self.nats.shape[-1]
+
+    def ends(self, size: int) -> list[int]:
+        """The images seen at the end of each chunk."""
+        return [*range(size, self.images, size), self.images]
+
 
 def share(
     scores: Scores, fitness: Fitness, config: SearchConfig, lag: Callable[[int], int], order: OrderOf, size: int
 ) -> float:
     """Images forwarded, as a share of all, when trial n is stopped by a threshold from the trials below `lag(n)`."""
-    values, images = scores.fitness(fitness), scores.nats.shape[-1]
-    ends = [*range(size, images, size), images]
-    seen = 0
+    values, seen = scores.fitness(fitness), 0
     for number in range(config.trials):
         below = max(0, lag(number))
         if below < config.parents:
-            seen += images
+            seen += scores.images
             continue
         threshold = np.sort(values[:below])[config.parents - 1]
-        bounds = np.cumsum(scores.terms(fitness, number)[:, order(number)], -1).min(0) / images
-        seen += next((end for end in ends if bounds[end - 1] > threshold), images)
-    return seen / images / config.trials
+        bounds = scores.bounds(fitness, number, order(number))
+        seen += next((end for end in scores.ends(size) if bounds[end - 1] > threshold), scores.images)
+    return seen / scores.images / config.trials
 
 
 def future_parents(scores: Scores, fitness: Fitness, config: SearchConfig, size: int) -> float:
-    """All images of the candidates that are among the parents when their generation ends, one chunk of the others.
+    """All images of the candidates that are among the parents when their generation ends, one chunk of the others."""
+    values, seen = scores.fitness(fitness), 0
+    for generation in _generations(config):
+        best = np.argsort(values[: generation.stop], kind="stable")[: config.parents]
+        whole = int((best >= generation.start).sum())
+        seen += whole * scores.images + (len(generation) - whole) * min(size, scores.images)
+    return seen / scores.images / config.trials
 
-    No rule that knows a candidate only from its chunks on can forward less: what a parent scores has to be known.
+
+def by_generation(
+    scores: Scores, fitness: Fitness, config: SearchConfig, order: OrderOf, size: int, *, interrupt: bool
+) -> float:
+    """Images forwarded when all first chunks of a generation come first, then the candidate of the least bound goes on.
+
+    With `interrupt` that is chosen anew after each chunk, else after each candidate. A generation is over when that
+    bound is above the fitness of the last parent. Merging a candidate once more is not counted.
     """
-    values, images = scores.fitness(fitness), scores.nats.shape[-1]
-    seen = 0
-    for first in range(0, config.trials, config.population):
-        end = min(first + config.population, config.trials)
-        best = np.argsort(values[:end], kind="stable")[: config.parents]
-        whole = int((best >= first).sum())
-        seen += whole * images + (end - first - whole) * min(size, images)
-    return seen / images / config.trials
-
-
-def best_bound_first(scores: Scores, fitness: Fitness, config: SearchConfig, order: OrderOf, size: int) -> float:
-    """Images forwarded when a generation's next chunk is always that of the candidate with the least bound.
-
-    A generation is over when that bound is above the fitness of the last parent. Nothing is counted for merging a
-    candidate again that another one interrupted.
-    """
-    values, images = scores.fitness(fitness), scores.nats.shape[-1]
-    ends = [*range(size, images, size), images]
+    values, ends, seen = scores.fitness(fitness), scores.ends(size), 0
     finished: list[float] = []
-    seen = 0
-    for first in range(0, config.trials, config.population):
-        waiting: list[tuple[float, int, int]] = []
-        bounds: dict[int, Numbers] = {}
-        for number in range(first, min(first + config.population, config.trials)):
-            bounds[number] = np.cumsum(scores.terms(fitness, number)[:, order(number)], -1).min(0) / images
-            heappush(waiting, (float(bounds[number][ends[0] - 1]), number, 0))
-            seen += ends[0]
+    for generation in _generations(config):
+        bounds = {number: scores.bounds(fitness, number, order(number)) for number in generation}
+        waiting = [(float(bounds[number][ends[0] - 1]), number, 0) for number in generation]
+        heapify(waiting)
+        seen += ends[0] * len(waiting)
         while waiting:
             bound, number, chunk = heappop(waiting)
-            if len(finished) >= config.parents and bound > sorted(finished)[config.parents - 1]:
+            threshold = sorted(finished)[config.parents - 1] if len(finished) >= config.parents else np.inf
+            if bound > threshold:
                 break
-            if chunk == len(ends) - 1:
+            last = chunk
+            while last + 1 < len(ends) and bounds[number][ends[last] - 1] <= threshold:
+                last += 1
+                if interrupt:
+                    break
+            seen += ends[last] - ends[chunk]
+            if last + 1 == len(ends):
                 finished.append(float(values[number]))
-                continue
-            seen += ends[chunk + 1] - ends[chunk]
-            heappush(waiting, (float(bounds[number][ends[chunk + 1] - 1]), number, chunk + 1))
-        now = np.sort(values[: min(first + config.population, config.trials)])[: config.parents]
+            else:
+                heappush(waiting, (float(bounds[number][ends[last] - 1]), number, last))
+        now = np.sort(values[: generation.stop])[: config.parents]
         assert np.array_equal(now, np.sort(finished)[: config.parents]), "a parent was not scored to its end"
-    return seen / images / config.trials
+    return seen / scores.images / config.trials
 
 
-def first_chunk_of_all(scores: Scores, fitness: Fitness, config: SearchConfig, order: OrderOf, size: int) -> float:
-    """Images forwarded when a generation's first chunks come first, and each is then scored on in the order of these
-    bounds; merging each once more is not counted."""
-    values, images = scores.fitness(fitness), scores.nats.shape[-1]
-    ends = [*range(size, images, size), images]
-    finished: list[float] = []
-    seen = 0
+def _generations(config: SearchConfig) -> Iterator[range]:
+    """The numbers of the trials of each."""
     for first in range(0, config.trials, config.population):
-        numbers = range(first, min(first + config.population, config.trials))
-        bounds = {n: np.cumsum(scores.terms(fitness, n)[:, order(n)], -1).min(0) / images for n in numbers}
-        for number in sorted(numbers, key=lambda n: float(bounds[n][ends[0] - 1])):
-            last = sorted(finished)[config.parents - 1] if len(finished) >= config.parents else np.inf
-            end = next((end for end in ends if bounds[number][end - 1] > last), None)
-            seen += end or images
-            if end is None:
-                finished.append(float(values[number]))
-    return seen / images / config.trials
+        yield range(first, min(first + config.population, config.trials))
 
 
 def simulate(scores: Scores, references: Scores, fitness: Fitness, config: SearchConfig) -> dict[str, dict[int, float]]:
@@ -152,7 +149,7 @@ def simulate(scores: Scores, references: Scores, fitness: Fitness, config: Searc
         return lambda number: number - lag + 1
 
     ways: dict[str, tuple[Callable[[int], int], OrderOf]] = {
-        f"order of the split, lag {lag}": (after(lag), lambda n: np.arange(scores.nats.shape[-1])),
+        f"order of the split, lag {lag}": (after(lag), lambda n: np.arange(scores.images)),
         **{
             f"{m} random subnets, lag {lag}": (after(lag), lambda n, m=m: references.order(slice(m)))
             for m in REFERENCES
@@ -166,16 +163,11 @@ def simulate(scores: Scores, references: Scores, fitness: Fitness, config: Searc
         name: {size: share(scores, fitness, config, lag, order, size) for size in CHUNKS}
         for name, (lag, order) in ways.items()
     }
-    found["best bound first in a generation"] = {
-        size: best_bound_first(scores, fitness, config, lambda n: default, size) for size in CHUNKS
-    }
-    found["the same, the parents' mean"] = {
-        size: best_bound_first(scores, fitness, config, parents, size) for size in CHUNKS
-    }
-    for name, order in (("", lambda n: default), (", parents' mean", parents)):
-        found[f"first chunk of a generation{name}"] = {
-            size: first_chunk_of_all(scores, fitness, config, order, size) for size in CHUNKS
-        }
+    for interrupt, way in ((True, "chunk by chunk"), (False, "one by one")):
+        for name, order in (("", lambda n: default), (", parents' mean", parents)):
+            found[f"a generation {way}, least bound first{name}"] = {
+                size: by_generation(scores, fitness, config, order, size, interrupt=interrupt) for size in CHUNKS
+            }
     found["future parents, one chunk of others"] = {
         size: future_parents(scores, fitness, config, size) for size in CHUNKS
     }

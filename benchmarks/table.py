@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,22 +133,39 @@ def write_json(path: Path, rows: Sequence[Row], **more: Any) -> None:
 def finish(rows: Iterable[Row], options: argparse.Namespace, **more: Any) -> list[Row]:
     """Print the rows and, if `options.json` says where, write them: how a benchmark that is run alone ends.
 
-    Rows that come one after another are written after each, so that a benchmark that is cut off has lost nothing.
+    Rows that come one after another are written after each, so that a benchmark that is cut off has lost nothing. The
+    table is printed, too, when one breaks.
     """
     found: list[Row] = []
-    for row in rows:
-        found.append(row)
-        if not isinstance(rows, Sequence):
-            print(" | ".join(cell for cell in (*_cells(row), _shares(row, peak_of(_gpu_name()))) if cell), flush=True)
-        if options.json is not None:
-            write_json(options.json, found, **more)
-    print_table(found, peak_of(_gpu_name()))
+    try:
+        for row in rows:
+            found.append(row)
+            if not isinstance(rows, Sequence):
+                cells = *_cells(row), _shares(row, peak_of(_gpu_name()))
+                print(" | ".join(cell for cell in cells if cell), flush=True)
+            if options.json is not None:
+                write_json(options.json, found, **more)
+    finally:
+        print_table(found, peak_of(_gpu_name()))
     return found
 
 
 def json_option(parser: argparse.ArgumentParser) -> None:
     """`--json PATH`."""
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows to this file")
+
+
+def names_option(parser: argparse.ArgumentParser, flag: str, there: Collection[str]) -> None:
+    """An option of names with commas between them, each of `there`; all of them by default."""
+
+    def names(text: str) -> list[str]:
+        given = text.split(",")
+        unknown = [name for name in given if name not in there]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"no {unknown[0]!r}; there are {', '.join(there)}")
+        return given
+
+    parser.add_argument(flag, type=names, default=list(there), help=", ".join(there))
 
 
 def _version(package: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
@@ -51,3 +52,15 @@ def test_rows_come_one_by_one(benches: Benches, breaks: bool, monkeypatch: pytes
     assert found[0].what == "resnet step"
     assert "ValueError: out of memory" in found[1] if breaks else found[1:] == [found[1], None]
     assert not ours.poll()
+
+
+def test_the_table_has_what_came_before_a_break(benches: Benches, capsys: pytest.CaptureFixture[str]) -> None:
+    table = benches("table")
+
+    def rows() -> Iterator[Any]:
+        yield table.Row(what="a step", measured=1.5, unit="ms")
+        raise RuntimeError("resnet: out of memory")
+
+    with pytest.raises(RuntimeError, match="resnet"):
+        table.finish(rows(), argparse.Namespace(json=None))
+    assert "| a step | 1.5 ms   |" in capsys.readouterr().out
